@@ -1,0 +1,1 @@
+"""The application of the pattern: models that broadcast, channels, resources, jobs, routes."""

@@ -1,0 +1,1 @@
+"""One module per `workbench` command: its arguments, its call, its table."""

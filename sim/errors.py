@@ -1,0 +1,44 @@
+"""What can go wrong, and the exit code that says so.
+
+    WorkbenchError      1   the tool itself failed
+    +-- BadInput        2   a scenario, flag, trace or bundle is not usable as given
+    +-- ThresholdFailed 3   the run is valid and missed its objective
+    +-- InvalidRun      4   harness or clock cannot be trusted, so there is no result
+    +-- Unreachable     5   the target does not answer
+
+The message is the whole of what a user sees: one line that says what, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class WorkbenchError(Exception):
+    """Root of the errors that `workbench` reports as one line and an exit code."""
+
+    exit_code = 1
+
+
+class BadInput(WorkbenchError):
+    exit_code = 2
+
+
+class ThresholdFailed(WorkbenchError):
+    exit_code = 3
+
+
+class InvalidRun(WorkbenchError):
+    exit_code = 4
+
+
+class Unreachable(WorkbenchError):
+    exit_code = 5
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` - did you mean 'x'?`` for the nearest of *known*, else the list of what is allowed."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" - did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"

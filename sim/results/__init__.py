@@ -1,0 +1,1 @@
+"""Run bundles: write, read, summarise, compare, plot, report."""

@@ -1,0 +1,335 @@
+"""Run bundle: one directory, the same for a simulated and a measured run.
+
+    manifest.json       what was run, where, when, and whether it can be believed; written last and in one step
+    summary.json        metric -> {value, ci_low, ci_high, n}
+    updates.parquet ... the tables of `TABLES`; times are float64 seconds since the run's start
+
+A directory without manifest.json is not a bundle: a run that died. A run that was interrupted has one, with
+`partial: true` and the reason. Nothing secret is ever written: targets come in by `Target.public()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sim.errors import BadInput
+from sim.scenario import Scenario, build, to_dict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+
+_text = pa.dictionary(pa.int32(), pa.string())
+
+
+def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
+    return pa.field(name, kind, metadata={"meaning": meaning, **({"unit": unit} if unit else {})})
+
+
+def _instant(name: str, meaning: str) -> pa.Field:
+    return _column(name, pa.float64(), meaning, "s since the run's start")
+
+
+TABLES: dict[str, pa.Schema] = {
+    "updates": pa.schema(
+        [
+            _column("update", pa.int64(), "serial of the update within the run"),
+            _column("resource", _text, "server or site"),
+            _column("resource_id", pa.int64(), "id of the changed resource"),
+            _column("version", pa.int64(), "version of the resource that holds this change"),
+            _column("sequence", pa.int64(), "version of the dashboards that hold this change: serial over all changes"),
+            _instant("intended_at", "when the workload wanted it; latencies count from here"),
+            _instant("committed_at", "when the change was in the database; NaN: it never was"),
+            _instant("published_at", "when the broadcaster had accepted the event; NaN: it never did"),
+            _column("status", _text, "committed, failed, not_broadcast"),
+        ]
+    ),
+    "notifications": pa.schema(
+        [
+            _column("update", pa.int64(), "which update; -1 where a foreign target does not say"),
+            _column("subscriber", pa.int32(), "which subscriber"),
+            _column("channel", _text, "name on the wire"),
+            _instant("received_at", "arrival (kernel's receive time where the platform has one)"),
+            _instant("read_at", "when the subscriber's process read it; minus received_at: the reader's lag"),
+        ]
+    ),
+    "refetches": pa.schema(
+        [
+            _column("subscriber", pa.int32(), "which subscriber"),
+            _column("resource", _text, "server, site or dashboard"),
+            _column("resource_id", pa.int64(), "id of the resource; 0 for a dashboard"),
+            _instant("due_at", "when its policy wanted it"),
+            _instant("started_at", "when the request was sent; NaN: never"),
+            _instant("finished_at", "when the answer was complete; NaN: never"),
+            _column("version", pa.int64(), "version got; -1: none"),
+            _column("status", pa.int32(), "HTTP status; 0: no answer"),
+            _column("bytes", pa.int64(), "size of the answer, head and body", "byte"),
+            _column("answered", pa.int32(), "notifications that it answers"),
+            _column("outcome", _text, "applied, superseded, cancelled, failed, not_newer"),
+        ]
+    ),
+    "subscriptions": pa.schema(
+        [
+            _column("subscriber", pa.int32(), "which subscriber"),
+            _column("page", _text, "detail, firewall, provision, site, dashboard"),
+            _column("user", pa.int64(), "id of the user whose page it is"),
+            _column("resource", _text, "what the page shows: server, site or dashboard"),
+            _column("resource_id", pa.int64(), "id of what it shows; 0 for a dashboard"),
+            _column("channel", _text, "name on the wire"),
+            _instant("subscribed_at", "from when events are expected"),
+            _instant("ended_at", "until when; NaN: the end of the run"),
+            _column("reason", _text, "why it ended: end, closed, dropped, refused"),
+        ]
+    ),
+    "metrics": pa.schema(
+        [
+            _instant("at", "when the sample was taken"),
+            _column("process", _text, "application, broadcaster, publisher, harness-<n>"),
+            _column("metric", _text, "name with unit, as cpu_seconds, rss_bytes"),
+            _column("value", pa.float64(), "value"),
+        ]
+    ),
+}
+
+
+@dataclass
+class Manifest:
+    """manifest.json. Mutable while a run goes on; what is read back is the finished record."""
+
+    source: Literal["simulated", "measured"]
+    scenario: dict[str, Any]
+    seed: int
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    schema_version: int = SCHEMA_VERSION
+    created_at: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    command: str = ""
+    target: dict[str, Any] | None = None
+    git: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    host: dict[str, Any] = field(default_factory=dict)
+    window: dict[str, float] = field(default_factory=dict)
+    """{warmup, start, end, drain}: seconds since the run's start."""
+    clock: dict[str, Any] = field(default_factory=dict)
+    """{offset, error, method}: seconds."""
+    harness: dict[str, Any] = field(default_factory=dict)
+    """{floor_p50, floor_p99, lag_p50, lag_p99, ...}: seconds."""
+    validity: dict[str, Any] = field(default_factory=lambda: {"ok": True, "reasons": []})
+    partial: bool = False
+    sampling: dict[str, Any] = field(default_factory=lambda: {"method": "all"})
+    """How rows relate to what happened: {"method": "all"} or, say, {"method": "subscribers", "share": 0.01}."""
+    files: dict[str, Any] = field(default_factory=dict)
+    """File name -> {rows, sha256}."""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class RunWriter:
+    """Writes one bundle. Use as a context manager: leaving by an exception closes the bundle as partial.
+
+    >>> with RunWriter(directory, scenario, source="simulated") as run:
+    ...     run.append("updates", {"update": [0], ...})
+    ...     run.summary = {...}
+    """
+
+    def __init__(
+        self, directory: str | Path, scenario: Scenario, source: Literal["simulated", "measured"], command: str = ""
+    ) -> None:
+        self.directory = Path(directory)
+        if (self.directory / "manifest.json").exists():
+            raise BadInput(f"{self.directory} already holds a run (choose another -o, or remove it)")
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"cannot write to {self.directory}: {error.strerror or error}") from error
+        self.manifest = Manifest(source=source, scenario=to_dict(scenario), seed=scenario.seed, command=command)
+        self.manifest.git = git_state()
+        self.manifest.versions = versions()
+        self.manifest.host = host()
+        start = scenario.warmup
+        self.manifest.window = {
+            "warmup": scenario.warmup,
+            "start": start,
+            "end": start + scenario.duration,
+            "drain": scenario.drain,
+        }
+        self.summary: dict[str, dict[str, Any]] = {}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self._rows = dict.fromkeys(TABLES, 0)
+        self._closed = False
+
+    def append(self, table: str, columns: Mapping[str, Any]) -> None:
+        """Add rows: column name -> sequence, in the table's schema. A missing column raises KeyError."""
+        schema = TABLES[table]
+        arrays = []
+        for f in schema:
+            value = columns[f.name]
+            if pa.types.is_dictionary(f.type):
+                arrays.append(pa.array(value, pa.string(), from_pandas=True).dictionary_encode().cast(f.type))
+            else:
+                arrays.append(pa.array(value, f.type))
+        batch = pa.Table.from_arrays(arrays, schema=schema)
+        if table not in self._writers:
+            partial = self.directory / f"{table}.parquet.partial"
+            self._writers[table] = pq.ParquetWriter(partial, schema, compression="zstd")
+        self._writers[table].write_table(batch)
+        self._rows[table] += batch.num_rows
+
+    def close(self, *, partial: bool = False, reasons: tuple[str, ...] = ()) -> Run:
+        """Finish the files and write the manifest, last and in one step. Call once."""
+        if self._closed:
+            return Run(self.directory)
+        self._closed = True
+        for table, schema in TABLES.items():
+            if table not in self._writers:
+                self.append(table, {name: [] for name in schema.names})
+            self._writers[table].close()
+            final = self.directory / f"{table}.parquet"
+            (self.directory / f"{table}.parquet.partial").replace(final)
+            self.manifest.files[final.name] = {"rows": self._rows[table], "sha256": _sha256(final)}
+        if partial:
+            self.manifest.partial = True
+        if reasons:
+            self.manifest.validity["ok"] = False
+            self.manifest.validity.setdefault("reasons", []).extend(reasons)
+        _write_json(self.directory / "summary.json", self.summary)
+        self.manifest.files["summary.json"] = {
+            "rows": len(self.summary),
+            "sha256": _sha256(self.directory / "summary.json"),
+        }
+        _write_json(self.directory / "manifest.json", vars(self.manifest))
+        return Run(self.directory)
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            self.close(partial=True, reasons=(reason,))
+
+
+class Run:
+    """A bundle read back. Tables are pandas frames, loaded when asked for."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        path = self.directory / "manifest.json"
+        if not path.is_file():
+            what = "unfinished run: no manifest.json" if any(self.directory.glob("*.partial")) else "no manifest.json"
+            raise BadInput(f"{self.directory} is not a run bundle ({what})")
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+            if tree["schema_version"] != SCHEMA_VERSION:
+                raise BadInput(f"{path}: schema version {tree['schema_version']}, this workbench reads {SCHEMA_VERSION}")
+            self.manifest = Manifest(**tree)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path}: damaged manifest: {error}") from error
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        scenario: Scenario = build(Scenario, self.manifest.scenario, where=str(self.directory))
+        return scenario
+
+    @cached_property
+    def summary(self) -> dict[str, dict[str, Any]]:
+        return json.loads((self.directory / "summary.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def updates(self) -> pd.DataFrame:
+        return self.table("updates")
+
+    @cached_property
+    def notifications(self) -> pd.DataFrame:
+        return self.table("notifications")
+
+    @cached_property
+    def refetches(self) -> pd.DataFrame:
+        return self.table("refetches")
+
+    @cached_property
+    def subscriptions(self) -> pd.DataFrame:
+        return self.table("subscriptions")
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        return self.table("metrics")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table as a frame; columns and units in `TABLES`. Raises `BadInput` when the file is missing or damaged."""
+        path = self.directory / f"{name}.parquet"
+        try:
+            return pq.read_table(path, schema=TABLES[name]).to_pandas()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise BadInput(f"{path}: cannot be read: {error}") from error
+
+    def verify(self) -> None:
+        """Raise `BadInput` when a file is not the one that the manifest was written for."""
+        for name, entry in self.manifest.files.items():
+            path = self.directory / name
+            if not path.is_file() or _sha256(path) != entry["sha256"]:
+                raise BadInput(f"{path}: missing or changed since the run (sha256 differs from the manifest)")
+
+
+def _write_json(path: Path, tree: Any) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_state() -> dict[str, Any]:
+    """{commit, dirty} of the checkout this code runs from; empty outside one."""
+    root = Path(__file__).resolve().parent
+    try:
+        commit, status = (
+            subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=True, timeout=5).stdout
+            for args in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": commit.strip(), "dirty": bool(status.strip())}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a result."""
+    found = {"python": platform.python_version()}
+    for package in ("numpy", "pandas", "pyarrow", "locust", "gevent", "websockets", "sqlalchemy", "uvloop"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def host() -> dict[str, Any]:
+    """The machine, without its name: system, processor, cores."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }

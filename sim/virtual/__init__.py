@@ -1,0 +1,1 @@
+"""The pattern in virtual time: reference engine, fleet engine, queues, closed forms."""
