@@ -12,7 +12,7 @@ import dataclasses
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -292,6 +292,25 @@ def load_scenario(source: str | Path, changes: Mapping[str, Any] | None = None) 
     return scenario.replace(changes) if changes else scenario
 
 
+def parse_value(text: str) -> Any:
+    """A value given on the command line, as TOML would read it; what TOML cannot read is a text (`detail`)."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["policy.wait=0.1", ...]` of a `--set` flag as changes for `Scenario.replace`. Raises `BadInput`."""
+    changes = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise BadInput(f"--set {assignment!r}: write KEY=VALUE, for example policy.wait=0.1")
+        changes[key.strip()] = parse_value(text.strip())
+    return changes
+
+
 def to_dict(value: Any) -> Any:
     """The plain tree (dict, list, number, text) that `build` turns back into *value*; None members are left out."""
     if dataclasses.is_dataclass(value):
@@ -360,7 +379,7 @@ def _build_dataclass(cls: type, value: Any, where: str, path: str) -> Any:
     names = [f.name for f in dataclasses.fields(cls)]
     members: dict[str, Any] = {}
     for key, item in value.items():
-        if key == "kind" and hasattr(cls, "kind"):
+        if key == "kind" and getattr(cls, "kind", None) == item:
             continue
         dotted = f"{path}.{key}" if path else key
         if key not in names:
@@ -407,5 +426,7 @@ __all__ = [
     "Scenario",
     "build",
     "load_scenario",
+    "parse_assignments",
+    "parse_value",
     "to_dict",
 ]

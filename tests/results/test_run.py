@@ -1,0 +1,121 @@
+"""The bundle: whole or visibly not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sim.errors import BadInput
+from sim.results.run import TABLES, Run, RunWriter
+from sim.scenario import Scenario
+
+
+def update_rows(n: int) -> dict[str, object]:
+    return {
+        "update": range(n),
+        "resource": ["server"] * n,
+        "resource_id": [5] * n,
+        "version": range(1, n + 1),
+        "sequence": range(1, n + 1),
+        "intended_at": np.arange(n, dtype=float),
+        "committed_at": np.arange(n) + 0.001,
+        "published_at": np.full(n, np.nan),
+        "status": ["committed"] * n,
+    }
+
+
+def test_what_is_written_is_read_back_in_the_contract_s_columns(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", Scenario(seed=7), source="simulated") as writer:
+        writer.append("updates", update_rows(2))
+        writer.append("updates", update_rows(3))
+        writer.summary = {"refetches": {"value": 1.0, "ci_low": None, "ci_high": None, "n": 1}}
+    run = Run(tmp_path / "run")
+    run.verify()
+    assert len(run.updates) == 5
+    assert list(run.updates.columns) == TABLES["updates"].names
+    assert run.updates["published_at"].isna().all()
+    assert run.scenario == Scenario(seed=7)
+    assert run.summary["refetches"]["value"] == 1.0
+    assert not run.manifest.partial
+    assert run.manifest.validity == {"ok": True, "reasons": []}
+    for table, schema in TABLES.items():
+        assert list(run.table(table).columns) == schema.names
+    assert not list((tmp_path / "run").glob("*.partial"))
+
+
+def test_an_interrupted_run_keeps_its_rows_and_says_that_it_is_partial(tmp_path: Path) -> None:
+    def interrupted_run() -> None:
+        with RunWriter(tmp_path / "run", Scenario(), source="measured") as writer:
+            writer.append("updates", update_rows(4))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run()
+    run = Run(tmp_path / "run")
+    assert run.manifest.partial
+    assert run.manifest.validity == {"ok": False, "reasons": ["interrupted"]}
+    assert len(run.updates) == 4
+
+
+def test_a_directory_without_a_manifest_is_not_a_run(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "run", Scenario(), source="measured")
+    writer.append("updates", update_rows(1))
+    with pytest.raises(BadInput, match="unfinished run"):
+        Run(tmp_path / "run")
+    with pytest.raises(BadInput, match="not a run bundle"):
+        Run(tmp_path / "nowhere")
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    RunWriter(tmp_path / "run", Scenario(), source="simulated").close()
+    with pytest.raises(BadInput, match="already holds a run"):
+        RunWriter(tmp_path / "run", Scenario(), source="simulated")
+
+
+def test_a_changed_file_and_a_damaged_manifest_are_noticed(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path / "run", Scenario(), source="simulated").close()
+    (run.directory / "summary.json").write_text("{}  ")
+    with pytest.raises(BadInput, match="sha256"):
+        run.verify()
+    (run.directory / "updates.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BadInput, match="cannot be read"):
+        _ = run.updates
+    (run.directory / "manifest.json").write_text('{"schema_version": 1}')
+    with pytest.raises(BadInput, match="damaged manifest"):
+        Run(run.directory)
+    (run.directory / "manifest.json").write_text('{"schema_version": 99}')
+    with pytest.raises(BadInput, match="schema version 99"):
+        Run(run.directory)
+
+
+def test_a_file_in_the_way_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(BadInput, match="cannot write"):
+        RunWriter(tmp_path / "run", Scenario(), source="simulated")
+
+
+def test_the_manifest_names_everything_a_reader_needs(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path / "run", Scenario(warmup=2, duration=5, drain=1), source="simulated", command="x").close()
+    tree = json.loads((run.directory / "manifest.json").read_text())
+    for key in (
+        "schema_version",
+        "run_id",
+        "source",
+        "scenario",
+        "seed",
+        "target",
+        "git",
+        "versions",
+        "host",
+        "window",
+        "clock",
+        "harness",
+        "validity",
+        "files",
+    ):
+        assert key in tree
+    assert tree["window"] == {"warmup": 2, "start": 2, "end": 7, "drain": 1}
+    assert tree["files"]["updates.parquet"]["rows"] == 0
