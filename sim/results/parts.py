@@ -1,0 +1,194 @@
+"""Raw parts: what each process of a load test leaves behind while it runs, and how parts become the tables of a bundle.
+
+A parts directory holds, for each worker process `<pid>` (directories below it count as well, one per machine):
+
+    header-<pid>.json              who wrote, by which clock, how much, how late; rewritten each second, `finished` at the end
+    <table>-<pid>-<n>.parquet      rows of `PARTS[<table>]`, a new file every few seconds, each written in one step
+
+A part's tables are those of `sim.results.run.TABLES` with times as whole nanoseconds since 1970 (`received_at_ns` for
+`received_at`; -1: it did not happen), by the clock of the machine that wrote. Tables of parts only:
+
+    notifications  also has `sent_at_ns` (intended time as the payload says; -1: it does not) and `stamp` (see `STAMPS`)
+    counts         deliveries to subscribers that are counted rather than recorded row by row
+    events         one row per different event heard, with the times in its payload
+
+Members of a header: `HEADER`. Nothing here reads a clock; a worker's clock offset is told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sim.clock import SECOND
+from sim.errors import BadInput
+from sim.results.run import TABLES
+
+PART_VERSION = 1
+NEVER = -1
+"""An instant that did not happen."""
+
+STAMPS = ("read", "kernel", "coalesced")
+"""Whose time `received_at_ns` is: the reading process's own (late by its queue); the kernel's; or the kernel's for a frame
+that was read together with a later one, whose arrival it is then, hence an upper bound."""
+
+HEADER = {
+    "part_version": "PART_VERSION",
+    "pid": "process id",
+    "worker": "index given by Locust's master; 0 without one",
+    "process": "name in the metrics table: harness-<worker>",
+    "versions": "of Python, locust, gevent, websockets",
+    "started_at_ns": "when the process began to record",
+    "written_at_ns": "when this header was written",
+    "finished": "whether the worker ended in order: every row is in a part",
+    "clock": "{wall_ns, monotonic_ns: the pair at the start; steps_ns: largest disagreement seen since}",
+    "subscribers": "{first, last: ids, inclusive; -1 without any; opened; subscribed: now; wanted: now}",
+    "probes": "how many subscribers of this process are recorded row by row; null: all",
+    "receive_stamp": "kernel or read",
+    "counters": "name -> count, see loadtests.recorder.COUNTERS",
+    "histograms": "name -> sim.results.histogram, nanoseconds, see loadtests.recorder.HISTOGRAMS",
+    "rows": "table -> rows in parts so far",
+}
+
+
+def _part_schema(schema: pa.Schema, *more: pa.Field) -> pa.Schema:
+    fields = [
+        pa.field(f"{f.name}_ns", pa.int64(), metadata=f.metadata) if pa.types.is_floating(f.type) and f.name.endswith("at") else f
+        for f in schema
+    ]
+    return pa.schema([*fields, *more])
+
+
+PARTS: dict[str, pa.Schema] = {
+    "notifications": _part_schema(TABLES["notifications"], pa.field("sent_at_ns", pa.int64()), pa.field("stamp", pa.int8())),
+    "refetches": _part_schema(TABLES["refetches"]),
+    "subscriptions": _part_schema(TABLES["subscriptions"]),
+    "metrics": _part_schema(TABLES["metrics"]),
+    "counts": pa.schema(
+        [
+            pa.field("update", pa.int64()),
+            pa.field("channel", TABLES["notifications"].field("channel").type),
+            pa.field("received", pa.int64()),
+            pa.field("first_at_ns", pa.int64()),
+            pa.field("last_at_ns", pa.int64()),
+        ]
+    ),
+    "events": pa.schema(
+        [
+            pa.field("update", pa.int64()),
+            pa.field("channel", TABLES["notifications"].field("channel").type),
+            pa.field("sent_at_ns", pa.int64()),
+            pa.field("published_at_ns", pa.int64()),
+        ]
+    ),
+}
+
+
+def write_part(directory: Path, table: str, pid: int, serial: int, columns: Mapping[str, Any]) -> Path:
+    """Write `<table>-<pid>-<serial>.parquet` in one step. *columns*: column name -> array, all of `PARTS[table]`."""
+    schema = PARTS[table]
+    arrays = [_as(columns[f.name], f.type) for f in schema]
+    path = directory / f"{table}-{pid}-{serial}.parquet"
+    partial = path.with_suffix(".partial")
+    # Uncompressed: a part is written while messages arrive, and is read once.
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), partial, compression="none", use_dictionary=False)
+    partial.replace(path)
+    return path
+
+
+def _as(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, pa.Array):
+        return values.cast(kind)
+    if pa.types.is_dictionary(kind):
+        return pa.array(values, pa.string()).dictionary_encode().cast(kind)
+    return pa.array(values, kind)
+
+
+def write_header(directory: Path, header: Mapping[str, Any]) -> None:
+    """Replace `header-<pid>.json` in one step."""
+    path = directory / f"header-{header['pid']}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(header), encoding="utf-8")
+    partial.replace(path)
+
+
+def read_headers(directory: str | Path) -> list[dict[str, Any]]:
+    """The headers below *directory*, by worker; each has its own folder added as `directory`. Raises `BadInput`."""
+    found = []
+    for path in sorted(Path(directory).rglob("header-*.json")):
+        try:
+            header = json.loads(path.read_text(encoding="utf-8"))
+            if header["part_version"] != PART_VERSION:
+                raise BadInput(f"{path}: part version {header['part_version']}, this workbench reads {PART_VERSION}")
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{path}: damaged header: {error}") from error
+        found.append(header | {"directory": str(path.parent)})
+    return sorted(found, key=lambda header: (header["worker"], header["directory"], header["pid"]))
+
+
+def read_table(
+    directory: str | Path, table: str, offset_ns: Callable[[dict[str, Any]], int] | None = None, shared_ids: bool = False
+) -> pa.Table:
+    """All rows of one table from all workers with a header, in the order of workers.
+
+    *offset_ns*(header) is added to the times of that worker: its master's clock minus its own. Raises `BadInput` for a damaged
+    part. Unless *shared_ids*, subscribers that two workers both claim are a `BadInput` as well.
+    """
+    headers = read_headers(directory)
+    if not shared_ids:
+        _refuse_shared(headers)
+    pieces = []
+    for header in headers:
+        shift = offset_ns(header) if offset_ns else 0
+        paths = Path(header["directory"]).glob(f"{table}-{header['pid']}-*.parquet")
+        for path in sorted(paths, key=lambda path: int(path.stem.rpartition("-")[2])):
+            try:
+                piece = pq.read_table(path, schema=PARTS[table])
+            except (OSError, pa.ArrowInvalid) as error:
+                raise BadInput(f"{path}: cannot be read: {error}") from error
+            pieces.append(_shifted(piece, shift) if shift else piece)
+    return pa.concat_tables(pieces).unify_dictionaries() if pieces else PARTS[table].empty_table()
+
+
+def _refuse_shared(headers: list[dict[str, Any]]) -> None:
+    ranges = sorted(
+        (h["subscribers"]["first"], h["subscribers"]["last"], h["worker"]) for h in headers if h["subscribers"]["first"] >= 0
+    )
+    for (_, last, worker), (first, _, other) in zip(ranges, ranges[1:], strict=False):
+        if first <= last:
+            raise BadInput(f"workers {worker} and {other} both recorded subscriber {first}: parts of different runs are mixed")
+
+
+def _shifted(table: pa.Table, shift: int) -> pa.Table:
+    for i, name in enumerate(table.column_names):
+        if name.endswith("_ns"):
+            times = table.column(i)
+            table = table.set_column(i, table.schema.field(i), pc.if_else(pc.less(times, 0), times, pc.add(times, shift)))
+    return table
+
+
+def run_columns(table: str, rows: pa.Table, epoch_ns: int) -> dict[str, pa.Array]:
+    """Columns of the bundle's *table* from part rows: instants as float seconds since *epoch_ns*, NaN for `NEVER`.
+
+    Ready for `RunWriter.append(table, ...)`; what only parts have is left out.
+    """
+    columns = {}
+    for f in TABLES[table]:
+        if f.name in rows.column_names:
+            column = rows.column(f.name).combine_chunks()
+            columns[f.name] = column.cast(pa.string()) if pa.types.is_dictionary(f.type) else column
+        else:
+            columns[f.name] = pa.array(seconds(rows.column(f"{f.name}_ns").to_numpy(), epoch_ns))
+    return columns
+
+
+def seconds(times_ns: np.ndarray, epoch_ns: int) -> np.ndarray:
+    """Float seconds since *epoch_ns*; `NEVER` becomes NaN. Subtracts before it divides, so that nanoseconds survive."""
+    return np.where(times_ns < 0, np.nan, (times_ns - epoch_ns) / SECOND)
