@@ -1,12 +1,50 @@
-"""When is a refetch due? One frozen value per answer (times in seconds, as a scenario writes them)."""
+"""When is a refetch due? One frozen value per answer, and the machine that gives it.
+
+A policy is what a scenario says (times in seconds). `policy.machine()` makes the running state of one page: it is told the
+instants (integer nanoseconds) and says when a refetch is due; it never waits and never asks for the time.
+
+    call(at)   a notification came at instant `at`     -> True: a refetch is due at once
+    ring(at)   instant `next_at` has come              -> True: a refetch is due at once
+    next_at    the next instant at which to ring it; `NEVER`: none
+
+Tie rule: what is due at an instant rings before a notification of the same instant counts. (`fires` and the refetcher keep to
+it; a machine obeys whoever drives it, so that recordings with the other order can be replayed.)
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
+
+from sim.clock import ns
 
 Timing = Literal["use-debounce", "lodash"]
 """Whose timers: use-debounce 10 / lodash.debounce 4.0.8, or lodash 4.17.21+ / 4.18. They differ only with max_wait."""
+
+InFlight = Literal["cancel", "overlap", "single_flight"]
+"""What a new refetch does to a running one: Inertia 1, Inertia 2 and 3, one at a time with one re-run."""
+
+PollingMode = Literal["overlap", "cancel", "rest"]
+"""Inertia 3's: poll whatever still runs, abort what still runs, or count the interval from the answer."""
+
+NEVER = (1 << 63) - 1
+_LONG_AGO = -(1 << 62)
+
+
+class Machine(Protocol):
+    """The running state of one page's policy. Instants are integer nanoseconds and do not decrease (a late clock may)."""
+
+    next_at: int
+
+    def call(self, at: int) -> bool: ...
+
+    def ring(self, at: int) -> bool: ...
+
+
+def _duration(value: float | None, name: str) -> None:
+    if value is not None and not value >= 0:
+        raise ValueError(f"{name} must be >= 0 s, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +53,13 @@ class Immediate:
 
     kind: ClassVar[str] = "immediate"
     jitter: float = 0.0
+    """A refetch starts up to this many seconds after it is due, uniformly at random. The same for every policy."""
+
+    def __post_init__(self) -> None:
+        _duration(self.jitter, "jitter")
+
+    def machine(self) -> ImmediateMachine:
+        return ImmediateMachine()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +71,363 @@ class Debounce:
     leading: bool = False
     trailing: bool = True
     max_wait: float | None = None
+    """Seconds after which a storm is interrupted; less than `wait` counts as `wait`. None: a storm may starve the page."""
     timing: Timing = "use-debounce"
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.wait >= 0:
-            raise ValueError(f"wait must be >= 0 s, got {self.wait!r}")
+        _duration(self.wait, "wait")
+        _duration(self.max_wait, "max_wait")
+        _duration(self.jitter, "jitter")
+
+    def machine(self) -> DebounceMachine:
+        cap = None if self.max_wait is None else ns(self.max_wait)
+        return DebounceMachine(ns(self.wait), self.leading, self.trailing, cap, self.timing)
 
 
-Policy = Immediate | Debounce
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """`throttle(f, wait)` of the same libraries: a debounce whose `max_wait` is its `wait`, leading by default."""
+
+    kind: ClassVar[str] = "throttle"
+    wait: float = 0.5
+    leading: bool = True
+    trailing: bool = True
+    timing: Timing = "use-debounce"
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        _duration(self.wait, "wait")
+        _duration(self.jitter, "jitter")
+
+    def machine(self) -> DebounceMachine:
+        return DebounceMachine(ns(self.wait), self.leading, self.trailing, ns(self.wait), self.timing)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The first notification opens a window of `wait` seconds; one refetch at its end covers all of it."""
+
+    kind: ClassVar[str] = "window"
+    wait: float = 0.5
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        _duration(self.wait, "wait")
+        _duration(self.jitter, "jitter")
+
+    def machine(self) -> WindowMachine:
+        return WindowMachine(ns(self.wait))
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At once when idle, else `wait` seconds after the refetch before."""
+
+    kind: ClassVar[str] = "rate_limit"
+    wait: float = 0.5
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        _duration(self.wait, "wait")
+        _duration(self.jitter, "jitter")
+
+    def machine(self) -> RateLimitMachine:
+        return RateLimitMachine(ns(self.wait))
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """No notifications: refetch every `interval` seconds, counted from when the page opens."""
+
+    kind: ClassVar[str] = "polling"
+    interval: float = 5.0
+    mode: PollingMode = "overlap"
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.interval > 0:
+            raise ValueError(f"interval must be > 0 s, got {self.interval!r}")
+        _duration(self.jitter, "jitter")
+
+    def machine(self) -> PollingMachine:
+        return PollingMachine(ns(self.interval), rest=self.mode == "rest")
+
+
+@dataclass(frozen=True, slots=True)
+class FullPayload:
+    """No refetch: the notification carries the state and is applied as it arrives."""
+
+    kind: ClassVar[str] = "full_payload"
+    jitter: ClassVar[float] = 0.0
+
+    def machine(self) -> SilentMachine:
+        return SilentMachine()
+
+
+Policy = Immediate | Debounce | Throttle | Window | RateLimit | Polling | FullPayload
+
+
+class ImmediateMachine:
+    __slots__ = ("next_at",)
+
+    def __init__(self) -> None:
+        self.next_at = NEVER
+
+    def call(self, at: int) -> bool:
+        return True
+
+    def ring(self, at: int) -> bool:
+        return False
+
+
+class SilentMachine:
+    """Never wants a refetch."""
+
+    __slots__ = ("next_at",)
+
+    def __init__(self) -> None:
+        self.next_at = NEVER
+
+    def call(self, at: int) -> bool:
+        return False
+
+    def ring(self, at: int) -> bool:
+        return False
+
+
+class WindowMachine:
+    __slots__ = ("next_at", "wait")
+
+    def __init__(self, wait: int) -> None:
+        self.wait = wait
+        self.next_at = NEVER
+
+    def call(self, at: int) -> bool:
+        if self.next_at == NEVER:
+            self.next_at = at + self.wait
+        return False
+
+    def ring(self, at: int) -> bool:
+        self.next_at = NEVER
+        return True
+
+
+class RateLimitMachine:
+    __slots__ = ("free_at", "next_at", "wait")
+
+    def __init__(self, wait: int) -> None:
+        self.wait = wait
+        self.free_at = _LONG_AGO
+        self.next_at = NEVER
+
+    def call(self, at: int) -> bool:
+        if self.next_at != NEVER:
+            return False
+        if at < self.free_at:
+            self.next_at = self.free_at
+            return False
+        self.free_at = at + self.wait
+        return True
+
+    def ring(self, at: int) -> bool:
+        self.next_at = NEVER
+        self.free_at = at + self.wait
+        return True
+
+
+class PollingMachine:
+    """Polls from `open(at)` on. With *rest*, `answered(at)` starts the next interval."""
+
+    __slots__ = ("interval", "next_at", "rest")
+
+    def __init__(self, interval: int, rest: bool = False) -> None:
+        self.interval = interval
+        self.rest = rest
+        self.next_at = NEVER
+
+    def open(self, at: int) -> None:
+        """The first poll is at instant *at*."""
+        self.next_at = at
+
+    def call(self, at: int) -> bool:
+        return False
+
+    def ring(self, at: int) -> bool:
+        # As setInterval does: the next tick counts from when this one was due, and ticks that were slept through are dropped.
+        missed = (at - self.next_at) // self.interval
+        self.next_at = NEVER if self.rest else self.next_at + (missed + 1) * self.interval
+        return True
+
+    def answered(self, at: int) -> None:
+        if self.rest:
+            self.next_at = at + self.interval
+
+
+class DebounceMachine:
+    """lodash's and use-debounce's debounce, timer for timer.
+
+    One timer at a time is *the* timer (`slot_at`); a library that starts a new one without clearing the old leaves a *stray*,
+    which will ring as well. Any timer that rings fires when the page has been silent for `wait` (or unserved for `max_wait`),
+    and else starts another for what is left of that. So a storm costs one timer per `wait`, not one per notification.
+
+    Verified against recordings of the libraries (tests/data/debounce-vectors.json).
+    """
+
+    __slots__ = (
+        "clears",
+        "delay",
+        "fired_at",
+        "last_at",
+        "leading",
+        "max_wait",
+        "mounted",
+        "next_at",
+        "pending",
+        "slot_at",
+        "strays",
+        "trailing",
+        "wait",
+    )
+
+    def __init__(
+        self,
+        wait: int,
+        leading: bool = False,
+        trailing: bool = True,
+        max_wait: int | None = None,
+        timing: Timing = "use-debounce",
+    ) -> None:
+        self.wait = wait
+        self.leading = leading
+        self.trailing = trailing
+        self.max_wait = None if max_wait is None else max(max_wait, wait)
+        self.clears = timing == "lodash"
+        self.delay = max(wait, 0)
+        """Of a timer that a call starts. JavaScript hosts make 1 ms of 0 where a timer starts a timer."""
+        self.last_at = _LONG_AGO
+        self.fired_at = _LONG_AGO
+        """The last fire, or the start of the present series of calls."""
+        self.pending = False
+        """A call has come that no fire has taken."""
+        self.slot_at = NEVER
+        self.strays: list[int] = []
+        self.next_at = NEVER
+        self.mounted = True
+
+    @property
+    def is_pending(self) -> bool:
+        """use-debounce's `isPending()`: the timer runs. True also after a leading fire that nothing followed."""
+        return self.slot_at != NEVER
+
+    def call(self, at: int) -> bool:
+        if self.slot_at != NEVER and self.max_wait is None:  # the storm's path: nothing to decide
+            self.last_at = at
+            self.pending = True
+            return False
+        ripe = self._ripe(at)
+        self.last_at = at
+        self.pending = True
+        if self.slot_at == NEVER:
+            self._start(at + self.delay)
+            if ripe:
+                self.fired_at = at
+                return self.leading and self._fire(at)
+        elif ripe:
+            if self.clears:
+                self.slot_at = NEVER
+            self._start(at + self.delay)
+            return self._fire(at)
+        return False
+
+    def ring(self, at: int) -> bool:
+        """The timer of instant `next_at` rings (late, where *at* is later)."""
+        rang = self.slot_at == self.next_at
+        if rang:
+            self.next_at = min(self.strays) if self.strays else NEVER
+        else:
+            self.strays.remove(self.next_at)
+            self.next_at = min((self.slot_at, *self.strays))
+        ripe = self._ripe(at)
+        if not (ripe or self.mounted):
+            return False
+        if self.slot_at != NEVER:
+            self._vacate(rang)
+        if ripe:
+            return self._trailing_edge(at)
+        deadline = self.last_at + self.wait
+        if self.max_wait is not None:
+            deadline = min(deadline, self.fired_at + self.max_wait)
+        self._start(deadline)
+        return False
+
+    def flush(self, at: int) -> bool:
+        """Fire what is pending now. Like the libraries', leaves the timer to ring for nothing (or for later calls)."""
+        if self.slot_at == NEVER:
+            return False
+        self._vacate()
+        return self._trailing_edge(at)
+
+    def cancel(self) -> None:
+        """Forget everything; the next call counts as the first."""
+        self.slot_at = NEVER
+        self.next_at = min(self.strays, default=NEVER)
+        self.last_at = self.fired_at = _LONG_AGO
+        self.pending = False
+
+    def unmount(self, at: int, flush_on_exit: bool = False) -> bool:
+        """The component goes (use-debounce): nothing fires any more, but for what *flush_on_exit* fires now."""
+        fires = flush_on_exit and self.trailing and self.flush(at)
+        self.mounted = False
+        return fires
+
+    def _ripe(self, at: int) -> bool:
+        if not self.mounted:
+            return False
+        since = at - self.last_at
+        return since >= self.wait or since < 0 or (self.max_wait is not None and at - self.fired_at >= self.max_wait)
+
+    def _start(self, when: int) -> None:
+        """A new timer, which is *the* timer from now on. What was in the slot becomes a stray."""
+        if self.slot_at != NEVER:
+            self.strays.append(self.slot_at)
+        self.slot_at = when
+        self.next_at = min((when, *self.strays)) if self.strays else when
+
+    def _vacate(self, rang: bool = False) -> None:
+        """Empty the slot; its timer lives on as a stray unless it is the one that *rang*."""
+        if not rang:
+            self.strays.append(self.slot_at)
+        self.slot_at = NEVER
+
+    def _trailing_edge(self, at: int) -> bool:
+        if self.trailing and self.pending:
+            return self._fire(at)
+        self.pending = False
+        return False
+
+    def _fire(self, at: int) -> bool:
+        self.pending = False
+        self.fired_at = at
+        return True
+
+
+def fires(policy: Policy, calls: Iterable[int], until: int = NEVER) -> list[int]:
+    """Instants at which *policy* wants a refetch, given the sorted instants of the notifications, through *until*.
+
+    Nanoseconds in and out. Without jitter; what polling wants is not a function of notifications and is left out.
+    """
+    machine: Machine = policy.machine()
+    due = []
+    for at in calls:
+        while machine.next_at <= at:
+            instant = machine.next_at
+            if machine.ring(instant):
+                due.append(instant)
+        if machine.call(at):
+            due.append(at)
+    while machine.next_at < NEVER and machine.next_at <= until:
+        instant = machine.next_at
+        if machine.ring(instant):
+            due.append(instant)
+    return due

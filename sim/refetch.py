@@ -1,0 +1,242 @@
+"""One page's refetches: its policy's machine, its in-flight rule, and the record of each refetch.
+
+The page is told the time. It runs on any `Scheduler` (virtual or real) and sends through a function that it is given, so the
+simulator and the load test refetch by the same code.
+
+Order at one instant: the policy's timers first, then notifications (see `sim.policy`). Instants given to the policy are those
+at which things were due, never those at which a late clock got round to them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sim.clock import Scheduler, Timer, ns
+from sim.policy import NEVER, InFlight, Machine, Policy, Polling, PollingMachine, SilentMachine
+
+Abort = Callable[[], None]
+"""Gives up a running request. Its server may do the work all the same."""
+
+
+@dataclass(slots=True, eq=False)
+class Refetch:
+    """One refetch, from due to done. Instants in ns; -1: not yet, or never."""
+
+    due_at: int
+    """When the policy wanted it, jitter included."""
+    answered: int
+    """Notifications that it answers."""
+    started_at: int = -1
+    finished_at: int = -1
+    version: int = -1
+    status: int = 0
+    bytes: int = 0
+    outcome: str = ""
+    """applied, superseded (by a newer one), cancelled (the page went), failed, not_newer; empty while it runs."""
+
+
+class Refetcher:
+    """Decides when one page refetches, and what becomes of each answer.
+
+    * *send(refetch)* must start the request now. It may return a function that aborts it. When the answer is there, or has
+      failed, call `finished`; it may be called from within *send*.
+    * *done(refetch)* is called exactly once for each refetch, with its outcome set.
+    * *rng* draws jitter and the phase of polling; needed where the policy has jitter.
+    * *timer_step* (ns): timers ring on multiples of it only, as in a hidden tab (1 s). 0: exactly.
+    * a `Polling` page polls from its construction on: first at a random phase of the interval where there is *rng*, else
+      after one interval. Its mode `cancel` and `rest` take precedence over *in_flight*.
+
+    `version` is what the page shows; set it to what the page was loaded with (-1: unknown).
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_alarm_at",
+        "_armed_for",
+        "_call",
+        "_clock",
+        "_done",
+        "_jitter",
+        "_machine",
+        "_next",
+        "_rng",
+        "_rule",
+        "_running",
+        "_send",
+        "_timer_step",
+        "_unanswered",
+        "_waiting",
+        "version",
+    )
+
+    def __init__(
+        self,
+        policy: Policy,
+        in_flight: InFlight,
+        clock: Scheduler,
+        send: Callable[[Refetch], Abort | None],
+        done: Callable[[Refetch], None],
+        rng: random.Random | None = None,
+        timer_step: int = 0,
+    ) -> None:
+        if policy.jitter and rng is None:
+            raise ValueError(f"a {policy.kind} policy with jitter needs a random stream")
+        self.version = -1
+        self._machine: Machine = policy.machine()
+        self._call = self._machine.call
+        self._rule: InFlight = in_flight
+        self._clock = clock
+        self._send = send
+        self._done = done
+        self._rng = rng
+        self._jitter = ns(policy.jitter)
+        self._timer_step = timer_step
+        self._unanswered = 0
+        self._alarm: Timer | None = None
+        self._alarm_at = NEVER  # when the clock will ring us
+        self._armed_for = NEVER  # the machine's instant that this is for
+        self._waiting: dict[Refetch, Timer] = {}  # due, held back by jitter
+        self._running: dict[Refetch, Abort | None] = {}
+        self._next: Refetch | None = None  # single flight: the one re-run
+        if isinstance(policy, Polling):
+            self._open(policy)
+
+    def notified(self, at: int) -> None:
+        """A notification arrived at instant *at* (not later than now)."""
+        if self._alarm_at <= at:
+            self._ring(at)
+        self._unanswered += 1
+        if self._call(at):
+            self._due(at)
+        if self._machine.next_at != self._armed_for:
+            self._arm()
+
+    def finished(self, refetch: Refetch, at: int, version: int, status: int, size: int) -> None:
+        """The answer to *refetch* is there (*status* < 400), or it failed (0: no answer). Ignored once it has an outcome."""
+        if refetch.outcome:
+            return
+        del self._running[refetch]
+        refetch.finished_at = at
+        refetch.version = version
+        refetch.status = status
+        refetch.bytes = size
+        if status == 0 or status >= 400:
+            refetch.outcome = "failed"
+        elif version == self.version and version >= 0:
+            refetch.outcome = "not_newer"
+        else:
+            # Applied in the order of arrival: an older answer that comes late does overwrite a newer one.
+            refetch.outcome = "applied"
+            self.version = version
+        self._done(refetch)
+        if self._next is not None and not self._running:
+            again, self._next = self._next, None
+            self._start(again)
+        if isinstance(self._machine, PollingMachine):
+            self._machine.answered(at)
+            self._arm()
+
+    def close(self) -> None:
+        """The page goes: timers are dropped, running refetches aborted; what was due becomes `cancelled`."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_at = None, NEVER
+        self._machine = SilentMachine()  # what still arrives is not heard
+        self._call, self._armed_for = self._machine.call, NEVER
+        for timer in self._waiting.values():
+            timer.cancel()
+        due = [*self._running, *self._waiting]
+        if self._next is not None:
+            due.append(self._next)
+        aborts = [abort for abort in self._running.values() if abort is not None]
+        self._running, self._waiting, self._next = {}, {}, None
+        for abort in aborts:
+            abort()
+        for refetch in due:
+            self._end(refetch, "cancelled")
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that run now."""
+        return len(self._running)
+
+    # --- the policy's timer --------------------------------------------------------------------------------------------
+
+    def _open(self, policy: Polling) -> None:
+        assert isinstance(self._machine, PollingMachine)
+        if policy.mode == "cancel":
+            self._rule = "cancel"
+        interval = ns(policy.interval)
+        phase = interval if self._rng is None else int(self._rng.random() * interval)
+        self._machine.open(self._clock.now() + phase)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Let the clock ring when the machine wants it, and no more at the instant before."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        when = self._armed_for = self._machine.next_at
+        if when != NEVER:
+            if self._timer_step:
+                when = -(-when // self._timer_step) * self._timer_step
+            self._alarm = self._clock.call_at(when, self._rang)
+        self._alarm_at = when
+
+    def _rang(self) -> None:
+        self._alarm = None
+        self._ring(self._alarm_at)
+
+    def _ring(self, until: int) -> None:
+        """Ring what was due through *until*, each at its own instant."""
+        machine = self._machine
+        while self._alarm_at <= until:
+            wanted = self._armed_for
+            if machine.ring(self._alarm_at):
+                self._due(wanted)
+            self._arm()
+
+    # --- a refetch -----------------------------------------------------------------------------------------------------
+
+    def _due(self, at: int) -> None:
+        answered, self._unanswered = self._unanswered, 0
+        if self._jitter:
+            assert self._rng is not None
+            refetch = Refetch(at + int(self._rng.random() * self._jitter), answered)
+            self._waiting[refetch] = self._clock.call_at(refetch.due_at, self._jittered, refetch)
+        else:
+            self._start(Refetch(at, answered))
+
+    def _jittered(self, refetch: Refetch) -> None:
+        del self._waiting[refetch]
+        self._start(refetch)
+
+    def _start(self, refetch: Refetch) -> None:
+        if self._running and self._rule != "overlap":
+            if self._rule == "single_flight":
+                if self._next is None:
+                    self._next = refetch
+                else:  # two that wait are one: it is due since the first
+                    self._next.answered += refetch.answered
+                return
+            self._supersede()
+        refetch.started_at = self._clock.now()
+        self._running[refetch] = None
+        abort = self._send(refetch)
+        if abort is not None and refetch in self._running:
+            self._running[refetch] = abort
+
+    def _supersede(self) -> None:
+        """Abort what runs (one at most); what it would have shown, the newer one will."""
+        running, self._running = self._running, {}
+        for refetch, abort in running.items():
+            if abort is not None:
+                abort()
+            self._end(refetch, "superseded")
+
+    def _end(self, refetch: Refetch, outcome: str) -> None:
+        if not refetch.outcome:
+            refetch.outcome = outcome
+            self._done(refetch)
