@@ -20,10 +20,9 @@ from typing import Any, Literal
 
 from sim.distributions import Constant, Distribution, Lognormal
 from sim.errors import BadInput, did_you_mean
-from sim.policy import Debounce, Policy
+from sim.policy import Debounce, InFlight, Policy
 from sim.workload import Poisson, Workload
 
-InFlight = Literal["cancel", "overlap", "single_flight"]
 PageKind = Literal["detail", "firewall", "provision", "site", "dashboard"]
 Behaviour = Literal["good", "stop_reading", "reconnect_loop", "never_subscribe"]
 
