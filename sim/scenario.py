@@ -9,6 +9,7 @@ Variants (`policy`, `workload`, durations) are tables with a `kind`; a bare numb
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 import types
 import typing
@@ -54,6 +55,10 @@ class Fleet:
     def servers(self) -> int:
         return self.users * self.servers_per_user
 
+    @property
+    def sites(self) -> int:
+        return self.users * self.sites_per_user
+
 
 @dataclass(frozen=True, slots=True)
 class Pages:
@@ -97,13 +102,32 @@ class Broadcast:
     """Name events by `broadcast_as` (`ServerUpdated`) in place of the class (`App\\Events\\ServerUpdated`)."""
     all_fields: bool = False
     """Broadcast on any change, not only on that of the meaningful fields."""
+    listeners: Literal["all", "documented"] = "all"
+    """`documented`: only the model events that the pattern's document registers (no new server, no deleted firewall)."""
+    provision_event: bool = True
+    """A changed provision step is told by `ServerProvisionUpdated` on `servers.{id}.provision` as well."""
     debounce: float = 0.0
     """Server-side debounced dispatch: seconds; the last of a window wins. 0: off."""
     debounce_max_wait: float | None = None
+    unique: bool = False
+    """While an event of the same resource waits in the queue, more of them are dropped."""
+    unique_for: float = 60.0
+    """Seconds after which such a lock is void (its job was lost)."""
+    tries: int = 3
+    """Attempts to reach the broadcaster before an event is given up."""
+    backoff: float = 1.0
+    """Seconds between attempts."""
+    connect_timeout: float = 10.0
+    timeout: float = 30.0
+    """Seconds that one request to the broadcaster may take."""
 
     def __post_init__(self) -> None:
         _positive(self.queue_workers, "queue_workers")
-        for name in ("queue_latency", "commit_delay", "payload_bytes", "debounce"):
+        for name in ("unique_for", "tries", "connect_timeout", "timeout"):
+            _positive(getattr(self, name), name)
+        if self.debounce_max_wait is not None:
+            _not_negative(self.debounce_max_wait, "debounce_max_wait", " s")
+        for name in ("queue_latency", "commit_delay", "payload_bytes", "debounce", "backoff"):
             _not_negative(getattr(self, name), name)
 
 
@@ -156,6 +180,8 @@ class Api:
     """Retries allowed per first attempt, over all pages. None: unbounded."""
     database_latency: float = 0.0
     """Additional seconds of each database round trip of the embedded application."""
+    dashboard_of: Literal["user", "everyone"] = "user"
+    """`everyone`: the dashboard query of the pattern's document, which forgets to ask whose servers they are."""
 
     def __post_init__(self) -> None:
         _positive(self.workers, "workers")
@@ -323,6 +349,20 @@ def to_dict(value: Any) -> Any:
     return value
 
 
+def to_toml(scenario: Scenario) -> str:
+    """The scenario as a TOML file that `load_scenario` reads back as an equal one: how a run hands it to its processes."""
+    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in to_dict(scenario).items())
+
+
+def _toml_value(value: Any) -> str:
+    """Everything nested is inline; a JSON text is a TOML text as well."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml_value(leaf)}" for key, leaf in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(leaf) for leaf in value) + "]"
+    return json.dumps(value)
+
+
 def build(wanted: Any, value: Any, where: str, path: str = "") -> Any:
     """Turn a plain tree into *wanted* (a dataclass, a union of variants, a tuple of them, a number, a text).
 
@@ -428,4 +468,5 @@ __all__ = [
     "parse_assignments",
     "parse_value",
     "to_dict",
+    "to_toml",
 ]
