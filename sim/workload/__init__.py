@@ -1,0 +1,54 @@
+"""What changes, and when: updates, arrival processes, provisioning scripts, recorded traces.
+
+A workload is a frozen value; `workload.updates(rng, duration, servers, sites)` draws its updates, sorted by time:
+
+>>> from sim.workload import Poisson, streams
+>>> updates = Poisson(rate=2.0).updates(streams(1)["workload"], duration=60.0, servers=5)
+>>> for at_ns, resource, resource_id, step, status in updates: ...
+
+The same seed gives the same updates, bit for bit.
+"""
+
+from sim.workload.arrivals import Arrivals, Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson
+from sim.workload.mixture import Mixture, Workload
+from sim.workload.scripts import Deployments, Provisioning, Replay, Script, fit_steps, script_of
+from sim.workload.traces import TRACE_DIR, Step, Trace, Transition, load_trace, load_traces, trace_names
+from sim.workload.updates import NEXT, RESOURCES, STATUSES, Resource, Status, Streams, Update, Updates, encode, streams, walk
+
+__all__ = [
+    "NEXT",
+    "RESOURCES",
+    "STATUSES",
+    "TRACE_DIR",
+    "Arrivals",
+    "Bursty",
+    "Constant",
+    "Deployments",
+    "Diurnal",
+    "FlashCrowd",
+    "Instants",
+    "Logs",
+    "Mixture",
+    "Mmpp",
+    "Poisson",
+    "Provisioning",
+    "Replay",
+    "Resource",
+    "Script",
+    "Status",
+    "Step",
+    "Streams",
+    "Trace",
+    "Transition",
+    "Update",
+    "Updates",
+    "Workload",
+    "encode",
+    "fit_steps",
+    "load_trace",
+    "load_traces",
+    "script_of",
+    "streams",
+    "trace_names",
+    "walk",
+]

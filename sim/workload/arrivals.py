@@ -1,0 +1,323 @@
+"""Arrival processes: instants first, then who is hit. Each is a frozen value; rates in updates per second.
+
+All share three members. `rate` is the size, `per` says of what: `total` for the whole fleet, `server` for each server.
+`site_share` is the share of the updates that change a site in place of a server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from sim.distributions import Distribution, Exponential
+from sim.errors import BadInput
+from sim.workload.updates import Updates, to_ns, walk
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What all arrival processes share; not a workload by itself."""
+
+    kind: ClassVar[str]
+    per_server_draws: ClassVar[bool] = False
+    """Whether `per = "server"` needs a process for each server (False: one process at the summed rate is the same)."""
+
+    rate: float = 1.0
+    per: Literal["total", "server"] = "total"
+    site_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < float("inf"):
+            raise ValueError(f"rate must be >= 0 updates/s, got {self.rate!r}")
+        if self.per not in ("total", "server"):
+            raise ValueError(f"per must be 'total' or 'server', got {self.per!r}")
+        if not 0 <= self.site_share <= 1:
+            raise ValueError(f"site_share must be a share between 0 and 1, got {self.site_share!r}")
+
+    def intensity(self, duration: float) -> float:
+        """Expected updates in the first *duration* seconds per unit of `rate` (so `duration`, where the rate is constant)."""
+        return duration
+
+    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
+        """Seconds in [0, duration), at *scale* times the process's rates, in any order."""
+        raise NotImplementedError
+
+    def expected(self, duration: float, servers: int, sites: int = 0) -> float:
+        """Expected number of updates in *duration* seconds (long-run, for processes that switch on and off)."""
+        return self.rate * self.intensity(duration) * (servers if self.per == "server" else 1)
+
+    def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
+        """Draw the updates of *duration* seconds over servers 1..*servers* and sites 1..*sites*."""
+        need_resources(self, servers, sites)
+        when, who = rng.spawn(2)
+        if self.per == "server" and self.per_server_draws:
+            draws = [self.instants(child, 1.0, duration) for child in when.spawn(servers)]
+            at = np.concatenate([np.empty(0), *draws])
+            server = np.repeat(np.arange(1, servers + 1), [len(draw) for draw in draws])
+        else:
+            at = np.sort(self.instants(when, servers if self.per == "server" else 1.0, duration))
+            server = self.choose(who, len(at), servers)
+        on_site = who.random(len(at)) < self.site_share
+        site = who.integers(1, sites + 1, len(at)) if sites else server
+        return walk(to_ns(at), on_site, np.where(on_site, site, server))
+
+    def choose(self, rng: np.random.Generator, size: int, servers: int) -> np.ndarray:
+        """Which server each update hits: every one equally likely."""
+        return rng.integers(1, servers + 1, size) if servers else np.ones(size, np.int64)
+
+
+def need_resources(workload: Arrivals, servers: int, sites: int) -> None:
+    """Raise `BadInput` where the workload would change what the fleet does not have."""
+    if workload.rate > 0 and workload.site_share < 1 and servers < 1:
+        raise BadInput(f"workload {workload.kind}: no servers to update (fleet.servers_per_user is 0; or site_share = 1)")
+    if workload.rate > 0 and workload.site_share > 0 and sites < 1:
+        raise BadInput(f"workload {workload.kind}: site_share is {workload.site_share} but no sites (fleet.sites_per_user is 0)")
+
+
+@dataclass(frozen=True, slots=True)
+class Poisson(Arrivals):
+    """Independent updates at a constant mean rate: many users, each doing something now and then."""
+
+    kind: ClassVar[str] = "poisson"
+
+    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
+        return rng.uniform(0.0, duration, rng.poisson(scale * self.rate * duration))
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Arrivals):
+    """Updates at equal intervals, one server after the other; the first after one interval."""
+
+    kind: ClassVar[str] = "constant"
+
+    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
+        rate = scale * self.rate
+        at = np.arange(1, int(rate * duration) + 1) / rate if rate else np.empty(0)
+        return at[at < duration]
+
+    def choose(self, rng: np.random.Generator, size: int, servers: int) -> np.ndarray:
+        return np.arange(size) % max(servers, 1) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bursty(Arrivals):
+    """On and off in turns: Poisson at `rate` while on, at `off_rate` while off (0: silence).
+
+    With exponential `on` and `off` this is the interrupted Poisson process. A run begins on or off by their long-run shares.
+    """
+
+    kind: ClassVar[str] = "bursty"
+    per_server_draws: ClassVar[bool] = True
+
+    rate: float = 10.0
+    off_rate: float = 0.0
+    on: Distribution = field(default_factory=lambda: Exponential(2.0))
+    """How long a burst lasts, seconds."""
+    off: Distribution = field(default_factory=lambda: Exponential(8.0))
+    """How long the time between two bursts lasts, seconds."""
+
+    def __post_init__(self) -> None:
+        super(Bursty, self).__post_init__()
+        if not self.off_rate >= 0:
+            raise ValueError(f"off_rate must be >= 0 updates/s, got {self.off_rate!r}")
+        if not self.on.mean() + self.off.mean() > 0:
+            raise ValueError("on and off must not both be 0 s")
+
+    def expected(self, duration: float, servers: int, sites: int = 0) -> float:
+        on, off = self.on.mean(), self.off.mean()
+        mean_rate = (self.rate * on + self.off_rate * off) / (on + off)
+        return mean_rate * duration * (servers if self.per == "server" else 1)
+
+    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
+        on, off = self.on.mean(), self.off.mean()
+        first = int(rng.random() >= on / (on + off))
+        # Enough pairs for the time with room to spare; draw on where chance wants more.
+        length = np.empty(0)
+        while length.sum() < duration:
+            pairs = int(duration / (on + off)) + 8
+            drawn = np.stack([self.on.sample(rng, pairs), self.off.sample(rng, pairs)], axis=1)
+            length = np.concatenate([length, (drawn if first == 0 else drawn[:, ::-1]).ravel()])
+        rates = np.where((np.arange(len(length)) + first) % 2 == 0, self.rate, self.off_rate)
+        return _piecewise(rng, length, scale * rates, duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Mmpp(Arrivals):
+    """Markov-modulated Poisson process: `rates[i]` for an exponential time of mean `dwell[i]`, then any other state.
+
+    `rate` scales all of `rates`. Two states are an on/off process whose quiet time is not silent.
+    """
+
+    kind: ClassVar[str] = "mmpp"
+    per_server_draws: ClassVar[bool] = True
+
+    rates: tuple[float, ...] = (0.5, 20.0)
+    dwell: tuple[float, ...] = (30.0, 3.0)
+
+    def __post_init__(self) -> None:
+        super(Mmpp, self).__post_init__()
+        if len(self.rates) != len(self.dwell) or len(self.rates) < 2:
+            raise ValueError(f"rates and dwell must have one number per state, at least two, got {self.rates!r}, {self.dwell!r}")
+        if not all(r >= 0 for r in self.rates):
+            raise ValueError(f"rates must be >= 0 updates/s, got {self.rates!r}")
+        if not all(d > 0 for d in self.dwell):
+            raise ValueError(f"dwell must be > 0 s, got {self.dwell!r}")
+
+    def intensity(self, duration: float) -> float:
+        # Jumps go to any other state alike, so each state is visited equally often and its share of time is its dwell's.
+        return duration * float(np.dot(self.rates, self.dwell) / np.sum(self.dwell))
+
+    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
+        dwell, rates, n = np.asarray(self.dwell), np.asarray(self.rates), len(self.rates)
+        state = int(rng.choice(n, p=dwell / dwell.sum()))
+        states, length = np.empty(0, np.int64), np.empty(0)
+        while length.sum() < duration:
+            jumps = int(duration / dwell.mean()) + 8
+            path = (state + np.concatenate([[0], np.cumsum(rng.integers(1, n, jumps))])) % n
+            states, length = np.concatenate([states, path[:-1]]), np.concatenate([length, rng.exponential(dwell[path[:-1]])])
+            state = int(path[-1])
+        return _piecewise(rng, length, scale * self.rate * rates[states], duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Diurnal(Arrivals):
+    """Poisson whose rate swings about `rate` like a day: `rate * (1 + swing * cos(2 pi (t - peak) / period))`."""
+
+    kind: ClassVar[str] = "diurnal"
+
+    swing: float = 0.8
+    """0: no swing; 1: silent at night, twice the mean at the peak."""
+    period: float = 86400.0
+    peak: float = 43200.0
+    """Instant of the (first) highest rate, seconds."""
+
+    def __post_init__(self) -> None:
+        super(Diurnal, self).__post_init__()
+        if not 0 <= self.swing <= 1:
+            raise ValueError(f"swing must be between 0 and 1, got {self.swing!r}")
+        if not self.period > 0:
+            raise ValueError(f"period must be > 0 s, got {self.period!r}")
+
+    def intensity(self, duration: float) -> float:
+        turn = 2 * np.pi / self.period
+        return duration + self.swing / turn * float(np.sin(turn * (duration - self.peak)) + np.sin(turn * self.peak))
+
+    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
+        highest = 1 + self.swing
+        at = rng.uniform(0.0, duration, rng.poisson(scale * self.rate * highest * duration))
+        now = 1 + self.swing * np.cos(2 * np.pi * (at - self.peak) / self.period)
+        return at[rng.random(len(at)) * highest < now]
+
+
+@dataclass(frozen=True, slots=True)
+class FlashCrowd(Arrivals):
+    """Poisson at `rate`, until at `start` it climbs within `ramp` seconds to `factor` times that, holds, and decays."""
+
+    kind: ClassVar[str] = "flash_crowd"
+
+    factor: float = 20.0
+    start: float = 10.0
+    ramp: float = 1.0
+    hold: float = 5.0
+    decay: float = 5.0
+    """Time constant of the return, seconds: what is in excess falls to 37 % in each."""
+
+    def __post_init__(self) -> None:
+        super(FlashCrowd, self).__post_init__()
+        if not self.factor >= 1:
+            raise ValueError(f"factor must be >= 1, got {self.factor!r}")
+        for name in ("start", "ramp", "hold", "decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be >= 0 s, got {getattr(self, name)!r}")
+
+    def excess(self, at: np.ndarray) -> np.ndarray:
+        """Share of the excess that is there at instants *at*: 0 before, 1 while it holds."""
+        since = np.asarray(at, float) - self.start
+        rising = np.minimum(since / self.ramp, 1.0) if self.ramp else np.ones_like(since)
+        left = since - self.ramp - self.hold
+        falling = np.exp(-np.maximum(left, 0.0) / self.decay) if self.decay else np.where(left < 0, 1.0, 0.0)
+        return np.where(since < 0, 0.0, rising * falling)
+
+    def intensity(self, duration: float) -> float:
+        since = max(duration - self.start, 0.0)
+        rise = min(since, self.ramp)
+        area = rise * rise / (2 * self.ramp) if self.ramp else 0.0
+        area += min(max(since - self.ramp, 0.0), self.hold)
+        if self.decay:
+            area += self.decay * -np.expm1(-max(since - self.ramp - self.hold, 0.0) / self.decay)
+        return duration + (self.factor - 1) * float(area)
+
+    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
+        at = rng.uniform(0.0, duration, rng.poisson(scale * self.rate * self.factor * duration))
+        return at[rng.random(len(at)) * self.factor < 1 + (self.factor - 1) * self.excess(at)]
+
+
+@dataclass(frozen=True, slots=True)
+class Logs(Arrivals):
+    """Log streaming: `rate` updates per second on each of the first `servers` servers, as lines come.
+
+    `batch` lines arrive together, as a tail that reads a buffer delivers them; the mean rate stays the same.
+    """
+
+    kind: ClassVar[str] = "logs"
+
+    rate: float = 30.0
+    servers: int = 1
+    """How many servers stream."""
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        super(Logs, self).__post_init__()
+        if self.servers < 1:
+            raise ValueError(f"servers must be >= 1, got {self.servers!r}")
+        if self.batch < 1:
+            raise ValueError(f"batch must be >= 1, got {self.batch!r}")
+        if self.per != "total" or self.site_share:
+            raise ValueError("per and site_share do not apply to logs: rate is of each of the servers that stream")
+
+    def expected(self, duration: float, servers: int, sites: int = 0) -> float:
+        return self.rate * duration * min(self.servers, servers)
+
+    def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
+        need_resources(self, servers, sites)
+        streaming = min(self.servers, servers)
+        read = rng.uniform(0.0, duration, rng.poisson(self.rate / self.batch * duration * streaming))
+        server = rng.integers(1, streaming + 1, len(read)) if streaming else np.empty(0, np.int64)
+        return walk(to_ns(np.repeat(read, self.batch)), np.zeros(1, np.int8), np.repeat(server, self.batch))
+
+
+@dataclass(frozen=True, slots=True)
+class Instants:
+    """Updates of one server at exactly these seconds: what a table of a page, or a test, wants to try."""
+
+    kind: ClassVar[str] = "instants"
+
+    at: tuple[float, ...] = (0.0,)
+    server: int = 1
+
+    def __post_init__(self) -> None:
+        if not all(0 <= t < float("inf") for t in self.at):
+            raise ValueError(f"at must be seconds >= 0, got {self.at!r}")
+        if self.server < 1:
+            raise ValueError(f"server must be >= 1, got {self.server!r}")
+
+    def expected(self, duration: float, servers: int, sites: int = 0) -> float:
+        return float(sum(t < duration for t in self.at))
+
+    def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
+        if self.server > servers:
+            raise BadInput(f"workload instants: server {self.server} is not in the fleet of {servers}")
+        at = np.array([t for t in self.at if t < duration])
+        return walk(to_ns(at), np.zeros(1, np.int8), np.full(len(at), self.server))
+
+
+def _piecewise(rng: np.random.Generator, length: np.ndarray, rates: np.ndarray, duration: float) -> np.ndarray:
+    """A Poisson process whose rate is `rates[i]` for `length[i]` seconds, up to *duration*."""
+    ends = np.minimum(np.cumsum(length), duration)
+    starts = np.concatenate([[0.0], ends[:-1]])
+    counts = rng.poisson(rates * (ends - starts))
+    at = rng.uniform(np.repeat(starts, counts), np.repeat(ends, counts))
+    # uniform(a, b) may round up to b
+    return at[at < duration]

@@ -1,0 +1,275 @@
+"""Workloads that follow a script: recorded traces played back, provisioning runs and deployments drawn from distributions.
+
+A script is what one run does to one machine; `_Runs` says when runs start and on which machine. A machine does one run at a
+time, so a run that finds all of them busy waits for the first to become free.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from sim.clock import ns
+from sim.distributions import Constant, Distribution, Fit, Lognormal, fit_best
+from sim.errors import BadInput
+from sim.workload.traces import Trace, load_traces
+from sim.workload.updates import Updates, encode, to_ns
+
+
+class Script(NamedTuple):
+    """What one run does: float64 seconds from its start, int32 changes, and how long the run takes, seconds."""
+
+    at: np.ndarray
+    change: np.ndarray
+    length: float
+
+
+def script_of(trace: Trace, speed: float = 1.0) -> Script:
+    """A recorded run as a script, *speed* times as fast. What a partial trace left installing ends as failed."""
+    rows = [(t.at, encode(t.step, t.status)) for t in trace.transitions]
+    end = max(trace.duration, rows[-1][0] if rows else 0.0)
+    rows += [(end, encode(step.step, "failed")) for step in trace.steps if step.status == "installing"]
+    at, change = np.array([row[0] for row in rows]), np.array([row[1] for row in rows], np.int32)
+    return Script(at / speed, change, end / speed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Runs:
+    """When runs start. Not a workload by itself."""
+
+    kind: ClassVar[str]
+
+    parallel: int = 1
+    """Machines that are busy at any time: as one finishes, the next begins. Not used with `per_minute`."""
+    per_minute: float | None = None
+    """New runs per minute (Poisson), in place of a fixed number in parallel."""
+    stagger: float = 0.0
+    """Seconds between the first starts of the machines in parallel."""
+    runs: int | None = None
+    """At most so many runs. None: as many as there is time for."""
+
+    def __post_init__(self) -> None:
+        if self.parallel < 1:
+            raise ValueError(f"parallel must be >= 1, got {self.parallel!r}")
+        if self.per_minute is not None and not 0 <= self.per_minute < float("inf"):
+            raise ValueError(f"per_minute must be >= 0 runs a minute, got {self.per_minute!r}")
+        if not self.stagger >= 0:
+            raise ValueError(f"stagger must be >= 0 s, got {self.stagger!r}")
+        if self.runs is not None and self.runs < 0:
+            raise ValueError(f"runs must be >= 0, got {self.runs!r}")
+
+    def _starts(self, rng: np.random.Generator, ends: list[float], parallel: int) -> Iterator[float]:
+        """When the next run is wanted; *ends* is the heap of the ends of runs so far."""
+        if self.per_minute is not None:
+            at = 0.0
+            while self.per_minute > 0:
+                at += rng.exponential(60 / self.per_minute)
+                yield at
+            return
+        for k in range(parallel):
+            yield k * self.stagger
+        while True:
+            yield heapq.heappop(ends)
+
+    def _play(
+        self, rng: np.random.Generator, duration: float, machines: int, resource: int, script: Callable[[int], Script]
+    ) -> Updates:
+        """Lay the scripts of run 0, 1, ... out over *machines* (ids from 1) and *duration* seconds."""
+        if machines < 1:
+            word, key = ("servers", "servers_per_user") if resource == 0 else ("sites", "sites_per_user")
+            raise BadInput(f"workload {self.kind}: no {word} to work on (fleet.{key} is 0)")
+        free = [(0.0, machine) for machine in range(1, machines + 1)]
+        ends: list[float] = []
+        at, change, who = [np.empty(0)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+        # Whoever has been idle longest is next, so runs go round the fleet.
+        for run, wanted in enumerate(self._starts(rng, ends, min(self.parallel, machines))):
+            free_at, machine = heapq.heappop(free)
+            start = max(wanted, free_at)
+            if start >= duration or run == self.runs:
+                break
+            body = script(run)
+            if not body.length > 0:
+                raise BadInput(f"workload {self.kind}: a run of 0 s would repeat without end (check speed and durations)")
+            heapq.heappush(free, (start + body.length, machine))
+            heapq.heappush(ends, start + body.length)
+            at.append(start + body.at)
+            change.append(body.change)
+            who.append(np.full(len(body.at), machine))
+        rows = Updates.of(to_ns(np.concatenate(at)), resource, np.concatenate(who), np.concatenate(change))
+        return _only_changes(rows[rows.at < ns(duration)])
+
+    def _expected(self, duration: float, machines: int, length: float, changes: float) -> float:
+        """Long-run number of updates: runs that fit in, times the changes of one."""
+        if machines < 1 or length <= 0:
+            return 0.0
+        most = min(self.parallel, machines) if self.per_minute is None else machines
+        runs = most * duration / length
+        if self.per_minute is not None:
+            runs = min(runs, self.per_minute * duration / 60)
+        return changes * (runs if self.runs is None else min(runs, self.runs))
+
+
+@dataclass(frozen=True)
+class Replay(_Runs):
+    """Recorded runs, played back on servers: run 0 plays the first replica of the trace, run 1 the second, and round."""
+
+    kind: ClassVar[str] = "replay"
+
+    trace: str = "stack"
+    """Name in data/traces, or a path: a file, or a directory of replicas."""
+    speed: float = 1.0
+    """Times as fast as recorded."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_speed(self.speed)
+
+    @cached_property
+    def _scripts(self) -> list[Script]:
+        return [script_of(trace, self.speed) for trace in load_traces(self.trace)]
+
+    def expected(self, duration: float, servers: int, sites: int = 0) -> float:
+        """Expected number of updates in *duration* seconds (long-run)."""
+        scripts = self._scripts
+        length = float(np.mean([script.length for script in scripts]))
+        return self._expected(duration, servers, length, float(np.mean([len(script.at) for script in scripts])))
+
+    def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
+        """Raises `BadInput` for a trace that is not there or not well formed."""
+        scripts = self._scripts
+        return self._play(rng.spawn(1)[0], duration, servers, 0, lambda run: scripts[run % len(scripts)])
+
+
+@dataclass(frozen=True)
+class Provisioning(_Runs):
+    """Runs drawn at random: all steps pending, then each installing and completed in turn; a failure ends the run.
+
+    Durations come from distributions fitted to a recorded trace, step by step; or, where `steps` is given, from `step_time`.
+    """
+
+    kind: ClassVar[str] = "provisioning"
+
+    trace: str = "stack"
+    """Name in data/traces, or a path, to fit to. Not used where `steps` is given."""
+    steps: int | None = None
+    step_time: Distribution = field(default_factory=lambda: Lognormal(8.0, 1.0))
+    """Duration of each of `steps`, seconds."""
+    pause: Distribution = field(default_factory=Constant)
+    """Seconds between the end of a step and the start of the next."""
+    failure: float = 0.0
+    """Probability that a step fails."""
+    speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_speed(self.speed)
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps must be >= 1, got {self.steps!r}")
+        if not 0 <= self.failure <= 1:
+            raise ValueError(f"failure must be a probability between 0 and 1, got {self.failure!r}")
+
+    @cached_property
+    def step_times(self) -> tuple[Distribution, ...]:
+        """How long each step takes, seconds at speed 1."""
+        if self.steps is not None:
+            return (self.step_time,) * self.steps
+        return tuple(fitted.distribution for fitted in fit_steps(load_traces(self.trace)).values())
+
+    def expected(self, duration: float, servers: int, sites: int = 0) -> float:
+        """Expected number of updates in *duration* seconds (long-run)."""
+        begun = (1 - self.failure) ** np.arange(len(self.step_times))
+        length = float(begun @ [d.mean() + self.pause.mean() for d in self.step_times]) / self.speed
+        # A run finds pending what the one before did not get to, so only steps that were begun become pending again.
+        return self._expected(duration, servers, length, 3 * float(begun.sum()))
+
+    def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
+        # One stream per purpose: another failure probability must not change how long steps take.
+        starts, times, pauses, failures = rng.spawn(4)
+
+        def script(run: int) -> Script:
+            n = len(self.step_times)
+            length = np.array([float(d.sample(times, 1)[0]) for d in self.step_times]) / self.speed
+            pause = self.pause.sample(pauses, n) / self.speed
+            fails = failures.random(n) < self.failure
+            begin = np.cumsum(length + pause) - length
+            last = int(np.argmax(fails)) if fails.any() else n - 1
+            at, change = [0.0] * n, [encode(step, "pending") for step in range(1, n + 1)]
+            for i in range(last + 1):
+                at += [begin[i], begin[i] + length[i]]
+                change += [encode(i + 1, "installing"), encode(i + 1, "failed" if fails[i] else "completed")]
+            return Script(np.array(at), np.array(change, np.int32), float(begin[last] + length[last]))
+
+        return self._play(starts, duration, servers, 0, script)
+
+
+@dataclass(frozen=True)
+class Deployments(_Runs):
+    """Site deployments: a site waits for a worker (pending), is deployed (installing), and is live (completed) or failed."""
+
+    kind: ClassVar[str] = "deployments"
+
+    per_minute: float | None = field(default=6.0, kw_only=True)
+    waiting: Distribution = field(default_factory=lambda: Lognormal(1.0, 0.5))
+    """Seconds in the queue."""
+    deploying: Distribution = field(default_factory=lambda: Lognormal(20.0, 0.6))
+    """Seconds of work."""
+    failure: float = 0.0
+    """Probability that a deployment fails."""
+    speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_speed(self.speed)
+        if not 0 <= self.failure <= 1:
+            raise ValueError(f"failure must be a probability between 0 and 1, got {self.failure!r}")
+
+    def expected(self, duration: float, servers: int, sites: int = 0) -> float:
+        """Expected number of updates in *duration* seconds (long-run)."""
+        return self._expected(duration, sites, (self.waiting.mean() + self.deploying.mean()) / self.speed, 3.0)
+
+    def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
+        starts, times, failures = rng.spawn(3)
+
+        def script(run: int) -> Script:
+            wait = float(self.waiting.sample(times, 1)[0]) / self.speed
+            end = wait + float(self.deploying.sample(times, 1)[0]) / self.speed
+            last = encode(0, "failed" if failures.random() < self.failure else "completed")
+            return Script(np.array([0.0, wait, end]), np.array([0, 1, last], np.int32), end)
+
+        return self._play(starts, duration, sites, 1, script)
+
+
+def fit_steps(traces: tuple[Trace, ...]) -> dict[str, Fit]:
+    """Distribution of each step's duration over the replicas, in the order of the steps.
+
+    Only steps that completed count. Raises `BadInput` where no replica completed any.
+    """
+    samples: dict[str, list[float]] = {}
+    for trace in traces:
+        for step in trace.steps:
+            if step.status == "completed" and step.duration is not None:
+                samples.setdefault(step.name, []).append(step.duration)
+    if not samples:
+        raise BadInput(f"trace {traces[0].name}: no completed step to fit a duration to")
+    return {name: fit_best(np.array(durations)) for name, durations in samples.items()}
+
+
+def _only_changes(rows: Updates) -> Updates:
+    """Without the rows that would set a step to what it already is (steps that a failed run left pending)."""
+    key = (rows.resource_id << 32) + rows.step
+    order = np.argsort(key, kind="stable")
+    status = rows.status[order]
+    same = (np.diff(key[order], prepend=-1) == 0) & (np.diff(status, prepend=-1) == 0)
+    keep = np.ones(len(rows), bool)
+    keep[order[same]] = False
+    return rows[keep]
+
+
+def _check_speed(speed: float) -> None:
+    if not 0 < speed < float("inf"):
+        raise ValueError(f"speed must be > 0, got {speed!r}")
