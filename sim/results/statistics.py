@@ -1,0 +1,157 @@
+"""Intervals that hold although the deliveries of one event are correlated.
+
+One event reaches thousands of subscribers within milliseconds, so its deliveries are one observation, not thousands: intervals
+over rows as if independent covered the truth in 6 % of experiments where they promised 95 %. The unit here is the event, and for
+quantiles the batch of successive events:
+
+* means and ratios: bootstrap of events (percentile interval);
+* quantiles: `BATCHES` batches of successive events, t interval from the batches' quantiles around the pooled quantile
+  (coverage 96-97 % for p95 and p99 of correlated delays, where order statistics of rows gave 66-72 %);
+* warm-up: MSER-5 (K. P. White, "An effective truncation heuristic for bias reduction in simulation output", 1997).
+
+Values may be inf: an update that was never shown has waited longer than any other. An end of an interval that is not defined is
+None.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+Array = np.ndarray[Any, Any]
+Interval = tuple[float | None, float | None]
+
+BATCHES = 20
+MIN_BATCHES = 5
+EVENTS_PER_BATCH = 5
+UNDEFINED: Interval = (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its 95 % interval and the number of independent observations (events) it stands on. None: undefined."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """As summary.json holds it; what is not finite becomes None."""
+        return {"value": finite(self.value), "ci_low": finite(self.low), "ci_high": finite(self.high), "n": self.n}
+
+
+def finite(value: float | None) -> float | None:
+    """*value* as a Python number that JSON can hold; None for None, NaN and infinity."""
+    return None if value is None or not math.isfinite(value) else (int(value) if isinstance(value, int) else float(value))
+
+
+def quantile(values: Array, p: float) -> float | None:
+    """Linear quantile; None of nothing; inf where it falls on what never happened."""
+    return None if len(values) == 0 else quantile_of_sorted(np.sort(values), p)
+
+
+def quantile_of_sorted(values: Array, p: float) -> float:
+    """As `numpy.quantile` (linear), but inf between a number and inf where NumPy gives NaN."""
+    position = p * (len(values) - 1)
+    low = math.floor(position)
+    below, above = values[low], values[min(low + 1, len(values) - 1)]
+    return float(below if above == below or position == low else below + (above - below) * (position - low))
+
+
+def batches(events: Array, count: int | None = None) -> list[slice]:
+    """Slices of rows that cut *events* (event of each row, rows ordered by event) into runs of equally many events.
+
+    At most `BATCHES` runs of at least `EVENTS_PER_BATCH` events; fewer than `MIN_BATCHES`: empty list, nothing can be said.
+    """
+    if len(events) == 0:
+        return []
+    starts = np.flatnonzero(np.r_[True, events[1:] != events[:-1]])
+    count = min(BATCHES, len(starts) // EVENTS_PER_BATCH) if count is None else count
+    if count < MIN_BATCHES:
+        return []
+    firsts = [int(starts[len(starts) * b // count]) for b in range(count)]
+    return [slice(low, high) for low, high in zip(firsts, [*firsts[1:], len(events)], strict=True)]
+
+
+def t_interval(observations: Array, centre: float, level: float = 0.95) -> Interval:
+    """Student's interval around *centre* from independent *observations*; inf among them leaves the upper end open."""
+    count = len(observations)
+    if count < MIN_BATCHES or not math.isfinite(centre):
+        return UNDEFINED
+    known = observations[np.isfinite(observations)]
+    if len(known) < MIN_BATCHES:
+        return UNDEFINED
+    half = stats.t.ppf((1 + level) / 2, len(known) - 1) * known.std(ddof=1) / math.sqrt(len(known))
+    return centre - half, (centre + half if len(known) == count else None)
+
+
+def batch_quantiles(values: Array, events: Array, p: float) -> Array:
+    """The quantile of each batch of successive events (rows ordered by event)."""
+    return np.array([quantile_of_sorted(np.sort(values[rows]), p) for rows in batches(events)])
+
+
+def quantiles(values: Array, events: Array, levels: tuple[float, ...]) -> list[Estimate]:
+    """Estimates of several quantiles of *values*; *events* says of which event each is (rows ordered by event).
+
+    The interval is cut off at the smallest value seen where all values are positive: a latency is not negative.
+    """
+    n = len(np.unique(events))
+    if n == 0:
+        return [Estimate(None) for _ in levels]
+    pooled = np.sort(values)
+    parts = [np.sort(values[rows]) for rows in batches(events)]
+    found = []
+    for p in levels:
+        centre = quantile_of_sorted(pooled, p)
+        low, high = t_interval(np.array([quantile_of_sorted(part, p) for part in parts]), centre)
+        floor = pooled[0] if pooled[0] >= 0 else -math.inf
+        found.append(Estimate(centre, None if low is None else max(low, float(floor)), high, n))
+    return found
+
+
+def ratio(numerator: Array, denominator: Array, level: float = 0.95, repetitions: int = 1000, seed: int = 0) -> Estimate:
+    """sum(numerator) / sum(denominator), both given per event, with the percentile interval of a bootstrap of events.
+
+    For a mean over rows: the events' sums and their numbers of rows. The seed is fixed: a bundle always summarises to the same.
+    """
+    total = float(denominator.sum())
+    if len(numerator) == 0 or total == 0:
+        return Estimate(None, n=len(numerator))
+    value = float(numerator.sum()) / total
+    if len(numerator) < MIN_BATCHES or not math.isfinite(value):
+        return Estimate(value, n=len(numerator))
+    draws = bootstrap(np.column_stack([numerator, denominator]).astype(float), repetitions, seed)
+    kept = draws[draws[:, 1] > 0]
+    low, high = np.quantile(kept[:, 0] / kept[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high), len(numerator))
+
+
+def bootstrap(columns: Array, repetitions: int, seed: int = 0) -> Array:
+    """Column sums of *repetitions* resamples of the rows (events), with replacement: shape (repetitions, columns)."""
+    rng, n = np.random.default_rng(seed), len(columns)
+    sums = np.empty((repetitions, columns.shape[1]))
+    step = max(1, 2_000_000 // n)
+    for first in range(0, repetitions, step):
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=min(step, repetitions - first))
+        sums[first : first + len(weights)] = weights @ columns
+    return sums
+
+
+def mser5(values: Array) -> int:
+    """How many leading values to drop as warm-up, by MSER-5; 0 when there are too few to tell (fewer than 10 batches of 5).
+
+    The cut that minimises the squared standard error of the mean of what is left, over cuts at batch means of five, in the first
+    half of the series (a minimum in the second half says that the run was too short, not where to cut).
+    """
+    means = np.asarray(values, float)[: len(values) // 5 * 5].reshape(-1, 5).mean(axis=1)
+    if len(means) < 10:
+        return 0
+    left = np.arange(len(means), 0, -1)
+    sums, squares = (np.cumsum(x[::-1])[::-1] for x in (means - means.mean(), (means - means.mean()) ** 2))
+    error = (squares - sums**2 / left) / left**2
+    return int(np.argmin(error[: len(means) // 2 + 1])) * 5
