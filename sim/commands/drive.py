@@ -1,0 +1,100 @@
+"""Generate a scenario's updates against a target, open loop.
+
+Every update leaves at its intended time, whatever the target does; lateness, answers and failures are on record. The way is
+the scenario's `publisher.via`: the application's change routes, or the broadcaster's HTTP API directly.
+
+    workbench drive demo --target target.json
+    workbench drive demo --target target.json --set workload.rate=50 -o updates.parquet
+    workbench drive demo --set publisher.via=broadcaster --json      # target from .env: REVERB_APP_ID, REVERB_APP_KEY, ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sim.clock import SECOND
+from sim.commands import options
+from sim.errors import BadInput, Unreachable
+from sim.live import consent, sent
+from sim.live.changes import Via, via
+from sim.live.publisher import Publisher, Sent, event_loop
+from sim.workload import Updates, streams
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_scenario(parser)
+    options.add_target(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the rows to this Parquet file")
+    parser.add_argument("--epoch", metavar="NS", help="start of the run, ns since 1970; - : told on standard input")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    scenario = options.scenario(args)
+    target = options.target(args)
+    way = via(target, scenario)
+    duration = scenario.warmup + scenario.duration
+    updates = scenario.workload.updates(
+        streams(scenario.seed)["workload"], duration, scenario.fleet.servers, scenario.fleet.sites
+    )
+    consent.require(consent.volume_of_publishing(scenario, len(updates)), target, args.i_own_this_target)
+    rows = _publish(way, updates, _epoch(args.epoch), scenario.publisher.connections)
+    table = sent.to_table(rows)
+    if args.output:
+        sent.write(args.output, table)
+    result = sent.summary(table)
+    print(json.dumps(result) if args.json else _lines(result))
+    if rows and all(row.http_status == 0 for row in rows):
+        raise Unreachable(f"{way.origin.authority}: none of {len(rows)} updates was answered ({rows[-1].reason})")
+    return 0
+
+
+def _epoch(text: str | None) -> int:
+    """The run's zero. Waiting for it on standard input lets this process be ready before the subscribers are."""
+    if text is None:
+        return time.time_ns() + SECOND // 2
+    given = sys.stdin.readline().strip() if text == "-" else text
+    if not given.isdigit():
+        raise BadInput(f"--epoch: must be whole nanoseconds since 1970, got {given!r}")
+    return int(given)
+
+
+def _publish(way: Via, updates: Updates, epoch: int, connections: int) -> list[Sent]:
+    """Run the publisher until it is done or a signal stops it."""
+    quiet = not sys.stderr.isatty() or (len(updates) > 0 and updates.at[-1] < 2 * SECOND)
+    with asyncio.Runner(loop_factory=event_loop) as runner, tqdm(total=len(updates), unit="update", disable=quiet) as bar:
+
+        async def publish() -> list[Sent]:
+            publisher = Publisher(way, epoch, connections)
+            with contextlib.ExitStack() as stack:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    asyncio.get_running_loop().add_signal_handler(number, publisher.stop)
+                    stack.callback(asyncio.get_running_loop().remove_signal_handler, number)
+                return await publisher.run(updates, bar.update)
+
+        return runner.run(publish())
+
+
+def _lines(result: dict[str, object]) -> str:
+    def ms(name: str) -> str:
+        value = result[name]
+        return "-" if value is None else f"{float(str(value)) * 1000:.2f}"
+
+    lines = [
+        f"updates       {result['updates']} sent, {result['failed']} failed",
+        f"lateness ms   p50 {ms('lateness_p50')}  p99 {ms('lateness_p99')}  max {ms('lateness_max')}",
+        f"answer ms     p50 {ms('answer_p50')}  p99 {ms('answer_p99')}  max {ms('answer_max')}",
+    ]
+    failures = result["failures"]
+    assert isinstance(failures, dict)
+    lines += [f"failed        {count} x {reason}" for reason, count in failures.items()]
+    return "\n".join(lines)

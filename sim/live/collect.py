@@ -1,0 +1,79 @@
+"""From what the processes left behind to the tables of the bundle: parts, the publisher's rows, the sampler's rows.
+
+All instants become seconds since the run's start (the publisher's epoch), by the master's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sim.live import sent
+from sim.results import parts
+from sim.results.run import RunWriter
+
+Offset = Callable[[dict[str, Any]], int]
+"""Header of a worker -> nanoseconds to add to its instants."""
+
+
+def append_parts(run: RunWriter, directory: Path, epoch: int, offset: Offset | None = None) -> None:
+    """Notifications, refetches, subscriptions and the harness's own metrics of all workers."""
+    for table in ("notifications", "refetches", "subscriptions", "metrics"):
+        rows = parts.read_table(directory, table, offset)
+        run.append(table, parts.run_columns(table, rows, epoch))
+
+
+def append_updates(run: RunWriter, rows: pa.Table, directory: Path, epoch: int, offset: Offset | None = None) -> None:
+    """The publisher's rows; when a payload tells when its event was published, that is believed before the answer's end."""
+    columns = sent.update_columns(rows, epoch)
+    told = heard_events(directory, offset)
+    if len(told) and len(rows):
+        at = told.groupby("update")["published_at_ns"].min().reindex(rows["update"].to_numpy()).to_numpy()
+        unknown = rows["published_at"].to_numpy() <= 0
+        use = unknown & (at > 0)
+        columns["published_at"] = np.where(use, parts.seconds(np.nan_to_num(at, nan=-1.0), epoch), columns["published_at"])
+    run.append("updates", columns)
+    run.append("metrics", sent.metric_columns(rows, epoch))
+
+
+def append_heard(run: RunWriter, directory: Path, epoch: int, offset: Offset | None = None) -> None:
+    """Passive mode: nobody of ours published, so the updates are those whose payload named them."""
+    told = heard_events(directory, offset)
+    told = (
+        told[told["update"] >= 0]
+        .groupby("update")
+        .agg(sent_at=("sent_at_ns", "min"), published_at=("published_at_ns", "min"), channel=("channel", "min"))
+    )
+    known = told["published_at"].to_numpy() > 0
+    published = parts.seconds(np.where(known, told["published_at"], told["sent_at"]).astype(float), epoch)
+    resource = [("site" if channel.startswith("private-site") else "server") for channel in told["channel"]]
+    run.append(
+        "updates",
+        {
+            "update": told.index.to_numpy(),
+            "resource": resource,
+            "resource_id": [resource_id_of(channel) for channel in told["channel"]],
+            "version": np.full(len(told), -1),
+            "sequence": np.full(len(told), -1),
+            "intended_at": parts.seconds(told["sent_at"].to_numpy(), epoch),
+            "committed_at": published,
+            "published_at": published,
+            "status": ["committed"] * len(told),
+        },
+    )
+
+
+def heard_events(directory: Path, offset: Offset | None = None) -> pd.DataFrame:
+    """The different events that anybody heard, with the instants in their payloads (ns; -1: not said)."""
+    return parts.read_table(directory, "events", offset).to_pandas().astype({"channel": str})
+
+
+def resource_id_of(channel: str) -> int:
+    """`private-servers.5` -> 5; a generic channel has none: 0."""
+    digits = channel.rpartition(".")[2]
+    return int(digits) if digits.isdigit() else 0

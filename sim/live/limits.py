@@ -1,0 +1,50 @@
+"""What this machine lets one process open, checked before the first connection and not at the ten-thousandth."""
+
+from __future__ import annotations
+
+import math
+import resource
+from pathlib import Path
+
+from sim.errors import BadInput
+
+SPARE = 200
+"""Descriptors that a process needs besides its subscribers: interpreter, logs, parts, epoll, publisher."""
+
+DEFAULT_PORTS = 28_232
+"""Local ports that Linux hands out by default (32768-60999) to one target address and port."""
+
+
+def descriptors_needed(subscribers: int, http_connections: int) -> int:
+    """Descriptors of a load process: a WebSocket each, and its HTTP connections."""
+    return subscribers + http_connections + SPARE
+
+
+def require_descriptors(needed: int, what: str) -> None:
+    """Raise the soft limit as far as *needed* asks and the hard limit allows. Raises `BadInput` with the command to run."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise BadInput(f"{what} need {needed} file descriptors a process, the limit is {hard}: run `ulimit -n {needed}` first")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def local_ports() -> int:
+    """Ephemeral ports towards one address and port of a target."""
+    try:
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return DEFAULT_PORTS
+    return int(high) - int(low) + 1
+
+
+def require_ports(connections: int, host: str) -> None:
+    """Raise `BadInput` when *connections* to one address of the target exceed the local ports."""
+    ports = local_ports()
+    if connections > ports:
+        more = math.ceil(connections / ports)
+        raise BadInput(
+            f"{connections} connections to {host} need more than this machine's {ports} local ports: "
+            f"widen net.ipv4.ip_local_port_range, or use {more} machines"
+        )

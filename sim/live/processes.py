@@ -1,0 +1,110 @@
+"""Child processes that are never left behind, and whose last words are kept.
+
+A child gets its own process group, so that Ctrl-C reaches the parent alone, which then stops its children in order; whatever the
+child itself has started is stopped with it. Its output goes to a file, whose end is quoted when it dies too early. On Linux
+the kernel ends the child when the parent is killed outright.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sim.errors import WorkbenchError
+
+PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """A running command. Use as a context manager, or call `stop` yourself."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, listens: bool = False
+    ) -> None:
+        """*listens*: the child reads its standard input, see `tell`; otherwise it has none."""
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if listens else subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: ended by that signal."""
+        return self._process.poll()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it ended within *timeout* seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        return self.exit_code is not None
+
+    def tell(self, line: str) -> None:
+        """One line for its standard input, and the end of it. A child that has ended does not hear it."""
+        assert self._process.stdin is not None, "the child was started without listens"
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.close()
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM to the child; it may finish what it does."""
+        if self.exit_code is None:
+            self._process.terminate()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Ask, wait, then kill the whole group. Returns when nothing of it is left."""
+        self.ask_to_stop()
+        self.wait(timeout)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def last_words(self, lines: int = 3) -> str:
+        """The end of its output in one line, to say why it died."""
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        said = [line.strip() for line in text.splitlines() if line.strip()]
+        return " | ".join(said[-lines:]) or "it said nothing"
+
+    def require_alive(self) -> None:
+        """Raise `WorkbenchError` with its last words when it has ended."""
+        if self.exit_code is not None:
+            raise WorkbenchError(f"{self.name} ended early (exit {self.exit_code}): {self.last_words()}")
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+
+def stop_all(children: Sequence[Child], timeout: float = 10.0) -> None:
+    """Stop several at once, so that they end together: all are asked before the first is waited for."""
+    for child in children:
+        child.ask_to_stop()
+    deadline = time.monotonic() + timeout
+    for child in children:
+        child.stop(max(0.0, deadline - time.monotonic()))
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

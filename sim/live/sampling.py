@@ -1,0 +1,101 @@
+"""What the processes of a run cost while it goes on: CPU, memory and descriptors of the local ones, `/metrics` of the target's.
+
+A sample is a row of the bundle's `metrics` table. What cannot be read (a process that has ended, a target without `/metrics`) is
+left out; the table then simply has no such rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psutil
+
+from sim.live.client import Origin
+
+TIMEOUT = 0.5
+"""Seconds for one `/metrics` answer; a target that is slower than this under load is asked again a second later."""
+
+SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[^}]*\})?)\s+(\S+)")
+"""A line of Prometheus' text format: name with labels, value."""
+
+
+class Sampler:
+    """Collects rows; call `sample` about once a second."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, str, str, float]] = []
+        """(ns since 1970, process, metric, value)."""
+        self._processes: dict[str, psutil.Process] = {}
+        self._pages: dict[str, Origin] = {}
+
+    def watch(self, pids: Mapping[str, int]) -> None:
+        """Add local processes, by the name they get in the table."""
+        for name, pid in pids.items():
+            with contextlib.suppress(psutil.Error):
+                self._processes[name] = psutil.Process(pid)
+
+    def scrape(self, pages: Mapping[str, str]) -> None:
+        """Add `/metrics` below these URLs, by process name; a page that is not there is dropped at once."""
+        self._pages |= {name: Origin.parse(url) for name, url in pages.items()}
+
+    def sample(self) -> None:
+        now = time.time_ns()
+        for name, process in tuple(self._processes.items()):
+            try:
+                with process.oneshot():
+                    times, memory = process.cpu_times(), process.memory_info()
+                    values = {"cpu_seconds": times.user + times.system, "rss_bytes": memory.rss, "threads": process.num_threads()}
+                    values["descriptors"] = process.num_fds() if hasattr(process, "num_fds") else 0
+            except psutil.Error:
+                del self._processes[name]
+                continue
+            self.rows += [(now, name, metric, float(value)) for metric, value in values.items()]
+        for name, origin in tuple(self._pages.items()):
+            status, text = _get(origin, "/metrics")
+            if status == 200:
+                self.rows += [(now, name, metric, value) for metric, value in parse_metrics(text)]
+            elif status:
+                del self._pages[name]
+
+    def columns(self, epoch: int) -> dict[str, Any]:
+        """Columns of the bundle's `metrics` table, seconds since *epoch*."""
+        at, process, metric, value = zip(*self.rows, strict=True) if self.rows else ((), (), (), ())
+        return {"at": [(t - epoch) / 1e9 for t in at], "process": process, "metric": metric, "value": value}
+
+
+def parse_metrics(text: str) -> Iterator[tuple[str, float]]:
+    """(name with labels, value) of each sample in Prometheus' text format; histogram buckets are left out."""
+    for line in text.splitlines():
+        found = SAMPLE.match(line)
+        if found and "_bucket{" not in found[1]:
+            with contextlib.suppress(ValueError):
+                yield found[1], float(found[2])
+
+
+def _get(origin: Origin, path: str) -> tuple[int, str]:
+    """(status, text), or (0, "") when no answer came in time."""
+    kind = http.client.HTTPSConnection if origin.tls else http.client.HTTPConnection
+    connection = kind(origin.host, origin.port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", origin.prefix + path)
+        answer = connection.getresponse()
+        return answer.status, answer.read(1 << 20).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return 0, ""
+    finally:
+        connection.close()
+
+
+def listeners(ports: Mapping[str, int]) -> dict[str, int]:
+    """Process ids of local programs that listen on these ports, by name: a target that was started by hand."""
+    found = {}
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.pid:
+                found |= {name: connection.pid for name, port in ports.items() if connection.laddr.port == port}
+    return found

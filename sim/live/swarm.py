@@ -1,0 +1,135 @@
+"""The Locust processes of a load test: one by itself, or a master and its workers.
+
+They are told what to do by the environment (`WORKBENCH_TARGET`, `WORKBENCH_SCENARIO`, `WORKBENCH_PARTS`, `WORKBENCH_EPOCH`) and say
+how far they are in the headers of their parts, which they rewrite each second. Locust itself is never imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.errors import WorkbenchError
+from sim.live.processes import Child, stop_all
+from sim.results import parts
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a swarm is to do; files have been written by the caller."""
+
+    scenario: Path
+    target: Path
+    parts: Path
+    logs: Path
+    epoch: int
+    subscribers: int
+    connect_rate: float
+    processes: int = 1
+    remote_workers: int = 0
+    """Workers that other machines bring; > 0 makes the master listen to them."""
+    bind: str = "127.0.0.1"
+    port: int = 0
+    """Of the master; 0: any free one."""
+    extra: tuple[str, ...] = ()
+    """Further arguments of Locust, as `--csv=prefix`."""
+
+    @property
+    def workers(self) -> int:
+        """Processes that hold subscribers."""
+        return self.processes + self.remote_workers
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Sums over the headers written so far."""
+
+    workers: int = 0
+    opened: int = 0
+    subscribed: int = 0
+    wanted: int = 0
+    """Of those opened, pages that subscribe at all."""
+
+
+def locust_command(*arguments: str) -> list[str]:
+    """The command line of Locust with this project's locustfile."""
+    spec = importlib.util.find_spec("loadtests")
+    if spec is None or not spec.submodule_search_locations:
+        raise WorkbenchError("the package loadtests is not installed (make install)")
+    locustfile = Path(next(iter(spec.submodule_search_locations))) / "locustfile.py"
+    return [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", *arguments]
+
+
+def environment(order: Order) -> dict[str, str]:
+    return {
+        "WORKBENCH_TARGET": str(order.target),
+        "WORKBENCH_SCENARIO": str(order.scenario),
+        "WORKBENCH_PARTS": str(order.parts),
+        "WORKBENCH_EPOCH": str(order.epoch),
+    }
+
+
+class Swarm:
+    """Started by `start`, ended by `stop`; in between `require_alive` and `progress`."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.port = order.port or free_port()
+        self.children: list[Child] = []
+
+    def start(self) -> None:
+        size = ["-u", str(self.order.subscribers), "-r", f"{self.order.connect_rate:g}", *self.order.extra]
+        if self.order.workers == 1 and not self.order.remote_workers:
+            self._spawn("harness-0", *size)
+            return
+        address = ["--master-bind-host", self.order.bind, "--master-bind-port", str(self.port)]
+        self._spawn("master", "--master", *address, "--expect-workers", str(self.order.workers), *size)
+        for i in range(self.order.processes):
+            self._spawn(f"harness-{i}", *worker_arguments("127.0.0.1", self.port))
+
+    def _spawn(self, name: str, *arguments: str) -> None:
+        log = self.order.logs / f"{name}.log"
+        self.children.append(Child(name, locust_command(*arguments), log, environment(self.order)))
+
+    def pids(self) -> dict[str, int]:
+        return {child.name: child.pid for child in self.children}
+
+    def headers(self) -> list[dict[str, Any]]:
+        return parts.read_headers(self.order.parts)
+
+    def progress(self) -> Progress:
+        return progress_of(self.headers())
+
+    def ended(self) -> list[Child]:
+        """Processes that are gone though nobody stopped them."""
+        return [child for child in self.children if child.exit_code is not None]
+
+    def stop(self, timeout: float = 20.0) -> None:
+        """End all; each writes its last parts. The master goes last, so that it does not report its workers as lost."""
+        masters = [child for child in self.children if child.name == "master"]
+        stop_all([child for child in self.children if child not in masters], timeout)
+        stop_all(masters, timeout)
+
+
+def worker_arguments(host: str, port: int) -> list[str]:
+    return ["--worker", "--master-host", host, "--master-port", str(port)]
+
+
+def progress_of(headers: Iterable[dict[str, Any]]) -> Progress:
+    total = [0, 0, 0, 0]
+    for header in headers:
+        subscribers = header["subscribers"]
+        for i, value in enumerate((1, subscribers["opened"], subscribers["subscribed"], subscribers["wanted"])):
+            total[i] += int(value)
+    return Progress(*total)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,45 @@
+"""How a run went, for machines that build software: JUnit XML, and Markdown for a pull request. Text in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from sim.results.thresholds import Check
+
+
+def junit(name: str, checks: Sequence[Check], invalid: Sequence[str], seconds: float) -> str:
+    """One test case per threshold, and one for the validity of the run itself (an *error*, not a failure, when it is not)."""
+    suite = ElementTree.Element(
+        "testsuite",
+        name=f"workbench.{name}",
+        tests=str(len(checks) + 1),
+        failures=str(sum(not check.ok for check in checks)),
+        errors=str(int(bool(invalid))),
+        time=f"{seconds:.3f}",
+    )
+    validity = ElementTree.SubElement(suite, "testcase", classname=f"workbench.{name}", name="the run can be trusted")
+    if invalid:
+        ElementTree.SubElement(validity, "error", message=invalid[0]).text = "\n".join(invalid)
+    for check in checks:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"workbench.{name}", name=str(check.threshold))
+        if not check.ok:
+            ElementTree.SubElement(case, "failure", message=check.said)
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def markdown(name: str, rows: Sequence[tuple[str, str]], checks: Sequence[Check], verdict: str) -> str:
+    """A heading with the verdict, the short table, and the thresholds."""
+    lines = [f"### Load test `{name}`: {verdict}", "", "| | |", "|---|---|"]
+    lines += [f"| {label} | {_cell(value)} |" for label, value in rows]
+    if checks:
+        lines += ["", "| threshold | got | |", "|---|---|---|"]
+        for check in checks:
+            got = "no samples" if check.value is None else f"{check.value:.6g}"
+            lines.append(f"| `{_cell(str(check.threshold))}` | {got} | {'pass' if check.ok else '**FAIL**'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

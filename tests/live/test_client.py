@@ -1,0 +1,99 @@
+"""Every request ends in an answer; what a peer does wrong becomes its reason."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from sim.errors import BadInput
+from sim.live.client import Answer, Connection, Origin
+from tests.live.servers import always, answer, serving
+
+pytestmark = pytest.mark.loopback
+
+
+def ask(behave: object, times: int = 1, timeout: float = 2.0) -> list[Answer]:
+    async def main() -> list[Answer]:
+        async with serving(behave) as port:  # type: ignore[arg-type]
+            connection = Connection(Origin("127.0.0.1", port), timeout)
+            got = [await connection.request("GET", "/x") for _ in range(times)]
+            connection.close()
+            return got
+
+    return asyncio.run(main())
+
+
+def test_answers_of_one_keep_alive_connection() -> None:
+    peers = set()
+
+    async def behave(request: bytes, writer: asyncio.StreamWriter) -> None:
+        peers.add(writer.get_extra_info("peername"))
+        writer.write(answer(b"hello", "201 Created", "X-Kind: a", "x-kind: b"))
+
+    first, second = ask(behave, times=2)
+    assert (first.status, first.body, first.headers["x-kind"]) == (201, b"hello", "b")
+    assert first.started_at <= first.finished_at <= second.started_at
+    assert len(peers) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "close", "status", "reason"),
+    [
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", True, 200, ""),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\nAuthentication signature invalid.", True, 401, ""),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", False, 200, ""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}", True, 0, "reset"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", False, 0, "garbage"),
+        (b"", True, 0, "reset"),
+        (b"", False, 0, "timeout"),
+    ],
+    ids=["closed after each", "no length", "chunked", "cut short", "garbage", "closed", "silent"],
+)
+def test_what_a_server_may_do(text: bytes, close: bool, status: int, reason: str) -> None:
+    # Twice: after a failure the next request starts with a fresh connection.
+    for got in ask(always(text, close), times=2, timeout=0.2):
+        assert got.status == status
+        assert got.reason.startswith(reason)
+        assert bool(got.reason) == (status == 0)
+
+
+def test_nobody_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        connection = Connection(Origin("127.0.0.1", taken.getsockname()[1]))
+        assert asyncio.run(connection.request("GET", "/")).reason == "refused"
+        assert asyncio.run(connection.connect()) == "refused"
+
+
+def test_a_server_that_speaks_no_tls() -> None:
+    async def main() -> Answer:
+        async with serving(always(answer())) as port:
+            return await Connection(Origin("127.0.0.1", port, tls=True), 1.0).request("GET", "/")
+
+    assert asyncio.run(main()).reason.startswith(("tls", "timeout", "reset"))
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("http://a.example", Origin("a.example", 80)),
+        ("https://a.example/app/", Origin("a.example", 443, True, "/app")),
+        ("http://[::1]:8000", Origin("::1", 8000)),
+    ],
+)
+def test_origin(url: str, origin: Origin) -> None:
+    assert Origin.parse(url) == origin
+
+
+@pytest.mark.parametrize("url", ["a.example", "ftp://a.example", "http://", "http://a:b"])
+def test_not_an_origin(url: str) -> None:
+    with pytest.raises(BadInput, match="URL"):
+        Origin.parse(url)
+
+
+def test_authority_names_the_port_unless_it_is_the_usual_one() -> None:
+    assert Origin("a", 80).authority == "a"
+    assert Origin("::1", 81).authority == "[::1]:81"
+    assert Origin("a", 443, tls=True).authority == "a"
