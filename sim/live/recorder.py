@@ -1,0 +1,343 @@
+"""Run a real provisioning command and record its steps as a trace (`sim.workload.traces` has the format).
+
+Steps are stamped by the monotonic clock as the command reports them, so a trace is as exact as the command is prompt: apt and
+dpkg report at once through their status descriptor; other programs' output is read through a pseudo-terminal, because
+programs keep lines back when they write into a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from sim.errors import BadInput
+from sim.live.steps import AptReader, DpkgReader, LineReader, Reader, Recording
+from sim.workload import Trace
+
+Method = Literal["apt", "dpkg", "lines", "commands"]
+
+_APT = ("apt-get", "apt")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to run, and how to see its steps."""
+
+    argv: tuple[str, ...]
+    """The command; for `commands` the prefix that each step's command is given to (default `sh -c`)."""
+    method: Method
+    steps: tuple[tuple[str, str], ...] = ()
+    """For `commands`: name of each step and what `argv` gets as its last argument (empty: nothing)."""
+    pattern: re.Pattern[str] | None = None
+    """For `lines`."""
+    label: str = ""
+    """What the trace says was run; empty: the command itself, without secrets and home directories."""
+
+    @classmethod
+    def choose(
+        cls, argv: Sequence[str], method: Method | None = None, steps: str = "", pattern: str = "", label: str = ""
+    ) -> Job:
+        """Find the method that fits. *steps* is the text of a steps file. Raises `BadInput` where nothing can be recorded."""
+        argv = tuple(argv)
+        if method is None:
+            method = "commands" if steps else "lines" if pattern else _reporting(argv) or "commands"
+        if method == "commands":
+            if steps:
+                return cls(argv or ("sh", "-c"), method, parse_steps(steps), label=label)
+            if argv:
+                return cls(argv, method, ((_program(argv), ""),), label=label)
+            raise BadInput("nothing to record: give a command (workbench record -- COMMAND) or --steps FILE")
+        if not argv:
+            raise BadInput(f"nothing to record: --method {method} needs a command (workbench record -- COMMAND)")
+        if method == "lines":
+            if not pattern:
+                raise BadInput("--method lines needs --step-pattern REGEX, which recognises the first line of a step")
+            try:
+                return cls(argv, method, pattern=re.compile(pattern), label=label)
+            except re.error as error:
+                raise BadInput(f"--step-pattern {pattern!r}: {error}") from error
+        if _find(argv, _APT if method == "apt" else ("dpkg",)) is None:
+            raise BadInput(f"--method {method}: no {method} in the command {shlex.join(argv)!r}")
+        if _program(argv) in ("sudo", "doas"):
+            raise BadInput(f"{_program(argv)} closes the status descriptor: put it in front of workbench, not of {method}")
+        return cls(argv, method, label=label)
+
+    @property
+    def command(self) -> str:
+        """The command as the trace shows it."""
+        if self.label:
+            return self.label
+        listed = " && ".join(command for _, command in self.steps)
+        return scrub(listed or shlex.join(self.argv))
+
+
+def record(job: Job, replica: int = 1, out: Any = None) -> Trace:
+    """Run *job* and return what happened; the command's output goes to *out* (None: this process's own).
+
+    An interruption (SIGINT, SIGTERM) is passed on to the command and gives a trace with `partial` set: steps that were
+    installing stay so. Raises `BadInput` where the command cannot be started.
+    """
+    recording = Recording()
+    planned = _plan(job.argv) if job.method == "apt" else ()
+    recorded_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    run = _Run(recording, out)
+    with run.signals():
+        if job.method == "commands":
+            status = _run_commands(run, job)
+        elif job.method == "lines":
+            assert job.pattern is not None
+            status = run.on_terminal(job.argv, LineReader(recording, job.pattern))
+        else:
+            status = run.with_descriptor(job, AptReader(recording, planned) if job.method == "apt" else DpkgReader(recording))
+    return Trace(
+        transitions=recording.transitions(),
+        command=job.command,
+        method=job.method,
+        recorded_at=recorded_at,
+        replica=replica,
+        duration=run.now(),
+        exit_status=status,
+        partial=run.interrupted is not None,
+        machine=machine(),
+    )
+
+
+class _Run:
+    """The running command: its clock, its signals, and the thread that reads what it says."""
+
+    def __init__(self, recording: Recording, out: Any) -> None:
+        self.recording = recording
+        self.out = out
+        self.interrupted: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._start = time.monotonic_ns()
+
+    def now(self) -> float:
+        """Seconds since the start."""
+        return (time.monotonic_ns() - self._start) / 1e9
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM for the time of the run (in the main thread, where that is possible)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        again, self.interrupted = self.interrupted is not None, number
+        if self._child is None or self._child.poll() is not None:
+            return
+        # A terminal sends Ctrl-C to the whole group, so the command has it already; anybody else's signal is passed on.
+        if again:
+            self._child.terminate()
+        elif number != signal.SIGINT or not _in_foreground():
+            self._child.send_signal(number)
+
+    def start(self, argv: Sequence[str], **how: Any) -> subprocess.Popen[bytes]:
+        """Start the command."""
+        try:
+            self._child = subprocess.Popen(argv, **how)
+        except FileNotFoundError as error:
+            raise BadInput(f"command {argv[0]!r} not found") from error
+        except OSError as error:
+            raise BadInput(f"command {argv[0]!r} cannot be started: {error.strerror or error}") from error
+        return self._child
+
+    def wait(self) -> int:
+        """The command's exit status, as a shell gives it: 128 + n for signal n."""
+        assert self._child is not None
+        status = self._child.wait()
+        return 128 - status if status < 0 else status
+
+    def with_descriptor(self, job: Job, reader: Reader) -> int:
+        """Run with a status descriptor that *reader* understands."""
+        read, write = os.pipe()
+        try:
+            self._start = time.monotonic_ns()
+            self.start(_reporting_to(job, write), pass_fds=(write,), stdout=self.out, env=_untranslated())
+        finally:
+            os.close(write)
+        return self._follow(read, reader)
+
+    def on_terminal(self, argv: Sequence[str], reader: Reader) -> int:
+        """Run with output on a pseudo-terminal; what it says is passed on as it comes."""
+        read, write = pty.openpty()
+        try:
+            # No translation of line ends: what is passed on is what the command wrote.
+            modes = termios.tcgetattr(write)
+            modes[1] &= ~termios.OPOST
+            termios.tcsetattr(write, termios.TCSANOW, modes)
+            with contextlib.suppress(OSError, termios.error):
+                termios.tcsetwinsize(write, termios.tcgetwinsize(sys.stdout.fileno()))
+            self._start = time.monotonic_ns()
+            self.start(argv, stdout=write, stderr=write)
+        finally:
+            os.close(write)
+        return self._follow(read, reader, echo=(self.out or sys.stdout).fileno())
+
+    def _follow(self, read: int, reader: Reader, echo: int | None = None) -> int:
+        lines = threading.Thread(target=self._read, args=(read, reader, echo), daemon=True)
+        lines.start()
+        status = self.wait()
+        ended = self.now()
+        # A daemon that the command has started may keep the descriptor open for ever: what was said has been read by then.
+        lines.join(timeout=1.0)
+        if self.interrupted is None:
+            reader.end(status == 0, ended)
+        return status
+
+    def _read(self, read: int, reader: Reader, echo: int | None) -> None:
+        rest = b""
+        # A pseudo-terminal whose other end is gone says so by an error (EIO), a pipe by an empty read.
+        with contextlib.suppress(OSError):
+            while data := os.read(read, 65536):
+                at = self.now()
+                if echo is not None:
+                    os.write(echo, data)
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    reader.feed(line.decode(errors="replace"), at)
+        if rest:
+            reader.feed(rest.decode(errors="replace"), self.now())
+        os.close(read)
+
+
+def _run_commands(run: _Run, job: Job) -> int:
+    for name, _ in job.steps:
+        run.recording.mark(name, "pending", 0.0)
+    status = 0
+    for name, command in job.steps:
+        if run.interrupted is not None:
+            break
+        run.recording.mark(name, "installing", run.now())
+        run.start([*job.argv, command] if command else job.argv, stdout=run.out)
+        status = run.wait()
+        if run.interrupted is None:
+            run.recording.mark(name, "failed" if status else "completed", run.now())
+        if status:
+            break
+    return status
+
+
+def parse_steps(text: str, where: str = "steps") -> tuple[tuple[str, str], ...]:
+    """Name and command of each line of a steps file: `name: command`, or a command that is named after its program.
+
+    Empty lines and lines that start with # do not count. Raises `BadInput` for a name that is there twice.
+    """
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        named = re.fullmatch(r"([\w.+-]+):\s+(\S.*)", line)
+        name, command = named.groups() if named else (_program(line.split()), line)
+        if name in found and named:
+            raise BadInput(f"{where}:{number}: step {name!r} is there twice")
+        while name in found:
+            name += "+"
+        found[name] = command
+    return tuple(found.items())
+
+
+def scrub(command: str) -> str:
+    """*command* without what a trace that is passed on should not hold: passwords in URLs, the home directory."""
+    command = re.sub(r"(\w+://)[^/\s@]+@", r"\1", command)
+    home = os.path.expanduser("~")
+    return command.replace(home + "/", "~/") if len(home) > 1 else command
+
+
+def machine() -> dict[str, Any]:
+    """The machine without its name."""
+    facts: dict[str, Any] = {
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+    with contextlib.suppress(OSError, ValueError):
+        facts["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    with contextlib.suppress(OSError):
+        facts["os"] = platform.freedesktop_os_release()["PRETTY_NAME"]
+    return facts
+
+
+def next_path(directory: Path) -> tuple[Path, int]:
+    """The file of the next replica in *directory*, and its number."""
+    numbers = [int(path.stem) for path in directory.glob("*.jsonl") if path.stem.isdigit()]
+    replica = max(numbers, default=0) + 1
+    return directory / f"{replica:02d}.jsonl", replica
+
+
+def _program(argv: Sequence[str]) -> str:
+    return os.path.basename(argv[0]) if argv else ""
+
+
+def _find(argv: Sequence[str], programs: Sequence[str]) -> int | None:
+    return next((i for i, word in enumerate(argv) if os.path.basename(word) in programs), None)
+
+
+def _reporting(argv: Sequence[str]) -> Method | None:
+    """Which package manager the command runs, also behind `nice`, `env` or `chroot DIR`."""
+    if _find(argv, _APT) is not None:
+        return "apt"
+    return "dpkg" if _find(argv, ("dpkg",)) is not None else None
+
+
+def _reporting_to(job: Job, descriptor: int) -> list[str]:
+    at = _find(job.argv, _APT if job.method == "apt" else ("dpkg",))
+    assert at is not None
+    option = ["-o", f"APT::Status-Fd={descriptor}"] if job.method == "apt" else ["--status-fd", str(descriptor)]
+    return [*job.argv[: at + 1], *option, *job.argv[at + 1 :]]
+
+
+def _untranslated() -> dict[str, str]:
+    """The environment with a locale in which apt reports in the words that `AptReader` knows."""
+    return os.environ | {"LC_ALL": "C.UTF-8"}
+
+
+def _plan(argv: Sequence[str]) -> tuple[str, ...]:
+    """Which packages apt is going to work on, in order: a dry run of the same command. Empty where it does not say."""
+    at = _find(argv, _APT)
+    assert at is not None
+    try:
+        dry = subprocess.run(
+            [*argv[: at + 1], "--simulate", *argv[at + 1 :]],
+            env=_untranslated(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ()
+    words = (line.split() for line in dry.stdout.splitlines())
+    return tuple(dict.fromkeys(w[1] for w in words if len(w) > 1 and w[0] in ("Inst", "Remv", "Purg")))
+
+
+def _in_foreground() -> bool:
+    """Whether this process group is the one that the terminal's Ctrl-C goes to."""
+    try:
+        with open("/dev/tty") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False

@@ -1,0 +1,151 @@
+"""How the steps of a running command are recognised in what it says. No process here: lines and instants come in.
+
+Each reader takes lines with the second at which they were read (`feed`) and, when the command is over, how it ended (`end`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from sim.workload import NEXT, Status, Transition
+
+
+class Recording:
+    """Transitions as they happen. Steps are numbered in the order in which they were first named."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, str, Status]] = []
+        self._now: dict[str, Status | None] = {}
+
+    def name(self, step: str) -> None:
+        """Give *step* the next number, before anything is known of it."""
+        self._now.setdefault(step, None)
+
+    def mark(self, step: str, status: Status, at: float) -> None:
+        """*step* became *status*. What is no move (said twice, or after the step's end) is not recorded."""
+        now = self._now.get(step)
+        if now in ("completed", "failed") or status not in NEXT[now]:
+            self.name(step)
+            return
+        self._now[step] = status
+        self._rows.append((at, step, status))
+
+    def open_steps(self) -> list[str]:
+        """Steps that are installing now."""
+        return [step for step, status in self._now.items() if status == "installing"]
+
+    def end(self, status: Status, at: float) -> None:
+        """Whatever is installing now ends as *status*."""
+        for step in self.open_steps():
+            self.mark(step, status, at)
+
+    def transitions(self) -> tuple[Transition, ...]:
+        """All of it in order of time. Steps that nothing ever happened to have no number."""
+        happened = {step for _, step, _ in self._rows}
+        number = {step: n for n, step in enumerate((s for s in self._now if s in happened), 1)}
+        rows = sorted(self._rows, key=lambda row: row[0])
+        return tuple(Transition(at, number[step], step, status) for at, step, status in rows)
+
+
+class Reader(Protocol):
+    """What turns a command's lines into a recording."""
+
+    def feed(self, line: str, at: float) -> None: ...
+
+    def end(self, ok: bool, at: float) -> None: ...
+
+
+class AptReader:
+    """Lines of `APT::Status-Fd`: one step per package, and one named `download` where anything is fetched.
+
+    The descriptor's format is described in apt's README.progress-reporting: `pmstatus:PACKAGE:PERCENT:TEXT` from dpkg at work,
+    `pmerror:...` for a package that failed, `dlstatus:FILE:PERCENT:TEXT` while files come. A package is installing from its
+    first report (apt unpacks many before it configures any) and completed when it is installed or removed.
+    """
+
+    _LINE = re.compile(r"(?P<what>pmstatus|pmerror|dlstatus):(?P<package>.+?):\d+(\.\d+)?:(?P<text>.*)")
+    _DONE = ("Installed ", "Removed ", "Completely removed ")
+    # Work on behalf of other packages: not a life of its own.
+    _ASIDE = ("Running dpkg", "Running post-installation trigger", "Noting disappearance")
+
+    def __init__(self, recording: Recording, planned: tuple[str, ...] = ()) -> None:
+        self.recording = recording
+        self._fetched_at: float | None = None
+        recording.name("download")
+        for package in planned:
+            recording.mark(package, "pending", 0.0)
+
+    def feed(self, line: str, at: float) -> None:
+        found = self._LINE.fullmatch(line)
+        if not found or found["text"].startswith(self._ASIDE):
+            return
+        if found["what"] == "dlstatus":
+            self._fetched_at = at
+            self.recording.mark("download", "installing", at)
+            return
+        self._close_download(True)
+        if found["what"] == "pmerror":
+            self.recording.mark(found["package"], "failed", at)
+            return
+        self.recording.mark(found["package"], "installing", at)
+        if found["text"].startswith(self._DONE):
+            self.recording.mark(found["package"], "completed", at)
+
+    def end(self, ok: bool, at: float) -> None:
+        self._close_download(ok)
+        self.recording.end("completed" if ok else "failed", at)
+
+    def _close_download(self, ok: bool) -> None:
+        # Its end is only known by what comes next; it was over with the last report of it.
+        if self._fetched_at is not None:
+            self.recording.mark("download", "completed" if ok else "failed", self._fetched_at)
+
+
+class DpkgReader:
+    """Lines of `dpkg --status-fd`: `processing: STAGE: PACKAGE` and `status: PACKAGE: STATUS` (dpkg(1))."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+
+    def feed(self, line: str, at: float) -> None:
+        kind, *rest = (part.strip() for part in line.split(": ") if part.strip())
+        if kind == "processing" and len(rest) == 2 and rest[0] != "trigproc":
+            self.recording.mark(rest[1].split(":")[0], "installing", at)
+        elif kind == "status" and " : error : " in line:
+            self.recording.mark(rest[0].split(" : ")[0].split(":")[0].strip(), "failed", at)
+        elif kind == "status" and rest and rest[-1] in ("installed", "not-installed", "config-files"):
+            self.recording.mark(rest[0].split(":")[0], "completed", at)
+
+    def end(self, ok: bool, at: float) -> None:
+        self.recording.end("completed" if ok else "failed", at)
+
+
+class LineReader:
+    """Lines of the command's own output: each that matches *pattern* begins a step, and so ends the one before.
+
+    The step's name is the group `name`, else the first group, else all that matched; a name that comes again gets a number.
+    """
+
+    # Colours, and what a progress bar has overwritten.
+    _NOISE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|^.*\r(?!$)")
+
+    def __init__(self, recording: Recording, pattern: re.Pattern[str]) -> None:
+        self.recording = recording
+        self.pattern = pattern
+        self._times: dict[str, int] = {}
+
+    def feed(self, line: str, at: float) -> None:
+        found = self.pattern.search(self._NOISE.sub("", line).rstrip("\r"))
+        if not found:
+            return
+        groups = found.groupdict()
+        name = (groups.get("name") or (found.group(1) if found.re.groups else None) or found.group()).strip()
+        self._times[name] = self._times.get(name, 0) + 1
+        if self._times[name] > 1:
+            name = f"{name} ({self._times[name]})"
+        self.recording.end("completed", at)
+        self.recording.mark(name, "installing", at)
+
+    def end(self, ok: bool, at: float) -> None:
+        self.recording.end("completed" if ok else "failed", at)
