@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -189,18 +190,32 @@ class RunWriter:
         self._writers[table].write_table(batch)
         self._rows[table] += batch.num_rows
 
+    def frames(self) -> SimpleNamespace:
+        """The tables as written, as frames by name, and the `manifest`: what a summary is made from. Nothing can be appended after."""
+        self._finish_tables()
+        tables = {
+            name: pq.read_table(self.directory / f"{name}.parquet", schema=schema).to_pandas() for name, schema in TABLES.items()
+        }
+        return SimpleNamespace(manifest=self.manifest, **tables)
+
+    def _finish_tables(self) -> None:
+        """Close each file and give it its name; a table without rows is a file without rows."""
+        for table, schema in TABLES.items():
+            final = self.directory / f"{table}.parquet"
+            if final.name in self.manifest.files:
+                continue
+            if table not in self._writers:
+                self.append(table, {name: [] for name in schema.names})
+            self._writers[table].close()
+            final.with_name(final.name + ".partial").replace(final)
+            self.manifest.files[final.name] = {"rows": self._rows[table], "sha256": _sha256(final)}
+
     def close(self, *, partial: bool = False, reasons: tuple[str, ...] = ()) -> Run:
         """Finish the files and write the manifest, last and in one step. Call once."""
         if self._closed:
             return Run(self.directory)
         self._closed = True
-        for table, schema in TABLES.items():
-            if table not in self._writers:
-                self.append(table, {name: [] for name in schema.names})
-            self._writers[table].close()
-            final = self.directory / f"{table}.parquet"
-            (self.directory / f"{table}.parquet.partial").replace(final)
-            self.manifest.files[final.name] = {"rows": self._rows[table], "sha256": _sha256(final)}
+        self._finish_tables()
         if partial:
             self.manifest.partial = True
         if reasons:
