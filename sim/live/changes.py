@@ -17,7 +17,7 @@ from sim.live.client import Answer, Origin
 from sim.pusher import auth
 from sim.scenario import Scenario
 from sim.target import Target, User
-from sim.workload import Update
+from sim.workload import SITE_STATUS, Update
 
 
 class Request(NamedTuple):
@@ -96,8 +96,9 @@ class Routes:
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
         id, owner = self._resources.id(update), self._resources.require_owner(update)
+        status: str = update.status
         if update.resource == "site":
-            method, path = "PATCH", f"/sites/{id}"
+            method, path, status = "PATCH", f"/sites/{id}", SITE_STATUS[update.status]
         else:
             method, path = "PUT", f"/servers/{id}/provision/{update.step}"
         headers = [
@@ -107,7 +108,7 @@ class Routes:
         ]
         if self._members:
             headers += [("X-Workbench-Update", str(serial)), ("X-Workbench-Sent", str(intended_at))]
-        return Request(method, path, tuple(headers), json.dumps({"status": update.status}).encode())
+        return Request(method, path, tuple(headers), json.dumps({"status": status}).encode())
 
     def receipt(self, answer: Answer) -> Receipt:
         try:

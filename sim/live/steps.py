@@ -25,6 +25,10 @@ class Recording:
     def mark(self, step: str, status: Status, at: float) -> None:
         """*step* became *status*. What is no move (said twice, or after the step's end) is not recorded."""
         now = self._now.get(step)
+        if status == "failed" and now in (None, "pending"):
+            # It failed before anything was said of its beginning.
+            self.mark(step, "installing", at)
+            now = "installing"
         if now in ("completed", "failed") or status not in NEXT[now]:
             self.name(step)
             return

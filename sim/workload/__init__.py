@@ -13,11 +13,25 @@ from sim.workload.arrivals import Arrivals, Bursty, Constant, Diurnal, FlashCrow
 from sim.workload.mixture import Mixture, Workload
 from sim.workload.scripts import Deployments, Provisioning, Replay, Script, fit_steps, script_of
 from sim.workload.traces import TRACE_DIR, Step, Trace, Transition, load_trace, load_traces, trace_names
-from sim.workload.updates import NEXT, RESOURCES, STATUSES, Resource, Status, Streams, Update, Updates, encode, streams, walk
+from sim.workload.updates import (
+    NEXT,
+    RESOURCES,
+    SITE_STATUS,
+    STATUSES,
+    Resource,
+    Status,
+    Streams,
+    Update,
+    Updates,
+    encode,
+    streams,
+    walk,
+)
 
 __all__ = [
     "NEXT",
     "RESOURCES",
+    "SITE_STATUS",
     "STATUSES",
     "TRACE_DIR",
     "Arrivals",

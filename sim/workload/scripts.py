@@ -209,15 +209,13 @@ class Provisioning(_Runs):
 
 @dataclass(frozen=True)
 class Deployments(_Runs):
-    """Site deployments: a site waits for a worker (pending), is deployed (installing), and is live (completed) or failed."""
+    """Site deployments: a site is being deployed (installing), then live again (completed) or failed."""
 
     kind: ClassVar[str] = "deployments"
 
     per_minute: float | None = field(default=6.0, kw_only=True)
-    waiting: Distribution = field(default_factory=lambda: Lognormal(1.0, 0.5))
-    """Seconds in the queue."""
     deploying: Distribution = field(default_factory=lambda: Lognormal(20.0, 0.6))
-    """Seconds of work."""
+    """Seconds that one takes."""
     failure: float = 0.0
     """Probability that a deployment fails."""
     speed: float = 1.0
@@ -230,16 +228,15 @@ class Deployments(_Runs):
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         """Expected number of updates in *duration* seconds (long-run)."""
-        return self._expected(duration, sites, (self.waiting.mean() + self.deploying.mean()) / self.speed, 3.0)
+        return self._expected(duration, sites, self.deploying.mean() / self.speed, 2.0)
 
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         starts, times, failures = rng.spawn(3)
 
         def script(run: int) -> Script:
-            wait = float(self.waiting.sample(times, 1)[0]) / self.speed
-            end = wait + float(self.deploying.sample(times, 1)[0]) / self.speed
+            end = float(self.deploying.sample(times, 1)[0]) / self.speed
             last = encode(0, "failed" if failures.random() < self.failure else "completed")
-            return Script(np.array([0.0, wait, end]), np.array([0, 1, last], np.int32), end)
+            return Script(np.array([0.0, end]), np.array([encode(0, "installing"), last], np.int32), end)
 
         return self._play(starts, duration, sites, 1, script)
 

@@ -19,12 +19,15 @@ STATUSES: tuple[Status, ...] = ("pending", "installing", "completed", "failed")
 
 NEXT: dict[Status | None, frozenset[Status]] = {
     None: frozenset({"pending", "installing"}),
-    "pending": frozenset({"installing", "failed"}),
+    "pending": frozenset({"installing"}),
     "installing": frozenset({"completed", "failed"}),
     "completed": frozenset({"pending", "installing"}),
     "failed": frozenset({"pending", "installing"}),
 }
 """What a step may become, by what it is (None: not there yet). Every workload keeps to it; a finished step may run again."""
+
+SITE_STATUS: dict[Status, str] = {"installing": "deploying", "completed": "active", "failed": "failed"}
+"""What the status of a site's update is called in the application. A site that waits has no status of its own."""
 
 WALK_STEPS = 8
 """Steps that changes without a script of their own go round (as many as the recorded stack has installers)."""
@@ -33,7 +36,7 @@ WALK_STEPS = 8
 class Update(NamedTuple):
     """One change to make: at instant `at_ns`, `status` of `step` of that server (`PUT /servers/{id}/provision/{step}`).
 
-    A site has one status and no steps: its `step` is 0 (`PATCH /sites/{id}`).
+    A site has one status and no steps: its `step` is 0, and `PATCH /sites/{id}` sets `SITE_STATUS[status]`.
     """
 
     at_ns: int
@@ -122,12 +125,14 @@ def walk(at: np.ndarray, resource: np.ndarray, resource_id: np.ndarray) -> Updat
     """Give instants and resources a change each, such that every one is a real change that `NEXT` allows.
 
     The n-th update of a server moves it on by one: step 1 pending, installing, completed, then step 2, ... and after
-    `WALK_STEPS` steps again from step 1. A site goes round pending, installing, completed.
+    `WALK_STEPS` steps again from step 1. A site is in turn installing and completed.
     """
     rows = Updates.of(at, resource, resource_id, 0)
     nth = _count_before(rows.resource_id * len(RESOURCES) + rows.resource)
-    step = np.where(rows.resource == 0, nth // 3 % WALK_STEPS + 1, 0)
-    return Updates(rows.at, rows.resource, rows.resource_id, (step * len(STATUSES) + nth % 3).astype(np.int32))
+    on_server = nth // 3 % WALK_STEPS * len(STATUSES) + nth % 3 + encode(1, "pending")
+    on_site = nth % 2 + encode(0, "installing")
+    change = np.where(rows.resource == RESOURCES.index("server"), on_server, on_site).astype(np.int32)
+    return Updates(rows.at, rows.resource, rows.resource_id, change)
 
 
 def _count_before(groups: np.ndarray) -> np.ndarray:
