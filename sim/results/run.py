@@ -191,7 +191,7 @@ class RunWriter:
         self._rows[table] += batch.num_rows
 
     def frames(self) -> SimpleNamespace:
-        """The tables as written, as frames by name, and the `manifest`: what a summary is made from. Nothing can be appended after."""
+        """The tables as written, by name, and the `manifest`: what a summary is made from. Nothing can be appended afterwards."""
         self._finish_tables()
         tables = {
             name: pq.read_table(self.directory / f"{name}.parquet", schema=schema).to_pandas() for name, schema in TABLES.items()
