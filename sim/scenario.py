@@ -210,6 +210,15 @@ class Load:
     http: Literal["per_subscriber", "pool"] = "pool"
     pool_size: int = 64
     receive_stamp: Literal["kernel", "read"] = "kernel"
+    auth: Literal["endpoint", "local"] = "endpoint"
+    """Channels are authorised by the application's `auth_path`, or signed by the load test with the app's secret."""
+    auth_path: str = "/broadcasting/auth"
+    refetch: Mapping[str, str] = field(default_factory=dict)
+    """Path of the refetch by page, for a foreign application: `detail = "/api/servers/{id}"`. Others as the embedded one has them."""
+    version_path: str = "version"
+    """Where the answer holds the version: a dotted path in the JSON, as `data.updated_at`."""
+    probes: int | None = None
+    """Subscribers recorded row by row, in each process; the others are counted in histograms. None: all."""
 
     def __post_init__(self) -> None:
         _positive(self.processes, "processes")
