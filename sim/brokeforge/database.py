@@ -1,0 +1,143 @@
+"""Where the models live: one URL, two engines (reads, changes), and the transaction in which a change happens.
+
+Reads run in autocommit and fetch a resource's `version` first: what follows is at least that new, so a page never claims
+to be fresher than it is. Changes lock the row of their resource before they look at it, and take the sequence number last,
+which orders sequence numbers like commits and lets no two writers wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from sim.brokeforge.models import Base, Counter
+from sim.errors import BadInput
+
+DRIVERS = {
+    "sqlite": "sqlite+pysqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mariadb+pymysql",
+}
+"""The drivers that are installed and tested, by the name people write in a URL."""
+
+LOCK_WAIT = 15
+"""Seconds a change waits for a locked row (or the locked file) before it gives up."""
+
+
+def parse_url(text: str) -> URL:
+    """*text* with the tested driver filled in. Raises `BadInput` without repeating a password."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError) as error:
+        raise BadInput("--database must be a URL such as sqlite:///file.db or postgresql://user@host/name") from error
+    if url.drivername in DRIVERS:
+        url = url.set(drivername=DRIVERS[url.drivername])
+    if url.get_backend_name() not in ("sqlite", "postgresql", "mysql", "mariadb"):
+        raise BadInput(f"--database: {url.drivername} is not supported (sqlite, postgresql, mariadb)")
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise BadInput("--database: an SQLite database must be a file, several workers share it")
+    return url
+
+
+class Database:
+    """Engines of one URL. *latency*: additional seconds of each round trip. *volatile*: may be lost in a power cut."""
+
+    def __init__(self, url: str | URL, latency: float = 0.0, volatile: bool = False, pool: int = 16) -> None:
+        self.url = parse_url(url) if isinstance(url, str) else url
+        self.embedded = self.url.get_backend_name() == "sqlite"
+        try:
+            if self.embedded:
+                options: dict[str, Any] = {"connect_args": {"check_same_thread": False, "timeout": LOCK_WAIT}}
+                self._reads = create_engine(self.url, isolation_level="AUTOCOMMIT", pool_size=pool, **options)
+                self._changes = create_engine(self.url, pool_size=pool, max_overflow=0, **options)
+                for engine in (self._reads, self._changes):
+                    event.listen(engine, "connect", _tune_sqlite(volatile))
+                # A deferred BEGIN that turns into a write half-way cannot wait for its lock; an immediate one can.
+                event.listen(self._changes, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            else:
+                self._reads = create_engine(self.url, isolation_level="AUTOCOMMIT", pool_size=pool, pool_pre_ping=True)
+                self._changes = create_engine(self.url, isolation_level="READ COMMITTED", pool_size=pool, pool_pre_ping=True)
+        except (NoSuchModuleError, ImportError) as error:
+            raise BadInput(f"--database: the driver of {self.url.drivername} is missing (pip install '.[databases]')") from error
+        if latency > 0:
+            for engine in (self._reads, self._changes):
+                event.listen(engine, "before_cursor_execute", lambda *_: time.sleep(latency))
+        self.sessions = sessionmaker(self._changes, expire_on_commit=False, autoflush=False)
+        self._local = threading.local()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of changes; for set-up and tests."""
+        return self._changes
+
+    def prepare(self) -> None:
+        """Make the tables that are missing. Raises `BadInput` when the database cannot be reached or used."""
+        try:
+            Base.metadata.create_all(self._changes)
+            with self.sessions.begin() as session:
+                if session.get(Counter, "sequence") is None:
+                    session.add(Counter(name="sequence", value=0))
+        except SQLAlchemyError as error:
+            raise BadInput(f"--database {self.url.render_as_string()}: {_reason(error)}") from error
+        have = {column["name"] for column in inspect(self._changes).get_columns("servers")}
+        if missing := sorted({column.name for column in Base.metadata.tables["servers"].columns} - have):
+            raise BadInput(
+                f"--database {self.url.render_as_string()}: its table servers lacks {missing[0]}; give this application "
+                "a database of its own"
+            )
+
+    def read(self) -> Connection:
+        """This thread's connection for reads; it stays open until `close`."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None or connection.closed or connection.invalidated:
+            connection = self._local.connection = self._reads.connect()
+        return connection
+
+    @contextmanager
+    def change(self, before_commit: Callable[[], None] | None = None, **info: Any) -> Iterator[Session]:
+        """A transaction: committed when the block ends, rolled back when it raises.
+
+        *info* is what model events may know of the request (`session.info`). *before_commit* runs between the save and
+        the commit.
+        """
+        with self.sessions(info=info) as session:
+            yield session
+            session.flush()
+            if before_commit is not None:
+                before_commit()
+            session.commit()
+
+    def close(self) -> None:
+        self._reads.dispose()
+        self._changes.dispose()
+
+
+def _tune_sqlite(volatile: bool) -> Callable[[Any, Any], None]:
+    def connected(connection: Any, record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={'OFF' if volatile else 'NORMAL'}",
+            "foreign_keys=ON",
+            "cache_size=-65536",
+            "temp_store=MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return connected
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """The driver's own words on one line."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(original).split())[:300]

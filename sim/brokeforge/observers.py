@@ -1,0 +1,189 @@
+"""Model events: the one place from which changes of models become broadcasts.
+
+`listen` hooks a session factory, so that no route and no job can forget to broadcast, or does it by itself. A flush is
+Laravel's `save()`: per flush and per server or site at most one event, and one version more.
+
+What counts as a change worth telling is each model's list of meaningful fields (`BROADCAST_FIELDS`), asked by `was_changed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import event, inspect, select, update
+from sqlalchemy.orm import Session, sessionmaker
+
+from sim.brokeforge.events import Event, ServerProvisionUpdated, ServerSiteUpdated, ServerUpdated
+from sim.brokeforge.models import Counter, Resource, Server, ServerFirewall, ServerFirewallRule, ServerSite
+
+Kind = Literal["created", "updated", "deleted"]
+
+BROADCAST_FIELDS: dict[type, tuple[str, ...] | None] = {
+    Server: (
+        "provision",
+        "provision_status",
+        "connection",
+        "monitoring_status",
+        "scheduler_status",
+        "supervisor_status",
+    ),
+    ServerSite: ("domain", "status", "health", "git_status", "ssl_enabled", "last_deployed_at"),
+    ServerFirewall: None,
+    ServerFirewallRule: None,
+}
+"""Model -> its meaningful fields; None: all of them."""
+
+DOCUMENTED: dict[type, frozenset[Kind]] = {
+    Server: frozenset({"updated"}),
+    ServerSite: frozenset({"updated"}),
+    ServerFirewall: frozenset({"created", "updated"}),
+    ServerFirewallRule: frozenset({"created", "updated", "deleted"}),
+}
+"""The listeners that the pattern's document registers: no new server, no deleted server or firewall is ever told."""
+
+
+@dataclass(slots=True)
+class Change:
+    """One saved change of one server or site. `sequence` is 0 until the commit gives it one."""
+
+    kind: Kind
+    resource: Resource
+    fields: frozenset[str]
+    events: tuple[Event, ...]
+    version: int
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """How model events behave (`Scenario.broadcast`)."""
+
+    all_fields: bool = False
+    documented_only: bool = False
+    provision_event: bool = True
+    on_save: bool = False
+
+
+def changed_fields(model: object) -> frozenset[str]:
+    """The columns that a flush would write: set to something else than what was loaded."""
+    state = inspect(model)
+    columns = state.mapper.column_attrs.keys()
+    return frozenset(name for name in columns if state.attrs[name].history.has_changes())
+
+
+def was_changed(fields: Iterable[str], changed: frozenset[str]) -> bool:
+    """Laravel's `wasChanged([...])`: any of *fields* is among the *changed*."""
+    return not changed.isdisjoint(fields)
+
+
+def resource_of(model: object) -> Resource | None:
+    """Whose page a model is on: a rule's change is its server's."""
+    match model:
+        case Server() | ServerSite():
+            return model
+        case ServerFirewall():
+            return model.server
+        case ServerFirewallRule():
+            return model.firewall.server
+    return None
+
+
+def listen(sessions: sessionmaker[Session], observers: Observers, dispatch: Callable[[Change, dict[str, Any]], None]) -> None:
+    """Hook *sessions*. `dispatch(change, session.info)` is called once per change: after the commit, or (`on_save`) before it.
+
+    `session.info["changes"]` holds the transaction's changes afterwards.
+    """
+
+    @event.listens_for(sessions, "before_flush")
+    def collect(session: Session, context: Any, instances: Any) -> None:
+        saved: dict[tuple[type, int], Change] = {}
+        for kind, models in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
+            for model in list(models):
+                if type(model) in BROADCAST_FIELDS:
+                    _save(saved, kind, model, observers)  # type: ignore[arg-type]
+        pending = session.info.setdefault("pending", [])
+        for change in saved.values():
+            change.version += 1
+            # The deleted row's last version is told, but there is no row to write it to.
+            if change.kind != "deleted":
+                change.resource.version = change.version
+            pending.append(change)
+        session.info["fresh"] = list(saved.values())
+
+    @event.listens_for(sessions, "after_flush_postexec")
+    def saved(session: Session, context: Any) -> None:
+        for change in session.info.pop("fresh", ()):
+            change.events = _events(change, observers)
+            if observers.on_save:
+                dispatch(change, session.info)
+
+    @event.listens_for(sessions, "before_commit")
+    def number(session: Session) -> None:
+        session.flush()
+        pending = session.info.get("pending", ())
+        if pending:
+            row = Counter.__table__.c
+            session.execute(update(Counter).where(row.name == "sequence").values(value=row.value + len(pending)))
+            last = session.execute(select(row.value).where(row.name == "sequence")).scalar_one()
+            for back, change in enumerate(reversed(pending)):
+                change.sequence = last - back
+
+    @event.listens_for(sessions, "after_commit")
+    def committed(session: Session) -> None:
+        changes = session.info.pop("pending", [])
+        session.info.setdefault("changes", []).extend(changes)
+        for change in changes:
+            if not observers.on_save:
+                dispatch(change, session.info)
+
+    @event.listens_for(sessions, "after_rollback")
+    def dropped(session: Session) -> None:
+        session.info.pop("pending", None)
+        session.info.pop("fresh", None)
+
+
+def _save(saved: dict[tuple[type, int], Change], kind: Kind, model: object, observers: Observers) -> None:
+    changed = changed_fields(model)
+    if kind == "updated" and not changed:
+        return
+    resource = resource_of(model)
+    if resource is None:
+        return
+    # A rule that is created updates its server; only the server's own row can be created or deleted.
+    of_resource: Kind = kind if model is resource else "updated"
+    telling = _tells(kind, model, changed, observers)
+    key = (type(resource), id(resource))
+    present = saved.get(key)
+    if present is None:
+        present = saved[key] = Change(of_resource, resource, frozenset(), (), resource.version or 0)
+    if model is resource:
+        present.kind = of_resource
+        present.fields |= changed
+    # Filled in for real when the ids are known; until then a marker that something is to be told.
+    if telling and not present.events:
+        present.events = _TOLD
+
+
+_TOLD: tuple[Event, ...] = (ServerUpdated(0),)
+
+
+def _tells(kind: Kind, model: object, changed: frozenset[str], observers: Observers) -> bool:
+    if observers.documented_only and kind not in DOCUMENTED[type(model)]:
+        return False
+    meaningful = BROADCAST_FIELDS[type(model)]
+    # Only an update asks: on a created model Laravel's wasChanged is empty, and a deleted one has no changes.
+    return kind != "updated" or observers.all_fields or meaningful is None or was_changed(meaningful, changed)
+
+
+def _events(change: Change, observers: Observers) -> tuple[Event, ...]:
+    if change.events is not _TOLD:
+        return ()
+    resource = change.resource
+    if isinstance(resource, ServerSite):
+        return (ServerSiteUpdated(resource.id, resource.user_id),)
+    told: tuple[Event, ...] = (ServerUpdated(resource.id, resource.user_id),)
+    if observers.provision_event and "provision" in change.fields and change.kind == "updated":
+        told += (ServerProvisionUpdated(resource.id),)
+    return told

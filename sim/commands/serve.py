@@ -1,0 +1,125 @@
+"""Start the embedded target: the application (a server-management product whose models broadcast) and a broadcaster that
+speaks the Pusher protocol. Ctrl-C or SIGTERM stops both and leaves nothing behind.
+
+Without --database the data lives in a temporary SQLite file that is removed at the end. A scenario sets what the pattern
+leaves open: when and on which channels is broadcast, with what payload, through which queue ([broadcast]), and what a refetch
+costs ([api]). Credentials come from REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET (environment or .env file), else
+they are made up; the ready file has them.
+
+examples:
+  workbench serve
+  workbench serve --ready-file target.json --api-port 0 --reverb-port 0
+  workbench serve --users 100 --servers-per-user 10 --seed 7
+  workbench serve --scenario data/scenarios/starvation.toml --set broadcast.channels=per_user
+  workbench serve --database postgresql://postgres@localhost/brokeforge --processes 2
+  workbench serve --nodes 2 --redis redis://127.0.0.1:6379/0
+
+  curl -s -H "Authorization: Bearer $(python -c 'import json; print(json.load(open("target.json"))["users"][0]["token"])')" \\
+       -X PUT -d '{"status": "installing"}' http://127.0.0.1:8000/servers/1/provision/nginx
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from sim.errors import BadInput
+from sim.live.serve import Options, embedded_target
+from sim.scenario import Scenario, load_scenario, parse_assignments
+from sim.target import Target, laravel_settings
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Flags of `workbench serve`."""
+    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="write the target descriptor here once both accept")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--api-port", type=int, default=8000, metavar="PORT", help="application (default: %(default)s; 0: any)")
+    parser.add_argument(
+        "--reverb-port", type=int, default=8080, metavar="PORT", help="broadcaster (default: %(default)s; 0: any)"
+    )
+    parser.add_argument(
+        "--database", metavar="URL", help="sqlite:///file, postgresql://..., mariadb://... (default: temporary SQLite)"
+    )
+    parser.add_argument("--users", type=int, metavar="N", help="sample users (default: the scenario's, 10)")
+    parser.add_argument("--servers-per-user", type=int, metavar="N", help="(default: the scenario's, 2)")
+    parser.add_argument("--sites-per-user", type=int, metavar="N", help="(default: the scenario's, 1)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the sample data's names (default: the scenario's)")
+    parser.add_argument("--redis", metavar="URL", help="Redis for several broadcaster nodes, and for the queue")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="broadcaster processes (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="application processes (default: %(default)s)")
+    parser.add_argument("--members", action="store_true", help="add members for measuring to payloads when a change asks for it")
+    parser.add_argument("--scenario", metavar="SCENARIO", help="name or file: its [fleet], [broadcast] and [api] count")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the scenario")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    scenario = _scenario(args)
+    for name in ("nodes", "processes"):
+        if getattr(args, name) < 1:
+            raise BadInput(f"--{name} must be at least 1, got {getattr(args, name)}")
+    settings = laravel_settings()
+    options = Options(
+        host=args.host,
+        api_port=args.api_port,
+        reverb_port=args.reverb_port,
+        database=args.database,
+        redis=args.redis,
+        nodes=args.nodes,
+        processes=args.processes,
+        members=args.members,
+        app_id=settings.get("REVERB_APP_ID", ""),
+        key=settings.get("REVERB_APP_KEY", ""),
+        secret=settings.get("REVERB_APP_SECRET", ""),
+    )
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        # While the processes still come up, the way out is an exception; afterwards it is the end of the wait below.
+        stop.set()
+        if not up:
+            raise KeyboardInterrupt
+
+    up = False
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)
+    try:
+        with embedded_target(scenario, options) as serving:
+            up = True
+            if args.ready_file is not None:
+                _write(serving.target, args.ready_file)
+            for note in serving.notes:
+                print(f"note: {note}", file=sys.stderr)
+            print(f"application {serving.target.api}  broadcaster {serving.target.websocket_url}", flush=True)
+            while not stop.wait(0.5):
+                serving.require_alive()
+    finally:
+        if args.ready_file is not None and up:
+            args.ready_file.unlink(missing_ok=True)
+    return 0
+
+
+def _write(target: Target, path: Path) -> None:
+    try:
+        target.write(path)
+    except OSError as error:
+        raise BadInput(f"--ready-file {path}: {error.strerror or error}") from error
+
+
+def _scenario(args: argparse.Namespace) -> Scenario:
+    changes = parse_assignments(args.set)
+    if args.scenario:
+        scenario = load_scenario(args.scenario, changes)
+    else:
+        scenario = Scenario().replace(changes)
+    given = {name: getattr(args, name) for name in ("users", "servers_per_user", "sites_per_user")}
+    try:
+        fleet = dataclasses.replace(scenario.fleet, **{name: n for name, n in given.items() if n is not None})
+    except ValueError as error:
+        raise BadInput(f"--{str(error).replace('_', '-', 2)}") from error
+    return dataclasses.replace(scenario, fleet=fleet, seed=scenario.seed if args.seed is None else args.seed)

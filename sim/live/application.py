@@ -1,0 +1,137 @@
+"""One application process: `python -m sim.live.application`, configured by one line of JSON on standard input.
+
+    {"host": ..., "port": ..., "reuse_port": false, "ready": "<file>", "database": "<url>", "volatile": true,
+     "broadcaster": {"host", "port", "app_id", "key", "secret"}, "scenario": {"broadcast": {...}, "api": {...}},
+     "members": false, "redis": null, "websocket": {"host", "port"}, "board": true}
+
+Secrets come in by standard input so that no process list shows them. The ready file is written when the port accepts. SIGTERM
+or SIGINT: connections finish the request in hand, the queue's workers the job in hand, then the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from sim.brokeforge.application import Application
+from sim.brokeforge.database import Database
+from sim.brokeforge.dispatcher import Cache
+from sim.live.http_edge import Connection, Workers
+from sim.live.job_queue import RedisCache, RedisQueue, ThreadQueue
+from sim.live.pusher_http import BroadcasterAddress, HttpBroadcaster
+from sim.scenario import Api, Broadcast, build
+
+BACKLOG = 2048
+GRACE = 5.0
+"""Seconds that requests in hand may still take at the end."""
+
+MIN_THREADS = 8
+"""Threads for changes when nothing else bounds them: enough that lock waits of a few writers do not hold up the others."""
+
+
+def make_application(config: dict[str, Any]) -> tuple[Application, ThreadQueue | RedisQueue]:
+    """The application that *config* describes, its queue's workers running."""
+    scenario = config.get("scenario", {})
+    broadcast: Broadcast = build(Broadcast, scenario.get("broadcast", {}), "serve", "broadcast")
+    api: Api = build(Api, scenario.get("api", {}), "serve", "api")
+    database = Database(
+        config["database"],
+        latency=api.database_latency,
+        volatile=config.get("volatile", False),
+        pool=threads(api) + broadcast.queue_workers + 4,
+    )
+    address = BroadcasterAddress(**config["broadcaster"])
+    broadcaster = HttpBroadcaster(address, broadcast.connect_timeout, broadcast.timeout)
+    queue: ThreadQueue | RedisQueue
+    cache: Cache | None = None
+    if url := config.get("redis"):
+        queue = RedisQueue(url, broadcast.queue_workers, name=f"workbench:{address.app_id}")
+        cache = RedisCache(url, name=f"workbench:{address.app_id}")
+    else:
+        queue = ThreadQueue(broadcast.queue_workers)
+    app = Application(
+        database,
+        broadcaster,
+        queue,
+        address.key,
+        address.secret,
+        now=time.time_ns,
+        wait=time.sleep,
+        broadcast=broadcast,
+        api=api,
+        cache=cache,
+        members=config.get("members", False),
+    )
+    queue.start(app.dispatcher.work)
+    return app, queue
+
+
+def threads(api: Api) -> int:
+    """How many requests may wait together: `api.workers`, but for the embedded file at least a few writers."""
+    return api.workers if api.workers > 1 or api.database_latency > 0 else MIN_THREADS
+
+
+async def serve(app: Application, listener: socket.socket, ready: Path | None = None) -> None:
+    """Answer on *listener* until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    workers = Workers(threads(app.api), app.api.queue_limit)
+    connections: set[Connection] = set()
+    server = await loop.create_server(lambda: Connection(app, workers, connections), sock=listener, backlog=BACKLOG)
+    if ready is not None:
+        partial = ready.with_name(ready.name + ".partial")
+        partial.write_text(json.dumps({"pid": os.getpid(), "port": listener.getsockname()[1]}), encoding="utf-8")
+        partial.replace(ready)
+    await stop.wait()
+    server.close()
+    for connection in list(connections):
+        connection.drain()
+    deadline = loop.time() + GRACE
+    while connections and loop.time() < deadline:
+        await asyncio.sleep(0.01)
+    workers.close()
+
+
+def listen(host: str, port: int, reuse_port: bool = False) -> socket.socket:
+    """A bound socket. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    config = json.loads(sys.stdin.readline())
+    listener = listen(config["host"], config["port"], config.get("reuse_port", False))
+    app, queue = make_application(config)
+    ready = Path(config["ready"]) if config.get("ready") else None
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(app, listener, ready))
+    queue.close()
+    app.database.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""HTTP/1.1 for the application: bytes to `Request`, `Response` to bytes, keep-alive, pipelining, limits.
+
+One small asyncio protocol over httptools. Requests of one connection are answered in order. What cannot wait is answered on
+the loop at once; what may wait goes to a pool of threads, the application's workers: their number bounds how many slow requests
+are served together, and the line before them is first come, first served (the queueing station of the simulator).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+from urllib.parse import unquote
+
+import httptools
+
+from sim.brokeforge.application import Application
+from sim.brokeforge.http import MAX_BODY, REASONS, HttpError, Request, Response
+
+MAX_HEAD = 16 * 1024
+"""Bytes of request line and headers; more is answered 431."""
+MAX_PIPELINED = 64
+"""Requests read ahead on one connection before its reading is paused."""
+
+_HEADS = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
+
+
+class Workers:
+    """The threads that serve what may wait. *limit*: how many may stand in line; more are refused with 503."""
+
+    def __init__(self, workers: int, limit: int | None = None) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+        self._room = None if limit is None else workers + limit
+        self._busy = 0
+
+    def submit(self, work: Callable[[], Response], done: Callable[[Response], None], loop: asyncio.AbstractEventLoop) -> None:
+        """Run *work*, then *done* with its answer on *loop*. Called on the loop only."""
+        if self._room is not None and self._busy >= self._room:
+            done(HttpError(503, "Too many requests are waiting.", headers=(("Retry-After", "1"),)).response())
+            return
+        self._busy += 1
+
+        def finished(future: Future[Response]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._finish, future, done)
+
+        self._pool.submit(work).add_done_callback(finished)
+
+    def _finish(self, future: Future[Response], done: Callable[[Response], None]) -> None:
+        self._busy -= 1
+        done(future.result())
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, app: Application, workers: Workers, open_connections: set[Connection]) -> None:
+        self._app = app
+        self._workers = workers
+        self._open = open_connections
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[tuple[Request, bool]] = deque()
+        self._serving = False
+        self._paused = False
+        self._closing = False
+        self._refused: HttpError | None = None
+        self._head = 0
+
+    # --- asyncio ---
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.Transport = transport
+        self._loop = asyncio.get_running_loop()
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else ""
+        self._open.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closing = True
+        self._queue.clear()
+        self._open.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(HttpError(400, "This is the application; the broadcaster listens on another port."))
+        except httptools.HttpParserError as error:
+            # A callback that raised `_Stop` arrives here as well; its answer is in `_refused`.
+            self._refuse(self._refused or HttpError(400, f"This is not HTTP: {error}"))
+
+    def drain(self) -> None:
+        """Close when nothing is being served."""
+        self._closing = True
+        self._queue.clear()
+        if not self._serving:
+            self._transport.close()
+
+    # --- httptools ---
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._body = b""
+        self._head = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value) + 4)
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        headers = self._headers
+        if (length := headers.get("content-length")) is not None and length.isdigit() and int(length) > MAX_BODY:
+            self._stop(HttpError(413, f"The body has more than {MAX_BODY} bytes."))
+        if headers.get("expect", "").lower() == "100-continue":
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) > MAX_BODY:
+            self._stop(HttpError(413, f"The body has more than {MAX_BODY} bytes."))
+
+    def on_message_complete(self) -> None:
+        path, _, query = self._url.decode("latin-1").partition("?")
+        if path[:1] != "/":
+            self._stop(HttpError(400, "The request's target must be a path."))
+        if "%" in path:
+            path = unquote(path)
+        method = self._parser.get_method().decode()
+        request = Request(method, path, query, self._headers, self._body, self._peer)
+        self._queue.append((request, self._parser.should_keep_alive()))
+        if len(self._queue) > MAX_PIPELINED and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        if not self._serving:
+            self._serve()
+
+    # --- answers ---
+
+    def _serve(self) -> None:
+        """Serve what is queued, in order, until one of them waits."""
+        while self._queue and not self._serving and not self._transport.is_closing():
+            request, keep_alive = self._queue.popleft()
+            if not self._app.waits(request):
+                self._write(request, self._app.handle(request), keep_alive)
+                continue
+            self._serving = True
+
+            def work(request: Request = request) -> Response:
+                return self._app.handle(request)
+
+            def done(response: Response, request: Request = request, keep_alive: bool = keep_alive) -> None:
+                self._serving = False
+                self._write(request, response, keep_alive and not self._closing)
+                self._serve()
+
+            self._workers.submit(work, done, self._loop)
+        if self._paused and not self._queue and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _write(self, request: Request, response: Response, keep_alive: bool) -> None:
+        if self._transport.is_closing():
+            return
+        lines = [_HEADS[response.status]]
+        for name, value in response.headers:
+            lines.append(f"{name}: {value}\r\n".encode("latin-1"))
+        if response.status not in (204, 304):
+            lines.append(b"Content-Length: %d\r\n" % len(response.body))
+        lines.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
+        if request.method != "HEAD":
+            lines.append(response.body)
+        self._transport.write(b"".join(lines))
+        if not keep_alive:
+            self._closing = True
+            self._transport.close()
+
+    def _count_head(self, more: int) -> None:
+        self._head += more
+        if self._head > MAX_HEAD:
+            self._stop(HttpError(431, f"The request's head has more than {MAX_HEAD} bytes."))
+
+    def _stop(self, error: HttpError) -> None:
+        self._refused = error
+        raise _Stop
+
+    def _refuse(self, error: HttpError) -> None:
+        """Answer and hang up; the rest of the connection cannot be understood."""
+        self._write(Request("GET", "/"), error.response(), keep_alive=False)
+
+
+class _Stop(Exception):
+    """Ends parsing from within a callback of httptools."""

@@ -1,0 +1,212 @@
+"""The embedded target: broadcaster and application processes under one parent, started together and stopped together.
+
+`workbench serve` is this in the foreground; other programs use it as a context manager:
+
+>>> with embedded_target(scenario) as serving:
+...     drive(serving.target)
+
+The parent makes the database, starts the broadcaster node(s), then the application process(es), and waits until all of them
+accept. Leaving the block stops all, in the other order, and removes the temporary database. Nothing is left behind, also when
+the parent is killed outright (the kernel ends the children then).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sim.brokeforge import fleet as sample
+from sim.brokeforge.database import Database
+from sim.errors import BadInput, WorkbenchError
+from sim.live.application import listen
+from sim.live.processes import Child, stop_all
+from sim.scenario import Fleet, Scenario, to_dict
+from sim.target import Target, User
+
+PATIENCE = 20.0
+"""Seconds in which every process must accept connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to serve; what to serve (fleet, broadcast, api) is the scenario's."""
+
+    host: str = "127.0.0.1"
+    api_port: int = 8000
+    """0: any free one; the broadcaster's likewise."""
+    reverb_port: int = 8080
+    database: str | None = None
+    """None: an SQLite file in a temporary directory, removed at the end."""
+    redis: str | None = None
+    """Redis URL: the broadcaster nodes' bus, and the application's queue and cache."""
+    nodes: int = 1
+    processes: int = 1
+    """Application processes that share the port (SO_REUSEPORT)."""
+    members: bool = False
+    app_id: str = ""
+    key: str = ""
+    secret: str = ""
+    """Credentials of the app; empty: made up."""
+
+
+@dataclass(slots=True)
+class Serving:
+    """The running target."""
+
+    target: Target
+    broadcasters: list[Child] = field(default_factory=list)
+    applications: list[Child] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the user should know, for example that an existing database was used as it is."""
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process name -> pid, for sampling."""
+        return {child.name: child.pid for child in (*self.broadcasters, *self.applications)}
+
+    def require_alive(self) -> None:
+        """Raise `WorkbenchError` when one of the processes has ended."""
+        for child in (*self.broadcasters, *self.applications):
+            child.require_alive()
+
+
+@contextlib.contextmanager
+def embedded_target(scenario: Scenario | None = None, options: Options | None = None) -> Iterator[Serving]:
+    """Serve *scenario* while the block runs. Ports default to free ones. Raises `BadInput` for a port in use or a database
+    that cannot be used, `WorkbenchError` when a process does not come up."""
+    scenario = scenario or Scenario()
+    options = options or Options(api_port=0, reverb_port=0)
+    if options.nodes > 1 and not options.redis:
+        raise BadInput(f"--nodes {options.nodes} needs --redis URL: the nodes pass events to each other through it")
+    scratch = Path(tempfile.mkdtemp(prefix="workbench-"))
+    serving = Serving(Target(options.host, 0, "http", "", "", ""))
+    try:
+        _start(serving, scenario, options, scratch)
+        yield serving
+    finally:
+        stop_all(serving.applications)
+        stop_all(serving.broadcasters)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path) -> None:
+    # Ports first: they are what fails most often, and then nothing has been started or made.
+    with contextlib.ExitStack() as reserved:
+        api_port = reserved.enter_context(_reserve(options.host, options.api_port, "--api-port"))
+        reverb_port = reserved.enter_context(_reserve(options.host, options.reverb_port, "--reverb-port"))
+        url = options.database or f"sqlite:///{scratch / 'workbench.sqlite'}"
+        users = prepare_database(url, scenario, serving.notes, volatile=options.database is None)
+        credentials = {
+            "app_id": options.app_id or str(secrets.randbelow(900_000) + 100_000),
+            "key": options.key or secrets.token_hex(10),
+            "secret": options.secret or secrets.token_hex(16),
+        }
+        serving.target = Target(
+            host=options.host,
+            port=reverb_port,
+            scheme="http",
+            app_id=credentials["app_id"],
+            key=credentials["key"],
+            secret=credentials["secret"],
+            api=f"http://{_bracketed(options.host)}:{api_port}",
+            users=users,
+        )
+    # The reservations are given up only now, just before the processes take the ports.
+    for number in range(options.nodes):
+        serving.broadcasters.append(_broadcaster(serving.target, options, scratch, number))
+    _wait(serving.broadcasters, scratch)
+    config = {
+        "host": options.host,
+        "port": api_port,
+        "reuse_port": options.processes > 1,
+        "database": url,
+        "volatile": options.database is None,
+        "broadcaster": {"host": options.host, "port": reverb_port, **credentials},
+        "scenario": {"broadcast": to_dict(scenario.broadcast), "api": to_dict(scenario.api)},
+        "members": options.members,
+        "redis": options.redis,
+    }
+    for number in range(options.processes):
+        serving.applications.append(_application(config, scratch, number, options.processes))
+    _wait(serving.applications, scratch)
+
+
+def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: bool = False) -> tuple[User, ...]:
+    """Make the tables and, in an empty database, the scenario's fleet; the users that there are then. Raises `BadInput`."""
+    database = Database(url, volatile=volatile)
+    try:
+        database.prepare()
+        with database.sessions.begin() as session:
+            rows = sample.members(session)
+            if not rows:
+                sample.seed(session, scenario.fleet, scenario.seed, time.time_ns() // 1_000)
+                rows = sample.members(session)
+            elif not volatile and not _is(scenario.fleet, rows):
+                notes.append(f"the database already holds {len(rows)} users and is used as it is")
+    finally:
+        database.close()
+    return tuple(User(r["id"], r["token"], tuple(r["servers"]), tuple(r["sites"])) for r in rows)
+
+
+def _is(fleet: Fleet, rows: list[dict[str, Any]]) -> bool:
+    return (
+        len(rows) == fleet.users
+        and sum(len(r["servers"]) for r in rows) == fleet.servers
+        and sum(len(r["sites"]) for r in rows) == fleet.users * fleet.sites_per_user
+    )
+
+
+def _broadcaster(target: Target, options: Options, scratch: Path, number: int) -> Child:
+    raise WorkbenchError("the broadcaster is not there yet")
+
+
+def _application(config: dict[str, Any], scratch: Path, number: int, of: int) -> Child:
+    name = "application" if of == 1 else f"application-{number}"
+    child = Child(name, [sys.executable, "-m", "sim.live.application"], scratch / f"{name}.log", listens=True)
+    child.tell(json.dumps({**config, "ready": str(scratch / f"{name}.ready")}))
+    return child
+
+
+def _wait(children: list[Child], scratch: Path) -> None:
+    """Until each child's ready file is there. Raises `WorkbenchError` with the last words of one that ends before."""
+    deadline = time.monotonic() + PATIENCE
+    for child in children:
+        while not (scratch / f"{child.name}.ready").exists():
+            child.require_alive()
+            if time.monotonic() > deadline:
+                raise WorkbenchError(f"{child.name} did not accept connections within {PATIENCE:g} s: {child.last_words()}")
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _reserve(host: str, port: int, flag: str) -> Iterator[int]:
+    """Hold *port* (0: a free one) for as long as the block runs. Raises `BadInput` that names the flag."""
+    try:
+        held = listen(host, port)
+    except OverflowError as error:
+        raise BadInput(f"{flag} must be between 0 and 65535, got {port}") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise BadInput(f"{flag} {port}: port is in use (choose another, or 0 for any free one)") from error
+        raise BadInput(f"{flag} {port}: cannot listen on {host}: {error.strerror or error}") from error
+    with held:
+        # Bound but not listening: a bind alone does not hold the port against another that binds with SO_REUSEADDR.
+        held.listen(1)
+        yield held.getsockname()[1]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+__all__ = ["Options", "Serving", "embedded_target", "prepare_database"]
