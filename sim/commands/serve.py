@@ -12,7 +12,8 @@ examples:
   workbench serve --users 100 --servers-per-user 10 --seed 7
   workbench serve --scenario data/scenarios/starvation.toml --set broadcast.channels=per_user
   workbench serve --database postgresql://postgres@localhost/brokeforge --processes 2
-  workbench serve --nodes 2 --redis redis://127.0.0.1:6379/0
+  workbench serve --nodes 2
+  workbench serve --redis redis://127.0.0.1:6379/0 --set broadcast.dispatch=queued --set broadcast.queue_workers=4
 
   curl -s -H "Authorization: Bearer $(python -c 'import json; print(json.load(open("target.json"))["users"][0]["token"])')" \\
        -X PUT -d '{"status": "installing"}' http://127.0.0.1:8000/servers/1/provision/nginx
@@ -49,7 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--servers-per-user", type=int, metavar="N", help="(default: the scenario's, 2)")
     parser.add_argument("--sites-per-user", type=int, metavar="N", help="(default: the scenario's, 1)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the sample data's names (default: the scenario's)")
-    parser.add_argument("--redis", metavar="URL", help="Redis for several broadcaster nodes, and for the queue")
+    parser.add_argument(
+        "--redis", metavar="URL", help="bus of broadcasters on several machines; queue and locks of the application"
+    )
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="broadcaster processes (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="application processes (default: %(default)s)")
     parser.add_argument("--members", action="store_true", help="add members for measuring to payloads when a change asks for it")

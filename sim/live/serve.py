@@ -28,13 +28,20 @@ from typing import Any
 from sim.brokeforge import fleet as sample
 from sim.brokeforge.database import Database
 from sim.errors import BadInput, WorkbenchError
+from sim.live import broadcaster
 from sim.live.application import listen
+from sim.live.broadcaster_settings import Settings
 from sim.live.processes import Child, stop_all
-from sim.scenario import Fleet, Scenario, to_dict
+from sim.pusher.apps import App
+from sim.scenario import Broadcast, Fleet, Scenario, to_dict
 from sim.target import Target, User
 
 PATIENCE = 20.0
 """Seconds in which every process must accept connections."""
+
+REVERB_REQUEST_SIZE = 10_000
+MAX_RESOURCE = 64_000
+"""A server page with many rules and steps, as JSON within JSON; bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class Serving:
     """The running target."""
 
     target: Target
-    broadcasters: list[Child] = field(default_factory=list)
+    broadcaster: Child | None = None
     applications: list[Child] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the user should know, for example that an existing database was used as it is."""
@@ -72,12 +79,21 @@ class Serving:
     @property
     def pids(self) -> dict[str, int]:
         """Process name -> pid, for sampling."""
-        return {child.name: child.pid for child in (*self.broadcasters, *self.applications)}
+        return {child.name: child.pid for child in self._children}
 
     def require_alive(self) -> None:
         """Raise `WorkbenchError` when one of the processes has ended."""
-        for child in (*self.broadcasters, *self.applications):
+        for child in self._children:
             child.require_alive()
+
+    @property
+    def _children(self) -> list[Child]:
+        return [*([self.broadcaster] if self.broadcaster else []), *self.applications]
+
+    def stop(self) -> None:
+        """Applications first: what they still publish has somebody to go to."""
+        stop_all(self.applications)
+        stop_all([self.broadcaster] if self.broadcaster else [])
 
 
 @contextlib.contextmanager
@@ -86,16 +102,13 @@ def embedded_target(scenario: Scenario | None = None, options: Options | None = 
     that cannot be used, `WorkbenchError` when a process does not come up."""
     scenario = scenario or Scenario()
     options = options or Options(api_port=0, reverb_port=0)
-    if options.nodes > 1 and not options.redis:
-        raise BadInput(f"--nodes {options.nodes} needs --redis URL: the nodes pass events to each other through it")
     scratch = Path(tempfile.mkdtemp(prefix="workbench-"))
     serving = Serving(Target(options.host, 0, "http", "", "", ""))
     try:
         _start(serving, scenario, options, scratch)
         yield serving
     finally:
-        stop_all(serving.applications)
-        stop_all(serving.broadcasters)
+        serving.stop()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -122,9 +135,8 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
             users=users,
         )
     # The reservations are given up only now, just before the processes take the ports.
-    for number in range(options.nodes):
-        serving.broadcasters.append(_broadcaster(serving.target, options, scratch, number))
-    _wait(serving.broadcasters, scratch)
+    serving.broadcaster = _broadcaster(serving.target, scenario, options, scratch)
+    _wait([serving.broadcaster], scratch)
     config = {
         "host": options.host,
         "port": api_port,
@@ -166,8 +178,29 @@ def _is(fleet: Fleet, rows: list[dict[str, Any]]) -> bool:
     )
 
 
-def _broadcaster(target: Target, options: Options, scratch: Path, number: int) -> Child:
-    raise WorkbenchError("the broadcaster is not there yet")
+def _broadcaster(target: Target, scenario: Scenario, options: Options, scratch: Path) -> Child:
+    """The broadcaster; with several nodes it starts the others itself, and stops them."""
+    settings = Settings(
+        apps=(App(target.app_id, target.key, target.secret),),
+        host=target.host,
+        port=target.port,
+        nodes=options.nodes,
+        redis=options.redis or "",
+        max_request_size=request_size(scenario.broadcast),
+    )
+    child = Child(
+        "broadcaster",
+        [*broadcaster.command(), "--ready-file", str(scratch / "broadcaster.ready")],
+        scratch / "broadcaster.log",
+        listens=True,
+    )
+    child.tell(settings.to_json())
+    return child
+
+
+def request_size(broadcast: Broadcast) -> int:
+    """Reverb's own limit for what the pattern sends; room for a full payload where one is asked for, bytes."""
+    return REVERB_REQUEST_SIZE if broadcast.payload == "notify" else 2 * (MAX_RESOURCE + broadcast.payload_bytes)
 
 
 def _application(config: dict[str, Any], scratch: Path, number: int, of: int) -> Child:
