@@ -214,7 +214,7 @@ class Load:
     """Channels are authorised by the application's `auth_path`, or signed by the load test with the app's secret."""
     auth_path: str = "/broadcasting/auth"
     refetch: Mapping[str, str] = field(default_factory=dict)
-    """Path of the refetch by page, for a foreign application: `detail = "/api/servers/{id}"`. Others as the embedded one has them."""
+    """Path of the refetch by page, for a foreign application: `detail = "/api/servers/{id}"`. Others: as the embedded one's."""
     version_path: str = "version"
     """Where the answer holds the version: a dotted path in the JSON, as `data.updated_at`."""
     probes: int | None = None
