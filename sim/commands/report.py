@@ -1,0 +1,138 @@
+"""Execute the notebook that fits these runs, and write it as one HTML file.
+
+The notebook is an ordinary one from notebooks/, run in a fresh kernel with the runs in place of its sample; assertions in it
+fail the report. The HTML needs no network to be read. By default it is written into the (first) run's directory.
+
+The fitting notebook: 00_start_here for one run, 06_model_against_measurement for a simulated and a measured one, 07_explain_a_run
+for several. Any other is chosen with --notebook.
+
+examples:
+  workbench report runs/demo
+  workbench report runs/demo --notebook 02_latency
+  workbench report runs/before runs/after -o difference.html
+  workbench report runs/demo --no-code --execute-only notebook.ipynb
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from sim.errors import BadInput, WorkbenchError, did_you_mean
+from sim.results.report import VARIABLE
+from sim.results.run import Run
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run bundle (directory)")
+    parser.add_argument("--notebook", metavar="NAME", help="notebook by name or path; default: the one that fits")
+    parser.add_argument("-o", "--output", metavar="FILE", help="HTML file; default: report-<notebook>.html in the first run")
+    parser.add_argument("--execute-only", metavar="FILE", help="also keep the executed notebook")
+    parser.add_argument("--no-code", action="store_true", help="leave the code cells out of the HTML")
+    parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one cell (default 600)")
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    runs = [Run(path) for path in args.runs]
+    notebook = named(args.notebook) if args.notebook else fitting(runs)
+    output = Path(args.output) if args.output else runs[0].directory / f"report-{notebook.stem}.html"
+    if not output.parent.is_dir():
+        raise BadInput(f"{output.parent} is not a directory (make it, or choose another -o)")
+    executed = execute(notebook, runs, args.timeout)
+    if args.execute_only:
+        import nbformat
+
+        nbformat.write(executed, args.execute_only)
+    output.write_text(to_html(executed, title(executed), code=not args.no_code), encoding="utf-8")
+    if args.json:
+        print(json.dumps({"notebook": notebook.name, "html": str(output), "runs": [str(r.directory) for r in runs]}))
+    else:
+        print(f"{output}  ({notebook.stem} on {', '.join(r.name for r in runs)})")
+    return 0
+
+
+def named(name: str) -> Path:
+    """A notebook by path, or by its name in notebooks/ (with or without number and suffix)."""
+    path = Path(name)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path
+    known = {p.stem: p for p in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    for stem, found in known.items():
+        if Path(name).stem in (stem, stem.partition("_")[2]):
+            return found
+    raise BadInput(f"no notebook {name!r}{did_you_mean(name, known)}")
+
+
+def fitting(runs: list[Run]) -> Path:
+    """The notebook whose question these runs answer; `00_start_here` where that one is not there."""
+    if len(runs) == 1:
+        wanted = "00_start_here"
+    elif {found.manifest.source for found in runs} == {"simulated", "measured"}:
+        wanted = "06_model_against_measurement"
+    else:
+        wanted = "07_explain_a_run"
+    path = NOTEBOOKS / f"{wanted}.ipynb"
+    return path if path.is_file() else named("00_start_here")
+
+
+def execute(notebook: Path, runs: list[Run], timeout: float) -> Any:
+    """The notebook with outputs, run on *runs*. Raises `WorkbenchError` with the failing cell's last line."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from tqdm import tqdm
+
+    node = nbformat.read(notebook, as_version=4)
+    variables = os.environ | {VARIABLE: os.pathsep.join(str(found.directory.resolve()) for found in runs)}
+    cells = sum(cell.cell_type == "code" for cell in node.cells)
+    with tqdm(total=cells, desc=notebook.stem, unit="cell", disable=not sys.stderr.isatty(), leave=False) as bar:
+        client = NotebookClient(
+            node,
+            timeout=timeout,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(notebook.parent.resolve())}},
+            on_cell_executed=lambda **_: bar.update(),
+        )
+        try:
+            client.execute(env=variables)
+        except CellExecutionError as error:
+            last = str(error.evalue or error.ename).strip().splitlines()
+            raise WorkbenchError(f"{notebook.name}: {error.ename}: {last[0] if last else 'a cell failed'}") from error
+        except (CellTimeoutError, DeadKernelError) as error:
+            raise WorkbenchError(f"{notebook.name}: {str(error).splitlines()[0]}") from error
+    return node
+
+
+def title(node: Any) -> str:
+    """The notebook's question: its first heading."""
+    for cell in node.cells:
+        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
+            if line.startswith("# "):
+                return line[2:].strip()
+    return "Report"
+
+
+def to_html(node: Any, heading: str, *, code: bool = True) -> str:
+    """One self-contained HTML page: figures embedded, nothing fetched when it is read."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab", exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True)
+    for name in (
+        "mathjax_url",
+        "require_js_url",
+        "jquery_url",
+        "mermaid_js_url",
+        "jupyter_widgets_base_url",
+        "html_manager_semver_range",
+    ):
+        if exporter.has_trait(name):
+            setattr(exporter, name, "")
+    body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": heading}})
+    return body

@@ -1,0 +1,28 @@
+"""Figures: frames in, axes out. Every function titles itself with what its frame shows, and accepts empty frames.
+
+Nothing here computes a result: the frame that is plotted is the table to print beside the figure.
+"""
+
+from sim.results.plots.agreement import plot_agreement, plot_forest
+from sim.results.plots.journeys import plot_saw_teeth, plot_stages, plot_stations, plot_worst
+from sim.results.plots.latency import plot_drift, plot_ecdf, plot_percentiles
+from sim.results.plots.load import plot_fan_out, plot_load_latency, plot_offsets, plot_starts
+from sim.results.plots.policies import plot_pareto, plot_starvation
+
+__all__ = [
+    "plot_agreement",
+    "plot_drift",
+    "plot_ecdf",
+    "plot_fan_out",
+    "plot_forest",
+    "plot_load_latency",
+    "plot_offsets",
+    "plot_pareto",
+    "plot_percentiles",
+    "plot_saw_teeth",
+    "plot_stages",
+    "plot_starts",
+    "plot_starvation",
+    "plot_stations",
+    "plot_worst",
+]

@@ -1,0 +1,147 @@
+"""Journeys of updates: the stations of one, the stages of all, the worst as timelines, and what one page's user sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from sim.results import style
+from sim.results.stages import STAGES
+from sim.results.text import percent, seconds
+
+INKS = dict(zip(STAGES, (style.GREY, style.PURPLE, style.SKY, style.ORANGE, style.BLACK, style.GREEN), strict=True))
+"""One colour per stage, in every figure."""
+
+
+def plot_stations(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *, n: str = "", title: str | None = None) -> Axes:
+    """`stages.stations` of one or two runs: for each station a bar from the first page to the last, with the median marked.
+
+    Logarithmic in time, because the first stations take microseconds and the last ones half a second.
+    """
+    ax = style.axes(ax)
+    tables = {name: table.dropna() for name, table in tables.items() if len(table.dropna())}
+    if not tables:
+        return style.nothing(ax, "finished journeys")
+    names = list(next(iter(tables.values())).index)
+    known = np.concatenate([table.to_numpy().ravel() for table in tables.values()])
+    left = max(float(known[known > 0].min(initial=1.0)) * 0.7, 1e-6)
+    offset = np.linspace(-0.17, 0.17, len(tables)) if len(tables) > 1 else [0.0]
+    for i, ((name, table), shift) in enumerate(zip(tables.items(), offset, strict=True)):
+        y = np.arange(len(names)) + shift
+        first, median, last = (np.maximum(table[column].to_numpy(), left) for column in ("first", "median", "last"))
+        ink = style.colour(name, i)
+        ax.hlines(y, first, last, color=ink, lw=7, alpha=0.45)
+        ax.plot(median, y, "o", color=ink, ms=6, label=name)
+        if i == 0:
+            for place, value in zip(y, table["median"], strict=True):
+                ax.annotate(
+                    seconds(value), (max(value, left), place), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8
+                )
+    ax.set_xscale("log")
+    ax.set_xlim(left, known.max() * 1.6)
+    style.time_axis(ax.xaxis, log=True)
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.5, -0.65)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("since the update was intended")
+    if len(tables) > 1:
+        ax.legend(loc="lower left", fontsize=9)
+    style.corner(ax, "dot: median page; bar: first to last page", n)
+    table = next(iter(tables.values()))
+    style.claim(
+        ax,
+        title or f"Heard after {seconds(table['median']['received'])}, on the screen after {seconds(table['median']['fresh'])}",
+    )
+    return ax
+
+
+def plot_stages(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *, n: str = "", title: str | None = None) -> Axes:
+    """`stages.stage_table` of one or more runs: mean time to fresh as a bar per run, cut into its stages (means add up)."""
+    ax = style.axes(ax, height=1.5 + 0.75 * max(1, len(tables)))
+    tables = {name: table for name, table in tables.items() if table["mean"].notna().all()}
+    if not tables:
+        return style.nothing(ax, "finished journeys")
+    longest = max(float(table["mean"]["total"]) for table in tables.values()) or 1.0
+    for y, table in enumerate(tables.values()):
+        left = 0.0
+        for stage in STAGES:
+            mean = float(table["mean"][stage])
+            ax.barh(y, mean, left=left, color=INKS[stage], height=0.62, label=stage if y == 0 else None)
+            if mean > 0.09 * longest:
+                ink = "white" if stage in ("save", "refetch", "wait") else style.BLACK
+                ax.text(left + mean / 2, y, f"{stage}\n{seconds(mean)}", ha="center", va="center", fontsize=8, color=ink)
+            left += mean
+        ax.text(left + 0.008 * longest, y, f"{seconds(left)}", va="center", fontsize=9)
+    ax.set_yticks(range(len(tables)), list(tables))
+    ax.invert_yaxis()
+    ax.set_xlim(0, longest * 1.12)
+    style.time_axis(ax.xaxis)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("mean time to fresh")
+    ax.legend(ncols=len(STAGES), loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8, handlelength=1, columnspacing=1.2)
+    style.corner(ax, n)
+    table = next(iter(tables.values()))
+    stage = str(table["share"][list(STAGES)].idxmax())
+    ax.set_title(" ")
+    style.claim(ax, title or f"{percent(table['share'][stage])} of the time to fresh is {stage}")
+    ax.title.set_position((0, 1.0))
+    ax.set_title(ax.get_title(loc="left"), loc="left", fontsize=11, fontweight="bold", pad=24)
+    return ax
+
+
+def plot_worst(frame: pd.DataFrame, ax: Axes | None = None, *, n: str = "", title: str | None = None) -> Axes:
+    """`stages.worst`: the slowest page of each of the worst updates as one timeline of its stages, worst on top."""
+    ax = style.axes(ax, height=1.6 + 0.3 * max(3, len(frame)))
+    if frame.empty:
+        return style.nothing(ax, "finished journeys")
+    left = np.zeros(len(frame))
+    for stage in STAGES:
+        width = frame[stage].to_numpy(dtype=float)
+        ax.barh(range(len(frame)), width, left=left, color=INKS[stage], height=0.7, label=stage)
+        left = left + width
+    for y, total in enumerate(left):
+        ax.annotate(seconds(total), (total, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+    names = zip(frame.index, frame["intended_at"], strict=True)
+    ax.set_yticks(range(len(frame)), [f"update {serial} at {at:.1f} s" for serial, at in names], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(0, (left.max() or 1.0) * 1.12)
+    style.time_axis(ax.xaxis)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("since the update was intended")
+    ax.legend(loc="lower right", fontsize=8)
+    style.corner(ax, n)
+    means = frame[list(STAGES)].mean()
+    style.claim(ax, title or f"In the worst updates, {percent(means.max() / means.sum())} of the time is {means.idxmax()}")
+    return ax
+
+
+def plot_saw_teeth(
+    teeth: Mapping[str, pd.DataFrame], *, start: float = 0.0, end: float | None = None, n: str = "", title: str | None = None
+) -> list[Axes]:
+    """Age of what one page shows over time (`staleness.saw_tooth`), one panel per policy on common axes. Returns the axes."""
+    axes = style.panels(max(1, len(teeth)), 1, height=1.2 + 1.05 * max(1, len(teeth)), sharex=True, sharey=True)
+    if not teeth:
+        return [style.nothing(axes[0], "pages")]
+    means = {}
+    for i, (ax, (name, frame)) in enumerate(zip(axes, teeth.items(), strict=True)):
+        at, age = frame["at"].to_numpy(), frame["age"].to_numpy()
+        width = at[-1] - at[0] if len(at) else 0
+        means[name] = float(np.trapezoid(age, at) / width) if width else np.nan
+        ink = style.colour(name, i)
+        ax.plot(at, age, color=ink, lw=1.3)
+        ax.fill_between(at, age, color=ink, alpha=0.18, lw=0)
+        label = f"{name}  ·  mean age {seconds(means[name])}"
+        ax.text(0.005, 0.93, label, transform=ax.transAxes, va="top", color=ink, fontsize=9, fontweight="bold")
+        ax.set_ylim(bottom=0)
+        style.time_axis(ax.yaxis)
+    axes[0].set_xlim(start, end)
+    axes[-1].set_xlabel("time since the run's start, s")
+    axes[len(axes) // 2].set_ylabel("age of what is shown")
+    style.corner(axes[-1], n)
+    best = min(means, key=lambda name: means[name])
+    style.claim(axes[0], title or f"{best} shows the youngest state: {seconds(means[best])} old on average")
+    return axes

@@ -1,0 +1,165 @@
+"""Distributions of a latency: its tail on a percentile axis, the whole of it as an ECDF, and its drift over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+
+from sim.results import style
+from sim.results.statistics import quantile
+from sim.results.text import percent, seconds
+
+Array = np.ndarray[Any, Any]
+
+TICKS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
+
+
+def _finite_top(series: Mapping[str, Array]) -> float:
+    known = [values[np.isfinite(values)].max(initial=0) for values in series.values() if len(values)]
+    return max(known, default=0.0)
+
+
+def plot_percentiles(
+    series: Mapping[str, Array],
+    events: int,
+    ax: Axes | None = None,
+    *,
+    objective: tuple[float, float] | None = None,
+    floor: float | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Latency (s) over the percentile on a log(1/(1-p)) axis, one line per series: the tail gets the room.
+
+    *events*: independent observations; the part of the axis that fewer than ten of them decide is hatched. *objective*: (p, s),
+    drawn as the step that a passing line stays below. *floor*: the harness's own latency (s), below which nothing can be told.
+    Infinite values (never) end a line at the top.
+    """
+    ax = style.axes(ax)
+    series = {name: np.sort(np.asarray(values, float)) for name, values in series.items() if len(values)}
+    if not series:
+        return style.nothing(ax, "samples")
+    most = max(map(len, series.values()))
+    right = min(max(1.0, np.log10(most)), 4.0)
+    top = _finite_top(series) * 1.08 or 1.0
+    for i, (name, values) in enumerate(series.items()):
+        p = 1 - np.logspace(0, -min(right, np.log10(len(values)) if len(values) > 1 else 0), 300)
+        found = np.array([quantile(values, float(q)) for q in p], dtype=float)
+        ax.plot(-np.log10(1 - p), np.minimum(found, top * 10), color=style.colour(name, i), label=name)
+    ax.set_xlim(0, right)
+    _latency_axis(ax, series, top)
+    ax.set_xticks([-np.log10(1 - p) for p in TICKS if -np.log10(1 - p) <= right + 1e-9])
+    ax.set_xticklabels([f"{p * 100:g}" for p in TICKS if -np.log10(1 - p) <= right + 1e-9])
+    ax.set_xlabel("percentile")
+    if 10 / events > 10.0**-right:
+        ax.axvspan(max(0.0, np.log10(events / 10)), right, facecolor="none", edgecolor="#C8C8C8", hatch="//", lw=0, zorder=0)
+    if objective is not None:
+        at = -np.log10(1 - objective[0])
+        ax.plot([0, at, at], [objective[1], objective[1], top * 10], color=style.BLACK, lw=1.1, ls="--")
+    if floor:
+        ax.axhline(floor, color=style.GREY, lw=1, ls=":")
+        ax.annotate(
+            "harness floor p99", (0.02, floor), xycoords=("axes fraction", "data"), fontsize=8, color=style.GREY, va="bottom"
+        )
+    lines = ax.get_lines()[: len(series)]
+    ends = [(float(np.asarray(line.get_xdata())[-1]), float(np.asarray(line.get_ydata())[-1])) for line in lines]
+    labels = zip(ends, series, lines, strict=True)
+    style.label_ends(ax, [(x, min(y, top), name, str(line.get_color())) for (x, y), name, line in labels])
+    style.corner(ax, f"n = {events} updates", "hatched: decided by fewer than ten of them" if 10 / events > 10.0**-right else "")
+    first, values = next(iter(series.items()))
+    style.claim(
+        ax, title or f"{first}: half within {seconds(quantile(values, 0.5))}, 99 % within {seconds(quantile(values, 0.99))}"
+    )
+    return ax
+
+
+def _latency_axis(ax: Axes, series: Mapping[str, Array], top: float) -> None:
+    """Latency on y: from zero, or logarithmic where the values spread widely."""
+    spread = np.concatenate([values[np.isfinite(values)] for values in series.values()])
+    low = float(np.quantile(spread[spread > 0], 0.01)) if (spread > 0).any() else 0.0
+    log = low > 0 and top > 30 * low
+    if log:
+        ax.set_yscale("log")
+    ax.set_ylim(low * 0.7 if log else 0, top * (1.3 if log else 1.0))
+    style.time_axis(ax.yaxis, log)
+    ax.set_ylabel("latency")
+
+
+def plot_ecdf(
+    series: Mapping[str, Array], ax: Axes | None = None, *, x: str = "time to fresh", n: str = "", title: str | None = None
+) -> Axes:
+    """Share of values (s) up to each latency, one line per series, labelled. What never happened is missing at the top."""
+    ax = style.axes(ax)
+    series = {name: np.sort(np.asarray(values, float)) for name, values in series.items() if len(values)}
+    if not series:
+        return style.nothing(ax, "samples")
+    everything = np.concatenate(list(series.values()))
+    known = everything[np.isfinite(everything)]
+    if style.wide(np.quantile(known[known > 0], [0.01, 1]) if (known > 0).any() else known):
+        ax.set_xscale("log")
+        ax.set_xlim(max(np.quantile(known[known > 0], 0.001), 1e-6), known.max() * 1.1)
+        style.time_axis(ax.xaxis, log=True)
+    else:
+        ax.set_xlim(0, (known.max(initial=0) or 1.0) * 1.05)
+        style.time_axis(ax.xaxis)
+    for i, (name, values) in enumerate(series.items()):
+        reached = values[np.isfinite(values)]
+        # 2,000 steps are more than a figure can show; the first and last are kept.
+        pick = np.unique(np.linspace(0, max(len(reached) - 1, 0), min(2000, len(reached))).astype(int))
+        ink = style.colour(name, i)
+        ax.step(reached[pick], (pick + 1) / len(values), where="post", color=ink, label=name)
+    ax.set_ylim(0, 1.02)
+    ax.yaxis.set_major_formatter(lambda value, _: percent(round(value, 3)))
+    ax.set_xlabel(x)
+    ax.set_ylabel("share")
+    _label_medians(ax, series)
+    style.corner(ax, n)
+    first, values = next(iter(series.items()))
+    style.claim(ax, title or f"{first}: median {x} {seconds(quantile(values, 0.5))}")
+    return ax
+
+
+def _label_medians(ax: Axes, series: Mapping[str, Array]) -> None:
+    """Names beside the lines, each at a height of its own so that close lines do not share a label's place."""
+    heights = np.linspace(0.25, 0.85, len(series)) if len(series) > 1 else [0.6]
+    for i, ((name, values), height) in enumerate(zip(series.items(), heights, strict=True)):
+        at = quantile(values, float(height))
+        if at is not None and np.isfinite(at):
+            ax.annotate(
+                name, (at, height), xytext=(6, -4), textcoords="offset points", color=style.colour(name, i), fontsize=9, va="top"
+            )
+
+
+def plot_drift(frame: pd.DataFrame, ax: Axes | None = None, *, width: float = 1.0, title: str | None = None) -> Axes:
+    """Heat map of a latency over time: columns `at` and `latency` (s), brightness the number of rows.
+
+    Shows modes, warm-up and drift. *width*: seconds per column of the map. Infinite latencies are left out (counted elsewhere).
+    """
+    ax = style.axes(ax)
+    frame = frame[np.isfinite(frame["latency"]) & (frame["latency"] > 0)]
+    if frame.empty:
+        return style.nothing(ax, "samples")
+    at, latency = frame["at"].to_numpy(), frame["latency"].to_numpy()
+    low, high = float(np.quantile(latency, 0.001)), float(latency.max())
+    log = style.wide([low, high], 20)
+    rows = np.geomspace(low * 0.95, high * 1.05, 45) if log else np.linspace(0, high * 1.05, 45)
+    columns = np.arange(np.floor(at.min()), at.max() + width, width)
+    counts, _, _ = np.histogram2d(at, latency, bins=(columns, rows))
+    shown = np.ma.masked_equal(counts.T, 0)
+    mesh = ax.pcolormesh(columns, rows, shown, norm=LogNorm(vmin=1, vmax=max(2.0, float(counts.max()))), cmap=style.MAP)
+    if log:
+        ax.set_yscale("log")
+    style.time_axis(ax.yaxis, log)
+    ax.set_xlabel("time since the run's start, s")
+    ax.set_ylabel("latency")
+    ax.grid(visible=False)
+    bar = style.figure_of(ax).colorbar(mesh, ax=ax, pad=0.01)
+    bar.set_label("arrivals")
+    halves = [quantile(latency[part], 0.95) for part in (at < np.median(at), at >= np.median(at))]
+    style.corner(ax, f"{len(frame):,} arrivals")
+    style.claim(ax, title or f"p95 is {seconds(halves[0])} in the first half of the run and {seconds(halves[1])} in the second")
+    return ax

@@ -1,0 +1,179 @@
+"""Choosing a policy: the front of load against freshness, and the map of where pages starve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+
+from sim.results import style
+from sim.results.fronts import knee
+from sim.results.text import digits, number, seconds
+
+Array = np.ndarray[Any, Any]
+
+
+def plot_pareto(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    load: str = "refetches_per_update",
+    staleness: str = "fresh_p95",
+    group: str = "policy",
+    name: str = "setting",
+    objective: float | None = None,
+    n: str = "",
+    title: str | None = None,
+) -> Axes:
+    """Load against staleness (s), one line per *group*; dominated settings grey, the knee of the front named.
+
+    *frame*: columns *load*, *staleness*, *group*, *name*, and `dominated` (`fronts.front`); a column `source` other than
+    `simulated` is drawn as markers of its own (`measured`) or a thin line (`theory`). What never refreshes is listed, not drawn.
+    """
+    ax = style.axes(ax, height=4.9)
+    drawn = frame[np.isfinite(frame[load]) & np.isfinite(frame[staleness])]
+    if drawn.empty:
+        return style.nothing(ax, "setting that refreshes")
+    source = drawn["source"] if "source" in drawn else pd.Series("simulated", index=drawn.index)
+    # Colours belong to groups, whatever their source.
+    inks = {key: style.colour(str(key), i) for i, key in enumerate(dict.fromkeys(drawn[group]))}
+    ends = []
+    for key, part in drawn[source == "simulated"].groupby(group, sort=False):
+        part = part.sort_values(load)
+        ax.plot(part[load], part[staleness], color=inks[key], lw=1.2, alpha=0.55, zorder=2)
+        grey = part["dominated"].to_numpy()
+        ax.scatter(part[load][~grey], part[staleness][~grey], color=inks[key], s=34, zorder=4)
+        ax.scatter(part[load][grey], part[staleness][grey], color="white", edgecolor=style.GREY, s=20, zorder=3, lw=0.9)
+        ends.append((float(part[load].iloc[0]), float(part[staleness].iloc[0]), str(key), inks[key]))
+    for key, part in drawn[source == "theory"].groupby(group, sort=False):
+        part = part.sort_values(load)
+        ax.plot(part[load], part[staleness], color=inks[key], lw=1, ls=":", zorder=2)
+    for key, part in drawn[source == "measured"].groupby(group, sort=False):
+        ax.scatter(part[load], part[staleness], marker="D", s=64, facecolor="none", edgecolor=inks[key], lw=1.8, zorder=5)
+    _pareto_axes(ax, drawn, load, staleness)
+    if objective is not None:
+        ax.axhline(objective, color=style.BLACK, lw=1.1, ls="--")
+        ax.annotate(
+            f"objective {seconds(objective)}",
+            (1, objective),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, 4),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8.5,
+        )
+    best = drawn[(source == "simulated") & ~drawn["dominated"]].sort_values(load)
+    bend = knee(best[load].to_numpy(), best[staleness].to_numpy())
+    if bend is not None:
+        row = best.iloc[bend]
+        ax.annotate(
+            f"knee: {row[group]}, {row[name]}",
+            (row[load], row[staleness]),
+            xytext=(14, 26),
+            textcoords="offset points",
+            fontsize=9,
+            fontweight="bold",
+            arrowprops={"arrowstyle": "-", "color": style.BLACK, "lw": 0.8},
+        )
+    _legend(ax, inks, set(source))
+    style.corner(ax, "grey: dominated", n)
+    counts = best[group].value_counts()
+    style.claim(
+        ax,
+        title or f"{counts.index[0]} makes {counts.iloc[0]} of the {len(best)} settings that no other beats" if len(best) else "",
+    )
+    return ax
+
+
+def _legend(ax: Axes, inks: dict[Any, str], sources: set[str]) -> None:
+    for key, ink in inks.items():
+        ax.plot([], [], "o-", color=ink, label=str(key), ms=5, lw=1.2)
+    if "measured" in sources:
+        ax.plot([], [], "D", mfc="none", mec=style.BLACK, ms=7, label="measured")
+    if "theory" in sources:
+        ax.plot([], [], ":", color=style.BLACK, lw=1, label="theory")
+    ax.legend(loc="upper right", fontsize=8.5, frameon=False)
+
+
+def _pareto_axes(ax: Axes, drawn: pd.DataFrame, load: str, staleness: str) -> None:
+    for axis, values, setter in ((ax.xaxis, drawn[load], ax.set_xscale), (ax.yaxis, drawn[staleness], ax.set_yscale)):
+        log = style.wide(values.to_numpy(), 8)
+        if log:
+            setter("log")
+        (style.count_axis if axis is ax.xaxis else style.time_axis)(axis, log)
+    ax.set_xlabel(load.replace("_", " "))
+    ax.set_ylabel(staleness.replace("_", " "))
+
+
+def plot_starvation(
+    table: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    limit: float,
+    what: str = "p95 time to fresh",
+    rule: tuple[Array, Array, str] | None = None,
+    n: str = "",
+    title: str | None = None,
+) -> Axes:
+    """Map of staleness (s) over wait (rows) and update rate (columns): bright is late, crossed out is beyond *limit* (s).
+
+    *table*: index wait (s), columns updates/s, both increasing; inf: never. *rule*: (rates, waits, text), a line to draw on it.
+    """
+    ax = style.axes(ax, height=4.8)
+    if table.empty or not np.isfinite(table.to_numpy(dtype=float)).any():
+        return style.nothing(ax, "setting that refreshes")
+    values = table.to_numpy(dtype=float)
+    rates, waits = table.columns.to_numpy(dtype=float), table.index.to_numpy(dtype=float)
+    shown = np.ma.masked_invalid(np.minimum(values, 1e9))
+    norm = LogNorm(vmin=float(values[np.isfinite(values)].min()), vmax=max(limit * 10, float(np.nanmin(values)) * 2), clip=True)
+    mesh = ax.pcolormesh(_edges(rates), _edges(waits), shown, norm=norm, cmap=style.MAP)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for i, wait in enumerate(waits):
+        for j, rate in enumerate(rates):
+            late = values[i, j] > limit
+            ink = "black" if norm(min(values[i, j], 1e9)) > 0.55 else "white"
+            label = seconds(values[i, j]).replace(" ", "\n", 1) if len(rates) <= 12 and len(waits) <= 12 else ""
+            if late and not label:
+                ax.plot(rate, wait, "x", color=ink, ms=4)
+            ax.text(rate, wait, label, ha="center", va="center", fontsize=7.5, color=ink, fontweight="bold" if late else "normal")
+    if rule is not None:
+        across, up, words = rule
+        ax.plot(across, up, color=style.VERMILION, lw=2)
+        ax.set_xlim(*_edges(rates)[[0, -1]])
+        ax.set_ylim(*_edges(waits)[[0, -1]])
+        middle = len(across) // 2
+        ax.annotate(
+            words,
+            (across[middle], up[middle]),
+            color=style.VERMILION,
+            fontsize=9,
+            fontweight="bold",
+            xytext=(6, 6),
+            textcoords="offset points",
+        )
+    ax.set_xticks(rates, [digits(rate) for rate in rates])
+    ax.set_yticks(waits, [seconds(wait) for wait in waits])
+    ax.minorticks_off()
+    ax.set_xlabel("updates per second on the channel")
+    ax.set_ylabel("wait")
+    ax.grid(visible=False)
+    bar = style.figure_of(ax).colorbar(mesh, ax=ax, pad=0.01)
+    bar.set_label(what)
+    style.time_axis(bar.ax.yaxis)
+    bar.ax.minorticks_off()
+    bad = int((values > limit).sum())
+    style.corner(ax, f"bold: above {seconds(limit)}", n)
+    style.claim(ax, title or f"{number(bad)} of {number(values.size)} settings keep a page waiting longer than {seconds(limit)}")
+    return ax
+
+
+def _edges(centres: Array) -> Array:
+    """Cell edges of logarithmically spaced centres."""
+    if len(centres) == 1:
+        return centres[0] * np.array([0.7, 1.4])
+    middle = np.sqrt(centres[:-1] * centres[1:])
+    return np.r_[centres[0] ** 2 / middle[0], middle, centres[-1] ** 2 / middle[-1]]

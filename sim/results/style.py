@@ -1,0 +1,182 @@
+"""One look for every figure: colours that stay apart for colour-blind readers and in grey print, direct labels, units, n.
+
+A plot function of `sim.results.plots` takes frames and `ax=None`, and returns the axes. It gets its axes from `axes`, states its
+claim by `claim`, and says in the corner what it stands on by `corner`.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from sim.results.text import number, seconds
+
+# Okabe and Ito, "Color Universal Design" (2008), ordered so that neighbours differ in lightness as well.
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+    "#222222",
+    "#8A8A8A",
+)
+CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
+ROLES = {"measured": BLUE, "simulated": VERMILION, "theory": BLACK}
+MAP = "cividis"
+
+WIDTH, HEIGHT, DPI = 8.2, 4.3, 110
+"""Inches and dots per inch: figures of one size, so that their text representation is stable."""
+
+SETTINGS: dict[Any, Any] = {
+    "figure.figsize": (WIDTH, HEIGHT),
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "savefig.bbox": "standard",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.labelcolor": "#222222",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.9,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "image.cmap": MAP,
+    "axes.prop_cycle": cycler(color=CYCLE),
+    "hatch.linewidth": 0.6,
+}
+
+
+def axes(ax: Axes | None = None, width: float = WIDTH, height: float = HEIGHT) -> Axes:
+    """The given axes, or new ones in the house's look."""
+    return ax if ax is not None else panels(1, 1, width, height)[0]
+
+
+def panels(rows: int, columns: int, width: float = WIDTH, height: float = HEIGHT, **shared: Any) -> list[Axes]:
+    """A grid of axes on one new figure, in reading order. Constrained layout: labels and titles never overlap."""
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context(SETTINGS):
+        _, grid = plt.subplots(rows, columns, figsize=(width, height), dpi=DPI, layout="constrained", squeeze=False, **shared)
+    return list(np.ravel(grid))
+
+
+def figure_of(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def claim(ax: Axes, text: str, width: float | None = None) -> None:
+    """The figure's one claim as its title, wrapped to the width of the axes (inches)."""
+    width = width if width is not None else figure_of(ax).get_size_inches()[0] * ax.get_position().width
+    ax.set_title(textwrap.fill(text, max(24, int(width * 11.5))), loc="left", fontsize=11, fontweight="bold", color=BLACK)
+
+
+def corner(ax: Axes, *parts: str) -> None:
+    """What the figure stands on (n, window, run), small, below the right end of the x axis."""
+    text = "  ·  ".join(part for part in parts if part)
+    ax.annotate(
+        text,
+        xy=(1, 0),
+        xycoords="axes fraction",
+        xytext=(0, -34),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=7.5,
+        color=GREY,
+    )
+
+
+def nothing(ax: Axes, what: str) -> Axes:
+    """An empty figure that says why it is empty."""
+    ax.text(0.5, 0.5, f"no {what}", transform=ax.transAxes, ha="center", va="center", color=GREY, fontsize=12)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(visible=False)
+    return ax
+
+
+def colour(name: str, position: int = 0) -> str:
+    """The colour of a series: fixed for measured, simulated and theory, else by position."""
+    return ROLES.get(name, CYCLE[position % len(CYCLE)])
+
+
+def time_axis(axis: Any, log: bool = False) -> None:
+    """Ticks of durations in the unit that fits each; two digits do."""
+    if log:
+        axis.set_major_locator(LogLocator(numticks=8))
+        axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: seconds(float(f"{value:.3g}"))))
+
+
+def count_axis(axis: Any, log: bool = False) -> None:
+    """Ticks of counts and rates, thousands grouped."""
+    if log:
+        axis.set_major_locator(LogLocator(numticks=8))
+        axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(float(f"{value:.3g}"))))
+
+
+def wide(values: np.ndarray[Any, Any] | Sequence[float], times: float = 30) -> bool:
+    """Whether positive values spread so far that a logarithmic axis is the honest one."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known) & (known > 0)]
+    return len(known) > 1 and bool(known.max() > times * known.min())
+
+
+def label_ends(ax: Axes, labels: Sequence[tuple[float, float, str, str]], gap: float = 0.055) -> None:
+    """Direct labels at (x, y, text, colour), moved apart vertically so that none covers another; room is made on the right.
+
+    Call when the limits of the axes are final. Overlaps are judged in axes coordinates, so logarithmic axes work too.
+    """
+    if not labels:
+        return
+    to_axes = ax.transData + ax.transAxes.inverted()
+    places = [to_axes.transform((x, y)) for x, y, _, _ in labels]
+    heights = spread([float(up) if math.isfinite(up) else 1.0 for _, up in places], gap)
+    for (across, _), up, (_, _, text, ink) in zip(places, heights, labels, strict=True):
+        ax.annotate(
+            text,
+            xy=(min(float(across), 1.0), up),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=ink,
+            fontsize=9,
+            annotation_clip=False,
+        )
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """The heights (0..1), moved as little as a pass upwards and one downwards can so that they are *gap* apart, order kept."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    placed = [min(max(heights[i], 0.02), 0.98) for i in order]
+    for k in range(1, len(placed)):
+        placed[k] = max(placed[k], placed[k - 1] + gap)
+    placed[-1:] = [min(height, 1.0) for height in placed[-1:]]
+    for k in range(len(placed) - 2, -1, -1):
+        placed[k] = min(placed[k], placed[k + 1] - gap)
+    return [height for _, height in sorted(zip(order, placed, strict=True))]

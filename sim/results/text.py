@@ -1,0 +1,86 @@
+"""Figures as a person reads them: three digits, a unit that fits, `never` and `-` where there is no figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+NONE = "–"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: `0.52 ms`, `43 ms`, `1.24 s`, `2 min`; `never` for inf, `–` for None and NaN."""
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "never"
+    size = abs(value)
+    if size >= 120:
+        return f"{digits(value / 60)} min"
+    if size >= 1 or size == 0:
+        return f"{digits(value)} s"
+    return f"{digits(value * 1e3)} ms" if size >= 1e-4 else f"{digits(value * 1e6)} µs"
+
+
+def number(value: float | None) -> str:
+    """A count or a ratio; thousands grouped: `1,250`, `0.067`."""
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "∞"
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else digits(value)
+
+
+def percent(share: float | None) -> str:
+    """A share: `12.5 %`, `0.03 %`; `100 %` only where it is all."""
+    if share is None or math.isnan(share):
+        return NONE
+    if 0.9995 <= share < 1:
+        return f"{math.floor(share * 1e4) / 1e2:.2f} %"
+    return f"{digits(share * 100)} %"
+
+
+def digits(value: float, count: int = 3) -> str:
+    """*count* significant digits, without exponent and trailing zeros."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    decimals = max(0, count - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def interval(low: float | None, high: float | None, unit: Any = seconds) -> str:
+    """`a to b`; an open upper end is said, no interval is `–`."""
+    if low is None or math.isnan(low):
+        return NONE
+    return f"{unit(low)} to {unit(high)}" if high is not None and not math.isnan(high) else f"{unit(low)} or more"
+
+
+def unit_of(metric: str) -> Any:
+    """The formatter that fits a metric of a summary."""
+    plain = ("updates", "deliveries", "refetches", "starved_updates", "left_before", "bytes", "refetch_rate")
+    if metric.endswith("_ratio"):
+        return percent
+    return number if metric.startswith(plain) else seconds
+
+
+def figures(summary: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:
+    """A summary's *metrics* as a table to read: figure, 95 % interval, n. What the summary does not have is left out."""
+    rows = []
+    for metric in metrics:
+        if metric in summary:
+            row, unit = summary[metric], unit_of(metric)
+            found = unit(row["value"]) if row["value"] is not None or not row["n"] else "never" if unit is seconds else NONE
+            rows.append((metric, found, interval(row["ci_low"], row["ci_high"], unit), row["n"]))
+    return pd.DataFrame(rows, columns=["metric", "figure", "95 % interval", "n"]).set_index("metric")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A frame as a Markdown table, index first. Cells are texts already."""
+    head = [table.index.name or "", *map(str, table.columns)]
+    rows = table.astype(str).to_numpy().tolist()
+    lines = [head, ["---"] * len(head), *([str(key), *row] for key, row in zip(table.index, rows, strict=True))]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
