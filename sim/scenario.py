@@ -210,13 +210,13 @@ class Load:
     http: Literal["per_subscriber", "pool"] = "pool"
     pool_size: int = 64
     receive_stamp: Literal["kernel", "read"] = "kernel"
-    auth: Literal["endpoint", "local"] = "endpoint"
-    """Channels are authorised by the application's `auth_path`, or signed by the load test with the app's secret."""
-    auth_path: str = "/broadcasting/auth"
-    refetch: Mapping[str, str] = field(default_factory=dict)
-    """Path of the refetch by page, for a foreign application: `detail = "/api/servers/{id}"`. Others: as the embedded one's."""
-    version_path: str = "version"
-    """Where the answer holds the version: a dotted path in the JSON, as `data.updated_at`."""
+    auth: Literal["bearer", "cookie", "signed"] | None = None
+    """Channels are authorised by the application (bearer token, or cookie and CSRF token), or signed by the load test with the
+    app's secret. None: bearer, or signed where there is no application."""
+    refetch: str = ""
+    """Path of a foreign application's resource, as `/api/servers/{id}`; empty: the embedded one's."""
+    version: str = ""
+    """Path in its JSON of what serves as version, as `data.updated_at`; empty: `version`."""
     probes: int | None = None
     """Subscribers recorded row by row, in each process; the others are counted in histograms. None: all."""
 
