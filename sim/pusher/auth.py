@@ -49,11 +49,11 @@ def verify_channel(
 def request_signature(secret: str, method: str, path: str, params: Mapping[str, str], body: bytes) -> str:
     """The hex signature of an HTTP API request: `METHOD`, *path* and the sorted, undecorated `name=value` pairs, one a line.
 
-    *path* is without server prefix and query; *params* hold decoded values (arrays joined by commas). A body that is not
-    empty is represented by its MD5.
+    *path* is without server prefix and query; *params* hold decoded values (arrays joined by commas). The body is
+    represented by its MD5, unless it is empty and *params* have no `body_md5` (Python's client signs one for GET as well).
     """
     signed = {name: value for name, value in params.items() if name not in UNSIGNED_PARAMETERS}
-    if body:
+    if body or "body_md5" in params:
         signed["body_md5"] = md5(body, usedforsecurity=False).hexdigest()
     pairs = "&".join([f"{name}={signed[name]}" for name in sorted(signed)])
     return _hex(secret, f"{method}\n{path}\n{pairs}")

@@ -105,6 +105,11 @@ def event(name: str, data: Any, channel: str) -> str:
     return f'{{"event":{_string(name)},"data":{_string(text)},"channel":{_string(channel)}}}'.replace("/", "\\/")
 
 
+def batch_event(name: str, data: str, channel: str) -> str:
+    """The same as an item of a batch, whose members Reverb writes in another order."""
+    return f'{{"event":{_string(name)},"channel":{_string(channel)},"data":{_string(data)}}}'.replace("/", "\\/")
+
+
 def connection_established(socket_id: str, activity_timeout: int) -> str:
     """*activity_timeout* in seconds: after so long without receiving, a client pings."""
     return f'{{"event":"{ESTABLISHED}","data":{_data({"socket_id": socket_id, "activity_timeout": activity_timeout})}}}'
@@ -117,7 +122,8 @@ def error(code: int, message: str) -> str:
 def subscription_succeeded(channel: str, roster: Mapping[str, Any] | None = None) -> str:
     """*roster*, on presence channels, is what `presence_roster` makes."""
     data = {} if roster is None else {"presence": roster}
-    return f'{{"event":"{SUBSCRIBED}","data":{_data(data)},"channel":{dumps(channel)}}}'
+    name = f',"channel":{dumps(channel)}' if channel else ""
+    return f'{{"event":"{SUBSCRIBED}","data":{_data(data)}{name}}}'
 
 
 def presence_roster(members: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
@@ -126,9 +132,9 @@ def presence_roster(members: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
     return {"count": len(hash_), "ids": list(hash_), "hash": hash_}
 
 
-def member_added(channel: str, user_id: Any, user_info: Any) -> str:
-    data = {"user_id": user_id} if user_info is None else {"user_id": user_id, "user_info": user_info}
-    return f'{{"event":"{MEMBER_ADDED}","data":{_data(data)},"channel":{dumps(channel)}}}'
+def member_added(channel: str, user: Mapping[str, Any]) -> str:
+    """*user* is the newcomer's decoded `channel_data`: `user_id`, `user_info` and whatever else was signed."""
+    return f'{{"event":"{MEMBER_ADDED}","data":{_data(user)},"channel":{dumps(channel)}}}'
 
 
 def member_removed(channel: str, user_id: Any) -> str:

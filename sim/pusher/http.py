@@ -1,0 +1,97 @@
+"""HTTP as the API needs it: a request that has been read whole, and a response that knows how it looks on the wire."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote_plus
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request. Header names are lower-case; *target* is as sent."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    version: str = "1.1"
+    chunked: bool = False
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    def query(self) -> dict[str, str]:
+        """Decoded parameters; `name[]=a&name[]=b` is joined by commas, as it is for a signature."""
+        values: dict[str, str] = {}
+        for pair in self.target.partition("?")[2].split("&"):
+            name, equals, value = pair.partition("=")
+            if not (name or equals):
+                continue
+            if "%" in pair or "+" in pair:
+                name, value = unquote_plus(name), unquote_plus(value)
+            if name.endswith("[]"):
+                name = name[:-2]
+                value = f"{values[name]},{value}" if name in values else value
+            values[name] = value
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """*body* as text; *json* says whether it is JSON or a plain sentence."""
+
+    status: int
+    body: str
+    json: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
+    media_type: str = ""
+
+    def encode(self, *, keep_alive: bool, head: bool = False) -> bytes:
+        """HTTP/1.1 with a length. *head*: the answer to HEAD, which has no body."""
+        body = self.body.encode()
+        media_type = self.media_type or ("application/json" if self.json else "text/plain; charset=utf-8")
+        lines = [f"HTTP/1.1 {self.status} {phrase(self.status)}", f"Content-Type: {media_type}", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in self.headers]
+        if not keep_alive:
+            lines.append("Connection: close")
+        start = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        return start if head else start + body
+
+    def encode_as_reverb(self, date: str) -> bytes:
+        """HTTP/1.0 for JSON, a bare HTTP/1.1 for an error; the connection is closed after either."""
+        if not self.json:
+            lines = [f"HTTP/1.1 {self.status} {phrase(self.status)}", *(f"{name}: {value}" for name, value in self.headers)]
+            return ("\r\n".join(lines) + f"\r\n\r\n{self.body}").encode()
+        headers = {
+            "Cache-Control": "no-cache, private",
+            "Content-Length": str(len(self.body.encode())),
+            "Content-Type": "application/json",
+            "Date": date,
+        }
+        lines = [f"{name + ':':<15} {value}\r\n" for name, value in headers.items()]
+        return f"HTTP/1.0 {self.status} {phrase(self.status)}\r\n{''.join(lines)}\r\n{self.body}".encode()
+
+
+def phrase(status: int) -> str:
+    return {422: "Unprocessable Content"}.get(status) or HTTPStatus(status).phrase
+
+
+_SPECIAL = re.compile(r"\\(.)|[<>&\']")
+
+
+def dumps(value: Any) -> str:
+    """JSON as Laravel's responses have it: safe inside HTML, so `< > & ' "` within strings are `\\u00XX`."""
+    text = json.dumps(value, separators=(",", ":")).replace("/", "\\/")
+
+    def escape(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return f"\\u{ord(match[0]):04X}"
+        return "\\u0022" if match[1] == '"' else match[0]
+
+    return _SPECIAL.sub(escape, text)
