@@ -159,7 +159,7 @@ def test_an_answer_that_is_no_json_says_nothing_about_versions() -> None:
 
 
 def test_who_cannot_drive_says_what_to_do() -> None:
-    with pytest.raises(BadInput, match="publisher.via"):
+    with pytest.raises(BadInput, match=r"publisher\.via"):
         via(target(1), Scenario().replace({"publisher.via": "none"}))
     with pytest.raises(BadInput, match="no application"):
         via(Target("h", 1, "http", "a", "k", "s"), Scenario())
