@@ -113,6 +113,10 @@ class Refetcher:
         if self._machine.next_at != self._armed_for:
             self._arm()
 
+    def demand(self, at: int) -> None:
+        """Refetch now, whatever the policy says (a reconnect, a click); answers what has been notified so far."""
+        self._due(at)
+
     def finished(self, refetch: Refetch, at: int, version: int, status: int, size: int) -> None:
         """The answer to *refetch* is there (*status* < 400), or it failed (0: no answer). Ignored once it has an outcome."""
         if refetch.outcome:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from sim.distributions import Constant, Distribution, Lognormal
 from sim.errors import BadInput, did_you_mean
+from sim.incidents import Incident
 from sim.policy import Debounce, InFlight, Policy
 from sim.workload import Poisson, Workload
 
@@ -75,6 +76,8 @@ class Pages:
     """How long a page stays open, seconds; None: for the whole run. Who leaves is replaced at once."""
     hidden: float = 0.0
     """Share of the pages in hidden tabs, whose timers ring on whole seconds only."""
+    refetch_on_reconnect: bool = False
+    """Refetch once the channels are subscribed again. Stock Echo does not; what came meanwhile then stays unseen."""
 
     def __post_init__(self) -> None:
         _not_negative(self.subscribers, "subscribers")
@@ -165,6 +168,10 @@ class Api:
     """Time a worker needs for one refetch, seconds."""
     service_per_row: float = 0.0
     """Additional seconds per server shown (dashboards grow with their rows)."""
+    answer_bytes: int = 1500
+    """Simulator: bytes of an answer, head and body."""
+    answer_bytes_per_row: int = 300
+    """Simulator: additional bytes per server shown on a dashboard."""
     queue_limit: int | None = None
     """Refetches that may wait; more are refused with 503. None: unbounded."""
     timeout: float | None = None
@@ -187,6 +194,13 @@ class Api:
         _positive(self.workers, "workers")
         for name in ("service_per_row", "cache", "retries", "retry_backoff", "database_latency"):
             _not_negative(getattr(self, name), name)
+        for name in ("answer_bytes", "answer_bytes_per_row"):
+            _not_negative(getattr(self, name), name)
+        for name in ("queue_limit", "rate_limit", "retry_budget"):
+            if getattr(self, name) is not None:
+                _not_negative(getattr(self, name), name)
+        if self.timeout is not None:
+            _positive(self.timeout, "timeout", " s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +262,8 @@ class Scenario:
     network: Network = field(default_factory=Network)
     broadcaster: Broadcaster = field(default_factory=Broadcaster)
     api: Api = field(default_factory=Api)
+    incidents: tuple[Incident, ...] = ()
+    """Simulator: what goes wrong, and when."""
     publisher: Publisher = field(default_factory=Publisher)
     load: Load = field(default_factory=Load)
     thresholds: Mapping[str, str] = field(default_factory=dict)

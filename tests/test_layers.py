@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 BASE = {"sim.errors", "sim.clock", "sim.distributions"}
-CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.scenario"}
+CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.incidents", "sim.scenario"}
 
 RECORDED = {"sim.results.run", "sim.results.parts", "sim.results.histogram"}
 
@@ -19,11 +19,12 @@ ALLOWED: dict[str, set[str]] = {
     "sim.errors": set(),
     "sim.clock": set(),
     "sim.distributions": set(),
+    "sim.incidents": set(),
     "sim.pusher": set(),
     "sim.policy": {"sim.clock"},
     "sim.refetch": {"sim.clock", "sim.policy"},
     "sim.workload": BASE,
-    "sim.scenario": {"sim.errors", "sim.distributions", "sim.policy", "sim.workload"},
+    "sim.scenario": {"sim.errors", "sim.distributions", "sim.policy", "sim.workload", "sim.incidents"},
     "sim.target": {"sim.errors"},
     "sim.results": CONFIGURED,
     "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run"},

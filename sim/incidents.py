@@ -1,0 +1,85 @@
+"""What goes wrong during a run, and when. Frozen values, seconds since the run's start; the simulator makes them happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+def _check(**durations: float) -> None:
+    for name, value in durations.items():
+        if not value >= 0:
+            raise ValueError(f"{name} must be >= 0 s, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The broadcaster restarts: every connection drops, and what is published while it is down is lost."""
+
+    kind: ClassVar[str] = "restart"
+    at: float = 0.0
+    down: float = 0.0
+    """Seconds until it accepts connections again."""
+
+    def __post_init__(self) -> None:
+        _check(at=self.at, down=self.down)
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """A share of the connections drops (a proxy restarts, a train enters a tunnel); the broadcaster stays up."""
+
+    kind: ClassVar[str] = "disconnect"
+    at: float = 0.0
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(at=self.at)
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share must be between 0 and 1, got {self.share!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """No worker of the application begins a request; requests queue up."""
+
+    kind: ClassVar[str] = "outage"
+    at: float = 0.0
+    duration: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(at=self.at, duration=self.duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """Requests that begin meanwhile take `factor` times as long (a cold cache, a slow database)."""
+
+    kind: ClassVar[str] = "slowdown"
+    at: float = 0.0
+    duration: float = 0.0
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(at=self.at, duration=self.duration)
+        if not self.factor > 0:
+            raise ValueError(f"factor must be > 0, got {self.factor!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """A release: application and broadcaster restart, and pages of the old assets are told to load anew.
+
+    Inertia answers the next refetch of such a page by 409, after the controller has done its work; the browser then loads the
+    whole page and connects again.
+    """
+
+    kind: ClassVar[str] = "deploy"
+    at: float = 0.0
+    down: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(at=self.at, down=self.down)
+
+
+Incident = Restart | Disconnect | Outage | Slowdown | Deploy

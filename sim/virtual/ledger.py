@@ -1,0 +1,193 @@
+"""What a simulation writes down, and the tables that come of it.
+
+While time passes, a row costs a few integers in an `array`; frames by the schemas of `sim.results.run.TABLES` are made once, at
+the end. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.clock import SECOND
+from sim.results.run import TABLES
+
+Array = np.ndarray[Any, Any]
+
+OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer")
+RESOURCES = ("server", "site", "dashboard")
+PAGES = ("detail", "firewall", "provision", "site", "dashboard")
+REASONS = ("end", "closed", "dropped", "refused")
+STATUSES = ("committed", "failed", "not_broadcast")
+
+NOT_YET = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The tables of a run in memory: pandas frames by the schemas of `sim.results.run.TABLES` (seconds, float64)."""
+
+    updates: pd.DataFrame
+    notifications: pd.DataFrame
+    refetches: pd.DataFrame
+    subscriptions: pd.DataFrame
+    metrics: pd.DataFrame
+
+    def __getitem__(self, table: str) -> pd.DataFrame:
+        frame: pd.DataFrame = getattr(self, table)
+        return frame
+
+
+def seconds(instants: Array) -> Array:
+    """int64 ns to float64 s; -1 (never) to NaN."""
+    return np.where(instants == NOT_YET, np.nan, instants / SECOND)
+
+
+def text(codes: Array, names: Sequence[str]) -> pd.Categorical:
+    """A text column from codes into *names*, without making the texts."""
+    return pd.Categorical.from_codes(codes, categories=pd.Index(list(names), dtype=object))
+
+
+def frame(table: str, columns: dict[str, Any]) -> pd.DataFrame:
+    """A frame with the columns of *table*, in its order and types."""
+    schema = TABLES[table]
+    typed = {}
+    for name in schema.names:
+        column = columns[name]
+        kind = schema.field(name).type
+        typed[name] = column if isinstance(column, pd.Categorical) else np.asarray(column, dtype=kind.to_pandas_dtype())
+    return pd.DataFrame(typed)
+
+
+class Connection:
+    """One WebSocket of one page. A reconnect is another connection."""
+
+    __slots__ = ("channels", "hear", "open", "subscriber")
+
+    def __init__(self, subscriber: int, hear: Callable[[int], None]) -> None:
+        self.subscriber = subscriber
+        self.hear = hear
+        self.open = True
+        self.channels: list[str] = []
+
+
+class Delivery:
+    """One event on its way to the members of one channel on one node."""
+
+    __slots__ = ("channel", "lost", "subscribers", "update", "whens")
+
+    def __init__(self, update: int, channel: int, subscribers: Array, whens: Sequence[int]) -> None:
+        self.update = update
+        self.channel = channel
+        self.subscribers = subscribers
+        self.whens = whens
+        self.lost: list[int] | None = None
+
+    def arrive(self, connection: Connection, at: int) -> None:
+        """The frame is at its connection; lost where that has gone meanwhile."""
+        if connection.open:
+            connection.hear(at)
+        elif self.lost is None:
+            self.lost = [connection.subscriber]
+        else:
+            self.lost.append(connection.subscriber)
+
+    def arrived(self) -> tuple[Array, Array]:
+        """(subscriber, instant) of those that were heard."""
+        whens = self.whens
+        at = np.arange(whens.start, whens.stop, whens.step) if isinstance(whens, range) else np.array(whens, np.int64)
+        if self.lost is None:
+            return self.subscribers, at
+        heard = ~np.isin(self.subscribers, self.lost)
+        return self.subscribers[heard], at[heard]
+
+
+@dataclass
+class Ledger:
+    """Rows as they come. Widths: refetch 11, subscription 8 integers (see `refetches`, `subscriptions` for their order)."""
+
+    channels: dict[str, int] = field(default_factory=dict)
+    """Name on the wire -> code."""
+    deliveries: list[Delivery] = field(default_factory=list)
+    refetch_rows: array[int] = field(default_factory=lambda: array("q"))
+    subscription_rows: list[list[int]] = field(default_factory=list)
+    samples: list[tuple[float, str, str, float]] = field(default_factory=list)
+    """Rows of `metrics`: at (s), process, metric, value."""
+
+    def channel(self, name: str) -> int:
+        return self.channels.setdefault(name, len(self.channels))
+
+    def notifications(self) -> pd.DataFrame:
+        """In the order of arrival."""
+        arrived = [delivery.arrived() for delivery in self.deliveries]
+        sizes = [len(at) for _, at in arrived]
+        at = np.concatenate([at for _, at in arrived]) if arrived else np.empty(0, np.int64)
+        order = np.argsort(at, kind="stable")
+        received = seconds(at[order])
+
+        def column(values: list[int], dtype: type) -> Array:
+            return np.repeat(np.array(values, dtype), sizes)[order]
+
+        subscriber = np.concatenate([who for who, _ in arrived])[order] if arrived else []
+        channel = column([delivery.channel for delivery in self.deliveries], np.int32)
+        return frame(
+            "notifications",
+            {
+                "update": column([delivery.update for delivery in self.deliveries], np.int64),
+                "subscriber": subscriber,
+                "channel": text(channel, list(self.channels)),
+                "received_at": received,
+                "read_at": received,
+            },
+        )
+
+    def refetches(self) -> pd.DataFrame:
+        """In the order in which they ended."""
+        rows = np.frombuffer(self.refetch_rows, np.int64).reshape(-1, 11)
+        return frame(
+            "refetches",
+            {
+                "subscriber": rows[:, 0],
+                "resource": text(rows[:, 1], RESOURCES),
+                "resource_id": rows[:, 2],
+                "due_at": seconds(rows[:, 3]),
+                "started_at": seconds(rows[:, 4]),
+                "finished_at": seconds(rows[:, 5]),
+                "version": rows[:, 6],
+                "status": rows[:, 7],
+                "bytes": rows[:, 8],
+                "answered": rows[:, 9],
+                "outcome": text(rows[:, 10], OUTCOMES),
+            },
+        )
+
+    def subscriptions(self) -> pd.DataFrame:
+        rows = np.array(self.subscription_rows, np.int64).reshape(-1, 9)
+        # A page that polls listens to nothing: its row has an empty channel.
+        names = ["", *self.channels]
+        return frame(
+            "subscriptions",
+            {
+                "subscriber": rows[:, 0],
+                "page": text(rows[:, 1], PAGES),
+                "user": rows[:, 2],
+                "resource": text(rows[:, 3], RESOURCES),
+                "resource_id": rows[:, 4],
+                "channel": text(rows[:, 5] + 1, names),
+                "subscribed_at": seconds(rows[:, 6]),
+                "ended_at": seconds(rows[:, 7]),
+                "reason": text(rows[:, 8], REASONS),
+            },
+        )
+
+    def metrics(self) -> pd.DataFrame:
+        at, process, metric, value = zip(*self.samples, strict=True) if self.samples else ((), (), (), ())
+        return frame(
+            "metrics",
+            {"at": at, "process": pd.Categorical(process), "metric": pd.Categorical(metric), "value": value},
+        )

@@ -1,0 +1,33 @@
+"""pusher-js's clock: when a page whose connection dropped tries again. No jitter, so who drops together tries together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sim.clock import SECOND
+
+DELAY = SECOND
+"""From an unexpected close to the first attempt."""
+
+QUICK_FAILURE = 5_000_000
+"""A refused attempt with the transport that worked last time; then the loop of slots begins."""
+
+SLOTS = (15 * SECOND, 30 * SECOND, 60 * SECOND)
+"""An attempt that fails waits out its slot, even if it failed at once; the last length repeats."""
+
+
+def attempts(dropped_at: int) -> Iterator[int]:
+    """Instants (ns) of the attempts after a drop, as long as each is refused: +1 s, at once again, +15 s, +30 s, +60 s, +60 s ...
+
+    Measured with pusher-js 8: dropped at 10.000 s, attempts at 11.000, 11.005, 26.005, 56.005, 116.005, 176.005 s.
+    """
+    at = dropped_at + DELAY
+    yield at
+    at += QUICK_FAILURE
+    yield at
+    for slot in SLOTS:
+        at += slot
+        yield at
+    while True:
+        at += SLOTS[-1]
+        yield at

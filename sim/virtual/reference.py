@@ -1,0 +1,185 @@
+"""The reference engine: the whole pattern, event by event. It is the specification of what the workbench simulates.
+
+    update      intended by the workload; committed `commit_delay` later; dispatched when committed (`after_commit`) or when
+                saved (`on_save`: a refetch may then be quicker than the commit)
+    dispatch    at once, or by a queue with workers; on the server merged by a debounce     -> `publishing`
+    fan-out     serial on each node; told is who is subscribed when the event is accepted   -> `broadcaster`
+    page        hears, and refetches as its policy and its in-flight rule say               -> `page`, `sim.refetch`
+    refetch     sent, queued, begun (here the state is read), answered, applied             -> `client`, `api`
+    trouble     drops, restarts, releases; pages that come and go                           -> `reconnect`, `sim.incidents`
+
+Instants are integer nanoseconds. At one instant: a commit is there before anything else looks; a page's timers ring before its
+notifications are heard; else what was made earlier runs first. All randomness is drawn from streams named by their purpose, so
+the same scenario gives the same tables, bit for bit, and two policies meet the same updates.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from sim.clock import EventList, ns
+from sim.errors import BadInput
+from sim.incidents import Deploy, Disconnect, Restart
+from sim.scenario import Scenario
+from sim.virtual import measures
+from sim.virtual.api import Api
+from sim.virtual.broadcaster import Broadcaster
+from sim.virtual.client import Client
+from sim.virtual.database import Database
+from sim.virtual.draws import draws
+from sim.virtual.ledger import STATUSES, Ledger, Tables, frame, seconds, text
+from sim.virtual.page import Group, Page, World
+from sim.virtual.publishing import Publishing
+from sim.workload import RESOURCES, Streams, Updates, streams
+
+SLICES = 200
+"""Parts of the run between which progress is told."""
+
+Progress = Callable[[float], None]
+"""Told the share of the run that is done, 0 to 1."""
+
+
+def run(scenario: Scenario, progress: Progress | None = None, updates: Updates | None = None) -> Tables:
+    """Simulate *scenario*; returns its tables. *updates* takes the place of those that its workload would draw.
+
+    Raises `BadInput` where the scenario is impossible, or needs more memory than there is (with the figure, and what to change).
+    """
+    simulation = Simulation(scenario, updates)
+    with _without_collector():
+        simulation.run(progress)
+        return simulation.tables()
+
+
+class Simulation:
+    """One run: the parts wired up, time let pass, tables made."""
+
+    def __init__(self, scenario: Scenario, updates: Updates | None = None) -> None:
+        check(scenario)
+        rng = streams(scenario.seed)
+        if updates is None:
+            updates = draw_updates(scenario, rng)
+        measures.check_memory(scenario, updates)
+        self.scenario = scenario
+        self.end = ns(scenario.warmup + scenario.duration + scenario.drain)
+        self.clock = EventList()
+        self.ledger = Ledger()
+        self.database = Database(updates, scenario)
+        network = scenario.network
+        to_api = draws(network.to_api, rng["to_api"])
+        self.api = Api(scenario, self.clock, draws(scenario.api.service, rng["service"]), to_api)
+        self.client = Client(scenario, self.clock, self.api, to_api)
+        self.broadcaster = Broadcaster(scenario, self.clock, self.ledger, rng["to_subscriber"])
+        to_broadcaster = draws(network.to_broadcaster, rng["to_broadcaster"])
+        self.publishing = Publishing(scenario, self.clock, self.database, self.broadcaster, to_broadcaster)
+        self.world = World(
+            self.clock,
+            self.database,
+            self.broadcaster,
+            self.api,
+            self.client,
+            self.ledger,
+            random.Random(int(rng["jitter"].integers(1 << 62))),
+            draws(network.to_subscriber, rng["handshake"]),
+        )
+        self._schedule_incidents(rng["incidents"])
+        for number, pages in enumerate(scenario.pages):
+            group = Group(scenario, pages, rng, str(number))
+            for seat in range(pages.subscribers):
+                Page(self.world, group, seat).present()
+
+    def run(self, progress: Progress | None = None) -> None:
+        """Let time pass until the end of the drain, then close what is open."""
+        for part in range(1, SLICES + 1):
+            self.clock.run(self.end * part // SLICES)
+            if progress is not None:
+                progress(part / SLICES)
+        self.stale = measures.stale_pages(self.world, self.end)
+        for page in list(self.world.open_pages.values()):
+            page.refetcher.close()
+
+    def tables(self) -> Tables:
+        database, ledger = self.database, self.ledger
+        published = np.array(self.publishing.published_at, np.int64)
+        count = len(published)
+        notifications, refetches = ledger.notifications(), ledger.refetches()
+        ledger.samples += measures.samples(self, notifications, refetches)
+        return Tables(
+            updates=frame(
+                "updates",
+                {
+                    "update": np.arange(count),
+                    "resource": text(database.updates.resource, RESOURCES),
+                    "resource_id": database.updates.resource_id,
+                    "version": database.version,
+                    "sequence": database.sequence,
+                    "intended_at": seconds(database.intended_at),
+                    "committed_at": seconds(database.committed_at),
+                    "published_at": seconds(published),
+                    "status": text(np.where(published < 0, 2, 0), STATUSES),
+                },
+            ),
+            notifications=notifications,
+            refetches=refetches,
+            subscriptions=ledger.subscriptions(),
+            metrics=ledger.metrics(),
+        )
+
+    def _schedule_incidents(self, rng: np.random.Generator) -> None:
+        clock = self.clock
+        for incident in self.scenario.incidents:
+            at = ns(incident.at)
+            if isinstance(incident, Restart | Deploy):
+                clock.call_at(at, self._restart)
+                clock.call_at(at + ns(incident.down), self.broadcaster.start)
+            elif isinstance(incident, Disconnect):
+                clock.call_at(at, self._disconnect, incident.share, rng)
+
+    def _restart(self) -> None:
+        self.broadcaster.stop()
+        self._disconnect(1.0, None)
+
+    def _disconnect(self, share: float, rng: np.random.Generator | None) -> None:
+        pages = list(self.world.open_pages.values())
+        falls = [True] * len(pages) if rng is None else (rng.random(len(pages)) < share).tolist()
+        for page, fall in zip(pages, falls, strict=True):
+            if fall:
+                page.drop()
+
+
+def draw_updates(scenario: Scenario, rng: Streams) -> Updates:
+    """The workload's updates, from the run's start to the end of its window."""
+    duration = scenario.warmup + scenario.duration
+    if duration == 0:
+        return Updates.none()
+    return scenario.workload.updates(rng["workload"], duration, scenario.fleet.servers, scenario.fleet.sites)
+
+
+def check(scenario: Scenario) -> None:
+    """Raise `BadInput` where pages would show what the fleet does not have, or would never stay."""
+    for i, pages in enumerate(scenario.pages):
+        where = f"scenario {scenario.name}: pages[{i}]"
+        if not pages.subscribers:
+            continue
+        if pages.page == "site" and not scenario.fleet.sites:
+            raise BadInput(f"{where} shows sites, but the fleet has none (set fleet.sites_per_user)")
+        if pages.page not in ("site", "dashboard") and not scenario.fleet.servers:
+            raise BadInput(f"{where} shows servers, but the fleet has none (set fleet.servers_per_user)")
+        if pages.session is not None and not pages.session.mean() > 0:
+            raise BadInput(f"{where}.session must have a mean > 0 s")
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Millions of live entries and no cycles among them: the collector would only look at them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
