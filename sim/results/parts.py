@@ -17,6 +17,7 @@ Members of a header: `HEADER`. Nothing here reads a clock; a worker's clock offs
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -91,19 +92,21 @@ PARTS: dict[str, pa.Schema] = {
 }
 
 
-def write_part(directory: Path, table: str, pid: int, serial: int, columns: Mapping[str, Any]) -> Path:
-    """Write `<table>-<pid>-<serial>.parquet` in one step. *columns*: column name -> array, all of `PARTS[table]`."""
+def write_part(directory: Path, table: str, pid: int, serial: int, columns: Mapping[str, Any] | pa.Table) -> Path:
+    """Write `<table>-<pid>-<serial>.parquet` in one step. *columns*: column name -> array, all of `PARTS[table]`; or a table."""
     schema = PARTS[table]
-    arrays = [_as(columns[f.name], f.type) for f in schema]
+    if not isinstance(columns, pa.Table):
+        columns = pa.Table.from_arrays([as_array(columns[f.name], f.type) for f in schema], schema=schema)
     path = directory / f"{table}-{pid}-{serial}.parquet"
     partial = path.with_suffix(".partial")
     # Uncompressed: a part is written while messages arrive, and is read once.
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), partial, compression="none", use_dictionary=False)
+    pq.write_table(columns, partial, compression="none", use_dictionary=False)
     partial.replace(path)
     return path
 
 
-def _as(values: Any, kind: pa.DataType) -> pa.Array:
+def as_array(values: Any, kind: pa.DataType) -> pa.Array:
+    """A column of a part, from an array or a sequence."""
     if isinstance(values, pa.Array):
         return values.cast(kind)
     if pa.types.is_dictionary(kind):
@@ -161,7 +164,7 @@ def _refuse_shared(headers: list[dict[str, Any]]) -> None:
     ranges = sorted(
         (h["subscribers"]["first"], h["subscribers"]["last"], h["worker"]) for h in headers if h["subscribers"]["first"] >= 0
     )
-    for (_, last, worker), (first, _, other) in zip(ranges, ranges[1:], strict=False):
+    for (_, last, worker), (first, _, other) in itertools.pairwise(ranges):
         if first <= last:
             raise BadInput(f"workers {worker} and {other} both recorded subscriber {first}: parts of different runs are mixed")
 

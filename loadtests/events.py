@@ -1,0 +1,35 @@
+"""What a load test does at the turning points of a Locust run."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from locust import events
+
+from loadtests.plant import Plant
+
+
+def register() -> None:
+    """Listen to Locust's events. Call once, from the locustfile."""
+    events.spawning_complete.add_listener(_freeze)
+    events.test_stop.add_listener(_finish)
+    events.quitting.add_listener(_finish)
+
+
+def _here() -> Plant | None:
+    """This process's plant; a master has none."""
+    plant = Plant.current
+    return plant if plant is not None and plant.pid == os.getpid() else None
+
+
+def _freeze(**_: Any) -> None:
+    plant = _here()
+    if plant is not None:
+        plant.freeze()
+
+
+def _finish(**_: Any) -> None:
+    plant = _here()
+    if plant is not None:
+        plant.finish()

@@ -1,0 +1,144 @@
+"""The pages of the pattern, and how a scenario's `pages` become Locust user classes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from loadtests import auth as ways
+from loadtests.settings import Settings
+from loadtests.users import EchoUser, Who
+from sim.errors import BadInput
+from sim.scenario import Broadcast, Pages, Scenario
+from sim.target import Target
+
+
+class PatternPage(EchoUser):
+    """A page of the application of the pattern, for the users that the target lists."""
+
+    abstract = True
+    event: ClassVar[str] = "ServerUpdated"
+    plural: ClassVar[str] = "servers"
+
+    @classmethod
+    def identities(cls, target: Target) -> list[Who]:
+        """Every owned resource, with its owner."""
+        owned = [(u.id, u.token, i) for u in target.users for i in (u.sites if cls.plural == "sites" else u.servers)]
+        if target.users and not owned:
+            raise BadInput(f"target: no user owns any of the {cls.plural} that {cls.__name__} shows")
+        return owned
+
+    @classmethod
+    def channel_names(cls, broadcast: Broadcast) -> list[str]:
+        return [f"private-{cls.plural}" if broadcast.channels == "generic" else f"private-{cls.plural}.{{id}}"]
+
+    @classmethod
+    def event_names(cls) -> list[str]:
+        return [cls.event]
+
+
+class DetailPage(PatternPage):
+    """One server: `GET /servers/{id}` whenever it changes."""
+
+    abstract = True
+    page = "detail"
+    resource = "server"
+    refetch = "/servers/{id}"
+
+
+class FirewallPage(PatternPage):
+    """The firewall of one server; its rules' changes count as the server's."""
+
+    abstract = True
+    page = "firewall"
+    resource = "server"
+    refetch = "/servers/{id}/firewall"
+
+
+class ProvisionPage(PatternPage):
+    """The progress of one server's provisioning."""
+
+    abstract = True
+    page = "provision"
+    resource = "server"
+    refetch = "/servers/{id}"
+
+
+class SitePage(PatternPage):
+    """One site."""
+
+    abstract = True
+    page = "site"
+    resource = "site"
+    refetch = "/sites/{id}"
+    plural = "sites"
+    event = "ServerSiteUpdated"
+
+
+class Dashboard(PatternPage):
+    """All servers and sites of one user: two generic channels, one resource."""
+
+    abstract = True
+    page = "dashboard"
+    resource = "dashboard"
+    refetch = "/dashboard"
+
+    @classmethod
+    def identities(cls, target: Target) -> list[Who]:
+        return [(u.id, u.token, 0) for u in target.users]
+
+    @classmethod
+    def channel_names(cls, broadcast: Broadcast) -> list[str]:
+        if broadcast.channels == "per_user":
+            return ["private-users.{user}.servers", "private-users.{user}.sites"]
+        return ["private-servers", "private-sites"]
+
+    @classmethod
+    def event_names(cls) -> list[str]:
+        return ["ServerUpdated", "ServerSiteUpdated"]
+
+
+PAGES: dict[str, type[PatternPage]] = {cls.page: cls for cls in (DetailPage, FirewallPage, ProvisionPage, SitePage, Dashboard)}
+
+
+def user_classes(settings: Settings) -> dict[str, type[EchoUser]]:
+    """One user class for each of the scenario's `pages`, by name; weights make Locust keep the mixture."""
+    found: dict[str, type[EchoUser]] = {}
+    for pages in settings.scenario.pages:
+        if pages.subscribers == 0:
+            continue
+        base = PAGES[pages.page]
+        name = base.__name__
+        while name in found:
+            stem, _, count = name.partition("_")
+            name = f"{stem}_{int(count or 1) + 1}"
+        found[name] = type(name, (base,), {"abstract": False} | _parameters(base, pages, settings))
+    return found
+
+
+def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> dict[str, Any]:
+    scenario: Scenario = settings.scenario
+    policy = scenario.policy_of(pages)
+    prefix = "" if scenario.broadcast.broadcast_as else "App\\Events\\"
+    parameters: dict[str, Any] = {
+        "__module__": base.__module__,
+        "__doc__": base.__doc__,
+        "weight": pages.subscribers,
+        "policy": policy,
+        "in_flight": scenario.in_flight_of(pages),
+        "channels": [] if policy.kind == "polling" else base.channel_names(scenario.broadcast),
+        "events": [prefix + name for name in base.event_names()],
+        "behaviour": pages.behaviour,
+        "session": pages.session,
+        "hidden": pages.hidden,
+        "http": scenario.load.http,
+        "pool_size": scenario.load.pool_size,
+        "timeout": scenario.api.timeout or EchoUser.timeout,
+        "host": settings.target.api if settings.target else None,
+    }
+    if settings.refetch:
+        parameters["refetch"] = settings.refetch
+    if settings.version:
+        parameters["version"] = settings.version
+    if settings.auth == "signed" and settings.target:
+        parameters["auth"] = ways.Signed(settings.target.key, settings.target.secret)
+    return parameters

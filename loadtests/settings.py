@@ -1,0 +1,70 @@
+"""What the environment says about this run: one frozen value, read once when the locustfile is loaded.
+
+WORKBENCH_TARGET     target.json; without it Laravel's own names (REVERB_APP_KEY ..., a .env file)
+WORKBENCH_SCENARIO   scenario, by path or by name; without it the pages of `DEFAULT`
+WORKBENCH_PARTS      directory for raw samples; without it Locust's statistics only
+WORKBENCH_PROBES     subscribers per process recorded row by row; without it all
+WORKBENCH_SHAPE      constant, ramp, steps, spike, storm or soak (loadtests.shapes); without it -u, -r and -t
+WORKBENCH_AUTH       bearer, cookie, signed; without it bearer, or signed where the target has no application
+WORKBENCH_REFETCH    URL path of a foreign application's resource, as /api/servers/{id}
+WORKBENCH_VERSION    JSON path of its version, as data.updated_at
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sim.errors import BadInput, did_you_mean
+from sim.scenario import Pages, Scenario, load_scenario
+from sim.target import Target
+
+DEFAULT = Scenario(name="default", pages=(Pages("detail", 800), Pages("dashboard", 200)))
+AUTHS = ("bearer", "cookie", "signed")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A run as one worker process sees it."""
+
+    scenario: Scenario = DEFAULT
+    target: Target | None = None
+    parts: Path | None = None
+    probes: int | None = None
+    shape: str = ""
+    auth: str = ""
+    refetch: str = ""
+    version: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The variables as they were, for parameters of shapes."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Raises `BadInput` that names the variable."""
+        given = {k: v for k, v in (os.environ if environment is None else environment).items() if v}
+        path = given.get("WORKBENCH_TARGET")
+        auth = given.get("WORKBENCH_AUTH", "")
+        if auth and auth not in AUTHS:
+            raise BadInput(f"WORKBENCH_AUTH: no such way {auth!r}{did_you_mean(auth, AUTHS)}")
+        return cls(
+            scenario=load_scenario(given["WORKBENCH_SCENARIO"]) if "WORKBENCH_SCENARIO" in given else DEFAULT,
+            target=Target.read(path) if path else Target.from_environment(environment),
+            parts=Path(given["WORKBENCH_PARTS"]) if "WORKBENCH_PARTS" in given else None,
+            probes=_whole(given, "WORKBENCH_PROBES"),
+            shape=given.get("WORKBENCH_SHAPE", ""),
+            auth=auth,
+            refetch=given.get("WORKBENCH_REFETCH", ""),
+            version=given.get("WORKBENCH_VERSION", ""),
+            environment=given,
+        )
+
+
+def _whole(given: Mapping[str, str], name: str) -> int | None:
+    text = given.get(name)
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise BadInput(f"{name} must be a whole number >= 0, got {text!r}")
+    return int(text)

@@ -1,0 +1,248 @@
+"""Pages as Locust users.
+
+`EchoUser` is the base class with which a page of any application is a dozen lines:
+
+    import os
+    from loadtests.users import Debounce, EchoUser
+
+    class OrderPage(EchoUser):
+        host = "https://shop.example"                       # the application, as for every Locust user
+        broadcaster = "wss://ws.shop.example/app/KEY"       # or the target of WORKBENCH_TARGET
+        channels = ["private-orders.{id}"]
+        refetch = "/api/orders/{id}"
+        version = "data.updated_at"                         # where the answer says how new it is
+        ids = range(1, 101)                                 # pages spread evenly over these
+        token = os.environ.get("SHOP_TOKEN", "")
+        policy = Debounce(wait=0.3)
+
+        def on_event(self, event):                          # runs in the hub: must not block
+            return event.name == "App\\\\Events\\\\OrderShipped"   # true: a reason to refetch
+
+The page connects, authorises each private channel at the application, subscribes, refetches by its policy, and comes back after a
+loss, all without a greenlet of its own; the user's greenlet is parked, or runs the `@task` methods that the class has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import gevent
+from locust import User
+from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_WAITING
+from websockets.uri import parse_uri
+
+from loadtests import auth as ways
+from loadtests.echo import Event
+from loadtests.http import Answer, Pool, split_url
+from loadtests.page import Page, Spec
+from loadtests.plant import Plant
+from sim.clock import ns
+from sim.distributions import Distribution
+from sim.policy import Debounce, FullPayload, Immediate, InFlight, Policy, Polling, RateLimit, Throttle, Window
+from sim.pusher.messages import PROTOCOL
+from sim.target import Target
+
+logger = logging.getLogger(__name__)
+
+Who = tuple[int, str, int]
+"""User's id, bearer token, id of the resource shown."""
+
+
+def park(user: EchoUser) -> None:
+    """The task of a page that has no tasks: nothing, until Locust kills it. As one that waits, so that a stop need not be."""
+    user._state = LOCUST_STATE_WAITING
+    gevent.get_hub().switch()
+
+
+class EchoUser(User):
+    """One page in one browser. Class attributes are its parameters; templates know `{id}`, `{user}` and `{n}`."""
+
+    abstract = True
+    tasks = [park]  # noqa: RUF012 (Locust collects it into the class)
+
+    broadcaster: str = ""
+    """WebSocket URL with the application key. Empty: the target's."""
+    origin: str = ""
+    """`Origin` header of the handshake, where the broadcaster looks at it."""
+    channels: Sequence[str] = ()
+    """Names on the wire, that is with `private-`."""
+    events: Iterable[str] = ()
+    """Event names on the wire that count; empty: any."""
+    refetch: str = ""
+    """URL path of the resource; empty: nothing is refetched."""
+    version: str = "version"
+    """JSON path of the version in the answer: a whole number or an ISO 8601 time."""
+    policy: Policy = Debounce()
+    in_flight: InFlight = "overlap"
+    http: Literal["pool", "per_subscriber"] = "pool"
+    pool_size: int = 64
+    timeout: float = 30.0
+    headers: str = "Accept: application/json\r\n"
+    """Complete header lines of every request to the application."""
+    token: str = ""
+    """Bearer token, where the target does not list users of its own."""
+    ids: Sequence[int] = ()
+    """Ids of resources over which the pages spread evenly; empty: each page has its own, from 1."""
+    auth: ways.Auth | None = None
+    """None: by the token at `/broadcasting/auth`, or signed with the target's secret where there is no application."""
+    verify: bool = True
+    """False: take any certificate."""
+    behaviour: str = "good"
+    """stop_reading, reconnect_loop, never_subscribe: what pages do that are broken."""
+    session: Distribution | None = None
+    """How long a page stays open; then the user opens another. None: for the whole test."""
+    hidden: float = 0.0
+    """Share of the pages in hidden tabs."""
+    label: str = ""
+    """In Locust's table; empty: the class's name."""
+    page: str = ""
+    """What the page is called in the bundle; empty: the class's name."""
+    resource: str = ""
+    """What it shows: server, site, dashboard, or a foreign application's word."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = [task for task in cls.tasks if task is not park]
+        cls.tasks = own or [park]
+
+    # ---- for whoever writes a page
+
+    def on_event(self, event: Event) -> Any:
+        """Override: is *event* (`name`, `channel`, `data`) a reason to refetch? Runs in the hub; must not block."""
+        return True
+
+    def who(self, number: int) -> Who:
+        """Override to decide whose page the *number*-th one of this process is, and what it shows."""
+        identities = self._identities()
+        if identities:
+            return identities[self._place(number, len(identities))]
+        ids = self.ids
+        resource_id = ids[self._place(number, len(ids))] if ids else number * self.plant.workers + self.plant.worker + 1
+        return 0, self.token, resource_id
+
+    @classmethod
+    def identities(cls, target: Target) -> list[Who]:
+        """Override where the target's users and what they own decide; empty: `token` and `ids` do."""
+        return []
+
+    def get(self, path: str) -> Answer:
+        """From a task: GET *path* as this page's user, over the page's connections. Waits, and counts in Locust's table."""
+        answer = self.open_page.pool.fetch("GET", self.open_page.prefix + path, self.open_page.headers)
+        failed = answer.status == 0 or answer.status >= 400
+        self.open_page.timed("GET", path, answer, (answer.error or f"HTTP {answer.status}") if failed else "")
+        return answer
+
+    # ---- Locust's side
+
+    def on_start(self) -> None:
+        """Open the page. Returns at once unless the way to authorise has to log in first."""
+        self.plant = plant = Plant.of(self.environment)
+        try:
+            spec = self._spec()
+        except OSError as error:
+            logger.error("%s: %s (address of the target)", type(self).__name__, error)
+            raise StopUser from error
+        number = plant.number(type(self))
+        user, token, resource_id = self.who(number)
+        headers = self.headers + (f"Authorization: Bearer {token}\r\n" if token else "")
+        hidden = self.hidden > 0 and plant.draws.random() < self.hidden
+        hook = None if type(self).on_event is EchoUser.on_event else self.on_event
+        make = partial(Page, plant, spec, plant.subscriber(), number, user, resource_id, headers.encode("latin-1"), hidden, hook)
+        self.open_page = make()
+        spec.auth.prepare(self.open_page)
+        self._start = self._open
+        plant.admit(self._start)
+
+    def _open(self, release: Callable[[], None]) -> None:
+        self.open_page.open(release)
+        if self.session is not None:
+            stay = ns(float(self.session.sample(self.plant.draws, 1)[0]))
+            self._leave = self.plant.mux.call_at(self.plant.mux.now() + stay, self._reopen)
+
+    def _reopen(self) -> None:
+        """Who leaves is replaced at once."""
+        self.open_page.close("closed")
+        self.plant.admit(self._start)
+
+    def on_stop(self) -> None:
+        if hasattr(self, "_start"):
+            self.plant.withdraw(self._start)
+            if hasattr(self, "_leave"):
+                self._leave.cancel()
+            self.open_page.close("end")
+
+    # ---- what all pages of the class share
+
+    def _spec(self) -> Spec:
+        cls = type(self)
+        if cls not in self.plant.specs:
+            self.plant.specs[cls] = self._make_spec()
+        spec: Spec = self.plant.specs[cls]
+        return spec
+
+    def _make_spec(self) -> Spec:
+        plant, target = self.plant, self.plant.settings_here.target
+        url = self.broadcaster or (target.websocket_url if target else "")
+        query = f"?protocol={PROTOCOL}&client=js&version=8.6.0&flash=false"
+        uri = parse_uri(url if "?" in url else url + query)
+        base, prefix = split_url(self.host or (target.api if target else ""))
+        application = plant.origin(base, self.verify) if base != "://" else None
+        name = type(self).__name__
+        way = self.auth or (ways.Bearer() if application else ways.Signed(target.key, target.secret) if target else ways.Bearer())
+        label = self.label or name
+        return Spec(
+            kind=plant.recorder.kind(label, self.page or name, self.resource or name, self.refetch or label),
+            channels=tuple(self.channels),
+            events=frozenset(self.events),
+            refetch=self.refetch if application else "",
+            version_path=tuple(self.version.split(".")),
+            policy=self.policy if application and self.refetch else FullPayload(),
+            in_flight=self.in_flight,
+            auth=way,
+            uri=uri,
+            broadcaster=plant.origin(url.split("?")[0].partition("/app/")[0], self.verify),
+            application=application,
+            prefix=prefix,
+            browser_origin=self.origin,
+            behaviour=self.behaviour,
+            stamp=plant.stamp,
+            pool=self._shared_pool(plant, application),
+            timeout=self.timeout,
+        )
+
+    def _shared_pool(self, plant: Plant, application: Any) -> Pool | None:
+        if application is None or self.http == "per_subscriber":
+            return None
+        return plant.pool(application, self.pool_size)
+
+    def _identities(self) -> list[Who]:
+        plant = self.plant
+        cls = type(self)
+        if ("who", cls) not in plant.specs:
+            target = plant.settings_here.target
+            plant.specs["who", cls] = cls.identities(target) if target else []  # type: ignore[index]
+        found: list[Who] = plant.specs["who", cls]  # type: ignore[index]
+        return found
+
+    def _place(self, number: int, among: int) -> int:
+        """Workers begin at different places, so that together they spread as evenly as one would."""
+        plant = self.plant
+        return (number + plant.worker * among // plant.workers) % among
+
+
+__all__ = [
+    "Debounce",
+    "EchoUser",
+    "Event",
+    "FullPayload",
+    "Immediate",
+    "Polling",
+    "RateLimit",
+    "Throttle",
+    "Window",
+    "park",
+]
