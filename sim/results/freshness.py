@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from sim.scenario import Broadcast, Scenario
+from sim.scenario import Scenario
 
 Array = np.ndarray[Any, Any]
 
@@ -40,14 +40,24 @@ class Tables(Protocol):
     def subscriptions(self) -> pd.DataFrame: ...
 
 
-def channels_of(resource: str, resource_id: int, kind: str) -> list[str]:
-    """Names on the wire of the channels on which a change of this resource is broadcast (`Broadcast.channels`, not per_user)."""
-    plural = f"private-{resource}s"
-    names = {"specific": [f"{plural}.{resource_id}"], "generic": [plural]}
-    return names.get(kind, names["specific"] + names["generic"])
+def channels_of(resource: str, resource_id: int, scenario: Scenario) -> list[str]:
+    """Names on the wire of the channels on which a change of this resource is broadcast, as `Broadcast.channels` says."""
+    specific, generic = f"private-{resource}s.{resource_id}", f"private-{resource}s"
+    match scenario.broadcast.channels:
+        case "specific":
+            return [specific]
+        case "generic":
+            return [generic]
+        case "per_user":
+            # Users own equal runs of ids, as the fleet is seeded.
+            fleet = scenario.fleet
+            each = max(fleet.sites_per_user if resource == "site" else fleet.servers_per_user, 1)
+            return [specific, f"private-users.{(resource_id - 1) // each + 1}.{resource}s"]
+        case _:
+            return [specific, generic]
 
 
-def attribute(tables: Tables, broadcast: Broadcast) -> pd.DataFrame:
+def attribute(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     """The notifications, each with its update.
 
     A foreign target does not say which update a notification is of (-1 in the table). It then is taken to be of the latest update
@@ -57,7 +67,7 @@ def attribute(tables: Tables, broadcast: Broadcast) -> pd.DataFrame:
     unknown = notifications["update"].to_numpy() < 0
     if not unknown.any():
         return notifications
-    sent = _sent(tables.updates, broadcast).dropna(subset=["committed_at"]).sort_values("committed_at")
+    sent = _sent(tables.updates, scenario).dropna(subset=["committed_at"]).sort_values("committed_at")
     asked = notifications.loc[unknown, ["channel", "received_at"]].astype({"channel": str}).sort_values("received_at")
     found = pd.merge_asof(
         asked.reset_index(), sent, left_on="received_at", right_on="committed_at", by="channel", direction="backward"
@@ -67,12 +77,12 @@ def attribute(tables: Tables, broadcast: Broadcast) -> pd.DataFrame:
     return notifications
 
 
-def _sent(updates: pd.DataFrame, broadcast: Broadcast) -> pd.DataFrame:
+def _sent(updates: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
     """One row per (update, channel): position (of the update in its table), update, committed_at, channel."""
     pairs = [
         (i, channel)
         for i, (resource, resource_id) in enumerate(zip(updates["resource"], updates["resource_id"], strict=True))
-        for channel in channels_of(resource, resource_id, broadcast.channels)
+        for channel in channels_of(resource, resource_id, scenario)
     ]
     position = np.array([i for i, _ in pairs], dtype=np.int64)
     rows = updates[["update", "committed_at"]].iloc[position].reset_index(drop=True)
@@ -105,21 +115,12 @@ def _cross(keys: Array, others: Array) -> tuple[Array, Array]:
     return i, order[np.repeat(low, count) + within]
 
 
-def _owners(updates: pd.DataFrame, scenario: Scenario) -> Array:
-    """User who owns each update's resource: users own equal runs of ids, as the fleet is seeded."""
-    per_user = np.where(updates["resource"] == "site", scenario.fleet.sites_per_user, scenario.fleet.servers_per_user)
-    return (updates["resource_id"].to_numpy() - 1) // np.maximum(per_user, 1) + 1
-
-
 def _listening(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     """Pairs (update, subscription on a channel of it that was open when it was sent), as positions and instants."""
     updates, subscriptions = tables.updates, tables.subscriptions
-    if scenario.broadcast.channels == "per_user":
-        u, s = _cross(_owners(updates, scenario), np.where(_silent(subscriptions), -1, subscriptions["user"].to_numpy()))
-    else:
-        sent = _sent(updates, scenario.broadcast)
-        row, s = _cross(*_codes(sent["channel"], subscriptions["channel"]))
-        u = sent["position"].to_numpy()[row]
+    sent = _sent(updates, scenario)
+    row, s = _cross(*_codes(sent["channel"], subscriptions["channel"]))
+    u = sent["position"].to_numpy()[row]
     return _open(updates, subscriptions, u, s)
 
 
@@ -142,7 +143,7 @@ def deliveries(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     updates, subscriptions = tables.updates, tables.subscriptions
     pairs = _listening(tables, scenario)
     pairs = pairs[updates["published_at"].notna().to_numpy()[pairs["u"].to_numpy()]]
-    notifications = attribute(tables, scenario.broadcast)
+    notifications = attribute(tables, scenario)
     expected = pd.DataFrame(
         {
             "update": updates["update"].to_numpy()[pairs["u"]],
@@ -219,7 +220,7 @@ def journeys(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     frame.insert(1, "subscriber", subscriptions["subscriber"].to_numpy()[s])
     for name in ("page", "channel"):
         frame[name] = subscriptions[name].astype("category").array[s]
-    frame["received_at"] = _first_arrival(frame, attribute(tables, scenario.broadcast))
+    frame["received_at"] = _first_arrival(frame, attribute(tables, scenario))
     board = (subscriptions["resource"] == "dashboard").to_numpy()[s]
     wanted = np.where(board, updates["sequence"].to_numpy()[u], updates["version"].to_numpy()[u])
     refetch = _first_applied(tables.refetches, frame["subscriber"].to_numpy(), wanted)

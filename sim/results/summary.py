@@ -17,7 +17,7 @@ import pandas as pd
 from sim.results import freshness
 from sim.results.freshness import Tables
 from sim.results.staleness import staleness
-from sim.results.statistics import Estimate, quantiles, ratio
+from sim.results.statistics import BATCHES, Estimate, quantiles, ratio, t_interval
 from sim.scenario import Scenario
 
 Array = np.ndarray[Any, Any]
@@ -75,7 +75,7 @@ def summarise(run: Tables, scenario: Scenario | None = None) -> Summary:
     for part in (
         _deliveries(run, scenario, counted),
         _freshness(run, scenario, counted, start, end),
-        _refetches(run, len(counted), start, end),
+        _refetches(run, counted, start, end),
         _harness(run, start, end),
     ):
         figures |= dict(part)
@@ -114,7 +114,7 @@ def _latency(name: str, values: Array, events: Array, infinite: bool = False) ->
 def _deliveries(run: Tables, scenario: Scenario, counted: pd.DataFrame) -> Figures:
     expected = freshness.deliveries(run, scenario)
     expected = expected[np.isin(expected["update"].to_numpy(), counted["update"].to_numpy())]
-    notifications = freshness.attribute(run, scenario.broadcast)
+    notifications = freshness.attribute(run, scenario)
     notifications = notifications[np.isin(notifications["update"].to_numpy(), counted["update"].to_numpy())]
     n = len(counted)
     arrived = expected["received_at"].notna().to_numpy()
@@ -180,9 +180,9 @@ def _freshness(run: Tables, scenario: Scenario, counted: pd.DataFrame, start: fl
         yield name, Estimate(value, n=n)
 
 
-def _refetches(run: Tables, updates: int, start: float, end: float) -> Figures:
+def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> Figures:
     """Load on the application: refetches that were sent, from the window's start to the end of its drain."""
-    share = sampled_share(run)
+    share, updates = sampled_share(run), len(counted)
     sent = run.refetches[run.refetches["started_at"] >= start].sort_values("started_at", kind="stable")
     outcome = sent["outcome"]
     at = sent["started_at"].to_numpy()
@@ -191,7 +191,7 @@ def _refetches(run: Tables, updates: int, start: float, end: float) -> Figures:
         return count / share if share < 1 else int(count)
 
     yield "refetches", Estimate(scaled(len(sent)), n=updates)
-    yield "refetches_per_update", Estimate(len(sent) / share / updates if updates else None, n=updates)
+    yield "refetches_per_update", _per_update(np.ones(len(sent)), at, counted, start, end, share)
     yield "refetches.applied", Estimate(scaled((outcome == "applied").sum()), n=updates)
     yield "refetches.wasted", Estimate(scaled(outcome.isin(WASTED).sum()), n=updates)
     yield "refetches.failed", Estimate(scaled((outcome == "failed").sum()), n=updates)
@@ -204,7 +204,23 @@ def _refetches(run: Tables, updates: int, start: float, end: float) -> Figures:
     peak = np.bincount(((inside - start) / HERD).astype(np.int64)).max(initial=0) / HERD / share
     yield "refetch_rate.mean", Estimate(len(inside) / share / (end - start) if end > start else None, n=updates)
     yield "refetch_rate.peak", Estimate(float(peak), n=updates)
-    yield "bytes_per_update", Estimate(float(sent["bytes"].sum()) / share / updates if updates else None, n=updates)
+    yield "bytes_per_update", _per_update(sent["bytes"].to_numpy(dtype=float), at, counted, start, end, share)
+
+
+def _per_update(amount: Array, at: Array, counted: pd.DataFrame, start: float, end: float, share: float) -> Estimate:
+    """Sum of *amount* (at instants *at*) per update, with the t interval of the run's windows."""
+    top, bottom = per_window(amount / share, at, counted, start, end)
+    if not bottom.sum():
+        return Estimate(None)
+    value, known = float(top.sum() / bottom.sum()), bottom > 0
+    return Estimate(value, *t_interval(top[known] / bottom[known], value), n=len(counted))
+
+
+def per_window(amount: Array, at: Array, counted: pd.DataFrame, start: float, end: float) -> tuple[Array, Array]:
+    """Sums of *amount* and numbers of updates in each of `BATCHES` equal windows; what comes in the drain counts for the last."""
+    edges = np.linspace(start, end, BATCHES + 1)
+    top = np.histogram(np.minimum(at, np.nextafter(end, start)), edges, weights=amount)[0]
+    return top, np.histogram(counted["intended_at"], edges)[0]
 
 
 def sampled_share(run: Tables) -> float:

@@ -80,7 +80,7 @@ def figures(summary: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) ->
 
 def markdown(table: pd.DataFrame) -> str:
     """A frame as a Markdown table, index first. Cells are texts already."""
-    head = [table.index.name or "", *map(str, table.columns)]
+    head = [str(table.index.name or ""), *map(str, table.columns)]
     rows = [list(map(str, row)) for row in table.to_numpy()]
     lines = [head, ["---"] * len(head), *([str(key), *row] for key, row in zip(table.index, rows, strict=True))]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -86,7 +86,9 @@ def test_channels_per_user_reach_the_owner_of_the_server_only() -> None:
     scenario = Scenario(fleet=Fleet(users=2, servers_per_user=2), broadcast=Broadcast(channels="per_user"))
     run = Frames(
         frame("updates", [update(0, 1.0, resource_id=2), update(1, 2.0, resource_id=3)]),
-        subscriptions=frame("subscriptions", [{"subscriber": u, "user": u, "channel": f"private-users.{u}"} for u in (1, 2)]),
+        subscriptions=frame(
+            "subscriptions", [{"subscriber": u, "user": u, "channel": f"private-users.{u}.servers"} for u in (1, 2)]
+        ),
     )
     found = freshness.deliveries(run, scenario)
     assert list(zip(found["update"], found["subscriber"], strict=True)) == [(0, 1), (1, 2)]
@@ -94,7 +96,7 @@ def test_channels_per_user_reach_the_owner_of_the_server_only() -> None:
 
 def test_notifications_of_a_foreign_target_belong_to_the_latest_update_before_them() -> None:
     run = one_page([], [notification(-1, 7, 1.1), notification(-1, 7, 2.1), notification(-1, 7, 0.5)])
-    assert freshness.attribute(run, Broadcast())["update"].tolist() == [0, 1, -1]
+    assert freshness.attribute(run, SCENARIO)["update"].tolist() == [0, 1, -1]
     assert freshness.deliveries(run, SCENARIO)["received_at"].tolist() == pytest.approx([1.1, 2.1])
 
 
