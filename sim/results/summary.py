@@ -98,6 +98,14 @@ def within(updates: pd.DataFrame, start: float, end: float) -> pd.DataFrame:
     return updates[(updates["intended_at"] >= start) & (updates["intended_at"] < end)]
 
 
+def counted_journeys(run: Tables, scenario: Scenario | None = None) -> pd.DataFrame:
+    """`freshness.journeys` of the updates that count."""
+    scenario = scenario if scenario is not None else run.scenario  # type: ignore[attr-defined]
+    pairs = freshness.journeys(run, scenario)
+    start, end = window(run, scenario)
+    return pairs[(pairs["intended_at"] >= start) & (pairs["intended_at"] < end)].reset_index(drop=True)
+
+
 def _latency(name: str, values: Array, events: Array, infinite: bool = False) -> Figures:
     """The five figures of a latency; rows ordered by event."""
     for level, estimate in zip(LEVELS, quantiles(values, events, LEVELS), strict=True):
