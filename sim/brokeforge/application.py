@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import delete
@@ -21,6 +21,7 @@ from sim.brokeforge.database import Database
 from sim.brokeforge.dispatcher import Broadcaster, Cache, Dispatcher, MemoryCache, Queue
 from sim.brokeforge.events import Event
 from sim.brokeforge.http import MAX_BODY, HttpError, Request, Response, invalid
+from sim.brokeforge.jobs import Job
 from sim.brokeforge.limiter import Headers, RateLimiter
 from sim.brokeforge.metrics import Metrics
 from sim.brokeforge.models import Server, ServerEvent, ServerMetric, Task
@@ -34,7 +35,10 @@ ASSET_VERSION = "1"
 
 
 class Application:
-    """*now*: ns since 1970. *wait*: how to sleep (seconds). *members*: whether measuring members go into payloads."""
+    """*now*: ns since 1970. *wait*: how to sleep (seconds). *members*: whether measuring members go into payloads.
+
+    *start*: begins a job in the background; False when it is too busy. None: there is nobody to run jobs.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Application:
         api: Api | None = None,
         cache: Cache | None = None,
         members: bool = False,
+        start: Callable[[Job], bool] | None = None,
         asset_version: str = ASSET_VERSION,
     ) -> None:
         self.database = database
@@ -57,6 +62,7 @@ class Application:
         self.key, self.secret = key, secret
         self.now, self.wait = now, wait
         self.members = members
+        self.start = start
         self.asset_version = asset_version
         self.metrics = Metrics()
         self.channels = application_channels()
@@ -82,6 +88,7 @@ class Application:
                 on_save=self.broadcast.moment == "on_save",
             ),
             self._dispatch,
+            now,
         )
 
     def now_us(self) -> int:
@@ -127,11 +134,14 @@ class Application:
         self.metrics.observe("http_request_seconds", (self.now() - started) / 1e9, route=name)
         return response
 
-    @contextmanager
-    def change(self, request: Request) -> Iterator[Session]:
+    def change(self, request: Request) -> AbstractContextManager[Session]:
         """A transaction on behalf of *request*; its model events know who sent it."""
+        return self.transaction(socket_id=request.headers.get("x-socket-id"), members=self._members(request))
+
+    @contextmanager
+    def transaction(self, **info: Any) -> Iterator[Session]:
+        """A change on nobody's behalf (a job's): committed and broadcast at the end of the block."""
         delay = self.broadcast.commit_delay
-        info: dict[str, Any] = {"socket_id": request.headers.get("x-socket-id"), "members": self._members(request)}
         with self.database.change((lambda: self.wait(delay)) if delay > 0 else None, **info) as session:
             yield session
         for change in session.info.get("changes", ()):
@@ -139,6 +149,9 @@ class Application:
             self.metrics.count("changes_total", resource=kind)
             if not change.events:
                 self.metrics.count("changes_quiet_total", resource=kind)
+        published_at = session.info.get("published_at", 0)
+        if published_at and (lead := session.info["committed_at"] - published_at) > 0:
+            self.metrics.observe("broadcast_lead_seconds", lead / 1e9)
 
     def forget_history(self, session: Session, server: Server) -> None:
         """Remove what a server's deletion would leave behind; bulk deletes, which raise no model events."""
@@ -182,7 +195,8 @@ class Application:
 
     def _dispatch(self, change: observers.Change, info: dict[str, Any]) -> None:
         for event in change.events:
-            self.dispatcher.dispatch(event, info.get("socket_id"), info.get("members"))
+            accepted_at = self.dispatcher.dispatch(event, info.get("socket_id"), info.get("members"))
+            info.setdefault("published_at", accepted_at)
 
     def _full(self, event: Event) -> dict[str, Any] | None:
         """The resource that a full payload carries, read when it is sent; None: there is none (any more)."""

@@ -234,6 +234,9 @@ def _answer(
         "changed": bool(changes),
         "broadcast": any(change.events for change in changes),
     }
+    if app.members:
+        # Beside the members in the payload: where the time went, for who made the change (ns since 1970; 0: not yet).
+        body |= {name: session.info.get(name, 0) for name in ("committed_at", "published_at")}
     if isinstance(resource, Server):
         body["server"] = _row(resource, ("id", *SERVER_FIELDS, "provision", "version"))
     else:

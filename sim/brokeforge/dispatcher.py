@@ -52,7 +52,6 @@ class Job:
     unique: bool = False
     attempt: int = 1
     dispatched_at: int = 0
-    committed_at: int = 0
 
     def to_json(self) -> bytes:
         return orjson.dumps(
@@ -64,7 +63,6 @@ class Job:
                 "unique": self.unique,
                 "attempt": self.attempt,
                 "dispatched_at": self.dispatched_at,
-                "committed_at": self.committed_at,
             }
         )
 
@@ -154,13 +152,14 @@ class Dispatcher:
         self.full = full
         self.stamp = stamp
 
-    def dispatch(
-        self, event: Event, socket_id: str | None = None, members: dict[str, Any] | None = None, committed_at: int = 0
-    ) -> None:
-        """Broadcast *event*, now or later; never raises. `socket_id` is who made the change (`toOthers`)."""
+    def dispatch(self, event: Event, socket_id: str | None = None, members: dict[str, Any] | None = None) -> int:
+        """Broadcast *event*, now or later; never raises. *socket_id* is who made the change (`toOthers`).
+
+        Returns when the broadcaster had accepted it (ns); 0: not yet, or never.
+        """
         settings, now = self.settings, self.now()
         excluded = socket_id if settings.to_others else None
-        job = Job(event, excluded, members or {}, dispatched_at=now, committed_at=committed_at)
+        job = Job(event, excluded, members or {}, dispatched_at=now)
         self.metrics.count("broadcast_dispatched_total", event=event.name)
         if settings.debounce > 0:
             self._debounce(job, now)
@@ -169,28 +168,34 @@ class Dispatcher:
         elif settings.dispatch == "queued":
             self._push(replace(job, unique=settings.unique), settings.queue_latency)
         else:
-            self.work(replace(job, unique=settings.unique))
+            return self.work(replace(job, unique=settings.unique))
+        return 0
 
-    def work(self, job: Job) -> None:
-        """Do one job; what a queue's worker calls. Never raises: a failure goes back to the queue until its tries are used."""
+    def work(self, job: Job) -> int:
+        """Do one job; what a queue's worker calls. Never raises: a failure goes back to the queue until its tries are used.
+
+        Returns when the broadcaster had accepted the event (ns); 0: it was not sent.
+        """
         key = job.event.key
         if job.token:
             newest = self.cache.get(f"debounce:{key}")
             if newest is not None and newest != job.token:
                 self.metrics.count("broadcast_dropped_total", event=job.event.name, reason="debounced")
-                return
+                return 0
             self.cache.forget(f"series:{key}")
+        sent_at = 0
         try:
-            self._send(job)
+            sent_at = self._send(job)
         except BroadcastFailed:
             self.metrics.count("broadcast_failures_total", event=job.event.name)
             if job.attempt < self.settings.tries:
                 self.metrics.count("broadcast_retries_total", event=job.event.name)
                 self._push(replace(job, attempt=job.attempt + 1), self.settings.backoff)
-                return
+                return 0
             self.metrics.count("broadcast_lost_total", event=job.event.name)
         if job.unique:
             self.cache.forget(f"unique:{key}")
+        return sent_at
 
     def _debounce(self, job: Job, now: int) -> None:
         """Last dispatch wins within a window; `max_wait` after the first of a series one goes out at once.
@@ -215,7 +220,7 @@ class Dispatcher:
             # Laravel would answer 500 here; the change is committed all the same, so it is counted and let go.
             self.metrics.count("broadcast_lost_total", event=job.event.name)
 
-    def _send(self, job: Job) -> None:
+    def _send(self, job: Job) -> int:
         settings, event, started = self.settings, job.event, self.now()
         payload = event.broadcast_with(started)
         if settings.payload == "full" and self.full is not None:
@@ -223,7 +228,7 @@ class Dispatcher:
             if resource is None and event.resource in ("server", "site"):
                 # The row is gone since: as SerializesModels, nothing is sent.
                 self.metrics.count("broadcast_dropped_total", event=event.name, reason="missing")
-                return
+                return 0
             if resource is not None:
                 payload[event.resource] = resource
                 if settings.payload_bytes:
@@ -239,5 +244,4 @@ class Dispatcher:
         self.metrics.count("broadcast_published_total", event=event.name)
         self.metrics.observe("broadcast_publish_seconds", (finished - started) / 1e9)
         self.metrics.observe("broadcast_wait_seconds", (started - job.dispatched_at) / 1e9)
-        if settings.moment == "on_save":
-            self.metrics.count("broadcast_before_commit_total", event=event.name)
+        return finished

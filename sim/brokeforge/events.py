@@ -103,7 +103,8 @@ class TaskCompleted:
     task_id: int
     task: str
     completed: bool = True
-    completed_at: str = ""
+    completed_at: int = 0
+    """Microseconds since 1970."""
 
     @property
     def key(self) -> str:
@@ -118,7 +119,7 @@ class TaskCompleted:
                 "id": self.task_id,
                 "name": self.task,
                 "completed": self.completed,
-                "completed_at": self.completed_at or iso8601(now_ns),
+                "completed_at": iso8601(self.completed_at * 1_000),
             }
         }
 

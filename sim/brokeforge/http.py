@@ -12,6 +12,7 @@ import orjson
 REASONS = {
     200: "OK",
     201: "Created",
+    202: "Accepted",
     204: "No Content",
     303: "See Other",
     304: "Not Modified",

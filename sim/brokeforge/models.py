@@ -133,8 +133,13 @@ class ServerFirewallRule(Base):
     __table_args__ = (Index("rules_of_firewall", "firewall_id", "id"),)
 
 
+LIVE_KINDS = frozenset({"log", "progress"})
+"""Kinds of history lines that a page waits for: a new one is a change of its server and is told. The others are written
+along with a change that is told anyway."""
+
+
 class ServerEvent(Base):
-    """A line of a server's history; pages show the latest ten. Changing it broadcasts nothing."""
+    """A line of a server's history; pages show the latest ten."""
 
     __tablename__ = "server_events"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -142,6 +147,8 @@ class ServerEvent(Base):
     kind: Mapped[str] = mapped_column(String(40))
     message: Mapped[str] = mapped_column(String(500))
     created_at: Mapped[int] = mapped_column(Instant)
+
+    server: Mapped[Server] = relationship(viewonly=True)
 
     __table_args__ = (Index("events_of_server", "server_id", "id"),)
 
@@ -179,6 +186,8 @@ class Task(Base):
     status: Mapped[str] = mapped_column(String(20), default="pending")
     created_at: Mapped[int] = mapped_column(Instant)
     completed_at: Mapped[int | None] = mapped_column(Instant, default=None)
+
+    server: Mapped[Server] = relationship()
 
 
 Resource = Server | ServerSite

@@ -13,10 +13,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import event, inspect, select, update
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, object_session, sessionmaker
 
-from sim.brokeforge.events import Event, ServerProvisionUpdated, ServerSiteUpdated, ServerUpdated
-from sim.brokeforge.models import Counter, Resource, Server, ServerFirewall, ServerFirewallRule, ServerSite
+from sim.brokeforge.events import Event, ServerProvisionUpdated, ServerSiteUpdated, ServerUpdated, TaskCompleted
+from sim.brokeforge.models import (
+    LIVE_KINDS,
+    Counter,
+    Resource,
+    Server,
+    ServerEvent,
+    ServerFirewall,
+    ServerFirewallRule,
+    ServerSite,
+    Task,
+)
 
 Kind = Literal["created", "updated", "deleted"]
 
@@ -32,14 +42,18 @@ BROADCAST_FIELDS: dict[type, tuple[str, ...] | None] = {
     ServerSite: ("domain", "status", "health", "git_status", "ssl_enabled", "last_deployed_at"),
     ServerFirewall: None,
     ServerFirewallRule: None,
+    ServerEvent: (),
+    Task: ("status",),
 }
-"""Model -> its meaningful fields; None: all of them."""
+"""Model -> its meaningful fields; None: all of them; empty: an update never tells."""
 
 DOCUMENTED: dict[type, frozenset[Kind]] = {
     Server: frozenset({"updated"}),
     ServerSite: frozenset({"updated"}),
     ServerFirewall: frozenset({"created", "updated"}),
     ServerFirewallRule: frozenset({"created", "updated", "deleted"}),
+    ServerEvent: frozenset({"created"}),
+    Task: frozenset({"created", "updated"}),
 }
 """The listeners that the pattern's document registers: no new server, no deleted server or firewall is ever told."""
 
@@ -54,6 +68,8 @@ class Change:
     events: tuple[Event, ...]
     version: int
     sequence: int = 0
+    ended: tuple[Task, ...] = ()
+    """Tasks that ended with this change; each is told of whole, on its own channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +103,22 @@ def resource_of(model: object) -> Resource | None:
             return model.server
         case ServerFirewallRule():
             return model.firewall.server
+        case Task():
+            return model.server
+        case ServerEvent() if model.kind in LIVE_KINDS:
+            return model.server or object_session(model).get(Server, model.server_id)  # type: ignore[union-attr]
     return None
 
 
-def listen(sessions: sessionmaker[Session], observers: Observers, dispatch: Callable[[Change, dict[str, Any]], None]) -> None:
+def listen(
+    sessions: sessionmaker[Session],
+    observers: Observers,
+    dispatch: Callable[[Change, dict[str, Any]], None],
+    now: Callable[[], int],
+) -> None:
     """Hook *sessions*. `dispatch(change, session.info)` is called once per change: after the commit, or (`on_save`) before it.
 
-    `session.info["changes"]` holds the transaction's changes afterwards.
+    Afterwards `session.info["changes"]` holds the transaction's changes and `["committed_at"]` the instant (`now()`, ns).
     """
 
     @event.listens_for(sessions, "before_flush")
@@ -132,6 +157,7 @@ def listen(sessions: sessionmaker[Session], observers: Observers, dispatch: Call
 
     @event.listens_for(sessions, "after_commit")
     def committed(session: Session) -> None:
+        session.info["committed_at"] = now()
         changes = session.info.pop("pending", [])
         session.info.setdefault("changes", []).extend(changes)
         for change in changes:
@@ -161,6 +187,8 @@ def _save(saved: dict[tuple[type, int], Change], kind: Kind, model: object, obse
     if model is resource:
         present.kind = of_resource
         present.fields |= changed
+    if isinstance(model, Task) and kind == "updated" and model.status in ("completed", "failed"):
+        present.ended += (model,)
     # Filled in for real when the ids are known; until then a marker that something is to be told.
     if telling and not present.events:
         present.events = _TOLD
@@ -186,4 +214,6 @@ def _events(change: Change, observers: Observers) -> tuple[Event, ...]:
     told: tuple[Event, ...] = (ServerUpdated(resource.id, resource.user_id),)
     if observers.provision_event and "provision" in change.fields and change.kind == "updated":
         told += (ServerProvisionUpdated(resource.id),)
-    return told
+    return told + tuple(
+        TaskCompleted(task.id, task.name, task.status == "completed", task.completed_at or 0) for task in change.ended
+    )

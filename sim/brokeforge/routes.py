@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sim.brokeforge import changes, live_board, pages
+from sim.brokeforge import changes, live_board, pages, work
 from sim.brokeforge.http import HttpError
 
 Handler = Callable[..., Any]
@@ -47,6 +47,7 @@ ROUTES = (
     Route("PATCH", "/servers/{id}/firewall/rules/{id}", changes.update_rule),
     Route("DELETE", "/servers/{id}/firewall/rules/{id}", changes.delete_rule),
     Route("DELETE", "/servers/{id}/firewall", changes.delete_firewall),
+    Route("POST", "/servers/{id}/jobs", work.start_job),
     *(Route(method, pattern, handler, guarded=False) for method, pattern, handler in live_board.ROUTES),
 )
 

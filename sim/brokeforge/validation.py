@@ -56,6 +56,24 @@ def boolean(value: Any) -> bool:
     return value
 
 
+def number(least: float, most: float) -> Rule:
+    def rule(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise ValueError(f"must be a number between {least:g} and {most:g}")
+        return float(value)
+
+    return rule
+
+
+def whole(least: int, most: int) -> Rule:
+    def rule(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"must be a whole number between {least} and {most}")
+        return value
+
+    return rule
+
+
 def port(value: Any) -> str:
     """A port or a range: 443, "443", "8000:8100"."""
     if isinstance(value, bool) or not isinstance(value, int | str) or not re.fullmatch(r"[0-9]{1,5}(:[0-9]{1,5})?", str(value)):

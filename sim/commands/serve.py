@@ -12,6 +12,7 @@ examples:
   workbench serve --users 100 --servers-per-user 10 --seed 7
   workbench serve --scenario data/scenarios/starvation.toml --set broadcast.channels=per_user
   workbench serve --database postgresql://postgres@localhost/brokeforge --processes 2
+  workbench serve --provision 3 --speed 5
   workbench serve --nodes 2
   workbench serve --redis redis://127.0.0.1:6379/0 --set broadcast.dispatch=queued --set broadcast.queue_workers=4
 
@@ -30,9 +31,11 @@ from pathlib import Path
 from types import FrameType
 
 from sim.errors import BadInput
+from sim.live.job_runner import MOST
 from sim.live.serve import Options, embedded_target
 from sim.scenario import Scenario, load_scenario, parse_assignments
 from sim.target import Target, laravel_settings
+from sim.workload import load_traces
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +59,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="broadcaster processes (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="application processes (default: %(default)s)")
     parser.add_argument("--members", action="store_true", help="add members for measuring to payloads when a change asks for it")
+    parser.add_argument(
+        "--provision", type=int, default=0, metavar="N", help="keep provisioning N servers at a time (default: none)"
+    )
+    parser.add_argument(
+        "--trace", default="stack", metavar="TRACE", help="recorded trace that --provision replays (default: %(default)s)"
+    )
+    parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="times as fast as recorded (default: %(default)s)")
     parser.add_argument("--scenario", metavar="SCENARIO", help="name or file: its [fleet], [broadcast] and [api] count")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the scenario")
 
@@ -66,6 +76,12 @@ def run(args: argparse.Namespace) -> int:
     for name in ("nodes", "processes"):
         if getattr(args, name) < 1:
             raise BadInput(f"--{name} must be at least 1, got {getattr(args, name)}")
+    if not 0 <= args.provision <= MOST:
+        raise BadInput(f"--provision must be between 0 and {MOST} servers, got {args.provision}")
+    if not args.speed > 0:
+        raise BadInput(f"--speed must be > 0, got {args.speed:g}")
+    if args.provision:
+        load_traces(args.trace)
     settings = laravel_settings()
     options = Options(
         host=args.host,
@@ -76,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
         nodes=args.nodes,
         processes=args.processes,
         members=args.members,
+        provision=args.provision,
+        trace=args.trace,
+        speed=args.speed,
         app_id=settings.get("REVERB_APP_ID", ""),
         key=settings.get("REVERB_APP_KEY", ""),
         secret=settings.get("REVERB_APP_SECRET", ""),

@@ -2,7 +2,7 @@
 
     {"host": ..., "port": ..., "reuse_port": false, "ready": "<file>", "database": "<url>", "volatile": true,
      "broadcaster": {"host", "port", "app_id", "key", "secret"}, "scenario": {"broadcast": {...}, "api": {...}},
-     "members": false, "redis": null, "websocket": {"host", "port"}, "board": true}
+     "members": false, "redis": null, "provision": {"servers": 2, "trace": "stack", "speed": 10}}
 
 Secrets come in by standard input so that no process list shows them. The ready file is written when the port accepts. SIGTERM
 or SIGINT: connections finish the request in hand, the queue's workers the job in hand, then the process ends.
@@ -28,8 +28,10 @@ from sim.brokeforge.database import Database
 from sim.brokeforge.dispatcher import Cache
 from sim.live.http_edge import Connection, Workers
 from sim.live.job_queue import RedisCache, RedisQueue, ThreadQueue
+from sim.live.job_runner import JobRunner, ProvisionForever
 from sim.live.pusher_http import BroadcasterAddress, HttpBroadcaster
 from sim.scenario import Api, Broadcast, build
+from sim.workload import load_traces
 
 BACKLOG = 2048
 GRACE = 5.0
@@ -39,8 +41,8 @@ MIN_THREADS = 8
 """Threads for changes when nothing else bounds them: enough that lock waits of a few writers do not hold up the others."""
 
 
-def make_application(config: dict[str, Any]) -> tuple[Application, ThreadQueue | RedisQueue]:
-    """The application that *config* describes, its queue's workers running."""
+def make_application(config: dict[str, Any]) -> tuple[Application, ThreadQueue | RedisQueue, JobRunner]:
+    """The application that *config* describes, its queue's workers and its provisioning runs going."""
     scenario = config.get("scenario", {})
     broadcast: Broadcast = build(Broadcast, scenario.get("broadcast", {}), "serve", "broadcast")
     api: Api = build(Api, scenario.get("api", {}), "serve", "api")
@@ -73,7 +75,13 @@ def make_application(config: dict[str, Any]) -> tuple[Application, ThreadQueue |
         members=config.get("members", False),
     )
     queue.start(app.dispatcher.work)
-    return app, queue
+    runner = JobRunner(app)
+    app.start = runner.start
+    if provision := config.get("provision"):
+        traces = load_traces(provision["trace"])
+        for share in range(provision["servers"]):
+            runner.start(ProvisionForever(share, provision["servers"], traces, provision["speed"]))
+    return app, queue, runner
 
 
 def threads(api: Api) -> int:
@@ -124,10 +132,11 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     config = json.loads(sys.stdin.readline())
     listener = listen(config["host"], config["port"], config.get("reuse_port", False))
-    app, queue = make_application(config)
+    app, queue, jobs = make_application(config)
     ready = Path(config["ready"]) if config.get("ready") else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(app, listener, ready))
+    jobs.close()
     queue.close()
     app.database.close()
     return 0

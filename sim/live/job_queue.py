@@ -19,7 +19,7 @@ from sim.brokeforge.dispatcher import Job
 
 log = logging.getLogger("queue")
 
-Work = Callable[[Job], None]
+Work = Callable[[Job], object]
 
 
 class ThreadQueue:

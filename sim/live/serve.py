@@ -60,6 +60,10 @@ class Options:
     processes: int = 1
     """Application processes that share the port (SO_REUSEPORT)."""
     members: bool = False
+    provision: int = 0
+    """Servers that are being provisioned all the time, in the first application process."""
+    trace: str = "stack"
+    speed: float = 1.0
     app_id: str = ""
     key: str = ""
     secret: str = ""
@@ -148,8 +152,11 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
         "members": options.members,
         "redis": options.redis,
     }
+    run = {"servers": options.provision, "trace": options.trace, "speed": options.speed}
     for number in range(options.processes):
-        serving.applications.append(_application(config, scratch, number, options.processes))
+        # One process runs the jobs, or each server would be provisioned several times over.
+        jobs = {"provision": run} if number == 0 and options.provision else {}
+        serving.applications.append(_application(config | jobs, scratch, number, options.processes))
     _wait(serving.applications, scratch)
 
 
