@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.commands": {"sim"},
     "sim.cli": {"sim.errors", "sim.commands"},
     "sim.__main__": {"sim.cli"},
-    "sim": CONFIGURED | {"sim.virtual", "sim.results.run"},
+    "sim": CONFIGURED | {"sim.virtual", "sim.results"},
     "loadtests": CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.pusher", "loadtests"},
 }
 

@@ -174,13 +174,15 @@ class RunWriter:
         self._closed = False
 
     def append(self, table: str, columns: Mapping[str, Any]) -> None:
-        """Add rows: column name -> sequence, in the table's schema. A missing column raises KeyError."""
+        """Add rows: column name -> sequence (texts also as a `DictionaryArray`). A missing column raises KeyError."""
         schema = TABLES[table]
         arrays = []
         for f in schema:
             value = columns[f.name]
             if pa.types.is_dictionary(f.type):
-                arrays.append(pa.array(value, pa.string(), from_pandas=True).dictionary_encode().cast(f.type))
+                encoded = isinstance(value, pa.DictionaryArray)
+                texts = value if encoded else pa.array(value, pa.string(), from_pandas=True).dictionary_encode()
+                arrays.append(texts.cast(f.type))
             else:
                 arrays.append(pa.array(value, f.type))
         batch = pa.Table.from_arrays(arrays, schema=schema)

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from sim.clock import SECOND
 from sim.results.run import TABLES
+from sim.scenario import Scenario
 
 Array = np.ndarray[Any, Any]
 
@@ -32,15 +34,24 @@ NOT_YET = -1
 class Tables:
     """The tables of a run in memory: pandas frames by the schemas of `sim.results.run.TABLES` (seconds, float64)."""
 
+    scenario: Scenario
     updates: pd.DataFrame
     notifications: pd.DataFrame
     refetches: pd.DataFrame
     subscriptions: pd.DataFrame
     metrics: pd.DataFrame
 
-    def __getitem__(self, table: str) -> pd.DataFrame:
-        frame: pd.DataFrame = getattr(self, table)
-        return frame
+    @property
+    def name(self) -> str:
+        return self.scenario.name
+
+    def columns(self, table: str) -> dict[str, Any]:
+        """The columns of one table as `RunWriter.append` takes them."""
+        rows: pd.DataFrame = getattr(self, table)
+        return {
+            str(name): pa.array(column.array) if isinstance(column.dtype, pd.CategoricalDtype) else column.to_numpy()
+            for name, column in rows.items()
+        }
 
 
 def seconds(instants: Array) -> Array:
@@ -133,7 +144,7 @@ class Ledger:
         def column(values: list[int], dtype: type) -> Array:
             return np.repeat(np.array(values, dtype), sizes)[order]
 
-        subscriber = np.concatenate([who for who, _ in arrived])[order] if arrived else []
+        subscriber = np.concatenate([who for who, _ in arrived])[order] if arrived else at
         channel = column([delivery.channel for delivery in self.deliveries], np.int32)
         return frame(
             "notifications",

@@ -109,6 +109,7 @@ class Simulation:
         notifications, refetches = ledger.notifications(), ledger.refetches()
         ledger.samples += measures.samples(self, notifications, refetches)
         return Tables(
+            scenario=self.scenario,
             updates=frame(
                 "updates",
                 {
