@@ -54,8 +54,9 @@ class Exponential:
         return self.scale**2
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
-        x = np.maximum(np.asarray(x, float), 0.0)
-        return -np.expm1(-x / self.scale) if self.scale else np.ones_like(x)
+        if self.scale == 0:
+            return (np.asarray(x) >= 0).astype(float)
+        return -np.expm1(-np.maximum(np.asarray(x, float), 0.0) / self.scale)
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.exponential(self.scale, size)

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import BadInput, WorkbenchError
-from sim.live.recorder import Job, next_path, record
+from sim.live.recorder import Job, check_place, next_path, parse_steps, record
 from sim.workload import Trace
 
 
@@ -65,17 +65,16 @@ def run(args: argparse.Namespace) -> int:
     single = Path(args.output) if args.output and args.output.endswith(".jsonl") else None
     if single and args.replicas > 1:
         raise BadInput(f"-o {single}: {args.replicas} replicas need a directory")
-    if single and single.exists():
-        raise BadInput(f"{single} exists already (choose another -o, or a directory for replicas)")
     directory = Path(args.output) if args.output else Path("traces") / (args.name or default_name(job))
+    out = os.open(os.devnull, os.O_WRONLY) if args.quiet else 2 if args.json else 1
     results: list[dict[str, Any]] = []
     status = 0
     for number in range(args.replicas):
+        path, replica = (single, 1) if single else next_path(directory)
+        check_place(path)
         if args.before:
             _before(args.before, number)
-        path, replica = (single, 1) if single else next_path(directory)
-        with _output(args) as out:
-            trace = record(job, replica, out)
+        trace = record(job, replica, out)
         trace.write(path)
         results.append(_summary(path, trace))
         _say(path, trace)
@@ -96,29 +95,20 @@ def default_name(job: Job) -> str:
     return re.sub(r"[^\w.+-]+", "-", os.path.basename(words[0]) if job.method != "apt" else "-".join(words[:3])) or "trace"
 
 
-def _read_steps(source: str | None) -> str:
+def _read_steps(source: str | None) -> tuple[tuple[str, str], ...]:
     if source is None:
-        return ""
+        return ()
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"--steps {source}: {getattr(error, 'strerror', None) or error}") from error
-    if not text.strip():
-        raise BadInput(f"--steps {source}: no steps in it (one per line: name: command)")
-    return text
+    return parse_steps(text, source)
 
 
 def _before(command: str, done: int) -> None:
     status = subprocess.run(["sh", "-c", command], stdout=subprocess.DEVNULL, check=False).returncode
     if status:
         raise WorkbenchError(f"--before {command!r} failed with exit status {status}; {done} replicas recorded so far are kept")
-
-
-def _output(args: argparse.Namespace) -> Any:
-    """Where the command's standard output goes; standard output itself must not be closed after a replica."""
-    if args.quiet:
-        return open(os.devnull, "w")
-    return os.fdopen(os.dup((sys.stderr if args.json else sys.stdout).fileno()), "w")
 
 
 def _summary(path: Path, trace: Trace) -> dict[str, Any]:

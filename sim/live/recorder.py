@@ -15,7 +15,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import termios
 import threading
 import time
@@ -50,15 +49,20 @@ class Job:
 
     @classmethod
     def choose(
-        cls, argv: Sequence[str], method: Method | None = None, steps: str = "", pattern: str = "", label: str = ""
+        cls,
+        argv: Sequence[str],
+        method: Method | None = None,
+        steps: Sequence[tuple[str, str]] = (),
+        pattern: str = "",
+        label: str = "",
     ) -> Job:
-        """Find the method that fits. *steps* is the text of a steps file. Raises `BadInput` where nothing can be recorded."""
+        """Find the method that fits. Raises `BadInput` where nothing can be recorded."""
         argv = tuple(argv)
         if method is None:
             method = "commands" if steps else "lines" if pattern else _reporting(argv) or "commands"
         if method == "commands":
             if steps:
-                return cls(argv or ("sh", "-c"), method, parse_steps(steps), label=label)
+                return cls(argv or ("sh", "-c"), method, tuple(steps), label=label)
             if argv:
                 return cls(argv, method, ((_program(argv), ""),), label=label)
             raise BadInput("nothing to record: give a command (workbench record -- COMMAND) or --steps FILE")
@@ -86,8 +90,8 @@ class Job:
         return scrub(listed or shlex.join(self.argv))
 
 
-def record(job: Job, replica: int = 1, out: Any = None) -> Trace:
-    """Run *job* and return what happened; the command's output goes to *out* (None: this process's own).
+def record(job: Job, replica: int = 1, out: int = 1) -> Trace:
+    """Run *job* and return what happened; the command's standard output goes to the descriptor *out*.
 
     An interruption (SIGINT, SIGTERM) is passed on to the command and gives a trace with `partial` set: steps that were
     installing stay so. Raises `BadInput` where the command cannot be started.
@@ -120,7 +124,7 @@ def record(job: Job, replica: int = 1, out: Any = None) -> Trace:
 class _Run:
     """The running command: its clock, its signals, and the thread that reads what it says."""
 
-    def __init__(self, recording: Recording, out: Any) -> None:
+    def __init__(self, recording: Recording, out: int) -> None:
         self.recording = recording
         self.out = out
         self.interrupted: int | None = None
@@ -189,12 +193,12 @@ class _Run:
             modes[1] &= ~termios.OPOST
             termios.tcsetattr(write, termios.TCSANOW, modes)
             with contextlib.suppress(OSError, termios.error):
-                termios.tcsetwinsize(write, termios.tcgetwinsize(sys.stdout.fileno()))
+                termios.tcsetwinsize(write, termios.tcgetwinsize(self.out))
             self._start = time.monotonic_ns()
             self.start(argv, stdout=write, stderr=write)
         finally:
             os.close(write)
-        return self._follow(read, reader, echo=(self.out or sys.stdout).fileno())
+        return self._follow(read, reader, echo=self.out)
 
     def _follow(self, read: int, reader: Reader, echo: int | None = None) -> int:
         lines = threading.Thread(target=self._read, args=(read, reader, echo), daemon=True)
@@ -243,7 +247,8 @@ def _run_commands(run: _Run, job: Job) -> int:
 def parse_steps(text: str, where: str = "steps") -> tuple[tuple[str, str], ...]:
     """Name and command of each line of a steps file: `name: command`, or a command that is named after its program.
 
-    Empty lines and lines that start with # do not count. Raises `BadInput` for a name that is there twice.
+    Empty lines and lines that start with # do not count. Raises `BadInput` that names *where* and the line, for a name that is
+    there twice, or where there are no steps at all.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -257,6 +262,8 @@ def parse_steps(text: str, where: str = "steps") -> tuple[tuple[str, str], ...]:
         while name in found:
             name += "+"
         found[name] = command
+    if not found:
+        raise BadInput(f"{where}: no steps in it (one per line, name: command)")
     return tuple(found.items())
 
 
@@ -279,6 +286,19 @@ def machine() -> dict[str, Any]:
     with contextlib.suppress(OSError):
         facts["os"] = platform.freedesktop_os_release()["PRETTY_NAME"]
     return facts
+
+
+def check_place(path: Path) -> None:
+    """Raise `BadInput` if *path* could not be written: better said before a long installation than after it."""
+    there = path.parent
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise BadInput(f"cannot write {path}: {there} is not a directory")
+    if not os.access(there, os.W_OK):
+        raise BadInput(f"cannot write {path}: {there} is not writable")
+    if path.exists():
+        raise BadInput(f"{path} exists already (choose another -o, or a directory for replicas)")
 
 
 def next_path(directory: Path) -> tuple[Path, int]:

@@ -307,7 +307,7 @@ class Instants:
         return float(sum(t < duration for t in self.at))
 
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
-        if self.server > servers:
+        if self.at and self.server > servers:
             raise BadInput(f"workload instants: server {self.server} is not in the fleet of {servers}")
         at = np.array([t for t in self.at if t < duration])
         return walk(to_ns(at), np.zeros(1, np.int8), np.full(len(at), self.server))
@@ -316,7 +316,7 @@ class Instants:
 def _piecewise(rng: np.random.Generator, length: np.ndarray, rates: np.ndarray, duration: float) -> np.ndarray:
     """A Poisson process whose rate is `rates[i]` for `length[i]` seconds, up to *duration*."""
     ends = np.minimum(np.cumsum(length), duration)
-    starts = np.concatenate([[0.0], ends[:-1]])
+    starts = np.concatenate([[0.0], ends])[:-1]
     counts = rng.poisson(rates * (ends - starts))
     at = rng.uniform(np.repeat(starts, counts), np.repeat(ends, counts))
     # uniform(a, b) may round up to b
