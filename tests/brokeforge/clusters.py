@@ -1,0 +1,129 @@
+"""Real database servers for tests: made in a temporary directory, on a free port, gone at the end.
+
+Neither server runs as root: as root they are started as `postgres` and `mysql`. Where a program is missing the tests are
+skipped, and say which program it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PATIENCE = 30.0
+"""Seconds a server may take to accept."""
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    initdb, server = _program("initdb", binaries), _program("postgres", binaries)
+    with _directory("postgres") as (home, user):
+        _run([initdb, "-D", f"{home}/data", "-U", "forge", "--auth=trust", "--no-sync"], user)
+        port = _free_port()
+        command = [server, "-D", f"{home}/data", "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-k", str(home), "-F"]
+        with _serving(command, user, home, port):
+            yield f"postgresql://forge@127.0.0.1:{port}/postgres"
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[str]:
+    install, server = _program("mariadb-install-db"), _program("mariadbd", [Path("/usr/sbin")])
+    with _directory("mysql") as (home, user):
+        # Without --auth-root-authentication-method only the system's root could log in.
+        _run(
+            [
+                install,
+                "--no-defaults",
+                f"--datadir={home}/data",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ],
+            user,
+        )
+        port = _free_port()
+        command = [
+            server,
+            "--no-defaults",
+            f"--datadir={home}/data",
+            f"--socket={home}/socket",
+            f"--pid-file={home}/pid",
+            "--bind-address=127.0.0.1",
+            f"--port={port}",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--skip-log-bin",
+        ]
+        with _serving(command, user, home, port):
+            client = _program("mariadb")
+            _run([client, f"--socket={home}/socket", "-uroot", "-e", "CREATE DATABASE forge CHARACTER SET utf8mb4"], user)
+            yield f"mariadb://root@127.0.0.1:{port}/forge"
+
+
+def _program(name: str, places: list[Path] | None = None) -> str:
+    path = os.pathsep.join([*(str(p) for p in reversed(places or [])), os.environ.get("PATH", os.defpath)])
+    found = shutil.which(name, path=path)
+    if found is None:
+        pytest.skip(f"NOT TESTED: {name} is not installed")
+    return found
+
+
+@contextlib.contextmanager
+def _directory(user: str) -> Iterator[tuple[Path, str | None]]:
+    """A directory that the server may write to, and as whom to run it (None: as ourselves)."""
+    as_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory(prefix="forge-", ignore_cleanup_errors=True) as home:
+        if as_root:
+            try:
+                entry = pwd.getpwnam(user)
+            except KeyError:
+                pytest.skip(f"NOT TESTED: root may not run the server, and there is no user {user}")
+            os.chown(home, entry.pw_uid, entry.pw_gid)
+        yield Path(home), user if as_root else None
+
+
+def _run(command: list[str], user: str | None) -> None:
+    done = subprocess.run(command, user=user, group=_group(user), capture_output=True, text=True, cwd="/", timeout=120)
+    assert done.returncode == 0, f"{command[0]}: {done.stdout[-500:]} {done.stderr[-500:]}"
+
+
+def _group(user: str | None) -> int | None:
+    return None if user is None else pwd.getpwnam(user).pw_gid
+
+
+@contextlib.contextmanager
+def _serving(command: list[str], user: str | None, home: Path, port: int) -> Iterator[None]:
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(command, user=user, group=_group(user), stdout=log, stderr=log, cwd="/", start_new_session=True)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            assert process.poll() is None and time.monotonic() < deadline, (home / "log").read_text(errors="replace")[-2000:]
+            time.sleep(0.05)
+        time.sleep(0.2)
+        yield
+    finally:
+        # PostgreSQL: SIGINT is the fast shutdown, which does not wait for clients. MariaDB takes SIGTERM.
+        process.send_signal(signal.SIGINT if "postgres" in command[0] else signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,47 @@
+"""Fixtures: a forge per test on its own SQLite file; PostgreSQL and MariaDB clusters, once per session, where they are installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.brokeforge import clusters
+from tests.brokeforge.forge import Forge
+
+MakeForge = Callable[..., Forge]
+
+
+@pytest.fixture
+def make_forge(tmp_path: Path) -> Iterator[MakeForge]:
+    """`make_forge(broadcast=..., api=..., fleet_=...)`; each call has a database of its own."""
+    made: list[Forge] = []
+
+    def make(**options: Any) -> Forge:
+        options.setdefault("url", f"sqlite:///{tmp_path / f'forge-{len(made)}.sqlite'}")
+        made.append(Forge(**options))
+        return made[-1]
+
+    yield make
+    for forge in made:
+        forge.close()
+
+
+@pytest.fixture
+def forge(make_forge: MakeForge) -> Forge:
+    return make_forge()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """URL of a running PostgreSQL; skips where its programs are not installed."""
+    with clusters.postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    with clusters.mariadb() as url:
+        yield url
