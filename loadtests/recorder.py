@@ -129,6 +129,7 @@ class Recorder:
         self._kinds: list[Kind] = []
         self._channels: dict[str, int] = {}
         self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "metrics", "events")}
+        self._latest: dict[str, tuple[int, int]] = {}
         self._timings: dict[tuple[str, str, bool], list[float]] = {}
         self._kept: dict[str, list[dict[str, Any]]] = {name: [] for name in parts.PARTS}
         self._kept_rows = dict.fromkeys(parts.PARTS, 0)
@@ -168,8 +169,10 @@ class Recorder:
         self._other["subscriptions"].append(row)
 
     def event(self, update: int, channel: str, sent_at: int, published_at: int) -> None:
-        """A different event was heard for the first time."""
-        self._other["events"].append((update, channel, sent_at, published_at))
+        """A frame was read that differs from those before. One row for each update and channel, where it says anything."""
+        if (update >= 0 or sent_at >= 0) and self._latest.get(channel) != (update, sent_at if update < 0 else 0):
+            self._latest[channel] = (update, sent_at if update < 0 else 0)
+            self._other["events"].append((update, channel, sent_at, published_at))
 
     def metric(self, name: str, value: float) -> None:
         self._other["metrics"].append((self._mux.now(), f"harness-{self.worker}", name, float(value)))

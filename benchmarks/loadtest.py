@@ -1,0 +1,311 @@
+"""What a subscriber costs: this project's Locust user beside the usual ways, in one run.
+
+    python -m benchmarks.loadtest                            1,000, 5,000 and 10,000 subscribers (about 8 minutes)
+    python -m benchmarks.loadtest -n 5000 --only ours bare   a part of it
+
+The server (benchmarks/fanout_peer.c, compiled with gcc) has core 0, the client core 1; both on 127.0.0.1. CPU is the client
+process's own, everything included: Locust, recording, parts on disk. `burst` is one broadcast to all, 5,000 messages a second
+in all; its delay counts from just before the server's own send of that frame, so the server's fan-out is not in it. Absolute times
+depend on the machine; the ratios within one run are what to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sim.errors import WorkbenchError
+from sim.results.histogram import Histogram
+
+HERE = Path(__file__).resolve().parent
+SERVER_CORE, CLIENT_CORE = 0, 1
+RATE = 5000
+"""Messages per second of the bursts, whatever the number of subscribers."""
+LADDER = (15_000, 20_000, 27_000, 36_000, 48_000, 64_000, 80_000, 90_000, 100_000, 110_000, 125_000, 140_000, 160_000)
+LIMIT_MS = 50.0
+CANDIDATES = {
+    "ours": "this project",
+    "usual": "greenlet each, websocket-client, fire per message, FastHttpUser",
+    "sync": "greenlet each, websockets.sync",
+    "bare": "bare receiver in C: reads, and nothing else",
+}
+
+
+@dataclass
+class Row:
+    """One candidate at one number of subscribers."""
+
+    candidate: str
+    subscribers: int
+    connect_s: float = float("nan")
+    kib: float = float("nan")
+    us_per_message: float = float("nan")
+    p50_ms: float = float("nan")
+    p99_ms: float = float("nan")
+    lag_p99_ms: float = float("nan")
+    knee: int | None = None
+    us_per_cycle: float = float("nan")
+    refetched: float = float("nan")
+    notes: list[str] = field(default_factory=list)
+
+
+class Server:
+    """The C peer, told by lines and answering in JSON."""
+
+    def __init__(self, program: Path) -> None:
+        self.process = subprocess.Popen(
+            ["taskset", "-c", str(SERVER_CORE), program, "serve", "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.port = self._read()["port"]
+
+    def _read(self) -> dict[str, float]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise WorkbenchError("the benchmark's server has died")
+        return json.loads(line)
+
+    def ask(self, command: str) -> dict[str, float]:
+        """For a load: returns when it is over."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+class Client:
+    """One candidate's process: its CPU, its memory, and what it says of itself in a header of parts."""
+
+    def __init__(
+        self, candidate: str, program: Path, port: int, subscribers: int, directory: Path, refetch: bool, stamp: str
+    ) -> None:
+        self.directory = directory
+        environment = os.environ | {"PORT": str(port), "PARTS": str(directory), "REFETCH": str(int(refetch)), "STAMP": stamp}
+        environment["CLIENT"] = {"usual": "websocket-client", "sync": "websockets.sync"}.get(candidate, "")
+        if candidate == "bare":
+            command = [str(program), "receive", str(port), str(subscribers)]
+        else:
+            locustfile = HERE / ("loadtest_pages.py" if candidate == "ours" else "loadtest_usual.py")
+            command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--only-summary"]
+            command += ["-u", str(subscribers), "-r", str(subscribers), "--stop-timeout", "1"]
+        self.process = subprocess.Popen(
+            ["taskset", "-c", str(CLIENT_CORE), *command],
+            env=environment,
+            cwd=HERE.parent,
+            stdout=subprocess.DEVNULL,
+            stderr=(directory / "client.log").open("w"),
+        )
+
+    def cpu(self) -> float:
+        """Seconds on a CPU, all threads."""
+        total = 0
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9
+
+    def resident(self) -> float:
+        """KiB."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+    def header(self) -> dict | None:
+        found = list(self.directory.glob("header-*.json"))
+        return json.loads(found[0].read_text()) if found else None
+
+    def count(self, name: str) -> int:
+        header = self.header()
+        return header["counters"][name] if header else 0
+
+    def histogram(self, name: str) -> Histogram:
+        header = self.header()
+        return Histogram.from_dict(header["histograms"][name]) if header and name in header["histograms"] else Histogram()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def connected(
+    candidate: str, program: Path, subscribers: int, refetch: bool = False, stamp: str = "kernel"
+) -> Iterator[tuple[Server, Client, float, float]]:
+    """Server, client with all subscribed, seconds from the first connection to the last subscription, KiB before the first."""
+    directory = Path(tempfile.mkdtemp(prefix="workbench-"))
+    server = Server(program)
+    client = Client(candidate, program, server.port, subscribers, directory, refetch, stamp)
+    try:
+        first, before = 0.0, 0.0
+        patience = time.monotonic() + 60
+        while True:
+            there = server.ask("stat")
+            if not there["open"]:
+                before = client.resident()
+            first = first or (time.monotonic() if there["open"] else 0.0)
+            if there["subscribed"] == subscribers:
+                break
+            if time.monotonic() > patience or client.process.poll() is not None:
+                said = (directory / "client.log").read_text()[-500:]
+                raise WorkbenchError(f"{candidate}: {there['subscribed']:.0f} of {subscribers} subscribed in 60 s: {said}")
+            time.sleep(0.02)
+        yield server, client, time.monotonic() - first, before
+    finally:
+        client.stop()
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def since(now: Histogram, before: Histogram) -> Histogram:
+    """What was counted in between."""
+    now.bins -= before.bins
+    return now
+
+
+def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds: float) -> Row:
+    row = Row(candidate, subscribers)
+    hertz = RATE / subscribers
+    with connected(candidate, program, subscribers) as (server, client, took, before):
+        row.connect_s = took
+        time.sleep(2.0)
+        row.kib = (client.resident() - before) / subscribers
+        delay, lag, cpu = client.histogram("time_to_notified"), client.histogram("reader_lag"), client.cpu()
+        sent = server.ask(f"stamped {hertz} {seconds}")["sent"]
+        time.sleep(1.5)
+        row.us_per_message = (client.cpu() - cpu) / sent * 1e6
+        time.sleep(0.6)
+        delay, lag = since(client.histogram("time_to_notified"), delay), since(client.histogram("reader_lag"), lag)
+        row.p50_ms, row.p99_ms = delay.quantile(0.5) / 1e6, delay.quantile(0.99) / 1e6
+        row.lag_p99_ms = lag.quantile(0.99) / 1e6
+        if candidate != "bare" and delay.count != sent:
+            row.notes.append(f"{delay.count} of {sent:.0f} received")
+        if candidate == "ours":
+            cpu = client.cpu()
+            sent = server.ask(f"burst {hertz} {seconds}")["sent"]
+            time.sleep(1.5)
+            row.notes.append(f"same bytes to all: {(client.cpu() - cpu) / sent * 1e6:.1f} us a message")
+        if knee and candidate != "bare":
+            row.knee = find_knee(candidate, server, client)
+    if candidate in ("ours", "usual"):
+        measure_cycle(row, program, seconds)
+    return row
+
+
+def find_knee(candidate: str, server: Server, client: Client) -> int:
+    """The highest rate of the ladder at which the delay that the client itself adds stays below 50 ms at p99."""
+    name = "reader_lag" if candidate == "ours" else "time_to_notified"
+    best = 0
+    for rate in LADDER:
+        before, count = client.histogram(name), client.count("notifications")
+        sent = server.ask(f"spread {rate} 2")["sent"]
+        time.sleep(1.6)
+        p99 = since(client.histogram(name), before).quantile(0.99) / 1e6
+        if not p99 <= LIMIT_MS or client.count("notifications") - count < 0.98 * sent:
+            break
+        best = rate
+    return best
+
+
+def measure_cycle(row: Row, program: Path, seconds: float) -> None:
+    """One broadcast a second to everyone, each answered by a refetch 0.2 s later."""
+    with connected(row.candidate, program, row.subscribers, refetch=True) as (server, client, _, _):
+        time.sleep(1.0)
+        cpu, done = client.cpu(), server.ask("stat")["requests"]
+        sent = server.ask(f"burst {min(RATE / row.subscribers, 1.0)} {seconds}")["sent"]
+        time.sleep(1.5)
+        cycles = server.ask("stat")["requests"] - done
+        row.us_per_cycle = (client.cpu() - cpu) / max(cycles, 1) * 1e6
+        row.refetched = cycles / sent
+
+
+def refetch_rate(program: Path, seconds: float) -> tuple[float, float]:
+    """(per second of CPU, us each) of the HTTP client alone."""
+    server = Server(program)
+    command = [
+        "taskset",
+        "-c",
+        str(CLIENT_CORE),
+        sys.executable,
+        "-m",
+        "benchmarks.loadtest_refetches",
+        str(server.port),
+        str(seconds),
+    ]
+    said = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True).stdout
+    server.stop()
+    count, cpu = map(float, said.split())
+    return count / cpu, cpu / count * 1e6
+
+
+def show(rows: list[Row]) -> None:
+    head = f"{'subscribers':>11}  {'client':8} {'connect s':>9} {'KiB each':>8} {'us/message':>10} {'x ours':>6} "
+    head += f"{'burst p50':>9} {'p99 ms':>8} {'lag p99':>8} {'msg/s':>8} {'us/cycle':>8} {'x ours':>6} {'refetched':>9}"
+    print(head)
+    ours = {row.subscribers: row for row in rows if row.candidate == "ours"}
+    for row in rows:
+        mine = ours.get(row.subscribers, row)
+        ratio, cycles = row.us_per_message / mine.us_per_message, row.us_per_cycle / mine.us_per_cycle
+        print(
+            f"{row.subscribers:>11,}  {row.candidate:8} {row.connect_s:9.2f} {row.kib:8.1f} {row.us_per_message:10.1f} {ratio:6.2f} "
+            f"{_number(row.p50_ms, 9, 3)} {_number(row.p99_ms, 8, 3)} {_number(row.lag_p99_ms, 8, 2)} "
+            f"{'-' if row.knee is None else f'{row.knee:,}':>8} {_number(row.us_per_cycle, 8, 0)} {_number(cycles, 6, 2)} "
+            f"{'-' if row.refetched != row.refetched else f'{row.refetched:.1%}':>9}  {'; '.join(row.notes)}",
+            flush=True,
+        )
+
+
+def _number(value: float, width: int, digits: int) -> str:
+    return f"{'-':>{width}}" if value != value else f"{value:{width}.{digits}f}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", "--subscribers", type=int, nargs="+", default=[1000, 5000, 10000])
+    parser.add_argument("--only", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each burst phase")
+    parser.add_argument("--no-knee", action="store_true", help="skip the search for the highest rate")
+    options = parser.parse_args()
+    if shutil.which("gcc") is None:
+        print("benchmarks.loadtest: gcc is needed for the peer (apt-get install gcc)", file=sys.stderr)
+        return 2
+    if len(os.sched_getaffinity(0)) < 2:
+        print("benchmarks.loadtest: two cores are needed, one for each end", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory) / "fanout_peer"
+        subprocess.run(["gcc", "-O2", "-o", program, HERE / "fanout_peer.c"], check=True)
+        for candidate in options.only:
+            print(f"{candidate:8} {CANDIDATES[candidate]}")
+        rate, each = refetch_rate(program, 3.0)
+        print(f"refetches alone: {rate:,.0f} per second of CPU, {each:.1f} us each\n")
+        rows = []
+        for subscribers in options.subscribers:
+            for candidate in options.only:
+                if candidate == "sync" and subscribers > 6000:
+                    continue  # three descriptors each
+                rows.append(measure(candidate, program, subscribers, not options.no_knee, options.seconds))
+                print(f"  measured {candidate} at {subscribers:,}", file=sys.stderr, flush=True)
+        show(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

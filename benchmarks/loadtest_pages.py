@@ -1,0 +1,25 @@
+"""Locustfile of the benchmark: this project's pages against benchmarks/fanout_peer.c, with or without refetches."""
+
+import os
+from pathlib import Path
+
+from loadtests.events import register
+from loadtests.plant import Plant
+from loadtests.settings import Settings
+from loadtests.users import Debounce, EchoUser
+from sim.scenario import Scenario
+
+address = f"127.0.0.1:{os.environ['PORT']}"
+scenario = Scenario().replace({"load.receive_stamp": os.environ.get("STAMP", "kernel")})
+Plant.settings = Settings(scenario=scenario, parts=Path(os.environ["PARTS"]))
+
+
+class Page(EchoUser):
+    host = f"http://{address}"
+    broadcaster = f"ws://{address}/app/app-key"
+    channels = ("private-servers",)
+    refetch = "/servers/5" if os.environ["REFETCH"] == "1" else ""
+    policy = Debounce(0.2)
+
+
+register()
