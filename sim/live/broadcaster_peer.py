@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from sim.pusher import frames, upgrade
-from sim.pusher.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, NOT_FOUND, TOO_LARGE
+from sim.pusher.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, TOO_LARGE
 from sim.pusher.http import Request, Response
 from sim.pusher.hub import Connection
 
@@ -255,17 +256,17 @@ class Peer(Connection, asyncio.Protocol):
         prefix = self.node.api.prefix
         match = upgrade.APP_PATH.fullmatch(path[len(prefix) :]) if path.startswith(prefix) else None
         if match is None and faithful:
-            self.end(upgrade.accept(request, powered_by=True) + INTERNAL_ERROR.encode_as_reverb(""))
+            self.end(upgrade.accept(request) + INTERNAL_ERROR.encode_as_reverb(""))
             return
         if match is None:
-            self._answer(NOT_FOUND, keep_alive=False)
+            self._ignore_upgrade(request, rest)
             return
         if request.method != "GET":
             self._answer(GET_ONLY, keep_alive=False)
             return
         refusal = upgrade.refusal(request)
         if refusal is None:
-            self.write(upgrade.accept(request, powered_by=faithful))
+            self.write(upgrade.accept(request))
         elif faithful:
             self.write(upgrade.refuse_as_reverb(*refusal))
         else:
@@ -280,6 +281,15 @@ class Peer(Connection, asyncio.Protocol):
         self.decoder = frames.Decoder(limit)
         if rest and not faithful:
             self._read_frames(self.decoder, rest)
+
+    def _ignore_upgrade(self, request: Request, rest: bytes) -> None:
+        """Serve a request that asks for another protocol as if it did not. The parser has left its body in *rest*."""
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > len(rest):
+            self._answer(BAD_REQUEST, keep_alive=False)
+            return
+        whole = replace(request, body=rest[: int(length)])
+        self.node.serve(whole, partial(self._answer, keep_alive=False, head=request.method == "HEAD"))
 
 
 def _size(request: Request) -> int:

@@ -15,6 +15,7 @@ from sim.pusher import messages, queries, validation
 from sim.pusher.auth import verify_request
 from sim.pusher.http import Request, Response, dumps
 from sim.pusher.hub import Hub, Space
+from sim.pusher.upgrade import APP_PATH, UPGRADE_HEADERS, refuse
 
 Respond = Callable[[Response], None]
 Ask = Callable[[Space, Mapping[str, Any], int, Callable[[Any], None]], None]
@@ -25,6 +26,7 @@ UNSIGNED = Response(401, "Authentication signature invalid.", json=False)
 TOO_LARGE = Response(413, "Payload too large.", json=False)
 BAD_REQUEST = Response(400, "Bad request.", json=False)
 GET_ONLY = Response(405, "Method not allowed.", json=False, headers=(("Allow", "GET"),))
+UPGRADE_REQUIRED = refuse(426, "Upgrade header MUST be provided", UPGRADE_HEADERS)
 INTERNAL_ERROR = Response(500, "Internal server error.", json=False)
 
 
@@ -50,8 +52,8 @@ class Api:
         """Serve one request: *respond* is called exactly once, now or later."""
         try:
             route, captures = self.route(request)
-            if route is Api._health:
-                respond(Response(200, '{"health":"OK"}'))
+            if route in UNSIGNED_ROUTES:
+                route(self, respond)
             else:
                 route(self, self._authorised(request, captures[0]), request, captures[1:], now, respond)
         except Rejected as rejected:
@@ -93,7 +95,12 @@ class Api:
 
     # ---- the routes
 
-    def _health(self) -> None: ...
+    def _health(self, respond: Respond) -> None:
+        respond(Response(200, '{"health":"OK"}'))
+
+    def _not_upgraded(self, respond: Respond) -> None:
+        """A plain GET where a WebSocket is."""
+        respond(INTERNAL_ERROR if self.hub.faithful else UPGRADE_REQUIRED)
 
     def _events(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         tree = self._body(request)
@@ -227,4 +234,6 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., None]]] = [
     ("GET", re.compile(r"/apps/([^/]+)/channels/([^/]+)/users"), Api._users),
     ("POST", re.compile(r"/apps/([^/]+)/users/([^/]+)/terminate_connections"), Api._terminate),
     ("GET", re.compile(r"/up"), Api._health),
+    ("GET", APP_PATH, Api._not_upgraded),
 ]
+UNSIGNED_ROUTES = (Api._health, Api._not_upgraded)

@@ -79,7 +79,8 @@ class Response:
 
 
 def phrase(status: int) -> str:
-    return {422: "Unprocessable Content"}.get(status) or HTTPStatus(status).phrase
+    """The reason phrase; Python's own for 413 and 422 changed between versions."""
+    return {413: "Request Entity Too Large", 422: "Unprocessable Content"}.get(status) or HTTPStatus(status).phrase
 
 
 _SPECIAL = re.compile(r"\\(.)|[<>&\']")

@@ -16,6 +16,8 @@ from json.encoder import encode_basestring_ascii as _string
 from typing import Any, NoReturn
 
 PROTOCOL = 7
+MAX_DEPTH = 512
+"""Nesting that a text may have; PHP's limit."""
 
 # Server to client.
 ESTABLISHED = "pusher:connection_established"
@@ -52,6 +54,14 @@ def _refuse(constant: str) -> NoReturn:
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
+def _depth(value: Any) -> int:
+    level, depth = [value], 0
+    while level := [item for item in level if type(item) in (list, dict)]:
+        depth += 1
+        level = [child for item in level for child in (item.values() if type(item) is dict else item)]
+    return depth
+
+
 def loads(text: str) -> Any:
     """The value of a JSON text by RFC 8259, in Unicode that can be written again.
 
@@ -60,6 +70,8 @@ def loads(text: str) -> Any:
     """
     try:
         value = _decode(text)
+        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            raise Malformed("nested too deeply")
         if "\\u" in text and "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:

@@ -37,7 +37,7 @@ def refusal(request: Request) -> tuple[int, str, tuple[tuple[str, str], ...]] | 
     return None
 
 
-def accept(request: Request, *, powered_by: bool = False) -> bytes:
+def accept(request: Request) -> bytes:
     """The 101 answer to a request without a `refusal`."""
     digest = sha1((request.headers["sec-websocket-key"] + GUID).encode(), usedforsecurity=False).digest()
     lines = [
@@ -45,9 +45,8 @@ def accept(request: Request, *, powered_by: bool = False) -> bytes:
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Accept: {b64encode(digest).decode()}",
+        ": ".join(POWERED_BY),
     ]
-    if powered_by:
-        lines.append(": ".join(POWERED_BY))
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
