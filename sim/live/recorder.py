@@ -218,13 +218,22 @@ class _Run:
             while data := os.read(read, 65536):
                 at = self.now()
                 if echo is not None:
-                    os.write(echo, data)
+                    echo = _pass_on(echo, data)
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     reader.feed(line.decode(errors="replace"), at)
         if rest:
             reader.feed(rest.decode(errors="replace"), self.now())
         os.close(read)
+
+
+def _pass_on(out: int, data: bytes) -> int | None:
+    """Write *data*; None when its reader has gone, which is no reason to stop recording."""
+    try:
+        os.write(out, data)
+    except BrokenPipeError:
+        return None
+    return out
 
 
 def _run_commands(run: _Run, job: Job) -> int:

@@ -15,6 +15,9 @@ from sim.distributions import Distribution, Exponential
 from sim.errors import BadInput
 from sim.workload.updates import Updates, to_ns, walk
 
+MOST = 100_000_000
+"""Updates (or switches between on and off) that one draw may have: some 10 GB while it is sorted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
@@ -83,7 +86,7 @@ class Poisson(Arrivals):
     kind: ClassVar[str] = "poisson"
 
     def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
-        return rng.uniform(0.0, duration, rng.poisson(scale * self.rate * duration))
+        return _poisson(rng, scale * self.rate, duration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class Constant(Arrivals):
 
     def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
         rate = scale * self.rate
+        refuse_too_many(rate * duration)
         at = np.arange(1, int(rate * duration) + 1) / rate if rate else np.empty(0)
         return at[at < duration]
 
@@ -133,6 +137,7 @@ class Bursty(Arrivals):
     def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
         on, off = self.on.mean(), self.off.mean()
         first = int(rng.random() >= on / (on + off))
+        refuse_too_many(duration / (on + off))
         # Enough pairs for the time with room to spare; draw on where chance wants more.
         length = np.empty(0)
         while length.sum() < duration:
@@ -172,6 +177,7 @@ class Mmpp(Arrivals):
     def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
         dwell, rates, n = np.asarray(self.dwell), np.asarray(self.rates), len(self.rates)
         state = int(rng.choice(n, p=dwell / dwell.sum()))
+        refuse_too_many(duration / dwell.mean())
         states, length = np.empty(0, np.int64), np.empty(0)
         while length.sum() < duration:
             jumps = int(duration / dwell.mean()) + 8
@@ -206,7 +212,7 @@ class Diurnal(Arrivals):
 
     def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
         highest = 1 + self.swing
-        at = rng.uniform(0.0, duration, rng.poisson(scale * self.rate * highest * duration))
+        at = _poisson(rng, scale * self.rate * highest, duration)
         now = 1 + self.swing * np.cos(2 * np.pi * (at - self.peak) / self.period)
         return at[rng.random(len(at)) * highest < now]
 
@@ -250,7 +256,7 @@ class FlashCrowd(Arrivals):
         return duration + (self.factor - 1) * float(area)
 
     def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
-        at = rng.uniform(0.0, duration, rng.poisson(scale * self.rate * self.factor * duration))
+        at = _poisson(rng, scale * self.rate * self.factor, duration)
         return at[rng.random(len(at)) * self.factor < 1 + (self.factor - 1) * self.excess(at)]
 
 
@@ -272,8 +278,8 @@ class Logs(Arrivals):
         super(Logs, self).__post_init__()
         if self.servers < 1:
             raise ValueError(f"servers must be >= 1, got {self.servers!r}")
-        if self.batch < 1:
-            raise ValueError(f"batch must be >= 1, got {self.batch!r}")
+        if not 1 <= self.batch <= 10_000:
+            raise ValueError(f"batch must be between 1 and 10,000, got {self.batch!r}")
         if self.per != "total" or self.site_share:
             raise ValueError("per and site_share do not apply to logs: rate is of each of the servers that stream")
 
@@ -283,7 +289,8 @@ class Logs(Arrivals):
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         need_resources(self, servers, sites)
         streaming = min(self.servers, servers)
-        read = rng.uniform(0.0, duration, rng.poisson(self.rate / self.batch * duration * streaming))
+        refuse_too_many(self.rate * duration * streaming)
+        read = _poisson(rng, self.rate / self.batch * streaming, duration)
         server = rng.integers(1, streaming + 1, len(read)) if streaming else np.empty(0, np.int64)
         return walk(to_ns(np.repeat(read, self.batch)), np.zeros(1, np.int8), np.repeat(server, self.batch))
 
@@ -313,10 +320,23 @@ class Instants:
         return walk(to_ns(at), np.zeros(1, np.int8), np.full(len(at), self.server))
 
 
+def refuse_too_many(expected: float) -> None:
+    """Raise `BadInput` before memory runs out, not by it."""
+    if not expected <= MOST:
+        raise BadInput(f"workload: about {expected:.3g} updates to draw, at most {MOST:,} are possible (lower rate or duration)")
+
+
+def _poisson(rng: np.random.Generator, rate: float, duration: float) -> np.ndarray:
+    """A Poisson process at a constant rate; instants in no order."""
+    refuse_too_many(rate * duration)
+    return rng.uniform(0.0, duration, rng.poisson(rate * duration))
+
+
 def _piecewise(rng: np.random.Generator, length: np.ndarray, rates: np.ndarray, duration: float) -> np.ndarray:
     """A Poisson process whose rate is `rates[i]` for `length[i]` seconds, up to *duration*."""
     ends = np.minimum(np.cumsum(length), duration)
     starts = np.concatenate([[0.0], ends])[:-1]
+    refuse_too_many(float(rates @ (ends - starts)))
     counts = rng.poisson(rates * (ends - starts))
     at = rng.uniform(np.repeat(starts, counts), np.repeat(ends, counts))
     # uniform(a, b) may round up to b

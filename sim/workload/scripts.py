@@ -17,6 +17,7 @@ import numpy as np
 from sim.clock import ns
 from sim.distributions import Constant, Distribution, Fit, Lognormal, fit_best
 from sim.errors import BadInput
+from sim.workload.arrivals import refuse_too_many
 from sim.workload.traces import Trace, load_traces
 from sim.workload.updates import Updates, encode, to_ns
 
@@ -63,18 +64,16 @@ class _Runs:
         if self.runs is not None and self.runs < 0:
             raise ValueError(f"runs must be >= 0, got {self.runs!r}")
 
-    def _starts(self, rng: np.random.Generator, ends: list[float], parallel: int) -> Iterator[float]:
-        """When the next run is wanted; *ends* is the heap of the ends of runs so far."""
-        if self.per_minute is not None:
-            at = 0.0
-            while self.per_minute > 0:
-                at += rng.exponential(60 / self.per_minute)
-                yield at
-            return
-        for k in range(parallel):
-            yield k * self.stagger
-        while True:
-            yield heapq.heappop(ends)
+    def expected(self, duration: float, servers: int, sites: int = 0) -> float:
+        """Expected number of updates in *duration* seconds (long-run)."""
+        raise NotImplementedError
+
+    def _starts(self, rng: np.random.Generator, due: list[float]) -> Iterator[float]:
+        """When the next run is wanted: as new ones come, or (from the heap *due*) as machines become free."""
+        at = 0.0
+        while self.per_minute is None or self.per_minute > 0:
+            at = heapq.heappop(due) if self.per_minute is None else at + rng.exponential(60 / self.per_minute)
+            yield at
 
     def _play(
         self, rng: np.random.Generator, duration: float, machines: int, resource: int, script: Callable[[int], Script]
@@ -83,11 +82,12 @@ class _Runs:
         if machines < 1:
             word, key = ("servers", "servers_per_user") if resource == 0 else ("sites", "sites_per_user")
             raise BadInput(f"workload {self.kind}: no {word} to work on (fleet.{key} is 0)")
+        refuse_too_many(self.expected(duration, machines, machines))
         free = [(0.0, machine) for machine in range(1, machines + 1)]
-        ends: list[float] = []
+        due = [k * self.stagger for k in range(min(self.parallel, machines))]
         at, change, who = [np.empty(0)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
         # Whoever has been idle longest is next, so runs go round the fleet.
-        for run, wanted in enumerate(self._starts(rng, ends, min(self.parallel, machines))):
+        for run, wanted in enumerate(self._starts(rng, due)):
             free_at, machine = heapq.heappop(free)
             start = max(wanted, free_at)
             if start >= duration or run == self.runs:
@@ -96,7 +96,7 @@ class _Runs:
             if not body.length > 0:
                 raise BadInput(f"workload {self.kind}: a run of 0 s would repeat without end (check speed and durations)")
             heapq.heappush(free, (start + body.length, machine))
-            heapq.heappush(ends, start + body.length)
+            heapq.heappush(due, start + body.length)
             at.append(start + body.at)
             change.append(body.change)
             who.append(np.full(len(body.at), machine))
@@ -214,8 +214,10 @@ class Deployments(_Runs):
     kind: ClassVar[str] = "deployments"
 
     per_minute: float | None = field(default=6.0, kw_only=True)
-    deploying: Distribution = field(default_factory=lambda: Lognormal(20.0, 0.6))
-    """Seconds that one takes."""
+    trace: str = "deploy"
+    """Name in data/traces, or a path: how long deployments take is fitted to its replicas."""
+    deploying: Distribution | None = None
+    """Seconds that one takes, in place of what is fitted."""
     failure: float = 0.0
     """Probability that a deployment fails."""
     speed: float = 1.0
@@ -226,15 +228,25 @@ class Deployments(_Runs):
         if not 0 <= self.failure <= 1:
             raise ValueError(f"failure must be a probability between 0 and 1, got {self.failure!r}")
 
+    @cached_property
+    def length(self) -> Distribution:
+        """How long a deployment takes, seconds at speed 1."""
+        if self.deploying is not None:
+            return self.deploying
+        whole = [trace.duration for trace in load_traces(self.trace) if not trace.partial and not trace.exit_status]
+        if not whole:
+            raise BadInput(f"trace {self.trace}: no whole run to fit a duration to")
+        return fit_best(whole).distribution
+
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         """Expected number of updates in *duration* seconds (long-run)."""
-        return self._expected(duration, sites, self.deploying.mean() / self.speed, 2.0)
+        return self._expected(duration, sites, self.length.mean() / self.speed, 2.0)
 
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         starts, times, failures = rng.spawn(3)
 
         def script(run: int) -> Script:
-            end = float(self.deploying.sample(times, 1)[0]) / self.speed
+            end = float(self.length.sample(times, 1)[0]) / self.speed
             last = encode(0, "failed" if failures.random() < self.failure else "completed")
             return Script(np.array([0.0, end]), np.array([encode(0, "installing"), last], np.int32), end)
 

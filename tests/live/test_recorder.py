@@ -163,6 +163,16 @@ def test_a_daemon_that_keeps_the_descriptor_does_not_keep_the_recorder(here: Pat
     assert ends(trace) == {"a": "completed"}
 
 
+def test_a_reader_that_goes_away_does_not_end_the_recording(here: Path) -> None:
+    script = "import time\nfor n in 'abc':\n print('== ' + n)\n time.sleep(0.1)"
+    command = ["record", "-o", "t.jsonl", "--step-pattern", r"^== (\w)", "--", sys.executable, "-c", script]
+    process = subprocess.Popen([sys.executable, "-m", "sim", *command], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=20) == 0
+    assert ends(load_trace(here / "t.jsonl")) == dict.fromkeys("abc", "completed")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -70,4 +70,4 @@ def illegal_moves(updates: Updates) -> list[object]:
 
 
 def of_resource(updates: Updates, resource: str) -> Updates:
-    return updates[updates.resource == RESOURCES.index(resource)]  # type: ignore[arg-type]
+    return updates[updates.resource == RESOURCES.index(resource)]

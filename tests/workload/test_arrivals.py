@@ -201,6 +201,30 @@ def test_a_fleet_without_what_is_changed_is_bad_input(workload: Any, servers: in
 
 
 @pytest.mark.parametrize(
+    "workload",
+    [
+        Poisson(1e12),
+        Poisson(1e300),
+        Constant(1e9, per="server"),
+        Bursty(1e9),
+        Bursty(1.0, on=Exponential(1e-9), off=Exponential(1e-9)),
+        Mmpp(rates=(1e9, 0.0)),
+        Mmpp(dwell=(1e-9, 1e-9)),
+        Diurnal(1e9),
+        FlashCrowd(1.0, factor=1e12, start=100.0),
+        Logs(1e9, batch=1000),
+        Mixture((Poisson(1e9),)),
+        Provisioning(steps=10, step_time=Always(1e-9)),
+        Deployments(per_minute=1e12, deploying=Always(1e-9)),
+    ],
+    ids=repr,
+)
+def test_more_updates_than_memory_holds_are_refused_before_they_are_drawn(workload: Any) -> None:
+    with pytest.raises(BadInput, match=r"at most 100,000,000 are possible \(lower rate or duration\)"):
+        draw(workload)
+
+
+@pytest.mark.parametrize(
     ("tree", "complaint"),
     [
         ({"kind": "poisson", "rate": -1}, r"workload\.rate must be >= 0 updates/s, got -1"),
@@ -214,7 +238,7 @@ def test_a_fleet_without_what_is_changed_is_bad_input(workload: Any, servers: in
         ({"kind": "diurnal", "period": 0}, r"workload\.period must be > 0 s"),
         ({"kind": "flash_crowd", "factor": 0.5}, r"workload\.factor must be >= 1"),
         ({"kind": "flash_crowd", "decay": -1}, r"workload\.decay must be >= 0 s"),
-        ({"kind": "logs", "batch": 0}, r"workload\.batch must be >= 1"),
+        ({"kind": "logs", "batch": 0}, r"workload\.batch must be between 1 and"),
         ({"kind": "logs", "per": "server"}, r"do not apply to logs"),
         ({"kind": "instants", "at": [-1]}, r"workload\.at must be seconds >= 0"),
         ({"kind": "replay", "speed": 0}, r"workload\.speed must be > 0, got 0"),

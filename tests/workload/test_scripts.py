@@ -83,6 +83,11 @@ def test_machines_in_parallel_start_staggered(recorded: str) -> None:
     assert began == [(0.0, 1), (0.5, 2), (1.0, 3)]
 
 
+def test_a_machine_that_is_done_goes_on_while_others_have_not_started(recorded: str) -> None:
+    began = [row[0] for row in seconds(draw(Replay(recorded, parallel=3, stagger=10.0), 12.0), "installing") if row[2] == 1]
+    assert began == [0.0, 3.0, 9.0, 10.0]
+
+
 def test_no_more_in_parallel_than_there_are_servers(recorded: str) -> None:
     updates = draw(Replay(recorded, parallel=99), duration=3.0, machines=2)
     assert set(updates.resource_id.tolist()) == {1, 2}
@@ -216,6 +221,18 @@ def test_a_deployment_puts_its_site_through_installing_to_the_end() -> None:
         (5.0, "site", 2, 0, "installing"),
         (10.0, "site", 2, 0, "failed"),
     ]
+
+
+def test_deployments_last_as_long_as_the_recorded_ones(recorded: str) -> None:
+    # The two replicas last 3 and 6 s.
+    assert Deployments(trace=recorded).length.mean() == pytest.approx(4.5, rel=0.05)
+    assert Deployments("deploy").length.mean() == pytest.approx(np.mean([t.duration for t in load_traces("deploy")]), rel=0.05)
+
+
+def test_failed_and_partial_runs_do_not_count_as_deployments(tmp_path: Path) -> None:
+    two_steps(partial=True).write(tmp_path / "cut.jsonl")
+    with pytest.raises(BadInput, match="no whole run to fit a duration to"):
+        draw(Deployments(str(tmp_path / "cut.jsonl")))
 
 
 def test_the_header_of_a_trace_may_hold_more_than_this_version_knows(tmp_path: Path) -> None:

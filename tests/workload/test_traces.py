@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ ROWS = [
 ]
 
 
-def write(path: Path, head: object = HEAD, rows: list[object] | None = None) -> Path:
+def write(path: Path, head: object = HEAD, rows: Sequence[object] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(json.dumps(row) for row in [head, *(ROWS if rows is None else rows)]) + "\n")
     return path
@@ -42,8 +43,8 @@ def histories(draw: st.DrawFn) -> tuple[Transition, ...]:
     at = 0
     for step, gap in draw(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 10_000)), max_size=30)):
         at += gap
-        now[step] = draw(st.sampled_from(sorted(NEXT[now.get(step)])))
-        found.append(Transition(at / 1000, step, f"step é {step}", now[step]))
+        status = now[step] = draw(st.sampled_from(sorted(NEXT[now.get(step)])))
+        found.append(Transition(at / 1000, step, f"step é {step}", status))
     return tuple(found)
 
 
