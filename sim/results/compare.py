@@ -47,11 +47,11 @@ MORE_IS_BETTER = ("delivery_ratio",)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One figure of one run: value (None: none, inf: never), n updates, and the figure of each batch of the run."""
+    """One figure of one run: value (None: none, inf: never), n updates, and its logarithm in each batch of the run."""
 
     value: float | None
     n: int
-    parts: Array
+    logs: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +132,18 @@ def measured(run: Run) -> dict[str, Measured]:
     pairs = freshness.journeys(run, run.scenario)
     mine = pairs[np.isin(pairs["update"].to_numpy(), counted["update"].to_numpy())]
     found = dict(_latencies(mine, end))
-    edges = np.linspace(start, end, statistics.BATCHES + 1)
     sent = run.refetches[run.refetches["started_at"] >= start]
     for metric, amount in (
         ("refetches_per_update", np.ones(len(sent))),
         ("bytes_per_update", sent["bytes"].to_numpy(dtype=float)),
     ):
         found[metric] = _ratio(*per_window(amount / sampled_share(run), sent["started_at"].to_numpy(), counted, start, end))
-    found["age_of_synchronisation.mean"] = _ages(pairs, edges, len(counted))
+    found["age_of_synchronisation.mean"] = _ages(pairs, np.linspace(start, end, statistics.BATCHES + 1), len(counted))
     owed = freshness.deliveries(run, run.scenario)
     owed = owed[np.isin(owed["update"].to_numpy(), counted["update"].to_numpy())]
     came = owed["received_at"].notna().to_numpy()
     parts = [came[rows].mean() for rows in statistics.batches(owed["update"].to_numpy())]
-    found["delivery_ratio"] = Measured(float(came.mean()) if len(came) else None, len(counted), np.array(parts))
+    found["delivery_ratio"] = Measured(float(came.mean()) if len(came) else None, len(counted), _logs(parts))
     return found
 
 
@@ -160,15 +159,23 @@ def _latencies(mine: pd.DataFrame, end: float) -> Iterator[tuple[str, Measured]]
         stem, _, level = metric.rpartition(".p")
         values, rows = latencies[stem]
         values, events, p = values[rows], serial[rows], float(level) / 100
-        parts = statistics.batch_quantiles(values, events, p)
-        yield metric, Measured(statistics.quantile(values, p), len(np.unique(events)), parts)
+        logs = _logs(statistics.batch_quantiles(values, events, p))
+        yield metric, Measured(statistics.quantile(values, p), len(np.unique(events)), logs)
+
+
+def _logs(parts: Iterable[float]) -> Array:
+    """Logarithms; not finite where a batch has nothing to take one of."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(np.array(list(parts), dtype=float))
 
 
 def _ratio(numerator: Array, denominator: Array) -> Measured:
-    """A ratio of two sums over the windows of a run, and that of each window that has a denominator."""
-    known = denominator > 0
-    value = float(numerator.sum() / denominator.sum()) if known.any() else None
-    return Measured(value, int(denominator.sum()), numerator[known] / denominator[known])
+    """A ratio of two sums over the windows of a run; its logarithm linearised, as `statistics.linearised` does the ratio."""
+    n = int(denominator.sum())
+    if not n or not numerator.sum():
+        return Measured(0.0 if n else None, n, np.array([]))
+    value = float(numerator.sum() / n)
+    return Measured(value, n, math.log(value) + numerator / numerator.mean() - denominator / denominator.mean())
 
 
 def _ages(pairs: pd.DataFrame, edges: Array, n: int) -> Measured:
@@ -179,7 +186,7 @@ def _ages(pairs: pd.DataFrame, edges: Array, n: int) -> Measured:
         if observed.sum() > 0:
             ages = pages["age_of_synchronisation"].fillna(0).to_numpy(dtype=float)
             parts.append(float(np.average(ages, weights=observed)))
-    return Measured(float(np.mean(parts)) if parts else None, n, np.array(parts))
+    return Measured(float(np.mean(parts)) if parts else None, n, _logs(parts))
 
 
 def judge(metric: str, a: Measured, b: Measured, band: float = BAND, paired: bool = False) -> Difference:
@@ -222,20 +229,15 @@ def needed(n: int, relative: float, low: float, high: float, band: float) -> int
 
 
 def _interval(a: Measured, b: Measured, paired: bool) -> statistics.Interval:
-    """Interval of b / a - 1 around the pooled ratio, from the logarithms of the batches' figures (delta method).
-
-    Batches with equal figures throughout (a spread of zero) are as good as any; a batch without a finite figure leaves none.
-    """
+    """Interval of b / a - 1 around the pooled ratio, from the batches' logarithms; a batch without a finite one leaves none."""
     assert a.value
     assert b.value
-    usable = all(np.isfinite(m.parts).all() and (m.parts > 0).all() and len(m.parts) >= statistics.MIN_BATCHES for m in (a, b))
-    if not usable:
+    if not all(np.isfinite(one.logs).all() and len(one.logs) >= statistics.MIN_BATCHES for one in (a, b)):
         return statistics.UNDEFINED
-    logs_a, logs_b = np.log(a.parts), np.log(b.parts)
-    if paired and len(logs_a) == len(logs_b):
-        variance, freedom = float(np.var(logs_b - logs_a, ddof=1)) / len(logs_a), len(logs_a) - 1.0
+    if paired and len(a.logs) == len(b.logs):
+        variance, freedom = float(np.var(b.logs - a.logs, ddof=1)) / len(a.logs), len(a.logs) - 1.0
     else:
-        variance, freedom = welch(logs_a, logs_b)
+        variance, freedom = welch(a.logs, b.logs)
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
     centre = math.log(b.value / a.value)
     return math.expm1(centre - half), math.expm1(centre + half)

@@ -219,7 +219,7 @@ def journeys(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     frame = updates.iloc[u][["update", "intended_at", "committed_at", "published_at"]].reset_index(drop=True)
     frame.insert(1, "subscriber", subscriptions["subscriber"].to_numpy()[s])
     for name in ("page", "channel"):
-        frame[name] = subscriptions[name].astype("category").array[s]
+        frame[name] = subscriptions[name].astype("category").cat.remove_unused_categories().array[s]
     frame["received_at"] = _first_arrival(frame, attribute(tables, scenario))
     board = (subscriptions["resource"] == "dashboard").to_numpy()[s]
     wanted = np.where(board, updates["sequence"].to_numpy()[u], updates["version"].to_numpy()[u])

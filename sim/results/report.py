@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sim.clock import SECOND
 from sim.errors import BadInput, did_you_mean
 from sim.results import text
 from sim.results.run import Run
 from sim.results.summary import DESCRIPTIONS
+from sim.workload import RESOURCES, Updates
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
 VARIABLE = "RUN_DIR"
+
+# Tables of a report are to be read, not hinted at.
+pd.set_option("display.max_colwidth", None)
+pd.set_option("display.width", 160)
 
 
 def data_dir() -> Path:
@@ -47,6 +53,13 @@ def runs(*samples: str) -> list[Run]:
 def run(name: str) -> Run:
     """The first of `runs(name)`: for a notebook that is about one run."""
     return runs(name)[0]
+
+
+def updates_of(found: Run) -> Updates:
+    """What a run's workload wanted and the application committed: so that a simulation meets the very same updates."""
+    rows = found.updates[found.updates["committed_at"].notna()]
+    at = (rows["intended_at"] * SECOND).round().astype("int64")
+    return Updates.of(at, rows["resource"].map(RESOURCES.index), rows["resource_id"], 0)
 
 
 def markdown(*paragraphs: str) -> Markdown:
@@ -141,6 +154,16 @@ def shown(frame: pd.DataFrame, **units: Any) -> pd.DataFrame:
         return [cell(value, unit) for value in frame[name].tolist()]
 
     return pd.DataFrame({name: column(name) for name in frame.columns}, index=frame.index)
+
+
+def side_by_side(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: Iterable[str]) -> pd.DataFrame:
+    """The named metrics of several summaries, figure and interval each, as texts."""
+    columns = {}
+    for name, summary in summaries.items():
+        table = text.figures(summary, list(metrics))
+        columns[name] = table["figure"]
+        columns[f"{name}, 95 % interval"] = table["95 % interval"]
+    return pd.DataFrame(columns).fillna(text.NONE)
 
 
 def glossary(metrics: Iterable[str]) -> pd.DataFrame:

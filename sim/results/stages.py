@@ -8,6 +8,7 @@ Everything here is frame -> frame over `sim.results.freshness.journeys`, so it s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,22 @@ def stations(journeys: pd.DataFrame) -> pd.DataFrame:
     spread = since.groupby("update").agg(["min", "median", "max"]).mean()
     table = spread.unstack().reindex(INSTANTS)[["min", "median", "max"]]
     return table.set_axis(["first", "median", "last"], axis=1).rename(index=lambda name: name.removesuffix("_at")).iloc[1:]
+
+
+def times_to_fresh(journeys: pd.DataFrame, page: str | None = None) -> Array:
+    """Seconds from intended to fresh, of one kind of page or of all; inf: never shown. Pages that left first are not asked."""
+    rows = journeys if page is None else journeys[(journeys["page"] == page).to_numpy()]
+    rows = rows[rows["fresh_at"].notna() | ~np.isfinite(rows["ended_at"])]
+    return rows["fresh_at"].fillna(np.inf).to_numpy() - rows["intended_at"].to_numpy()
+
+
+def percentiles(series: Mapping[str, Array], levels: tuple[float, ...] = (0.5, 0.9, 0.95, 0.99)) -> pd.DataFrame:
+    """One row per series: its quantiles (s; inf: never), and rows, how many values they are of."""
+    table = {
+        name: {f"p{p * 100:g}": _or_nan(quantile(values, p)) for p in levels} | {"rows": len(values)}
+        for name, values in series.items()
+    }
+    return pd.DataFrame.from_dict(table, orient="index")
 
 
 def typical_update(journeys: pd.DataFrame) -> int | None:

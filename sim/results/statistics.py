@@ -131,6 +131,16 @@ def ratio(numerator: Array, denominator: Array, level: float = 0.95, repetitions
     return Estimate(value, float(low), float(high), len(numerator))
 
 
+def linearised(numerator: Array, denominator: Array) -> Array:
+    """Pseudo-values of a ratio of two sums over windows: their mean is the ratio, their spread its uncertainty.
+
+    A window's own ratio would not do: a quiet window's is wild, and weighs as much as a busy one's. (Delta method; W. G. Cochran,
+    Sampling Techniques, 1977, chapter 6.)
+    """
+    value, mean = numerator.sum() / denominator.sum(), denominator.mean()
+    return np.asarray(value + (numerator - value * denominator) / mean)
+
+
 def bootstrap(columns: Array, repetitions: int, seed: int = 0) -> Array:
     """Column sums of *repetitions* resamples of the rows (events), with replacement: shape (repetitions, columns)."""
     rng, n = np.random.default_rng(seed), len(columns)

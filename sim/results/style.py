@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from sim.results.text import number, seconds
@@ -74,11 +77,20 @@ def axes(ax: Axes | None = None, width: float = WIDTH, height: float = HEIGHT) -
 
 def panels(rows: int, columns: int, width: float = WIDTH, height: float = HEIGHT, **shared: Any) -> list[Axes]:
     """A grid of axes on one new figure, in reading order. Constrained layout: labels and titles never overlap."""
-    import matplotlib.pyplot as plt
-
-    with mpl.rc_context(SETTINGS):
+    with look():
         _, grid = plt.subplots(rows, columns, figsize=(width, height), dpi=DPI, layout="constrained", squeeze=False, **shared)
     return list(np.ravel(grid))
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """The settings above while a figure is made. Not `rc_context`: leaving that undoes a notebook's interactive mode as well."""
+    before = {name: mpl.rcParams[name] for name in SETTINGS}
+    mpl.rcParams.update(SETTINGS)
+    try:
+        yield
+    finally:
+        mpl.rcParams.update(before)
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -87,10 +99,12 @@ def figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def claim(ax: Axes, text: str, width: float | None = None) -> None:
-    """The figure's one claim as its title, wrapped to the width of the axes (inches)."""
+def claim(ax: Axes, text: str, width: float | None = None, pad: float = 10) -> None:
+    """The figure's one claim as its title, wrapped to the width of the axes (inches), *pad* points above them."""
     width = width if width is not None else figure_of(ax).get_size_inches()[0] * ax.get_position().width
-    ax.set_title(textwrap.fill(text, max(24, int(width * 11.5))), loc="left", fontsize=11, fontweight="bold", color=BLACK)
+    ax.set_title(
+        textwrap.fill(text, max(24, int(width * 11.5))), loc="left", fontsize=11, fontweight="bold", color=BLACK, pad=pad
+    )
 
 
 def corner(ax: Axes, *parts: str) -> None:
@@ -121,6 +135,31 @@ def nothing(ax: Axes, what: str) -> Axes:
 def colour(name: str, position: int = 0) -> str:
     """The colour of a series: fixed for measured, simulated and theory, else by position."""
     return ROLES.get(name, CYCLE[position % len(CYCLE)])
+
+
+LINES = {"measured": "-", "simulated": "--", "theory": ":"}
+
+
+def looks(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """name -> (label, colour, line style). Of `detail, simulated` the first part decides the colour, the second the line."""
+    split = {name: name.rpartition(", ") for name in names}
+    paired = {name: head for name, (head, _, tail) in split.items() if head and tail in LINES}
+    labels = {name: paired.get(name, name) for name in split}
+    inks = {label: colour(label, i) for i, label in enumerate(dict.fromkeys(labels.values()))}
+    return {name: (labels[name], inks[labels[name]], LINES[split[name][2]] if name in paired else "-") for name in split}
+
+
+def legend(ax: Axes, **options: Any) -> None:
+    """A legend without a frame."""
+    ax.legend(**{"frameon": False, "fontsize": 8.5} | options)
+
+
+def line_legend(ax: Axes, names: Iterable[str], **options: Any) -> None:
+    """What solid, dashed and dotted mean, where several sources are drawn."""
+    sources = [source for source in LINES if any(name.endswith(f", {source}") for name in names)]
+    if len(sources) > 1:
+        handles = [Line2D([], [], color=BLACK, ls=LINES[source], label=source) for source in sources]
+        legend(ax, handles=handles, **options)
 
 
 def time_axis(axis: Any, log: bool = False) -> None:

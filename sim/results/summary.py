@@ -17,7 +17,7 @@ import pandas as pd
 from sim.results import freshness
 from sim.results.freshness import Tables
 from sim.results.staleness import staleness
-from sim.results.statistics import BATCHES, Estimate, quantiles, ratio, t_interval
+from sim.results.statistics import BATCHES, Estimate, linearised, quantiles, ratio, t_interval
 from sim.scenario import Scenario
 
 Array = np.ndarray[Any, Any]
@@ -162,7 +162,7 @@ def _freshness(run: Tables, scenario: Scenario, counted: pd.DataFrame, start: fl
     serial = asked["update"].to_numpy()
     delay = asked["fresh_at"].fillna(np.inf).to_numpy() - asked["intended_at"].to_numpy()
     yield from _latency("time_to_fresh", delay, serial)
-    kinds = asked["page"].cat.remove_unused_categories().cat
+    kinds = asked["page"].cat
     if len(kinds.categories) > 1:
         for code, name in enumerate(kinds.categories):
             of_kind = (kinds.codes == code).to_numpy()
@@ -220,8 +220,8 @@ def _per_update(amount: Array, at: Array, counted: pd.DataFrame, start: float, e
     top, bottom = per_window(amount / share, at, counted, start, end)
     if not bottom.sum():
         return Estimate(None)
-    value, known = float(top.sum() / bottom.sum()), bottom > 0
-    return Estimate(value, *t_interval(top[known] / bottom[known], value), n=len(counted))
+    value = float(top.sum() / bottom.sum())
+    return Estimate(value, *t_interval(linearised(top, bottom), value), n=len(counted))
 
 
 def per_window(amount: Array, at: Array, counted: pd.DataFrame, start: float, end: float) -> tuple[Array, Array]:

@@ -67,14 +67,19 @@ def unit_of(metric: str) -> Any:
     return number if metric.startswith(plain) else seconds
 
 
+def figure(summary: Mapping[str, Mapping[str, Any]], metric: str) -> str:
+    """One figure of a summary in its unit: `never` for a time that has no end, `–` for what was not seen at all."""
+    row, unit = summary.get(metric, {"value": None, "n": 0}), unit_of(metric)
+    return "never" if row["value"] is None and row["n"] and unit is seconds else unit(row["value"])
+
+
 def figures(summary: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:
     """A summary's *metrics* as a table to read: figure, 95 % interval, n. What the summary does not have is left out."""
     rows = []
     for metric in metrics:
         if metric in summary:
             row, unit = summary[metric], unit_of(metric)
-            found = unit(row["value"]) if row["value"] is not None or not row["n"] else "never" if unit is seconds else NONE
-            rows.append((metric, found, interval(row["ci_low"], row["ci_high"], unit), row["n"]))
+            rows.append((metric, figure(summary, metric), interval(row["ci_low"], row["ci_high"], unit), row["n"]))
     return pd.DataFrame(rows, columns=["metric", "figure", "95 % interval", "n"]).set_index("metric")
 
 

@@ -47,7 +47,7 @@ def plot_agreement(
     left.set_xlabel("predicted")
     left.set_ylabel("measured")
     if len(inks) > 1:
-        left.legend(fontsize=8, frameon=False, loc="upper left")
+        style.legend(left, fontsize=8, loc="upper left")
     right.axvspan(-band, band, color=style.GREY, alpha=0.15, lw=0)
     right.axvline(0, color=style.GREY, lw=1)
     reach = max(float(np.abs(residual).max()) * 1.25, band * 1.5)

@@ -49,7 +49,7 @@ def plot_stations(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *,
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("since the update was intended")
     if len(tables) > 1:
-        ax.legend(loc="lower left", fontsize=9)
+        style.legend(ax, loc="lower left", fontsize=9)
     style.corner(ax, "dot: median page; bar: first to last page", n)
     table = next(iter(tables.values()))
     style.claim(
@@ -82,14 +82,11 @@ def plot_stages(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *, n
     style.time_axis(ax.xaxis)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("mean time to fresh")
-    ax.legend(ncols=len(STAGES), loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8, handlelength=1, columnspacing=1.2)
+    style.legend(ax, ncols=len(STAGES), loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8, handlelength=1, columnspacing=1.2)
     style.corner(ax, n)
     table = next(iter(tables.values()))
     stage = str(table["share"][list(STAGES)].idxmax())
-    ax.set_title(" ")
-    style.claim(ax, title or f"{percent(table['share'][stage])} of the time to fresh is {stage}")
-    ax.title.set_position((0, 1.0))
-    ax.set_title(ax.get_title(loc="left"), loc="left", fontsize=11, fontweight="bold", pad=24)
+    style.claim(ax, title or f"{percent(table['share'][stage])} of the time to fresh is {stage}", pad=26)
     return ax
 
 
@@ -112,7 +109,7 @@ def plot_worst(frame: pd.DataFrame, ax: Axes | None = None, *, n: str = "", titl
     style.time_axis(ax.xaxis)
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("since the update was intended")
-    ax.legend(loc="lower right", fontsize=8)
+    style.legend(ax, loc="lower right", fontsize=8)
     style.corner(ax, n)
     means = frame[list(STAGES)].mean()
     style.claim(ax, title or f"In the worst updates, {percent(means.max() / means.sum())} of the time is {means.idxmax()}")

@@ -46,10 +46,12 @@ def plot_percentiles(
     most = max(map(len, series.values()))
     right = min(max(1.0, np.log10(most)), 4.0)
     top = _finite_top(series) * 1.08 or 1.0
-    for i, (name, values) in enumerate(series.items()):
+    looks = style.looks(series)
+    for name, values in series.items():
         p = 1 - np.logspace(0, -min(right, np.log10(len(values)) if len(values) > 1 else 0), 300)
         found = np.array([quantile(values, float(q)) for q in p], dtype=float)
-        ax.plot(-np.log10(1 - p), np.minimum(found, top * 10), color=style.colour(name, i), label=name)
+        label, ink, line = looks[name]
+        ax.plot(-np.log10(1 - p), np.minimum(found, top * 10), color=ink, ls=line, label=label)
     ax.set_xlim(0, right)
     _latency_axis(ax, series, top)
     ax.set_xticks([-np.log10(1 - p) for p in TICKS if -np.log10(1 - p) <= right + 1e-9])
@@ -65,10 +67,12 @@ def plot_percentiles(
         ax.annotate(
             "harness floor p99", (0.02, floor), xycoords=("axes fraction", "data"), fontsize=8, color=style.GREY, va="bottom"
         )
-    lines = ax.get_lines()[: len(series)]
-    ends = [(float(np.asarray(line.get_xdata())[-1]), float(np.asarray(line.get_ydata())[-1])) for line in lines]
-    labels = zip(ends, series, lines, strict=True)
-    style.label_ends(ax, [(x, min(y, top), name, str(line.get_color())) for (x, y), name, line in labels])
+    ends: dict[str, tuple[float, float, str, str]] = {}
+    for drawn in ax.get_lines()[: len(series)]:
+        x, y = float(np.asarray(drawn.get_xdata())[-1]), float(np.asarray(drawn.get_ydata())[-1])
+        ends.setdefault(str(drawn.get_label()), (x, min(y, top), str(drawn.get_label()), str(drawn.get_color())))
+    style.label_ends(ax, list(ends.values()))
+    style.line_legend(ax, series, loc="upper left")
     style.corner(ax, f"n = {events} updates", "hatched: decided by fewer than ten of them" if 10 / events > 10.0**-right else "")
     first, values = next(iter(series.items()))
     style.claim(
@@ -99,39 +103,52 @@ def plot_ecdf(
         return style.nothing(ax, "samples")
     everything = np.concatenate(list(series.values()))
     known = everything[np.isfinite(everything)]
-    if style.wide(np.quantile(known[known > 0], [0.01, 1]) if (known > 0).any() else known):
+    if style.wide(np.quantile(known[known > 0], [0.05, 0.99]) if (known > 0).any() else known):
         ax.set_xscale("log")
         ax.set_xlim(max(np.quantile(known[known > 0], 0.001), 1e-6), known.max() * 1.1)
         style.time_axis(ax.xaxis, log=True)
     else:
         ax.set_xlim(0, (known.max(initial=0) or 1.0) * 1.05)
         style.time_axis(ax.xaxis)
-    for i, (name, values) in enumerate(series.items()):
+    looks = style.looks(series)
+    for name, values in series.items():
         reached = values[np.isfinite(values)]
         # 2,000 steps are more than a figure can show; the first and last are kept.
         pick = np.unique(np.linspace(0, max(len(reached) - 1, 0), min(2000, len(reached))).astype(int))
-        ink = style.colour(name, i)
-        ax.step(reached[pick], (pick + 1) / len(values), where="post", color=ink, label=name)
+        label, ink, line = looks[name]
+        ax.step(reached[pick], (pick + 1) / len(values), where="post", color=ink, ls=line, label=label)
     ax.set_ylim(0, 1.02)
     ax.yaxis.set_major_formatter(lambda value, _: percent(round(value, 3)))
     ax.set_xlabel(x)
     ax.set_ylabel("share")
-    _label_medians(ax, series)
+    _label_inside(ax, series, looks)
+    style.line_legend(ax, series, loc="lower right")
     style.corner(ax, n)
-    first, values = next(iter(series.items()))
-    style.claim(ax, title or f"{first}: median {x} {seconds(quantile(values, 0.5))}")
+    style.claim(ax, title or _slowest_median(series, looks, x))
     return ax
 
 
-def _label_medians(ax: Axes, series: Mapping[str, Array]) -> None:
+def _slowest_median(series: Mapping[str, Array], looks: Mapping[str, tuple[str, str, str]], x: str) -> str:
+    """`Median time to fresh: 0.7 s (detail) to 0.9 s (dashboard)`: the first source's medians, lowest and highest."""
+    medians: dict[str, float] = {}
+    for name, values in series.items():
+        medians.setdefault(looks[name][0], quantile(values, 0.5) or 0.0)
+    low, high = min(medians, key=lambda k: medians[k]), max(medians, key=lambda k: medians[k])
+    if low == high:
+        return f"Median {x}: {seconds(medians[low])} ({low})"
+    return f"Median {x}: {seconds(medians[low])} ({low}) to {seconds(medians[high])} ({high})"
+
+
+def _label_inside(ax: Axes, series: Mapping[str, Array], looks: Mapping[str, tuple[str, str, str]]) -> None:
     """Names beside the lines, each at a height of its own so that close lines do not share a label's place."""
-    heights = np.linspace(0.25, 0.85, len(series)) if len(series) > 1 else [0.6]
-    for i, ((name, values), height) in enumerate(zip(series.items(), heights, strict=True)):
+    firsts = {looks[name][0]: (values, looks[name][1]) for name, values in reversed(list(series.items()))}
+    ordered = sorted(firsts, key=lambda label: quantile(firsts[label][0], 0.5) or 0.0)
+    heights = np.linspace(0.75, 0.3, len(ordered)) if len(ordered) > 1 else [0.5]
+    for label, height in zip(ordered, heights, strict=True):
+        values, ink = firsts[label]
         at = quantile(values, float(height))
         if at is not None and np.isfinite(at):
-            ax.annotate(
-                name, (at, height), xytext=(6, -4), textcoords="offset points", color=style.colour(name, i), fontsize=9, va="top"
-            )
+            ax.annotate(label, (at, height), xytext=(7, -3), textcoords="offset points", color=ink, fontsize=9.5, va="top")
 
 
 def plot_drift(frame: pd.DataFrame, ax: Axes | None = None, *, width: float = 1.0, title: str | None = None) -> Axes:

@@ -95,7 +95,7 @@ def _legend(ax: Axes, inks: dict[Any, str], sources: set[str]) -> None:
         ax.plot([], [], "D", mfc="none", mec=style.BLACK, ms=7, label="measured")
     if "theory" in sources:
         ax.plot([], [], ":", color=style.BLACK, lw=1, label="theory")
-    ax.legend(loc="upper right", fontsize=8.5, frameon=False)
+    style.legend(ax, loc="upper right", fontsize=8.5)
 
 
 def _pareto_axes(ax: Axes, drawn: pd.DataFrame, load: str, staleness: str) -> None:
