@@ -11,7 +11,7 @@ from sim.scenario import Scenario
 
 address = f"127.0.0.1:{os.environ['PORT']}"
 scenario = Scenario().replace({"load.receive_stamp": os.environ.get("STAMP", "kernel")})
-Plant.settings = Settings(scenario=scenario, parts=Path(os.environ["PARTS"]))
+Plant.configured = Settings(scenario=scenario, parts=Path(os.environ["PARTS"]))
 
 
 class Page(EchoUser):

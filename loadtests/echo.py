@@ -81,17 +81,14 @@ class Event:
         self.name, self.channel, self.data, self.code = name, channel, data, code
         self.update = self.sent_at = self.published_at = -1
         if type(data) is dict:
-            self.update = _whole(data.get("update"))
-            self.sent_at = _whole(data.get("sent_at"))
-            self.published_at = _whole(data.get("published_at"))
+            for member in ("update", "sent_at", "published_at"):
+                value = data.get(member)
+                if type(value) is int:
+                    setattr(self, member, value)
 
 
-def _whole(value: Any) -> int:
-    return value if type(value) is int else -1
-
-
-def parse(payload: bytes) -> messages.Message:
-    """As `sim.pusher.messages.parse`, four times as fast. Raises `Malformed`."""
+def parse(payload: bytes) -> tuple[str, Any, Any]:
+    """(event, channel, data) as `sim.pusher.messages.parse` has them, several times as fast. Raises `Malformed`."""
     try:
         tree = orjson.loads(payload)
     except ValueError as error:
@@ -104,7 +101,7 @@ def parse(payload: bytes) -> messages.Message:
     if type(data) is str:
         with contextlib.suppress(ValueError):
             data = orjson.loads(data)
-    return messages.Message(event, tree.get("channel"), data, tree.get("user_id"))
+    return event, tree.get("channel"), data
 
 
 class Ear:
@@ -123,12 +120,12 @@ class Ear:
         event = self._known.get(payload)
         if event is not None:
             return event
-        message = parse(payload)
-        if type(message.channel) is not str or message.event.startswith(("pusher:", "pusher_internal:")):
-            return message
+        name, channel, data = parse(payload)
+        if type(channel) is not str or name[:7] == "pusher:" or name[:16] == "pusher_internal:":
+            return messages.Message(name, channel, data)
         if len(self._known) >= self.REMEMBERED:
             self._known.clear()
-        event = Event(message.event, message.channel, message.data, self._code_of(message.channel))
+        event = Event(name, channel, data, self._code_of(channel))
         self._known[payload] = event
         self._first(event)
         return event

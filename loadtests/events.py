@@ -7,12 +7,15 @@ from typing import Any
 
 from locust import events
 from locust.env import Environment
+from locust.runners import MasterRunner
 
 from loadtests.plant import Plant
+from loadtests.shapes import STORM
 
 
 def register() -> None:
     """Listen to Locust's events. Call once, from the locustfile."""
+    events.init.add_listener(_expect_storms)
     events.spawning_complete.add_listener(_freeze)
     events.test_stop.add_listener(_finish)
     events.quitting.add_listener(_quit)
@@ -22,6 +25,17 @@ def _here() -> Plant | None:
     """This process's plant; a master has none."""
     plant = Plant.current
     return plant if plant is not None and plant.pid == os.getpid() else None
+
+
+def _expect_storms(environment: Environment, **_: Any) -> None:
+    if not isinstance(environment.runner, MasterRunner) and environment.runner is not None:
+        environment.runner.register_message(STORM, _storm)
+
+
+def _storm(msg: Any, **_: Any) -> None:
+    plant = _here()
+    if plant is not None:
+        plant.storm(float(msg.data["share"]))
 
 
 def _freeze(**_: Any) -> None:

@@ -1,4 +1,4 @@
-"""The scenario's pages, against the target, in the scenario's or the command line's shape:
+"""The scenario's pages, against the target, in the shape of the command line or of WORKBENCH_SHAPE:
 
     WORKBENCH_TARGET=target.json locust --headless -u 1000 -r 500 -t 60s
 
@@ -11,11 +11,13 @@ from loadtests.events import register
 from loadtests.pages import user_classes
 from loadtests.plant import Plant
 from loadtests.settings import Settings
+from loadtests.shapes import chosen
 from sim.errors import WorkbenchError
 
 try:
-    Plant.settings = Settings.from_environment()
-    globals().update(user_classes(Plant.settings))
+    Plant.configured = Settings.from_environment()
+    globals().update(user_classes(Plant.configured))
+    shape = chosen(Plant.configured)
 except WorkbenchError as error:
     print(f"locust: {error}", file=sys.stderr)
     sys.exit(error.exit_code)

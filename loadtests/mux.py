@@ -79,7 +79,8 @@ class Mux:
         return wall - monotonic - self._offset
 
     def call_at(self, when: int, callback: Callable[..., Any], *args: Any) -> Entry:
-        entry = Entry(callback, args)
+        entry = Entry()
+        entry.callback, entry.args = callback, args
         self._serial += 1
         heapq.heappush(self._timers, (when, self._serial, entry))
         if self._timers[0][2] is entry:
@@ -118,6 +119,11 @@ class Mux:
         else:
             self._epoll.register(descriptor, events)
         self._watched[descriptor] = stream
+
+    @property
+    def watched(self) -> int:
+        """Sockets."""
+        return len(self._watched)
 
     def forget(self, descriptor: int) -> None:
         """Before the descriptor is closed."""

@@ -15,7 +15,7 @@ import orjson
 from websockets.uri import WebSocketURI
 
 from loadtests.auth import Auth
-from loadtests.echo import Authorised, Echo, Event
+from loadtests.echo import Authorised, Echo, Event, State
 from loadtests.http import Answer, Exchange, Pool
 from loadtests.link import Link
 from loadtests.recorder import Kind
@@ -130,6 +130,7 @@ class Page:
         self._refetcher = Refetcher(
             spec.policy, spec.in_flight, plant.mux, self._send, self._done, plant.random, SECOND if self.hidden else 0
         )
+        plant.pages.add(self)
         plant.recorder.opened += 1
         if not spec.listens:
             self._since[""] = plant.mux.now()
@@ -158,6 +159,7 @@ class Page:
     def close(self, reason: str = "end") -> None:
         """Leave. *reason*: `end` of the test, or `closed` by the page's own will."""
         plant = self._plant
+        plant.pages.discard(self)
         self._release()
         if self._refetcher is not None:
             self._refetcher.close()
@@ -171,6 +173,12 @@ class Page:
         if self._spec.pool is None:
             self.pool.close()
         self.echo = self._refetcher = None
+
+    def lose(self) -> None:
+        """Lose the connection, as by the broadcaster's restart, and come back."""
+        if self.echo is not None and self.echo.state is State.CONNECTED:
+            self.dropped(self._plant.mux.now(), 1006, "reconnect storm")
+            self.echo.lose()
 
     def _is_complete(self) -> bool:
         return bool(self._since) and len(self._since) == len(self._spec.channels)
@@ -208,7 +216,7 @@ class Page:
     def dropped(self, at: int, code: int, reason: str) -> None:
         recorder = self._plant.recorder
         assert self.echo is not None
-        established = self.echo.state.value == "connected"
+        established = self.echo.state is State.CONNECTED
         recorder.counters["drops" if established else "connect_failures"] += 1
         recorder.failure("WS", "connection" if established else "connect", f"{code} {reason}" if code != 1006 else reason)
         recorder.subscribed -= self._is_complete()

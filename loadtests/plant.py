@@ -23,6 +23,7 @@ from locust.env import Environment
 from loadtests.echo import Ear
 from loadtests.http import Pool, Traffic
 from loadtests.mux import Mux
+from loadtests.page import Page, Spec
 from loadtests.recorder import Recorder
 from loadtests.settings import Settings
 from loadtests.streams import Origin
@@ -43,13 +44,13 @@ class Plant:
     """`Plant.of(environment)` is this process's."""
 
     current: ClassVar[Plant | None] = None
-    settings: ClassVar[Settings | None] = None
+    configured: ClassVar[Settings | None] = None
     """Set by the locustfile; None: read from the environment when the plant is made."""
 
     @classmethod
     def of(cls, environment: Environment) -> Plant:
         if cls.current is None or cls.current.pid != os.getpid():
-            cls.current = cls(environment, cls.settings or Settings.from_environment())
+            cls.current = cls(environment, cls.configured or Settings.from_environment())
         return cls.current
 
     def __init__(self, environment: Environment, settings: Settings) -> None:
@@ -61,11 +62,11 @@ class Plant:
         self.worker = max(getattr(environment.runner, "worker_index", 0), 0)
         self.workers = max(getattr(environment.parsed_options, "expect_workers", 1) or 1, self.worker + 1)
         self.recorder = Recorder(self.mux, environment.stats, self.worker, settings.parts, settings.probes, self.stamp)
-        self.ear = Ear(self.recorder.channel_code, lambda e: self.recorder.event(e.update, e.channel, e.sent_at, e.published_at))
+        self.ear = Ear(self.recorder.channel_code, self.recorder.event)
         self.random = random.Random(f"{settings.scenario.seed} jitter {self.worker}")
         self.draws = np.random.default_rng([settings.scenario.seed, self.worker])
         """For what is drawn once per page: how long it stays open, whether its tab is hidden."""
-        self._environment, self._settings = environment, settings
+        self.settings = settings
         self._origins: dict[tuple[str, bool], Origin] = {}
         self._pools: dict[tuple[str, int], Pool] = {}
         self._resolving = RLock()
@@ -74,7 +75,10 @@ class Plant:
         self._gaps: list[int] = []
         self._frozen = False
         self._collecting_since = 0
-        self.specs: dict[type, Any] = {}
+        self.pages: set[Page] = set()
+        """Those that are open."""
+        self.specs: dict[type, Spec] = {}
+        self.identities: dict[type, Any] = {}
         self._opened: dict[type, int] = {}
         raise_descriptor_limit()
         gc.callbacks.append(self._collecting)
@@ -82,10 +86,6 @@ class Plant:
         self.mux.call_at(now + DRAIN_EVERY, self._drain, now + DRAIN_EVERY)
         self.mux.call_at(now + PROBE_EVERY, self._probe, now + PROBE_EVERY)
         self.mux.call_at(now, self._report, now)
-
-    @property
-    def settings_here(self) -> Settings:
-        return self._settings
 
     # ---- shared things
 
@@ -135,6 +135,12 @@ class Plant:
         if start in self._line:
             self._line.remove(start)
 
+    def storm(self, share: float) -> None:
+        """The given share of the pages loses its connection, now."""
+        for page in list(self.pages):
+            if share >= 1.0 or self.draws.random() < share:
+                page.lose()
+
     # ---- rhythm
 
     def _drain(self, due: int) -> None:
@@ -156,7 +162,7 @@ class Plant:
         recorder = self.recorder
         recorder.metric("cpu_seconds", time.process_time())
         recorder.metric("rss_bytes", resident())
-        recorder.metric("descriptors", len(os.listdir("/proc/self/fd")) if recorder.last < 2000 else -1)
+        recorder.metric("sockets", self.mux.watched)
         recorder.metric("subscribed", recorder.subscribed)
         recorder.metric("requests_running", len(self.traffic.running))
         recorder.metric("requests_waiting", sum(pool.waiting for pool in self._pools.values()))

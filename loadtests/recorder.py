@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from loadtests.echo import Event
 from loadtests.mux import Mux
 from loadtests.statistics import merge_samples
 from sim.results import parts
@@ -66,6 +67,8 @@ HISTOGRAMS = {
     "gc_pause": "duration of a full garbage collection",
 }
 """Names and meanings of a header's histograms, all in nanoseconds."""
+
+VERSIONS = {"python": platform.python_version()} | {name: version(name) for name in ("locust", "gevent", "websockets")}
 
 OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer")
 _CODE = {name: code for code, name in enumerate(OUTCOMES)}
@@ -129,7 +132,7 @@ class Recorder:
         self._kinds: list[Kind] = []
         self._channels: dict[str, int] = {}
         self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "metrics", "events")}
-        self._latest: dict[str, tuple[int, int]] = {}
+        self._latest: dict[str, int] = {}
         self._timings: dict[tuple[str, str, bool], list[float]] = {}
         self._kept: dict[str, list[dict[str, Any]]] = {name: [] for name in parts.PARTS}
         self._kept_rows = dict.fromkeys(parts.PARTS, 0)
@@ -168,11 +171,11 @@ class Recorder:
         """subscriber, page, user, resource, resource_id, channel, subscribed_at, ended_at, reason."""
         self._other["subscriptions"].append(row)
 
-    def event(self, update: int, channel: str, sent_at: int, published_at: int) -> None:
-        """A frame was read that differs from those before. One row for each update and channel, where it says anything."""
-        if (update >= 0 or sent_at >= 0) and self._latest.get(channel) != (update, sent_at if update < 0 else 0):
-            self._latest[channel] = (update, sent_at if update < 0 else 0)
-            self._other["events"].append((update, channel, sent_at, published_at))
+    def event(self, event: Event) -> None:
+        """A frame was read that differs from those before. One row for each update and channel, where it says which."""
+        if event.update >= 0 and self._latest.get(event.channel) != event.update:
+            self._latest[event.channel] = event.update
+            self._other["events"].append((event.update, event.channel, event.sent_at, event.published_at))
 
     def metric(self, name: str, value: float) -> None:
         self._other["metrics"].append((self._mux.now(), f"harness-{self.worker}", name, float(value)))
@@ -327,7 +330,7 @@ class Recorder:
             "pid": os.getpid(),
             "worker": self.worker,
             "process": f"harness-{self.worker}",
-            "versions": {"python": platform.python_version()} | {p: version(p) for p in ("locust", "gevent", "websockets")},
+            "versions": VERSIONS,
             "started_at_ns": self._started_at,
             "written_at_ns": self._mux.now(),
             "finished": finished,

@@ -178,14 +178,13 @@ class EchoUser(User):
     # ---- what all pages of the class share
 
     def _spec(self) -> Spec:
-        cls = type(self)
-        if cls not in self.plant.specs:
-            self.plant.specs[cls] = self._make_spec()
-        spec: Spec = self.plant.specs[cls]
-        return spec
+        specs, cls = self.plant.specs, type(self)
+        if cls not in specs:
+            specs[cls] = self._make_spec()
+        return specs[cls]
 
     def _make_spec(self) -> Spec:
-        plant, target = self.plant, self.plant.settings_here.target
+        plant, target = self.plant, self.plant.settings.target
         url = self.broadcaster or (target.websocket_url if target else "")
         query = f"?protocol={PROTOCOL}&client=js&version=8.6.0&flash=false"
         uri = parse_uri(url if "?" in url else url + query)
@@ -220,12 +219,10 @@ class EchoUser(User):
         return plant.pool(application, self.pool_size)
 
     def _identities(self) -> list[Who]:
-        plant = self.plant
-        cls = type(self)
-        if ("who", cls) not in plant.specs:
-            target = plant.settings_here.target
-            plant.specs["who", cls] = cls.identities(target) if target else []  # type: ignore[index]
-        found: list[Who] = plant.specs["who", cls]  # type: ignore[index]
+        known, cls, target = self.plant.identities, type(self), self.plant.settings.target
+        if cls not in known:
+            known[cls] = cls.identities(target) if target else []
+        found: list[Who] = known[cls]
         return found
 
     def _place(self, number: int, among: int) -> int:

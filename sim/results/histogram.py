@@ -82,7 +82,7 @@ class Histogram:
         """Plain members for JSON: the occupied bins, and the exact members."""
         occupied = np.flatnonzero(self.bins)
         return {
-            "bins": {str(b): int(self.bins[b]) for b in occupied},
+            "bins": dict(zip(map(str, occupied.tolist()), self.bins[occupied].tolist(), strict=True)),
             "total": self.total,
             "largest": self.largest,
             "negative": self.negative,
