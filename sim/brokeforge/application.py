@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from sim.brokeforge import observers, queries, resources
-from sim.brokeforge.channels import Person, application_channels
+from sim.brokeforge.channels import SOCKET_ID, Person, application_channels
 from sim.brokeforge.database import Database
 from sim.brokeforge.dispatcher import Broadcaster, Cache, Dispatcher, MemoryCache, Queue
 from sim.brokeforge.events import Event
@@ -136,7 +136,7 @@ class Application:
 
     def change(self, request: Request) -> AbstractContextManager[Session]:
         """A transaction on behalf of *request*; its model events know who sent it."""
-        return self.transaction(socket_id=request.headers.get("x-socket-id"), members=self._members(request))
+        return self.transaction(socket_id=self._sender(request), members=self._members(request))
 
     @contextmanager
     def transaction(self, **info: Any) -> Iterator[Session]:
@@ -180,6 +180,13 @@ class Application:
                 self._answers.clear()
             self._answers[key] = (now + round(self.api.cache * 1e9), response)
         return response
+
+    def _sender(self, request: Request) -> str | None:
+        """Whom `toOthers` leaves out. Raises `HttpError` 422 for what no broadcaster would take."""
+        socket_id = request.headers.get("x-socket-id")
+        if socket_id is not None and self.broadcast.to_others and not SOCKET_ID.fullmatch(socket_id):
+            raise invalid({"x-socket-id": ["The x-socket-id header must be two numbers joined by a dot."]})
+        return socket_id
 
     def _members(self, request: Request) -> dict[str, Any]:
         """Members for measuring, from the load test's headers. Raises `HttpError` 422 when they are no numbers."""

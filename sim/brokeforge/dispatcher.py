@@ -223,16 +223,15 @@ class Dispatcher:
     def _send(self, job: Job) -> int:
         settings, event, started = self.settings, job.event, self.now()
         payload = event.broadcast_with(started)
-        if settings.payload == "full" and self.full is not None:
+        if settings.payload == "full" and self.full is not None and event.resource in ("server", "site"):
             resource = self.full(event)
-            if resource is None and event.resource in ("server", "site"):
-                # The row is gone since: as SerializesModels, nothing is sent.
+            if resource is None and settings.dispatch == "queued":
+                # The row is gone by now: as with SerializesModels, the job is deleted and nothing is sent.
                 self.metrics.count("broadcast_dropped_total", event=event.name, reason="missing")
                 return 0
-            if resource is not None:
-                payload[event.resource] = resource
-                if settings.payload_bytes:
-                    payload["padding"] = "x" * settings.payload_bytes
+            payload[event.resource] = resource
+            if settings.payload_bytes:
+                payload["padding"] = "x" * settings.payload_bytes
         if self.stamp and job.members:
             payload |= job.members | {"published_at": self.now()}
         name = broadcast_name(event, settings.broadcast_as)

@@ -18,7 +18,7 @@ HELP = {
     "broadcast_retries_total": "Attempts put back into the queue.",
     "broadcast_lost_total": "Events given up after all tries; the change itself is committed.",
     "broadcast_dropped_total": "Events not sent on purpose: unique, debounced, or the row is gone.",
-    "broadcast_lead_seconds": "Seconds by which an event was out before its commit (on_save): the race in which a refetch reads the old",
+    "broadcast_lead_seconds": "Seconds by which an event was out before its commit (on_save): a refetch may read the old row.",
     "broadcast_publish_seconds": "Seconds of one publish, all its requests.",
     "broadcast_wait_seconds": "Seconds between dispatch and publish: the queue.",
     "changes_total": "Committed changes, by resource.",

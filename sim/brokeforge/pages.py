@@ -19,25 +19,30 @@ PRIVATE = ("Cache-Control", "no-cache, private")
 def dashboard(app: Application, request: Request, user: Person) -> Response:
     everyone = app.api.dashboard_of == "everyone"
     return _page(
-        app, request, "dashboard", "dashboard", lambda: resources.dashboard_resource(app.database.read(), user.id, everyone)
+        app,
+        request,
+        user,
+        "dashboard",
+        "dashboard",
+        lambda: resources.dashboard_resource(app.database.read(), user.id, everyone),
     )
 
 
 def server(app: Application, request: Request, user: Person, id: int) -> Response:
     db = app.database.read()
     row = _owned(user, "server", id, resources.find_server(db, id))
-    return _page(app, request, "servers/show", "server", lambda: resources.server_resource(db, row))
+    return _page(app, request, user, "servers/show", "server", lambda: resources.server_resource(db, row))
 
 
 def firewall(app: Application, request: Request, user: Person, id: int) -> Response:
     db = app.database.read()
     row = _owned(user, "server", id, resources.find_server(db, id))
-    return _page(app, request, "servers/firewall", "server", lambda: resources.firewall_resource(db, row))
+    return _page(app, request, user, "servers/firewall", "server", lambda: resources.firewall_resource(db, row))
 
 
 def site(app: Application, request: Request, user: Person, id: int) -> Response:
     row = _owned(user, "site", id, resources.find_site(app.database.read(), id))
-    return _page(app, request, "sites/show", "site", lambda: resources.site_resource(row))
+    return _page(app, request, user, "sites/show", "site", lambda: resources.site_resource(row))
 
 
 def broadcasting_auth(app: Application, request: Request, user: Person) -> Response:
@@ -62,11 +67,15 @@ def _owned(user: Person, kind: str, id: int, row: resources.AnyRow | None) -> re
     return row
 
 
-def _page(app: Application, request: Request, component: str, name: str, prop: Callable[[], dict[str, Any]]) -> Response:
+def _page(
+    app: Application, request: Request, user: Person, component: str, name: str, prop: Callable[[], dict[str, Any]]
+) -> Response:
     """The page as Inertia wants it, or as plain JSON with an ETag."""
     if inertia.is_inertia(request):
         inertia.check_version(request, app.asset_version)
-        return inertia.render(request, component, {name: prop}, app.asset_version)
+        # Shared with every page, as Laravel's HandleInertiaRequests does.
+        shared = {"auth": lambda: {"user": {"id": user.id, "name": user.name}}}
+        return inertia.render(request, component, {name: prop, **shared}, app.asset_version)
     response = json_response(prop())
     etag = f'"{hashlib.blake2b(response.body, digest_size=8).hexdigest()}"'
     response.headers += (("ETag", etag), PRIVATE, inertia.VARY)

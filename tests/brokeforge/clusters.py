@@ -103,13 +103,16 @@ def _group(user: str | None) -> int | None:
 @contextlib.contextmanager
 def _serving(command: list[str], user: str | None, home: Path, port: int) -> Iterator[None]:
     with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, user=user, group=_group(user), stdout=log, stderr=log, cwd="/", start_new_session=True)
+        process = subprocess.Popen(
+            command, user=user, group=_group(user), stdout=log, stderr=log, cwd="/", start_new_session=True
+        )
     try:
         deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
-            assert process.poll() is None and time.monotonic() < deadline, (home / "log").read_text(errors="replace")[-2000:]
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail((home / "log").read_text(errors="replace")[-2000:])
             time.sleep(0.05)
         time.sleep(0.2)
         yield

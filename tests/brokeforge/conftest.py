@@ -1,4 +1,4 @@
-"""Fixtures: a forge per test on its own SQLite file; PostgreSQL and MariaDB clusters, once per session, where they are installed."""
+"""Fixtures: a forge per test on its own SQLite file; PostgreSQL and MariaDB once per session, where they are installed."""
 
 from __future__ import annotations
 

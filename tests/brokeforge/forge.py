@@ -1,4 +1,4 @@
-"""The application in memory, as tests use it: a broadcaster that remembers, a queue that is worked by hand, a clock that is told."""
+"""The application as tests use it: a broadcaster that remembers, a queue worked by hand, a clock that is told."""
 
 from __future__ import annotations
 
