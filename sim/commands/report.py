@@ -97,6 +97,7 @@ def execute(notebook: Path, runs: list[Run], timeout: float) -> Any:
             node,
             timeout=timeout,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": str(notebook.parent.resolve())}},
             on_cell_executed=lambda **_: bar.update(),
         )
@@ -124,15 +125,9 @@ def to_html(node: Any, heading: str, *, code: bool = True) -> str:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="lab", exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True)
-    for name in (
-        "mathjax_url",
-        "require_js_url",
-        "jquery_url",
-        "mermaid_js_url",
-        "jupyter_widgets_base_url",
-        "html_manager_semver_range",
-    ):
-        if exporter.has_trait(name):
+    # Libraries that a page would fetch for formulas, diagrams and widgets; a report has none of them.
+    for name in exporter.trait_names():
+        if name.endswith("_url"):
             setattr(exporter, name, "")
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": heading}})
     return body

@@ -157,13 +157,14 @@ def shown(frame: pd.DataFrame, **units: Any) -> pd.DataFrame:
 
 
 def side_by_side(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: Iterable[str]) -> pd.DataFrame:
-    """The named metrics of several summaries, figure and interval each, as texts."""
-    columns = {}
+    """The named metrics of several summaries, figure and interval each, and what they mean, as texts."""
+    metrics, columns = list(metrics), {}
     for name, summary in summaries.items():
-        table = text.figures(summary, list(metrics))
+        table = text.figures(summary, metrics)
         columns[name] = table["figure"]
         columns[f"{name}, 95 % interval"] = table["95 % interval"]
-    return pd.DataFrame(columns).fillna(text.NONE)
+    found = pd.DataFrame(columns).fillna(text.NONE)
+    return found.join(glossary(metrics))
 
 
 def glossary(metrics: Iterable[str]) -> pd.DataFrame:
