@@ -346,8 +346,8 @@ def test_outside_its_range_a_formula_says_so_in_one_line(call, names):
 )
 def test_an_instant_answer_for_every_policy_that_has_one(policy):
     answer = theory.predict(policy, 2.0)
-    assert answer["refetches_per_update"] == pytest.approx(answer["refetch_rate"] / 2.0)
-    assert answer["time_to_due_mean"] >= 0
+    assert answer["refetches_per_update"] == pytest.approx(answer["refetch_rate.mean"] / 2.0)
+    assert answer["time_to_fresh.mean"] >= 0
     assert all(isinstance(value, float) and math.isfinite(value) for value in answer.values())
 
 
