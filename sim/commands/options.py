@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
-from typing import Any
+from pathlib import Path
 
 from sim.errors import BadInput
-from sim.scenario import Scenario, load_scenario
+from sim.scenario import Scenario, load_scenario, parse_assignments
 from sim.target import Target
 
 
@@ -19,18 +18,7 @@ def add_scenario(parser: argparse.ArgumentParser) -> None:
 
 
 def scenario(args: argparse.Namespace) -> Scenario:
-    return load_scenario(args.scenario, dict(_assignment(text) for text in args.set))
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """`policy.wait=0.2`: the value as TOML has it; a bare word is a text."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise BadInput(f"--set {text!r}: must be KEY=VALUE, as policy.wait=0.2")
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
+    return load_scenario(args.scenario, parse_assignments(args.set))
 
 
 def add_target(parser: argparse.ArgumentParser, otherwise: str = "the environment or .env, in Laravel's names") -> None:
@@ -41,14 +29,22 @@ def add_target(parser: argparse.ArgumentParser, otherwise: str = "the environmen
 
 
 def target(args: argparse.Namespace) -> Target:
-    """The target that the flags name: a `target.json`, a `.env` file, else the environment."""
-    if args.target is None:
-        return Target.from_environment()
-    if args.target.endswith(".json"):
-        return Target.read(args.target)
-    try:
-        with open(args.target, encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise BadInput(f"target {args.target}: {error.strerror} (start one: workbench serve --ready-file target.json)") from error
-    return Target.from_environment({}, args.target)
+    """The target that the flags name, else the one of the environment."""
+    return Target.from_environment() if args.target is None else read_target(args.target)
+
+
+def read_target(path: str) -> Target:
+    """A `target.json`, or a `.env` file (anything else). Raises `BadInput`."""
+    if path.endswith(".json"):
+        return Target.read(path)
+    if not Path(path).is_file():
+        raise BadInput(f"target {path}: no such file (start one: workbench serve --ready-file target.json)")
+    return Target.from_environment({}, path)
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """`10.0.0.1:5557`, `[::1]:5557`. Raises `BadInput`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise BadInput(f"{text!r} must be HOST:PORT")
+    return host.strip("[]"), int(port)

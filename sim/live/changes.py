@@ -43,6 +43,8 @@ class Via(Protocol):
     """A way to make updates happen."""
 
     origin: Origin
+    ordered: bool
+    """Whether changes of one resource must be made one after the other."""
 
     def resource_id(self, update: Update) -> int:
         """The target's id for the workload's n-th resource."""
@@ -83,6 +85,8 @@ class _Resources:
 
 class Routes:
     """Changes a model through the application, as its owner."""
+
+    ordered = True
 
     def __init__(self, target: Target, scenario: Scenario) -> None:
         if not target.api:
@@ -126,6 +130,8 @@ class Routes:
 
 class Direct:
     """Posts the event to the broadcaster's HTTP API, signed, in place of the application."""
+
+    ordered = False
 
     def __init__(self, target: Target, scenario: Scenario) -> None:
         self.origin = Origin.parse(target.http_url)

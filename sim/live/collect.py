@@ -29,14 +29,18 @@ def append_parts(run: RunWriter, directory: Path, epoch: int, offset: Offset | N
 
 
 def append_updates(run: RunWriter, rows: pa.Table, directory: Path, epoch: int, offset: Offset | None = None) -> None:
-    """The publisher's rows; when a payload tells when its event was published, that is believed before the answer's end."""
+    """The publisher's rows. Where a payload tells when its event was published, that is believed before the answer's end.
+
+    An application that does not tell when it committed has done so before it published (unless it broadcasts on save, where the
+    two are as good as one instant for everybody but the race that it is about).
+    """
     columns = sent.update_columns(rows, epoch)
-    told = heard_events(directory, offset)
-    if len(told) and len(rows):
-        at = told.groupby("update")["published_at_ns"].min().reindex(rows["update"].to_numpy()).to_numpy()
-        unknown = rows["published_at"].to_numpy() <= 0
-        use = unknown & (at > 0)
-        columns["published_at"] = np.where(use, parts.seconds(np.nan_to_num(at, nan=-1.0), epoch), columns["published_at"])
+    told = heard_events(directory, offset).groupby("update")["published_at_ns"].min()
+    heard = told.reindex(rows["update"].to_numpy(), fill_value=parts.NEVER).to_numpy()
+    at = parts.seconds(heard, epoch)
+    for name in ("published_at", "committed_at"):
+        untold = (rows[name].to_numpy() <= 0) & ~np.isnan(at)
+        columns[name] = np.where(untold, at, columns[name])
     run.append("updates", columns)
     run.append("metrics", sent.metric_columns(rows, epoch))
 

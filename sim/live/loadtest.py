@@ -218,14 +218,16 @@ def shielded() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def terminate_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises `KeyboardInterrupt` inside, so that both end a run in the same order."""
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `KeyboardInterrupt` inside, so that both end a run in the same order; also where the shell has
+    started us with SIGINT ignored, as it does in the background of a script."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

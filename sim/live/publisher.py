@@ -1,13 +1,15 @@
 """The open-loop publisher: updates leave at their intended times, whatever the target does.
 
-A slow target does not slow the publisher down: when every kept connection is busy another one is opened, up to `LIMIT`. Only
-beyond that do updates wait, and then their lateness is on record, because every row carries the intended and the actual
-time. A failure is a row as well.
+A slow target does not slow the publisher down: when every kept connection is busy another one is opened, up to `LIMIT`. What
+waits all the same is an update whose predecessor *of the same resource* is not answered yet: a server cannot complete a step
+before it has begun it, and two requests at once arrive in either order. Every row carries the intended time, the time from
+which it could be sent, and the time at which it was; latencies count from the first. A failure is a row as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import selectors
 import time
 from collections import deque
@@ -23,6 +25,12 @@ from sim.workload import Update
 LIMIT = 512
 """Connections at most: `select` watches 1,024 descriptors."""
 
+GRACE = 1.0
+"""Seconds for answers that are outstanding when the publisher is stopped."""
+
+ORDER_PATIENCE = 1.0
+"""Seconds to wait for the predecessor's answer; a target that takes longer gets both at once."""
+
 LEAD = 300_000
 """Nanoseconds before an update for which the loop stays awake: a sleep that ends on time costs less than one that is late."""
 
@@ -36,6 +44,8 @@ class Sent:
     resource: Literal["server", "site"]
     resource_id: int
     intended_at: int
+    ready_at: int
+    """When it could be sent: intended, or when its predecessor was answered. From here to `started_at` the publisher was late."""
     started_at: int
     finished_at: int
     http_status: int
@@ -81,20 +91,19 @@ class Publisher:
         Raises `BadInput` when the plan asks for a change that the target's users cannot make.
         """
         await self._warm_up()
-        tasks: set[asyncio.Task[None]] = set()
+        tasks: set[asyncio.Task[Sent]] = set()
+        latest: dict[tuple[str, int], asyncio.Task[Sent]] = {}
         for serial, update in enumerate(updates):
             if not await self._wait_until(self._epoch + update.at_ns):
                 break
-            task = asyncio.create_task(self._send(serial, update))
+            resource = update.resource, update.resource_id
+            task = asyncio.create_task(self._send(serial, update, latest.get(resource) if self._via.ordered else None))
+            latest[resource] = task
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-            task.add_done_callback(self._require_success)
+            task.add_done_callback(self._note)
             progress()
-        if tasks:
-            await asyncio.wait(tasks, timeout=1.0 if self._stopped.is_set() else None)
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks)
+        await self._settle(tasks)
         if self._error is not None:
             raise self._error
         for connection in self._idle:
@@ -102,11 +111,25 @@ class Publisher:
         self.sent.sort(key=lambda row: row.update)
         return self.sent
 
-    def _require_success(self, task: asyncio.Task[None]) -> None:
+    async def _settle(self, tasks: set[asyncio.Task[Sent]]) -> None:
+        """Until all are answered; once stopped, for `GRACE` more, then what is unanswered is given up."""
+        answered = asyncio.gather(*tasks)
+        stopped = asyncio.create_task(self._stopped.wait())
+        await asyncio.wait([answered, stopped], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not answered.done():
+            await asyncio.wait([answered], timeout=GRACE)
+            for task in tuple(tasks):
+                task.cancel()
+        await asyncio.gather(answered, return_exceptions=True)
+
+    def _note(self, task: asyncio.Task[Sent]) -> None:
         """A failure of the target is a row; an exception is a plan that cannot be carried out at all."""
-        if not task.cancelled() and task.exception() is not None:
-            self._error = task.exception()
+        if (error := task.exception()) is not None:
+            self._error = error
             self.stop()
+        else:
+            self.sent.append(task.result())
 
     async def _warm_up(self) -> None:
         """Connect before the first update is due. Who cannot connect now will say so in its rows."""
@@ -117,37 +140,39 @@ class Publisher:
         due = at + self._monotonic
         ahead = due - time.monotonic_ns() - LEAD
         if ahead > 0:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), ahead / SECOND)
-            except TimeoutError:
-                pass
         while time.monotonic_ns() < due and not self._stopped.is_set():
             await asyncio.sleep(0)
         return not self._stopped.is_set()
 
-    async def _send(self, serial: int, update: Update) -> None:
-        intended_at = self._epoch + update.at_ns
-        async with self._free:
-            connection = self._idle.pop() if self._idle else Connection(self._via.origin, self._timeout)
-            started_at = time.time_ns()
-            request = self._via.request(serial, update, intended_at, started_at)
-            try:
+    async def _send(self, serial: int, update: Update, predecessor: asyncio.Task[Sent] | None) -> Sent:
+        intended_at = ready_at = self._epoch + update.at_ns
+        started_at, answer = 0, Answer(0, "stopped before it was sent")
+        try:
+            if predecessor is not None and not predecessor.done():
+                await asyncio.wait([predecessor], timeout=ORDER_PATIENCE)
+                ready_at = max(intended_at, predecessor.result().finished_at if predecessor.done() else time.time_ns())
+            async with self._free:
+                started_at = time.time_ns()
+                connection = self._idle.pop() if self._idle else Connection(self._via.origin, self._timeout)
+                answer = Answer(0, "stopped before the answer", started_at=started_at)
+                request = self._via.request(serial, update, intended_at, started_at)
                 answer = await connection.request(*request)
-            except asyncio.CancelledError:
-                answer = Answer(0, "stopped before the answer", started_at=started_at, finished_at=time.time_ns())
-            self._idle.append(connection)
-        self.sent.append(
-            Sent(
-                update=serial,
-                resource=update.resource,
-                resource_id=self._via.resource_id(update),
-                intended_at=intended_at,
-                started_at=started_at,
-                finished_at=answer.finished_at,
-                http_status=answer.status,
-                reason=answer.reason,
-                receipt=self._via.receipt(answer),
-            )
+                self._idle.append(connection)
+        except asyncio.CancelledError:
+            pass  # `run` has given it up; the row says so.
+        return Sent(
+            update=serial,
+            resource=update.resource,
+            resource_id=self._via.resource_id(update),
+            intended_at=intended_at,
+            ready_at=ready_at,
+            started_at=started_at,
+            finished_at=answer.finished_at or time.time_ns(),
+            http_status=answer.status,
+            reason=answer.reason,
+            receipt=self._via.receipt(answer),
         )
 
 

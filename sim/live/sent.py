@@ -6,12 +6,13 @@ The publisher is a process of its own; this file is how its rows reach the run b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sim.clock import SECOND
@@ -26,6 +27,7 @@ SCHEMA = pa.schema(
         ("version", pa.int64()),
         ("sequence", pa.int64()),
         ("intended_at", pa.int64()),
+        ("ready_at", pa.int64()),
         ("started_at", pa.int64()),
         ("finished_at", pa.int64()),
         ("committed_at", pa.int64()),
@@ -81,11 +83,14 @@ def update_columns(table: pa.Table, epoch: int) -> dict[str, Any]:
 
 
 def metric_columns(table: pa.Table, epoch: int) -> dict[str, Any]:
-    """Columns of the bundle's `metrics`: for each update the publisher's lateness, the answer time and the HTTP status."""
-    intended, started, finished = (table[name].to_numpy() for name in ("intended_at", "started_at", "finished_at"))
+    """Columns of the bundle's `metrics`: for each update the publisher's lateness, how long it waited for its predecessor,
+    the answer time and the HTTP status. What was never sent has none."""
+    table = table.filter(pc.greater(table["started_at"], 0))
+    intended, ready, started, finished = _instants(table)
     at = (intended - epoch) / SECOND
     values = {
-        "lateness": (started - intended) / SECOND,
+        "lateness": (started - ready) / SECOND,
+        "waited_seconds": (ready - intended) / SECOND,
         "answer_seconds": (finished - started) / SECOND,
         "http_status": table["http_status"].to_numpy().astype(float),
     }
@@ -97,12 +102,16 @@ def metric_columns(table: pa.Table, epoch: int) -> dict[str, Any]:
     }
 
 
+def _instants(table: pa.Table) -> Iterator[np.ndarray]:
+    return (table[name].to_numpy() for name in ("intended_at", "ready_at", "started_at", "finished_at"))
+
+
 def summary(table: pa.Table) -> dict[str, Any]:
     """What `workbench drive` prints: counts, failures by reason, lateness and answer times in seconds."""
-    intended, started, finished = (table[name].to_numpy() for name in ("intended_at", "started_at", "finished_at"))
+    intended, ready, started, finished = _instants(table.filter(pc.greater(table["started_at"], 0)))
     failures = Counter(reason for reason in table["failure"].to_pylist() if reason)
     result: dict[str, Any] = {"updates": len(table), "failed": sum(failures.values()), "failures": dict(failures)}
-    for name, values in (("lateness", started - intended), ("answer", finished - started)):
+    for name, values in (("lateness", started - ready), ("waited", ready - intended), ("answer", finished - started)):
         for label, p in (("p50", 50), ("p99", 99), ("max", 100)):
             result[f"{name}_{label}"] = float(np.percentile(values, p)) / SECOND if len(values) else None
     return result

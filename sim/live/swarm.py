@@ -1,7 +1,7 @@
 """The Locust processes of a load test: one by itself, or a master and its workers.
 
-They are told what to do by the environment (`WORKBENCH_TARGET`, `WORKBENCH_SCENARIO`, `WORKBENCH_PARTS`, `WORKBENCH_EPOCH`) and say
-how far they are in the headers of their parts, which they rewrite each second. Locust itself is never imported here.
+They are told what to do by the environment (`WORKBENCH_TARGET`, `WORKBENCH_SCENARIO`, `WORKBENCH_PARTS`, `WORKBENCH_EPOCH`)
+and say how far they are in the headers of their parts, which they rewrite each second. Locust itself is never imported here.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 import socket
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Order:
     """Of the master; 0: any free one."""
     extra: tuple[str, ...] = ()
     """Further arguments of Locust, as `--csv=prefix`."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Further environment: `WORKBENCH_AUTH` and the like."""
 
     @property
     def workers(self) -> int:
@@ -71,6 +73,7 @@ def environment(order: Order) -> dict[str, str]:
         "WORKBENCH_SCENARIO": str(order.scenario),
         "WORKBENCH_PARTS": str(order.parts),
         "WORKBENCH_EPOCH": str(order.epoch),
+        **order.settings,
     }
 
 

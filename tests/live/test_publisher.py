@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -30,15 +31,16 @@ def target(port: int) -> Target:
     return Target("127.0.0.1", port, "http", "app", "key", "secret", f"http://127.0.0.1:{port}", USERS)
 
 
-def updates(count: int, every: float) -> Iterator[Update]:
-    return (Update(round(i * every * SECOND), "server", i % 3 + 1, 1, "pending") for i in range(count))
+def updates(count: int, every: float, servers: int = 3) -> Iterator[Update]:
+    return (Update(round(i * every * SECOND), "server", i % servers + 1, 1, "pending") for i in range(count))
 
 
-def publish(behave: Behaviour, count: int = 20, every: float = 0.005, connections: int = 2, timeout: float = 2.0) -> list[Sent]:
+def publish(behave: Behaviour, count: int = 20, every: float = 0.005, servers: int = 3, timeout: float = 2.0) -> list[Sent]:
     async def main() -> list[Sent]:
         async with serving(behave) as port:
-            publisher = Publisher(Routes(target(port), Scenario()), time.time_ns() + SECOND // 20, connections, timeout)
-            return await publisher.run(updates(count, every))
+            owner = User(1, "one", tuple(range(11, 11 + servers)))
+            via = Routes(dataclasses.replace(target(port), users=(owner,)), Scenario())
+            return await Publisher(via, time.time_ns() + SECOND // 20, 2, timeout).run(updates(count, every, servers))
 
     with asyncio.Runner(loop_factory=event_loop) as runner:
         return runner.run(main())
@@ -50,7 +52,7 @@ def test_rows_carry_what_the_answer_says() -> None:
     assert {row.receipt for row in rows} == {Receipt(7, 9, 5, 6)}
     assert {row.resource_id for row in rows} == {11, 12, 13}
     assert {row.status for row in rows} == {"committed"}
-    assert all(row.intended_at <= row.started_at <= row.finished_at for row in rows)
+    assert all(row.intended_at <= row.ready_at <= row.started_at <= row.finished_at for row in rows)
 
 
 def test_intended_times_are_those_of_the_plan() -> None:
@@ -69,10 +71,27 @@ def test_a_slow_target_does_not_slow_the_publisher_down() -> None:
             await asyncio.sleep(0.01)
         writer.write(answer())
 
-    rows = publish(slow)
+    rows = publish(slow, servers=20)
     assert together == 20
     assert len(rows) == 20
     assert not any(row.failure for row in rows)
+
+
+def test_changes_of_one_server_wait_for_each_other_and_that_is_not_lateness() -> None:
+    under_way = most = 0
+
+    async def slow(request: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.03)
+        under_way -= 1
+        writer.write(answer())
+
+    rows = publish(slow, count=4, every=0.0, servers=1)
+    assert most == 1
+    assert [row.ready_at for row in rows[1:]] == [row.finished_at for row in rows[:-1]]
+    assert len({row.intended_at for row in rows}) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,6 +204,17 @@ def test_rows_survive_the_file(tmp_path) -> None:  # type: ignore[no-untyped-def
     # The target did not say when: the end of the answer stands for commit and publication.
     assert columns["committed_at"].tolist() == [(row.finished_at - epoch) / SECOND for row in rows]
     metrics = sent.metric_columns(table, epoch)
-    assert {len(column) for column in metrics.values()} == {9}
+    assert {len(column) for column in metrics.values()} == {12}
     with pytest.raises(BadInput, match="cannot be read"):
         sent.read(tmp_path / "none.parquet")
+
+
+def test_stop_does_not_wait_for_a_target_that_never_answers() -> None:
+    async def main() -> list[Sent]:
+        async with serving(always(b"")) as port:
+            publisher = Publisher(Direct(target(port), Scenario()), time.time_ns(), timeout=60)
+            asyncio.get_running_loop().call_later(0.1, publisher.stop)
+            return await publisher.run(updates(5, 0.001))
+
+    rows = asyncio.run(main())
+    assert [row.failure for row in rows] == ["stopped before the answer"] * 5

@@ -1,0 +1,50 @@
+"""Measure the ruler: harness floor and drain rate of this machine.
+
+A load process listens to a server that does nothing but send, on loopback. The result is kept (in the user's cache directory)
+and goes into every later run: a latency near the floor is the harness's own, a message rate above the drain rate cannot be
+measured with one process. `workbench plan` counts with the same figures.
+
+    workbench calibrate
+    workbench calibrate --subscribers 5000
+    workbench calibrate --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from sim.errors import BadInput
+from sim.live import calibration
+from sim.results.text import number, seconds
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--subscribers", type=int, default=1_000, metavar="N", help="in one process (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.subscribers < 1:
+        raise BadInput(f"--subscribers must be >= 1, got {args.subscribers}")
+    measured = calibration.calibrate(args.subscribers, said)
+    path = calibration.store(measured)
+    if args.json:
+        print(json.dumps(measured.to_dict(), indent=1))
+        return 0
+    print(f"{'floor':24}p50 {seconds(measured.floor_p50)}   p99 {seconds(measured.floor_p99)}   ({measured.receive_stamp} time)")
+    print(f"{'reader lag':24}p50 {seconds(measured.lag_p50)}   p99 {seconds(measured.lag_p99)}   (one message to each)")
+    print(f"{'drain rate':24}{number(round(measured.drain_rate))} messages/s in one process")
+    print(f"{'CPU':24}{seconds(measured.cpu_per_message)} per message")
+    print(f"{'connect':24}{number(round(measured.connect_rate))} subscribers/s")
+    print(
+        f"{'memory':24}{measured.memory_base / 2**20:.0f} MiB + {measured.memory_per_subscriber / 2**10:.1f} KiB per subscriber"
+    )
+    print(f"{'kept in':24}{path}")
+    return 0
+
+
+def said(line: str) -> None:
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)

@@ -1,0 +1,95 @@
+"""The main job, end to end: `make demo` (also `python -m sim.commands.demo`).
+
+Real provisioning updates, replayed from a recorded trace, are broadcast by the embedded target to a thousand real WebSocket
+subscribers; the same scenario is simulated in virtual time; a notebook puts the two side by side and becomes a report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import sim
+from sim.commands import report
+from sim.commands.measuring import Settings, run_load_test
+from sim.commands.outcome import Outcome
+from sim.errors import WorkbenchError
+from sim.results.run import Run
+from sim.scenario import Scenario, load_scenario
+
+NOTEBOOK = "00_start_here"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; returns the exit code of its load test."""
+    parser = argparse.ArgumentParser(prog="python -m sim.commands.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, help="directory for both bundles and the report (default: runs/demo-TIME)")
+    parser.add_argument("--scenario", default="demo", help="name in data/scenarios, or path (default: demo)")
+    args = parser.parse_args(argv)
+    try:
+        return demo(load_scenario(args.scenario), args.output or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}")
+    except WorkbenchError as error:
+        print(f"workbench: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("workbench: interrupted", file=sys.stderr)
+        return 130
+
+
+def demo(scenario: Scenario, directory: Path) -> int:
+    measured, simulated = directory / "measured", directory / "simulated"
+    say(f"1/3  load test: {scenario.subscribers:,} subscribers, {scenario.duration:g} s of updates against the embedded target")
+    outcome = run_load_test(scenario, Settings(output=measured, command="make demo"))
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    say("2/3  simulation of the same scenario in virtual time")
+    sim.simulate(scenario, output=simulated, command="make demo")
+    say("3/3  report")
+    html = directory / "report.html"
+    try:
+        write_report(html, measured, simulated)
+    finally:
+        print(outcome.text())
+    print(after(measured, simulated, html))
+    return exit_code(outcome)
+
+
+def write_report(path: Path, *runs: Path) -> None:
+    """The first notebook, executed on both bundles, as HTML."""
+    executed = report.execute(report.named(NOTEBOOK), [Run(directory) for directory in runs], timeout=120)
+    path.write_text(report.to_html(executed, report.title(executed)), encoding="utf-8")
+
+
+def after(measured: Path, simulated: Path, html: Path) -> str:
+    """Where things are, and what is worth trying next."""
+    return "\n".join(
+        [
+            f"{'simulated':18}{simulated}",
+            f"{'report':18}{html}",
+            "",
+            "worth trying next:",
+            f"  workbench compare {measured} {simulated}",
+            f"  workbench explain {measured}",
+            "  workbench sweep demo --vary policy.wait=0,0.1,0.5,1",
+        ]
+    )
+
+
+def exit_code(outcome: Outcome) -> int:
+    """As `workbench loadtest`: the reason on standard error, and its code."""
+    try:
+        outcome.require_pass()
+    except WorkbenchError as error:
+        print(f"workbench: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

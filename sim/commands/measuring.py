@@ -1,0 +1,234 @@
+"""One load test as the commands run it: target, consent, limits, the run itself, bundle, summary, verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sim.clock import SECOND
+from sim.commands import options
+from sim.commands.outcome import Outcome
+from sim.errors import BadInput
+from sim.live import consent, limits, swarm
+from sim.live.client import Origin
+from sim.live.harness import Harness, cpu_shares
+from sim.live.loadtest import Job, Measured, Observer, collect_into, interruptible, measure
+from sim.live.probe import require_reachable
+from sim.live.sampling import Sampler, listeners
+from sim.live.serve import Options, embedded_target
+from sim.live.verdict import judge
+from sim.results import parts
+from sim.results.run import RunWriter
+from sim.results.summary import summarise
+from sim.results.thresholds import Threshold, check, parse_all
+from sim.scenario import Load, Scenario, to_toml
+from sim.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Of one load test, besides the scenario."""
+
+    output: Path | None = None
+    """None: `runs/<scenario>-<time>`."""
+    target: str | None = None
+    """As `--target`; None: the embedded one."""
+    owned: bool = False
+    remote_workers: int = 0
+    master: tuple[str, int] = ("127.0.0.1", 0)
+    locust: tuple[str, ...] = ()
+    command: str = ""
+    quiet: bool = False
+
+
+class Terminal(Observer):
+    """Progress on standard error: bars where it is a terminal, one line per phase anyway."""
+
+    def __init__(self, subscribers: int, quiet: bool = False) -> None:
+        self._total = subscribers
+        self._quiet = quiet
+        self._bar: tqdm[Any] | None = None
+        self._phase = ""
+
+    def connecting(self, progress: swarm.Progress) -> None:
+        self._show("subscribers", self._total, progress.subscribed)
+
+    def running(self, elapsed: float, total: float) -> None:
+        self._show("seconds", round(total), round(elapsed))
+
+    def said(self, line: str) -> None:
+        self.close()
+        if not self._quiet:
+            print(line, file=sys.stderr)
+
+    def _show(self, phase: str, total: int, now: int) -> None:
+        if phase != self._phase:
+            self.close()
+            self._phase = phase
+            self._bar = tqdm(total=total, unit=f" {phase}", leave=False, disable=self._quiet or not sys.stderr.isatty())
+        assert self._bar is not None
+        self._bar.update(now - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._phase = None, ""
+
+
+def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
+    """Measure *scenario*; the bundle is complete when this returns. Raises `BadInput`, `Unreachable` or `WorkbenchError` before
+    there is anything to keep; an interrupt in mid-run returns an `Outcome` that says so."""
+    thresholds = parse_all(scenario.thresholds)
+    directory = settings.output or Path("runs") / f"{scenario.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if (directory / "manifest.json").exists():
+        raise BadInput(f"{directory} already holds a run (choose another -o, or remove it)")
+    _require_room(scenario)
+    observer = Terminal(scenario.subscribers, settings.quiet)
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-")))
+        stack.enter_context(interruptible())
+        sampler = Sampler()
+        target = stack.enter_context(_target(scenario, settings, sampler))
+        job = _job(scenario, settings, target, scratch, sampler, thresholds)
+        try:
+            measured = measure(job, observer)
+        finally:
+            observer.close()
+        with RunWriter(directory, scenario, "measured", settings.command) as run:
+            run.manifest.target = target.public()
+            collect_into(run, job, measured)
+            return _judged(run, job, measured, thresholds, time.monotonic() - began)
+
+
+def _require_room(scenario: Scenario) -> None:
+    """Descriptors for the largest load process, before anything is started."""
+    share = -(-scenario.subscribers // scenario.load.processes)
+    http = share if scenario.load.http == "per_subscriber" else scenario.load.pool_size
+    limits.require_descriptors(limits.descriptors_needed(share, http), f"{share} subscribers")
+
+
+@contextlib.contextmanager
+def _target(scenario: Scenario, settings: Settings, sampler: Sampler) -> Iterator[Target]:
+    """The target of the run, seen to be there; what can be watched of it is given to the sampler."""
+    if settings.target is None:
+        with embedded_target(scenario, Options(api_port=0, reverb_port=0, members=scenario.publisher.members)) as serving:
+            sampler.watch(serving.pids)
+            _scrape(sampler, serving.target)
+            yield serving.target
+        return
+    target = options.read_target(settings.target)
+    limits.require_ports(scenario.subscribers, target.host)
+    updates = scenario.workload.expected(scenario.warmup + scenario.duration, scenario.fleet.servers, scenario.fleet.sites)
+    consent.require(consent.volume_of_load(scenario, round(updates)), target, settings.owned)
+    require_reachable(target)
+    if all(consent.is_loopback(host) for host in consent.hosts(target)):
+        ports = {"broadcaster": target.port} | ({"application": Origin.parse(target.api).port} if target.api else {})
+        sampler.watch(listeners(ports))
+    _scrape(sampler, target)
+    yield target
+
+
+def _scrape(sampler: Sampler, target: Target) -> None:
+    sampler.scrape({"broadcaster": target.http_url} | ({"application": target.api} if target.api else {}))
+
+
+def _job(
+    scenario: Scenario,
+    settings: Settings,
+    target: Target,
+    scratch: Path,
+    sampler: Sampler,
+    thresholds: Sequence[Threshold],
+) -> Job:
+    """Write the files that the processes read, and say what they are to do."""
+    target.write(scratch / "target.json")
+    (scratch / "scenario.toml").write_text(to_toml(scenario), encoding="utf-8")
+    for name in ("parts", "logs"):
+        (scratch / name).mkdir()
+    order = swarm.Order(
+        scenario=scratch / "scenario.toml",
+        target=scratch / "target.json",
+        parts=scratch / "parts",
+        logs=scratch / "logs",
+        epoch=time.time_ns(),
+        subscribers=scenario.subscribers,
+        connect_rate=scenario.load.connect_rate,
+        processes=scenario.load.processes,
+        remote_workers=settings.remote_workers,
+        bind=settings.master[0],
+        port=settings.master[1],
+        extra=settings.locust,
+        settings=load_settings(scenario.load),
+    )
+    urgent = [threshold for threshold in thresholds if threshold.abort]
+    return Job(scenario, order, scratch, sampler, Abort(urgent, order) if urgent else lambda: None)
+
+
+def load_settings(load: Load) -> dict[str, str]:
+    """The scenario's `load` as the environment of Locust's processes."""
+    values = {"AUTH": load.auth, "REFETCH": load.refetch, "VERSION": load.version, "PROBES": load.probes}
+    return {f"WORKBENCH_{name}": str(value) for name, value in values.items() if value not in (None, "")}
+
+
+class Abort:
+    """Looks at the thresholds with `or abort` while the run goes on: a failure three times in a row ends it."""
+
+    PATIENCE = 3
+
+    def __init__(self, thresholds: Sequence[Threshold], order: swarm.Order) -> None:
+        self._thresholds = thresholds
+        self._order = order
+        self._failures = 0
+
+    def __call__(self) -> str | None:
+        summary = Harness(parts.read_headers(self._order.parts)).live_summary()
+        known = [threshold for threshold in self._thresholds if summary.get(threshold.key, {}).get("n")]
+        failed = [found.said for found in check(known, summary) if not found.ok]
+        self._failures = self._failures + 1 if failed else 0
+        return failed[0] if self._failures >= self.PATIENCE else None
+
+
+def _judged(run: RunWriter, job: Job, measured: Measured, thresholds: Sequence[Threshold], duration: float) -> Outcome:
+    """Summary, verdict and thresholds; closes the bundle."""
+    frames = run.frames()
+    summary = summarise(frames, job.scenario)
+    harness = Harness(measured.headers)
+    end = measured.epoch + round((job.scenario.warmup + job.scenario.duration) * SECOND)
+    shares = cpu_shares(job.sampler, measured.epoch, end)
+    busiest = max((share for name, share in shares.items() if name.startswith("harness")), default=0.0)
+    evidence = harness.evidence(
+        summary, job.order.workers, busiest, measured.invalid, passive=job.scenario.publisher.via == "none"
+    )
+    verdict = judge(evidence)
+    run.summary = summary
+    run.manifest.harness = harness.manifest() | {"cpu_share": busiest}
+    run.manifest.clock = {"offset": 0.0, "error": evidence.clock_error, "method": "one clock: all processes on one machine"}
+    run.manifest.validity["remarks"] = list(verdict.remarks)
+    run.manifest.extra["cpu_shares"] = shares
+    reasons = ("interrupted", *verdict.reasons) if measured.interrupted else verdict.reasons
+    run.close(partial=measured.interrupted, reasons=reasons)
+    return Outcome(
+        directory=run.directory,
+        name=job.scenario.name,
+        summary=summary,
+        harness=run.manifest.harness,
+        reasons=verdict.reasons,
+        remarks=verdict.remarks,
+        checks=check(thresholds, summary),
+        duration=duration,
+        interrupted=measured.interrupted,
+    )
+
+
+def join(scenario: Scenario, settings: Settings) -> int:
+    """Be a further machine of somebody else's load test: workers for that master, until it ends them."""
+    raise NotImplementedError

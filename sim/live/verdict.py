@@ -1,0 +1,126 @@
+"""May this run be believed? Rules that look at the harness, never at the target: what the target does badly is a result.
+
+A figure is limited by the harness when what the harness adds is more than a tenth of it (and more than a floor below which
+no scheduler keeps its word). Nothing is subtracted from a figure; a run that breaks a rule is declared invalid, with the reason.
+The limits are judgement; each is a constant here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SHARE = 0.1
+"""Of a reported p99 that the harness may add."""
+
+FLOOR = 0.005
+"""Seconds that the harness may always add: a time slice of the operating system."""
+
+CPU_SHARE = 0.85
+"""Of one core, over the run, above which a load process is its own bottleneck."""
+
+COALESCED_SHARE = 0.05
+"""Of the messages whose arrival is only known as an upper bound (read together with a later one)."""
+
+MIN_DELIVERIES = 100
+"""Received; fewer say nothing about a p99."""
+
+CLOCK_STEP = 0.001
+"""Seconds by which wall and monotonic clock may part during a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known about the harness of one run. Durations in seconds."""
+
+    summary: Mapping[str, Mapping[str, Any]]
+    expected_workers: int
+    finished_workers: int
+    incidents: Sequence[str] = ()
+    """What went wrong while it ran, as one-line reasons: a process that died, an exception in the client."""
+    kernel_stamps: bool = True
+    """Arrival by the kernel's clock; otherwise the reader's queue is inside `time_to_notified`."""
+    cpu_share: float = 0.0
+    """Of one core, of the busiest load process."""
+    coalesced: float = 0.0
+    """Share of messages."""
+    clock_step: float = 0.0
+    clock_error: float = 0.0
+    """Bound of the error of the offset between machines; 0 on one machine."""
+    negative: int = 0
+    """Arrivals before the event was sent."""
+    passive: bool = False
+    lost_by_harness: int = 0
+    """Deliveries that the client had on its socket and dropped."""
+    unsettled: int = 0
+    """Refetches still waiting inside the client when the drain was over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reasons` make a run invalid; `remarks` only limit what it says."""
+
+    reasons: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        return not self.reasons
+
+
+def judge(evidence: Evidence) -> Verdict:
+    return Verdict(tuple(_reasons(evidence)), tuple(_remarks(evidence)))
+
+
+def _reasons(e: Evidence) -> Iterator[str]:
+    yield from e.incidents
+    if e.finished_workers < e.expected_workers:
+        yield f"{e.expected_workers - e.finished_workers} of {e.expected_workers} load processes did not hand in all their rows"
+    received = _value(e, "deliveries.received") or 0
+    if received < MIN_DELIVERIES:
+        yield f"only {received:.0f} deliveries were received, {MIN_DELIVERIES} are needed to say anything"
+    yield from _bottlenecks(e)
+    if e.cpu_share > CPU_SHARE:
+        yield f"a load process used {e.cpu_share:.0%} of a core (limit {CPU_SHARE:.0%}): use more --processes"
+    if e.lost_by_harness:
+        yield f"the load client itself lost {e.lost_by_harness} deliveries"
+    if e.unsettled:
+        yield f"{e.unsettled} refetches were still waiting inside the load client at the end"
+    if e.negative:
+        yield f"{e.negative} notifications arrived before they were sent: the clocks cannot be trusted"
+    if e.clock_step > CLOCK_STEP:
+        yield f"a clock was set during the run, by {e.clock_step * 1000:.1f} ms"
+    notified = _value(e, "time_to_notified.p50")
+    if e.clock_error and notified is not None and e.clock_error > max(SHARE * notified, CLOCK_STEP):
+        error, half = e.clock_error * 1000, notified * 1000
+        yield f"clocks of the machines are known to {error:.2f} ms only, for a median time to notified of {half:.2f} ms"
+
+
+def _bottlenecks(e: Evidence) -> Iterator[str]:
+    """What the harness adds, against the figure that it goes into."""
+    into = "time_to_fresh" if e.kernel_stamps and _value(e, "time_to_fresh.p99") is not None else "time_to_notified"
+    rules = [
+        ("reader_lag", into, "the load client read late"),
+        ("refetch_delay", "time_to_fresh", "the load client sent refetches late"),
+        ("publisher_lateness", "time_to_notified", "the publisher was late"),
+    ]
+    for cause, figure, what in rules:
+        added, reported = _value(e, f"{cause}.p99"), _value(e, f"{figure}.p99")
+        limit = max(FLOOR, SHARE * reported) if reported is not None else FLOOR
+        if added is not None and added > limit:
+            yield f"{what}: p99 {added * 1000:.1f} ms, limit {limit * 1000:.1f} ms ({SHARE:.0%} of {figure}.p99)"
+
+
+def _remarks(e: Evidence) -> Iterator[str]:
+    if not e.kernel_stamps:
+        yield "arrival is the time of reading: the kernel gave no receive times"
+    if e.coalesced > COALESCED_SHARE:
+        yield f"{e.coalesced:.1%} of the arrivals are upper bounds: read together with a later message"
+    if e.passive:
+        yield "listening only: times count from what the payload says"
+
+
+def _value(e: Evidence, name: str) -> float | None:
+    value = e.summary.get(name, {}).get("value")
+    return None if value is None else float(value)
