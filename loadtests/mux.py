@@ -79,8 +79,7 @@ class Mux:
         return wall - monotonic - self._offset
 
     def call_at(self, when: int, callback: Callable[..., Any], *args: Any) -> Entry:
-        entry = Entry()
-        entry.callback, entry.args = callback, args
+        entry = Entry(callback, args)
         self._serial += 1
         heapq.heappush(self._timers, (when, self._serial, entry))
         if self._timers[0][2] is entry:
