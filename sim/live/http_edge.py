@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._workers = workers
         self._open = open_connections
         self._parser = httptools.HttpRequestParser(self)
-        self._queue: deque[tuple[Request, bool]] = deque()
+        self._queue: deque[tuple[Request | HttpError, bool]] = deque()
         self._serving = False
         self._paused = False
         self._closing = False
@@ -90,11 +90,13 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(HttpError(400, "This is the application; the broadcaster listens on another port."))
         except httptools.HttpParserError as error:
-            # A callback that raised `_Stop` arrives here as well; its answer is in `_refused`.
-            self._refuse(self._refused or HttpError(400, f"This is not HTTP: {error}"))
+            # A callback that raised `_Stop` arrives here as well; its answer is in `_refused`. The rest of the connection
+            # cannot be understood; what was asked before still has its turn.
+            self._transport.pause_reading()
+            self._queue.append((self._refused or HttpError(400, f"This is not HTTP: {error}"), False))
+            if not self._serving:
+                self._serve()
 
     def drain(self) -> None:
         """Close when nothing is being served."""
@@ -132,6 +134,8 @@ class Connection(asyncio.Protocol):
             self._stop(HttpError(413, f"The body has more than {MAX_BODY} bytes."))
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            self._stop(HttpError(400, "This is the application; WebSockets are the broadcaster's, on its own port."))
         path, _, query = self._url.decode("latin-1").partition("?")
         if path[:1] != "/":
             self._stop(HttpError(400, "The request's target must be a path."))
@@ -152,6 +156,9 @@ class Connection(asyncio.Protocol):
         """Serve what is queued, in order, until one of them waits."""
         while self._queue and not self._serving and not self._transport.is_closing():
             request, keep_alive = self._queue.popleft()
+            if isinstance(request, HttpError):
+                self._write(None, request.response(), keep_alive=False)
+                return
             if not self._app.waits(request):
                 self._write(request, self._app.handle(request), keep_alive)
                 continue
@@ -170,7 +177,7 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    def _write(self, request: Request, response: Response, keep_alive: bool) -> None:
+    def _write(self, request: Request | None, response: Response, keep_alive: bool) -> None:
         if self._transport.is_closing():
             return
         lines = [_HEADS[response.status]]
@@ -179,7 +186,7 @@ class Connection(asyncio.Protocol):
         if response.status not in (204, 304):
             lines.append(b"Content-Length: %d\r\n" % len(response.body))
         lines.append(b"\r\n" if keep_alive else b"Connection: close\r\n\r\n")
-        if request.method != "HEAD":
+        if request is None or request.method != "HEAD":
             lines.append(response.body)
         self._transport.write(b"".join(lines))
         if not keep_alive:
@@ -194,10 +201,6 @@ class Connection(asyncio.Protocol):
     def _stop(self, error: HttpError) -> None:
         self._refused = error
         raise _Stop
-
-    def _refuse(self, error: HttpError) -> None:
-        """Answer and hang up; the rest of the connection cannot be understood."""
-        self._write(Request("GET", "/"), error.response(), keep_alive=False)
 
 
 class _Stop(Exception):
