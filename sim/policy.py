@@ -237,7 +237,7 @@ class RateLimitMachine:
 
 
 class PollingMachine:
-    """Polls from `open(at)` on. With *rest*, `answered(at)` starts the next interval."""
+    """Polls from `open(at)` on. With *rest*, only `answered(at)` starts the next interval."""
 
     __slots__ = ("interval", "next_at", "rest")
 
@@ -260,8 +260,7 @@ class PollingMachine:
         return True
 
     def answered(self, at: int) -> None:
-        if self.rest:
-            self.next_at = at + self.interval
+        self.next_at = at + self.interval
 
 
 class DebounceMachine:
@@ -342,6 +341,18 @@ class DebounceMachine:
 
     def ring(self, at: int) -> bool:
         """The timer of instant `next_at` rings (late, where *at* is later)."""
+        if self.max_wait is None and not self.strays and self.mounted:  # the usual page: one timer, no cap
+            deadline = self.last_at + self.wait
+            if at >= deadline or at < self.last_at:
+                self.slot_at = self.next_at = NEVER
+                if self.pending and self.trailing:
+                    self.pending = False
+                    self.fired_at = at
+                    return True
+                self.pending = False
+                return False
+            self.slot_at = self.next_at = deadline
+            return False
         rang = self.slot_at == self.next_at
         if rang:
             self.next_at = min(self.strays) if self.strays else NEVER

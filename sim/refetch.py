@@ -54,8 +54,10 @@ class Refetcher:
     __slots__ = (
         "_alarm",
         "_alarm_at",
+        "_answered",
         "_armed_for",
         "_call",
+        "_call_at",
         "_clock",
         "_done",
         "_jitter",
@@ -88,6 +90,7 @@ class Refetcher:
         self._call = self._machine.call
         self._rule: InFlight = in_flight
         self._clock = clock
+        self._call_at = clock.call_at
         self._send = send
         self._done = done
         self._rng = rng
@@ -100,13 +103,16 @@ class Refetcher:
         self._waiting: dict[Refetch, Timer] = {}  # due, held back by jitter
         self._running: dict[Refetch, Abort | None] = {}
         self._next: Refetch | None = None  # single flight: the one re-run
+        self._answered: Callable[[int], None] | None = None  # polling counts from the answer
         if isinstance(policy, Polling):
             self._open(policy)
 
     def notified(self, at: int) -> None:
         """A notification arrived at instant *at* (not later than now)."""
-        if self._alarm_at <= at:
-            self._ring(at)
+        while self._alarm_at <= at:  # the clock is late: what was due before goes first
+            assert self._alarm is not None
+            self._alarm.cancel()
+            self._rang()
         self._unanswered += 1
         if self._call(at):
             self._due(at)
@@ -138,8 +144,8 @@ class Refetcher:
         if self._next is not None and not self._running:
             again, self._next = self._next, None
             self._start(again)
-        if isinstance(self._machine, PollingMachine):
-            self._machine.answered(at)
+        if self._answered is not None:
+            self._answered(at)
             self._arm()
 
     def close(self) -> None:
@@ -148,7 +154,7 @@ class Refetcher:
             self._alarm.cancel()
         self._alarm, self._alarm_at = None, NEVER
         self._machine = SilentMachine()  # what still arrives is not heard
-        self._call, self._armed_for = self._machine.call, NEVER
+        self._call, self._answered, self._armed_for = self._machine.call, None, NEVER
         for timer in self._waiting.values():
             timer.cancel()
         due = [*self._running, *self._waiting]
@@ -172,6 +178,8 @@ class Refetcher:
         assert isinstance(self._machine, PollingMachine)
         if policy.mode == "cancel":
             self._rule = "cancel"
+        if policy.mode == "rest":
+            self._answered = self._machine.answered
         interval = ns(policy.interval)
         phase = interval if self._rng is None else int(self._rng.random() * interval)
         self._machine.open(self._clock.now() + phase)
@@ -186,21 +194,15 @@ class Refetcher:
         if when != NEVER:
             if self._timer_step:
                 when = -(-when // self._timer_step) * self._timer_step
-            self._alarm = self._clock.call_at(when, self._rang)
+            self._alarm = self._call_at(when, self._rang)
         self._alarm_at = when
 
     def _rang(self) -> None:
+        """What was due is due at its own instant, however late it rings."""
         self._alarm = None
-        self._ring(self._alarm_at)
-
-    def _ring(self, until: int) -> None:
-        """Ring what was due through *until*, each at its own instant."""
-        machine = self._machine
-        while self._alarm_at <= until:
-            wanted = self._armed_for
-            if machine.ring(self._alarm_at):
-                self._due(wanted)
-            self._arm()
+        if self._machine.ring(self._alarm_at):
+            self._due(self._armed_for)
+        self._arm()
 
     # --- a refetch -----------------------------------------------------------------------------------------------------
 

@@ -1,32 +1,38 @@
 """The application that answers: c workers, one first-in-first-out queue, and what may refuse before it.
 
-Work that is admitted is done, whoever gave up meanwhile (PHP does not notice). So the instants at which a request is begun and
-finished are known when it arrives (J. Kiefer, J. Wolfowitz 1955): begun when the first worker is free. It reads the state of the
-database when it is begun.
+Work that is admitted is done, whoever gave up meanwhile (PHP does not notice). So all about a request is settled when it arrives:
+it is begun when the first worker is free (J. Kiefer, J. Wolfowitz 1955), and then reads the state of the database. Nothing here
+waits; who asks gets the instant of the answer with it.
 """
 
 from __future__ import annotations
 
 import heapq
-from array import array
+import struct
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
-from sim.clock import SECOND, EventList, ns
+import numpy as np
+
+from sim.clock import SECOND, ns
 from sim.incidents import Deploy, Outage, Slowdown
 from sim.scenario import Scenario
-
-if TYPE_CHECKING:
-    from sim.virtual.client import Request
 
 RATE_WINDOW = 60 * SECOND
 """Laravel's limiter counts attempts from a user's first request for one minute, then anew."""
 
 REFUSAL = 300
 """Bytes of a refusal, head and body."""
+
+LONG_AGO = -(1 << 62)
+
+Answer = tuple[int, int, int, int]
+"""(instant at which it leaves, version, status, bytes)."""
+
+_work = struct.Struct("=3q").pack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,13 +52,11 @@ class View:
 
 
 class Api:
-    """Told of arrivals by `arrive`; answers through `Request.answer`."""
+    """Told of each arrival, in their order."""
 
-    def __init__(self, scenario: Scenario, clock: EventList, service: Callable[[], int], network: Callable[[], int]) -> None:
-        api = scenario.api
-        self._clock = clock
+    def __init__(self, scenario: Scenario, service: Callable[[], int]) -> None:
+        api, incidents = scenario.api, scenario.incidents
         self._service = service
-        self._network = network
         self._free = [0] * api.workers
         self._queue_limit = api.queue_limit
         self._begins: deque[int] = deque()
@@ -62,68 +66,72 @@ class Api:
         self._cached: dict[tuple[str, int, int], tuple[int, int]] = {}
         self._outages = sorted(
             (ns(i.at), ns(i.at) + ns(i.down if isinstance(i, Deploy) else i.duration))
-            for i in scenario.incidents
+            for i in incidents
             if isinstance(i, Outage | Deploy)
         )
-        self._slow = [(ns(i.at), ns(i.at) + ns(i.duration), i.factor) for i in scenario.incidents if isinstance(i, Slowdown)]
-        self._releases = sorted(ns(i.at) for i in scenario.incidents if isinstance(i, Deploy))
-        self._troubled = bool(self._outages or self._slow or self._releases)
-        self.work: array[int] = array("q")
-        """Arrival, begin and end of each request that was worked on, ns."""
+        self._slow = [(ns(i.at), ns(i.at) + ns(i.duration), i.factor) for i in incidents if isinstance(i, Slowdown)]
+        self._releases = sorted(ns(i.at) for i in incidents if isinstance(i, Deploy))
+        self._troubled = bool(self._outages or self._slow)
+        self._guarded = api.rate_limit is not None or api.queue_limit is not None or bool(self._cache)
+        self._log = bytearray()
         self.refused = 0
+        self.from_cache = 0
 
-    def arrive(self, request: Request, attempt: int) -> None:
-        """A request is here now."""
-        now = self._clock.now()
-        view = request.view
-        if self._rate_limit is not None and not self._allowed(view.user, now):
-            self._refuse(request, attempt, 429)
-            return
-        if self._cache and view.cacheable:
-            key = (view.resource, view.resource_id, view.user if view.resource == "dashboard" else 0)
-            version, ready = self._cached.get(key, (0, -RATE_WINDOW))
-            if now <= ready + self._cache:
-                self._answer(request, attempt, max(now, ready), version, 200, view.size)
-                return
-        if self._queue_limit is not None and self._waiting(now) >= self._queue_limit:
-            self._refuse(request, attempt, 503)
-            return
-        free = self._free[0]
-        begin = now if now > free else free
+    def answer(self, view: View, made_at: int, at: int) -> Answer:
+        """The answer to a request for *view* that arrives at instant *at*; its page was loaded at *made_at*."""
+        if self._guarded:
+            early = self._guard(view, at)
+            if early is not None:
+                return early
+        begin = self._free[0]
+        if begin < at:
+            begin = at
         service = self._service() + view.extra
         if self._troubled:
             begin, service = self._trouble(begin, service)
         end = begin + service
         heapq.heapreplace(self._free, end)
-        self.work.extend((now, begin, end))
-        if self._queue_limit is not None:
-            self._begins.append(begin)
+        self._log += _work(at, begin, end)
         version = bisect_right(view.commits, begin)
+        if self._guarded:
+            self._begins.append(begin)
+            if view.cacheable:
+                self._cached[_key(view)] = (version, end)
+        if self._releases and made_at < self._released(begin):
+            return end, version, 409, REFUSAL
+        return end, version, 200, view.size
+
+    def work(self) -> np.ndarray[Any, Any]:
+        """int64 (n, 3): arrival, begin and end of each request that was worked on, ns, in order of arrival."""
+        return np.frombuffer(self._log, np.int64).reshape(-1, 3)
+
+    def _guard(self, view: View, at: int) -> Answer | None:
+        """An answer that no worker has to make: refused, or remembered."""
+        if self._rate_limit is not None and not self._allowed(view.user, at):
+            self.refused += 1
+            return at, -1, 429, REFUSAL
         if self._cache and view.cacheable:
-            self._cached[key] = (version, end)
-        status = 200
-        if self._releases and request.made_at < self._released(begin):
-            status = 409
-        self._clock.call_at(end + self._network(), request.answer, attempt, version, status, view.size)
+            # Who comes while the answer is being made waits for it.
+            version, ready = self._cached.get(_key(view), (0, LONG_AGO))
+            if at <= ready + self._cache:
+                self.from_cache += 1
+                return max(at, ready), version, 200, view.size
+        if self._queue_limit is not None and self._waiting(at) >= self._queue_limit and self._free[0] > at:
+            self.refused += 1
+            return at, -1, 503, REFUSAL
+        return None
 
-    def _answer(self, request: Request, attempt: int, at: int, version: int, status: int, size: int) -> None:
-        self._clock.call_at(at + self._network(), request.answer, attempt, version, status, size)
-
-    def _refuse(self, request: Request, attempt: int, status: int) -> None:
-        self.refused += 1
-        self._answer(request, attempt, self._clock.now(), -1, status, REFUSAL)
-
-    def _allowed(self, user: int, now: int) -> bool:
-        since, count = self._windows.get(user, (-RATE_WINDOW, 0))
-        if now >= since + RATE_WINDOW:
-            since, count = now, 0
+    def _allowed(self, user: int, at: int) -> bool:
+        since, count = self._windows.get(user, (LONG_AGO, 0))
+        if at >= since + RATE_WINDOW:
+            since, count = at, 0
         self._windows[user] = (since, count + 1)
         return count < (self._rate_limit or 0)
 
-    def _waiting(self, now: int) -> int:
-        """Requests that are not begun yet; begins are in order, because the queue is."""
+    def _waiting(self, at: int) -> int:
+        """Requests that are not begun at instant *at*; begins are in order, because the queue is."""
         begins = self._begins
-        while begins and begins[0] <= now:
+        while begins and begins[0] <= at:
             begins.popleft()
         return len(begins)
 
@@ -137,6 +145,11 @@ class Api:
         return begin, service
 
     def _released(self, at: int) -> int:
-        """Instant of the last release up to *at*; -1: none yet."""
+        """Instant of the last release up to *at*; long ago: none yet."""
         done = bisect_right(self._releases, at)
-        return self._releases[done - 1] if done else -1
+        return self._releases[done - 1] if done else LONG_AGO
+
+
+def _key(view: View) -> tuple[str, int, int]:
+    """What makes two refetches identical: the resource, and for a dashboard whose it is."""
+    return view.resource, view.resource_id, view.user if view.resource == "dashboard" else 0

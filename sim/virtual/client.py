@@ -6,11 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from sim.clock import EventList, Timer, ns
+from sim.distributions import Constant
+from sim.refetch import Abort
 from sim.scenario import Scenario
 from sim.virtual.api import Api, View
 
 Done = Callable[[Any, int, int, int, int], None]
 """(token, at, version, status, size): the final answer; status 0 is none."""
+
+RETRIED = (429, 503)
+"""Statuses after which a request is tried again; a time-out is another reason."""
 
 
 class Client:
@@ -24,17 +29,28 @@ class Client:
         self.retries = scenario.api.retries
         self.backoff = ns(scenario.api.retry_backoff)
         self.budget = scenario.api.retry_budget
+        self.in_order = isinstance(scenario.network.to_api, Constant)
+        """Requests arrive in the order in which they are sent, so the application can be told of an arrival when it is sent."""
+        self.simple = self.in_order and self.timeout is None and not self.retries
         self.first_attempts = 0
         self.second_attempts = 0
         """Retries, of whatever number."""
         self.timeouts = 0
 
-    def get(self, view: View, made_at: int, done: Done, token: Any) -> Request:
-        """Send a request now; *done(token, ...)* is called once, unless it is aborted. *made_at*: when its page was loaded."""
+    def get(self, view: View, made_at: int, done: Done, token: Any) -> Abort | None:
+        """Send a request now; *done(token, at, version, status, size)* is called once, unless it is aborted.
+
+        *made_at*: when its page was loaded. Where None comes back an answer cannot be stopped, and *done* has to overhear it.
+        """
         self.first_attempts += 1
-        request = Request(self, view, made_at, done, token)
-        request.send()
-        return request
+        if not self.simple:
+            request = Request(self, view, made_at, done, token)
+            request.send()
+            return request.abort
+        at, version, status, size = self.api.answer(view, made_at, self.clock.now() + self.network())
+        at += self.network()
+        self.clock.call_at(at, done, token, at, version, status, size)
+        return None
 
     def may_retry(self, attempt: int) -> bool:
         if attempt > self.retries:
@@ -43,9 +59,9 @@ class Client:
 
 
 class Request:
-    """One GET. An answer to an attempt that was given up is not heard."""
+    """One GET that may be given up and tried again. An answer to an attempt that was given up is not heard."""
 
-    __slots__ = ("attempt", "client", "done", "made_at", "timer", "token", "view")
+    __slots__ = ("attempts", "awaited", "client", "done", "made_at", "timer", "token", "view")
 
     def __init__(self, client: Client, view: View, made_at: int, done: Done, token: Any) -> None:
         self.client = client
@@ -53,56 +69,57 @@ class Request:
         self.made_at = made_at
         self.done = done
         self.token = token
-        self.attempt = 0
-        """The attempt that is waited for; -1: aborted."""
+        self.attempts = 0
+        self.awaited = 0
+        """The attempt whose answer counts; 0: none."""
         self.timer: Timer | None = None
 
     def send(self) -> None:
-        client = self.client
-        clock = client.clock
-        self.attempt += 1
-        clock.call_at(clock.now() + client.network(), client.api.arrive, self, self.attempt)
+        client, clock = self.client, self.client.clock
+        now = clock.now()
+        self.attempts += 1
+        self.awaited = self.attempts
         if client.timeout is not None:
-            self.timer = clock.call_at(clock.now() + client.timeout, self._give_up, self.attempt)
+            self.timer = clock.call_at(now + client.timeout, self._give_up)
+        if client.in_order:
+            self._arrive(self.attempts, now + client.network())
+        else:
+            arrival = now + client.network()
+            clock.call_at(arrival, self._arrive, self.attempts, arrival)
 
-    def answer(self, attempt: int, version: int, status: int, size: int) -> None:
-        """An answer to *attempt* has come back."""
-        if attempt != self.attempt:
+    def abort(self) -> None:
+        """Nobody waits for it any more."""
+        self.awaited = 0
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def _arrive(self, attempt: int, at: int) -> None:
+        at, version, status, size = self.client.api.answer(self.view, self.made_at, at)
+        self.client.clock.call_at(at + self.client.network(), self._answered, attempt, version, status, size)
+
+    def _answered(self, attempt: int, version: int, status: int, size: int) -> None:
+        if attempt != self.awaited:
             return
         if self.timer is not None:
             self.timer.cancel()
-        if status >= 400 and status != 409 and self.client.retries:
+        if status in RETRIED:
             self._failed(status, size)
         else:
             self.done(self.token, self.client.clock.now(), version, status, size)
 
-    def abort(self) -> None:
-        """Nobody waits for it any more."""
-        self.attempt = -1
-        if self.timer is not None:
-            self.timer.cancel()
-
-    def _give_up(self, attempt: int) -> None:
-        if attempt == self.attempt:
-            self.client.timeouts += 1
-            self._failed(0, 0)
+    def _give_up(self) -> None:
+        self.client.timeouts += 1
+        self._failed(0, 0)
 
     def _failed(self, status: int, size: int) -> None:
         client = self.client
-        if not client.may_retry(self.attempt):
-            self.attempt = -1
+        self.awaited = 0
+        if not client.may_retry(self.attempts):
             self.done(self.token, client.clock.now(), -1, status, size)
             return
         client.second_attempts += 1
         if client.backoff:
-            # Until it is sent again no answer counts: the next attempt has a number that none has.
-            pause = client.backoff << (self.attempt - 1)
-            self.timer = client.clock.call_at(client.clock.now() + pause, self._again, self.attempt)
-            self.attempt += 1
+            pause = client.backoff << (self.attempts - 1)
+            self.timer = client.clock.call_at(client.clock.now() + pause, self.send)
         else:
-            self.send()
-
-    def _again(self, failed: int) -> None:
-        if self.attempt == failed + 1:
-            self.attempt = failed
             self.send()

@@ -101,12 +101,13 @@ def samples(simulation: Simulation, notifications: pd.DataFrame, refetches: pd.D
     """Per second what the application had to do; at the end of the run what the others came to."""
     end = simulation.end / SECOND
     api, client = simulation.api, simulation.client
-    work = np.frombuffer(api.work, np.int64).reshape(-1, 3)
+    work = api.work()
     rows = load(work, simulation.end, simulation.scenario.api.workers)
     frames = sum(node.sent for node in simulation.broadcaster.nodes)
     totals = {
         ("application", "requests"): float(len(work)),
         ("application", "refused"): float(api.refused),
+        ("application", "from_cache"): float(api.from_cache),
         ("application", "in_flight_peak"): float(peak(work[:, 0], work[:, 2])),
         ("pages", "retries"): float(client.second_attempts),
         ("pages", "timeouts"): float(client.timeouts),

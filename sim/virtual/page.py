@@ -15,7 +15,7 @@ from sim.virtual.broadcaster import Broadcaster
 from sim.virtual.client import Client
 from sim.virtual.database import Database
 from sim.virtual.draws import draws
-from sim.virtual.ledger import OUTCOMES, PAGES, REASONS, RESOURCES, Connection, Ledger
+from sim.virtual.ledger import OUTCOMES, PAGES, REASONS, RESOURCES, Connection, Ledger, refetch_row
 from sim.virtual.publishing import generic_channel, owner, specific_channel, user_channel
 from sim.virtual.reconnect import attempts
 from sim.workload import Streams
@@ -263,25 +263,23 @@ class Page:
 
     # --- refetching ----------------------------------------------------------------------------------------------------
 
-    def _send(self, refetch: Refetch) -> Abort:
-        return self.world.client.get(self.view, self.made_at, self.refetcher.finished, refetch).abort
+    def _send(self, refetch: Refetch) -> Abort | None:
+        return self.world.client.get(self.view, self.made_at, self.refetcher.finished, refetch)
 
     def _done(self, refetch: Refetch) -> None:
         view = self.view
-        self.world.ledger.refetch_rows.extend(
-            (
-                self.subscriber,
-                _RESOURCE[view.resource],
-                view.resource_id,
-                refetch.due_at,
-                refetch.started_at,
-                refetch.finished_at,
-                refetch.version,
-                refetch.status,
-                refetch.bytes,
-                refetch.answered,
-                _OUTCOME[refetch.outcome],
-            )
+        self.world.ledger.refetch_rows += refetch_row(
+            self.subscriber,
+            _RESOURCE[view.resource],
+            view.resource_id,
+            refetch.due_at,
+            refetch.started_at,
+            refetch.finished_at,
+            refetch.version,
+            refetch.status,
+            refetch.bytes,
+            refetch.answered,
+            _OUTCOME[refetch.outcome],
         )
         if refetch.status == 409:
             self.world.clock.call_at(self.world.clock.now(), self.replace)

@@ -71,7 +71,7 @@ class Simulation:
         self.database = Database(updates, scenario)
         network = scenario.network
         to_api = draws(network.to_api, rng["to_api"])
-        self.api = Api(scenario, self.clock, draws(scenario.api.service, rng["service"]), to_api)
+        self.api = Api(scenario, draws(scenario.api.service, rng["service"]))
         self.client = Client(scenario, self.clock, self.api, to_api)
         self.broadcaster = Broadcaster(scenario, self.clock, self.ledger, rng["to_subscriber"])
         to_broadcaster = draws(network.to_broadcaster, rng["to_broadcaster"])
