@@ -12,6 +12,7 @@ Runs are refused whose scenario, window or harness differ, except in the keys th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -27,7 +28,7 @@ from sim.errors import BadInput
 from sim.results import freshness, statistics
 from sim.results.run import Run
 from sim.results.staleness import staleness
-from sim.results.summary import per_window, sampled_share, window, within
+from sim.results.summary import per_batch, sampled_share, window, within
 from sim.results.text import NONE, markdown, number, percent, unit_of
 
 Array = np.ndarray[Any, Any]
@@ -137,7 +138,8 @@ def measured(run: Run) -> dict[str, Measured]:
         ("refetches_per_update", np.ones(len(sent))),
         ("bytes_per_update", sent["bytes"].to_numpy(dtype=float)),
     ):
-        found[metric] = _ratio(*per_window(amount / sampled_share(run), sent["started_at"].to_numpy(), counted, start, end))
+        amount = amount / sampled_share(run)
+        found[metric] = _per_update(float(amount.sum()), len(counted), *per_batch(amount, sent, counted))
     found["age_of_synchronisation.mean"] = _ages(pairs, np.linspace(start, end, statistics.BATCHES + 1), len(counted))
     owed = freshness.deliveries(run, run.scenario)
     owed = owed[np.isin(owed["update"].to_numpy(), counted["update"].to_numpy())]
@@ -169,13 +171,12 @@ def _logs(parts: Iterable[float]) -> Array:
         return np.log(np.array(list(parts), dtype=float))
 
 
-def _ratio(numerator: Array, denominator: Array) -> Measured:
-    """A ratio of two sums over the windows of a run; its logarithm linearised, as `statistics.linearised` does the ratio."""
-    n = int(denominator.sum())
-    if not n or not numerator.sum():
+def _per_update(total: float, n: int, costs: Array, updates: Array) -> Measured:
+    """A sum per update; the logarithm linearised over batches, as `statistics.linearised` does the ratio itself."""
+    if not n or not total:
         return Measured(0.0 if n else None, n, np.array([]))
-    value = float(numerator.sum() / n)
-    return Measured(value, n, math.log(value) + numerator / numerator.mean() - denominator / denominator.mean())
+    logs = math.log(total / n) + costs / costs.mean() - updates / updates.mean() if len(costs) else costs
+    return Measured(total / n, n, logs)
 
 
 def _ages(pairs: pd.DataFrame, edges: Array, n: int) -> Measured:
@@ -309,3 +310,11 @@ def to_markdown(differences: list[Difference], a: str, b: str, band: float = BAN
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def jsonable(difference: Difference) -> dict[str, Any]:
+    """A difference for JSON: what is not finite becomes None."""
+    return {
+        name: statistics.finite(value) if isinstance(value, float) else value
+        for name, value in dataclasses.asdict(difference).items()
+    }

@@ -282,3 +282,26 @@ def _first_applied(refetches: pd.DataFrame, subscriber: Array, version: Array) -
     instants = applied[["due_at", "started_at", "finished_at"]].to_numpy(dtype=float)[order]
     result[hit] = instants[at[hit]]
     return result
+
+
+def newest_update(refetches: pd.DataFrame, updates: pd.DataFrame) -> Array:
+    """For each refetch the position in *updates* of the newest one that its answer held; by time where the answer does not say.
+
+    An answer without a version of the run (failed, or older than it) belongs to the latest update intended before it was sent.
+    *updates* must not be empty, and be in order of their instants.
+    """
+    kinds = {"server": 0, "site": 1, "dashboard": 2}
+    position = np.arange(len(updates))
+    site = (updates["resource"] == "site").to_numpy().astype(np.int64)
+    version, sequence = updates["version"].to_numpy().astype(np.int64), updates["sequence"].to_numpy().astype(np.int64)
+    got = refetches["version"].to_numpy().astype(np.int64)
+    span = int(max(version.max(), sequence.max(), got.max(initial=0))) + 2
+    place = updates["resource_id"].to_numpy().astype(np.int64) * 3 + site
+    known = np.concatenate([place * span + version, np.full(len(updates), 2) * span + sequence])
+    kind = refetches["resource"].astype(str).map(kinds).to_numpy().astype(np.int64)
+    wanted = (np.where(kind == 2, 0, refetches["resource_id"].to_numpy()) * 3 + kind) * span + got
+    order = np.argsort(known, kind="stable")
+    at = np.minimum(np.searchsorted(known[order], wanted), len(known) - 1)
+    by_version = np.concatenate([position, position])[order][at]
+    by_time = np.searchsorted(updates["intended_at"].to_numpy(), refetches["started_at"].to_numpy(), side="right") - 1
+    return np.where((known[order][at] == wanted) & (got >= 0), by_version, np.maximum(by_time, 0))

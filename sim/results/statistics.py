@@ -137,6 +137,8 @@ def linearised(numerator: Array, denominator: Array) -> Array:
     A window's own ratio would not do: a quiet window's is wild, and weighs as much as a busy one's. (Delta method; W. G. Cochran,
     Sampling Techniques, 1977, chapter 6.)
     """
+    if not len(numerator):
+        return np.array([])
     value, mean = numerator.sum() / denominator.sum(), denominator.mean()
     return np.asarray(value + (numerator - value * denominator) / mean)
 

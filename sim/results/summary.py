@@ -17,7 +17,7 @@ import pandas as pd
 from sim.results import freshness
 from sim.results.freshness import Tables
 from sim.results.staleness import staleness
-from sim.results.statistics import BATCHES, Estimate, linearised, quantiles, ratio, t_interval
+from sim.results.statistics import Estimate, batches, linearised, quantiles, ratio, t_interval
 from sim.scenario import Scenario
 
 Array = np.ndarray[Any, Any]
@@ -199,7 +199,7 @@ def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> 
         return count / share if share < 1 else int(count)
 
     yield "refetches", Estimate(scaled(len(sent)), n=updates)
-    yield "refetches_per_update", _per_update(np.ones(len(sent)), at, counted, start, end, share)
+    yield "refetches_per_update", _per_update(np.ones(len(sent)), sent, counted, share)
     yield "refetches.applied", Estimate(scaled((outcome == "applied").sum()), n=updates)
     yield "refetches.wasted", Estimate(scaled(outcome.isin(WASTED).sum()), n=updates)
     yield "refetches.failed", Estimate(scaled((outcome == "failed").sum()), n=updates)
@@ -212,23 +212,27 @@ def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> 
     peak = np.bincount(((inside - start) / HERD).astype(np.int64)).max(initial=0) / HERD / share
     yield "refetch_rate.mean", Estimate(len(inside) / share / (end - start) if end > start else None, n=updates)
     yield "refetch_rate.peak", Estimate(float(peak), n=updates)
-    yield "bytes_per_update", _per_update(sent["bytes"].to_numpy(dtype=float), at, counted, start, end, share)
+    yield "bytes_per_update", _per_update(sent["bytes"].to_numpy(dtype=float), sent, counted, share)
 
 
-def _per_update(amount: Array, at: Array, counted: pd.DataFrame, start: float, end: float, share: float) -> Estimate:
-    """Sum of *amount* (at instants *at*) per update, with the t interval of the run's windows."""
-    top, bottom = per_window(amount / share, at, counted, start, end)
-    if not bottom.sum():
+def _per_update(amount: Array, sent: pd.DataFrame, counted: pd.DataFrame, share: float) -> Estimate:
+    """Sum of *amount* (one per refetch sent) per update, with the t interval of batches of successive updates."""
+    if counted.empty:
         return Estimate(None)
-    value = float(top.sum() / bottom.sum())
-    return Estimate(value, *t_interval(linearised(top, bottom), value), n=len(counted))
+    value = float(amount.sum()) / share / len(counted)
+    return Estimate(value, *t_interval(linearised(*per_batch(amount / share, sent, counted)), value), n=len(counted))
 
 
-def per_window(amount: Array, at: Array, counted: pd.DataFrame, start: float, end: float) -> tuple[Array, Array]:
-    """Sums of *amount* and numbers of updates in each of `BATCHES` equal windows; what comes in the drain counts for the last."""
-    edges = np.linspace(start, end, BATCHES + 1)
-    top = np.histogram(np.minimum(at, np.nextafter(end, start)), edges, weights=amount)[0]
-    return top, np.histogram(counted["intended_at"], edges)[0]
+def per_batch(amount: Array, sent: pd.DataFrame, counted: pd.DataFrame) -> tuple[Array, Array]:
+    """Sums of *amount* (one per refetch) and numbers of updates in batches of successive updates; empty with too few of them.
+
+    A refetch belongs to the newest update that it brought, so a batch has all that its updates cost, whenever it was paid.
+    """
+    cuts = batches(np.arange(len(counted)))
+    if not cuts:
+        return np.array([]), np.array([])
+    cost = np.bincount(freshness.newest_update(sent, counted), weights=amount, minlength=len(counted))
+    return np.array([cost[rows].sum() for rows in cuts]), np.array([rows.stop - rows.start for rows in cuts], dtype=float)
 
 
 def sampled_share(run: Tables) -> float:

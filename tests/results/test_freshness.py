@@ -150,3 +150,15 @@ def test_empty_tables_give_empty_joins() -> None:
     assert freshness.journeys(Frames(), SCENARIO).empty
     assert freshness.deliveries(Frames(), SCENARIO).empty
     assert freshness.out_of_order(Frames(), Frames().notifications) == 0
+
+
+def test_a_refetch_belongs_to_the_newest_update_that_it_brought() -> None:
+    updates = frame("updates", [update(0, 1.0, version=4), update(1, 2.0, version=1, resource_id=2), update(2, 3.0, version=5)])
+    got = [
+        refetch(7, 3.5, 5),
+        refetch(7, 1.5, 4),
+        refetch(8, 3.6, 2, resource="dashboard", resource_id=0),
+        refetch(8, 2.5, -1, outcome="failed"),
+        refetch(9, 0.5, 0),
+    ]
+    assert freshness.newest_update(frame("refetches", got), updates).tolist() == [2, 0, 1, 1, 0]

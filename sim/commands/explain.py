@@ -1,0 +1,42 @@
+"""Where the time went in a run: verdict, stages, windows, the worst updates, and what was never shown.
+
+    stages     mean, p50, p95 and p99 of save, broadcast, fan-out, debounce, wait, refetch (means add up to the total)
+    windows    the run in equal parts: updates, p95 of time to notified and to fresh, refetches; the slowest is marked
+    worst      the updates that took longest to their slowest page, and the stage in which most of it passed
+    never      updates that pages open to the end never showed
+
+examples:
+  workbench explain runs/demo
+  workbench explain runs/demo --worst 20 --windows 10
+  workbench explain runs/demo --markdown > comment.md
+  workbench explain runs/demo --json | jq .stages.debounce.share
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from sim.errors import BadInput
+from sim.results import explain
+from sim.results.run import Run
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_directory", metavar="RUN", help="run bundle (directory)")
+    parser.add_argument("--worst", type=int, default=5, metavar="N", help="how many of the worst updates (default 5)")
+    parser.add_argument("--windows", type=int, default=8, metavar="N", help="into how many parts to cut the run (default 8)")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    for name in ("worst", "windows"):
+        if not 1 <= getattr(args, name) <= 1000:
+            raise BadInput(f"--{name} must be between 1 and 1000, got {getattr(args, name)}")
+    found = explain.explain(Run(args.run_directory), worst=args.worst, windows=args.windows)
+    if args.json:
+        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+    else:
+        print(found.to_markdown() if args.markdown else found.to_text(), end="")
+    return 0
