@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput(f"--{name} must be at least 1, got {getattr(args, name)}")
     if not 0 <= args.provision <= MOST:
         raise BadInput(f"--provision must be between 0 and {MOST} servers, got {args.provision}")
+    if args.ready_file is not None and not args.ready_file.parent.is_dir():
+        raise BadInput(f"--ready-file {args.ready_file}: there is no directory {args.ready_file.parent}")
     if not args.speed > 0:
         raise BadInput(f"--speed must be > 0, got {args.speed:g}")
     if args.provision:
@@ -100,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         secret=settings.get("REVERB_APP_SECRET", ""),
     )
     stop = threading.Event()
+    up = False
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         # While the processes still come up, the way out is an exception; afterwards it is the end of the wait below.
@@ -107,9 +110,7 @@ def run(args: argparse.Namespace) -> int:
         if not up:
             raise KeyboardInterrupt
 
-    up = False
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
+    handlers = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with embedded_target(scenario, options) as serving:
             up = True
@@ -123,6 +124,8 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if args.ready_file is not None and up:
             args.ready_file.unlink(missing_ok=True)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return 0
 
 
