@@ -18,19 +18,33 @@ AVAILABLE = importlib.util.find_spec("numba") is not None
 _compiled: dict[str, Any] = {}
 
 
-def serve(arrivals: Array, service: Array, free: Array) -> Array:
-    """Begins of a first-come first-served queue (see `sim.virtual.queueing`). *free* must be a heap (sorted is); it is changed in place."""
-    begins: Array = _loop(_serve)(arrivals, service, free)
-    return begins
+def serve(arrivals: Array, service: Array, free: Array) -> tuple[Array, int, int]:
+    """(begins, total wait, longest wait) of a first-come first-served queue, see `sim.virtual.queueing`.
+
+    *free* must be a heap (a sorted array is one); it is changed in place.
+    """
+    begins, waited, longest = _loop(_serve)(arrivals, service, free)
+    return begins, int(waited), int(longest)
 
 
-def _serve(arrivals: Array, service: Array, free: Array) -> Array:
+def sort_keys(keys: Array, low: int, high: int) -> Array:
+    """int64 *keys* >= 0 sorted by their bits [low, high); equal ones keep their order. Three passes over memory for 33 bits."""
+    result: Array = _loop(_radix)(keys, low, high)
+    return result
+
+
+def _serve(arrivals: Array, service: Array, free: Array) -> tuple[Array, int, int]:
     workers = free.size
     begins = np.empty_like(arrivals)
+    waited = longest = 0
     for k in range(arrivals.size):
         first = free[0]
         begin = arrivals[k] if arrivals[k] > first else first
         begins[k] = begin
+        wait = begin - arrivals[k]
+        waited += wait
+        if wait > longest:
+            longest = wait
         end = begin + service[k]
         # Sift down from the root.
         hole = 0
@@ -45,7 +59,30 @@ def _serve(arrivals: Array, service: Array, free: Array) -> Array:
             free[hole] = free[child]
             hole = child
         free[hole] = end
-    return begins
+    return begins, waited, longest
+
+
+def _radix(keys: Array, low: int, high: int) -> Array:
+    digit = 11  # 2,048 counters: they and the heads of as many runs stay in the first cache
+    source, target = keys, np.empty_like(keys)
+    spare = np.empty_like(keys)
+    counts = np.empty(1 << digit, np.int64)
+    for shift in range(low, high, digit):
+        mask = (1 << min(digit, high - shift)) - 1
+        counts[:] = 0
+        for i in range(keys.size):
+            counts[(source[i] >> shift) & mask] += 1
+        place = 0
+        for value in range(counts.size):
+            count = counts[value]
+            counts[value] = place
+            place += count
+        for i in range(keys.size):
+            value = (source[i] >> shift) & mask
+            target[counts[value]] = source[i]
+            counts[value] += 1
+        source, target, spare = target, spare, target
+    return source
 
 
 def _loop(function: Any) -> Any:

@@ -28,6 +28,7 @@ from sim.errors import BadInput
 from sim.policy import FullPayload, Policy, Polling, RateLimit, Window
 from sim.policy import Debounce as Debounced
 from sim.scenario import Scenario
+from sim.virtual import compiled
 from sim.virtual.database import Database
 from sim.virtual.draws import columns
 from sim.virtual.groups import Group, plan
@@ -60,7 +61,10 @@ def supports(scenario: Scenario) -> list[str]:
         (bool(scenario.incidents), "incidents: connections, queues and pages react to them"),
         (broadcast.dispatch == "queued", "broadcast.dispatch = 'queued': workers wait for the broadcaster's answer"),
         (broadcast.debounce > 0, "broadcast.debounce: merged events are chosen while time passes"),
-        (not isinstance(scenario.network.to_subscriber, Constant), "network.to_subscriber is random: each page hears its own instants"),
+        (
+            not isinstance(scenario.network.to_subscriber, Constant),
+            "network.to_subscriber is random: each page hears its own instants",
+        ),
         (api.queue_limit is not None, "api.queue_limit: refusals depend on the queue"),
         (api.rate_limit is not None, "api.rate_limit: refusals depend on each user's requests"),
         (api.cache > 0, "api.cache: an answer depends on the requests before it"),
@@ -168,7 +172,9 @@ class FleetResult:
                 figures[f"{name}.p{level * 100:.0f}"] = histogram.quantile(rank) if rank <= 1 else None
             figures[f"{name}.mean"] = histogram.mean if not lost else None
             figures[f"{name}.max"] = histogram.max if not lost else None
-        rows = {name: {"value": _plain(value), "ci_low": None, "ci_high": None, "n": self.updates} for name, value in figures.items()}
+        rows = {
+            name: {"value": _plain(value), "ci_low": None, "ci_high": None, "n": self.updates} for name, value in figures.items()
+        }
         low, high = batch_interval(self.fresh_by_update, self.pages_by_update)
         if rows["time_to_fresh.mean"]["value"] is not None:
             rows["time_to_fresh.mean"] |= {"ci_low": low, "ci_high": high}
@@ -179,7 +185,9 @@ def batch_interval(totals: Array, counts: Array, batches: int = 20) -> tuple[flo
     """95 % interval of sum(totals)/sum(counts) from batches of consecutive rows (Student's t); (None, None) below two per batch."""
     if totals.size < 2 * batches or not counts.all():
         return None, None
-    means = np.array([t.sum() / n.sum() for t, n in zip(np.array_split(totals, batches), np.array_split(counts, batches), strict=True)])
+    means = np.array(
+        [t.sum() / n.sum() for t, n in zip(np.array_split(totals, batches), np.array_split(counts, batches), strict=True)]
+    )
     half = 2.093 * float(means.std(ddof=1)) / batches**0.5  # t of 19 degrees; the only number of batches in use
     centre = float(totals.sum() / counts.sum())
     return centre - half, centre + half
@@ -218,7 +226,9 @@ class Fleet:
         check(scenario)
         reasons = supports(scenario)
         if reasons:
-            raise BadInput(f"scenario {scenario.name}: the fleet engine cannot run it, use the reference engine: {'; '.join(reasons)}")
+            raise BadInput(
+                f"scenario {scenario.name}: the fleet engine cannot run it, use the reference engine: {'; '.join(reasons)}"
+            )
         rng = streams(scenario.seed)
         if updates is None:
             updates = draw_updates(scenario, rng)
@@ -250,8 +260,8 @@ class Fleet:
         for group, tally in zip(self.groups, tallies, strict=True):
             totals[group.updates] += tally.total
             pages[group.updates] += tally.pages
-        heard = pages > 0
-        kept = self.counted & heard
+        kept = self.counted & (pages > 0)
+        queue = refetching.queue
         return FleetResult(
             updates=int(self.counted.sum()),
             subscribers=self.scenario.subscribers,
@@ -262,9 +272,9 @@ class Fleet:
             time_to_fresh=fresh.finish(),
             never_fresh=sum(tally.never for tally in tallies),
             load=refetching.load,
-            utilisation=refetching.queue.busy / (self.scenario.api.workers * self.end) if self.end else 0.0,
-            wait_mean=refetching.waited / refetching.count / 1e9 if refetching.count else float("nan"),
-            wait_max=refetching.longest / 1e9 if refetching.count else float("nan"),
+            utilisation=queue.busy / (self.scenario.api.workers * self.end) if self.end else 0.0,
+            wait_mean=queue.waited / queue.count / 1e9 if queue.count else float("nan"),
+            wait_max=queue.longest / 1e9 if queue.count else float("nan"),
             broadcaster_busy=self.plan.broadcaster_busy,
             fresh_by_update=totals[kept] / 1e9,
             pages_by_update=pages[kept],
@@ -274,7 +284,9 @@ class Fleet:
     def _tally(self, group: Group, fresh: Spread) -> Tally:
         scenario = self.scenario
         overtakes = not (
-            isinstance(scenario.api.service, Constant) and isinstance(scenario.network.to_api, Constant) and not scenario.api.timeout
+            isinstance(scenario.api.service, Constant)
+            and isinstance(scenario.network.to_api, Constant)
+            and not scenario.api.timeout
         )
         database = self.database
         return Tally(group, database.intended_at, database.committed_at, self.counted, self.end, overtakes, fresh)
@@ -332,12 +344,7 @@ class _Refetching:
         self._start = start
         self._end = end
         self.load: Array = np.zeros(max(0, -(-(end - start) // LOAD_STEP)), np.int64)
-        self.count = 0
-        """Refetches that were begun."""
-        self.waited = 0
-        """Time that all of them waited in the queue, ns."""
-        self.longest = 0
-        self._templates: dict[int, tuple[Herd, Array, int, int]] = {}
+        self._templates: dict[int, tuple[Herd, Fifo]] = {}
         self._waiting: list[deque[_Pending]] = [deque() for _ in groups]
         first, group, base = [], [], []
         for number, found in enumerate(groups):
@@ -352,10 +359,16 @@ class _Refetching:
         self._group = np.concatenate([np.empty(0, np.int64), *group])[order]
         self._base = np.concatenate([np.empty(0, np.int64), *base])[order]
 
+        last = np.array(
+            [(found.offsets[-1] if found.size else 0) + jitter for found, jitter in zip(groups, self._jitter, strict=True)]
+        )
+        arrived = np.maximum.accumulate(self._base + last[self._group] + self._to_api) if groups else self._first
+        self._gap: Array = np.append(arrived[:-1] <= self._first[1:], True)
+        """Per herd: have it and all before it arrived when the next begins to? (But for a random network.)"""
+
     def herds(self, progress: Progress | None) -> Iterator[tuple[int, Herd]]:
         """(group, herd), complete; those of one group in order."""
-        sizes = np.array([group.size for group in self.groups], np.int64)[self._group]
-        ends = np.cumsum(sizes)
+        ends = np.cumsum(np.array([group.size for group in self.groups], np.int64)[self._group])
         count = self._first.size
         late: _Late | None = None
         herd = 0
@@ -364,8 +377,7 @@ class _Refetching:
                 yield self._moved(herd)
                 herd += 1
             else:
-                stop = int(np.searchsorted(ends, ends[herd] - sizes[herd] + PIECE, side="right"))
-                stop = max(stop, herd + 1)
+                stop = self._stop(herd, ends)
                 until = int(self._first[stop]) if stop < count else NEVER
                 if late is None and self._in_file(herd, stop, until):
                     yield from self._file(herd, stop)
@@ -374,6 +386,20 @@ class _Refetching:
                 herd = stop
             if progress is not None:
                 progress(herd / count)
+
+    def _stop(self, herd: int, ends: Array) -> int:
+        """Where a piece that begins with *herd* ends: before a herd that begins to arrive when all of the piece have arrived, if any.
+
+        Large herds go one by one where they can: they need no sorting out. *ends*: running sum of the sizes.
+        """
+        before = int(ends[herd - 1]) if herd else 0
+        stop = max(int(np.searchsorted(ends, before + PIECE, side="right")), herd + 1)
+        if self._random_network or stop == self._first.size == herd + 1:
+            return stop
+        gaps = herd + 1 + np.flatnonzero(self._gap[herd:stop])
+        if not gaps.size:
+            return stop
+        return int(gaps[0] if ends[herd] - before > SMALL else gaps[-1])
 
     # --- an idle queue and equal requests ----------------------------------------------------------------------------------
 
@@ -398,14 +424,9 @@ class _Refetching:
             begun = queue.serve(arrivals, service)
             finished = self._answered(group.offsets, begun + (service + self._to_api))
             template = Herd(0, group.offsets, begun, finished, None, rising=self._timeout is None)
-            wait = begun - arrivals
-            self._templates[number] = template, queue.free, int(wait.sum()), int(wait.max())
-        template, left, waited, longest = self._templates[number]
-        self.queue.free = np.maximum(left + base, self.queue.free)
-        self.queue.busy += group.size * (ns(self._service.mean()) + group.extra)
-        self.count += group.size
-        self.waited += waited
-        self.longest = max(self.longest, longest)
+            self._templates[number] = template, queue
+        template, queue = self._templates[number]
+        self.queue.repeat(queue, base)
         self._count_starts(base, group.offsets, rising=True)
         return number, template.moved(base)
 
@@ -439,7 +460,6 @@ class _Refetching:
             begun = self.queue.serve_herds(arrivals, service)
             finished = begun + service
             finished += self._to_api
-        self._note_wait(begun, arrivals)
         self._count_file(bases, group.offsets)
         begun -= bases[:, None]
         finished -= bases[:, None]
@@ -451,9 +471,7 @@ class _Refetching:
 
     # --- anything else -----------------------------------------------------------------------------------------------------
 
-    def _crowd(
-        self, herd: int, stop: int, until: int, late: _Late | None
-    ) -> Generator[tuple[int, Herd], None, _Late | None]:
+    def _crowd(self, herd: int, stop: int, until: int, late: _Late | None) -> Generator[tuple[int, Herd], None, _Late | None]:
         """Herds that run into each other: all their requests, and the *late* ones of the piece before, by arrival.
 
         Returns (as a generator does) the requests that come after *until*: the next piece sorts them in among its own.
@@ -470,7 +488,6 @@ class _Refetching:
         begun = self.queue.serve(at[:ready], service)
         finished = begun + service
         finished += self._delay(ready)
-        self._note_wait(begun, at[:ready])
         if len(pending) == 1 and ready == own == at.size:
             yield self._whole(pending[0], order, begun, finished)
             return None
@@ -550,12 +567,6 @@ class _Refetching:
     def _draw_service(self, count: int) -> Array | int:
         return _draw(self._service, self._rng["service"], count)
 
-    def _note_wait(self, begun: Array, arrivals: Array) -> None:
-        wait = begun - arrivals
-        self.count += wait.size
-        self.waited += int(wait.sum())
-        self.longest = max(self.longest, int(wait.max(initial=0)))
-
     def _count_file(self, bases: Array, offsets: Array) -> None:
         if offsets.size > SMALL:
             for base in bases.tolist():
@@ -587,7 +598,7 @@ class _Refetching:
 def in_order(instants: Array) -> tuple[Array, Array]:
     """(sorted instants, their places before), equal ones in the order in which they came.
 
-    Where instant and place fit into one integer they are sorted as one: three times as fast as an indirect sort.
+    Where instant and place fit into one integer they are sorted as one. A million: 54 ms, by a compiled radix sort 20 ms, indirectly 86 ms.
     """
     places = np.arange(instants.size)
     if not instants.size or (instants[1:] >= instants[:-1]).all():
@@ -597,9 +608,13 @@ def in_order(instants: Array) -> tuple[Array, Array]:
         places = np.argsort(instants, kind="stable")
         return instants[places], places
     keys = instants - least
+    high = int(keys.max()).bit_length() + bits
     keys <<= bits
     keys |= places
-    keys.sort()
+    if compiled.AVAILABLE and keys.size > SMALL:
+        keys = compiled.sort_keys(keys, bits, high)
+    else:
+        keys.sort()
     places = keys & ((1 << bits) - 1)
     keys >>= bits
     keys += least

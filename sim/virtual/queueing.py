@@ -42,22 +42,35 @@ class Fifo:
         """When each worker becomes free, ns, in rising order."""
         self.busy = 0
         """Service given so far, ns."""
+        self.count = 0
+        """Requests begun so far."""
+        self.waited = 0
+        """Time that they waited altogether, ns."""
+        self.longest = 0
+        """The longest of these waits, ns."""
 
     def serve(self, arrivals: Array, service: Array | int) -> Array:
         """Instants at which service begins (int64 ns), in order of *arrivals* (sorted, ns); *service* ns, a number where constant."""
         if not arrivals.size:
             return arrivals.copy()
-        if isinstance(service, int):
-            self.busy += service * arrivals.size
-            return self._constant(arrivals, service)
-        self.busy += int(service.sum())
-        if self.workers == 1:
-            return self._single(arrivals, service)
-        if compiled.AVAILABLE:
-            begins: Array = compiled.serve(arrivals, service, self.free)
+        self.count += arrivals.size
+        self.busy += service * arrivals.size if isinstance(service, int) else int(service.sum())
+        if not isinstance(service, int) and self.workers > 1 and compiled.AVAILABLE:
+            begins, waited, longest = compiled.serve(arrivals, service, self.free)
             self.free.sort()
+            self._note(waited, longest)
             return begins
-        return self._heap(arrivals, service)
+        if isinstance(service, int):
+            begins = self._constant(arrivals, service)
+        else:
+            begins = self._single(arrivals, service) if self.workers == 1 else self._heap(arrivals, service)
+        wait = begins - arrivals
+        self._note(int(wait.sum()), int(wait.max()))
+        return begins
+
+    def _note(self, waited: int, longest: int) -> None:
+        self.waited += waited
+        self.longest = max(self.longest, longest)
 
     def serve_herds(self, arrivals: Array, service: Array | int) -> Array:
         """The same for herds (rows) of equal size, each sorted and wholly later than the row before."""
@@ -68,8 +81,19 @@ class Fifo:
         lockstep = size * (_STEP_NS + herds * self.workers * _CELL_NS)
         if 2 * lockstep > herds * size * _HEAP_NS:
             return self.serve(arrivals.ravel(), service.ravel()).reshape(arrivals.shape)
+        self.count += arrivals.size
         self.busy += int(service.sum())
-        return self._lockstep(arrivals, service)
+        begins = self._lockstep(arrivals, service)
+        wait = begins - arrivals
+        self._note(int(wait.sum()), int(wait.max()))
+        return begins
+
+    def repeat(self, other: Fifo, at: int) -> None:
+        """As if what *other* has served, from idle, had been served here again *at* ns later. All workers must be free by then."""
+        self.free = np.maximum(other.free + at, self.free)
+        self.count += other.count
+        self.busy += other.busy
+        self._note(other.waited, other.longest)
 
     def _constant(self, arrivals: Array, service: int) -> Array:
         """Departures leave in the order of arrivals, so request k is served by the worker of request k - c."""
@@ -135,7 +159,6 @@ class Fifo:
             self._one_by_one(arrivals, service, begins, left, stale)
         self.free = left[:, -1].copy()
         return begins
-
 
     def _one_by_one(self, arrivals: Array, service: Array, begins: Array, left: Array, stale: Array) -> None:
         """Finish a lockstep whose chains are too long for it: from the first wrong herd on, whatever met another state."""
