@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,14 @@ def test_a_module_imports_only_what_stands_above_it(module: str, path: Path) -> 
 
 def test_nothing_that_a_notebook_imports_reaches_locust_or_a_socket() -> None:
     for path in (ROOT / "notebooks").glob("*.ipynb"):
-        text = path.read_text(encoding="utf-8")
-        for forbidden in ("sim.live", "loadtests", "import locust", "gevent"):
-            assert forbidden not in text, f"{path.name} names {forbidden}"
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        for forbidden in ("sim.live", "loadtests", "locust", "gevent"):
+            assert forbidden not in code, f"{path.name} names {forbidden}"
+
+
+def test_a_kernel_that_imports_what_notebooks_import_has_no_locust_and_no_patched_socket() -> None:
+    names = "sim, sim.virtual.theory, sim.virtual.fleet, sim.results.summary, sim.results.plots, sim.results.report"
+    probe = f"import {names}, sys; print(*[m for m in sys.modules if m.split('.')[0] in ('locust', 'gevent')])"
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []
