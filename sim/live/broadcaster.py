@@ -28,7 +28,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sim.errors import BadInput, WorkbenchError
+from sim.live.broadcaster_bus import Deaf, ParentBus, RedisBus
 from sim.live.broadcaster_node import Node
+from sim.live.broadcaster_nodes import Supervisor
 from sim.live.broadcaster_settings import Settings, from_environment, read_file
 from sim.target import laravel_settings
 
@@ -38,19 +40,30 @@ def command() -> list[str]:
     return [sys.executable, "-m", "sim.live.broadcaster", "--settings-from-stdin"]
 
 
-def main(settings: Settings, ready: Callable[[int], None]) -> None:
-    """Serve until SIGTERM or SIGINT. *ready* is called with the port once connections are accepted. Raises `BadInput`."""
+def main(settings: Settings, ready: Callable[[int], None], bus_fd: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. *ready* is called with the port once connections are accepted. Raises `BadInput`.
+
+    *bus_fd*: this is one node of several, and that is its stream to the parent.
+    """
     if not settings.apps:
         raise BadInput("broadcaster: no app (set REVERB_APP_ID, REVERB_APP_KEY and REVERB_APP_SECRET, or give --config)")
-    asyncio.run(_serve(settings, ready))
+    asyncio.run(_serve(settings, ready, bus_fd))
 
 
-async def _serve(settings: Settings, ready: Callable[[int], None]) -> None:
-    node = Node(settings)
+async def _serve(settings: Settings, ready: Callable[[int], None], bus_fd: int | None) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stopped.set)
+    if settings.nodes > 1 and bus_fd is None:
+        await Supervisor(settings, command()).run(ready, stopped)
+        return
+    node = Node(settings)
+    if settings.redis:
+        node.join(RedisBus(settings.redis, settings.scaling_channel, node.metrics.lose))
+    if bus_fd is not None:
+        parent = ParentBus(bus_fd, node.metrics.lose, stopped.set)
+        node.join(parent) if not settings.redis else parent.start(Deaf())
     ready(await node.listen())
     await stopped.wait()
     await node.stop()
@@ -69,6 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local-pk", metavar="FILE", help="TLS key, PEM")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="where to write host and port once accepting")
     parser.add_argument("--settings-from-stdin", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--bus-fd", type=int, help=argparse.SUPPRESS)
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
@@ -105,7 +119,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         settings = settings_of(args)
-        main(settings, _announce(settings, args.ready_file))
+        main(settings, _announce(settings, args.ready_file), args.bus_fd)
     except WorkbenchError as error:
         print(f"broadcaster: {error}", file=sys.stderr)
         return error.exit_code

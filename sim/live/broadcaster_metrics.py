@@ -47,6 +47,9 @@ class Metrics:
     fan_out: Histogram = field(default_factory=Histogram)
     loop_lag: Histogram = field(default_factory=Histogram)
 
+    def lose(self, messages: int) -> None:
+        self.lost_to_nodes += messages
+
     def render(self, hub: Hub) -> str:
         """The page of `GET /metrics`."""
         out: list[str] = []

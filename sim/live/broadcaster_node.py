@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import resource
+import secrets
 import socket
 import ssl
 import time
@@ -13,10 +14,12 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 from sim.errors import BadInput
+from sim.live.broadcaster_bus import Bus
 from sim.live.broadcaster_metrics import MEDIA_TYPE, Metrics
 from sim.live.broadcaster_peer import Peer
 from sim.live.broadcaster_settings import Settings
 from sim.pusher.api import Api, Respond
+from sim.pusher.cluster import BEAT_SECONDS, Cluster
 from sim.pusher.http import Request, Response
 from sim.pusher.hub import TICK_SECONDS, Hub
 from sim.pusher.outbox import Outbox
@@ -48,6 +51,30 @@ class Node:
         self._started = time.monotonic_ns()
         self._woken = 0.0
         self._refusal_logged = float("-inf")
+        self._bus: Bus | None = None
+        self._cluster: Cluster | None = None
+
+    # ---- other nodes
+
+    def join(self, bus: Bus) -> None:
+        """Be one node of several, which *bus* connects. Before `listen`."""
+        self._bus = bus
+        self._cluster = Cluster(self.hub, self.api, secrets.token_hex(8), bus.send)
+
+    def joined(self) -> None:
+        """The bus is there."""
+        if self._cluster is not None:
+            self._cluster.joined(self.now())
+
+    def lost(self) -> None:
+        """The bus is away."""
+        if self._cluster is not None:
+            self._cluster.lost()
+
+    def receive(self, text: str) -> None:
+        """Another node has spoken (or this one: a bus may echo)."""
+        if self._cluster is not None:
+            self._cluster.receive(text, self.now())
 
     # ---- the clock
 
@@ -118,6 +145,9 @@ class Node:
             asyncio.ensure_future(self._every(TICK_SECONDS / self.settings.clock_rate, lambda: self.hub.tick(self.now()))),
             asyncio.ensure_future(self._measure_lag()),
         ]
+        if self._bus is not None and (cluster := self._cluster) is not None:
+            self._bus.start(self)
+            self._timers.append(asyncio.ensure_future(self._every(BEAT_SECONDS / 2, lambda: cluster.tick(self.now()))))
         return self._socket.getsockname()[1]
 
     async def stop(self) -> None:
@@ -133,6 +163,9 @@ class Node:
         self.hub.stop([c for space in self.hub.spaces.values() for c in space.connections.values()])
         for timer in self._timers:
             timer.cancel()
+        if self._bus is not None and self._cluster is not None:
+            self._cluster.leave()
+            await self._bus.close()
         for _ in range(40):
             if not self.peers:
                 break

@@ -377,8 +377,12 @@ class Hub:
     # ---- what the HTTP API does
 
     def publish(self, space: Space, name: str, frame: str, excluded: str | None, now: int) -> None:
-        """Give the frame's text to the channel's subscribers on this node, except the socket id *excluded*."""
+        """An event was published here: as `deliver`, and counted."""
         self.counters.published += 1
+        self.deliver(space, name, frame, excluded, now)
+
+    def deliver(self, space: Space, name: str, frame: str, excluded: str | None, now: int) -> None:
+        """Give the frame's text to the channel's subscribers on this node, except the socket id *excluded*."""
         channel = space.channels.get(name)
         kind: Kind = channel.kind if channel is not None else kind_of(name, loose=self.faithful)
         if kind.cache and (channel is not None or not self.faithful):
