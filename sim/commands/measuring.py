@@ -16,8 +16,9 @@ from tqdm import tqdm
 from sim.clock import SECOND
 from sim.commands import options
 from sim.commands.outcome import Outcome
-from sim.errors import BadInput
-from sim.live import consent, limits, swarm
+from sim.errors import BadInput, InvalidRun
+from sim.live import calibration, consent, limits, swarm
+from sim.live.calibration import Calibration
 from sim.live.client import Origin
 from sim.live.harness import Harness, cpu_shares
 from sim.live.loadtest import Job, Measured, Observer, collect_into, interruptible, measure
@@ -27,7 +28,6 @@ from sim.live.serve import Options, embedded_target
 from sim.live.verdict import judge
 from sim.results import parts
 from sim.results.run import RunWriter
-from sim.results.summary import summarise
 from sim.results.thresholds import Threshold, check, parse_all
 from sim.scenario import Load, Scenario, to_toml
 from sim.target import Target
@@ -92,6 +92,7 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
         raise BadInput(f"{directory} already holds a run (choose another -o, or remove it)")
     _require_room(scenario)
     observer = Terminal(scenario.subscribers, settings.quiet)
+    ruler = _calibration(observer)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-")))
@@ -106,7 +107,20 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
         with RunWriter(directory, scenario, "measured", settings.command) as run:
             run.manifest.target = target.public()
             collect_into(run, job, measured)
-            return _judged(run, job, measured, thresholds, time.monotonic() - began)
+            return _judged(run, job, measured, thresholds, ruler, time.monotonic() - began)
+
+
+def _calibration(observer: Observer) -> Calibration | None:
+    """The floor of this machine; measured now where it never was. None: it is too busy to tell."""
+    found = calibration.stored()
+    if found is None:
+        observer.said("this machine is not calibrated yet: measuring its floor (some ten seconds, once)")
+        try:
+            found = calibration.calibrate(subscribers=200)
+            calibration.store(found)
+        except (InvalidRun, OSError) as error:
+            observer.said(f"no calibration: {error}")
+    return found
 
 
 def _require_room(scenario: Scenario) -> None:
@@ -197,8 +211,18 @@ class Abort:
         return failed[0] if self._failures >= self.PATIENCE else None
 
 
-def _judged(run: RunWriter, job: Job, measured: Measured, thresholds: Sequence[Threshold], duration: float) -> Outcome:
+def _judged(
+    run: RunWriter,
+    job: Job,
+    measured: Measured,
+    thresholds: Sequence[Threshold],
+    ruler: Calibration | None,
+    duration: float,
+) -> Outcome:
     """Summary, verdict and thresholds; closes the bundle."""
+    # Here and not above: it draws in scipy.stats, which takes longer to import than everything else together.
+    from sim.results.summary import summarise
+
     frames = run.frames()
     summary = summarise(frames, job.scenario)
     harness = Harness(measured.headers)
@@ -206,11 +230,17 @@ def _judged(run: RunWriter, job: Job, measured: Measured, thresholds: Sequence[T
     shares = cpu_shares(job.sampler, measured.epoch, end)
     busiest = max((share for name, share in shares.items() if name.startswith("harness")), default=0.0)
     evidence = harness.evidence(
-        summary, job.order.workers, busiest, measured.invalid, passive=job.scenario.publisher.via == "none"
+        summary,
+        job.order.workers,
+        busiest,
+        measured.invalid,
+        passive=job.scenario.publisher.via == "none",
+        floor=ruler.floor_p99 if ruler else None,
     )
     verdict = judge(evidence)
     run.summary = summary
-    run.manifest.harness = harness.manifest() | {"cpu_share": busiest}
+    floor = {"floor_p50": ruler.floor_p50, "floor_p99": ruler.floor_p99, "drain_rate": ruler.drain_rate} if ruler else {}
+    run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
     run.manifest.clock = {"offset": 0.0, "error": evidence.clock_error, "method": "one clock: all processes on one machine"}
     run.manifest.validity["remarks"] = list(verdict.remarks)
     run.manifest.extra["cpu_shares"] = shares

@@ -53,6 +53,8 @@ class Evidence:
     passive: bool = False
     lost_by_harness: int = 0
     """Deliveries that the client had on its socket and dropped."""
+    floor: float | None = None
+    """The harness's own p99 on this machine (`workbench calibrate`); None: not known."""
     unsettled: int = 0
     """Refetches still waiting inside the client when the drain was over."""
 
@@ -81,6 +83,9 @@ def _reasons(e: Evidence) -> Iterator[str]:
     if received < MIN_DELIVERIES:
         yield f"only {received:.0f} deliveries were received, {MIN_DELIVERIES} are needed to say anything"
     yield from _bottlenecks(e)
+    notified = _value(e, "time_to_notified.p50")
+    if e.floor and notified is not None and notified < e.floor / SHARE:
+        yield f"the median time to notified ({notified * 1e6:.0f} us) is near the harness floor (p99 {e.floor * 1e6:.0f} us)"
     if e.cpu_share > CPU_SHARE:
         yield f"a load process used {e.cpu_share:.0%} of a core (limit {CPU_SHARE:.0%}): use more --processes"
     if e.lost_by_harness:
@@ -91,7 +96,6 @@ def _reasons(e: Evidence) -> Iterator[str]:
         yield f"{e.negative} notifications arrived before they were sent: the clocks cannot be trusted"
     if e.clock_step > CLOCK_STEP:
         yield f"a clock was set during the run, by {e.clock_step * 1000:.1f} ms"
-    notified = _value(e, "time_to_notified.p50")
     if e.clock_error and notified is not None and e.clock_error > max(SHARE * notified, CLOCK_STEP):
         error, half = e.clock_error * 1000, notified * 1000
         yield f"clocks of the machines are known to {error:.2f} ms only, for a median time to notified of {half:.2f} ms"
@@ -113,6 +117,8 @@ def _bottlenecks(e: Evidence) -> Iterator[str]:
 
 
 def _remarks(e: Evidence) -> Iterator[str]:
+    if e.floor is None:
+        yield "the harness floor of this machine is not known (workbench calibrate)"
     if not e.kernel_stamps:
         yield "arrival is the time of reading: the kernel gave no receive times"
     if e.coalesced > COALESCED_SHARE:

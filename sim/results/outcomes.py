@@ -31,8 +31,10 @@ def junit(name: str, checks: Sequence[Check], invalid: Sequence[str], seconds: f
 
 def markdown(name: str, rows: Sequence[tuple[str, str]], checks: Sequence[Check], verdict: str) -> str:
     """A heading with the verdict, the short table, and the thresholds."""
-    lines = [f"### Load test `{name}`: {verdict}", "", "| | |", "|---|---|"]
-    lines += [f"| {label} | {_cell(value)} |" for label, value in rows]
+    lines = [f"### Load test `{name}`: {verdict}"]
+    if rows:
+        lines += ["", "| | |", "|---|---|"]
+        lines += [f"| {label} | {_cell(value)} |" for label, value in rows]
     if checks:
         lines += ["", "| threshold | got | |", "|---|---|---|"]
         for check in checks:

@@ -1,0 +1,120 @@
+"""What the load processes say about themselves: their headers and their CPU, as one account for manifest and verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sim.clock import SECOND
+from sim.live.sampling import Sampler
+from sim.live.verdict import Evidence
+from sim.results.histogram import Histogram, merged
+
+Header = Mapping[str, Any]
+
+LATENCIES = {"time_to_notified": "time_to_notified", "time_to_fresh": "time_to_fresh", "refetch_time": "service"}
+"""Latency of a summary -> histogram of a header, for a look at a run that still goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Harness:
+    """Sums over the workers of one run."""
+
+    headers: Sequence[Header]
+
+    @property
+    def counters(self) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for header in self.headers:
+            total.update(header["counters"])
+        return total
+
+    def histogram(self, name: str) -> Histogram:
+        """All workers' samples, ns."""
+        return merged(Histogram.from_dict(header["histograms"][name]) for header in self.headers if name in header["histograms"])
+
+    @property
+    def kernel_stamps(self) -> bool:
+        return not self.counters["unstamped"]
+
+    @property
+    def coalesced(self) -> float:
+        """Share of the notifications whose arrival is an upper bound."""
+        heard = self.counters["notifications"]
+        return self.counters["coalesced"] / heard if heard else 0.0
+
+    @property
+    def clock_step(self) -> float:
+        """Seconds by which wall and monotonic clock parted, in the worst worker."""
+        return max((abs(header["clock"].get("steps_ns", 0)) for header in self.headers), default=0) / SECOND
+
+    @property
+    def finished(self) -> int:
+        """Workers that handed in all their rows."""
+        return sum(bool(header["finished"]) for header in self.headers)
+
+    def live_summary(self) -> dict[str, dict[str, Any]]:
+        """Latencies so far under the summary's names, from the histograms: for abort on fail."""
+        found = {}
+        for metric, name in LATENCIES.items():
+            histogram = self.histogram(name)
+            for p in (0.5, 0.95, 0.99):
+                value = histogram.quantile(p) / SECOND if histogram.count else None
+                found[f"{metric}.p{p * 100:.0f}"] = {"value": value, "n": histogram.count}
+        return found
+
+    def manifest(self) -> dict[str, Any]:
+        """The bundle's `harness` block; durations in seconds."""
+
+        def at(name: str, p: float) -> float | None:
+            histogram = self.histogram(name)
+            return histogram.quantile(p) / SECOND if histogram.count else None
+
+        return {
+            "workers": len(self.headers),
+            "receive_stamp": "kernel" if self.kernel_stamps else "read",
+            "lag_p50": at("reader_lag", 0.5),
+            "lag_p99": at("reader_lag", 0.99),
+            "start_lag_p99": at("start_lag", 0.99),
+            "hub_gap_max": at("hub_gap", 1.0),
+            "gc_pause_max": at("gc_pause", 1.0),
+            "coalesced": self.coalesced,
+            "clock_step": self.clock_step,
+            "counters": {name: count for name, count in sorted(self.counters.items()) if count},
+        }
+
+    def evidence(
+        self, summary: Mapping[str, Mapping[str, Any]], expected_workers: int, cpu: float, incidents: Sequence[str], **more: Any
+    ) -> Evidence:
+        """For the verdict. *more*: further members of `Evidence`."""
+        errors = self.counters["callback_errors"]
+        said = [*incidents, *([f"{errors} exceptions inside the load client (see its log)"] if errors else [])]
+        return Evidence(
+            summary=summary,
+            expected_workers=expected_workers,
+            finished_workers=self.finished,
+            incidents=said,
+            kernel_stamps=self.kernel_stamps,
+            cpu_share=cpu,
+            coalesced=self.coalesced,
+            clock_step=self.clock_step,
+            **{"negative": self.counters["negative"]} | more,
+        )
+
+
+def cpu_shares(sampler: Sampler, start: int, end: int) -> dict[str, float]:
+    """Share of one core that each process used between two instants (ns since 1970), from its CPU seconds."""
+    first: dict[str, tuple[int, float]] = {}
+    last: dict[str, tuple[int, float]] = {}
+    for at, process, metric, value in sampler.rows:
+        if metric == "cpu_seconds" and start <= at <= end:
+            first.setdefault(process, (at, value))
+            last[process] = (at, value)
+    shares = {}
+    for process, (at, value) in last.items():
+        began, before = first[process]
+        if at > began:
+            shares[process] = (value - before) / ((at - began) / SECOND)
+    return shares
