@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -138,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         print(f"vectors: {args.file}: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
     for vector, library, difference in cases:
         print(f"{'FAIL' if difference else 'ok  '} {vector['id']} {vector['order']:11} {library}: {vector['title']}")
         if difference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from bisect import bisect_right
 from collections import Counter
@@ -115,10 +116,34 @@ def samples(simulation: Simulation, notifications: pd.DataFrame, refetches: pd.D
         ("pages", "stale_at_end"): float(simulation.stale[0]),
         ("pages", "open_at_end"): float(simulation.stale[1]),
         ("broadcaster", "frames"): float(frames),
+        ("broadcaster", "bytes"): float(bytes_sent(simulation)),
     }
     for number, node in enumerate(simulation.broadcaster.nodes):
         totals["broadcaster", f"busy_ratio.{number}"] = min(1.0, node.busy / simulation.end) if simulation.end else 0.0
+        totals["broadcaster", f"frames.{number}"] = float(node.sent)
     return rows + [(end, process, metric, value) for (process, metric), value in totals.items()]
+
+
+def bytes_sent(simulation: Simulation) -> int:
+    """Bytes of all frames that the broadcaster wrote."""
+    broadcast = simulation.scenario.broadcast
+    padding = broadcast.payload_bytes if broadcast.payload == "full" else 0
+    names = list(simulation.ledger.channels)
+    updates = simulation.database.updates
+    resource, resource_id = updates.resource.tolist(), updates.resource_id.tolist()
+    total = 0
+    for delivery in simulation.ledger.deliveries:
+        frame = frame_bytes(RESOURCES[resource[delivery.update]], resource_id[delivery.update], names[delivery.channel])
+        total += len(delivery.subscribers) * (frame + padding)
+    return total
+
+
+def frame_bytes(resource: str, resource_id: int, channel: str) -> int:
+    """Length of one notification on the wire: the JSON inside JSON that the broadcaster sends, and the WebSocket header."""
+    event = "App\\Events\\ServerUpdated" if resource == "server" else "App\\Events\\ServerSiteUpdated"
+    data = json.dumps({f"{resource}_id": resource_id, "timestamp": "2026-01-01T00:00:00+00:00"}, separators=(",", ":"))
+    text = json.dumps({"event": event, "data": data, "channel": channel}, separators=(",", ":"))
+    return len(text) + (2 if len(text) < 126 else 4)
 
 
 def load(work: Array, end: int, workers: int) -> list[Sample]:
@@ -169,7 +194,10 @@ def regressions(refetches: pd.DataFrame) -> int:
 
 
 def stale_pages(world: World, end: int) -> tuple[int, int]:
-    """(pages that show an old state at instant *end*, pages open then); pages of full payloads are left out."""
+    """(pages that show an old state at instant *end*, pages open then); pages of full payloads are left out.
+
+    A page that has not loaded yet shows nothing, so nothing old.
+    """
     pages = [page for page in world.open_pages.values() if not isinstance(page.group.policy, FullPayload)]
-    stale = sum(page.refetcher.version < bisect_right(page.view.commits, end) for page in pages)
+    stale = sum(0 <= page.refetcher.version < bisect_right(page.view.commits, end) for page in pages)
     return stale, len(pages)

@@ -17,7 +17,7 @@ from sim.virtual.database import Database
 from sim.virtual.draws import draws
 from sim.virtual.ledger import OUTCOMES, PAGES, REASONS, RESOURCES, Connection, Ledger, refetch_row
 from sim.virtual.publishing import generic_channel, owner, specific_channel, user_channel
-from sim.virtual.reconnect import attempts
+from sim.virtual.reconnect import attempts, first_attempts
 from sim.workload import Streams
 
 HIDDEN_STEP = SECOND
@@ -194,7 +194,9 @@ class Page:
         if self.subscriber in self.world.open_pages:
             self.refetcher.version = version
             if self.channels:
-                self._connect()
+                self._tries = first_attempts(at)
+                next(self._tries)  # now
+                self._attempt()
 
     # --- the connection ------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, repeat
 
 from sim.clock import SECOND
 
@@ -21,13 +22,14 @@ def attempts(dropped_at: int) -> Iterator[int]:
 
     Measured with pusher-js 8: dropped at 10.000 s, attempts at 11.000, 11.005, 26.005, 56.005, 116.005, 176.005 s.
     """
-    at = dropped_at + DELAY
+    yield dropped_at + DELAY
+    yield from first_attempts(dropped_at + DELAY + QUICK_FAILURE)
+
+
+def first_attempts(opened_at: int) -> Iterator[int]:
+    """Those of a page that has never been connected: at once, then a slot after the other (0, 15, 45, 105, 165 s ...)."""
+    at = opened_at
     yield at
-    at += QUICK_FAILURE
-    yield at
-    for slot in SLOTS:
+    for slot in chain(SLOTS, repeat(SLOTS[-1])):
         at += slot
-        yield at
-    while True:
-        at += SLOTS[-1]
         yield at
