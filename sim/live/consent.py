@@ -94,8 +94,8 @@ def require(volume: Volume, target: Target, owned: bool) -> None:
 def describe(volume: Volume, remote: list[str]) -> str:
     """What will be sent, in one paragraph."""
     lines = [
-        f"This will send to {', '.join(remote)}, at most: {volume.connections} WebSocket connections, {volume.publishes} changes or "
-        f"events, {volume.requests} other HTTP requests; the target will send {volume.deliveries} notifications."
+        f"This will send to {', '.join(remote)}, at most: {volume.connections} WebSocket connections, {volume.publishes} changes "
+        f"or events, {volume.requests} other HTTP requests; the target will send {volume.deliveries} notifications."
     ]
     for host in remote:
         service = next((name for end, name in METERED.items() if host == end or host.endswith("." + end)), None)

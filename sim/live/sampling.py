@@ -93,7 +93,7 @@ def _get(origin: Origin, path: str) -> tuple[int, str]:
 
 def listeners(ports: Mapping[str, int]) -> dict[str, int]:
     """Process ids of local programs that listen on these ports, by name: a target that was started by hand."""
-    found = {}
+    found: dict[str, int] = {}
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.pid:

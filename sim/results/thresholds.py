@@ -6,8 +6,8 @@
     samples          = "deliveries >= 10000"
     refetch_time_ms  = "p(50) < 20 and p(99) < 250 or abort"
 
-A condition is `FIGURE OP NUMBER`, several are joined by `and`. FIGURE is `p(50)`, `p(95)`, `p(99)`, `mean`, `max` or `value`; under
-`samples` it is the name of a count. `or abort` at the end lets a load test stop as soon as the condition fails for good.
+A condition is `FIGURE OP NUMBER`, several are joined by `and`. FIGURE is `p(50)`, `p(95)`, `p(99)`, `mean`, `max` or `value`;
+under `samples` it is the name of a count. `or abort` at the end lets a load test stop as soon as the condition fails for good.
 A figure without samples fails: a run that saw nothing has shown nothing.
 """
 
@@ -39,9 +39,8 @@ SAMPLES = {
 }
 """What may be counted under `samples`, and the summary's name for it."""
 
-CONDITION = re.compile(
-    r"^(?P<figure>p\(\s*[\d.]+\s*\)|[a-z_.]+)\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<limit>[-+]?[\d_]*\.?\d+(?:[eE][-+]?\d+)?)$"
-)
+NUMBER = r"[-+]?[\d_]*\.?\d+(?:[eE][-+]?\d+)?"
+CONDITION = re.compile(rf"^(?P<figure>p\(\s*[\d.]+\s*\)|[a-z_.]+)\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<limit>{NUMBER})$")
 ABORT = re.compile(r"\s+or\s+abort\s*$")
 
 

@@ -1,0 +1,93 @@
+"""Run a scenario with thousands of real subscribers, and say whether the result can be believed.
+
+Starts the embedded target (unless --target), connects the subscribers with headless Locust, waits until all are subscribed,
+sends the updates open loop, drains, stops everything, and writes a run bundle.
+
+    workbench loadtest demo
+    workbench loadtest demo --users 5000 --processes 2 -o runs/big
+    workbench loadtest demo --target target.json --junit junit.xml --summary summary.md
+    workbench loadtest demo --target .env --auth local --direct        # fan-out alone: events go to the broadcaster
+    workbench loadtest demo --target .env --passive                    # only listen to a live application
+
+On several machines, the same scenario everywhere, the number of workers on the first:
+
+    workbench loadtest demo --target target.json --remote-workers 4 --bind 10.0.0.1:5557
+    workbench loadtest demo --target target.json --join 10.0.0.1:5557 --processes 2
+
+Exit codes: 0 pass, 2 bad input, 3 a threshold failed, 4 the run is invalid (the harness or a clock was the limit), 5 the target
+does not answer, 130 interrupted (the bundle holds what was measured, marked partial).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+
+from sim.commands import options
+from sim.commands.measuring import Settings, join, run_load_test
+from sim.errors import BadInput
+from sim.scenario import Scenario
+
+AUTH = {"endpoint": "bearer", "cookie": "cookie", "local": "signed"}
+"""Flag -> the scenario's word: at the application with a bearer token, or with cookie and CSRF token; or signed here."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_scenario(parser)
+    options.add_target(parser, otherwise="the embedded target, started for the run")
+    parser.add_argument("--users", type=int, metavar="N", help="subscribers, in the scenario's mixture of pages")
+    parser.add_argument("--processes", type=int, metavar="P", help="load processes on this machine")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="run bundle (default: runs/SCENARIO-TIME)")
+    parser.add_argument("--auth", choices=tuple(AUTH), help="authorise channels at the application, or sign here")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--direct", action="store_true", help="publish to the broadcaster, without the application")
+    way.add_argument("--passive", action="store_true", help="publish nothing, listen")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write thresholds and validity as JUnit XML")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="write the result as Markdown")
+    parser.add_argument(
+        "--locust", default="", metavar="ARGS", help="further arguments for Locust, as '--csv=locust --html=l.html'"
+    )
+    parser.add_argument("--remote-workers", type=int, default=0, metavar="N", help="load processes that other machines bring")
+    parser.add_argument("--bind", default="127.0.0.1:0", metavar="HOST:PORT", help="where the master listens to them")
+    parser.add_argument("--join", metavar="HOST:PORT", help="be such another machine: bring --processes to that master")
+    parser.add_argument("--json", action="store_true", help="print summary, verdict and thresholds as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    scenario = _scenario(args)
+    settings = Settings(
+        output=args.output,
+        target=args.target,
+        owned=args.i_own_this_target,
+        remote_workers=args.remote_workers,
+        master=options.host_and_port(args.join or args.bind),
+        locust=tuple(shlex.split(args.locust)),
+        command="workbench loadtest " + scenario.name,
+    )
+    if args.join:
+        return join(scenario, settings)
+    outcome = run_load_test(scenario, settings)
+    if args.junit:
+        args.junit.write_text(outcome.junit(), encoding="utf-8")
+    if args.summary:
+        args.summary.write_text(outcome.markdown(), encoding="utf-8")
+    print(json.dumps(outcome.to_dict(), indent=1) if args.json else outcome.text())
+    outcome.require_pass()
+    return 0
+
+
+def _scenario(args: argparse.Namespace) -> Scenario:
+    """The scenario with what the flags change."""
+    scenario = options.scenario(args)
+    if args.users is not None:
+        if args.users < 1:
+            raise BadInput(f"--users must be >= 1, got {args.users}")
+        scenario = scenario.with_subscribers(args.users)
+    changes = {
+        "load.processes": args.processes,
+        "load.auth": AUTH.get(args.auth),
+        "publisher.via": "broadcaster" if args.direct else "none" if args.passive else None,
+    }
+    return scenario.replace({key: value for key, value in changes.items() if value is not None})
