@@ -49,7 +49,8 @@ class Link:
     ) -> None:
         """Raises OSError when the system refuses outright."""
         self._listener = listener
-        self._rest = self._fragment = b""
+        self._rest = b""
+        self._fragment: bytes | None = None
         self._protocol: Protocol | None = ClientProtocol(uri, origin=browser_origin or None, max_size=MAX_SIZE)  # type: ignore[arg-type]
         self._stream = open_stream(mux, origin, self, stamp)
 
@@ -124,9 +125,9 @@ class Link:
             if not isinstance(frame, Frame):
                 continue
             if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                self._fragment += frame.data
+                self._fragment = (self._fragment or b"") + frame.data
                 if frame.fin:
-                    message, self._fragment = self._fragment, b""
+                    message, self._fragment = self._fragment, None
                     self._listener.text(message, arrived_at, read_at, stamp)
         self._flush(protocol)
         if protocol.state is not State.OPEN:
@@ -135,7 +136,7 @@ class Link:
                 self._fail(1006, "closed")
             else:
                 self._fail(int(closing.code), closing.reason)
-        elif not protocol.expect_continuation_frame:
+        elif self._fragment is None:
             self._protocol = None
 
     def _flush(self, protocol: Protocol) -> None:

@@ -18,7 +18,6 @@ from loadtests.auth import Auth
 from loadtests.echo import Authorised, Echo, Event, State
 from loadtests.http import Answer, Exchange, Pool
 from loadtests.link import Link
-from loadtests.recorder import Kind
 from loadtests.streams import Origin
 from sim.clock import SECOND
 from sim.policy import InFlight, Policy
@@ -26,6 +25,7 @@ from sim.refetch import Refetch, Refetcher
 
 if TYPE_CHECKING:
     from loadtests.plant import Plant
+    from loadtests.recorder import Kind
 
 BROWSER_CONNECTIONS = 6
 """Per host over HTTP/1.1, for a page with connections of its own."""

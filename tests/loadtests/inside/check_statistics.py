@@ -1,0 +1,66 @@
+"""A batch merged is the same as its samples logged one by one."""
+
+import locust  # noqa: F401
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from locust.stats import RequestStats, StatsEntry, bucket_response_time
+
+from loadtests.statistics import bucket, merge_samples
+
+durations = st.lists(st.floats(0, 1e6, allow_nan=False), max_size=50)
+
+
+@given(batches=st.lists(durations, max_size=5))
+def test_a_batch_is_what_its_samples_are(batches):
+    merged, logged = RequestStats(), RequestStats()
+    for batch in batches:
+        merge_samples(merged, "GET", "/x", np.array(batch), size=10 * len(batch))
+        for sample in batch:
+            logged.log_request("GET", "/x", sample, 10)
+    for entry, reference in ((merged.get("/x", "GET"), logged.get("/x", "GET")), (merged.total, logged.total)):
+        for name in (
+            "num_requests",
+            "num_none_requests",
+            "num_failures",
+            "response_times",
+            "min_response_time",
+            "total_content_length",
+        ):
+            assert getattr(entry, name) == getattr(reference, name), name
+        assert entry.max_response_time == reference.max_response_time
+        assert entry.total_response_time == pytest.approx(reference.total_response_time)
+        assert sum(entry.num_reqs_per_sec.values()) == entry.num_requests
+
+
+@given(st.lists(st.floats(0, 1e7, allow_nan=False), min_size=1))
+def test_buckets_are_locusts_own(values):
+    assert bucket(np.array(values)).tolist() == [bucket_response_time(value) for value in values]
+
+
+def test_failures_are_counted_and_listed():
+    stats, reference = RequestStats(), RequestStats()
+    merge_samples(stats, "GET", "/x", np.array([5.0]), failures={"HTTP 500": 2, "no answer": 1})
+    for reason in ("HTTP 500", "HTTP 500", "no answer"):
+        reference.log_error("GET", "/x", reason)
+    assert stats.get("/x", "GET").num_failures == stats.total.num_failures == 3
+    assert {k: e.occurrences for k, e in stats.errors.items()} == {k: e.occurrences for k, e in reference.errors.items()}
+
+
+def test_what_is_not_http_leaves_the_aggregated_row_alone():
+    stats = RequestStats()
+    merge_samples(stats, "NOTIFY", "Page", np.array([1.0, 2.0]), untimed=3, failures={"x": 1}, aggregated=False)
+    assert stats.total.num_requests == stats.total.num_failures == 0
+    entry = stats.get("Page", "NOTIFY")
+    assert (entry.num_requests, entry.num_none_requests) == (5, 3)
+    assert entry.avg_response_time == 1.5
+    merge_samples(stats, "NOTIFY", "nothing")
+    assert ("nothing", "NOTIFY") not in stats.entries
+
+
+def test_percentiles_of_the_last_seconds_know_merged_samples():
+    stats = RequestStats()
+    merge_samples(stats, "GET", "/x", np.arange(100.0))
+    entry: StatsEntry = stats.get("/x", "GET")
+    assert entry.get_current_response_time_percentile(0.5) is not None or entry.response_times_cache

@@ -1,0 +1,233 @@
+"""What a class of pages becomes; where its pages go; what a scenario makes of it."""
+
+import pytest
+from locust import task
+
+from loadtests import pages
+from loadtests.auth import Bearer, Signed
+from loadtests.http import Pool
+from loadtests.page import version_of
+from loadtests.settings import Settings
+from loadtests.shapes import SHAPES, Shape, chosen, parameters, percentile
+from loadtests.users import Debounce, EchoUser, park
+from sim.errors import BadInput
+from sim.policy import Polling
+from sim.scenario import Pages, Scenario
+from sim.target import Target, User
+
+TARGET = Target(
+    "127.0.0.1", 1, "http", "1", "key", "secret", "http://127.0.0.1:1/base",
+    (User(1, "t1", (1, 2), (1,)), User(2, "t2", (3,), ())),
+)  # fmt: skip
+
+
+class OrderPage(EchoUser):
+    host = "http://127.0.0.1:1"
+    broadcaster = "ws://127.0.0.1:1/app/KEY"
+    channels = ("private-orders.{id}",)
+    refetch = "/api/orders/{id}"
+    version = "data.updated_at"
+    ids = range(1, 5)
+    token = "secret token"
+    policy = Debounce(wait=0.3)
+
+    def on_event(self, event):
+        return event.name == "Shipped"
+
+
+class Busy(OrderPage):
+    @task
+    def work(self):
+        """Something of its own."""
+
+
+class FakeEnvironment:
+    def __init__(self, plant):
+        self.stats, self.runner, self.parsed_options = plant.recorder.stats, None, None
+
+
+def test_a_page_without_tasks_parks_and_one_with_tasks_does_them():
+    assert OrderPage.tasks == [park]
+    assert [t.__name__ for t in Busy.tasks] == ["work"]
+
+
+def test_a_page_of_a_few_lines_is_whole(plant):
+    user = OrderPage(FakeEnvironment(plant))
+    user.on_start()
+    spec = plant.specs[OrderPage]
+    assert spec.channels == ("private-orders.{id}",)
+    assert spec.version_path == ("data", "updated_at")
+    assert spec.uri.resource_name.startswith("/app/KEY?protocol=7")
+    assert isinstance(spec.auth, Bearer)
+    assert user.open_page.channels() == ["private-orders.1"]
+    assert b"Authorization: Bearer secret token\r\n" in user.open_page.headers
+    assert plant.recorder.opened == plant.recorder.wanted == 1
+    user.on_stop()
+    assert plant.recorder.wanted == 0
+    assert not plant.pages
+
+
+def test_pages_spread_evenly_whoever_the_worker_is(plant):
+    for worker, workers, places in ((0, 1, [1, 2, 3, 4, 1]), (1, 2, [3, 4, 1, 2, 3]), (3, 4, [4, 1, 2, 3, 4])):
+        plant.worker, plant.workers = worker, workers
+        user = OrderPage(FakeEnvironment(plant))
+        user.plant = plant
+        assert [user.who(n)[2] for n in range(5)] == places
+
+
+def test_ids_of_subscribers_of_different_workers_never_meet(plant):
+    plant.worker = 3
+    assert [plant.subscriber() for _ in range(2)] == [3_000_000, 3_000_001]
+
+
+def test_a_scenario_becomes_classes_with_its_weights():
+    scenario = Scenario(pages=(Pages("detail", 30), Pages("detail", 10, Polling(2.0)), Pages("dashboard", 5), Pages("site", 0)))
+    classes = pages.user_classes(Settings(scenario, TARGET))
+    assert {name: cls.weight for name, cls in classes.items()} == {"DetailPage": 30, "DetailPage_2": 10, "Dashboard": 5}
+    detail, polling, board = classes.values()
+    assert detail.channels == ["private-servers.{id}"]
+    assert detail.events == ["App\\Events\\ServerUpdated"]
+    assert polling.channels == []
+    assert board.channels == ["private-servers", "private-sites"]
+    assert [who[2] for who in detail.identities(TARGET)] == [1, 2, 3]
+    assert board.identities(TARGET) == [(1, "t1", 0), (2, "t2", 0)]
+    assert detail.tasks == [park]
+    assert not detail.abstract
+
+
+@pytest.mark.parametrize(
+    ("channels", "detail", "board"),
+    [
+        ("both", ["private-servers.{id}"], ["private-servers", "private-sites"]),
+        ("per_user", ["private-servers.{id}"], ["private-users.{user}.servers", "private-users.{user}.sites"]),
+    ],
+)
+def test_channels_follow_the_scenarios_switch(channels, detail, board):
+    scenario = Scenario(pages=(Pages("detail", 1), Pages("dashboard", 1))).replace(
+        {"broadcast.channels": channels, "broadcast.broadcast_as": True}
+    )
+    classes = pages.user_classes(Settings(scenario, TARGET))
+    assert classes["DetailPage"].channels == detail
+    assert classes["Dashboard"].channels == board
+    assert classes["DetailPage"].events == ["ServerUpdated"]
+
+
+def test_a_target_without_an_application_is_signed_for_and_never_refetched(plant):
+    lonely = Target("127.0.0.1", 1, "http", "1", "key", "secret")
+    plant.settings = Settings(Scenario(pages=(Pages("detail", 1),)), lonely)
+    cls = pages.user_classes(plant.settings)["DetailPage"]
+    user = cls(FakeEnvironment(plant))
+    user.on_start()
+    spec = plant.specs[cls]
+    assert isinstance(spec.auth, Signed)
+    assert spec.refetch == ""
+    assert spec.policy.kind == "full_payload"
+    assert user.open_page.channels() == ["private-servers.1"]
+    user.on_stop()
+
+
+def test_a_target_in_which_nobody_owns_a_site_has_no_site_pages(plant):
+    with pytest.raises(BadInput, match="no user owns any of the sites"):
+        pages.SitePage.identities(Target("h", 1, "http", "1", "k", "s", users=(User(1, "t", (1,)),)))
+
+
+def test_connections_per_subscriber_are_the_pages_own(plant):
+    class Own(OrderPage):
+        http = "per_subscriber"
+
+    first, second = Own(FakeEnvironment(plant)), Own(FakeEnvironment(plant))
+    first.on_start()
+    second.on_start()
+    assert first.open_page.pool is not second.open_page.pool
+    assert isinstance(first.open_page.pool, Pool)
+    first.on_stop()
+    second.on_stop()
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "version"),
+    [
+        (b'{"version":7}', "version", 7),
+        (b'{"data":{"updated_at":"2026-01-01T00:00:00.000001Z"}}', "data.updated_at", 1767225600000001),
+        (b'{"data":[{"v":"12"}]}', "data.0.v", 12),
+        (b'{"version":null}', "version", -1),
+        (b'{"version":"soon"}', "version", -1),
+        (b'{"other":1}', "version", -1),
+        (b"<html>", "version", -1),
+        (b'{"data":[1]}', "data.x", -1),
+    ],
+)
+def test_where_the_version_is(body, path, version):
+    assert version_of(body, tuple(path.split("."))) == version
+
+
+# ---- shapes
+
+
+class Runner:
+    def __init__(self, stats):
+        self.stats, self.sent = stats, []
+
+    def send_message(self, name, data):
+        self.sent.append((name, data))
+
+
+def shape(text, scenario=None):
+    cls = chosen(Settings(scenario or Scenario(pages=(Pages("detail", 100),)), TARGET, shape=text))
+    assert cls is not None
+    return cls()
+
+
+def test_every_shape_is_chosen_by_its_name_and_takes_its_parameters():
+    for name, cls in SHAPES.items():
+        made = shape(name)
+        assert isinstance(made, cls)
+        assert not made.abstract
+        assert made.users == 100
+    assert set(parameters(SHAPES["spike"])) == {"users", "rate", "duration", "peak", "every", "length"}
+    assert shape("spike:peak=7,every=2.5").every == 2.5
+    assert issubclass(SHAPES["soak"], Shape)
+    assert shape("soak").duration == 14400
+    assert chosen(Settings()) is None
+
+
+@pytest.mark.parametrize("text", ["rampp", "ramp:risee=3", "ramp:rise=slow", "steps:start=1.5"])
+def test_a_shape_that_is_none_is_refused_with_its_name(text):
+    with pytest.raises(BadInput, match="WORKBENCH_SHAPE"):
+        shape(text)
+
+
+def test_ramp_spike_and_the_end():
+    ramp = shape("ramp:rise=10,steps=5")
+    assert [ramp.at(t)[0] for t in (0, 1.9, 2, 9.9, 10, 50)] == [20, 20, 40, 100, 100, 100]
+    spike = shape("spike:peak=300,every=30,length=10")
+    assert [spike.at(t)[0] for t in (0, 29, 30, 39, 40, 60, 75)] == [100, 100, 300, 300, 100, 300, 100]
+    over = shape("constant:duration=0")
+    assert over.tick() is None
+
+
+def test_a_storm_is_told_once_each_time(stats):
+    storm = shape("storm:every=5,share=0.5")
+    storm.runner = Runner(stats)
+    for t in range(12):
+        assert storm.at(t) == (100, 500.0)
+    assert storm.runner.sent == [("workbench-storm", {"share": 0.5})] * 2
+
+
+def test_steps_stop_at_the_knee(stats):
+    steps = shape("steps:start=100,step=100,hold=10,limit_ms=50,users=1000", Scenario(pages=(Pages("detail", 1000),)))
+    steps.runner = Runner(stats)
+    level, t = 100, 0.0
+    while (tick := steps.at(t)) is not None:
+        level = tick[0]
+        for _ in range(100):
+            stats.log_request("GET", "/x", 10 if level <= 300 else 80, 0)
+        t += 1.0
+    assert steps.knee == 300
+    assert level == 400
+
+
+def test_percentile_of_counts():
+    assert percentile({10: 99, 500: 1}, 0.99) == 10
+    assert percentile({10: 98, 500: 2}, 0.99) == 500
+    assert percentile({}, 0.99) == 0

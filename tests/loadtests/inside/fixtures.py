@@ -1,0 +1,36 @@
+"""Locust first, before anything that it has to patch. These files are run by tests/loadtests/test_inside.py."""
+
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import locust  # noqa: F401
+import pytest
+from locust.stats import RequestStats
+
+from loadtests.mux import Mux
+from loadtests.plant import Plant
+from loadtests.recorder import Recorder
+from loadtests.settings import Settings
+
+
+@pytest.fixture
+def stats() -> RequestStats:
+    return RequestStats()
+
+
+@pytest.fixture
+def recorder(stats: RequestStats, tmp_path: Path) -> Iterator[Recorder]:
+    mux = Mux()
+    yield Recorder(mux, stats, worker=2, directory=tmp_path / "parts", probes=None, stamp=True)
+    mux.close()
+
+
+@pytest.fixture
+def plant(stats: RequestStats, tmp_path: Path) -> Iterator[Plant]:
+    """A plant without a network: pages can be made, and opened against nobody."""
+    environment = types.SimpleNamespace(runner=None, parsed_options=None, stats=stats)
+    Plant.configured = Settings(parts=tmp_path / "parts")
+    plant = Plant.of(environment)  # type: ignore[arg-type]
+    yield plant
+    plant.finish()

@@ -1,0 +1,221 @@
+"""Locust as its users start it, against the embedded target: real processes, real sockets, real updates."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sim.results import parts
+from sim.target import Target
+
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+SCENARIO = """
+[policy]
+kind = "debounce"
+wait = 0.1
+[[pages]]
+page = "detail"
+subscribers = 36
+[[pages]]
+page = "dashboard"
+subscribers = 12
+[[pages]]
+page = "detail"
+subscribers = 4
+policy = { kind = "polling", interval = 0.5 }
+[[pages]]
+page = "detail"
+subscribers = 4
+policy = { kind = "full_payload" }
+[[pages]]
+page = "detail"
+subscribers = 2
+behaviour = "stop_reading"
+[[pages]]
+page = "detail"
+subscribers = 2
+behaviour = "never_subscribe"
+"""
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    directory = tmp_path_factory.mktemp("target")
+    ready = directory / "target.json"
+    command = [sys.executable, "-m", "sim", "serve", "--ready-file", str(ready), "--api-port", "0", "--reverb-port", "0"]
+    command += ["--users", "6", "--servers-per-user", "2", "--database", f"sqlite:///{directory / 'db.sqlite'}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        for _ in range(300):
+            if ready.exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert ready.exists(), process.communicate()
+        yield ready
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def change(target: Target, server: int, token: str) -> dict[str, int]:
+    """One update through the application's route; its answer."""
+    request = urllib.request.Request(
+        f"{target.api}/servers/{server}",
+        json.dumps({"name": f"web-{time.time_ns()}"}).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": "application/json"},
+        method="PATCH",
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        body: dict[str, int] = json.load(answer)
+        return body
+
+
+@contextlib.contextmanager
+def locust(target: Path, directory: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    scenario = directory / "scenario.toml"
+    scenario.write_text(SCENARIO)
+    variables = {
+        "WORKBENCH_TARGET": str(target),
+        "WORKBENCH_SCENARIO": str(scenario),
+        "WORKBENCH_PARTS": str(directory / "parts"),
+    }
+    command = [sys.executable, "-m", "locust", "--headless", "-u", "60", "-r", "100", *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | variables | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def subscribed(directory: Path, workers: int) -> bool:
+    headers = parts.read_headers(directory / "parts")
+    there = [header["subscribers"] for header in headers]
+    return len(there) == workers and sum(s["opened"] for s in there) == 60 and sum(s["subscribed"] for s in there) == 54 - 2
+
+
+def drive(process: subprocess.Popen[str], path: Path, directory: Path, workers: int) -> int:
+    """Wait until everyone is subscribed, make twelve updates, wait for the refetches; how many updates there were."""
+    for _ in range(300):
+        if subscribed(directory, workers):
+            break
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    assert subscribed(directory, workers), [h["subscribers"] for h in parts.read_headers(directory / "parts")]
+    target = Target.read(path)
+    count = 0
+    for user in target.users:
+        for server in user.servers:
+            change(target, server, user.token)
+            count += 1
+    time.sleep(1.5)
+    return count
+
+
+def rows(directory: Path, table: str) -> pd.DataFrame:
+    return parts.read_table(directory / "parts", table).to_pandas()
+
+
+def check(directory: Path, updates: int) -> None:
+    """Every delivery to every page that listens, each answered by a refetch, and all of it accounted for."""
+    assert all(header["finished"] for header in parts.read_headers(directory / "parts"))
+    notifications, refetches, subscriptions = (rows(directory, name) for name in ("notifications", "refetches", "subscriptions"))
+    detail = subscriptions[(subscriptions["page"] == "detail") & (subscriptions["reason"] == "end")]
+    listening = detail[detail["channel"] != ""]
+    # 36 pages that refetch and 4 with full payloads, evenly over 12 servers, plus 12 dashboards with two channels each.
+    assert len(listening) == 40
+    assert (detail["channel"] == "").sum() == 4
+    assert (subscriptions["page"] == "dashboard").sum() == 24
+    assert (subscriptions["reason"] == "closed").sum() == 2
+    per_server = listening.groupby("resource_id", observed=True).size()
+    assert set(per_server.index) == set(range(1, 13))
+    received = notifications.groupby("channel", observed=True).size()
+    for server, pages in per_server.items():
+        assert received[f"private-servers.{server}"] == pages
+    assert received["private-servers"] == 12 * updates
+    assert (notifications["read_at_ns"] >= notifications["received_at_ns"]).all()
+    refetched = refetches[refetches["answered"] > 0]
+    assert refetched["answered"].sum() == 36 + 12 * updates
+    assert set(refetches["status"]) == {200}
+    applied = refetched[refetched["outcome"] == "applied"]
+    assert (applied.groupby("subscriber").size() >= 1).all()
+    assert applied["subscriber"].nunique() == 36 + 12
+    assert (refetches["started_at_ns"] >= refetches["due_at_ns"]).all()
+    assert (refetches["finished_at_ns"] >= refetches["started_at_ns"]).all()
+    assert (refetches["answered"] == 0).sum() >= 4 * 2  # The pages that poll.
+
+
+def test_one_process(target: Path, tmp_path: Path) -> None:
+    with locust(target, tmp_path, "--csv", str(tmp_path / "run"), "--html", str(tmp_path / "run.html")) as process:
+        updates = drive(process, target, tmp_path, workers=1)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    check(tmp_path, updates)
+    table = pd.read_csv(tmp_path / "run_stats.csv").set_index(["Type", "Name"], drop=False)
+    count = table["Request Count"]
+    assert count["NOTIFY", "DetailPage"] == 36
+    assert count["NOTIFY", "Dashboard"] == 12 * updates
+    assert count["WS", "connect"] == 56
+    assert count["WS", "subscribe"] == 36 + 24 + 4 + 2
+    assert count["POST", "/broadcasting/auth"] == count["WS", "subscribe"]
+    assert count[table["Name"] == "Aggregated"].iloc[0] == count["POST"].sum() + count["GET"].sum()
+    assert table["Failure Count"].sum() == 0
+    assert (tmp_path / "run.html").stat().st_size > 1000
+
+
+def test_two_processes_agree_with_one(target: Path, tmp_path: Path) -> None:
+    with locust(target, tmp_path, "--processes", "2") as process:
+        updates = drive(process, target, tmp_path, workers=2)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    ranges = [header["subscribers"]["first"] for header in parts.read_headers(tmp_path / "parts")]
+    assert ranges == [0, 1_000_000]
+    check(tmp_path, updates)
+
+
+def test_what_is_wrong_is_one_line(target: Path, tmp_path: Path) -> None:
+    for variables, said in (
+        ({"WORKBENCH_SHAPE": "rampp"}, "did you mean 'ramp'?"),
+        ({"WORKBENCH_TARGET": str(tmp_path / "none.json")}, "target"),
+        ({"WORKBENCH_AUTH": "magic"}, "WORKBENCH_AUTH"),
+        ({"WORKBENCH_PROBES": "few"}, "WORKBENCH_PROBES"),
+    ):
+        with locust(target, tmp_path, "-t", "1s", **variables) as process:
+            output, _ = process.communicate(timeout=30)
+        assert process.returncode == 2
+        assert said in output
+        assert len(output.strip().splitlines()) == 1, output
+
+
+def test_a_target_that_is_not_there_is_a_row_with_a_reason(target: Path, tmp_path: Path) -> None:
+    absent = Target.read(target).to_dict() | {"ws": {"host": "127.0.0.1", "port": 9, "scheme": "http"}}
+    path = tmp_path / "absent.json"
+    path.write_text(json.dumps(absent))
+    with locust(path, tmp_path, "-t", "3s", "-u", "5") as process:
+        output, _ = process.communicate(timeout=30)
+    assert "WS connect: connect: connection refused" in output
+    assert "Traceback" not in output
+    (header,) = parts.read_headers(tmp_path / "parts")
+    assert header["finished"]
+    assert header["counters"]["connect_failures"] > 0
+    assert header["subscribers"]["subscribed"] == 0
