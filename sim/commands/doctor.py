@@ -7,7 +7,7 @@ of one server of the target's first user; --no-changes leaves that out. Without 
 
     workbench doctor
     workbench doctor --target target.json
-    workbench doctor --target ../shop/.env --refetch /api/servers/{id} --version data.updated_at --no-changes
+    workbench doctor --target ../shop/.env --refetch /api/servers/{id} --version data.updated_at --listen 30
     workbench doctor --target target.json --json
 
 Exit codes: 0 no problem, 2 bad input, 3 a problem, 5 the target does not answer.
@@ -53,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--refetch", default="/servers/{id}", metavar="PATH", help="path of the resource (default: %(default)s)")
     parser.add_argument("--version", default="version", metavar="PATH", help="its version in the JSON (default: %(default)s)")
     parser.add_argument("--no-changes", action="store_true", help="change nothing at the target")
+    parser.add_argument("--listen", type=float, default=0.0, metavar="SECONDS", help="wait for a change that you make")
     parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="for any one answer (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
             refetch=args.refetch,
             version=args.version,
             patience=args.timeout,
+            listen=args.listen,
         )
         report = (lambda finding: None) if args.json else (lambda finding: print(finding.line(), flush=True))
         findings = asyncio.run(examine(patient, STEPS, report))
@@ -97,4 +99,5 @@ def _require_health(findings: list[Finding]) -> None:
     if any(finding.step in ("dns", "tcp", "tls") for finding in problems):
         raise Unreachable(f"{problems[0].step}: {problems[0].detail}")
     if problems:
-        raise ThresholdFailed(f"{len(problems)} problems, the first: {problems[0].step}: {problems[0].detail}")
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ThresholdFailed(f"problem: {problems[0].step}: {problems[0].detail}{more}")

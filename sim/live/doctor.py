@@ -48,11 +48,13 @@ class Patient:
     version: str = "version"
     patience: float = 5.0
     """Seconds to wait for anything."""
+    listen: float = 0.0
+    """Seconds in which somebody else will change the server; for applications whose change routes are not known."""
     listener: Listener | None = None
     auths: dict[str, str] = field(default_factory=dict)
     """Channel -> `auth` member for the listener's socket."""
-    step: tuple[int, str] | None = None
-    """What is left of the server's provisioning: (step, status) that is a real change."""
+    moved_to: str = ""
+    """Status to which a check has moved the server's first step."""
 
     @property
     def owner(self) -> User | None:

@@ -162,7 +162,7 @@ def _advice(reason: str) -> str:
         "4000": "the broadcaster wants TLS: set the scheme to https",
         "HTTP 404": "no WebSocket server on this path: check host, port and path prefix (is it the application's port?)",
         "HTTP 200": "a web server answers there, not a broadcaster: check the port",
-        "HTTP 4": "a proxy or another server refuses the upgrade: pass Upgrade and Connection headers on to the broadcaster",
+        "HTTP 4": "is it the broadcaster's port? behind a proxy: pass Upgrade and Connection headers on to the broadcaster",
         "HTTP 5": "the broadcaster (or the proxy before it) fails: look at its log",
         "timed out": "the port is open and silent: is it the broadcaster's?",
         "timeout": "the port is open and silent: is it the broadcaster's?",

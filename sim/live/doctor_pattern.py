@@ -16,7 +16,7 @@ from sim.live.listener import Heard
 from sim.pusher.auth import channel_auth
 
 ECHO_NAMESPACE = "App\\Events\\"
-QUEUED = 0.02
+QUEUED = 0.05
 """Seconds after the answer from which on an event must have come through a queue."""
 
 RACES = 3
@@ -89,6 +89,8 @@ def _refusal_finding(who: str, channel: str, answer: Answer) -> Finding:
 async def subscription(patient: Patient) -> list[Finding]:
     """The broadcaster accepts what the application signed."""
     assert patient.listener is not None
+    if not patient.auths:
+        return [Finding("subscribe", "skipped", "nobody may")]
     findings = []
     for channel, auth in patient.auths.items():
         refused = await patient.listener.subscribe(channel, auth, patient.patience)
@@ -129,30 +131,35 @@ async def publication(patient: Patient) -> list[Finding]:
 
 
 async def change(patient: Patient) -> list[Finding]:
-    """A change through the application: is it broadcast, under which name, how often, how late?"""
-    if not patient.changes or patient.owner is None or not patient.target.api:
-        return [Finding("change", "skipped", "not allowed, or no application and owner in the target")]
-    answer = await _make_change(patient)
-    if answer is None or not answer.ok:
-        said = _status(answer) if answer else "no step that could change"
-        advice = "only the embedded application's change routes are known: change something by hand and use --listen"
-        return [Finding("change", "skipped", said, advice)]
+    """A change through the application: is it broadcast, under which name, how often, how late?
+
+    Where the change routes are not known (a foreign application), somebody else makes the change while the doctor listens.
+    """
     assert patient.listener is not None
+    since, answer, patience = time.time_ns(), None, patient.listen
+    if patient.changes and patient.owner is not None and patient.target.api:
+        answer = await _make_change(patient)
+        if answer.ok:
+            since, patience = answer.started_at, patient.patience
+    if patience == 0:
+        said = "no changes allowed" if not patient.changes else _status(answer) if answer else "no application, or nobody who may"
+        return [Finding("change", "skipped", said, "give --listen SECONDS, and change something in the application meanwhile")]
     channels = set(patient.channels.values())
-    first = await patient.listener.wait(lambda message: message.channel in channels, patient.patience, answer.started_at)
+    first = await patient.listener.wait(lambda message: message.channel in channels, patience, since)
     if first is None:
         advice = (
             "is it dispatched (broadcastWhen, wasChanged)? does a queue worker run? does REVERB_HOST lead to the broadcaster?"
         )
-        return [Finding("change", "problem", f"saved ({answer.status}), but nothing was broadcast", advice)]
+        said = f"saved ({answer.status}), but" if answer is not None and answer.ok else f"within {patience:g} s"
+        return [Finding("change", "problem", f"{said} nothing was broadcast on {', '.join(sorted(channels))}", advice)]
     await asyncio.sleep(0.3)
-    heard = patient.listener.of(channels, answer.started_at)
-    return [
+    heard = patient.listener.of(channels, since)
+    findings = [
         Finding("change", "ok", f"broadcast on {', '.join(sorted({str(h.message.channel) for h in heard}))}"),
         _name_finding(first),
-        _double_finding(heard, patient),
-        _dispatch_finding(first, answer),
+        _double_finding(heard),
     ]
+    return [*findings, _dispatch_finding(first, answer)] if answer is not None and answer.ok else findings
 
 
 def _name_finding(heard: Heard) -> Finding:
@@ -167,7 +174,7 @@ def _name_finding(heard: Heard) -> Finding:
     )
 
 
-def _double_finding(heard: list[Heard], patient: Patient) -> Finding:
+def _double_finding(heard: list[Heard]) -> Finding:
     channels = [str(h.message.channel) for h in heard]
     if len(channels) != len(set(channels)):
         advice = "two listeners or a retried job broadcast the same change: refetches double"
@@ -256,17 +263,15 @@ async def _refetch(patient: Patient) -> Answer:
     return await patient.ask_api("GET", patient.refetch.format(id=patient.server), patient.owner)
 
 
-async def _make_change(patient: Patient) -> Answer | None:
+async def _make_change(patient: Patient) -> Answer:
     """Move the first step of the owner's server on by one: installing, completed, installing, ..."""
-    path = f"/servers/{patient.server}/provision/1"
-    answer = None
-    for status in ("installing", "completed") if patient.step != (1, "installing") else ("completed", "installing"):
-        answer = await patient.ask_api(
-            "PUT", path, patient.owner, json.dumps({"status": status}).encode(), Content_Type="application/json"
-        )
+    path, headers = f"/servers/{patient.server}/provision/1", {"Content_Type": "application/json"}
+    statuses = ("completed", "installing") if patient.moved_to == "installing" else ("installing", "completed")
+    for status in statuses:
+        answer = await patient.ask_api("PUT", path, patient.owner, json.dumps({"status": status}).encode(), **headers)
         if answer.ok and _json(answer).get("changed", True):
-            patient.step = (1, status)
-            return answer
+            patient.moved_to = status
+            break
     return answer
 
 
