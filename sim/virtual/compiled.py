@@ -1,6 +1,8 @@
-"""The hot loops compiled, where Numba is installed (`pip install 'notify-refetch-workbench[fast]'`). Without it everything still works.
+"""The hot loops compiled, where Numba is installed (`pip install 'notify-refetch-workbench[fast]'`). Without it everything
+still works.
 
-Compiled code is cached on disk beside this file: the first run on a machine pays about a second for each loop, later ones milliseconds.
+Compiled code is cached on disk beside this file: the first run on a machine pays about a second for each loop, later ones
+milliseconds.
 """
 
 from __future__ import annotations

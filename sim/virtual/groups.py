@@ -21,7 +21,7 @@ from sim.policy import Debounce, FullPayload, Immediate, InFlight, Policy, Polli
 from sim.scenario import Pages, Scenario
 from sim.virtual.database import Database
 from sim.virtual.draws import columns
-from sim.virtual.publishing import Channels, generic_channel, owner, specific_channel, user_channel
+from sim.virtual.publishing import Channels, generic_channel, specific_channel, user_channel
 from sim.virtual.queueing import Fifo
 from sim.workload import RESOURCES, Streams
 
@@ -261,7 +261,8 @@ class _FanOut:
 
 
 def vector_fires(policy: Policy, heard: Array) -> Array | list[int]:
-    """Instants at which *policy* wants a refetch, given sorted notifications (ns): `sim.policy.fires`, at once where that is possible."""
+    """Instants at which *policy* wants a refetch, given sorted notifications (ns): `sim.policy.fires`, at once where that is
+    possible."""
     match policy:
         case FullPayload():
             return []

@@ -1,12 +1,12 @@
 """From the refetches of one group of pages to when each page shows each update.
 
-A herd is one refetch of every page of a group. It shows an update to the pages whose refetch *began* (and read the database) after
-the commit; pages whose refetch had begun before wait for the next herd. Since the queue begins requests in the order of their
-arrival, that is a split of the herd at one rank, found by a binary search: most updates fall between two herds and are answered by
-a whole one.
+A herd is one refetch of every page of a group. It shows an update to the pages whose refetch *began* (and read the database)
+after the commit; pages whose refetch had begun before wait for the next herd. Since the queue begins requests in the order of
+their arrival, that is a split of the herd at one rank, found by a binary search: most updates fall between two herds and are
+answered by a whole one.
 
-Herds must come in order and complete. An answer may be overtaken by the page's next one (random service), aborted by it (in-flight
-rule `cancel`) or given up (time-out); so a herd is counted only when no later herd can change what its pages show.
+Herds must come in order and complete. An answer may be overtaken by the page's next one (random service), aborted by it
+(in-flight rule `cancel`) or given up (time-out); so a herd is counted only when no later herd can change what its pages show.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Herd:
 class Tally:
     """Counts, for one group, how long each update took to each page."""
 
-    def __init__(self, group: Group, at: Array, committed: Array, counted: Array, end: int, overtakes: bool, spread: Spread) -> None:
+    def __init__(
+        self, group: Group, at: Array, committed: Array, counted: Array, end: int, overtakes: bool, spread: Spread
+    ) -> None:
         """*at*, *committed* (ns), *counted* (bool): of all updates of the run; what is shown after *end* (ns) is never seen."""
         self._group = group
         self.at: Array = at[group.updates]
@@ -107,7 +109,8 @@ class Tally:
             self._answer(herd)
 
     def show(self, updates: Array, shifts: Array, offsets: Array) -> None:
-        """Without a refetch: each of *updates* (numbers within the group) is on the screens *shifts* + *offsets* ns after it was intended."""
+        """Without a refetch: each of *updates* (numbers within the group) is on the screens *shifts* + *offsets* ns after it
+        was intended."""
         total = self._spread.add_shifted(Profile(offsets, rising=True), shifts)
         self._note(updates, shifts, offsets.size, total)
 
@@ -120,10 +123,11 @@ class Tally:
         # Whatever was not shown to everybody by now never will be.
         self.never = int(self._group.size * self._counted.sum() - self.pages[self._counted].sum())
 
-    # --- which answer a page shows ---------------------------------------------------------------------------------------
+    # --- which answer a page shows -------------------------------------------------------------------------------------
 
     def _add_overtaking(self, herd: Herd) -> None:
-        """Answers are applied as they come: a page shows an update with the first that contains it, whichever refetch that was."""
+        """Answers are applied as they come: a page shows an update with the first that contains it, whichever refetch that
+        was."""
         first = herd.base + int(herd.profile.least)
         shown = None
         for earlier in self._open:
@@ -151,7 +155,8 @@ class Tally:
         self._open.append(herd)
 
     def _settle(self) -> None:
-        """No open herd's answer is aborted any more, but by the next open one: pass on what each page will show, last to first."""
+        """No open herd's answer is aborted any more, but by the next open one: pass on what each page will show, last to
+        first."""
         herds = list(self._open)
         for herd, heir, aborted in reversed(list(zip(herds, herds[1:], self._aborted, strict=False))):
             own = herd.base + herd.by_member(herd.profile.values)
@@ -160,7 +165,7 @@ class Tally:
         while self._open:
             self._answer(self._open.popleft())
 
-    # --- which updates an answer contains --------------------------------------------------------------------------------
+    # --- which updates an answer contains ------------------------------------------------------------------------------
 
     def _answer(self, herd: Herd) -> None:
         if self._partly:
@@ -176,21 +181,35 @@ class Tally:
             ranks = np.searchsorted(herd.begun, committed[first:some] - herd.base)
             for update, rank in zip(range(first, some), ranks.tolist(), strict=True):
                 self._count(herd, np.array([update]), rank, herd.size)
-                self._partly.append((update, rank if herd.order is None else herd.order[:rank]))
+                self._partly.append((update, self._missing(herd, rank)))
         self._next = max(some, self._next)
 
     def _rest(self, herd: Herd, update: int, left: int | Array) -> int | Array | None:
-        """Pages that missed *update* so far (the first *left* members, or these) may have it now; returns who has not, None: nobody."""
-        since = int(self._committed[update]) - herd.base
+        """Pages that missed *update* so far may have it now; returns who has not, None: nobody.
+
+        *left*: the first so many members, or (where each herd has an order of its own) a mask of them.
+        """
+        rank = int(np.searchsorted(herd.begun, self._committed[update] - herd.base))
         if isinstance(left, int):
-            rank = int(np.searchsorted(herd.begun[:left], since))
             self._count(herd, np.array([update]), rank, left)
-            return rank or None
-        has = herd.by_member(herd.begun)[left] >= since
-        values = herd.by_member(herd.profile.values)[left[has]]
-        self._record(herd, np.array([update]), Profile(values), 0, values.size)
-        left = left[~has]
-        return left if left.size else None
+            return min(rank, left) or None
+        assert herd.order is not None
+        has = left[herd.order]
+        still = np.zeros_like(left)
+        still[herd.order[:rank]] = has[:rank]
+        has[:rank] = False
+        if self._counted[update]:
+            values = herd.profile.values[has]
+            self._record(herd, np.array([update]), Profile(values), 0, values.size)
+        return still if rank and still.any() else None
+
+    def _missing(self, herd: Herd, rank: int) -> int | Array:
+        """Members whose refetch began before the *rank*-th."""
+        if herd.order is None:
+            return rank
+        missing = np.zeros(herd.size, bool)
+        missing[herd.order[:rank]] = True
+        return missing
 
     def _count(self, herd: Herd, updates: Array, start: int, stop: int) -> None:
         self._record(herd, updates, herd.profile, start, stop)

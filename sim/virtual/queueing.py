@@ -3,8 +3,9 @@
 Sorted arrivals and their service times (int64 ns) in, instants at which service begins out. What is left over (when each worker
 becomes free) is carried from one call to the next, so that a day of herds streams through in pieces.
 
-A request begins when the first worker is free: begin[k] = max(arrival[k], k-th smallest free time) (Kiefer & Wolfowitz 1955). Which
-of the ways to compute it is taken depends on the service times and on whether Numba is installed; all give the same integers.
+A request begins when the first worker is free: begin[k] = max(arrival[k], k-th smallest free time) (Kiefer & Wolfowitz 1955).
+Which of the ways to compute it is taken depends on the service times and on whether Numba is installed; all give the same
+integers.
 
     constant service    worker k follows worker k - c: a running maximum over c columns      about 60 million/s (NumPy)
     one worker          Lindley's recursion as a running maximum                              about 70 million/s (NumPy)
@@ -50,7 +51,8 @@ class Fifo:
         """The longest of these waits, ns."""
 
     def serve(self, arrivals: Array, service: Array | int) -> Array:
-        """Instants at which service begins (int64 ns), in order of *arrivals* (sorted, ns); *service* ns, a number where constant."""
+        """Instants at which service begins (int64 ns), in order of *arrivals* (sorted, ns); *service* ns, a number where
+        constant."""
         if not arrivals.size:
             return arrivals.copy()
         self.count += arrivals.size
@@ -89,7 +91,8 @@ class Fifo:
         return begins
 
     def repeat(self, other: Fifo, at: int) -> None:
-        """As if what *other* has served, from idle, had been served here again *at* ns later. All workers must be free by then."""
+        """As if what *other* has served, from idle, had been served here again *at* ns later. All workers must be free by
+        then."""
         self.free = np.maximum(other.free + at, self.free)
         self.count += other.count
         self.busy += other.busy
@@ -139,8 +142,9 @@ class Fifo:
     def _lockstep(self, arrivals: Array, service: Array) -> Array:
         """All herds at once, request by request, as if each found the workers idle; herds that did not are done again.
 
-        A herd's result depends on the herd before only through the free times that reach past its own first arrival. So a chain of
-        herds that run into each other is right after as many rounds as it is long; what is not by then goes through the heap.
+        A herd's result depends on the herd before only through the free times that reach past its own first arrival. So a chain
+        of herds that run into each other is right after as many rounds as it is long; what is not by then goes through the
+        heap.
         """
         herds = len(arrivals)
         start = np.full((self.workers, herds), IDLE, np.int64)

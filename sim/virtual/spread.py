@@ -1,8 +1,8 @@
 """Billions of (update, page) pairs as a histogram, at the price of herds times updates.
 
 A herd's profile (when each page is answered, counted from the herd's own instant) is the same for every update that the herd
-answers; only the shift differs, by how long that update had waited. So the profile is cut into at most 2,048 equal steps once, and
-a shifted copy is counted per update. Count, sum, least and largest stay exact; a quantile is right to 0.2 % and one step.
+answers; only the shift differs, by how long that update had waited. So the profile is cut into at most 2,048 equal steps once,
+and a shifted copy is counted per update. Count, sum, least and largest stay exact; a quantile is right to 0.2 % and one step.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Spread:
             self.finish()
 
     def add_shifted(self, profile: Profile, shifts: Array, start: int = 0, stop: int | None = None) -> int:
-        """Count the profile's values [start:stop] once for each shift (int64 ns), moved by it. Returns the exact sum of all, ns."""
+        """Count the profile's values [start:stop] once for each shift (int64 ns), moved by it. Returns the exact sum of all,
+        ns."""
         stop = profile.size if stop is None else stop
         size = stop - start
         if size <= 0 or not shifts.size:
