@@ -115,7 +115,8 @@ async def serve(app: Application, listener: socket.socket, ready: Path | None = 
 def listen(host: str, port: int, reuse_port: bool = False) -> socket.socket:
     """A bound socket. Raises `OSError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, as else TCP_NODELAY stays off.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:

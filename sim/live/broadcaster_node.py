@@ -211,7 +211,9 @@ def raise_descriptor_limit() -> int:
 
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A bound TCP socket; *shared* by the nodes of one machine (SO_REUSEPORT). Raises `BadInput`."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    # With the protocol named: asyncio leaves TCP_NODELAY off otherwise, and an event that follows another frame then waits 40 ms
+    # for the client's delayed acknowledgement.
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
