@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -13,12 +14,13 @@ from sim.brokeforge import queries
 AnyRow = Row[*tuple[Any, ...]]
 
 
+@lru_cache(maxsize=65_536)
 def iso(at: int | None) -> str | None:
-    """Carbon's `toISOString`: microseconds, UTC."""
+    """Carbon's `toISOString`: microseconds, UTC. Kept, because a page shows the same instants again at each refetch."""
     if at is None:
         return None
     seconds, micros = divmod(at, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()}.{micros:06d}Z"
 
 
 def find_server(db: Connection, id: int) -> AnyRow | None:
@@ -46,7 +48,7 @@ def server_resource(db: Connection, server: AnyRow) -> dict[str, Any]:
         "rules": rules(db, server.firewall_id),
         "recentEvents": [
             {"id": id, "kind": kind, "message": message, "created_at": iso(at)}
-            for id, kind, message, at in db.execute(queries.EVENTS, {"server": server.id})
+            for id, kind, message, at in db.execute(queries.EVENTS, {"server": server.id}).all()
         ],
         "latestMetrics": latest_metrics(db, server.id),
         "version": server.version,
@@ -65,7 +67,7 @@ def firewall_resource(db: Connection, server: AnyRow) -> dict[str, Any]:
         "rules": rules(db, server.firewall_id),
         "recentEvents": [
             {"id": id, "kind": kind, "message": message, "created_at": iso(at)}
-            for id, kind, message, at in db.execute(queries.EVENTS, {"server": server.id})
+            for id, kind, message, at in db.execute(queries.EVENTS, {"server": server.id}).all()
         ],
         "version": server.version,
     }
@@ -85,7 +87,7 @@ def rules(db: Connection, firewall: int | None) -> list[dict[str, Any]]:
             "status": status,
             "created_at": iso(at),
         }
-        for id, name, port, address, kind, status, at in db.execute(queries.RULES, {"firewall": firewall})
+        for id, name, port, address, kind, status, at in db.execute(queries.RULES, {"firewall": firewall}).all()
     ]
 
 
@@ -115,10 +117,10 @@ def dashboard_resource(db: Connection, user_id: int, everyone: bool = False) -> 
     who = {} if everyone else {"user": user_id}
     version = db.execute(queries.SEQUENCE).scalar_one()
     domains: dict[int, list[str]] = defaultdict(list)
-    for server, domain in db.execute(queries.DOMAINS_OF_EVERYONE if everyone else queries.DOMAINS, who):
+    for server, domain in db.execute(queries.DOMAINS_OF_EVERYONE if everyone else queries.DOMAINS, who).all():
         domains[server].append(domain)
-    servers = db.execute(queries.LATEST_SERVERS_OF_EVERYONE if everyone else queries.LATEST_SERVERS, who)
-    sites = db.execute(queries.LATEST_SITES_OF_EVERYONE if everyone else queries.LATEST_SITES, who)
+    servers = db.execute(queries.LATEST_SERVERS_OF_EVERYONE if everyone else queries.LATEST_SERVERS, who).all()
+    sites = db.execute(queries.LATEST_SITES_OF_EVERYONE if everyone else queries.LATEST_SITES, who).all()
     return {
         "servers": [
             {
@@ -150,7 +152,7 @@ def dashboard_resource(db: Connection, user_id: int, everyone: bool = False) -> 
         ],
         "activities": [
             {"id": id, "description": text, "created_at": iso(at)}
-            for id, text, at in db.execute(queries.RECENT, {"user": user_id})
+            for id, text, at in db.execute(queries.RECENT, {"user": user_id}).all()
         ],
         "version": version,
     }
