@@ -18,6 +18,8 @@ def seconds(value: float | None) -> str:
     if math.isinf(value):
         return "never"
     size = abs(value)
+    if size >= 7200:
+        return f"{digits(value / 3600)} h"
     if size >= 120:
         return f"{digits(value / 60)} min"
     if size >= 1 or size == 0:

@@ -64,9 +64,9 @@ def plot_percentiles(
         ax.plot([0, at, at], [objective[1], objective[1], top * 10], color=style.BLACK, lw=1.1, ls="--")
     if floor:
         ax.axhline(floor, color=style.GREY, lw=1, ls=":")
-        ax.annotate(
-            "harness floor p99", (0.02, floor), xycoords=("axes fraction", "data"), fontsize=8, color=style.GREY, va="bottom"
-        )
+        low, high = ax.get_ylim()
+        place = (0.02, min(max(floor, low), high))
+        ax.annotate("harness floor p99", place, xycoords=("axes fraction", "data"), fontsize=8, color=style.GREY, va="bottom")
     ends: dict[str, tuple[float, float, str, str]] = {}
     for drawn in ax.get_lines()[: len(series)]:
         x, y = float(np.asarray(drawn.get_xdata())[-1]), float(np.asarray(drawn.get_ydata())[-1])
@@ -164,7 +164,7 @@ def plot_drift(frame: pd.DataFrame, ax: Axes | None = None, *, width: float = 1.
     low, high = float(np.quantile(latency, 0.001)), float(latency.max())
     log = style.wide([low, high], 20)
     rows = np.geomspace(low * 0.95, high * 1.05, 45) if log else np.linspace(0, high * 1.05, 45)
-    columns = np.arange(np.floor(at.min()), at.max() + width, width)
+    columns = np.arange(np.floor(at.min()), at.max() + 2 * width, width)
     counts, _, _ = np.histogram2d(at, latency, bins=(columns, rows))
     shown = np.ma.masked_equal(counts.T, 0)
     mesh = ax.pcolormesh(columns, rows, shown, norm=LogNorm(vmin=1, vmax=max(2.0, float(counts.max()))), cmap=style.MAP)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.patheffects import withStroke
 
 from sim.results import style
 from sim.results.fronts import knee
@@ -145,16 +146,20 @@ def plot_starvation(
         ax.plot(across, up, color=style.VERMILION, lw=2)
         ax.set_xlim(*_edges(rates)[[0, -1]])
         ax.set_ylim(*_edges(waits)[[0, -1]])
-        middle = len(across) // 2
-        ax.annotate(
-            words,
-            (across[middle], up[middle]),
-            color=style.VERMILION,
-            fontsize=9,
-            fontweight="bold",
-            xytext=(6, 6),
-            textcoords="offset points",
-        )
+        seen = np.flatnonzero((up >= _edges(waits)[0]) & (up <= _edges(waits)[-1]))
+        if len(seen):
+            at = seen[len(seen) // 2]
+            halo = [withStroke(linewidth=3, foreground="white")]
+            ax.annotate(
+                words,
+                (across[at], up[at]),
+                xytext=(8, 4),
+                textcoords="offset points",
+                color=style.VERMILION,
+                fontsize=9,
+                fontweight="bold",
+                path_effects=halo,
+            )
     ax.set_xticks(rates, [digits(rate) for rate in rates])
     ax.set_yticks(waits, [seconds(wait) for wait in waits])
     ax.minorticks_off()

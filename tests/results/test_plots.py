@@ -1,0 +1,154 @@
+"""Figures draw what they are given, and say so where there is nothing: empty frames, one row, all rows equal."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from sim.results import freshness, herds, plots, stages, style
+from sim.results.staleness import saw_tooth
+from sim.scenario import Pages, Scenario
+from tests.results.frames import Frames, frame, notification, random_run, refetch, update
+
+SCENARIO = Scenario(pages=(Pages(subscribers=1),))
+
+ONE = Frames(
+    frame("updates", [update(0, 1.0)]),
+    frame("notifications", [notification(0, 7, 1.1)]),
+    frame("refetches", [refetch(7, 1.6, 1)]),
+    frame("subscriptions", [{"subscriber": 7}]),
+)
+EQUAL = Frames(
+    frame("updates", [update(i, 1.0 + i) for i in range(30)]),
+    frame("notifications", [notification(i, 7, 1.1 + i) for i in range(30)]),
+    frame("refetches", [refetch(7, 1.6 + i, i + 1) for i in range(30)]),
+    frame("subscriptions", [{"subscriber": 7}]),
+)
+RUNS = {"empty": Frames(), "one row": ONE, "all equal": EQUAL, "mixed": random_run(3)}
+
+
+def grid(rows: int, *, equal: bool = False) -> np.ndarray:
+    return np.full(rows, 2.0) if equal else np.arange(1, rows + 1, dtype=float)
+
+
+def table(rows: int, equal: bool, **columns: object) -> pd.DataFrame:
+    return pd.DataFrame({name: made if made is not None else grid(rows, equal=equal) for name, made in columns.items()})
+
+
+def journeys(run: Frames) -> pd.DataFrame:
+    return freshness.journeys(run, SCENARIO)
+
+
+def fresh(run: Frames) -> np.ndarray:
+    return stages.times_to_fresh(journeys(run))
+
+
+OF_RUNS: dict[str, Callable[[Frames], object]] = {
+    "percentiles": lambda run: plots.plot_percentiles({"measured": fresh(run)}, 30, objective=(0.95, 1.0), floor=1e-4),
+    "ecdf": lambda run: plots.plot_ecdf({"detail, measured": fresh(run), "detail, simulated": fresh(run)}),
+    "drift": lambda run: plots.plot_drift(
+        journeys(run).assign(at=lambda j: j["intended_at"], latency=lambda j: j["fresh_at"] - j["intended_at"])
+    ),
+    "stations": lambda run: plots.plot_stations({"measured": stages.stations(journeys(run))}),
+    "stages": lambda run: plots.plot_stages({"measured": stages.stage_table(journeys(run))}),
+    "worst": lambda run: plots.plot_worst(stages.worst(journeys(run))),
+    "saw teeth": lambda run: plots.plot_saw_teeth({"page": saw_tooth(journeys(run), 7, 0.0, 10.0)}),
+    "offsets": lambda run: plots.plot_offsets(herds.offsets(run)),
+    "starts": lambda run: plots.plot_starts({"measured": run.refetches}, capacity=10.0),
+}
+
+OF_TABLES: dict[str, Callable[[int, bool], object]] = {
+    "pareto": lambda n, same: plots.plot_pareto(
+        table(
+            n, same, refetches_per_update=None, fresh_p95=None, policy=["debounce"] * n, setting=["x"] * n, dominated=[False] * n
+        ),
+        objective=1.0,
+    ),
+    "starvation": lambda n, same: plots.plot_starvation(
+        pd.DataFrame(np.full((n, n), 2.0) if same else np.outer(grid(n), grid(n)), index=grid(n), columns=grid(n)), limit=3.0
+    ),
+    "fan-out": lambda n, same: plots.plot_fan_out(table(n, same, subscribers=None, first=None, median=None, last=None)),
+    "load": lambda n, same: plots.plot_load_latency(
+        table(n, same, offered=None, delivered=None, p50=None, p99=None), objective=1.0
+    ),
+    "agreement": lambda n, same: plots.plot_agreement(table(n, same, measured=None, low=None, high=None, predicted=None)),
+    "forest": lambda n, same: plots.plot_forest(
+        table(n, same, difference=None, low=None, high=None, verdict=["same"] * n, a=["1"] * n, b=["2"] * n), band=0.05
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+    plt.close("all")
+
+
+def drawn(result: object) -> mpl.figure.Figure:
+    ax = result[0] if isinstance(result, list) else result
+    figure = style.figure_of(ax)
+    figure.canvas.draw()
+    return figure
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("plot", OF_RUNS.values(), ids=OF_RUNS)
+def test_figures_of_runs(plot: Callable[[Frames], object], run: Frames) -> None:
+    drawn(plot(run))
+
+
+@pytest.mark.parametrize(
+    ("rows", "equal"), [(0, False), (1, False), (6, True), (6, False)], ids=["empty", "one", "equal", "many"]
+)
+@pytest.mark.parametrize("plot", OF_TABLES.values(), ids=OF_TABLES)
+def test_figures_of_tables(plot: Callable[[int, bool], object], rows: int, equal: bool) -> None:
+    drawn(plot(rows, equal))
+
+
+def test_what_never_happened_does_not_break_a_figure() -> None:
+    drawn(plots.plot_percentiles({"measured": np.array([0.1, 0.2, np.inf])}, 3))
+    drawn(plots.plot_ecdf({"measured": np.array([0.1, 0.2, np.inf])}))
+    drawn(plots.plot_ecdf({"measured": np.full(3, np.inf)}))
+
+
+def test_an_empty_figure_says_why() -> None:
+    ax = plots.plot_ecdf({})
+    assert [text.get_text() for text in ax.texts] == ["no samples"]
+
+
+def test_a_figure_states_its_claim_and_its_n() -> None:
+    ax = plots.plot_ecdf({"detail": np.linspace(0.1, 1, 100)}, n="n = 100 updates")
+    assert "0.55 s" in ax.get_title(loc="left") or "550 ms" in ax.get_title(loc="left")
+    assert any("n = 100 updates" in text.get_text() for text in ax.texts)
+
+
+def test_given_axes_are_used() -> None:
+    _, ax = plt.subplots()
+    assert plots.plot_ecdf({"a": np.linspace(0.1, 1, 10)}, ax) is ax
+
+
+def test_the_look_leaves_nothing_behind() -> None:
+    before = dict(mpl.rcParams)
+    plots.plot_ecdf({"a": np.linspace(0.1, 1, 10)})
+    assert {k: v for k, v in mpl.rcParams.items() if before[k] != v} == {}
+
+
+@pytest.mark.parametrize("heights", [[0.5, 0.5, 0.5], [0.98, 0.99, 1.0], [0.0, 0.01], [0.3]])
+def test_labels_keep_their_order_and_their_distance(heights: list[float]) -> None:
+    placed = style.spread(heights, 0.05)
+    assert sorted(range(len(heights)), key=lambda i: heights[i]) == sorted(range(len(heights)), key=lambda i: placed[i])
+    ordered = sorted(placed)
+    assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(ordered))
+    assert max(placed) <= 1.0
