@@ -43,7 +43,7 @@ from sim.workload import Trace
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("argv", nargs="*", metavar="COMMAND", help="what to run, after --")
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="what to run, best after --")
     parser.add_argument("-o", "--output", metavar="PATH", help="a .jsonl file, or the directory of the replicas (traces/NAME)")
     parser.add_argument("--name", help="name of the set of replicas (default: what is installed, or the program)")
     parser.add_argument("--method", choices=("apt", "dpkg", "lines", "commands"), help="how steps are seen (default: what fits)")
@@ -61,7 +61,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.replicas < 1:
         raise BadInput(f"--replicas must be >= 1, got {args.replicas}")
-    job = Job.choose(args.argv, args.method, _read_steps(args.steps), args.step_pattern, args.label)
+    argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    job = Job.choose(argv, args.method, _read_steps(args.steps), args.step_pattern, args.label)
     single = Path(args.output) if args.output and args.output.endswith(".jsonl") else None
     if single and args.replicas > 1:
         raise BadInput(f"-o {single}: {args.replicas} replicas need a directory")

@@ -8,10 +8,12 @@ programs keep lines back when they write into a pipe.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import pty
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -31,6 +33,9 @@ from sim.workload import Trace
 Method = Literal["apt", "dpkg", "lines", "commands"]
 
 _APT = ("apt-get", "apt")
+
+SILENCE = 0.25
+"""Seconds in which nothing more comes from a command that is over: a pseudo-terminal delivers its last lines a little late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def record(job: Job, replica: int = 1, out: int = 1) -> Trace:
         method=job.method,
         recorded_at=recorded_at,
         replica=replica,
-        duration=run.now(),
+        duration=run.ended,
         exit_status=status,
         partial=run.interrupted is not None,
         machine=machine(),
@@ -128,6 +133,8 @@ class _Run:
         self.recording = recording
         self.out = out
         self.interrupted: int | None = None
+        self.ended = 0.0
+        """When the command was last known to be at work, seconds since the start."""
         self._child: subprocess.Popen[bytes] | None = None
         self._start = time.monotonic_ns()
 
@@ -172,6 +179,7 @@ class _Run:
         """The command's exit status, as a shell gives it: 128 + n for signal n."""
         assert self._child is not None
         status = self._child.wait()
+        self.ended = max(self.ended, self.now())
         return 128 - status if status < 0 else status
 
     def with_descriptor(self, job: Job, reader: Reader) -> int:
@@ -201,30 +209,44 @@ class _Run:
         return self._follow(read, reader, echo=self.out)
 
     def _follow(self, read: int, reader: Reader, echo: int | None = None) -> int:
-        lines = threading.Thread(target=self._read, args=(read, reader, echo), daemon=True)
+        over, tell_over = os.pipe()
+        lines = threading.Thread(target=self._read, args=(read, over, reader, echo), daemon=True)
         lines.start()
         status = self.wait()
-        ended = self.now()
-        # A daemon that the command has started may keep the descriptor open for ever: what was said has been read by then.
-        lines.join(timeout=1.0)
+        os.close(tell_over)
+        lines.join()
         if self.interrupted is None:
-            reader.end(status == 0, ended)
+            reader.end(status == 0, self.ended)
         return status
 
-    def _read(self, read: int, reader: Reader, echo: int | None) -> None:
-        rest = b""
+    def _read(self, read: int, over: int, reader: Reader, echo: int | None) -> None:
+        """Feed *reader* until the last writer has gone; or, once the command is over (*over* is at its end), until silence.
+
+        A daemon that the command has started may keep the descriptor open for ever, or go on
+        talking, but what the command itself said is there by then.
+        """
+        rest, watched, patience, latest = b"", [read, over], None, math.inf
         # A pseudo-terminal whose other end is gone says so by an error (EIO), a pipe by an empty read.
         with contextlib.suppress(OSError):
-            while data := os.read(read, 65536):
-                at = self.now()
+            while (ready := select.select(watched, [], [], patience)[0]) and self.now() < latest:
+                if over in ready:
+                    watched, patience, latest = [read], SILENCE, self.now() + 4 * SILENCE
+                if read not in ready:
+                    continue
+                data = os.read(read, 65536)
+                if not data:
+                    break
+                # What is read late was still said before the end.
+                self.ended = max(self.ended, at := self.now())
                 if echo is not None:
                     echo = _pass_on(echo, data)
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     reader.feed(line.decode(errors="replace"), at)
         if rest:
-            reader.feed(rest.decode(errors="replace"), self.now())
+            reader.feed(rest.decode(errors="replace"), self.ended)
         os.close(read)
+        os.close(over)
 
 
 def _pass_on(out: int, data: bytes) -> int | None:
@@ -247,7 +269,7 @@ def _run_commands(run: _Run, job: Job) -> int:
         run.start([*job.argv, command] if command else job.argv, stdout=run.out)
         status = run.wait()
         if run.interrupted is None:
-            run.recording.mark(name, "failed" if status else "completed", run.now())
+            run.recording.mark(name, "failed" if status else "completed", run.ended)
         if status:
             break
     return status

@@ -6,7 +6,17 @@ A workload is a frozen value; `workload.updates(rng, duration, servers, sites)` 
 >>> updates = Poisson(rate=2.0).updates(streams(1)["workload"], duration=60.0, servers=5)
 >>> for at_ns, resource, resource_id, step, status in updates: ...
 
-The same seed gives the same updates, bit for bit.
+The same seed gives the same updates, bit for bit. In a scenario, `[workload]` names its kind:
+
+    poisson        independent updates at a mean rate             constant       equal intervals, servers in turn
+    bursty         on and off in turns                            mmpp           several rates, switching at random
+    diurnal        a rate that swings like a day                  flash_crowd    climbs, holds, decays
+    logs           many small updates of few servers              instants       exactly these seconds
+    replay         recorded traces, at any speed                  provisioning   runs drawn from fitted durations
+    deployments    sites deployed                                 mixture        several of these at once
+
+Rates are in total or per server (`per`); `replay`, `provisioning` and `deployments` go by `speed`, by machines in `parallel` or
+by new runs `per_minute`.
 """
 
 from sim.workload.arrivals import Arrivals, Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson

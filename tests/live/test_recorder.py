@@ -69,6 +69,11 @@ def test_apt_is_recorded_package_by_package(here: Path, apt: None, capfd: pytest
     assert "2 completed" in err
 
 
+def test_the_two_dashes_may_be_left_out(here: Path, apt: None) -> None:
+    assert main(["record", "--quiet", "--name", "x", "apt-get", "install", "-y", "nginx", "--", "--quiet"]) == 0
+    assert load_trace("traces/x").command == "apt-get install -y nginx -- --quiet"
+
+
 def test_the_exit_status_is_the_command_s_own(here: Path, apt: None) -> None:
     assert main(["record", "--quiet", "--", "env", "apt-get", "install", "-y", "broken"]) == 100
     assert load_trace(here / "traces" / "broken" / "01.jsonl").exit_status == 100
@@ -156,9 +161,11 @@ def test_an_interruption_keeps_what_was_recorded_and_reaches_the_command(here: P
     assert sorted(p.name for p in here.iterdir()) == ["my.steps", "t.jsonl"]
 
 
-def test_a_daemon_that_keeps_the_descriptor_does_not_keep_the_recorder(here: Path) -> None:
+@pytest.mark.parametrize("daemon", ["sleep 30", "while sleep 0.05; do echo more; done"])
+def test_a_daemon_that_keeps_the_descriptor_does_not_keep_the_recorder(here: Path, daemon: str) -> None:
     started = time.monotonic()
-    trace = record(Job.choose(["sh", "-c", "echo '== a'; sleep 30 & "], pattern="^== (.)"))
+    trace = record(Job.choose(["sh", "-c", f"echo '== a'; ({daemon}) & echo $! > pid"], pattern="^== (.)"))
+    os.kill(int((here / "pid").read_text()), signal.SIGKILL)
     assert time.monotonic() - started < 20
     assert ends(trace) == {"a": "completed"}
 
