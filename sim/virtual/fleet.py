@@ -16,12 +16,13 @@ to the nanosecond. `supports` says what needs the reference engine, because it f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.clock import ns
+from sim.clock import SECOND, ns
 from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.policy import Debounce as Debounced
@@ -31,10 +32,15 @@ from sim.virtual.database import Database
 from sim.virtual.groups import Group, plan
 from sim.virtual.herds import Herd, Tally
 from sim.virtual.histogram import Histogram
+from sim.virtual.ledger import Tables
+from sim.virtual.probes import Probes, load_samples, metric_frame
 from sim.virtual.reference import check, draw_updates
 from sim.virtual.refetching import LOAD_STEP, PIECE, Progress, Refetching
 from sim.virtual.spread import Profile, Spread
 from sim.workload import Updates, streams
+
+if TYPE_CHECKING:
+    from sim.results.run import Run
 
 Array = np.ndarray[Any, Any]
 
@@ -191,6 +197,9 @@ def _plain(value: float | int | None) -> float | int | None:
 
 # --- the run -----------------------------------------------------------------------------------------------------------
 
+PROBES = 200
+"""Pages whose rows a bundle holds, unless told otherwise."""
+
 Watcher = Callable[[int, Herd], None]
 """Shown each herd with the number of its group, complete, in the group's order."""
 
@@ -203,6 +212,40 @@ def run(
     Raises `BadInput` where the scenario is impossible, or needs the reference engine (with the reasons).
     """
     return Fleet(scenario, updates).run(progress, watch)
+
+
+def sample(
+    scenario: Scenario, probes: int = PROBES, progress: Progress | None = None
+) -> tuple[FleetResult, Tables, dict[str, Any]]:
+    """As `run`, with the rows of *probes* pages drawn at random (full load, so means over them are unbiased).
+
+    The third is what the manifest says of it (`sampling`).
+    """
+    fleet = Fleet(scenario)
+    watching = Probes(scenario, fleet.database, fleet.plan, probes, fleet.rng["probes"], fleet.end)
+    result = fleet.run(progress, watching.watch)
+    tables = watching.tables()
+    end = fleet.end / SECOND
+    rows = load_samples(result.load, fleet.start, LOAD_STEP)
+    rows += [(end, "application", "requests", float(result.refetches)), (end, "application", "busy_ratio", result.utilisation)]
+    rows += [(end, "broadcaster", f"busy_ratio.{node}", busy) for node, busy in enumerate(result.broadcaster_busy)]
+    return result, replace(tables, metrics=metric_frame(rows)), watching.sampling
+
+
+def write(
+    directory: str | Path, scenario: Scenario, probes: int = PROBES, progress: Progress | None = None, command: str = ""
+) -> Run:
+    """Run and write a bundle: the rows of *probes* pages (`manifest.sampling`), and a summary of all of them."""
+    from sim.results.run import RunWriter
+
+    with RunWriter(directory, scenario, source="simulated", command=command) as writer:
+        result, tables, sampling = sample(scenario, probes, progress)
+        for table in ("updates", "notifications", "refetches", "subscriptions", "metrics"):
+            writer.append(table, tables.columns(table))
+        writer.manifest.sampling = sampling
+        writer.manifest.extra["engine"] = "fleet"
+        writer.summary = result.summary()
+        return writer.close()
 
 
 class Fleet:
