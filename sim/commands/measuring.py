@@ -92,7 +92,7 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
         raise BadInput(f"{directory} already holds a run (choose another -o, or remove it)")
     _require_room(scenario)
     observer = Terminal(scenario.subscribers, settings.quiet)
-    ruler = _calibration(observer)
+    ruler = calibrated(observer)
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-")))
@@ -110,7 +110,7 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
             return _judged(run, job, measured, thresholds, ruler, time.monotonic() - began)
 
 
-def _calibration(observer: Observer) -> Calibration | None:
+def calibrated(observer: Observer) -> Calibration | None:
     """The floor of this machine; measured now where it never was. None: it is too busy to tell."""
     found = calibration.stored()
     if found is None:
