@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -205,22 +206,22 @@ def nanoseconds(policy: Any, at: list[int]) -> list[int]:
 @given(calls, waits)
 def test_trailing_fires_are_a_wait_apart_and_the_last_state_is_fetched(at: list[int], wait: int) -> None:
     found = nanoseconds(Debounce(wait / 1e9), at)
-    assert all(later - earlier >= wait for earlier, later in zip(found, found[1:], strict=False))
+    assert all(later - earlier >= wait for earlier, later in itertools.pairwise(found))
     assert not at or found[-1] == at[-1] + wait
-    assert len(found) == sum(b - a >= wait for a, b in zip(at, at[1:], strict=False)) + bool(at)
+    assert len(found) == sum(b - a >= wait for a, b in itertools.pairwise(at)) + bool(at)
 
 
 @given(calls, waits)
 def test_window_serves_every_notification_within_its_wait(at: list[int], wait: int) -> None:
     found = nanoseconds(Window(wait / 1e9), at)
     assert all(any(call < fire <= call + wait for fire in found) for call in at)
-    assert all(later - earlier >= wait for earlier, later in zip(found, found[1:], strict=False))
+    assert all(later - earlier >= wait for earlier, later in itertools.pairwise(found))
 
 
 @given(calls, waits)
 def test_rate_limit_never_fires_twice_in_a_wait_and_never_makes_wait_longer(at: list[int], wait: int) -> None:
     found = nanoseconds(RateLimit(wait / 1e9), at)
-    assert all(later - earlier >= wait for earlier, later in zip(found, found[1:], strict=False))
+    assert all(later - earlier >= wait for earlier, later in itertools.pairwise(found))
     assert all(any(call <= fire <= call + wait for fire in found) for call in at)
 
 

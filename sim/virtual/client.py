@@ -55,7 +55,7 @@ class Client:
     def may_retry(self, attempt: int) -> bool:
         if attempt > self.retries:
             return False
-        return self.budget is None or self.second_attempts < self.budget * self.first_attempts
+        return self.budget is None or self.second_attempts + 1 <= self.budget * self.first_attempts
 
 
 class Request:

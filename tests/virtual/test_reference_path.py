@@ -1,0 +1,215 @@
+"""The way of an update to the screen, instant by instant: what the reference engine says happens."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.virtual.reference import run
+from tests.virtual.scenes import metric, ms, play, scene
+
+
+def test_one_update_from_commit_to_screen() -> None:
+    tables = play([1.0])
+    (update,) = tables.updates.to_dict("records")
+    assert (update["resource"], update["resource_id"], update["version"], update["sequence"]) == ("server", 1, 1, 1)
+    assert update["status"] == "committed"
+    assert ms(tables.updates["intended_at"]) == ms(tables.updates["committed_at"]) == [1000.0]
+    assert ms(tables.updates["published_at"]) == [1002.0]  # 2 ms to the broadcaster
+    assert ms(tables.notifications["received_at"]) == [1006.1]  # 1 ms begin, 0.1 ms write, 3 ms network
+    assert ms(tables.notifications["read_at"]) == [1006.1]
+    assert ms(tables.refetches["due_at"]) == ms(tables.refetches["started_at"]) == [1506.1]  # 500 ms of silence
+    assert ms(tables.refetches["finished_at"]) == [1524.1]  # 4 ms there, 10 ms service, 4 ms back
+    (refetch,) = tables.refetches.to_dict("records")
+    assert (refetch["version"], refetch["status"], refetch["answered"], refetch["bytes"]) == (1, 200, 1, 1500)
+    assert refetch["outcome"] == "applied"
+
+
+def test_subscribers_are_told_one_after_the_other() -> None:
+    tables = play([1.0], pages__0__subscribers=4)
+    assert ms(tables.notifications["received_at"]) == [1006.1, 1006.2, 1006.3, 1006.4]
+    assert tables.notifications["subscriber"].tolist() == [0, 1, 2, 3]
+
+
+def test_the_specific_channel_is_told_before_the_generic_one() -> None:
+    tables = play([1.0], pages=[{"page": "dashboard", "subscribers": 1}, {"page": "detail", "subscribers": 1}])
+    assert tables.notifications["channel"].tolist() == ["private-servers.1", "private-servers"]
+    assert tables.notifications["subscriber"].tolist() == [1, 0]
+    assert ms(tables.notifications["received_at"]) == [1006.1, 1006.2]
+
+
+def test_an_event_waits_for_the_fan_out_before_it() -> None:
+    """100 subscribers take 11 ms; the second event comes 5 ms after the first and is begun when that is done."""
+    tables = play([1.0, 1.005], pages__0__subscribers=100)
+    second = tables.notifications[tables.notifications["update"] == 1]
+    assert ms(second["received_at"])[0] == 1002 + 11 + 1 + 0.1 + 3
+
+
+def test_nodes_share_the_subscribers_and_each_pays_the_fixed_part() -> None:
+    tables = play([1.0], pages__0__subscribers=4, broadcaster__nodes=2)
+    assert ms(tables.notifications["received_at"]) == [1006.1, 1006.1, 1006.2, 1006.2]
+    assert sorted(tables.notifications["subscriber"].tolist()[:2]) == [0, 1]
+    assert metric(tables, "frames.0") == metric(tables, "frames.1") == 2
+
+
+def test_a_network_that_varies_keeps_the_frames_of_a_connection_in_order() -> None:
+    tables = play([1.0, 1.001, 1.002], pages__0__subscribers=20, network__to_subscriber={"kind": "exponential", "scale": 0.05})
+    for _, rows in tables.notifications.groupby("subscriber"):
+        assert rows["update"].is_monotonic_increasing
+
+
+# --- pages and channels ------------------------------------------------------------------------------------------------
+
+
+def test_pages_are_dealt_to_the_servers_in_turn() -> None:
+    tables = play([1.0], fleet__users=2, pages__0__subscribers=5)
+    assert tables.subscriptions["resource_id"].tolist() == [1, 2, 1, 2, 1]
+    assert tables.subscriptions["user"].tolist() == [1, 2, 1, 2, 1]
+    assert tables.notifications["subscriber"].tolist() == [0, 2, 4]
+
+
+def test_a_dashboard_listens_to_all_servers_and_all_sites() -> None:
+    tables = play([1.0], pages__0__page="dashboard")
+    assert tables.subscriptions["channel"].tolist() == ["private-servers", "private-sites"]
+    assert tables.refetches["resource"].tolist() == ["dashboard"]
+    assert tables.refetches["version"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("channels", "heard"),
+    [("both", {0, 1, 2}), ("specific", {0}), ("generic", {1, 2}), ("per_user", {0, 1})],
+)
+def test_which_pages_hear_by_the_channels_of_the_event(channels: str, heard: set[int]) -> None:
+    """Subscriber 0 shows server 1, 1 and 2 are the dashboards of its owner and of another user."""
+    pages = [{"page": "detail", "subscribers": 1}, {"page": "dashboard", "subscribers": 2}]
+    tables = play([1.0], fleet__users=2, pages=pages, broadcast__channels=channels)
+    assert set(tables.notifications["subscriber"]) == heard
+
+
+def test_dashboards_cost_more_with_their_rows() -> None:
+    tables = play([1.0], fleet__servers_per_user=20, pages__0__page="dashboard", api__service_per_row=0.001)
+    duration = tables.refetches["finished_at"] - tables.refetches["started_at"]
+    assert ms(duration) == [4 + 10 + 20 + 4]
+    assert tables.refetches["bytes"].tolist() == [1500 + 20 * 300]
+
+
+def test_a_page_that_never_subscribes_hears_nothing() -> None:
+    tables = play([1.0], pages__0__behaviour="never_subscribe")
+    assert len(tables.notifications) == len(tables.refetches) == 0
+
+
+def test_a_page_that_stops_reading_is_written_to_and_hears_nothing() -> None:
+    tables = play([1.0], pages__0__behaviour="stop_reading")
+    assert len(tables.notifications) == 0
+    assert metric(tables, "frames") == 1
+
+
+def test_full_payloads_are_not_refetched() -> None:
+    tables = play([1.0], policy={"kind": "full_payload"}, broadcast__payload="full", broadcast__payload_bytes=1000)
+    assert len(tables.notifications) == 1
+    assert len(tables.refetches) == 0
+    assert metric(tables, "bytes") > metric(play([1.0]), "bytes") + 999
+
+
+def test_polling_pages_subscribe_to_nothing() -> None:
+    tables = play([1.0], policy={"kind": "polling", "interval": 2}, pages__0__subscribers=3)
+    assert len(tables.notifications) == 0
+    assert tables.subscriptions["channel"].tolist() == ["", "", ""]
+    gaps = tables.refetches.groupby("subscriber")["started_at"].diff().dropna()
+    assert set(gaps.round(9)) == {2.0}
+    applied = tables.refetches[tables.refetches["outcome"] == "applied"]
+    assert applied["subscriber"].tolist() == sorted(applied["subscriber"]) or len(applied) == 3
+
+
+def test_a_hidden_polling_page_asks_a_tenth_as_often() -> None:
+    tables = play([1.0], policy={"kind": "polling", "interval": 0.5}, pages__0__subscribers=2, pages__0__hidden=0.5)
+    counts = tables.refetches["subscriber"].value_counts()
+    assert counts[0] in (39, 40, 41)
+    assert counts[1] == 4
+
+
+# --- what is read, and when --------------------------------------------------------------------------------------------
+
+
+def test_the_state_is_read_when_the_request_is_begun() -> None:
+    """Refetch at 1.5061 s is begun at 1.5101 s: a change committed just then is in it, one a microsecond later is not."""
+    assert play([1.0, 1.5101]).refetches["version"].tolist()[0] == 2
+    assert play([1.0, 1.510101]).refetches["version"].tolist()[0] == 1
+
+
+def test_an_update_that_is_seen_early_makes_its_own_refetch_not_newer() -> None:
+    tables = play(
+        [1.0, 1.505], policy={"kind": "immediate"}, api__service={"kind": "constant", "value": 0.0}, network__to_api=0.01
+    )
+    assert tables.refetches["outcome"].tolist() == ["applied", "applied"]
+    tables = play([1.0, 1.005], policy={"kind": "immediate"})
+    assert tables.refetches["version"].tolist() == [2, 2]
+    assert tables.refetches["outcome"].tolist() == ["applied", "not_newer"]
+
+
+def test_a_broadcast_on_save_may_be_quicker_than_the_commit() -> None:
+    """The race: the event leaves at once, the refetch reads the old state, and nobody tells the page again."""
+    race = {"policy": {"kind": "immediate"}, "broadcast__commit_delay": 0.1}
+    tables = play([1.0], broadcast__moment="on_save", **race)
+    assert ms(tables.updates["committed_at"]) == [1100.0]
+    assert ms(tables.updates["published_at"]) == [1002.0]
+    assert tables.refetches["outcome"].tolist() == ["not_newer"]
+    assert metric(tables, "stale_at_end") == 1
+    tables = play([1.0], broadcast__moment="after_commit", **race)
+    assert ms(tables.updates["published_at"]) == [1102.0]
+    assert tables.refetches["outcome"].tolist() == ["applied"]
+    assert metric(tables, "stale_at_end") == 0
+
+
+def test_an_old_answer_that_comes_late_stays_on_the_screen() -> None:
+    """Two workers; the first request takes 300 ms, the second 10 ms: the page ends on the older state."""
+    overlap = {
+        "policy": {"kind": "immediate"},
+        "api__workers": 2,
+        "incidents": [{"kind": "slowdown", "at": 1.0, "duration": 0.03, "factor": 30}],
+    }
+    tables = play([1.0, 1.05], **overlap)
+    assert tables.refetches["version"].tolist() == [2, 1]
+    assert tables.refetches["outcome"].tolist() == ["applied", "applied"]
+    assert metric(tables, "regressions") == 1
+    assert metric(tables, "stale_at_end") == 1
+    for rule, outcomes in (("cancel", ["superseded", "applied"]), ("single_flight", ["applied", "applied"])):
+        tables = play([1.0, 1.05], in_flight=rule, **overlap)
+        assert tables.refetches["outcome"].tolist() == outcomes
+        assert metric(tables, "stale_at_end") == metric(tables, "regressions") == 0
+
+
+# --- publishing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_delays_and_its_worker_is_busy_until_the_broadcaster_answers() -> None:
+    """Poll 100 ms; a job takes 2 ms on the way and 1.1 ms of fan-out. The second waits for the first."""
+    queued = {"broadcast__dispatch": "queued", "broadcast__queue_latency": 0.1}
+    tables = play([1.0, 1.0], **queued)
+    assert ms(tables.updates["published_at"]) == [1102.0, 1105.1]
+    tables = play([1.0, 1.0], broadcast__queue_workers=2, **queued)
+    assert ms(tables.updates["published_at"]) == [1102.0, 1102.0]
+
+
+def test_a_unique_event_is_dropped_while_one_of_its_resource_waits() -> None:
+    tables = play([1.0, 1.05, 2.0], broadcast__dispatch="queued", broadcast__queue_latency=0.1, broadcast__unique=True)
+    assert tables.updates["status"].tolist() == ["committed", "not_broadcast", "committed"]
+
+
+def test_coalescing_sends_the_last_of_a_series() -> None:
+    tables = play([1.0, 1.2, 1.4], broadcast__debounce=0.3)
+    assert ms(tables.updates["published_at"]) == [None, None, 1702.0]
+    assert tables.refetches["version"].tolist() == [3]
+
+
+def test_coalescing_with_a_cap_sends_in_between() -> None:
+    at = [1.0, 1.2, 1.4, 1.6]
+    tables = play(at, broadcast__debounce=0.3, broadcast__debounce_max_wait=0.4)
+    assert ms(tables.updates["published_at"]) == [None, None, 1402.0, 1902.0]
+
+
+def test_policies_meet_the_same_updates() -> None:
+    random = {"workload": {"kind": "poisson", "rate": 3.0}, "fleet__servers_per_user": 5}
+    one = run(scene().replace({key.replace("__", "."): value for key, value in random.items()}))
+    other = run(one.scenario.replace({"policy": {"kind": "window", "wait": 2.0}}))
+    assert one.updates["intended_at"].tolist() == other.updates["intended_at"].tolist()
+    assert len(one.updates) > 10

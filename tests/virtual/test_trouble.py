@@ -1,0 +1,146 @@
+"""Drops, restarts, releases; pages that come and go: the clock of pusher-js, lost events, and the load of coming back."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from sim.errors import BadInput
+from sim.virtual.reconnect import attempts, first_attempts
+from sim.virtual.reference import run
+from tests.virtual.scenes import metric, ms, play, scene
+
+S = 1_000_000_000
+HANDSHAKE = 4 * 3  # two round trips at 3 ms each way
+AUTHORISE = 4 + 10 + 4
+SUBSCRIBE = 3
+BACK = 1000 + HANDSHAKE + AUTHORISE + SUBSCRIBE
+
+
+def test_attempts_are_those_measured_with_pusher_js() -> None:
+    measured = [11.000, 11.005, 26.005, 56.005, 116.005, 176.005, 236.005]
+    assert [at / S for at in islice(attempts(10 * S), 7)] == measured
+    assert [at // S for at in islice(first_attempts(0), 5)] == [0, 15, 45, 105, 165]
+
+
+def test_a_dropped_page_is_subscribed_again_a_second_later() -> None:
+    tables = play([], incidents=[{"kind": "disconnect", "at": 2.0}])
+    assert ms(tables.subscriptions["subscribed_at"]) == [0.0, 2000.0 + BACK]
+    assert ms(tables.subscriptions["ended_at"]) == [2000.0, None]
+    assert tables.subscriptions["reason"].tolist() == ["dropped", "end"]
+    assert metric(tables, "requests") == 1  # the authorisation
+
+
+def test_authorisations_of_a_crowd_queue_up() -> None:
+    """Ten dashboards with two channels each: twenty requests of 10 ms at one worker, all in the same millisecond."""
+    tables = play([], pages=[{"page": "dashboard", "subscribers": 10}], incidents=[{"kind": "disconnect", "at": 2.0}])
+    again = tables.subscriptions[tables.subscriptions["subscribed_at"] > 0]
+    assert len(again) == 20
+    assert ms(again["subscribed_at"])[-1] == 2000 + 1000 + HANDSHAKE + 4 + 20 * 10 + 4 + SUBSCRIBE
+
+
+def test_what_comes_while_a_page_is_away_is_lost_to_it() -> None:
+    tables = play([2.5, 4.0], incidents=[{"kind": "disconnect", "at": 2.0}])
+    assert tables.notifications["update"].tolist() == [1]
+    assert tables.refetches["version"].tolist() == [2]  # the next one brings all
+
+
+def test_a_page_that_lost_the_last_event_ends_stale_unless_it_refetches_when_it_is_back() -> None:
+    lost: dict[str, Any] = {"incidents": [{"kind": "disconnect", "at": 2.0}]}
+    tables = play([2.5], **lost)
+    assert metric(tables, "stale_at_end") == 1
+    tables = play([2.5], pages__0__refetch_on_reconnect=True, **lost)
+    assert metric(tables, "stale_at_end") == 0
+    assert ms(tables.refetches["due_at"]) == [2000.0 + BACK]
+
+
+def test_a_frame_that_is_on_its_way_when_the_connection_breaks_is_lost() -> None:
+    assert len(play([1.0], incidents=[{"kind": "disconnect", "at": 1.005}]).notifications) == 0
+    assert len(play([1.0], incidents=[{"kind": "disconnect", "at": 1.0062}]).notifications) == 1
+
+
+def test_only_a_share_is_dropped() -> None:
+    tables = play([], pages__0__subscribers=400, incidents=[{"kind": "disconnect", "at": 2.0, "share": 0.25}])
+    assert 60 < (tables.subscriptions["reason"] == "dropped").sum() < 140
+
+
+def test_after_a_long_restart_pages_come_back_at_their_slots() -> None:
+    """Down for ten seconds: the attempts at 1.000 and 1.005 s are refused, the next is fifteen seconds later."""
+    tables = play([], drain=30, incidents=[{"kind": "restart", "at": 2.0, "down": 10.0}])
+    assert ms(tables.subscriptions["subscribed_at"]) == [0.0, 2000.0 + 1005 + 15000 + (BACK - 1000)]
+
+
+def test_what_is_published_while_the_broadcaster_is_down_is_lost_unless_a_queue_tries_again() -> None:
+    down: dict[str, Any] = {"incidents": [{"kind": "restart", "at": 0.9, "down": 0.5}]}
+    assert play([1.0], **down).updates["status"].tolist() == ["not_broadcast"]
+    tables = play([1.0], broadcast__dispatch="queued", broadcast__tries=3, broadcast__backoff=0.3, **down)
+    assert ms(tables.updates["published_at"]) == [1000 + 2 + 300 + 2 + 300 + 2]
+    tables = play([1.0], broadcast__dispatch="queued", broadcast__tries=2, broadcast__backoff=0.3, **down)
+    assert ms(tables.updates["published_at"]) == [None]
+
+
+def test_a_refused_authorisation_leaves_the_page_deaf() -> None:
+    tables = play([5.0], api__rate_limit=0, incidents=[{"kind": "disconnect", "at": 2.0}])
+    assert tables.subscriptions["reason"].tolist() == ["dropped", "refused"]
+    assert len(tables.notifications) == 0
+
+
+def test_a_second_drop_during_the_handshake_starts_over() -> None:
+    """The broadcaster goes again while pages connect: one second, then the whole way."""
+    tables = play([], incidents=[{"kind": "restart", "at": 2.0}, {"kind": "restart", "at": 3.005}])
+    assert ms(tables.subscriptions["subscribed_at"]) == [0.0, 2000 + 1000 + HANDSHAKE + BACK]
+
+
+def test_a_release_makes_every_page_load_anew_at_its_next_refetch() -> None:
+    tables = play([5.0], pages__0__subscribers=3, incidents=[{"kind": "deploy", "at": 2.0, "down": 0.5}])
+    assert tables.refetches["status"].tolist() == [409] * 3
+    assert tables.refetches["outcome"].tolist() == ["failed"] * 3
+    reasons = tables.subscriptions.groupby("subscriber", observed=True)["reason"].agg(list)
+    assert reasons.tolist() == [["dropped", "closed"]] * 3 + [["end"]] * 3
+    assert metric(tables, "stale_at_end") == 0  # loaded after the change
+    # Authorisations after the restart, refetches, whole pages, authorisations of those.
+    assert metric(tables, "requests") == 4 * 3
+
+
+# --- pages that come and go --------------------------------------------------------------------------------------------
+
+
+def test_who_leaves_is_replaced_and_the_newcomer_loads_connects_and_subscribes() -> None:
+    tables = play([], pages__0__session={"kind": "constant", "value": 6.0})
+    first, second = tables.subscriptions.iloc[0], tables.subscriptions.iloc[1]
+    assert first["reason"] == "closed"
+    assert second["subscriber"] == 1
+    opening = AUTHORISE + HANDSHAKE + AUTHORISE + SUBSCRIBE  # loading takes as long as authorising
+    assert round((second["subscribed_at"] - first["ended_at"]) * 1000, 6) == opening
+    assert round((second["ended_at"] - first["ended_at"]) * 1000, 6) == 6000
+
+
+def test_the_number_of_open_pages_stays() -> None:
+    scenario = scene([], duration=60, pages__0__subscribers=20, pages__0__session={"kind": "exponential", "scale": 5.0})
+    tables = run(scenario)
+    assert metric(tables, "open_at_end") == 20
+    assert tables.subscriptions["subscriber"].nunique() > 150
+
+
+def test_a_page_that_closed_neither_hears_nor_refetches() -> None:
+    scenario = scene([], pages__0__subscribers=30, pages__0__session={"kind": "exponential", "scale": 1.0})
+    tables = run(scenario.replace({"workload": {"kind": "poisson", "rate": 20.0}}))
+    life = tables.subscriptions[["subscriber", "subscribed_at", "ended_at"]]
+    heard = tables.notifications.merge(life, on="subscriber")
+    assert len(heard) > 1000
+    assert (heard["received_at"] >= heard["subscribed_at"]).all()
+    assert (heard["received_at"] <= heard["ended_at"].fillna(1e9)).all()
+    sent = tables.refetches.merge(life, on="subscriber")
+    assert (sent["started_at"].dropna() <= sent["ended_at"].fillna(1e9)).all()
+
+
+def test_timers_of_hidden_pages_bunch_on_whole_seconds() -> None:
+    tables = play([1.3], pages__0__subscribers=4, pages__0__hidden=0.5)
+    assert ms(tables.refetches["started_at"]) == [1806.1, 1806.3, 2000.0, 2000.0]
+
+
+def test_a_session_without_length_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"pages\[0\].session must have a mean > 0 s"):
+        play([], pages__0__session={"kind": "constant", "value": 0.0})
