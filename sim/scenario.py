@@ -300,7 +300,8 @@ class Scenario:
     def replace(self, changes: Mapping[str, Any]) -> Scenario:
         """A variant with dotted keys set: `{"policy.wait": 0.1, "pages.0.subscribers": 500}`.
 
-        Raises `BadInput` for a key that no scenario has. A value is what TOML would hold.
+        Another `kind` keeps the members that it has as well. Raises `BadInput` for a key that no scenario has. A value is what
+        TOML would hold.
         """
         tree = to_dict(self)
         for dotted, value in changes.items():
@@ -311,10 +312,23 @@ class Scenario:
                     node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
                     if not isinstance(node, dict | list):
                         raise KeyError(part)
+                if last == "kind" and parents and isinstance(node, dict) and node.get("kind") != value:
+                    kept = _members(self, parents, value)
+                    for name in [name for name in node if kept and name not in kept]:
+                        del node[name]
                 node[int(last) if isinstance(node, list) else last] = value
             except (KeyError, IndexError, ValueError, AttributeError) as error:
                 raise BadInput(f"scenario {self.name}: no key {dotted!r}") from error
         return build(Scenario, tree, where=f"scenario {self.name}")
+
+
+def _members(scenario: Scenario, path: list[str], kind: str) -> set[str]:
+    """Names of the members of the variant *kind* of what stands at *path*; empty: there is no such variant."""
+    owner: Any = scenario
+    for part in path[:-1]:
+        owner = owner[int(part)] if isinstance(owner, tuple) else getattr(owner, part, None)
+    variants = typing.get_args(_hints(type(owner)).get(path[-1])) if dataclasses.is_dataclass(owner) else ()
+    return {f.name for variant in variants if getattr(variant, "kind", None) == kind for f in dataclasses.fields(variant)}
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------

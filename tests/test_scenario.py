@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sim.distributions import Constant, Exponential
 from sim.errors import BadInput
-from sim.policy import Debounce, Immediate
+from sim.policy import Debounce, Immediate, Polling, Window
 from sim.scenario import Api, Pages, Scenario, build, load_scenario, parse_assignments, parse_value, to_dict
 
 
@@ -130,3 +130,11 @@ def test_command_line_values_are_read_as_toml_would() -> None:
     assert parse_value('{kind = "immediate"}') == {"kind": "immediate"}
     with pytest.raises(BadInput, match="KEY=VALUE"):
         parse_assignments(["policy.wait"])
+
+
+def test_another_kind_keeps_the_members_that_it_has_as_well() -> None:
+    scenario = Scenario().replace({"policy.wait": 0.3, "policy.leading": True})
+    assert scenario.replace({"policy.kind": "window"}).policy == Window(wait=0.3)
+    assert scenario.replace({"policy.kind": "polling", "policy.interval": 2.0}).policy == Polling(interval=2.0)
+    with pytest.raises(BadInput, match="no such kind 'windows'"):
+        scenario.replace({"policy.kind": "windows"})
