@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = {"sim.errors", "sim.clock", "sim.distributions"}
 CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.incidents", "sim.scenario"}
 
-RECORDED = {"sim.results.run", "sim.results.parts", "sim.results.histogram"}
+RECORDED = {"sim.results.run", "sim.results.parts", "sim.results.histogram", "sim.results.clocks"}
 
 # Module or package -> what of ours it may import besides itself. The nearest enclosing name decides.
 ALLOWED: dict[str, set[str]] = {
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.target": {"sim.errors"},
     "sim.results": CONFIGURED,
     "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run"},
+    "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary"},
     "sim.brokeforge": CONFIGURED | {"sim.pusher"},
     "sim.live": CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.pusher", "sim.brokeforge"},
     "sim.commands": {"sim"},

@@ -1,0 +1,88 @@
+"""Simulate a grid over any scenario keys: all points meet the same updates, each as often as it takes to be sure.
+
+A point is repeated (at least --replications times, at most --max-replications) until the 95 % interval of the mean of --metric
+is within --precision of it to either side. Uses all cores, or the Dask cluster at --scheduler. With -o it writes one table,
+sweep.parquet: a row per point and replication, with the varied keys and every figure of a run's summary. A sweep that was
+stopped goes on where it was when it is started again with the same arguments.
+
+    workbench sweep demo --vary policy.wait=0,0.1,0.5
+    workbench sweep demo --vary policy.wait=0.1,0.5,1 --vary policy.kind=debounce,window -o runs/policies
+    workbench sweep steady --vary pages.0.subscribers=100,1000,10000 --metric time_to_fresh.p99 --precision 0.02
+    workbench sweep steady --vary api.workers=1,2,4,8 --set workload.rate=20 --show refetch_rate.peak --json
+    workbench sweep hour --vary policy.wait=0.1,0.5 --scheduler tcp://10.0.0.5:8786
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sim.commands import options
+from sim.virtual import sweep as sweeps
+
+SHOWN = ("time_to_fresh.mean", "time_to_fresh.p95", "refetches_per_update", "refetch_rate.peak")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_scenario(parser)
+    parser.add_argument(
+        "--vary", action="append", default=[], metavar="KEY=A,B,...", help="a scenario key and its values (repeat for a grid)"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write sweep.parquet there, and be resumable")
+    parser.add_argument(
+        "--metric", default="time_to_fresh.mean", metavar="NAME", help="figure that has to be sure (default %(default)s)"
+    )
+    parser.add_argument("--precision", type=float, default=0.05, metavar="SHARE", help="how sure (default %(default)s)")
+    parser.add_argument("--replications", type=int, default=sweeps.LEAST, metavar="N", help="at least (default %(default)s)")
+    parser.add_argument("--max-replications", type=int, default=20, metavar="N", help="at most (default %(default)s)")
+    parser.add_argument(
+        "--engine", choices=("auto", "reference", "fleet"), default="auto", help="auto: chosen for each point by its size"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--processes", type=int, metavar="N", help="simulations at a time on this machine (default: its cores)")
+    where.add_argument("--scheduler", metavar="ADDRESS", help="run on the Dask cluster of this scheduler")
+    parser.add_argument("--show", action="append", default=[], metavar="NAME", help="figures to print (default: four)")
+    parser.add_argument("--json", action="store_true", help="print means and intervals as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    sweep = sweeps.Sweep(
+        options.scenario(args),
+        sweeps.parse_vary(args.vary),
+        metric=args.metric,
+        precision=args.precision,
+        replications=args.replications,
+        max_replications=args.max_replications,
+        engine=args.engine,
+    )
+    with sweeps.workers(args.processes, args.scheduler) as (executor, parallel), _bar() as told:
+        frame = sweeps.run(sweep, executor, parallel, args.output, told)
+    shown = tuple(args.show) or tuple(dict.fromkeys((args.metric, *SHOWN)))
+    found = sweeps.overview(sweep, frame, shown)
+    if args.json:
+        rows = json.loads(found.to_json(orient="records"))
+        print(json.dumps(rows, indent=1))
+        return 0
+    print(found.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="-"))
+    if args.output is not None:
+        print(f"table: {args.output / 'sweep.parquet'}")
+    return 0
+
+
+@contextmanager
+def _bar() -> Iterator[sweeps.Told]:
+    """Progress with the time left, on a terminal and once two seconds have gone by."""
+    with tqdm(unit="run", delay=2, leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def told(done: int, expected: int) -> None:
+            bar.total = expected
+            bar.update(done - bar.n)
+            bar.refresh()
+
+        yield told

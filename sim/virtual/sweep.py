@@ -1,0 +1,367 @@
+"""A grid of simulations over any scenario keys: paired, as often as needed, resumable, here or on a cluster.
+
+*Paired*: replication r of every point has the seed `scenario.seed + r`, and each purpose its own random stream, so that all
+points meet the same updates (common random numbers) and differences between points are far surer than the points.
+
+*As often as needed*: a point is repeated until the 95 % interval of the mean of one metric over its replications (Student's t)
+is narrower than `precision` times that mean to either side. The rule looks at the replications in order, so the table does not
+depend on how many ran at once.
+
+*Resumable*: each finished simulation is one line of `rows.jsonl`, on disk before the next; a sweep that was killed goes on from
+there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.errors import BadInput, Unreachable, WorkbenchError
+from sim.scenario import Scenario, parse_value, to_dict
+from sim.virtual.engines import Engine, figures
+
+Row = dict[str, Any]
+"""point, replication, seed, engine, seconds, the varied keys, then a column for each metric (None: undefined)."""
+
+LEAST = 3
+"""Replications before an interval is believed."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to run. `vary`: dotted scenario key -> values; the grid is their product."""
+
+    scenario: Scenario
+    vary: Mapping[str, Sequence[Any]]
+    metric: str = "time_to_fresh.mean"
+    """Whose interval decides when a point has been repeated often enough."""
+    precision: float = 0.05
+    """Half of the interval's width, as a share of the mean."""
+    replications: int = LEAST
+    """At least so many of each point."""
+    max_replications: int = 20
+    engine: Engine = "auto"
+    points: list[dict[str, Any]] = field(init=False)
+    """Each point's values of the varied keys."""
+
+    def __post_init__(self) -> None:
+        if not self.vary:
+            raise BadInput("nothing to vary: give --vary KEY=VALUE,VALUE at least once")
+        if not self.precision > 0:
+            raise BadInput(f"--precision must be > 0, got {self.precision!r}")
+        if not 1 <= self.replications <= self.max_replications:
+            raise BadInput(
+                f"--replications must be between 1 and --max-replications ({self.max_replications}), got {self.replications!r}"
+            )
+        if "seed" in self.vary:
+            raise BadInput("seed cannot be varied: each replication has its own (set it with --set seed=...)")
+        for key, values in self.vary.items():
+            if not values:
+                raise BadInput(f"--vary {key}: no values")
+        points = [dict(zip(self.vary, values, strict=True)) for values in itertools.product(*self.vary.values())]
+        object.__setattr__(self, "points", points)
+        for point in points:
+            self.scenario.replace(point)  # a key or value that no scenario has is found before anything runs
+
+    def at(self, point: int, replication: int) -> Scenario:
+        """The scenario of one simulation."""
+        return self.scenario.replace({**self.points[point], "seed": self.scenario.seed + replication})
+
+    def enough(self, values: Sequence[float | None]) -> int | None:
+        """How many of these replications (in order) the rule asks for; None: more than there are."""
+        for count in range(self.replications, min(len(values), self.max_replications) + 1):
+            if count == self.max_replications or self.narrow(values[:count]):
+                return count
+        return None
+
+    def narrow(self, values: Sequence[float | None]) -> bool:
+        mean, half = interval(values)
+        # What is undefined each time (nothing is ever shown) stays so; where all are equal there is nothing to narrow.
+        if all(value is None for value in values):
+            return True
+        return half is not None and mean is not None and half <= self.precision * abs(mean)
+
+
+def interval(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """(mean, half width of its 95 % interval by Student's t) over replications; None where it is not known."""
+    if not values or any(value is None for value in values):
+        return None, None
+    known = np.array(values, float)
+    if known.size < 2:
+        return float(known[0]), None
+    from scipy.special import stdtrit
+
+    return float(known.mean()), float(stdtrit(known.size - 1, 0.975) * known.std(ddof=1) / math.sqrt(known.size))
+
+
+def parse_vary(assignments: Sequence[str]) -> dict[str, list[Any]]:
+    """`["policy.wait=0,0.1", "policy.kind=window,debounce"]` of `--vary` flags. Raises `BadInput`."""
+    vary: dict[str, list[Any]] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        key = key.strip()
+        if not equals or not key or not text.strip():
+            raise BadInput(f"--vary {assignment!r}: write KEY=VALUE,VALUE, for example policy.wait=0,0.1,0.5")
+        if key in vary:
+            raise BadInput(f"--vary {key} is given twice: list all its values in one")
+        together = parse_value(f"[{text}]")
+        vary[key] = together if isinstance(together, list) else [parse_value(part.strip()) for part in text.split(",")]
+    return vary
+
+
+# --- one simulation, wherever it runs ----------------------------------------------------------------------------------
+
+
+def simulate(scenario: Scenario, engine: Engine) -> Row:
+    """Run in a worker process: the figures of one scenario, flat."""
+    started = time.perf_counter()
+    ran, found = figures(scenario, engine)
+    return {"engine": ran, "seconds": time.perf_counter() - started} | {name: row["value"] for name, row in found.items()}
+
+
+@contextmanager
+def workers(count: int | None = None, scheduler: str | None = None) -> Iterator[tuple[Executor, int]]:
+    """(executor, simulations at a time): processes on this machine (default: one per core), or a Dask cluster by its address.
+
+    Raises `Unreachable` where no scheduler answers, `BadInput` where Dask is not installed.
+    """
+    if scheduler is None:
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        count = count or os.cpu_count() or 1
+        # Not forked: compiled loops and drawing threads do not survive it.
+        pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            yield pool, count
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise BadInput("--scheduler needs Dask: pip install 'notify-refetch-workbench[cluster]'") from error
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise Unreachable(f"scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+    with client:
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise Unreachable(f"scheduler {scheduler}: it has no workers (start some: dask worker {scheduler})")
+        with client.get_executor(pure=False, retries=1) as executor:
+            yield executor, threads
+
+
+# --- the sweep ---------------------------------------------------------------------------------------------------------
+
+Told = Callable[[int, int], None]
+"""(simulations done, simulations expected in all, as far as is known)."""
+
+
+def run(sweep: Sweep, executor: Executor, parallel: int, directory: Path | None = None, told: Told | None = None) -> pd.DataFrame:
+    """Run what is not done yet; returns the tidy table: one row per point and replication (`Row`).
+
+    With *directory*: rows are kept there as they come, and the table is written to `sweep.parquet` at the end. Raises
+    `BadInput` where the directory holds another sweep.
+    """
+    journal = Journal(directory, sweep)
+    done = journal.rows
+    state = _State(sweep, done)
+    running: dict[Future[Row], tuple[int, int]] = {}
+    try:
+        while True:
+            for point, replication in state.next(parallel - len(running), parallel):
+                scenario = sweep.at(point, replication)
+                running[executor.submit(simulate, scenario, sweep.engine)] = point, replication
+            if told is not None:
+                told(len(done), state.expected())
+            if not running:
+                break
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                point, replication = running.pop(future)
+                state.note(point, replication, journal.keep(point, replication, _result(sweep, point, future)))
+    finally:
+        for future in running:
+            future.cancel()
+        journal.close()
+    frame = table(sweep, done)
+    if directory is not None:
+        write(directory / "sweep.parquet", frame)
+    return frame
+
+
+def _result(sweep: Sweep, point: int, future: Future[Row]) -> Row:
+    try:
+        return future.result()
+    except WorkbenchError as error:
+        where = ", ".join(f"{key}={value}" for key, value in sweep.points[point].items())
+        raise type(error)(f"at {where}: {error}") from error
+
+
+class _State:
+    """Which replications of which points are done, running or still wanted."""
+
+    def __init__(self, sweep: Sweep, done: Mapping[tuple[int, int], Row]) -> None:
+        self.sweep = sweep
+        self.values: list[dict[int, float | None]] = [{} for _ in sweep.points]
+        self.sent = [0] * len(sweep.points)
+        for (point, replication), row in done.items():
+            self.note(point, replication, row)
+        for point, values in enumerate(self.values):
+            self.sent[point] = len(self._in_order(values))
+
+    def note(self, point: int, replication: int, row: Row) -> None:
+        if self.sweep.metric not in row:
+            known = ", ".join(sorted(name for name in row if "." in name)[:8])
+            raise BadInput(f"--metric {self.sweep.metric!r}: the runs have no such figure (they have {known}, ...)")
+        self.values[point][replication] = row[self.sweep.metric]
+
+    def next(self, free: int, parallel: int) -> Iterator[tuple[int, int]]:
+        """At most *free* more simulations to start: every point's first ones, then one more of each that is not sure enough."""
+        open_points = [point for point, values in enumerate(self.values) if self._wanted(values)]
+        ahead = max(1, parallel // max(len(open_points), 1))
+        for point in sorted(open_points, key=lambda point: self.sent[point]):
+            while free > 0 and self.sent[point] < self._limit(point, ahead):
+                yield point, self.sent[point]
+                self.sent[point] += 1
+                free -= 1
+
+    def expected(self) -> int:
+        """Simulations in all, if every point that is still open needs just one more than it has."""
+        return sum(max(sent, self.sweep.replications, len(values)) for sent, values in zip(self.sent, self.values, strict=True))
+
+    def _wanted(self, values: Mapping[int, float | None]) -> bool:
+        return self.sweep.enough(self._in_order(values)) is None
+
+    def _limit(self, point: int, ahead: int) -> int:
+        known = len(self._in_order(self.values[point]))
+        return min(max(self.sweep.replications, known + ahead), self.sweep.max_replications)
+
+    @staticmethod
+    def _in_order(values: Mapping[int, float | None]) -> list[float | None]:
+        return [values[r] for r in itertools.takewhile(values.__contains__, itertools.count())]
+
+
+class Journal:
+    """`rows.jsonl` of a sweep's directory: one line per finished simulation, in the order in which they finished."""
+
+    def __init__(self, directory: Path | None, sweep: Sweep) -> None:
+        self.rows: dict[tuple[int, int], Row] = {}
+        """(point, replication) -> row."""
+        self._sweep = sweep
+        self._file = None
+        if directory is None:
+            return
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._claim(directory / "sweep.json")
+            path = directory / "rows.jsonl"
+            whole = self._read(path)
+            self._file = path.open("r+b" if path.exists() else "wb")
+            # A line that was cut off by the end of the process is written anew.
+            self._file.truncate(whole)
+            self._file.seek(whole)
+        except OSError as error:
+            raise BadInput(f"cannot write to {directory}: {error.strerror or error}") from error
+
+    def _claim(self, path: Path) -> None:
+        """The directory is this sweep's: what it is stands in `sweep.json`. Precision and counts may change between visits."""
+        sweep = self._sweep
+        mine = {
+            "scenario": to_dict(sweep.scenario),
+            "vary": {key: list(values) for key, values in sweep.vary.items()},
+            "engine": sweep.engine,
+        }
+        if path.exists():
+            try:
+                there = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise BadInput(f"{path}: damaged: {error}") from error
+            if there != json.loads(json.dumps(mine)):
+                raise BadInput(f"{path.parent} holds another sweep (choose another -o, or remove it)")
+        else:
+            path.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+
+    def _read(self, path: Path) -> int:
+        """Fill `rows`; returns the length of what is whole, bytes."""
+        whole = 0
+        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+            try:
+                row = json.loads(line)
+                if not line.endswith(b"\n"):
+                    break
+                self.rows[row["point"], row["replication"]] = row
+            except (ValueError, KeyError, TypeError):
+                break
+            whole += len(line)
+        return whole
+
+    def keep(self, point: int, replication: int, found: Row) -> Row:
+        seed = self._sweep.scenario.seed + replication
+        row = {"point": point, "replication": replication, "seed": seed} | found
+        self.rows[point, replication] = row
+        if self._file is not None:
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return row
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+# --- the table ---------------------------------------------------------------------------------------------------------
+
+
+def table(sweep: Sweep, rows: Mapping[tuple[int, int], Row]) -> pd.DataFrame:
+    """One row per point and replication that the rule asks for, ordered; what ran ahead of the rule is left out."""
+    kept = []
+    for point, varied in enumerate(sweep.points):
+        mine = list(itertools.takewhile(lambda row: row is not None, (rows.get((point, r)) for r in itertools.count())))
+        enough = sweep.enough([row[sweep.metric] for row in mine])  # type: ignore[index]
+        for row in mine[:enough]:
+            assert row is not None
+            first = {name: row[name] for name in ("point", "replication", "seed", "engine", "seconds")}
+            kept.append(first | {key: _cell(value) for key, value in varied.items()} | row)
+    return pd.DataFrame(kept)
+
+
+def _cell(value: Any) -> Any:
+    """A varied value as a table holds it: a number, a text; what is nested as JSON."""
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def write(path: Path, frame: pd.DataFrame) -> None:
+    """Parquet, in one step."""
+    partial = path.with_name(path.name + ".partial")
+    frame.to_parquet(partial, index=False)
+    partial.replace(path)
+
+
+def overview(sweep: Sweep, frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per point: the varied keys, replications, and for each metric its mean and `<metric> +-` (half its 95 %
+    interval)."""
+    rows = []
+    for point, group in frame.groupby("point", sort=True):
+        row: dict[str, Any] = {key: _cell(value) for key, value in sweep.points[int(str(point))].items()}
+        row["replications"] = len(group)
+        for metric in metrics:
+            values = [None if pd.isna(value) else float(value) for value in group[metric]] if metric in group else [None]
+            row[metric], row[f"{metric} +-"] = interval(values)
+        rows.append(row)
+    return pd.DataFrame(rows)
