@@ -9,12 +9,15 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner
 
+from loadtests import clocks, shipping
 from loadtests.plant import Plant
 from loadtests.shapes import STORM
 
 
 def register() -> None:
     """Listen to Locust's events. Call once, from the locustfile."""
+    clocks.register()
+    shipping.register()
     events.init.add_listener(_expect_storms)
     events.spawning_complete.add_listener(_freeze)
     events.test_stop.add_listener(_finish)
@@ -55,3 +58,4 @@ def _finish(**_: Any) -> None:
     plant = _here()
     if plant is not None:
         plant.finish()
+        shipping.ship()

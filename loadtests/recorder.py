@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from loadtests import clocks
 from loadtests.echo import Event
 from loadtests.mux import Mux
 from loadtests.statistics import merge_samples
@@ -334,7 +335,12 @@ class Recorder:
             "started_at_ns": self._started_at,
             "written_at_ns": self._mux.now(),
             "finished": finished,
-            "clock": {"wall_ns": self._mux.pair[0], "monotonic_ns": self._mux.pair[1], "steps_ns": self._steps},
+            "clock": {
+                "wall_ns": self._mux.pair[0],
+                "monotonic_ns": self._mux.pair[1],
+                "steps_ns": self._steps,
+                **clocks.members(),
+            },
             "subscribers": {
                 "first": self.first,
                 "last": self.last,

@@ -16,13 +16,13 @@ from tqdm import tqdm
 from sim.clock import SECOND
 from sim.commands import options
 from sim.commands.outcome import Outcome
-from sim.errors import BadInput, InvalidRun
+from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
 from sim.live import calibration, consent, limits, swarm
 from sim.live.calibration import Calibration
 from sim.live.client import Origin
-from sim.live.harness import Harness, cpu_shares
-from sim.live.loadtest import Job, Measured, Observer, collect_into, interruptible, measure
-from sim.live.probe import require_reachable
+from sim.live.harness import Harness, cpu_shares, offset_of
+from sim.live.loadtest import Job, Measured, Observer, collect_into, interruptible, measure, shielded
+from sim.live.probe import require_reachable, why_unreachable
 from sim.live.sampling import Sampler, listeners
 from sim.live.serve import Options, embedded_target
 from sim.live.verdict import judge
@@ -106,7 +106,7 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
             observer.close()
         with RunWriter(directory, scenario, "measured", settings.command) as run:
             run.manifest.target = target.public()
-            collect_into(run, job, measured)
+            collect_into(run, job, measured, offset_of)
             return _judged(run, job, measured, thresholds, ruler, time.monotonic() - began)
 
 
@@ -241,7 +241,7 @@ def _judged(
     run.summary = summary
     floor = {"floor_p50": ruler.floor_p50, "floor_p99": ruler.floor_p99, "drain_rate": ruler.drain_rate} if ruler else {}
     run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
-    run.manifest.clock = {"offset": 0.0, "error": evidence.clock_error, "method": "one clock: all processes on one machine"}
+    run.manifest.clock = harness.clock()
     run.manifest.validity["remarks"] = list(verdict.remarks)
     run.manifest.extra["cpu_shares"] = shares
     reasons = ("interrupted", *verdict.reasons) if measured.interrupted else verdict.reasons
@@ -260,5 +260,25 @@ def _judged(
 
 
 def join(scenario: Scenario, settings: Settings) -> int:
-    """Be a further machine of somebody else's load test: workers for that master, until it ends them."""
-    raise NotImplementedError
+    """Be a further machine of somebody else's load test: workers for that master, until it ends them. Returns the exit code."""
+    if settings.target is None:
+        raise BadInput("--join needs --target: the target.json of the first machine, as this machine reaches it")
+    _require_room(scenario)
+    target = options.read_target(settings.target)
+    require_reachable(target)
+    host, port = settings.master
+    if reason := why_unreachable(host, port):
+        raise Unreachable(f"master {host}:{port}: {reason} (start the load test there first, with --bind)")
+    with tempfile.TemporaryDirectory(prefix="workbench-") as scratch, interruptible():
+        job = _job(scenario, settings, target, Path(scratch), Sampler(), ())
+        joined = swarm.Join(job.order, settings.master)
+        try:
+            print(f"{scenario.load.processes} workers for {host}:{port}", file=sys.stderr)
+            while joined.running():
+                time.sleep(0.2)
+        finally:
+            with shielded():
+                joined.stop()
+        for child in joined.failed():
+            raise WorkbenchError(f"{child.name} ended with {child.exit_code}: {child.last_words()}")
+    return 0

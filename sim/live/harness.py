@@ -51,6 +51,24 @@ class Harness:
         return max((abs(header["clock"].get("steps_ns", 0)) for header in self.headers), default=0) / SECOND
 
     @property
+    def clock_error(self) -> float:
+        """Bound of the error of the offsets between machines, seconds; 0 on one machine, inf where a worker has no estimate."""
+        bounds = [header["clock"]["error_ns"] for header in self.headers if "error_ns" in header["clock"]]
+        return float("inf") if min(bounds, default=0) < 0 else max(bounds, default=0) / SECOND
+
+    def clock(self) -> dict[str, Any]:
+        """The bundle's `clock` block: the largest offset that was applied, and the bound of the error."""
+        offsets = [offset_of(header) for header in self.headers if "offset_ns" in header["clock"]]
+        if not offsets:
+            return {"offset": 0.0, "error": 0.0, "method": "one clock: all processes on one machine"}
+        error = self.clock_error
+        return {
+            "offset": max(offsets, key=abs) / SECOND,
+            "error": error if error < float("inf") else None,
+            "method": "fastest round trip between master and worker, the best of every half minute",
+        }
+
+    @property
     def finished(self) -> int:
         """Workers that handed in all their rows."""
         return sum(bool(header["finished"]) for header in self.headers)
@@ -100,8 +118,14 @@ class Harness:
             cpu_share=cpu,
             coalesced=self.coalesced,
             clock_step=self.clock_step,
+            clock_error=self.clock_error,
             **{"negative": self.counters["negative"]} | more,
         )
+
+
+def offset_of(header: Header) -> int:
+    """Nanoseconds to add to a worker's instants, to have the master's."""
+    return int(header["clock"].get("offset_ns", 0))
 
 
 def cpu_shares(sampler: Sampler, start: int, end: int) -> dict[str, float]:

@@ -19,6 +19,10 @@ from sim.live.processes import Child, stop_all
 from sim.results import parts
 
 
+LEAVE = 3.0
+"""Seconds that workers get to end by themselves once their master has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What a swarm is to do; files have been written by the caller."""
@@ -113,10 +117,41 @@ class Swarm:
         return [child for child in self.children if child.exit_code is not None]
 
     def stop(self, timeout: float = 20.0) -> None:
-        """End all; each writes its last parts. The master goes last, so that it does not report its workers as lost."""
+        """End all; each writes its last parts. The master goes first: it stops its workers, also those of other machines, and waits
+        for what they still send."""
         masters = [child for child in self.children if child.name == "master"]
-        stop_all([child for child in self.children if child not in masters], timeout)
+        workers = [child for child in self.children if child not in masters]
         stop_all(masters, timeout)
+        if masters:
+            for child in workers:
+                child.wait(LEAVE)
+        stop_all(workers, timeout)
+
+
+class Join:
+    """Workers that this machine brings to a master elsewhere; their parts travel to it."""
+
+    def __init__(self, order: Order, master: tuple[str, int]) -> None:
+        settings = environment(order) | {"WORKBENCH_SHIP": "1"}
+        self.children = [
+            Child(
+                f"worker-{i}",
+                locust_command(*worker_arguments(*master)),
+                order.logs / f"worker-{i}.log",
+                settings,
+            )
+            for i in range(order.processes)
+        ]
+
+    def running(self) -> list[Child]:
+        return [child for child in self.children if child.exit_code is None]
+
+    def failed(self) -> list[Child]:
+        """Those that did not end in order."""
+        return [child for child in self.children if child.exit_code not in (None, 0)]
+
+    def stop(self) -> None:
+        stop_all(self.children, 20.0)
 
 
 def worker_arguments(host: str, port: int) -> list[str]:

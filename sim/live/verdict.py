@@ -96,7 +96,9 @@ def _reasons(e: Evidence) -> Iterator[str]:
         yield f"{e.negative} notifications arrived before they were sent: the clocks cannot be trusted"
     if e.clock_step > CLOCK_STEP:
         yield f"a clock was set during the run, by {e.clock_step * 1000:.1f} ms"
-    if e.clock_error and notified is not None and e.clock_error > max(SHARE * notified, CLOCK_STEP):
+    if e.clock_error == float("inf"):
+        yield "a worker on another machine could not compare its clock with the master's"
+    elif e.clock_error and notified is not None and e.clock_error > max(SHARE * notified, CLOCK_STEP):
         error, half = e.clock_error * 1000, notified * 1000
         yield f"clocks of the machines are known to {error:.2f} ms only, for a median time to notified of {half:.2f} ms"
 

@@ -49,7 +49,8 @@ HEADER = {
     "started_at_ns": "when the process began to record",
     "written_at_ns": "when this header was written",
     "finished": "whether the worker ended in order: every row is in a part",
-    "clock": "{wall_ns, monotonic_ns: the pair at the start; steps_ns: largest disagreement seen since}",
+    "clock": "{wall_ns, monotonic_ns: the pair at the start; steps_ns: largest disagreement since; on another machine "
+    "than the master's also offset_ns: to add for the master's time, error_ns, round_trips}",
     "subscribers": "{first, last: ids, inclusive; -1 without any; opened; subscribed: now; wanted: now}",
     "probes": "how many subscribers of this process are recorded row by row; null: all",
     "receive_stamp": "kernel or read",
