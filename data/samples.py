@@ -10,6 +10,7 @@ Measured samples take real time and a quiet machine: an invalid run is tried aga
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,12 +18,19 @@ import tempfile
 from pathlib import Path
 
 RUNS = Path(__file__).resolve().parent / "runs"
-TRIES = 4
 INVALID = 4
 """Exit code of a run whose harness cannot be trusted."""
 
+BOARDS = ["--set", "duration=30", "--set", 'pages=[{page="dashboard",subscribers=20}]']
+"""Few pages, all of them dashboards: what a policy does to a channel, and a bundle that stays small."""
+
 SAMPLES: dict[str, list[str]] = {
     "start-here": ["loadtest", "demo"],
+    "steady-debounce-100ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.1"],
+    "steady-debounce-200ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.2"],
+    "steady-window-200ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.2}'],
+    "steady-window-500ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.5}'],
+    "steady-polling-500ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="polling",interval=0.5}'],
 }
 """Name -> the workbench's arguments; -o is added."""
 
@@ -30,6 +38,7 @@ SAMPLES: dict[str, list[str]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="samples to make; default: all")
+    parser.add_argument("--tries", type=int, default=4, metavar="N", help="attempts at a valid run (default 4)")
     parser.add_argument("--list", action="store_true", help="only say what would be run")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in SAMPLES]
@@ -38,17 +47,17 @@ def main() -> int:
     failed = []
     for name in args.names or SAMPLES:
         command = ["workbench", *SAMPLES[name], "-o", f"data/runs/{name}"]
-        print(f"{name}: {' '.join(command)}", flush=True)
-        if not args.list and not make(name):
+        print(f"{name}: {shlex.join(command)}", flush=True)
+        if not args.list and not make(name, args.tries):
             failed.append(name)
     if failed:
         print(f"kept as they were: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
 
 
-def make(name: str) -> bool:
+def make(name: str, tries: int) -> bool:
     """Run one sample's command until it is valid; only then the old one gives way."""
-    for attempt in range(1, TRIES + 1):
+    for attempt in range(1, tries + 1):
         with tempfile.TemporaryDirectory() as scratch:
             made = Path(scratch) / name
             done = subprocess.run([sys.executable, "-m", "sim", *SAMPLES[name], "-o", str(made)], check=False)
@@ -58,7 +67,7 @@ def make(name: str) -> bool:
                 RUNS.mkdir(exist_ok=True)
                 shutil.move(made, RUNS / name)
                 return True
-            print(f"{name}: attempt {attempt} of {TRIES} ended with exit code {done.returncode}", file=sys.stderr)
+            print(f"{name}: attempt {attempt} of {tries} ended with exit code {done.returncode}", file=sys.stderr)
             if done.returncode != INVALID:
                 return False
     return False

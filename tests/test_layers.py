@@ -34,6 +34,9 @@ ALLOWED: dict[str, set[str]] = {
     "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary"},
     "sim.brokeforge": CONFIGURED | {"sim.pusher"},
     "sim.live": CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.pusher", "sim.brokeforge"},
+    # What reports need of both sides: simulations made, results looked at.
+    "sim.study": CONFIGURED | {"sim.virtual", "sim.results"},
+    "sim.explorer": CONFIGURED | {"sim.virtual", "sim.results", "sim.study"},
     "sim.commands": {"sim"},
     "sim.cli": {"sim.errors", "sim.commands"},
     "sim.__main__": {"sim.cli"},

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from sim.results.fronts import cheapest_within
+from sim.results.report import describe
 from sim.results.stages import STAGES
-from sim.results.text import digits, figure, interval, number, percent
+from sim.results.text import digits, figure, interval, number, percent, seconds
 
 Summary = Mapping[str, Mapping[str, Any]]
 
@@ -57,3 +60,43 @@ def let_through(run: Summary) -> float | None:
     """Refetches per notification: what the policy lets through; None without notifications."""
     row = run.get("refetches_per_notification")
     return row["value"] if row else None
+
+
+def steady(theory: pd.DataFrame, rate: float, wait: float) -> str:
+    """What a debounce of *wait* does to independent updates at *rate*, and a window of the same wait (`study.steady`)."""
+    exact = theory[(theory["source"] == "theory") & np.isclose(theory["wait"], wait)].set_index("policy")
+    window = next(str(policy) for policy in exact.index if str(policy).startswith("window"))
+    mean, p95 = ({policy: seconds(float(exact[name][policy])) for policy in exact.index} for name in ("mean", "p95"))
+    return (
+        f"Where updates come independently, {number(rate)} a second on one channel, a debounce of {seconds(wait)} shows a change "
+        f"{mean['debounce']} late on average, and the slowest twentieth {p95['debounce']} late or more: it waits for a silence "
+        f"that hardly ever comes. A window of the same {seconds(wait)} is {mean[window]} late on average, {p95[window]} at most."
+    )
+
+
+def choose(front: pd.DataFrame, objective: float, customary: pd.Series, page: str) -> tuple[str, ...]:
+    """Which setting: the cheapest that meets the objective on these updates, against the customary one; or that none does.
+
+    *front*: `fronts.front` over a study's choices; *customary*: the row of `study.presets` to compare with.
+    """
+    best = cheapest_within(front, "refetches_per_update", "fresh_p95", objective)
+    usual = (
+        f"The customary {customary['policy']} keeps the slowest twentieth waiting {seconds(customary['fresh_p95'])} or longer, "
+        f"at {number(customary['refetches_per_update'])} refetches per update."
+    )
+    if best is None:
+        freshest = front.iloc[int(front["fresh_p95"].argmin())]
+        return (
+            f"No setting shows 95 % of the changes on a {page} within {seconds(objective)}: the freshest, {freshest['policy']}, "
+            f"{freshest['setting']}, needs {seconds(freshest['fresh_p95'])}. The application is the limit, not the debounce.",
+            usual,
+        )
+    saved = 1 - best["refetches_per_update"] / customary["refetches_per_update"]
+    against = f"{percent(abs(saved))} {'fewer' if saved > 0 else 'more'} refetches than the customary {customary['policy']}"
+    fresher = customary["fresh_p95"] / best["fresh_p95"]
+    return (
+        f"For the {page}, set {describe(best['choice'].policy)}: 95 % of changes are shown within {seconds(best['fresh_p95'])} "
+        f"(objective {seconds(objective)}), at {number(best['refetches_per_update'])} refetches per update. Of the "
+        f"{number(len(front))} settings tried none meets the objective with fewer.",
+        f"That is {digits(fresher, 2)} times fresher at the slow end, with {against}. {usual}",
+    )

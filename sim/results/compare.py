@@ -28,7 +28,7 @@ from sim.errors import BadInput
 from sim.results import freshness, statistics
 from sim.results.run import Run
 from sim.results.staleness import staleness
-from sim.results.summary import per_batch, sampled_share, window, within
+from sim.results.summary import per_batch, sampled_share, sent_refetches, window, within
 from sim.results.text import NONE, markdown, number, percent, unit_of
 
 Array = np.ndarray[Any, Any]
@@ -133,7 +133,7 @@ def measured(run: Run) -> dict[str, Measured]:
     pairs = freshness.journeys(run, run.scenario)
     mine = pairs[np.isin(pairs["update"].to_numpy(), counted["update"].to_numpy())]
     found = dict(_latencies(mine, end))
-    sent = run.refetches[run.refetches["started_at"] >= start]
+    sent = sent_refetches(run, start, end)
     for metric, amount in (
         ("refetches_per_update", np.ones(len(sent))),
         ("bytes_per_update", sent["bytes"].to_numpy(dtype=float)),

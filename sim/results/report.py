@@ -75,6 +75,11 @@ def answer(*paragraphs: str) -> Markdown:
     return markdown(f"> **{first}**", *others)
 
 
+def code(source: str, language: str = "tsx") -> Markdown:
+    """Source to copy, shown as a block of code."""
+    return markdown(f"```{language}\n{source}\n```")
+
+
 def provenance(some: Iterable[Run] | Run) -> pd.DataFrame:
     """Where the figures come from: one column per run, from its manifest."""
     chosen = [some] if isinstance(some, Run) else list(some)

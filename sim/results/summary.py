@@ -51,7 +51,7 @@ DESCRIPTIONS = {
     "age_of_information.mean": "mean age of the newest update shown, s",
     "age_of_information.peak": "mean age just before a newer one was shown, s",
     "age_of_synchronisation.mean": "mean age of the oldest update not shown, s (0 while there is none)",
-    "refetches": "refetches started in the window and its drain",
+    "refetches": "refetches sent in the window, or in its drain for notifications",
     "refetches_per_update": "amplification: refetches / updates, over all pages",
     "refetches_per_notification": "refetches / deliveries received: what the policy lets through",
     "refetches.wasted": "superseded, cancelled or not newer",
@@ -191,7 +191,7 @@ def _freshness(run: Tables, scenario: Scenario, counted: pd.DataFrame, start: fl
 def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> Figures:
     """Load on the application: refetches that were sent, from the window's start to the end of its drain."""
     share, updates = sampled_share(run), len(counted)
-    sent = run.refetches[run.refetches["started_at"] >= start].sort_values("started_at", kind="stable")
+    sent = sent_refetches(run, start, end).sort_values("started_at", kind="stable")
     outcome = sent["outcome"]
     at = sent["started_at"].to_numpy()
 
@@ -213,6 +213,12 @@ def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> 
     yield "refetch_rate.mean", Estimate(len(inside) / share / (end - start) if end > start else None, n=updates)
     yield "refetch_rate.peak", Estimate(float(peak), n=updates)
     yield "bytes_per_update", _per_update(sent["bytes"].to_numpy(dtype=float), sent, counted, share)
+
+
+def sent_refetches(run: Tables, start: float, end: float) -> pd.DataFrame:
+    """The refetches that count: sent inside the window, or in its drain for notifications (a poll there answers none)."""
+    at = run.refetches["started_at"]
+    return run.refetches[(at >= start) & ((at < end) | (run.refetches["answered"] > 0))]
 
 
 def _per_update(amount: Array, sent: pd.DataFrame, counted: pd.DataFrame, share: float) -> Estimate:

@@ -16,6 +16,8 @@ from sim.results.text import digits, number, seconds
 
 Array = np.ndarray[Any, Any]
 
+HALO = [withStroke(linewidth=3, foreground="white")]
+
 
 def plot_pareto(
     frame: pd.DataFrame,
@@ -26,10 +28,11 @@ def plot_pareto(
     group: str = "policy",
     name: str = "setting",
     objective: float | None = None,
+    chosen: pd.Series | None = None,
     n: str = "",
     title: str | None = None,
 ) -> Axes:
-    """Load against staleness (s), one line per *group*; dominated settings grey, the knee of the front named.
+    """Load against staleness (s), one line per *group*; dominated settings grey, the *chosen* row (else the knee) named.
 
     *frame*: columns *load*, *staleness*, *group*, *name*, and `dominated` (`fronts.front`); a column `source` other than
     `simulated` is drawn as markers of its own (`measured`) or a thin line (`theory`). What never refreshes is listed, not drawn.
@@ -68,17 +71,10 @@ def plot_pareto(
         )
     best = drawn[(source == "simulated") & ~drawn["dominated"]].sort_values(load)
     bend = knee(best[load].to_numpy(), best[staleness].to_numpy())
-    if bend is not None:
-        row = best.iloc[bend]
-        ax.annotate(
-            f"knee: {row[group]}, {row[name]}",
-            (row[load], row[staleness]),
-            xytext=(14, 26),
-            textcoords="offset points",
-            fontsize=9,
-            fontweight="bold",
-            arrowprops={"arrowstyle": "-", "color": style.BLACK, "lw": 0.8},
-        )
+    if chosen is not None:
+        _point_out(ax, chosen, load, staleness, f"{chosen[group]}, {chosen[name]}")
+    elif bend is not None:
+        _point_out(ax, best.iloc[bend], load, staleness, f"knee: {best.iloc[bend][group]}, {best.iloc[bend][name]}")
     _legend(ax, inks, set(source))
     style.corner(ax, "grey: dominated", n)
     counts = best[group].value_counts()
@@ -87,6 +83,23 @@ def plot_pareto(
         title or f"{counts.index[0]} makes {counts.iloc[0]} of the {len(best)} settings that no other beats" if len(best) else "",
     )
     return ax
+
+
+def _point_out(ax: Axes, row: pd.Series, load: str, staleness: str, words: str) -> None:
+    """Name one setting, on the side of a falling curve that is empty: below to the left, or above to the right."""
+    across, up = (ax.transData + ax.transAxes.inverted()).transform((row[load], row[staleness]))
+    ax.plot(row[load], row[staleness], "o", mfc="none", mec=style.BLACK, ms=12, mew=1.4, zorder=6)
+    ax.annotate(
+        words,
+        (row[load], row[staleness]),
+        xytext=(-22, -30) if across > 0.5 and up > 0.15 else (28, 12),
+        textcoords="offset points",
+        ha="right" if across > 0.5 and up > 0.15 else "left",
+        fontsize=9,
+        fontweight="bold",
+        arrowprops={"arrowstyle": "-", "color": style.BLACK, "lw": 0.8},
+        path_effects=HALO,
+    )
 
 
 def _legend(ax: Axes, inks: dict[Any, str], sources: set[str]) -> None:
@@ -107,6 +120,48 @@ def _pareto_axes(ax: Axes, drawn: pd.DataFrame, load: str, staleness: str) -> No
         (style.count_axis if axis is ax.xaxis else style.time_axis)(axis, log)
     ax.set_xlabel(load.replace("_", " "))
     ax.set_ylabel(staleness.replace("_", " "))
+
+
+def plot_steady(
+    frame: pd.DataFrame, points: pd.DataFrame | None = None, ax: Axes | None = None, *, n: str = "", title: str | None = None
+) -> Axes:
+    """Mean time to fresh (s) over load, for steady updates: theory as lines, simulation as dots, measurement as diamonds.
+
+    *frame*, *points*: columns policy, setting, load (refetches per update and page), mean, source.
+    """
+    ax = style.axes(ax, height=4.9)
+    frame = frame if points is None else pd.concat([frame, points], ignore_index=True)
+    frame = frame[(frame["load"] > 0) & np.isfinite(frame["mean"])]
+    if frame.empty:
+        return style.nothing(ax, "setting that refreshes")
+    for i, (family, rows) in enumerate(frame.groupby("policy", sort=False)):
+        ink = style.CYCLE[i % len(style.CYCLE)]
+        exact, drawn, real = (
+            rows[rows["source"] == source].sort_values("load") for source in ("theory", "simulated", "measured")
+        )
+        ax.plot(exact["load"], exact["mean"], color=ink, lw=1.4, label=str(family))
+        ax.plot(drawn["load"], drawn["mean"], "o", color=ink, ms=5)
+        ax.plot(real["load"], real["mean"], "D", mfc="none", mec=ink, mew=1.8, ms=9)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    style.count_axis(ax.xaxis, log=True)
+    style.time_axis(ax.yaxis, log=True)
+    ax.set_xlabel("refetches per update and page")
+    ax.set_ylabel("mean time to fresh")
+    late = frame[frame["source"] != "measured"].sort_values("mean").iloc[-1]
+    _point_out(ax, late, "load", "mean", str(late["setting"]))
+    ax.plot([], [], "-", color=style.BLACK, label="theory")
+    ax.plot([], [], "o", color=style.BLACK, label="simulated")
+    if (frame["source"] == "measured").any():
+        ax.plot([], [], "D", mfc="none", mec=style.BLACK, label="measured")
+    style.legend(ax, loc="upper right")
+    style.corner(ax, n)
+    style.claim(
+        ax,
+        title
+        or f"A {late['setting']} is {seconds(late['mean'])} late on average, at {number(late['load'])} refetches per update",
+    )
+    return ax
 
 
 def plot_starvation(
@@ -149,7 +204,6 @@ def plot_starvation(
         seen = np.flatnonzero((up >= _edges(waits)[0]) & (up <= _edges(waits)[-1]))
         if len(seen):
             at = seen[len(seen) // 2]
-            halo = [withStroke(linewidth=3, foreground="white")]
             ax.annotate(
                 words,
                 (across[at], up[at]),
@@ -158,7 +212,7 @@ def plot_starvation(
                 color=style.VERMILION,
                 fontsize=9,
                 fontweight="bold",
-                path_effects=halo,
+                path_effects=HALO,
             )
     ax.set_xticks(rates, [digits(rate) for rate in rates])
     ax.set_yticks(waits, [seconds(wait) for wait in waits])

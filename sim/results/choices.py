@@ -1,0 +1,101 @@
+"""Settings to choose from: a grid of policies, what well-known products do, and the lines of code that say the same.
+
+Library words: `wait`, `leading`, `trailing`, `maxWait` are those of lodash and use-debounce. A *window* is their debounce with
+`maxWait = wait`: the first notification opens it, one refetch ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sim.policy import Debounce, FullPayload, Immediate, Policy, Polling, RateLimit, Throttle, Window
+from sim.results.text import seconds
+
+WAITS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""Seconds: what people set, from hardly noticed to hardly live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One setting: the family whose curve it lies on, its words, and the policy."""
+
+    family: str
+    setting: str
+    policy: Policy
+
+
+def grid(waits: tuple[float, ...] = WAITS) -> Iterator[Choice]:
+    """Every family over the same waits. Jitter is left out: it lowers peaks, it never makes a page fresher."""
+    for wait in waits:
+        words = seconds(wait)
+        yield Choice("debounce", f"wait {words}", Debounce(wait=wait))
+        for times in (2, 4):
+            capped = Debounce(wait=wait, max_wait=times * wait)
+            yield Choice(f"debounce, maxWait {times} × wait", f"wait {words}", capped)
+        yield Choice("debounce, leading", f"wait {words}", Debounce(wait=wait, leading=True))
+        yield Choice("window (maxWait = wait)", f"wait {words}", Window(wait=wait))
+        yield Choice("throttle, leading", f"wait {words}", Throttle(wait=wait))
+        yield Choice("polling", f"every {words}", Polling(interval=wait))
+
+
+PRESETS: dict[str, tuple[Policy, str]] = {
+    "the pattern's document": (Debounce(wait=0.5), "useDebouncedCallback(reload, 500)"),
+    "no debounce": (Immediate(), "router.reload() in the listener"),
+    "Turbo 8 page refresh": (Debounce(wait=0.15), "hotwired/turbo pull request 1099: refreshes debounced by 150 ms"),
+    "lodash.throttle": (Throttle(wait=0.5, timing="lodash"), "throttle(reload, 500): leading and trailing"),
+    "Hasura live query": (Polling(interval=1.0), "hasura/graphql-engine, live queries: multiplexed polling, 1 s"),
+    "Inertia usePoll": (Polling(interval=2.0), "inertiajs.com, polling: usePoll(2000)"),
+    "Livewire wire:poll": (Polling(interval=2.5), "livewire.laravel.com, wire:poll: every 2.5 s"),
+}
+"""Name -> (policy, where it is written)."""
+
+_LISTEN = """useEcho('{channel}', '{event}', {callback})"""
+
+
+def snippet(policy: Policy, channel: str = "servers", event: str = "ServerUpdated") -> str:
+    """The policy as a React component of the pattern would write it: TypeScript, ready to paste."""
+    reload = "() => router.reload()"
+    listen = _LISTEN.format(channel=channel, event=event, callback="refetch")
+    if policy.jitter:
+        reload = f"() => setTimeout(() => router.reload(), Math.random() * {_ms(policy.jitter)})"
+    match policy:
+        case Debounce():
+            imports, body = "useDebouncedCallback", f"useDebouncedCallback({reload}, {_ms(policy.wait)}{_options(policy)})"
+        case Window():
+            body = f"useDebouncedCallback({reload}, {_ms(policy.wait)}, {{ maxWait: {_ms(policy.wait)} }})"
+            imports = "useDebouncedCallback"
+        case Throttle():
+            imports, body = "useThrottledCallback", f"useThrottledCallback({reload}, {_ms(policy.wait)}{_options(policy)})"
+        case RateLimit():
+            imports, body = "useThrottledCallback", f"useThrottledCallback({reload}, {_ms(policy.wait)})"
+        case Polling():
+            return f"import {{ usePoll }} from '@inertiajs/react'\n\nusePoll({_ms(policy.interval)})"
+        case Immediate():
+            return (
+                "import { useEcho } from '@laravel/echo-react'\nimport { router } from '@inertiajs/react'\n\n"
+                + _LISTEN.format(channel=channel, event=event, callback=reload)
+            )
+        case FullPayload():
+            return _LISTEN.format(channel=channel, event=event, callback="(e) => setServer(e.server)")
+    return (
+        "import { useEcho } from '@laravel/echo-react'\nimport { router } from '@inertiajs/react'\n"
+        f"import {{ {imports} }} from 'use-debounce'\n\nconst refetch = {body}\n{listen}"
+    )
+
+
+def _options(policy: Debounce | Throttle) -> str:
+    """The options that differ from the library's defaults."""
+    default_leading = isinstance(policy, Throttle)
+    words = []
+    if policy.leading != default_leading:
+        words.append(f"leading: {str(policy.leading).lower()}")
+    if not policy.trailing:
+        words.append("trailing: false")
+    if isinstance(policy, Debounce) and policy.max_wait is not None:
+        words.append(f"maxWait: {_ms(policy.max_wait)}")
+    return f", {{ {', '.join(words)} }}" if words else ""
+
+
+def _ms(duration: float) -> str:
+    return f"{duration * 1000:g}"
