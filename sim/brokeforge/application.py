@@ -23,6 +23,7 @@ from sim.brokeforge.events import Event
 from sim.brokeforge.http import MAX_BODY, HttpError, Request, Response, invalid
 from sim.brokeforge.jobs import Job
 from sim.brokeforge.limiter import Headers, RateLimiter
+from sim.brokeforge.live_board import Board
 from sim.brokeforge.metrics import Metrics
 from sim.brokeforge.models import Server, ServerEvent, ServerMetric, Task
 from sim.brokeforge.routes import Route, Router
@@ -38,6 +39,7 @@ class Application:
     """*now*: ns since 1970. *wait*: how to sleep (seconds). *members*: whether measuring members go into payloads.
 
     *start*: begins a job in the background; False when it is too busy. None: there is nobody to run jobs.
+    *board*: the page for eyes; None: there is none.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Application:
         cache: Cache | None = None,
         members: bool = False,
         start: Callable[[Job], bool] | None = None,
+        board: Board | None = None,
         asset_version: str = ASSET_VERSION,
     ) -> None:
         self.database = database
@@ -63,6 +66,7 @@ class Application:
         self.now, self.wait = now, wait
         self.members = members
         self.start = start
+        self.board = board
         self.asset_version = asset_version
         self.metrics = Metrics()
         self.channels = application_channels()

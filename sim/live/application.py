@@ -11,6 +11,7 @@ or SIGINT: connections finish the request in hand, the queue's workers the job i
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ import uvloop
 from sim.brokeforge.application import Application
 from sim.brokeforge.database import Database
 from sim.brokeforge.dispatcher import Cache
+from sim.brokeforge.live_board import Board
 from sim.live.http_edge import Connection, Workers
 from sim.live.job_queue import RedisCache, RedisQueue, ThreadQueue
 from sim.live.job_runner import JobRunner, ProvisionForever
@@ -73,6 +75,7 @@ def make_application(config: dict[str, Any]) -> tuple[Application, ThreadQueue |
         api=api,
         cache=cache,
         members=config.get("members", False),
+        board=Board(address.port) if is_loopback(config.get("host", "127.0.0.1")) else None,
     )
     queue.start(app.dispatcher.work)
     runner = JobRunner(app)
@@ -82,6 +85,14 @@ def make_application(config: dict[str, Any]) -> tuple[Application, ThreadQueue |
         for share in range(provision["servers"]):
             runner.start(ProvisionForever(share, provision["servers"], traces, provision["speed"]))
     return app, queue, runner
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on *host*."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def threads(api: Api) -> int:
