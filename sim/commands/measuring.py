@@ -24,6 +24,7 @@ from sim.live.harness import Harness, cpu_shares, offset_of
 from sim.live.loadtest import Job, Measured, Observer, collect_into, interruptible, measure, shielded
 from sim.live.probe import require_reachable, why_unreachable
 from sim.live.sampling import Sampler, listeners
+from sim.live.sent import changed
 from sim.live.serve import Options, embedded_target
 from sim.live.verdict import judge
 from sim.results import parts
@@ -184,7 +185,7 @@ def _job(
         settings=load_settings(scenario.load),
     )
     urgent = [threshold for threshold in thresholds if threshold.abort]
-    return Job(scenario, order, scratch, sampler, Abort(urgent, order) if urgent else lambda: None)
+    return Job(scenario, target, order, scratch, sampler, Abort(urgent, order) if urgent else lambda: None)
 
 
 def load_settings(load: Load) -> dict[str, str]:
@@ -236,6 +237,7 @@ def _judged(
         measured.invalid,
         passive=job.scenario.publisher.via == "none",
         floor=ruler.floor_p99 if ruler else None,
+        unchanged=0 if measured.rows is None else len(measured.rows) - len(changed(measured.rows)),
     )
     verdict = judge(evidence)
     run.summary = summary

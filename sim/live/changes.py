@@ -37,6 +37,8 @@ class Receipt(NamedTuple):
     committed_at: int = 0
     published_at: int = 0
     broadcast: bool = True
+    changed: bool = True
+    """False: the target already was in the state that was asked for."""
 
 
 class Via(Protocol):
@@ -123,6 +125,7 @@ class Routes:
                 committed_at=int(tree.get("committed_at", 0)),
                 published_at=int(tree.get("published_at", 0)),
                 broadcast=bool(tree.get("broadcast", True)),
+                changed=bool(tree.get("changed", True)),
             )
         except (ValueError, TypeError, AttributeError):
             return Receipt()
@@ -144,9 +147,7 @@ class Direct:
         return self._resources.id(update)
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
-        id, owner = self._resources.id(update), self._resources.owner(update)
-        kind = ServerUpdated if update.resource == "server" else ServerSiteUpdated
-        event = kind(id, owner.id if owner else 0)
+        event = event_of(update.resource, self._resources.id(update), self._resources.owner(update))
         payload = event.broadcast_with(now)
         if self._members:
             payload |= {"update": serial, "sent_at": intended_at, "published_at": now}
@@ -156,6 +157,17 @@ class Direct:
     def receipt(self, answer: Answer) -> Receipt:
         """The event is its own commit: it is there when it is sent, and published when the broadcaster has taken it."""
         return Receipt(committed_at=answer.started_at, published_at=answer.finished_at) if answer.ok else Receipt()
+
+
+def event_of(resource: str, id: int, owner: User | None) -> ServerUpdated | ServerSiteUpdated:
+    """What a change of this resource is broadcast as."""
+    return (ServerUpdated if resource == "server" else ServerSiteUpdated)(id, owner.id if owner else 0)
+
+
+def channels_of(target: Target, scenario: Scenario, resource: str, id: int) -> list[str]:
+    """On which channels."""
+    owner = next((user for user in target.users if id in (user.servers if resource == "server" else user.sites)), None)
+    return event_of(resource, id, owner).broadcast_on(scenario.broadcast.channels)
 
 
 def signed_event(target: Target, name: str, channels: list[str], payload: Mapping[str, Any], now: int) -> Request:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sim.live import sent
+from sim.live.attribution import attribute
+from sim.live.sent import changed, metric_columns, update_columns
 from sim.results import parts
 from sim.results.run import RunWriter
 
@@ -21,11 +23,24 @@ Offset = Callable[[dict[str, Any]], int]
 """Header of a worker -> nanoseconds to add to its instants."""
 
 
-def append_parts(run: RunWriter, directory: Path, epoch: int, offset: Offset | None = None) -> None:
-    """Notifications, refetches, subscriptions and the harness's own metrics of all workers."""
-    for table in ("notifications", "refetches", "subscriptions", "metrics"):
-        rows = parts.read_table(directory, table, offset)
-        run.append(table, parts.run_columns(table, rows, epoch))
+def append_parts(
+    run: RunWriter, directory: Path, epoch: int, offset: Offset | None = None, sent: pd.DataFrame | None = None
+) -> None:
+    """Notifications, refetches, subscriptions and the harness's own metrics of all workers.
+
+    *sent*: updates by channel (`sim.live.attribution.per_channel`); notifications that do not say which they are of are matched
+    with them.
+    """
+    subscriptions = parts.read_table(directory, "subscriptions", offset)
+    run.append("subscriptions", parts.run_columns("subscriptions", subscriptions, epoch))
+    notifications = parts.read_table(directory, "notifications", offset)
+    columns = parts.run_columns("notifications", notifications, epoch)
+    if sent is not None and len(notifications) and pc.min(notifications["update"]).as_py() < 0:
+        frames = [table.to_pandas().astype({"channel": str}) for table in (notifications, subscriptions)]
+        columns["update"] = pa.array(attribute(frames[0], sent, frames[1]))
+    run.append("notifications", columns)
+    for table in ("refetches", "metrics"):
+        run.append(table, parts.run_columns(table, parts.read_table(directory, table, offset), epoch))
 
 
 def append_updates(run: RunWriter, rows: pa.Table, directory: Path, epoch: int, offset: Offset | None = None) -> None:
@@ -34,7 +49,9 @@ def append_updates(run: RunWriter, rows: pa.Table, directory: Path, epoch: int, 
     An application that does not tell when it committed has done so before it published (unless it broadcasts on save, where the
     two are as good as one instant for everybody but the race that it is about).
     """
-    columns = sent.update_columns(rows, epoch)
+    run.append("metrics", metric_columns(rows, epoch))
+    rows = changed(rows)
+    columns = update_columns(rows, epoch)
     told = heard_events(directory, offset).groupby("update")["published_at_ns"].min()
     heard = told.reindex(rows["update"].to_numpy(), fill_value=parts.NEVER).to_numpy()
     at = parts.seconds(heard, epoch)
@@ -42,7 +59,6 @@ def append_updates(run: RunWriter, rows: pa.Table, directory: Path, epoch: int, 
         untold = (rows[name].to_numpy() <= 0) & ~np.isnan(at)
         columns[name] = np.where(untold, at, columns[name])
     run.append("updates", columns)
-    run.append("metrics", sent.metric_columns(rows, epoch))
 
 
 def append_heard(run: RunWriter, directory: Path, epoch: int, offset: Offset | None = None) -> None:
@@ -54,7 +70,7 @@ def append_heard(run: RunWriter, directory: Path, epoch: int, offset: Offset | N
         .agg(sent_at=("sent_at_ns", "min"), published_at=("published_at_ns", "min"), channel=("channel", "min"))
     )
     known = told["published_at"].to_numpy() > 0
-    published = parts.seconds(np.where(known, told["published_at"], told["sent_at"]).astype(float), epoch)
+    published = parts.seconds(np.where(known, told["published_at"], told["sent_at"]), epoch)
     resource = [("site" if channel.startswith("private-site") else "server") for channel in told["channel"]]
     run.append(
         "updates",

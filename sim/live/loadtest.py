@@ -26,11 +26,14 @@ import pyarrow as pa
 from sim.clock import SECOND
 from sim.errors import Unreachable, WorkbenchError
 from sim.live import collect, sent
+from sim.live.attribution import per_channel
+from sim.live.changes import channels_of
 from sim.live.processes import Child
 from sim.live.sampling import Sampler
 from sim.live.swarm import Order, Progress, Swarm
 from sim.results.run import RunWriter
 from sim.scenario import Scenario
+from sim.target import Target
 
 TICK = 0.1
 """Seconds between two looks at the processes."""
@@ -72,6 +75,7 @@ class Job:
     """What is to be measured, and where its files go."""
 
     scenario: Scenario
+    target: Target
     order: Order
     scratch: Path
     """Directory for what only lives as long as the run."""
@@ -198,10 +202,13 @@ def _rows_of(publisher: Child, path: Path, result: Measured) -> pa.Table:
 def collect_into(run: RunWriter, job: Job, measured: Measured, offset: collect.Offset | None = None) -> None:
     """Fill the tables of the bundle."""
     directory, epoch = job.order.parts, measured.epoch
-    collect.append_parts(run, directory, epoch, offset)
     if measured.rows is None:
+        collect.append_parts(run, directory, epoch, offset)
         collect.append_heard(run, directory, epoch, offset)
     else:
+        rows = measured.rows.to_pandas()
+        channels = [channels_of(job.target, job.scenario, row.resource, row.resource_id) for row in rows.itertuples()]
+        collect.append_parts(run, directory, epoch, offset, per_channel(rows, channels))
         collect.append_updates(run, measured.rows, directory, epoch, offset)
     run.append("metrics", job.sampler.columns(epoch))
 

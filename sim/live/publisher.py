@@ -55,9 +55,11 @@ class Sent:
 
     @property
     def status(self) -> str:
-        """The word of the bundle's `updates` table."""
+        """The word of the bundle's `updates` table; `unchanged` rows do not go there, as nothing was updated."""
         if not 200 <= self.http_status < 300:
             return "failed"
+        if not self.receipt.changed:
+            return "unchanged"
         return "committed" if self.receipt.broadcast else "not_broadcast"
 
     @property
@@ -115,7 +117,8 @@ class Publisher:
         """Until all are answered; once stopped, for `GRACE` more, then what is unanswered is given up."""
         answered = asyncio.gather(*tasks)
         stopped = asyncio.create_task(self._stopped.wait())
-        await asyncio.wait([answered, stopped], return_when=asyncio.FIRST_COMPLETED)
+        either: tuple[asyncio.Future[Any], ...] = (answered, stopped)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not answered.done():
             await asyncio.wait([answered], timeout=GRACE)

@@ -65,21 +65,27 @@ def read(path: Path) -> pa.Table:
 def update_columns(table: pa.Table, epoch: int) -> dict[str, Any]:
     """Columns of the bundle's `updates`: float seconds since *epoch*.
 
-    Where the target does not say when it committed and published, the end of its answer stands for both: a change that is made
-    inside the request cannot have happened later. (A queue may publish later; what nobody heard then counts as lost.)
+    A target that does not say when it committed has done so after the request was sent and before the answer was complete; the
+    first stands for the commit and the last for the publication, so that no latency comes out below zero and none too short.
+    (A queue may publish later; what nobody heard then counts as lost.) What changed nothing is no update, and is left out.
     """
+    table = changed(table)
     committed = np.array(table["status"].to_pylist()) != "failed"
     broadcast = np.array(table["status"].to_pylist()) == "committed"
-    finished = table["finished_at"].to_numpy()
     columns: dict[str, Any] = {
         name: table[name] for name in ("update", "resource", "resource_id", "version", "sequence", "status")
     }
     columns["intended_at"] = (table["intended_at"].to_numpy() - epoch) / SECOND
-    for name, happened in (("committed_at", committed), ("published_at", broadcast)):
+    for name, happened, otherwise in (("committed_at", committed, "started_at"), ("published_at", broadcast, "finished_at")):
         told = table[name].to_numpy()
-        at = np.where(told > 0, told, finished)
+        at = np.where(told > 0, told, table[otherwise].to_numpy())
         columns[name] = np.where(happened, (at - epoch) / SECOND, np.nan)
     return columns
+
+
+def changed(table: pa.Table) -> pa.Table:
+    """The rows without those for which the target already was in the state that was asked for."""
+    return table.filter(pc.not_equal(table["status"], "unchanged"))
 
 
 def metric_columns(table: pa.Table, epoch: int) -> dict[str, Any]:

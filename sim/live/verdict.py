@@ -55,6 +55,8 @@ class Evidence:
     """Deliveries that the client had on its socket and dropped."""
     floor: float | None = None
     """The harness's own p99 on this machine (`workbench calibrate`); None: not known."""
+    unchanged: int = 0
+    """Changes that changed nothing, because the target already was in that state."""
     unsettled: int = 0
     """Refetches still waiting inside the client when the drain was over."""
 
@@ -105,14 +107,14 @@ def _reasons(e: Evidence) -> Iterator[str]:
 
 def _bottlenecks(e: Evidence) -> Iterator[str]:
     """What the harness adds, against the figure that it goes into."""
-    into = "time_to_fresh" if e.kernel_stamps and _value(e, "time_to_fresh.p99") is not None else "time_to_notified"
+    into = "time_to_fresh" if e.kernel_stamps and _p99(e, "time_to_fresh") is not None else "time_to_notified"
     rules = [
         ("reader_lag", into, "the load client read late"),
         ("refetch_delay", "time_to_fresh", "the load client sent refetches late"),
         ("publisher_lateness", "time_to_notified", "the publisher was late"),
     ]
     for cause, figure, what in rules:
-        added, reported = _value(e, f"{cause}.p99"), _value(e, f"{figure}.p99")
+        added, reported = _value(e, f"{cause}.p99"), _p99(e, figure)
         limit = max(FLOOR, SHARE * reported) if reported is not None else FLOOR
         if added is not None and added > limit:
             yield f"{what}: p99 {added * 1000:.1f} ms, limit {limit * 1000:.1f} ms ({SHARE:.0%} of {figure}.p99)"
@@ -125,8 +127,16 @@ def _remarks(e: Evidence) -> Iterator[str]:
         yield "arrival is the time of reading: the kernel gave no receive times"
     if e.coalesced > COALESCED_SHARE:
         yield f"{e.coalesced:.1%} of the arrivals are upper bounds: read together with a later message"
+    if e.unchanged:
+        yield f"{e.unchanged} changes changed nothing: the target already was in that state, from an earlier run"
     if e.passive:
         yield "listening only: times count from what the payload says"
+
+
+def _p99(e: Evidence, name: str) -> float | None:
+    """A p99 that is None though there are samples is infinite: some pages were never fresh."""
+    figure = e.summary.get(f"{name}.p99", {})
+    return float("inf") if figure.get("value") is None and figure.get("n") else _value(e, f"{name}.p99")
 
 
 def _value(e: Evidence, name: str) -> float | None:

@@ -201,8 +201,9 @@ def test_rows_survive_the_file(tmp_path) -> None:  # type: ignore[no-untyped-def
     epoch = rows[0].intended_at
     columns = sent.update_columns(table, epoch)
     assert columns["intended_at"].tolist() == pytest.approx([0, 0.005, 0.01])
-    # The target did not say when: the end of the answer stands for commit and publication.
-    assert columns["committed_at"].tolist() == [(row.finished_at - epoch) / SECOND for row in rows]
+    # The target did not say when: commit not before the request, publication not after the answer.
+    assert columns["committed_at"].tolist() == [(row.started_at - epoch) / SECOND for row in rows]
+    assert columns["published_at"].tolist() == [(row.finished_at - epoch) / SECOND for row in rows]
     metrics = sent.metric_columns(table, epoch)
     assert {len(column) for column in metrics.values()} == {12}
     with pytest.raises(BadInput, match="cannot be read"):
