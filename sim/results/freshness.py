@@ -235,21 +235,25 @@ def journeys(tables: Tables, scenario: Scenario) -> pd.DataFrame:
 
 
 def _interested(tables: Tables, scenario: Scenario) -> pd.DataFrame:
-    """Pairs (update, page): those that listen to it, and pages without a channel (polling) that show its resource."""
+    """Pairs (update, page that shows its resource): of those that listen to it, and of those without a channel, which poll.
+
+    A detail page may hear of other servers (where everything goes out on the generic channel): it has nothing to show for them.
+    """
     updates, subscriptions = tables.updates, tables.subscriptions
-    silent = np.flatnonzero(_silent(subscriptions))
-    listening = _listening(tables, scenario)
-    if not len(silent):
-        return listening
-    shown, everything = subscriptions.iloc[silent], np.zeros(len(updates), dtype=np.int64)
-    board = (shown["resource"] == "dashboard").to_numpy()
-    site = (updates["resource"] == "site").to_numpy()
-    u1, s1 = _cross(everything, np.zeros(int(board.sum()), dtype=np.int64))
-    mine = shown["resource_id"].to_numpy() * 2 + (shown["resource"] == "site").to_numpy()
-    u2, s2 = _cross(updates["resource_id"].to_numpy() * 2 + site, mine[~board])
-    u = np.concatenate([u1, u2])
-    s = np.concatenate([silent[board][s1], silent[~board][s2]])
-    return pd.concat([listening, _open(updates, subscriptions, u, s)], ignore_index=True)
+    board = (subscriptions["resource"] == "dashboard").to_numpy()
+    shown = subscriptions["resource_id"].to_numpy().astype(np.int64) * 2 + (subscriptions["resource"] == "site").to_numpy()
+    changed = updates["resource_id"].to_numpy().astype(np.int64) * 2 + (updates["resource"] == "site").to_numpy()
+    heard = _listening(tables, scenario)
+    u, s = heard["u"].to_numpy(), heard["s"].to_numpy()
+    heard = heard[board[s] | (shown[s] == changed[u])]
+    silent = _silent(subscriptions)
+    if not silent.any():
+        return heard
+    boards, others = np.flatnonzero(silent & board), np.flatnonzero(silent & ~board)
+    u1, s1 = _cross(np.zeros(len(updates), dtype=np.int64), np.zeros(len(boards), dtype=np.int64))
+    u2, s2 = _cross(changed, shown[others])
+    polled = _open(updates, subscriptions, np.concatenate([u1, u2]), np.concatenate([boards[s1], others[s2]]))
+    return pd.concat([heard, polled], ignore_index=True)
 
 
 def _full_payload_pages(scenario: Scenario) -> list[str]:

@@ -94,6 +94,14 @@ def test_channels_per_user_reach_the_owner_of_the_server_only() -> None:
     assert list(zip(found["update"], found["subscriber"], strict=True)) == [(0, 1), (1, 2)]
 
 
+def test_a_detail_page_on_the_generic_channel_has_nothing_to_show_for_other_servers() -> None:
+    updates = [update(0, 1.0, version=1), update(1, 2.0, version=9, resource_id=2)]
+    heard = [notification(i, 7, 1.1 + i, channel="private-servers") for i in range(2)]
+    run = one_page([refetch(7, 1.5, 1)], heard, updates, channel="private-servers")
+    assert freshness.deliveries(run, SCENARIO)["received_at"].notna().sum() == 2
+    assert freshness.journeys(run, SCENARIO)["update"].tolist() == [0]
+
+
 def test_notifications_of_a_foreign_target_belong_to_the_latest_update_before_them() -> None:
     run = one_page([], [notification(-1, 7, 1.1), notification(-1, 7, 2.1), notification(-1, 7, 0.5)])
     assert freshness.attribute(run, SCENARIO)["update"].tolist() == [0, 1, -1]
