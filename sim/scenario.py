@@ -327,7 +327,7 @@ def _members(scenario: Scenario, path: list[str], kind: str) -> set[str]:
     owner: Any = scenario
     for part in path[:-1]:
         owner = owner[int(part)] if isinstance(owner, tuple) else getattr(owner, part, None)
-    variants = typing.get_args(_hints(type(owner)).get(path[-1])) if dataclasses.is_dataclass(owner) else ()
+    variants = typing.get_args(_hints(typing.cast(type, type(owner))).get(path[-1])) if dataclasses.is_dataclass(owner) else ()
     return {f.name for variant in variants if getattr(variant, "kind", None) == kind for f in dataclasses.fields(variant)}
 
 
