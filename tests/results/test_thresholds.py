@@ -1,0 +1,72 @@
+"""The grammar of thresholds, and what they make of a summary."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.errors import BadInput
+from sim.results.thresholds import check, parse, parse_all
+
+SUMMARY = {
+    "time_to_fresh.p50": {"value": 0.6, "n": 50},
+    "time_to_fresh.p99": {"value": 1.4999, "n": 50},
+    "time_to_fresh.mean": {"value": 0.7, "n": 50},
+    "time_to_notified.p99": {"value": None, "n": 50},
+    "delivery_ratio": {"value": 0.9999, "n": 50},
+    "deliveries.received": {"value": 10_000, "n": 50},
+    "updates": {"value": 0, "n": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "ok"),
+    [
+        ("time_to_fresh_ms", "p(99) < 1500", True),
+        ("time_to_fresh_ms", "p(99)<1499.9", False),
+        ("time_to_fresh", "p(99) < 1.5", True),
+        ("time_to_fresh", "mean <= 0.7 and p( 50 ) <= 0.6", True),
+        ("time_to_fresh", "mean <= 0.7, p(50) < 0.6", False),
+        ("delivery_ratio", "value >= 0.9999", True),
+        ("delivery_ratio", "value == 1", False),
+        ("delivery_ratio", "value != 1", True),
+        ("samples", "deliveries >= 10_000", True),
+        ("samples", "deliveries > 1e4", False),
+        ("time_to_fresh_ms", "p(99) < 1500 or abort", True),
+    ],
+)
+def test_conditions(metric: str, text: str, ok: bool) -> None:
+    assert all(found.ok for found in check(parse(metric, text), SUMMARY)) == ok
+
+
+def test_a_figure_without_samples_fails_whatever_is_asked() -> None:
+    for metric, text in [("samples", "updates >= 0"), ("time_to_notified", "p(99) < 1000"), ("time_to_notified", "p(99) > 0")]:
+        (found,) = check(parse(metric, text), SUMMARY)
+        assert not found.ok
+        assert found.value is None
+        assert "no samples" in found.said
+
+
+def test_abort_belongs_to_every_condition_of_its_line() -> None:
+    assert [t.abort for t in parse("time_to_fresh", "p(50) < 1 and p(99) < 2 or abort")] == [True, True]
+    assert [t.abort for t in parse("time_to_fresh", "p(50) < 1")] == [False]
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "said"),
+    [
+        ("time_to_fresh", "fast", "must be FIGURE OP NUMBER"),
+        ("time_to_fresh", "p(99) < fast", "must be FIGURE OP NUMBER"),
+        ("time_to_fresh", "p(99) < 1 < 2", "must be FIGURE OP NUMBER"),
+        ("time_to_fresh", "", "must be FIGURE OP NUMBER"),
+        ("time_to_fresh", "median < 1", "known: p"),
+        ("samples", "delivries > 1", "did you mean 'deliveries'"),
+    ],
+)
+def test_what_is_no_condition(metric: str, text: str, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        parse(metric, text)
+
+
+def test_a_figure_that_the_run_does_not_have_names_the_nearest() -> None:
+    with pytest.raises(BadInput, match=r"did you mean 'time_to_fresh\.p99'"):
+        check(parse_all({"time_to_frsh_ms": "p(99) < 1"}), SUMMARY)
