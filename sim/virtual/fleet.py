@@ -30,7 +30,7 @@ from sim.policy import FullPayload, Policy, Polling, RateLimit, Window
 from sim.scenario import Scenario
 from sim.virtual.database import Database
 from sim.virtual.groups import Group, plan
-from sim.virtual.herds import Herd, Tally
+from sim.virtual.herds import NEVER, Herd, Tally
 from sim.virtual.histogram import Histogram
 from sim.virtual.ledger import Tables
 from sim.virtual.probes import Probes, load_samples, metric_frame
@@ -279,11 +279,15 @@ class Fleet:
             if watch is not None:
                 watch(number, herd)
         for group, tally in zip(self.groups, tallies, strict=True):
-            for updates, start, stop in self._arrivals(group):
+            for updates, stop in self._arrivals(group, group.heard):
                 shifts = group.heard[updates] - tally.at[updates]
-                notified.add_shifted(Profile(group.offsets, rising=True), shifts, start, stop)
-                if isinstance(group.policy, FullPayload):
-                    tally.show(updates, shifts, group.offsets[start:stop])
+                notified.add_shifted(Profile(group.offsets, rising=True), shifts, 0, stop)
+            if isinstance(group.policy, FullPayload):
+                # Each payload is the whole state: an event that was overtaken on its way is shown by the quicker one.
+                never = np.where(group.heard < 0, NEVER, group.heard)
+                shown = np.minimum.accumulate(never[::-1])[::-1]
+                for updates, stop in self._arrivals(group, shown):
+                    tally.show(updates, shown[updates] - tally.at[updates], group.offsets[:stop])
             tally.finish()
         totals, pages = np.zeros(len(self.database.updates)), np.zeros(len(self.database.updates), np.int64)
         for group, tally in zip(self.groups, tallies, strict=True):
@@ -320,15 +324,17 @@ class Fleet:
         database = self.database
         return Tally(group, database.intended_at, database.committed_at, self.counted, self.end, overtakes, fresh)
 
-    def _arrivals(self, group: Group) -> Iterator[tuple[Array, int, int]]:
-        """(counted updates of the group, first member, last member + 1): who was notified of them before the end, in bounded
-        pieces."""
-        if not group.heard.size:
+    def _arrivals(self, group: Group, instants: Array) -> Iterator[tuple[Array, int]]:
+        """(counted updates of the group, members [0:stop] to whom they come before the end), in bounded pieces.
+
+        *instants*: per update of the group, the group's own (ns); -1 or beyond the end: it comes to nobody.
+        """
+        if not instants.size:
             return
-        told = np.flatnonzero((group.heard >= 0) & self.counted[group.updates])
-        whole = group.heard[told] + group.offsets[-1] <= self.end
+        told = np.flatnonzero((instants >= 0) & (instants + group.offsets[0] <= self.end) & self.counted[group.updates])
+        whole = instants[told] + group.offsets[-1] <= self.end
         everyone = told[whole]
         for part in np.array_split(everyone, 1 + everyone.size * min(group.size, 4096) // PIECE):
-            yield part, 0, group.size
+            yield part, group.size
         for update in told[~whole].tolist():
-            yield np.array([update]), 0, int(np.searchsorted(group.offsets, self.end - group.heard[update], side="right"))
+            yield np.array([update]), int(np.searchsorted(group.offsets, self.end - instants[update], side="right"))

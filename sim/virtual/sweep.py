@@ -35,6 +35,9 @@ from sim.virtual.engines import Engine, figures
 Row = dict[str, Any]
 """point, replication, seed, engine, seconds, the varied keys, then a column for each metric (None: undefined)."""
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds in which a Dask scheduler has to answer."""
+
 LEAST = 3
 """Replications before an interval is believed."""
 
@@ -154,7 +157,7 @@ def workers(count: int | None = None, scheduler: str | None = None) -> Iterator[
     except ImportError as error:
         raise BadInput("--scheduler needs Dask: pip install 'notify-refetch-workbench[cluster]'") from error
     try:
-        client = Client(scheduler, timeout=10)
+        client = Client(scheduler, timeout=CONNECT_TIMEOUT)
     except (OSError, ValueError) as error:
         raise Unreachable(f"scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
     with client:

@@ -1,0 +1,272 @@
+"""How fast the engines are, side by side with SimPy, on one scenario; and the fleet engine at ten billion notifications.
+
+    python -m benchmarks.simulation                     everything (about three minutes on a quiet machine)
+    python -m benchmarks.simulation --only hour         100 servers x 1,000 dashboards x 1 h
+    python -m benchmarks.simulation --only billions     1,000,000 subscribers x 10,000 updates
+    python -m benchmarks.simulation --json
+
+Each row is a process of its own: `cold` is from its start to the answer, imports and compiled code read from disk included;
+`warm` the best of three runs after that, `cpu` the processor time of that one (it counts two threads twice). All engines of the
+first scenario are given the same updates and the same service times, so mean and p99 must be the same; the ratio is warm
+against SimPy's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from array import array
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from sim.clock import SECOND, ns
+from sim.distributions import Constant, Exponential, Lognormal
+from sim.policy import Debounce
+from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
+from sim.virtual.draws import columns
+from sim.workload import Poisson, Updates, streams
+
+NETWORK = Network(to_broadcaster=Constant(0.0), to_subscriber=Constant(0.03), to_api=Constant(0.03))
+
+
+# --- the scenarios -----------------------------------------------------------------------------------------------------
+
+
+def hour(dashboards: int = 1000) -> Scenario:
+    """Provisioning on 100 servers, seen by dashboards: 6 million notifications, 1.4 million refetches on 16 workers."""
+    return Scenario(
+        name="hour",
+        duration=3600,
+        drain=1800,
+        fleet=Fleet(users=1, servers_per_user=100),
+        pages=(Pages("dashboard", dashboards),),
+        policy=Debounce(wait=0.5),
+        network=NETWORK,
+        broadcaster=Broadcaster(fixed=0.0, per_subscriber=20e-6),
+        api=Api(workers=16, service=Lognormal(0.010, 0.5)),
+    )
+
+
+def provisioning(servers: int = 100, steps: int = 20, step: float = 40.0, horizon: float = 3600.0) -> Updates:
+    """Each server runs one script in the hour: steps of log-normal length, each pending, installing within 0.2 s, completed."""
+    rng = np.random.default_rng([1, 0])
+    start = rng.uniform(0, horizon - 1.2 * steps * step, servers)
+    length = rng.lognormal(np.log(step) - 0.5, 1.0, (servers, steps))
+    completed = start[:, None] + np.cumsum(length, axis=1)
+    pending = completed - length
+    installing = pending + np.minimum(rng.uniform(0, 0.2, length.shape), length)
+    at = np.stack([pending, installing, completed], axis=2).reshape(servers, -1)
+    server = np.repeat(np.arange(1, servers + 1), at.shape[1])
+    return Updates.of((at.ravel() * SECOND).astype(np.int64), 0, server, 4)
+
+
+def billions(service: Constant | Exponential, workers: int, jitter: float) -> Scenario:
+    """10,000 updates to 1,000,000 dashboards on 20 nodes: 10**10 notifications, 1.3 * 10**9 refetches."""
+    return Scenario(
+        name="billions",
+        duration=10_000,
+        drain=60,
+        fleet=Fleet(users=1, servers_per_user=100),
+        workload=Poisson(1.0),
+        pages=(Pages("dashboard", 1_000_000),),
+        policy=Debounce(wait=2.0, jitter=jitter),
+        network=NETWORK,
+        broadcaster=Broadcaster(nodes=20),
+        api=Api(workers=workers, service=service),
+    )
+
+
+# --- the engines -------------------------------------------------------------------------------------------------------
+
+
+def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
+    """The same in SimPy, by callbacks: its fastest form (a process for each page takes ten times as long)."""
+    import simpy
+
+    dashboards, workers = scenario.pages[0].subscribers, scenario.api.workers
+    wait, net, each = ns(scenario.policy.wait), ns(0.03), ns(scenario.broadcaster.per_subscriber)  # type: ignore[union-attr]
+    at = updates.at.tolist()
+    service = iter(columns(scenario.api.service, streams(scenario.seed)["service"], 4_000_000).tolist())
+    env = simpy.Environment(initial_time=0)
+    last, armed, shown = [0] * dashboards, [False] * dashboards, [0] * dashboards
+    queue: deque[int] = deque()
+    free, committed = workers, 0
+    latency = array("q")
+
+    def after(delay: int, value: Any, callback: Any) -> None:
+        event = env.timeout(delay, value)
+        event.callbacks.append(callback)
+
+    def publish(event: Any) -> None:
+        nonlocal committed
+        committed += 1
+        for page in range(dashboards):
+            after(net + each * (page + 1), page, notified)
+        if event.value + 1 < len(at):
+            after(at[event.value + 1] - env.now, event.value + 1, publish)
+
+    def notified(event: Any) -> None:
+        page = event.value
+        last[page] = env.now
+        if not armed[page]:
+            armed[page] = True
+            after(wait, page, ring)
+
+    def ring(event: Any) -> None:
+        page = event.value
+        left = last[page] + wait - env.now
+        if left > 0:
+            after(left, page, ring)
+        else:
+            armed[page] = False
+            after(net, page, arrive)
+
+    def arrive(event: Any) -> None:
+        nonlocal free
+        if free:
+            free -= 1
+            after(next(service), (event.value, committed), answered)
+        else:
+            queue.append(event.value)
+
+    def answered(event: Any) -> None:
+        nonlocal free
+        after(net, event.value, applied)
+        if queue:
+            after(next(service), (queue.popleft(), committed), answered)
+        else:
+            free += 1
+
+    def applied(event: Any) -> None:
+        page, version = event.value
+        for update in range(shown[page], version):
+            latency.append(env.now - at[update])
+        shown[page] = max(shown[page], version)
+
+    after(at[0], 0, publish)
+    env.run()
+    delays = np.frombuffer(latency, np.int64)
+    return {"pairs": delays.size, "mean": float(delays.mean()) / SECOND, "p99": float(np.quantile(delays, 0.99)) / SECOND}
+
+
+def with_reference(scenario: Scenario, updates: Updates) -> dict[str, float]:
+    from sim.results.summary import summarise
+    from sim.virtual import reference
+
+    tables = reference.run(scenario, updates=updates)
+    if scenario.pages[0].subscribers < 1000:
+        return {"pairs": len(tables.notifications)}
+    summary = summarise(tables)
+    found = {name: summary[f"time_to_fresh.{name}"]["value"] for name in ("mean", "p99")}
+    return {"pairs": len(tables.notifications), **found}
+
+
+def with_fleet(scenario: Scenario, updates: Updates | None, numba: bool) -> dict[str, float]:
+    from sim.virtual import compiled, fleet
+
+    compiled.AVAILABLE = compiled.AVAILABLE and numba
+    result = fleet.run(scenario, updates=updates)
+    return {
+        "pairs": result.notifications,
+        "refetches": result.refetches,
+        "mean": result.time_to_fresh.mean,
+        "p99": result.time_to_fresh.quantile(0.99),
+    }
+
+
+FIXED = (Constant(0.002), 1000, 0.0)
+JITTERED = (Exponential(30e-6), 16, 1.0)
+
+ROWS: dict[str, tuple[str, Any, int]] = {
+    # name: (part, function, runs after the first)
+    "SimPy, callbacks": ("hour", lambda: with_simpy(hour(), provisioning()), 0),
+    "reference, a tenth of the dashboards": ("hour", lambda: with_reference(hour(100), provisioning()), 0),
+    "fleet, NumPy alone": ("hour", lambda: with_fleet(hour(), provisioning(), numba=False), 3),
+    "fleet, with Numba": ("hour", lambda: with_fleet(hour(), provisioning(), numba=True), 3),
+    "fleet, constant service, 1,000 workers": ("billions", lambda: with_fleet(billions(*FIXED), None, numba=False), 0),
+    "fleet, jitter 1 s, exponential service, 16 workers": (
+        "billions",
+        lambda: with_fleet(billions(*JITTERED), None, numba=True),
+        0,
+    ),
+}
+
+ASKED = {
+    "fleet, NumPy alone": "<= 0.4 s warm, >= 70 x SimPy",
+    "fleet, constant service, 1,000 workers": "<= 5 s, < 0.5 GB",
+    "fleet, jitter 1 s, exponential service, 16 workers": "<= 60 s, < 0.5 GB",
+}
+
+
+def measure(name: str) -> dict[str, Any]:
+    """In a process of its own: one row."""
+    _, function, again = ROWS[name]
+    found, times = {}, []
+    for _ in range(1 + again):
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = function()
+        times.append((time.perf_counter() - wall, time.process_time() - cpu))
+    warm, cpu = min(times[1:] or times)
+    return {
+        "later": sum(wall for wall, _ in times[1:]),
+        "warm": warm,
+        "cpu": cpu,
+        "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        **found,
+    }
+
+
+def in_a_process(name: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.simulation", "--row", name], check=True, stdout=subprocess.PIPE, text=True
+    )
+    row = json.loads(done.stdout)
+    # Start and imports belong to a cold run; runs after the first do not.
+    row["cold"] = time.perf_counter() - started - row.pop("later")
+    return row
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.simulation", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("hour", "billions"))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if args.row:
+        print(json.dumps(measure(args.row)))
+        return
+    rows = {}
+    for name, (part, _, _) in ROWS.items():
+        if args.only in (None, part):
+            rows[name] = in_a_process(name)
+            if not args.json:
+                print(line(name, rows[name], rows.get("SimPy, callbacks", {}).get("warm")), flush=True)
+    if args.json:
+        print(json.dumps(rows, indent=1))
+
+
+def line(name: str, row: dict[str, Any], simpy: float | None) -> str:
+    """One row of the report."""
+    cells = [
+        f"{name:52}",
+        f"cold {row['cold']:7.2f} s",
+        f"warm {row['warm']:7.3f} s",
+        f"cpu {row['cpu']:7.3f} s",
+        f"{row['pairs'] / row['warm']:9.3g} notifications/s",
+        f"{row['rss']:5.2f} GB",
+        f"{simpy / row['warm']:6.1f} x SimPy" if simpy and "mean" in row and row["pairs"] < 1e9 else "",
+        f"mean {row['mean']:.6f} s  p99 {row['p99']:.4f} s" if "mean" in row else "",
+        f"asked: {ASKED[name]}" if name in ASKED else "",
+    ]
+    return "  ".join(cell for cell in cells if cell)
+
+
+if __name__ == "__main__":
+    main()
