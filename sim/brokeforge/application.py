@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from sim.brokeforge import observers, queries, resources
@@ -125,8 +126,8 @@ class Application:
             response = error.response()
             if error.status == 429:
                 self.metrics.count("throttled_total")
-        except OperationalError as error:
-            log.error("%s %s: database: %s", request.method, request.path, error.orig)
+        except (OperationalError, PoolTimeout) as error:
+            log.error("%s %s: database: %s", request.method, request.path, getattr(error, "orig", error))
             response = HttpError(503, "The database does not answer in time.", headers=(("Retry-After", "1"),)).response()
         except Exception:
             log.exception("%s %s", request.method, request.path)
@@ -156,6 +157,10 @@ class Application:
         published_at = session.info.get("published_at", 0)
         if published_at and (lead := session.info["committed_at"] - published_at) > 0:
             self.metrics.observe("broadcast_lead_seconds", lead / 1e9)
+
+    def release(self) -> None:
+        """This thread will not ask again: its connection goes back."""
+        self.database.release()
 
     def forget_history(self, session: Session, server: Server) -> None:
         """Remove what a server's deletion would leave behind; bulk deletes, which raise no model events."""

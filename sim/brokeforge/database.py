@@ -103,6 +103,12 @@ class Database:
             connection = self._local.connection = self._reads.connect()
         return connection
 
+    def release(self) -> None:
+        """Give this thread's connection back; for threads that end before the application does."""
+        connection: Connection | None = self._local.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.close()
+
     @contextmanager
     def change(self, before_commit: Callable[[], None] | None = None, **info: Any) -> Iterator[Session]:
         """A transaction: committed when the block ends, rolled back when it raises.

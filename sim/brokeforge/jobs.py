@@ -39,6 +39,10 @@ class Forge(Protocol):
 
     def now_us(self) -> int: ...
 
+    def release(self) -> None:
+        """This thread is about to end: give back what it holds."""
+        ...
+
 
 class StepFailed(Exception):
     """An installer's step failed; the job that ran it stops."""

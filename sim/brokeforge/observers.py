@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import event, inspect, select, update
+from sqlalchemy import event, inspect
 from sqlalchemy.orm import Session, object_session, sessionmaker
 
+from sim.brokeforge import queries
 from sim.brokeforge.events import Event, ServerProvisionUpdated, ServerSiteUpdated, ServerUpdated, TaskCompleted
 from sim.brokeforge.models import (
     LIVE_KINDS,
-    Counter,
     Resource,
     Server,
     ServerEvent,
@@ -85,8 +85,9 @@ class Observers:
 def changed_fields(model: object) -> frozenset[str]:
     """The columns that a flush would write: set to something else than what was loaded."""
     state = inspect(model)
-    columns = state.mapper.column_attrs.keys()
-    return frozenset(name for name in columns if state.attrs[name].history.has_changes())
+    # Only attributes that were set at all can have changed; asking each column's history would cost more than the flush.
+    touched = state.committed_state.keys() & state.mapper.column_attrs.keys()
+    return frozenset(name for name in touched if state.attrs[name].history.has_changes())
 
 
 def was_changed(fields: Iterable[str], changed: frozenset[str]) -> bool:
@@ -149,9 +150,7 @@ def listen(
         session.flush()
         pending = session.info.get("pending", ())
         if pending:
-            row = Counter.__table__.c
-            session.execute(update(Counter).where(row.name == "sequence").values(value=row.value + len(pending)))
-            last = session.execute(select(row.value).where(row.name == "sequence")).scalar_one()
+            last = _count_up(session, len(pending))
             for back, change in enumerate(reversed(pending)):
                 change.sequence = last - back
 
@@ -168,6 +167,15 @@ def listen(
     def dropped(session: Session) -> None:
         session.info.pop("pending", None)
         session.info.pop("fresh", None)
+
+
+def _count_up(session: Session, by: int) -> int:
+    """Take the next *by* sequence numbers; the last of them. Holds the counter's row until the commit."""
+    connection = session.connection()
+    if connection.dialect.update_returning:
+        return int(connection.execute(queries.COUNT_UP_RETURNING, {"by": by}).scalar_one())
+    connection.execute(queries.COUNT_UP, {"by": by})
+    return int(connection.execute(queries.SEQUENCE).scalar_one())
 
 
 def _save(saved: dict[tuple[type, int], Change], kind: Kind, model: object, observers: Observers) -> None:

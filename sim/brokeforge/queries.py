@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Select, bindparam, select, update
 
 from sim.brokeforge.models import (
     Activity,
@@ -30,6 +30,9 @@ _events, _metrics, _activities = ServerEvent.__table__.c, ServerMetric.__table__
 
 USER_BY_TOKEN = select(_users.id, _users.name).where(_users.token == bindparam("token"))
 SEQUENCE = select(Counter.value).where(Counter.name == "sequence")
+COUNT_UP = update(Counter).where(Counter.name == "sequence").values(value=Counter.value + bindparam("by"))
+COUNT_UP_RETURNING = COUNT_UP.returning(Counter.value)
+"""For the databases that can (MariaDB cannot: update, then read one's own write)."""
 
 SERVER = (
     select(

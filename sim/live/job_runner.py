@@ -53,6 +53,7 @@ class JobRunner:
         try:
             self.run(job)
         finally:
+            self._forge.release()
             with self._lock:
                 self._running.discard(threading.current_thread())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import shutil
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,7 +26,7 @@ from sim.live.http_edge import Connection, Workers
 from sim.live.job_queue import RedisCache, RedisQueue, ThreadQueue
 from sim.live.job_runner import JobRunner
 from sim.live.pusher_http import BroadcasterAddress, HttpBroadcaster
-from sim.live.serve import prepare_database
+from sim.live.serve import Options, embedded_target, prepare_database
 from sim.pusher.auth import verify_request
 from sim.scenario import Api, Fleet, Scenario
 
@@ -244,6 +246,29 @@ def test_locks_and_tokens_in_redis_are_everybodys(redis_url: str) -> None:
     mine.put("k", "3", 0.01)
     time.sleep(0.05)
     assert yours.add("k", "4", 10)
+
+
+@pytest.mark.service
+def test_jobs_of_two_processes_go_through_one_redis(redis_url: str) -> None:
+    scenario = Scenario(fleet=Fleet(users=1)).replace({"broadcast.dispatch": "queued", "broadcast.unique": True})
+    with embedded_target(scenario, Options(api_port=0, reverb_port=0, redis=redis_url, processes=2)) as serving:
+        target = serving.target
+        host, port = urlsplit(target.api).hostname, urlsplit(target.api).port
+        published = 0
+        for n in range(6):
+            body = json.dumps({"status": "installing" if n % 2 == 0 else "completed"})
+            connection = http.client.HTTPConnection(host or "", port or 0, timeout=10)
+            connection.request("PUT", "/servers/1/provision/x", body, {"Authorization": f"Bearer {target.users[0].token}"})
+            assert connection.getresponse().status == 200
+        deadline = time.monotonic() + 10
+        while published < 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            # Each process counts for itself; a new connection reaches either.
+            connection = http.client.HTTPConnection(host or "", port or 0, timeout=10)
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+            published += text.count("broadcast_published_total{")
+        assert published
 
 
 def test_a_redis_that_is_gone_is_an_os_error_for_the_queue_and_grants_every_lock() -> None:
