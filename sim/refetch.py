@@ -200,9 +200,13 @@ class Refetcher:
     def _rang(self) -> None:
         """What was due is due at its own instant, however late it rings."""
         self._alarm = None
-        if self._machine.ring(self._alarm_at):
+        machine = self._machine
+        if machine.ring(self._alarm_at):
             self._due(self._armed_for)
-        self._arm()
+        if machine.next_at != NEVER or self._alarm is not None:
+            self._arm()
+        else:
+            self._alarm_at = self._armed_for = NEVER
 
     # --- a refetch -----------------------------------------------------------------------------------------------------
 
