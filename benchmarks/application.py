@@ -80,10 +80,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{'':28}{'per s':>8}{'asked':>8}{'CPU us':>8}{'per core':>9}{'p50 ms':>8}{'p99 ms':>8}  answers")
         for row in rows:
             asked = WANTED.get(row.name)
-            print(
-                f"{row.name:28}{row.per_second:8.0f}{asked or '':>8}{row.cpu_us:8.0f}{1e6 / row.cpu_us:9.0f}{row.p50_ms:8.2f}{row.p99_ms:8.2f}  "
-                + ", ".join(f"{n} x {status}" for status, n in row.statuses.items())
-            )
+            rates = f"{row.per_second:8.0f}{asked or '':>8}{row.cpu_us:8.0f}{1e6 / row.cpu_us:9.0f}"
+            answers = ", ".join(f"{n} x {status}" for status, n in row.statuses.items())
+            print(f"{row.name:28}{rates}{row.p50_ms:8.2f}{row.p99_ms:8.2f}  {answers}")
         profile(url, users)
     return 0
 
