@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -62,8 +63,14 @@ def simulate(
         scenario = load_scenario(scenario, changes)
     if output is None:
         return reference.run(scenario, progress)
-    with RunWriter(output, scenario, source="simulated", command=command) as writer:
+    writer = RunWriter(output, scenario, source="simulated", command=command)  # refuses before the work, not after it
+    try:
         tables = reference.run(scenario, progress)
+    except BaseException:
+        with suppress(OSError):  # a simulation is whole or nothing; a directory with other things stays
+            writer.directory.rmdir()
+        raise
+    with writer:
         for table in ("updates", "notifications", "refetches", "subscriptions", "metrics"):
             writer.append(table, tables.columns(table))
         writer.summary = summarise(tables)
