@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,24 @@ from tests.brokeforge.forge import Forge
 MakeForge = Callable[..., Forge]
 
 
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample database, made once; tests get copies of it."""
+    path = tmp_path_factory.mktemp("sample") / "forge.sqlite"
+    Forge(f"sqlite:///{path}").close()
+    return path
+
+
 @pytest.fixture
-def make_forge(tmp_path: Path) -> Iterator[MakeForge]:
+def make_forge(tmp_path: Path, sample: Path) -> Iterator[MakeForge]:
     """`make_forge(broadcast=..., api=..., fleet_=...)`; each call has a database of its own."""
     made: list[Forge] = []
 
     def make(**options: Any) -> Forge:
-        options.setdefault("url", f"sqlite:///{tmp_path / f'forge-{len(made)}.sqlite'}")
-        made.append(Forge(**options))
+        path = tmp_path / f"forge-{len(made)}.sqlite"
+        if "fleet_" not in options:
+            shutil.copy(sample, path)
+        made.append(Forge(f"sqlite:///{path}", prepared=path.exists(), **options))
         return made[-1]
 
     yield make

@@ -111,13 +111,15 @@ class Forge:
         api: Api | None = None,
         fleet_: Fleet | None = None,
         members: bool = False,
+        prepared: bool = False,
         started: list[Any] | None = None,
     ) -> None:
         self.clock = Clock()
         self.broadcaster = Broadcaster(self.clock)
         self.queue = HandQueue(self.clock)
         self.database = Database(url, latency=(api or Api()).database_latency, volatile=True)
-        self.database.prepare()
+        if not prepared:
+            self.database.prepare()
         with self.database.sessions.begin() as session:
             if not fleet.members(session):
                 fleet.seed(session, fleet_ or Fleet(users=3), 1, self.clock.now() // 1000)
