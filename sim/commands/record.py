@@ -38,7 +38,8 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import BadInput, WorkbenchError
-from sim.live.recorder import Job, check_place, next_path, parse_steps, record
+from sim.live.recordable import Job, parse_steps
+from sim.live.recorder import record
 from sim.workload import Trace
 
 
@@ -86,6 +87,26 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(results, indent=1))
     # A command that takes the interruption for a good end has still been cut short.
     return status or (130 if trace.partial else 0)
+
+
+def check_place(path: Path) -> None:
+    """Raise `BadInput` if *path* could not be written: better said before a long installation than after it."""
+    there = path.parent
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise BadInput(f"cannot write {path}: {there} is not a directory")
+    if not os.access(there, os.W_OK):
+        raise BadInput(f"cannot write {path}: {there} is not writable")
+    if path.exists():
+        raise BadInput(f"{path} exists already (choose another -o, or a directory for replicas)")
+
+
+def next_path(directory: Path) -> tuple[Path, int]:
+    """The file of the next replica in *directory*, and its number."""
+    numbers = [int(path.stem) for path in directory.glob("*.jsonl") if path.stem.isdigit()]
+    replica = max(numbers, default=0) + 1
+    return directory / f"{replica:02d}.jsonl", replica
 
 
 def default_name(job: Job) -> str:

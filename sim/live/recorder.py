@@ -12,87 +12,23 @@ import math
 import os
 import platform
 import pty
-import re
 import select
-import shlex
 import signal
 import subprocess
 import termios
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from sim.errors import BadInput
+from sim.live.recordable import APT, Job, find, reporting_to
 from sim.live.steps import AptReader, DpkgReader, LineReader, Reader, Recording
 from sim.workload import Trace
 
-Method = Literal["apt", "dpkg", "lines", "commands"]
-
-_APT = ("apt-get", "apt")
-
 SILENCE = 0.25
 """Seconds in which nothing more comes from a command that is over: a pseudo-terminal delivers its last lines a little late."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to run, and how to see its steps."""
-
-    argv: tuple[str, ...]
-    """The command; for `commands` the prefix that each step's command is given to (default `sh -c`)."""
-    method: Method
-    steps: tuple[tuple[str, str], ...] = ()
-    """For `commands`: name of each step and what `argv` gets as its last argument (empty: nothing)."""
-    pattern: re.Pattern[str] | None = None
-    """For `lines`."""
-    label: str = ""
-    """What the trace says was run; empty: the command itself, without secrets and home directories."""
-
-    @classmethod
-    def choose(
-        cls,
-        argv: Sequence[str],
-        method: Method | None = None,
-        steps: Sequence[tuple[str, str]] = (),
-        pattern: str = "",
-        label: str = "",
-    ) -> Job:
-        """Find the method that fits. Raises `BadInput` where nothing can be recorded."""
-        argv = tuple(argv)
-        if method is None:
-            method = "commands" if steps else "lines" if pattern else _reporting(argv) or "commands"
-        if method == "commands":
-            if steps:
-                return cls(argv or ("sh", "-c"), method, tuple(steps), label=label)
-            if argv:
-                return cls(argv, method, ((_program(argv), ""),), label=label)
-            raise BadInput("nothing to record: give a command (workbench record -- COMMAND) or --steps FILE")
-        if not argv:
-            raise BadInput(f"nothing to record: --method {method} needs a command (workbench record -- COMMAND)")
-        if method == "lines":
-            if not pattern:
-                raise BadInput("--method lines needs --step-pattern REGEX, which recognises the first line of a step")
-            try:
-                return cls(argv, method, pattern=re.compile(pattern), label=label)
-            except re.error as error:
-                raise BadInput(f"--step-pattern {pattern!r}: {error}") from error
-        if _find(argv, _APT if method == "apt" else ("dpkg",)) is None:
-            raise BadInput(f"--method {method}: no {method} in the command {shlex.join(argv)!r}")
-        if _program(argv) in ("sudo", "doas"):
-            raise BadInput(f"{_program(argv)} closes the status descriptor: put it in front of workbench, not of {method}")
-        return cls(argv, method, label=label)
-
-    @property
-    def command(self) -> str:
-        """The command as the trace shows it."""
-        if self.label:
-            return self.label
-        listed = " && ".join(command for _, command in self.steps)
-        return scrub(listed or shlex.join(self.argv))
 
 
 def record(job: Job, replica: int = 1, out: int = 1) -> Trace:
@@ -187,7 +123,7 @@ class _Run:
         read, write = os.pipe()
         try:
             self._start = time.monotonic_ns()
-            self.start(_reporting_to(job, write), pass_fds=(write,), stdout=self.out, env=_untranslated())
+            self.start(reporting_to(job, write), pass_fds=(write,), stdout=self.out, env=_untranslated())
         finally:
             os.close(write)
         return self._follow(read, reader)
@@ -275,36 +211,6 @@ def _run_commands(run: _Run, job: Job) -> int:
     return status
 
 
-def parse_steps(text: str, where: str = "steps") -> tuple[tuple[str, str], ...]:
-    """Name and command of each line of a steps file: `name: command`, or a command that is named after its program.
-
-    Empty lines and lines that start with # do not count. Raises `BadInput` that names *where* and the line, for a name that is
-    there twice, or where there are no steps at all.
-    """
-    found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        named = re.fullmatch(r"([\w.+-]+):\s+(\S.*)", line)
-        name, command = named.groups() if named else (_program(line.split()), line)
-        if name in found and named:
-            raise BadInput(f"{where}:{number}: step {name!r} is there twice")
-        while name in found:
-            name += "+"
-        found[name] = command
-    if not found:
-        raise BadInput(f"{where}: no steps in it (one per line, name: command)")
-    return tuple(found.items())
-
-
-def scrub(command: str) -> str:
-    """*command* without what a trace that is passed on should not hold: passwords in URLs, the home directory."""
-    command = re.sub(r"(\w+://)[^/\s@]+@", r"\1", command)
-    home = os.path.expanduser("~")
-    return command.replace(home + "/", "~/") if len(home) > 1 else command
-
-
 def machine() -> dict[str, Any]:
     """The machine without its name."""
     facts: dict[str, Any] = {
@@ -319,48 +225,6 @@ def machine() -> dict[str, Any]:
     return facts
 
 
-def check_place(path: Path) -> None:
-    """Raise `BadInput` if *path* could not be written: better said before a long installation than after it."""
-    there = path.parent
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise BadInput(f"cannot write {path}: {there} is not a directory")
-    if not os.access(there, os.W_OK):
-        raise BadInput(f"cannot write {path}: {there} is not writable")
-    if path.exists():
-        raise BadInput(f"{path} exists already (choose another -o, or a directory for replicas)")
-
-
-def next_path(directory: Path) -> tuple[Path, int]:
-    """The file of the next replica in *directory*, and its number."""
-    numbers = [int(path.stem) for path in directory.glob("*.jsonl") if path.stem.isdigit()]
-    replica = max(numbers, default=0) + 1
-    return directory / f"{replica:02d}.jsonl", replica
-
-
-def _program(argv: Sequence[str]) -> str:
-    return os.path.basename(argv[0]) if argv else ""
-
-
-def _find(argv: Sequence[str], programs: Sequence[str]) -> int | None:
-    return next((i for i, word in enumerate(argv) if os.path.basename(word) in programs), None)
-
-
-def _reporting(argv: Sequence[str]) -> Method | None:
-    """Which package manager the command runs, also behind `nice`, `env` or `chroot DIR`."""
-    if _find(argv, _APT) is not None:
-        return "apt"
-    return "dpkg" if _find(argv, ("dpkg",)) is not None else None
-
-
-def _reporting_to(job: Job, descriptor: int) -> list[str]:
-    at = _find(job.argv, _APT if job.method == "apt" else ("dpkg",))
-    assert at is not None
-    option = ["-o", f"APT::Status-Fd={descriptor}"] if job.method == "apt" else ["--status-fd", str(descriptor)]
-    return [*job.argv[: at + 1], *option, *job.argv[at + 1 :]]
-
-
 def _untranslated() -> dict[str, str]:
     """The environment with a locale in which apt reports in the words that `AptReader` knows."""
     return os.environ | {"LC_ALL": "C.UTF-8"}
@@ -368,7 +232,7 @@ def _untranslated() -> dict[str, str]:
 
 def _plan(argv: Sequence[str]) -> tuple[str, ...]:
     """Which packages apt is going to work on, in order: a dry run of the same command. Empty where it does not say."""
-    at = _find(argv, _APT)
+    at = find(argv, APT)
     assert at is not None
     try:
         dry = subprocess.run(

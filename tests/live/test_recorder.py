@@ -15,7 +15,8 @@ import pytest
 
 from sim.cli import main
 from sim.errors import BadInput
-from sim.live.recorder import Job, parse_steps, record, scrub
+from sim.live.recordable import Job, parse_steps, scrub
+from sim.live.recorder import record
 from sim.workload import Trace, load_trace, load_traces
 
 # Stands in for apt-get: says on the status descriptor what apt-get says, and plans when asked to simulate.
