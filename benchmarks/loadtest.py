@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -256,24 +257,43 @@ def refetch_rate(program: Path, seconds: float) -> tuple[float, float]:
 
 
 def show(rows: list[Row]) -> None:
-    head = f"{'subscribers':>11}  {'client':8} {'connect s':>9} {'KiB each':>8} {'us/message':>10} {'x ours':>6} "
-    head += f"{'burst p50':>9} {'p99 ms':>8} {'lag p99':>8} {'msg/s':>8} {'us/cycle':>8} {'x ours':>6} {'refetched':>9}"
-    print(head)
+    """One line per candidate; `x ours` is the ratio to this project in the same run."""
+    titles = (
+        "subscribers",
+        "client",
+        "connect s",
+        "KiB each",
+        "us/message",
+        "x ours",
+        "burst p50 ms",
+        "p99 ms",
+        "lag p99 ms",
+        "msg/s",
+    )
+    print("  ".join((*titles, "us/cycle", "x ours", "refetched")))
     ours = {row.subscribers: row for row in rows if row.candidate == "ours"}
     for row in rows:
         mine = ours.get(row.subscribers, row)
-        ratio, cycles = row.us_per_message / mine.us_per_message, row.us_per_cycle / mine.us_per_cycle
-        print(
-            f"{row.subscribers:>11,}  {row.candidate:8} {row.connect_s:9.2f} {row.kib:8.1f} {row.us_per_message:10.1f} {ratio:6.2f} "
-            f"{_number(row.p50_ms, 9, 3)} {_number(row.p99_ms, 8, 3)} {_number(row.lag_p99_ms, 8, 2)} "
-            f"{'-' if row.knee is None else f'{row.knee:,}':>8} {_number(row.us_per_cycle, 8, 0)} {_number(cycles, 6, 2)} "
-            f"{'-' if row.refetched != row.refetched else f'{row.refetched:.1%}':>9}  {'; '.join(row.notes)}",
-            flush=True,
-        )
+        cells = [
+            f"{row.subscribers:>11,}",
+            f"{row.candidate:6}",
+            _number(row.connect_s, 9, 2),
+            _number(row.kib, 8, 1),
+            _number(row.us_per_message, 10, 1),
+            _number(row.us_per_message / mine.us_per_message, 6, 2),
+            _number(row.p50_ms, 12, 3),
+            _number(row.p99_ms, 6, 3),
+            _number(row.lag_p99_ms, 10, 1),
+            f"{'-' if row.knee is None else f'{row.knee:,}':>5}",
+            _number(row.us_per_cycle, 8, 0),
+            _number(row.us_per_cycle / mine.us_per_cycle, 6, 2),
+            f"{'-' if math.isnan(row.refetched) else f'{row.refetched:.1%}':>9}",
+        ]
+        print("  ".join(cells) + "".join(f"  ({note})" for note in row.notes), flush=True)
 
 
 def _number(value: float, width: int, digits: int) -> str:
-    return f"{'-':>{width}}" if value != value else f"{value:{width}.{digits}f}"
+    return f"{'-':>{width}}" if math.isnan(value) else f"{value:{width}.{digits}f}"
 
 
 def main() -> int:

@@ -1,9 +1,5 @@
 """Refetches per second and core of the load client's HTTP: 64 keep-alive connections in a closed loop for SECONDS."""
 
-import gevent.monkey
-
-gevent.monkey.patch_all()
-
 import sys
 import time
 

@@ -1,7 +1,8 @@
 """Locustfile of the benchmark: what load tests of WebSockets in Locust usually look like, against the same peer.
 
-A greenlet for each subscriber that blocks in `recv`; `events.request.fire` for each message; a refetch by FastHttpUser 0.2 s later in
-a greenlet of its own. CLIENT says with which library: websocket-client (the recipe that everybody copies) or websockets.sync.
+A greenlet for each subscriber that blocks in `recv`; `events.request.fire` for each message; a refetch by FastHttpUser 0.2 s
+later in a greenlet of its own. CLIENT says with which library: websocket-client (the recipe that everybody copies), or
+websockets.sync.
 """
 
 import json

@@ -30,3 +30,8 @@ def extent(data: bytes, start: int) -> tuple[int, int] | None:
         length = int.from_bytes(data[start + 2 : start + 10], "big")
         payload = start + 10 + mask
     return payload, payload + length
+
+
+def is_one_message(data: bytes) -> bool:
+    """Whether *data* is one whole text message of 126 to 65,535 bytes and nothing else, as a broadcast is; its head is 4 bytes."""
+    return len(data) > 4 and data[0] == WHOLE_TEXT and data[1] == 126 and (data[2] << 8 | data[3]) == len(data) - 4

@@ -16,7 +16,7 @@ from websockets.http11 import Response
 from websockets.protocol import Protocol, Side, State
 from websockets.uri import WebSocketURI
 
-from loadtests.frames import WHOLE_TEXT, extent
+from loadtests.frames import WHOLE_TEXT, extent, is_one_message
 from loadtests.mux import Mux
 from loadtests.streams import Origin, open_stream
 
@@ -63,6 +63,9 @@ class Link:
         self._flush(protocol)
 
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
+        if self._protocol is None and not self._rest and is_one_message(data):
+            self._listener.text(data[4:], arrived_at, read_at, READ_STAMP if arrived_at == read_at else KERNEL_STAMP)
+            return
         if self._rest:
             data, self._rest = self._rest + data, b""
         start = 0

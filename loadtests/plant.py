@@ -32,7 +32,7 @@ from sim.clock import SECOND
 HANDSHAKES = 200
 """First connections under way at once: a server's accept backlog is often not longer (Linux: 4096, PHP's streams: 102)."""
 DRAIN_EVERY = SECOND // 2
-PROBE_EVERY = SECOND // 50
+PROBE_EVERY = SECOND // 20
 HUB_GAP = 50_000_000
 SUBSCRIBERS_PER_WORKER = 1_000_000
 """Subscriber ids of worker w begin at w times this, so that ids of different workers never meet."""

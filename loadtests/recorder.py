@@ -64,7 +64,7 @@ HISTOGRAMS = {
     "start_lag": "refetch due to request sent: the harness's own queue",
     "refetch": "refetch due to answer complete",
     "service": "request sent to answer complete: what the target took",
-    "hub_gap": "lateness of a 20 ms timer on the hub",
+    "hub_gap": "lateness of a 50 ms timer on the hub",
     "gc_pause": "duration of a full garbage collection",
 }
 """Names and meanings of a header's histograms, all in nanoseconds."""

@@ -79,7 +79,7 @@ def open_stream(mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> Stream:
 class Stream:
     """One TCP connection."""
 
-    __slots__ = ("_descriptor", "_mux", "_open", "_owner", "_paused", "_socket", "_stamp", "_waiting")
+    __slots__ = ("_descriptor", "_mux", "_open", "_owner", "_paused", "_receive", "_socket", "_stamp", "_waiting")
 
     def __init__(self, mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> None:
         sock = _socket.socket(origin.family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
@@ -93,18 +93,21 @@ class Stream:
             sock.close()
             raise
         self._mux, self._owner, self._socket, self._stamp = mux, owner, sock, stamp
+        self._receive = owner.received
         self._descriptor = sock.fileno()
         self._waiting: bytearray | None = None
         self._open = self._paused = False
 
     def ready(self, events: int) -> None:
-        if events & WRITE:
-            if not self._open:
-                self._connected()
-                return
-            self._drain()
-        if events & ~WRITE and self._descriptor >= 0:
+        if events == READ:
             self._read()
+        elif not self._open:
+            self._connected()
+        else:
+            if events & WRITE:
+                self._drain()
+            if events & ~WRITE and self._descriptor >= 0:
+                self._read()
 
     def _connected(self) -> None:
         error = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
@@ -129,19 +132,14 @@ class Stream:
         except OSError as error:
             self._end((error.strerror or str(error)).lower())
             return
-        read_at = self._mux.now()
+        arrived_at = read_at = self._mux.now()
         if not data:
             self._end("closed by the peer")
             return
-        arrived_at = read_at
-        for _, kind, value in ancillary:
-            if kind == SO_TIMESTAMPNS:
-                seconds, nanoseconds = _timespec(value)
-                arrived_at = seconds * 1_000_000_000 + nanoseconds
-        self._received(data, arrived_at, read_at)
-
-    def _received(self, data: bytes, arrived_at: int, read_at: int) -> None:
-        self._owner.received(data, arrived_at, read_at)
+        if ancillary:  # The stamp is all that was asked for.
+            seconds, nanoseconds = _timespec(ancillary[0][2])
+            arrived_at = seconds * 1_000_000_000 + nanoseconds
+        self._receive(data, arrived_at, read_at)
 
     def send(self, data: bytes) -> None:
         """Send now as much as fits, the rest when the socket takes it. Ignored once the stream is gone."""
@@ -202,6 +200,7 @@ class TlsStream(Stream):
         self._tls = origin.tls.wrap_bio(self._incoming, self._encrypted, server_hostname=origin.host)
         self._shaken = False
         super().__init__(mux, origin, owner, stamp)
+        self._receive = self._decrypt
 
     def _established(self) -> None:
         self._shake()
@@ -222,7 +221,7 @@ class TlsStream(Stream):
         if self._shaken:
             self._owner.connected()
 
-    def _received(self, data: bytes, arrived_at: int, read_at: int) -> None:
+    def _decrypt(self, data: bytes, arrived_at: int, read_at: int) -> None:
         self._incoming.write(data)
         if not self._shaken:
             self._shake()
