@@ -26,6 +26,7 @@ BOARDS = ["--set", "duration=30", "--set", 'pages=[{page="dashboard",subscribers
 
 SAMPLES: dict[str, list[str]] = {
     "start-here": ["loadtest", "demo"],
+    "start-here-window": ["loadtest", "demo", "--set", 'policy={kind="window",wait=0.5}'],
     "steady-debounce-100ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.1"],
     "steady-debounce-200ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.2"],
     "steady-window-200ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.2}'],

@@ -19,9 +19,10 @@ from sim.errors import BadInput
 from sim.policy import Debounce, Immediate, Policy, Polling, Window
 from sim.results import text
 from sim.results.choices import PRESETS, Choice
-from sim.results.report import describe
+from sim.results.report import describe, updates_of
 from sim.results.run import Run
-from sim.results.summary import Summary, summarise
+from sim.results.stages import times_to_notified
+from sim.results.summary import Summary, counted_journeys, summarise
 from sim.scenario import Fleet, Pages, Scenario, to_dict
 from sim.virtual import fleet, reference
 from sim.virtual.theory import predict
@@ -90,6 +91,15 @@ def presets(scenario: Scenario, updates: Updates | None = None) -> pd.DataFrame:
         for name, (policy, source) in PRESETS.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def ways(run: Run, some: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Times to notified (s) of a run's own updates, simulated with each variant (name -> dotted keys)."""
+    updates, found = updates_of(run), {}
+    for name, changes in some.items():
+        scenario = run.scenario.replace(changes)
+        found[name] = times_to_notified(counted_journeys(reference.run(scenario, updates=updates), scenario))
+    return found
 
 
 def variants(scenario: Scenario, some: Mapping[str, Mapping[str, Any]], updates: Updates | None = None) -> pd.DataFrame:
@@ -212,6 +222,18 @@ def rules(service: float) -> Changes:
     """The in-flight rules, with answers that take about *service* seconds, whoever asks: only then do they matter."""
     slow = {"api.service": to_dict(Lognormal(service, 0.5)), "api.workers": 10_000}
     return {name: slow | {"in_flight": rule} for name, rule in RULES.items()}
+
+
+DISPATCH: Changes = {
+    "as in this run": {},
+    "queued, one worker": {"broadcast.dispatch": "queued", "broadcast.queue_workers": 1},
+    "queued, looked for each second": {
+        "broadcast.dispatch": "queued",
+        "broadcast.queue_workers": 1,
+        "broadcast.queue_latency": 1.0,
+    },
+}
+"""ShouldBroadcastNow, or ShouldBroadcast through a queue."""
 
 
 def jitters(*spans: float) -> Changes:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sim.results.fronts import cheapest_within
 from sim.results.report import describe
-from sim.results.stages import STAGES
+from sim.results.stages import STAGES, slowest_kind
 from sim.results.text import digits, figure, interval, number, percent, seconds
 
 Summary = Mapping[str, Mapping[str, Any]]
@@ -100,3 +100,42 @@ def choose(front: pd.DataFrame, objective: float, customary: pd.Series, page: st
         f"{number(len(front))} settings tried none meets the objective with fewer.",
         f"That is {digits(fresher, 2)} times fresher at the slow end, with {against}. {usual}",
     )
+
+
+def latency(run: Summary, steps: Mapping[str, pd.DataFrame], ways: pd.DataFrame) -> tuple[str, ...]:
+    """How long and where the time goes, by kind of page; and what a queue between save and broadcast adds.
+
+    *steps*: `stages.stage_table` by kind of page; *ways*: `stages.percentiles` of the times to notified, by way of dispatch, the
+    first row being what the run did.
+    """
+    slowest = slowest_kind(steps)
+    table = steps[slowest]
+    wire = float(table["mean"][["save", "broadcast", "fan-out"]].sum())
+    page = float(table["mean"][["debounce", "wait"]].sum())
+    total, refetch = seconds(float(table["mean"]["total"])), seconds(float(table["mean"]["refetch"]))
+    first = (
+        f"A change is heard after {figure(run, 'time_to_notified.p50')} (all but a hundredth within "
+        f"{figure(run, 'time_to_notified.p99')}) and is on the screen after {figure(run, 'time_to_fresh.p50')} "
+        f"(all but a twentieth within {figure(run, 'time_to_fresh.p95')})."
+    )
+    where = (
+        f"On the slowest kind of page, the {slowest}, {seconds(wire)} of the mean {total} pass on the way from save to arrival, "
+        f"{seconds(page)} are the page's own waiting, and {refetch} are the refetch. Figures are over "
+        f"{number(run['time_to_fresh.p50']['n'])} updates."
+    )
+    slowest_way = str(ways["p95"].idxmax())
+    queue = (
+        f"Dispatched as in this run, nineteen in twenty notifications arrive within {seconds(float(ways['p95'].iloc[0]))}; "
+        f"{slowest_way}, within {seconds(float(ways['p95'].max()))} (both simulated, same updates)."
+    )
+    return first, where, queue
+
+
+def explained(verdict: str, checks: pd.DataFrame, findings: tuple[str, ...], comparison: str) -> tuple[str, ...]:
+    """One run's verdict and what stands out in it; *comparison* is the headline against another run, empty without one."""
+    failed = [f"{name} ({row['got']})" for name, row in checks.iterrows() if row["verdict"] != "pass"]
+    passed = (
+        f"{number(len(checks) - len(failed))} of {number(len(checks))} thresholds pass" if len(checks) else "no thresholds set"
+    )
+    first = f"The run is {verdict}; {passed}{'; missed: ' + ', '.join(failed) if failed else ''}."
+    return (first, " ".join(findings), *([f"Against the other run: {comparison}."] if comparison else []))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,27 +55,11 @@ class Explanation:
 
     def readable(self) -> list[tuple[str, pd.DataFrame]]:
         """(heading, table of texts) in the order in which they are read."""
-        times: dict[str, Callable[[float], str]] = dict.fromkeys(
-            [
-                "mean",
-                "p50",
-                "p95",
-                "p99",
-                "total",
-                "notified_p95",
-                "fresh_p50",
-                "fresh_p95",
-                "refetch_p95",
-                "intended_at",
-                *STAGES,
-            ],
-            seconds,
-        )
         return [
-            ("stages", report.shown(self.stages, share=percent, **times)),
-            ("windows", report.shown(self.windows.rename(index=lambda at: f"{at:.1f} s"), **times)),
-            ("worst updates", report.shown(self.worst, subscriber=str, **times)),
-            ("never shown", report.shown(self.never, **times)),
+            ("stages", report.shown(self.stages)),
+            ("windows", report.shown(self.windows.rename(index=lambda at: f"{at:.1f} s"))),
+            ("worst updates", report.shown(self.worst, subscriber=str)),
+            ("never shown", report.shown(self.never)),
         ]
 
 

@@ -7,6 +7,7 @@ and falls back to committed sample runs in data/runs, so the same file is a repo
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ import pandas as pd
 
 from sim.clock import SECOND
 from sim.errors import BadInput, did_you_mean
-from sim.results import text
+from sim.results import text, thresholds
 from sim.results.run import Run
+from sim.results.stages import STAGES
 from sim.results.summary import DESCRIPTIONS
 from sim.workload import RESOURCES, Updates
 
@@ -129,6 +131,19 @@ def describe(policy: Any) -> str:
     return ", ".join(words)
 
 
+def checks(found: Run) -> pd.DataFrame:
+    """The run's thresholds: by threshold what it got, and pass or FAIL. Empty where its scenario sets none."""
+    results = thresholds.check(thresholds.parse_all(found.scenario.thresholds), found.summary)
+    rows = {
+        str(result.threshold): {
+            "got": "no samples" if result.value is None else text.digits(result.value),
+            "verdict": "pass" if result.ok else "FAIL",
+        }
+        for result in results
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["got", "verdict"])
+
+
 def _target(target: Mapping[str, Any] | None) -> str:
     if not target:
         return "none: virtual time"
@@ -148,15 +163,33 @@ def _floor(harness: Mapping[str, Any]) -> str:
     return f"p50 {text.seconds(harness.get('floor_p50'))}, p99 {text.seconds(harness['floor_p99'])}"
 
 
-def shown(frame: pd.DataFrame, **units: Any) -> pd.DataFrame:
-    """A frame as a table to read: each column by the formatter named for it (`p50=seconds`), other numbers by `number`."""
+def unless_empty(frame: pd.DataFrame, otherwise: str) -> pd.DataFrame | Markdown:
+    """The table, or in words that there is nothing in it."""
+    return frame if len(frame) else markdown(f"*{otherwise}*")
 
-    def cell(value: Any, unit: Any) -> str:
-        return unit(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+SECONDS = re.compile(
+    rf"({'|'.join(STAGES)}|mean|first|median|last|total|theory|at|span|drain|intended_at|(\w+_)?(mean|p\d+(\.\d+)?)|wait_\w+)"
+)
+SHARES = ("share", "never_share", "wasted", "off")
+"""Columns of this project's tables that hold durations, and those that hold shares; all others hold counts or texts."""
+
+
+def shown(frame: pd.DataFrame, **units: Any) -> pd.DataFrame:
+    """A frame as a table to read: durations, shares and numbers as texts, by the names of the columns or as *units* says.
+
+    *units*: column -> formatter of `sim.results.text`.
+    """
+
+    def unit(name: str) -> Any:
+        known = text.seconds if SECONDS.fullmatch(name) else text.percent if name in SHARES else text.number
+        return units.get(name, known)
 
     def column(name: str) -> list[str]:
-        unit = units.get(name, text.number)
-        return [cell(value, unit) for value in frame[name].tolist()]
+        return [
+            unit(name)(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+            for value in frame[name].tolist()
+        ]
 
     return pd.DataFrame({name: column(name) for name in frame.columns}, index=frame.index)
 

@@ -68,6 +68,11 @@ def stage_table(journeys: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["stage", "mean", "p50", "p95", "p99", "share"]).set_index("stage")
 
 
+def slowest_kind(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The name whose `stage_table` has the largest p95 of the total."""
+    return max(tables, key=lambda name: float(tables[name]["p95"]["total"]))
+
+
 def stations(journeys: pd.DataFrame) -> pd.DataFrame:
     """One row per station: first, median and last page to pass it, in seconds since the intended instant (means over updates)."""
     path = on_the_way(journeys)

@@ -22,7 +22,8 @@ def seconds(value: float | None) -> str:
         return f"{digits(value / 3600)} h"
     if size >= 120:
         return f"{digits(value / 60)} min"
-    if size >= 1 or size == 0:
+    # 0.9996 s would be rounded to "1,000 ms".
+    if size >= 0.9995 or size == 0:
         return f"{digits(value)} s"
     return f"{digits(value * 1e3)} ms" if size >= 1e-4 else f"{digits(value * 1e6)} µs"
 
