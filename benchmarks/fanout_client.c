@@ -9,7 +9,9 @@
 // begins with 0x81) a masked WebSocket frame, sent on a WebSocket opened at /publish.
 //
 //     sat:W:SECONDS     W publishes in flight (the next when all subscribers have one): deliveries/s, server CPU per delivery
-//     one:K             K publishes, one at a time: first and last receiver
+//     share:W:SECONDS   the same, but this client sleeps when nothing comes: for servers that want its core as well
+//     one:K             K publishes, one at a time: first and last receiver, and the delay of all deliveries
+//     stall:K           from now on K of the subscribers do not read
 //     ping:SECONDS      one event to all after the other, meanwhile pings on a connection of its own
 //     http:W:SECONDS    publishes answered per second with W connections, whoever receives them
 //     sleep:SECONDS     nothing; the server's CPU
@@ -44,7 +46,9 @@ static const char *path, *key, *secret, *channel;
 static char buffer[BUFFER], publish_bytes[BUFFER];
 static int publish_size, event_size, pids[64], pid_count;
 static uint64_t events_received, first_at, last_at, answers;
-static double samples[MAX_SAMPLES];
+static double samples[MAX_SAMPLES], delays[MAX_SAMPLES];
+static int delay_count, sleep_ms;
+static uint64_t published_at;  // delays are taken while it is set
 
 static void die(const char *what) {
   perror(what);
@@ -230,7 +234,7 @@ static int frame_size(const unsigned char *p) {
 // Take what has arrived; returns the events completed now.
 static int turn(void) {
   static struct epoll_event events[1024];
-  int ready = epoll_wait(poll_fd, events, 1024, 0), completed = 0;
+  int ready = epoll_wait(poll_fd, events, 1024, sleep_ms), completed = 0;
   for (int i = 0; i < ready; i++) {
     subscriber *s = &all[events[i].data.u32];
     if (s->state != OPEN) {
@@ -256,6 +260,7 @@ static int turn(void) {
     last_at = now();
     if (!first_at) first_at = last_at;
     events_received += completed;
+    for (int i = 0; published_at && i < completed && delay_count < MAX_SAMPLES; i++) delays[delay_count++] = (last_at - published_at) / 1e3;
   }
   return completed;
 }
@@ -291,8 +296,9 @@ static void wait_for(uint64_t target) {
 
 // ---- phases
 
-static void saturate(int window, double seconds) {
+static void saturate(int window, double seconds, int sleeping) {
   dial_publishers(window);
+  sleep_ms = sleeping;
   uint64_t base = events_received, begin = now(), end = begin + (uint64_t)(seconds * 1e9), cpu = server_cpu();
   uint64_t sent = 0, done = 0;
   while (now() < end || done < sent) {
@@ -301,9 +307,10 @@ static void saturate(int window, double seconds) {
     done = (events_received - base) / subscribers;
     if (now() > end + 20000000000ull) die("stalled");
   }
+  sleep_ms = 0;
   double elapsed = (now() - begin) / 1e9;
   uint64_t deliveries = events_received - base;
-  printf("{\"phase\": \"sat\", \"in_flight\": %d, \"deliveries_per_s\": %.0f, \"cpu\": %.4f, \"busy\": %.3f, \"event_bytes\": %d}\n", window,
+  printf("{\"phase\": \"%s\", \"in_flight\": %d, \"deliveries_per_s\": %.0f, \"cpu\": %.4f, \"busy\": %.3f, \"event_bytes\": %d}\n", sleeping ? "share" : "sat", window,
          deliveries / elapsed, (server_cpu() - cpu) / 1e3 / deliveries, (server_cpu() - cpu) / 1e9 / elapsed, event_size);
 }
 
@@ -313,9 +320,10 @@ static void one_at_a_time(int k) {
   for (int i = 0; i < k; i++) {
     for (uint64_t pause = now() + 3000000; now() < pause;) turn();
     first_at = 0;
-    uint64_t base = events_received, begin = now();
+    uint64_t base = events_received, begin = published_at = now();
     publish(0);
     wait_for(base + subscribers);
+    published_at = 0;
     samples[i] = (first_at - begin) / 1e3;
     lasts[i] = (last_at - begin) / 1e3;
     spreads[i] = (last_at - first_at) / 1e3;
@@ -323,8 +331,21 @@ static void one_at_a_time(int k) {
   qsort(samples, k, sizeof *samples, ascending);
   qsort(lasts, k, sizeof *lasts, ascending);
   qsort(spreads, k, sizeof *spreads, ascending);
-  printf("{\"phase\": \"one\", \"first_p50\": %.0f, \"first_p99\": %.0f, \"last_p50\": %.0f, \"last_p99\": %.0f, \"spread_p50\": %.0f}\n",
-         quantile(samples, k, .5), quantile(samples, k, .99), quantile(lasts, k, .5), quantile(lasts, k, .99), quantile(spreads, k, .5));
+  qsort(delays, delay_count, sizeof *delays, ascending);
+  printf("{\"phase\": \"one\", \"first_p50\": %.0f, \"first_p99\": %.0f, \"last_p50\": %.0f, \"last_p99\": %.0f, \"spread_p50\": %.0f, "
+         "\"delay_p50\": %.0f, \"delay_p99\": %.0f}\n",
+         quantile(samples, k, .5), quantile(samples, k, .99), quantile(lasts, k, .5), quantile(lasts, k, .99), quantile(spreads, k, .5),
+         quantile(delays, delay_count, .5), quantile(delays, delay_count, .99));
+  delay_count = 0;
+}
+
+static void stall(int k) {
+  int small = 4096;
+  for (int i = 0; i < k; i++) {
+    subscriber *s = &all[--subscribers];
+    setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    epoll_ctl(poll_fd, EPOLL_CTL_DEL, s->fd, NULL);
+  }
 }
 
 static void ping_while_busy(double seconds) {
@@ -414,7 +435,9 @@ int main(int argc, char **argv) {
   for (int i = 9; i < argc; i++) {
     int window;
     double seconds;
-    if (sscanf(argv[i], "sat:%d:%lf", &window, &seconds) == 2) saturate(window, seconds);
+    if (sscanf(argv[i], "sat:%d:%lf", &window, &seconds) == 2) saturate(window, seconds, 0);
+    else if (sscanf(argv[i], "share:%d:%lf", &window, &seconds) == 2) saturate(window, seconds, 1);
+    else if (sscanf(argv[i], "stall:%d", &window) == 1) stall(window);
     else if (sscanf(argv[i], "http:%d:%lf", &window, &seconds) == 2) http_publishes(window, seconds);
     else if (sscanf(argv[i], "one:%d", &window) == 1) one_at_a_time(window);
     else if (sscanf(argv[i], "ping:%lf", &seconds) == 1) ping_while_busy(seconds);

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from sim.pusher import frames, upgrade
-from sim.pusher.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, TOO_LARGE
+from sim.pusher.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, OK, TOO_LARGE
 from sim.pusher.http import Request, Response
 from sim.pusher.hub import Connection
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 2.0
 """After our end is closed, the peer has so long to close its own. Closing at once with unread bytes in the kernel would send
 a reset that can overtake the close frame."""
+
+PUBLISHED = OK.encode(keep_alive=True)
+"""The answer to nearly every publish, made once."""
 
 _write = os.write
 
@@ -243,11 +246,12 @@ class Peer(Connection, asyncio.Protocol):
         if self.node.hub.faithful:
             self.end(response.encode_as_reverb(self.node.http_date()))
             return
-        data = response.encode(keep_alive=keep_alive, head=head)
-        if not keep_alive:
-            self.end(data)
-            return
-        self.write(data)
+        if response is OK and keep_alive:
+            self.write(PUBLISHED)
+        elif keep_alive:
+            self.write(response.encode(keep_alive=True, head=head))
+        else:
+            self.end(response.encode(keep_alive=False, head=head))
 
     def _upgrade(self, request: Request, rest: bytes) -> None:
         """Become a WebSocket connection, or answer why not."""

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_plus
@@ -78,6 +79,7 @@ class Response:
         return f"HTTP/1.0 {self.status} {phrase(self.status)}\r\n{''.join(lines)}\r\n{self.body}".encode()
 
 
+@cache
 def phrase(status: int) -> str:
     """The reason phrase; Python's own for 413 and 422 changed between versions."""
     return {413: "Request Entity Too Large", 422: "Unprocessable Content"}.get(status) or HTTPStatus(status).phrase

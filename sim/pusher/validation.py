@@ -36,11 +36,14 @@ def _blank(value: Any) -> bool:
 
 def _complaint(tree: dict[str, Any], name: str, rule: Rule, shown: str) -> str | None:
     value = tree.get(name)
+    right = type(value) in KINDS[rule.kind]
+    if right and not _blank(value):
+        return None
     if rule.required and _blank(value):
         return f"The {shown} field is required."
     if rule.unless and _blank(value) and _blank(tree.get(rule.unless)):
         return f"The {shown} field is required when {rule.unless} is not present."
-    if name in tree and not (type(value) is str and _blank(value)) and type(value) not in KINDS[rule.kind]:
+    if name in tree and not right:
         return f"The {shown} field must be {rule.kind}."
     return None
 
