@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,9 +126,6 @@ def to_html(node: Any, heading: str, *, code: bool = True) -> str:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="lab", exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True)
-    # Libraries that a page would fetch for formulas, diagrams and widgets; a report has none of them.
-    for name in exporter.trait_names():
-        if name.endswith("_url"):
-            setattr(exporter, name, "")
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": heading}})
-    return body
+    # Libraries for formulas, diagrams and widgets, fetched from elsewhere when the page is read: a report has none of them.
+    return re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)
