@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Sample = tuple[float, str, str, float]
 
-BYTES_PER_NOTIFICATION = 110
-BYTES_PER_REFETCH = 330
-BYTES_PER_PAGE = 3500
+BYTES_PER_NOTIFICATION = 90
+BYTES_PER_REFETCH = 200
+BYTES_PER_PAGE = 2600
 BYTES_PER_UPDATE = 400
 """Of peak resident memory, tables included; measured by benchmarks/reference.py --memory."""
 
