@@ -12,7 +12,7 @@ from sim.errors import BadInput
 from sim.results import report, stages
 from sim.results.run import Run
 from sim.results.stages import STAGES
-from sim.results.statistics import finite
+from sim.results.statistics import finite, mser5
 from sim.results.summary import counted_journeys, window
 from sim.results.text import markdown, number, percent, seconds
 
@@ -72,7 +72,8 @@ def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
     steps = stages.stage_table(pairs)
     parts = stages.windows(pairs, run.refetches, start, end, (end - start) / windows)
     slowest, missing = stages.worst(pairs, worst), stages.never_shown(pairs)
-    sentences = tuple(sentence for sentence in (_stage(steps), _window(parts), _worst(slowest), _never(missing)) if sentence)
+    said = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _warm_up(pairs, start))
+    sentences = tuple(sentence for sentence in said if sentence)
     return Explanation(run.name, report.verdict(run), steps, parts, slowest, missing, sentences)
 
 
@@ -104,6 +105,19 @@ def _worst(slowest: pd.DataFrame) -> str:
     return (
         f"The worst update ({slowest.index[0]}, at {float(first['intended_at']):.1f} s) took {seconds(float(first['total']))}; "
         f"of the {len(slowest)} worst, {percent(float(means.max() / means.sum()))} is {means.idxmax()}."
+    )
+
+
+def _warm_up(pairs: pd.DataFrame, start: float) -> str:
+    """What MSER-5 would cut off the beginning, where that is something."""
+    delay = (pairs["fresh_at"] - pairs["intended_at"]).groupby(pairs["update"]).median().dropna()
+    cut = mser5(delay.to_numpy())
+    if not cut or cut >= len(delay):
+        return ""
+    until = float(pairs["intended_at"][pairs["update"] == delay.index[cut]].iloc[0])
+    return (
+        f"The first {number(cut)} updates look like a warm-up (MSER-5): set warmup to {seconds(until - start)} or more "
+        f"to leave them out."
     )
 
 

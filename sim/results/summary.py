@@ -62,6 +62,11 @@ DESCRIPTIONS = {
     "refetch_rate.peak": "refetches started per second, in the fullest 100 ms",
     "bytes_per_update": "bytes of refetch answers per update",
     "publisher_lateness": "update sent later than intended, s",
+    "cpu": "processor time of a process, s per second (1: a whole core)",
+    "memory": "largest resident size of a process, bytes",
+    "cpu_per_delivery": "the broadcaster's processor time per delivery, s",
+    "cpu_per_refetch": "the application's processor time per refetch, its share of changes included, s",
+    "cpu_per_notification": "the load client's processor time per notification received, refetches included, s",
     "reader_lag": "frame arrived -> read by the load client, s",
 }
 
@@ -77,6 +82,7 @@ def summarise(run: Tables, scenario: Scenario | None = None) -> Summary:
         _freshness(run, scenario, counted, start, end),
         _refetches(run, counted, start, end),
         _harness(run, start, end),
+        _processes(run, start, end),
     ):
         figures |= dict(part)
     received = figures["deliveries.received"].value
@@ -261,3 +267,29 @@ def _harness(run: Tables, start: float, end: float) -> Figures:
     late = metrics[(metrics["metric"] == "lateness") & (metrics["at"] >= start) & (metrics["at"] < end)]
     if len(late):
         yield from _latency("publisher_lateness", late["value"].to_numpy(dtype=float), np.arange(len(late)))
+
+
+COSTS = {"broadcaster": "cpu_per_delivery", "application": "cpu_per_refetch", "harness": "cpu_per_notification"}
+
+
+def _processes(run: Tables, start: float, end: float) -> Figures:
+    """Processor time and memory of each kind of process while updates came, and what one delivery or refetch cost of it."""
+    metrics = getattr(run, "metrics", None)
+    if metrics is None or metrics.empty:
+        return
+    metrics = metrics[(metrics["at"] >= start) & (metrics["at"] <= end)]
+    kind = metrics["process"].astype(str).str.replace(r"-\d+$", "", regex=True)
+    seconds: dict[str, float] = {}
+    for name, rows in metrics[metrics["metric"] == "cpu_seconds"].groupby(kind):
+        span = float(rows["at"].max() - rows["at"].min())
+        if span > 0:
+            seconds[str(name)] = float(rows.groupby("process", observed=True)["value"].agg(np.ptp).sum())
+            yield f"cpu.{name}", Estimate(seconds[str(name)] / span, n=len(rows))
+    for name, rows in metrics[metrics["metric"] == "rss_bytes"].groupby(kind):
+        yield f"memory.{name}", Estimate(float(rows.groupby("process", observed=True)["value"].max().sum()), n=len(rows))
+    heard = int(run.notifications["received_at"].between(start, end).sum())
+    fetched = int(run.refetches["started_at"].between(start, end).sum())
+    for name, metric in COSTS.items():
+        count = fetched if name == "application" else heard
+        if seconds.get(name) and count:
+            yield metric, Estimate(seconds[name] / count, n=count)

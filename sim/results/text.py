@@ -64,7 +64,7 @@ def interval(low: float | None, high: float | None, unit: Any = seconds) -> str:
 
 def unit_of(metric: str) -> Any:
     """The formatter that fits a metric of a summary."""
-    plain = ("updates", "deliveries", "refetches", "starved_updates", "left_before", "bytes", "refetch_rate")
+    plain = ("updates", "deliveries", "refetches", "starved_updates", "left_before", "bytes", "refetch_rate", "cpu.", "memory.")
     if metric.endswith("_ratio"):
         return percent
     return number if metric.startswith(plain) else seconds

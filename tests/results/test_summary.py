@@ -101,6 +101,22 @@ def test_an_empty_run_has_every_figure_and_none_of_them_is_made_up() -> None:
     assert value(found, "time_to_fresh.p99") is None
 
 
+def test_processor_time_is_charged_to_deliveries_and_refetches() -> None:
+    run = two_pages()
+    run.metrics = frame(
+        "metrics",
+        [
+            {"at": at, "process": process, "metric": "cpu_seconds", "value": value}
+            for process, rate in (("broadcaster", 0.1), ("application", 0.4), ("harness-0", 0.2), ("harness-1", 0.2))
+            for at, value in ((0.0, 1.0), (5.0, 1.0 + 5 * rate))
+        ],
+    )
+    found = summarise(run, SCENARIO)
+    assert value(found, "cpu.harness") == pytest.approx(0.4)
+    assert value(found, "cpu_per_delivery") == pytest.approx(0.5 / 3)
+    assert value(found, "cpu_per_refetch") == pytest.approx(2.0 / 4)
+
+
 def test_every_metric_is_described() -> None:
     run = two_pages()
     run.subscriptions["page"] = ["detail", "dashboard"]
