@@ -96,7 +96,7 @@ def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
     env = simpy.Environment(initial_time=0)
     last, armed, shown = [0] * dashboards, [False] * dashboards, [0] * dashboards
     queue: deque[int] = deque()
-    free, committed = workers, 0
+    free, committed, told = workers, 0, 0
     latency = array("q")
 
     def after(delay: int, value: Any, callback: Any) -> None:
@@ -104,10 +104,12 @@ def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
         event.callbacks.append(callback)
 
     def publish(event: Any) -> None:
-        nonlocal committed
+        nonlocal committed, told
         committed += 1
+        begin = max(env.now, told)
+        told = begin + each * dashboards
         for page in range(dashboards):
-            after(net + each * (page + 1), page, notified)
+            after(begin - env.now + each * (page + 1) + net, page, notified)
         if event.value + 1 < len(at):
             after(at[event.value + 1] - env.now, event.value + 1, publish)
 

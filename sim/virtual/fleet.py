@@ -113,7 +113,7 @@ class FleetResult:
     notifications: int
     """Arrivals, of counted updates."""
     refetches: int
-    """Started, from the window's start to the end of the run."""
+    """Started in the window, or in its drain for notifications."""
     superseded: int
     """Refetches of the whole run that the page's next one aborted."""
     time_to_notified: Histogram
@@ -121,7 +121,7 @@ class FleetResult:
     never_fresh: int
     """Pairs (counted update, page) that were not shown before the end of the run."""
     load: Array
-    """Refetches started in each 100 ms from the window's start to the end of the run."""
+    """Refetches started in each 100 ms of the window."""
     utilisation: float
     """Work given to the workers of the application, per worker and second of the run."""
     wait_mean: float
@@ -143,15 +143,14 @@ class FleetResult:
         """
         fresh, notified = self.time_to_fresh, self.time_to_notified
         pairs = len(fresh) + self.never_fresh
-        per_second = self.load.reshape(-1) / (LOAD_STEP / 1e9)
-        inside = self.load[: round(self.window * 10)].sum()
+        per_second = self.load / (LOAD_STEP / SECOND)
         figures: dict[str, float | int | None] = {
             "updates": self.updates,
             "deliveries.received": self.notifications,
             "refetches": self.refetches,
             "refetches_per_update": self.refetches / self.updates if self.updates else None,
             "refetches_per_notification": self.refetches / self.notifications if self.notifications else None,
-            "refetch_rate.mean": inside / self.window if self.window else None,
+            "refetch_rate.mean": self.load.sum() / self.window if self.window else None,
             "refetch_rate.peak": float(per_second.max(initial=0.0)),
             "refetches.superseded": self.superseded,
             "starved_ratio": self.never_fresh / pairs if pairs else None,
@@ -264,6 +263,7 @@ class Fleet:
         self.scenario = scenario
         self.rng = rng
         self.start = ns(scenario.warmup)
+        self.stop = ns(scenario.warmup + scenario.duration)
         self.end = ns(scenario.warmup + scenario.duration + scenario.drain)
         self.database = Database(updates, scenario)
         self.counted: Array = updates.at >= self.start
@@ -273,7 +273,7 @@ class Fleet:
     def run(self, progress: Progress | None = None, watch: Watcher | None = None) -> FleetResult:
         fresh, notified = Spread(), Spread()
         tallies = [self._tally(group, fresh) for group in self.groups]
-        refetching = Refetching(self.scenario, self.groups, self.rng, self.start, self.end)
+        refetching = Refetching(self.scenario, self.groups, self.rng, self.start, self.stop, self.end)
         for number, herd in refetching.herds(progress):
             tallies[number].add(herd)
             if watch is not None:
@@ -299,7 +299,7 @@ class Fleet:
             updates=int(self.counted.sum()),
             subscribers=self.scenario.subscribers,
             notifications=len(notified.finish()),
-            refetches=int(refetching.load.sum()),
+            refetches=int(refetching.load.sum()) + refetching.drained,
             superseded=sum(tally.superseded for tally in tallies),
             time_to_notified=notified.histogram,
             time_to_fresh=fresh.finish(),

@@ -70,7 +70,8 @@ class _Late:
 class Refetching:
     """All refetches of a run through the queue of the application, in the order of their arrival."""
 
-    def __init__(self, scenario: Scenario, groups: list[Group], rng: Streams, start: int, end: int) -> None:
+    def __init__(self, scenario: Scenario, groups: list[Group], rng: Streams, start: int, stop: int, end: int) -> None:
+        """*start*, *stop*: of the window in which refetches are counted; *end*: of the run; ns."""
         self.groups = groups
         self.queue = Fifo(scenario.api.workers)
         self._service = scenario.api.service
@@ -82,7 +83,11 @@ class Refetching:
         self._rng = rng
         self._start = start
         self._end = end
-        self.load: Array = np.zeros(max(0, -(-(end - start) // LOAD_STEP)), np.int64)
+        self._stop = stop
+        self.load: Array = np.zeros(max(0, -(-(stop - start) // LOAD_STEP)), np.int64)
+        """Refetches started in each 100 ms of the window."""
+        self.drained = 0
+        """Refetches started after it, but for polls."""
         self._helper: ThreadPoolExecutor
         self._prepared: Future[tuple[Array, Array, Array | int]] | None = None
         self._templates: dict[int, tuple[Herd, Fifo]] = {}
@@ -125,7 +130,7 @@ class Refetching:
                 yield self._solo(herd)
                 herd += 1
             else:
-                stop = self._stop(herd, ends)
+                stop = self._piece_end(herd, ends)
                 until = int(self._first[stop]) if stop < count else NEVER
                 if late is None and self._in_file(herd, stop, until):
                     yield from self._file(herd, stop)
@@ -135,7 +140,7 @@ class Refetching:
             if progress is not None:
                 progress(herd / count)
 
-    def _stop(self, herd: int, ends: Array) -> int:
+    def _piece_end(self, herd: int, ends: Array) -> int:
         """Where a piece that begins with *herd* ends: before a herd that begins to arrive when all of the piece have arrived,
         if any.
 
@@ -176,7 +181,7 @@ class Refetching:
             self._templates[number] = template, queue
         template, queue = self._templates[number]
         self.queue.repeat(queue, base)
-        self._count_starts(base, group.offsets, rising=True)
+        self._count_starts(base, group.offsets, rising=True, polls=not group.heard.size)
         return number, template.moved(base)
 
     def _answered(self, started: Array, finished: Array) -> Array:
@@ -209,7 +214,7 @@ class Refetching:
             begun = self.queue.serve_herds(arrivals, service)
             finished = begun + service
             finished += self._to_api
-        self._count_file(bases, group.offsets)
+        self._count_file(bases, group)
         begun -= bases[:, None]
         finished -= bases[:, None]
         rising = isinstance(service, int) and self._timeout is None
@@ -238,7 +243,7 @@ class Refetching:
         finished += self._to_api - base
         begun -= base
         at -= self._to_api + base
-        self._count_starts(base, at, rising=True)
+        self._count_starts(base, at, rising=True, polls=not self.groups[number].heard.size)
         return number, Herd(base, at, begun, self._answered(at, finished), order, rising=False)
 
     def _prepare(self, herd: int) -> tuple[Array, Array, Array | int]:
@@ -300,7 +305,7 @@ class Refetching:
         if jitter:
             started = started + (self._rng["jitter"].random(group.size) * jitter).astype(np.int64)
         found = _Pending(number, base, started)
-        self._count_starts(base, started, rising=not jitter)
+        self._count_starts(base, started, rising=not jitter, polls=not group.heard.size)
         self._waiting[number].append(found)
         return found
 
@@ -335,32 +340,34 @@ class Refetching:
     def _draw_service(self, count: int) -> Array | int:
         return _draw(self._service, self._rng["service"], count)
 
-    def _count_file(self, bases: Array, offsets: Array) -> None:
-        if offsets.size > SMALL:
+    def _count_file(self, bases: Array, group: Group) -> None:
+        polls = not group.heard.size
+        if group.size > SMALL:
             for base in bases.tolist():
-                self._count_starts(base, offsets, rising=True)
+                self._count_starts(base, group.offsets, rising=True, polls=polls)
         else:
-            self._count_starts(0, (bases[:, None] + offsets).ravel(), rising=False)
+            self._count_starts(0, (bases[:, None] + group.offsets).ravel(), rising=False, polls=polls)
 
-    def _count_starts(self, base: int, started: Array, rising: bool) -> None:
-        """Add to the load what starts from the window's start to the end of the run."""
-        since, length, last = base - self._start, self._end - self._start, self.load.size - 1
+    def _count_starts(self, base: int, started: Array, rising: bool, polls: bool = False) -> None:
+        """Add what starts in the window to its load, and what starts in the drain to `drained`; *polls* there answer nothing."""
+        start, stop, end = self._start - base, self._stop - base, self._end - base
         if rising:
-            low = max(0, (int(started[0]) + since) // LOAD_STEP)
-            high = min(last, (int(started[-1]) + since) // LOAD_STEP)
-            if high < low:
-                return
-            edges = np.arange(low, high + 2) * LOAD_STEP - since
-            if high == last:  # the run's last instant belongs to it
-                edges[-1:] = length + 1 - since
-            self.load[low : high + 1] += np.diff(np.searchsorted(started, edges))
+            low = max(0, (int(started[0]) - start) // LOAD_STEP)
+            high = min(self.load.size - 1, (int(started[-1]) - start) // LOAD_STEP)
+            if low <= high:
+                edges = np.minimum(start + np.arange(low, high + 2) * LOAD_STEP, stop)
+                self.load[low : high + 1] += np.diff(np.searchsorted(started, edges))
+            late = int(np.searchsorted(started, end, side="right") - np.searchsorted(started, stop))
         else:
-            at = started + since
-            at = np.minimum(at[(at >= 0) & (at <= length)] // LOAD_STEP, last)
-            if at.size:
-                low = int(at.min())
-                counts = np.bincount(at - low)
+            inside = started[(started >= start) & (started < stop)] - start
+            if inside.size:
+                inside //= LOAD_STEP
+                low = int(inside.min())
+                counts = np.bincount(inside - low)
                 self.load[low : low + counts.size] += counts
+            late = int(((started >= stop) & (started <= end)).sum())
+        if not polls:
+            self.drained += max(late, 0)
 
 
 def in_order(instants: Array) -> tuple[Array, Array]:
