@@ -2,7 +2,7 @@
 
     python -m benchmarks.reference                  the hour of 100 servers and 1,000 dashboards, plain and with everything on
     python -m benchmarks.reference --share 0.1      a tenth of the hour
-    python -m benchmarks.reference --memory         bytes per notification, refetch and page, by which `sim.virtual.measures` estimates
+    python -m benchmarks.reference --memory         bytes per page, notification and refetch (see `sim.virtual.measures`)
 
 Processor time of one process, tables included; the best of three runs.
 """

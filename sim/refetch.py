@@ -211,11 +211,12 @@ class Refetcher:
     # --- a refetch -----------------------------------------------------------------------------------------------------
 
     def _due(self, at: int) -> None:
+        """The policy wants a refetch at instant *at*, for what has been notified since the one before."""
         answered, self._unanswered = self._unanswered, 0
         if self._jitter:
             assert self._rng is not None
             refetch = Refetch(at + int(self._rng.random() * self._jitter), answered)
-            self._waiting[refetch] = self._clock.call_at(refetch.due_at, self._jittered, refetch)
+            self._waiting[refetch] = self._call_at(refetch.due_at, self._jittered, refetch)
         else:
             self._start(Refetch(at, answered))
 
@@ -224,7 +225,8 @@ class Refetcher:
         self._start(refetch)
 
     def _start(self, refetch: Refetch) -> None:
-        if self._running and self._rule != "overlap":
+        running = self._running
+        if running and self._rule != "overlap":
             if self._rule == "single_flight":
                 if self._next is None:
                     self._next = refetch
@@ -232,11 +234,12 @@ class Refetcher:
                     self._next.answered += refetch.answered
                 return
             self._supersede()
+            running = self._running
         refetch.started_at = self._clock.now()
-        self._running[refetch] = None
+        running[refetch] = None
         abort = self._send(refetch)
-        if abort is not None and refetch in self._running:
-            self._running[refetch] = abort
+        if abort is not None and refetch in running:
+            running[refetch] = abort
 
     def _supersede(self) -> None:
         """Abort what runs (one at most); what it would have shown, the newer one will."""
