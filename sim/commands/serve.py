@@ -105,9 +105,11 @@ def run(args: argparse.Namespace) -> int:
     up = False
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        # While the processes still come up, the way out is an exception; afterwards it is the end of the wait below.
+        # While the processes still come up, the way out is an exception; afterwards it is the end of the wait below. Who
+        # presses Ctrl-C again must not interrupt the stopping.
+        first = not stop.is_set()
         stop.set()
-        if not up:
+        if first and not up:
             raise KeyboardInterrupt
 
     handlers = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -8,9 +8,12 @@ are served together, and the line before them is first come, first served (the q
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,6 +28,12 @@ MAX_PIPELINED = 64
 """Requests read ahead on one connection before its reading is paused."""
 
 _HEADS = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
+
+
+@lru_cache(maxsize=1)
+def _date_line(second: int) -> bytes:
+    """The Date header, made once a second."""
+    return f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
 
 
 class Workers:
@@ -180,7 +189,7 @@ class Connection(asyncio.Protocol):
     def _write(self, request: Request | None, response: Response, keep_alive: bool) -> None:
         if self._transport.is_closing():
             return
-        lines = [_HEADS[response.status]]
+        lines = [_HEADS[response.status], _date_line(int(time.time()))]
         for name, value in response.headers:
             lines.append(f"{name}: {value}\r\n".encode("latin-1"))
         if response.status not in (204, 304):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -368,6 +369,13 @@ def test_keep_alive_head_and_pipelining_in_order(running: Running) -> None:
         client.sendall(running.head("GET", "/up", more="Connection: close\r\n"))
         assert answer(stream)[2] == b'{"health":"OK"}'
         assert stream.read() == b""
+
+
+def test_every_answer_says_when(running: Running) -> None:
+    with connected(running) as (client, stream):
+        client.sendall(running.head("GET", "/up"))
+        date = parsedate_to_datetime(answer(stream)[1]["date"])
+        assert abs(date.timestamp() - time.time()) < 5
 
 
 def test_a_request_that_comes_in_pieces(running: Running) -> None:
