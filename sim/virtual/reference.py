@@ -22,7 +22,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from sim.clock import EventList, ns
+from sim.clock import SECOND, EventList, ns
 from sim.errors import BadInput
 from sim.incidents import Deploy, Disconnect, Restart
 from sim.scenario import Scenario
@@ -107,6 +107,8 @@ class Simulation:
         published = np.array(self.publishing.published_at, np.int64)
         count = len(published)
         notifications, refetches = ledger.notifications(), ledger.refetches()
+        # What is still on its way when the run ends does not arrive.
+        notifications = notifications[notifications["received_at"] <= self.end / SECOND]
         ledger.samples += measures.samples(self, notifications, refetches)
         return Tables(
             scenario=self.scenario,
