@@ -156,7 +156,7 @@ def batch_mmc_wait_mean(rate: float, batch: int, workers: int, service_rate: flo
 # --- a herd: everybody at once -----------------------------------------------------------------------------------------
 
 
-def _mean_rank(size: int, workers: int) -> float:
+def mean_rank(size: int, workers: int) -> float:
     """Mean over k = 1 ... size of ceil(k/workers)."""
     full, rest = divmod(size, workers)
     return (workers * full * (full + 1) / 2 + rest * (full + 1)) / size
@@ -167,7 +167,7 @@ def herd_response_mean(size: int, workers: int, service: float) -> float:
     """X refetches at one instant on c idle workers, constant service, FIFO: mean response S * mean of ceil(k/c), about X S/2c."""
     whole(size=size, workers=workers)
     not_negative(service=service)
-    return service * _mean_rank(int(size), int(workers))
+    return service * mean_rank(int(size), int(workers))
 
 
 @elementwise

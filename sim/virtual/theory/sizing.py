@@ -12,9 +12,10 @@ import math
 import numpy as np
 
 from sim.errors import BadInput
-from sim.virtual.theory.debounce import trailing_delay_mean, trailing_delay_quantile, trailing_delay_sf
+from sim.virtual.theory.debounce import trailing_delay_mean, trailing_delay_quantile
 from sim.virtual.theory.domain import elementwise, not_negative, positive, share, whole
-from sim.virtual.theory.queueing import _mean_rank
+from sim.virtual.theory.max_wait import survival
+from sim.virtual.theory.queueing import mean_rank
 
 # --- the refetch API ---------------------------------------------------------------------------------------------------
 
@@ -53,7 +54,7 @@ def herd_freshness_mean(rate: float, wait: float, subscribers: int, workers: int
     """
     _no_overlap(wait, subscribers, workers, service)
     not_negative(network=network)
-    return trailing_delay_mean(rate, wait) + network + service * _mean_rank(subscribers, workers)
+    return trailing_delay_mean(rate, wait) + network + service * mean_rank(subscribers, workers)
 
 
 def herd_freshness_sf(
@@ -67,7 +68,7 @@ def herd_freshness_sf(
     pages[-1] = subscribers - workers * (ranks - 1)
     # The atom P(D = wait) makes the step at t - network - S rank = wait: keep rounding from deciding on which side it falls.
     left = np.round(t - network - service * np.arange(1, ranks + 1), 12)
-    return float(pages @ np.atleast_1d(trailing_delay_sf(left, rate, wait))) / subscribers
+    return float(pages @ survival(left, rate, wait)) / subscribers
 
 
 def herd_freshness_quantile(
@@ -78,16 +79,16 @@ def herd_freshness_quantile(
     _no_overlap(wait, subscribers, workers, service)
     last = service * math.ceil(subscribers / workers)
     alone = trailing_delay_quantile(q, rate, wait) + network
-    low, high = alone, alone + last
-    if not math.isfinite(high):
+    if not math.isfinite(alone):
         return math.inf
-    while high - low > 1e-9 * max(high, 1e-3):
-        middle = (low + high) / 2
-        if herd_freshness_sf(middle, rate, wait, subscribers, workers, service, network) > 1 - q:
-            low = middle
-        else:
-            high = middle
-    return high
+    from scipy.optimize import brentq
+
+    def beyond(t: float) -> float:
+        return herd_freshness_sf(t, rate, wait, subscribers, workers, service, network) - (1 - q)
+
+    # Its step at the atom D = wait may be where the sign changes: the root is then the step.
+    low, high = alone - 1e-9, alone + last + 1e-9
+    return float(brentq(beyond, low, high, xtol=1e-10)) if beyond(low) > 0 > beyond(high) else high
 
 
 def subscribers_within(
