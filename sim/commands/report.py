@@ -27,6 +27,11 @@ from sim.errors import BadInput, WorkbenchError, did_you_mean
 from sim.results.report import VARIABLE
 from sim.results.run import Run
 
+STYLE = """
+.jp-RenderedMarkdown pre { font-family: monospace; background: #f5f5f5; padding: 0.6em 1em; overflow-x: auto; }
+@media print { .jp-Cell { break-inside: avoid; } }
+"""
+
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
 
 
@@ -127,5 +132,6 @@ def to_html(node: Any, heading: str, *, code: bool = True) -> str:
 
     exporter = HTMLExporter(template_name="lab", exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": heading}})
+    body = body.replace("</head>", f"<style>{STYLE}</style></head>", 1)
     # Libraries for formulas, diagrams and widgets, fetched from elsewhere when the page is read: a report has none of them.
     return re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)

@@ -101,7 +101,11 @@ def figure_of(ax: Axes) -> Figure:
 
 def claim(ax: Axes, text: str, width: float | None = None, pad: float = 10) -> None:
     """The figure's one claim as its title, wrapped to the width of the axes (inches), *pad* points above them."""
-    width = width if width is not None else figure_of(ax).get_size_inches()[0] * ax.get_position().width
+    if width is None:
+        # One axes may let its title run over a colour bar; one of several may not.
+        figure = figure_of(ax)
+        single = len([other for other in figure.axes if other.get_label() != "<colorbar>"]) == 1
+        width = figure.get_size_inches()[0] * (0.86 if single else ax.get_position().width)
     ax.set_title(
         textwrap.fill(text, max(24, int(width * 11.5))), loc="left", fontsize=11, fontweight="bold", color=BLACK, pad=pad
     )

@@ -92,7 +92,7 @@ def _point_out(ax: Axes, row: pd.Series, load: str, staleness: str, words: str) 
     ax.annotate(
         words,
         (row[load], row[staleness]),
-        xytext=(-22, -30) if across > 0.5 and up > 0.15 else (28, 12),
+        xytext=(-22, -30) if across > 0.5 and up > 0.15 else (26, -3),
         textcoords="offset points",
         ha="right" if across > 0.5 and up > 0.15 else "left",
         fontsize=9,
