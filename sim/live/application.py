@@ -19,17 +19,18 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvloop
 
 from sim.brokeforge.application import Application
 from sim.brokeforge.database import Database
-from sim.brokeforge.dispatcher import Cache
+from sim.brokeforge.dispatcher import Cache, Job, Queue
 from sim.brokeforge.live_board import Board
 from sim.live.http_edge import Connection, Workers
-from sim.live.job_queue import RedisCache, RedisQueue, ThreadQueue
+from sim.live.job_queue import ThreadQueue
 from sim.live.job_runner import JobRunner, ProvisionForever
 from sim.live.pusher_http import BroadcasterAddress, HttpBroadcaster
 from sim.scenario import Api, Broadcast, build
@@ -43,7 +44,14 @@ MIN_THREADS = 8
 """Threads for changes when nothing else bounds them: enough that lock waits of a few writers do not hold up the others."""
 
 
-def make_application(config: dict[str, Any]) -> tuple[Application, ThreadQueue | RedisQueue, JobRunner]:
+class RunningQueue(Queue, Protocol):
+    """A queue with workers of its own."""
+
+    def start(self, work: Callable[[Job], object]) -> None: ...
+    def close(self) -> None: ...
+
+
+def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue, JobRunner]:
     """The application that *config* describes, its queue's workers and its provisioning runs going."""
     scenario = config.get("scenario", {})
     broadcast: Broadcast = build(Broadcast, scenario.get("broadcast", {}), "serve", "broadcast")
@@ -56,9 +64,11 @@ def make_application(config: dict[str, Any]) -> tuple[Application, ThreadQueue |
     )
     address = BroadcasterAddress(**config["broadcaster"])
     broadcaster = HttpBroadcaster(address, broadcast.connect_timeout, broadcast.timeout)
-    queue: ThreadQueue | RedisQueue
+    queue: RunningQueue
     cache: Cache | None = None
     if url := config.get("redis"):
+        from sim.live.redis_queue import RedisCache, RedisQueue
+
         queue = RedisQueue(url, broadcast.queue_workers, name=f"workbench:{address.app_id}")
         cache = RedisCache(url, name=f"workbench:{address.app_id}")
     else:

@@ -5,9 +5,9 @@
 >>> with embedded_target(scenario) as serving:
 ...     drive(serving.target)
 
-The parent makes the database, starts the broadcaster node(s), then the application process(es), and waits until all of them
-accept. Leaving the block stops all, in the other order, and removes the temporary database. Nothing is left behind, also when
-the parent is killed outright (the kernel ends the children then).
+The parent starts the broadcaster, makes the database meanwhile, starts the application process(es), and waits until all of
+them accept. Leaving the block stops all, in the other order, and removes the temporary database. Nothing is left behind, also
+when the parent is killed outright (the kernel ends the children then).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,6 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
     with contextlib.ExitStack() as reserved:
         api_port = reserved.enter_context(_reserve(options.host, options.api_port, "--api-port"))
         reverb_port = reserved.enter_context(_reserve(options.host, options.reverb_port, "--reverb-port"))
-        url = options.database or f"sqlite:///{scratch / 'workbench.sqlite'}"
-        users = prepare_database(url, scenario, serving.notes, volatile=options.database is None)
         credentials = {
             "app_id": options.app_id or str(secrets.randbelow(900_000) + 100_000),
             "key": options.key or secrets.token_hex(10),
@@ -136,11 +134,12 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
             key=credentials["key"],
             secret=credentials["secret"],
             api=f"http://{_bracketed(options.host)}:{api_port}",
-            users=users,
         )
     # The reservations are given up only now, just before the processes take the ports.
     serving.broadcaster = _broadcaster(serving.target, scenario, options, scratch)
-    _wait([serving.broadcaster], scratch)
+    url = options.database or f"sqlite:///{scratch / 'workbench.sqlite'}"
+    users = prepare_database(url, scenario, serving.notes, volatile=options.database is None)
+    serving.target = replace(serving.target, users=users)
     config = {
         "host": options.host,
         "port": api_port,
@@ -157,7 +156,7 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
         # One process runs the jobs, or each server would be provisioned several times over.
         jobs = {"provision": run} if number == 0 and options.provision else {}
         serving.applications.append(_application(config | jobs, scratch, number, options.processes))
-    _wait(serving.applications, scratch)
+    _wait([serving.broadcaster, *serving.applications], scratch)
 
 
 def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: bool = False) -> tuple[User, ...]:

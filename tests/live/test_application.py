@@ -24,9 +24,10 @@ from sim.brokeforge.events import ServerUpdated
 from sim.brokeforge.http import MAX_BODY
 from sim.live.application import listen, make_application, threads
 from sim.live.http_edge import Connection, Workers
-from sim.live.job_queue import RedisCache, RedisQueue, ThreadQueue
+from sim.live.job_queue import ThreadQueue
 from sim.live.job_runner import JobRunner
 from sim.live.pusher_http import BroadcasterAddress, HttpBroadcaster
+from sim.live.redis_queue import RedisCache, RedisQueue
 from sim.live.serve import Options, embedded_target, prepare_database
 from sim.pusher.auth import verify_request
 from sim.scenario import Api, Fleet, Scenario
