@@ -24,11 +24,9 @@ from tqdm import tqdm
 
 import sim
 from sim.commands import options
-from sim.results.summary import summarise
-from sim.results.text import number, percent, seconds
+from sim.results.summary import Summary, summarise
+from sim.results.text import NONE, number, percent, seconds
 from sim.virtual.reference import Progress
-
-Figures = dict[str, dict[str, Any]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,69 +39,56 @@ def run(args: argparse.Namespace) -> int:
     scenario = options.scenario(args)
     with _bar() as progress:
         if args.output is None:
-            tables = sim.simulate(scenario, progress=progress)
-            summary, metrics = summarise(tables), tables.metrics
+            summary = summarise(sim.simulate(scenario, progress=progress))
         else:
-            bundle = sim.simulate(scenario, output=args.output, progress=progress, command=f"workbench simulate {args.scenario}")
-            summary, metrics = bundle.summary, bundle.metrics
+            command = f"workbench simulate {args.scenario}"
+            summary = sim.simulate(scenario, output=args.output, progress=progress, command=command).summary
     if args.json:
         print(json.dumps(summary, indent=1))
         return 0
-    for label, figure in rows(summary, _last(metrics)):
+    for label, figure in rows(summary):
         print(f"{label:20}{figure}")
     if args.output is not None:
         print(f"{'bundle':20}{args.output}")
     return 0
 
 
-def rows(summary: Figures, totals: dict[str, float]) -> Iterator[tuple[str, str]]:
-    """The short table: label, figure. *totals*: the engine's own counts (last samples of the `metrics` table)."""
+def rows(summary: Summary) -> list[tuple[str, str]]:
+    """The short table: label, figures."""
 
     def value(name: str) -> Any:
-        return summary[name]["value"]
+        return summary[name]["value"] if name in summary else None
+
+    def count(name: str) -> str:
+        return number(value(name))
 
     def spread(name: str) -> str:
-        never = "never" if summary[f"{name}.p50"]["n"] else "-"
-        figures = ((p, value(f"{name}.{p}")) for p in ("p50", "p95", "p99"))
-        return "   ".join(f"{p} {never if figure is None else seconds(figure)}" for p, figure in figures)
+        # A quantile without a figure, of something that was observed, is one that never came.
+        none = "never" if summary[f"{name}.p50"]["n"] else NONE
+        figures = {p: value(f"{name}.{p}") for p in ("p50", "p95", "p99")}
+        return "   ".join(f"{p} {none if figure is None else seconds(figure)}" for p, figure in figures.items())
 
-    yield "updates", number(value("updates"))
-    delivered, wanted = value("deliveries.received"), value("deliveries.expected")
-    yield "deliveries", f"{number(delivered)} of {number(wanted)} expected   {percent(value('delivery_ratio'))}"
-    yield "time to notified", spread("time_to_notified")
-    yield "time to fresh", spread("time_to_fresh")
-    yield "age of information", f"mean {seconds(value('age_of_information.mean'))}"
-    yield (
-        "stale",
-        f"{percent(value('stale_ratio'))} of the time   {number(value('starved_updates'))} updates never shown somewhere",
-    )
-    stale, pages = totals.get("stale_at_end", 0), totals.get("open_at_end", 0)
-    yield (
-        "stale at the end",
-        f"{number(stale)} of {number(pages)} pages   {number(totals.get('regressions'))} answers out of order",
-    )
-    yield (
-        "refetches",
-        (
-            f"{number(value('refetches'))}   {number(value('refetches_per_update'))} per update   "
-            f"{number(value('refetches.wasted'))} wasted   {number(value('refetches.failed'))} failed"
-        ),
-    )
-    yield (
-        "application",
-        (
-            f"{percent(totals.get('busy_ratio'))} busy   at most {number(totals.get('in_flight_peak'))} at once   "
-            f"{number(totals.get('refused'))} refused   {number(totals.get('timeouts'))} timed out   "
-            f"{number(totals.get('retries'))} retries"
-        ),
-    )
-
-
-def _last(metrics: Any) -> dict[str, float]:
-    """Metric -> its last sample; the busy share as the mean over the run."""
-    found = dict(zip(metrics["metric"], metrics["value"], strict=True))
-    busy = metrics.loc[metrics["metric"] == "busy_ratio", "value"]
-    return found | {"busy_ratio": float(busy.mean()) if len(busy) else 0.0}
+    stale = f"{percent(value('stale_ratio'))} of the time"
+    starved = f"{count('starved_updates')} updates that some page never showed"
+    ended = f"{count('pages.stale_at_end')} pages ({percent(value('pages.stale_at_end_ratio'))})"
+    older = f"{count('pages.regressions')} answers applied over a newer one"
+    delivered = f"{count('deliveries.received')} of {count('deliveries.expected')} expected ({percent(value('delivery_ratio'))})"
+    sent = f"{count('refetches')}, {count('refetches_per_update')} per update, {count('refetch_rate.peak')}/s at most"
+    lost = f"{count('refetches.wasted')} wasted, {count('refetches.failed')} failed"
+    busy = f"{percent(value('application.busy_ratio'))} busy, at most {count('application.queue_peak')} waiting"
+    trouble = f"{count('application.refused')} refused, {count('pages.timeouts')} timed out, {count('pages.retries')} retries"
+    wire = f"{count('broadcaster.frames')} frames, {count('broadcaster.bytes')} bytes"
+    return [
+        ("updates", count("updates")),
+        ("deliveries", f"{delivered}   {wire}"),
+        ("time to notified", spread("time_to_notified")),
+        ("time to fresh", spread("time_to_fresh")),
+        ("age of information", f"mean {seconds(value('age_of_information.mean'))}"),
+        ("stale", f"{stale}   {starved}"),
+        ("stale at the end", f"{ended}   {older}"),
+        ("refetches", f"{sent}   {lost}"),
+        ("application", f"{busy}   {trouble}"),
+    ]
 
 
 @contextmanager

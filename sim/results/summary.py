@@ -83,6 +83,7 @@ def summarise(run: Tables, scenario: Scenario | None = None) -> Summary:
         _refetches(run, counted, start, end),
         _harness(run, start, end),
         _processes(run, start, end),
+        _simulator(run, len(counted)),
     ):
         figures |= dict(part)
     received = figures["deliveries.received"].value
@@ -267,6 +268,36 @@ def _harness(run: Tables, start: float, end: float) -> Figures:
     late = metrics[(metrics["metric"] == "lateness") & (metrics["at"] >= start) & (metrics["at"] < end)]
     if len(late):
         yield from _latency("publisher_lateness", late["value"].to_numpy(dtype=float), np.arange(len(late)))
+
+
+SIMULATOR = {
+    "pages.stale_at_end": "pages that show an old state when the run ends",
+    "pages.stale_at_end_ratio": "of the pages open then, the share that show an old state",
+    "pages.regressions": "answers that were applied over a newer one",
+    "pages.timeouts": "requests given up",
+    "pages.retries": "requests sent again",
+    "application.busy_ratio": "share of the workers' time that is work, mean over the run",
+    "application.queue_peak": "most requests that waited for a worker",
+    "application.in_flight_peak": "most requests at the application at once",
+    "application.refused": "requests refused, by the queue's limit or by the limiter",
+    "application.from_cache": "requests that shared another's answer",
+    "broadcaster.frames": "frames written",
+    "broadcaster.bytes": "bytes written",
+}
+"""What only a simulator can count; its own samples of the `metrics` table say it."""
+
+DESCRIPTIONS |= SIMULATOR
+
+
+def _simulator(run: Tables, updates: int) -> Figures:
+    metrics = getattr(run, "metrics", None)
+    if metrics is None or metrics.empty:
+        return
+    name = metrics["process"].astype(str) + "." + metrics["metric"].astype(str)
+    for metric, rows in metrics.groupby(name)["value"]:
+        if metric in SIMULATOR:
+            value = rows.mean() if metric.endswith("busy_ratio") else rows.max() if metric.endswith("peak") else rows.iloc[-1]
+            yield str(metric), Estimate(float(value), n=updates)
 
 
 COSTS = {"broadcaster": "cpu_per_delivery", "application": "cpu_per_refetch", "harness": "cpu_per_notification"}

@@ -114,6 +114,7 @@ def samples(simulation: Simulation, notifications: pd.DataFrame, refetches: pd.D
         ("pages", "timeouts"): float(client.timeouts),
         ("pages", "regressions"): float(regressions(refetches)),
         ("pages", "stale_at_end"): float(simulation.stale[0]),
+        ("pages", "stale_at_end_ratio"): simulation.stale[0] / max(1, simulation.stale[1]),
         ("pages", "open_at_end"): float(simulation.stale[1]),
         ("broadcaster", "frames"): float(frames),
         ("broadcaster", "bytes"): float(bytes_sent(simulation)),
@@ -193,11 +194,25 @@ def regressions(refetches: pd.DataFrame) -> int:
     return int(((who[1:] == who[:-1]) & (version[1:] < version[:-1])).sum())
 
 
-def stale_pages(world: World, end: int) -> tuple[int, int]:
+def stale_pages(world: World, scenario: Scenario, end: int) -> tuple[int, int]:
     """(pages that show an old state at instant *end*, pages open then); pages of full payloads are left out.
 
-    A page that has not loaded yet shows nothing, so nothing old.
+    A dashboard shows its user's resources only, so it owes nothing for others'. A page that has not loaded yet shows nothing.
     """
     pages = [page for page in world.open_pages.values() if not isinstance(page.group.policy, FullPayload)]
-    stale = sum(0 <= page.refetcher.version < bisect_right(page.view.commits, end) for page in pages)
+    newest = newest_by_user(world, scenario, end)
+    stale = 0
+    for page in pages:
+        mine = page.view.resource != "dashboard" or scenario.api.dashboard_of == "everyone"
+        wanted = bisect_right(page.view.commits, end) if mine else newest.get(page.view.user, 0)
+        stale += 0 <= page.refetcher.version < wanted
     return stale, len(pages)
+
+
+def newest_by_user(world: World, scenario: Scenario, end: int) -> dict[int, int]:
+    """User -> sequence of the last change of one of their resources, up to instant *end*."""
+    database, fleet = world.database, scenario.fleet
+    each = np.array([fleet.servers_per_user, fleet.sites_per_user])[database.updates.resource]
+    user = (database.updates.resource_id - 1) // np.maximum(each, 1) + 1
+    done = database.committed_at <= end
+    return dict(zip(user[done].tolist(), database.sequence[done].tolist(), strict=True))

@@ -98,7 +98,7 @@ class Simulation:
             self.clock.run(self.end * part // SLICES)
             if progress is not None:
                 progress(part / SLICES)
-        self.stale = measures.stale_pages(self.world, self.end)
+        self.stale = measures.stale_pages(self.world, self.scenario, self.end)
         for page in list(self.world.open_pages.values()):
             page.refetcher.close()
 

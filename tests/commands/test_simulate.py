@@ -44,6 +44,8 @@ def test_json_is_the_summary(scenario: str, capsys: pytest.CaptureFixture[str]) 
     assert main(["simulate", scenario, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["deliveries.received"]["value"] == summary["deliveries.expected"]["value"] > 0
+    assert summary["pages.stale_at_end_ratio"]["value"] == 0
+    assert 0 < summary["application.busy_ratio"]["value"] < 1
 
 
 def test_it_writes_a_bundle_like_a_load_test(scenario: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,6 +178,13 @@ def test_an_old_answer_that_comes_late_stays_on_the_screen() -> None:
         assert metric(tables, "stale_at_end") == metric(tables, "regressions") == 0
 
 
+def test_a_dashboard_owes_nothing_for_what_it_does_not_show() -> None:
+    """Told of its own user's servers only, it is not stale because another user's server has changed."""
+    other = {"fleet__users": 2, "pages": [{"page": "dashboard", "subscribers": 2}], "broadcast__channels": "per_user"}
+    assert metric(play([1.0], **other), "stale_at_end") == 0
+    assert metric(play([1.0], policy={"kind": "debounce", "wait": 60.0}, **other), "stale_at_end") == 1
+
+
 # --- publishing --------------------------------------------------------------------------------------------------------
 
 
