@@ -24,6 +24,9 @@ INVALID = 4
 BOARDS = ["--set", "duration=30", "--set", 'pages=[{page="dashboard",subscribers=20}]']
 """Few pages, all of them dashboards: what a policy does to a channel, and a bundle that stays small."""
 
+HERDS = ["--set", "duration=60", "--set", "workload.rate=0.1"]
+"""Herds of 5,000 pages, far enough apart to be told apart, and few, so that a bundle that holds each page's rows stays small."""
+
 SAMPLES: dict[str, list[str]] = {
     "start-here": ["loadtest", "demo"],
     "start-here-window": ["loadtest", "demo", "--set", 'policy={kind="window",wait=0.5}'],
@@ -32,6 +35,12 @@ SAMPLES: dict[str, list[str]] = {
     "steady-window-200ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.2}'],
     "steady-window-500ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.5}'],
     "steady-polling-500ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="polling",interval=0.5}'],
+    "fan-out-250": ["loadtest", "fan-out", "--users", "250"],
+    "fan-out-1000": ["loadtest", "fan-out", "--users", "1000"],
+    "fan-out-3000": ["loadtest", "fan-out", "--users", "3000"],
+    "herd": ["loadtest", "herd", *HERDS],
+    "herd-jitter": ["loadtest", "herd", *HERDS, "--set", "policy.jitter=5", "--set", "load.probes=1500"],
+    "steady-full-payload": ["loadtest", "full-payload", *BOARDS],
 }
 """Name -> the workbench's arguments; -o is added."""
 

@@ -4,6 +4,7 @@ Nothing here computes a result: the frame that is plotted is the table to print 
 """
 
 from sim.results.plots.agreement import plot_agreement, plot_forest
+from sim.results.plots.basic import plot_bars, plot_lines, plot_over_time, plot_regions
 from sim.results.plots.journeys import plot_saw_teeth, plot_stages, plot_stations, plot_worst
 from sim.results.plots.latency import plot_drift, plot_ecdf, plot_percentiles
 from sim.results.plots.load import plot_fan_out, plot_load_latency, plot_offsets, plot_starts
@@ -11,14 +12,18 @@ from sim.results.plots.policies import plot_pareto, plot_starvation, plot_steady
 
 __all__ = [
     "plot_agreement",
+    "plot_bars",
     "plot_drift",
     "plot_ecdf",
     "plot_fan_out",
     "plot_forest",
+    "plot_lines",
     "plot_load_latency",
     "plot_offsets",
+    "plot_over_time",
     "plot_pareto",
     "plot_percentiles",
+    "plot_regions",
     "plot_saw_teeth",
     "plot_stages",
     "plot_starts",

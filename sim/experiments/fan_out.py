@@ -1,0 +1,160 @@
+"""What one more subscriber costs, which channel reaches whom, and where a node of the broadcaster ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.results import costs, fit, statistics
+from sim.results.run import Run
+from sim.results.statistics import Estimate
+from sim.scenario import Fleet, Pages, Scenario
+from sim.study import summary
+from sim.virtual import fleet
+from sim.virtual.theory import fanout_delay_last, fanout_subscribers_max
+from sim.workload import Poisson
+
+NODES = (1, 2, 4, 8)
+
+
+def sizes(runs: Iterable[Run]) -> pd.DataFrame:
+    """One row per run: subscribers (receivers per event), events, first, median, last, spread (means over events, s), and `costs`."""
+    rows = {}
+    for run in runs:
+        events = costs.arrivals(run)
+        means = events[["first", "median", "last", "spread"]].mean()
+        rows[run.name] = {"subscribers": float(events["receivers"].mean())} | means.to_dict() | costs.costs(run)
+        rows[run.name] |= {"subscriptions": float(len(run.subscriptions["subscriber"].unique())), "source": run.manifest.source}
+    return pd.DataFrame.from_dict(rows, orient="index").sort_values("subscribers")
+
+
+def per_subscriber(runs: Iterable[Run]) -> Estimate:
+    """Seconds by which one more subscriber delays the last one: spread over receivers, bootstrapped by events."""
+    events = pd.concat([costs.arrivals(run) for run in runs])
+    broad = events[events["receivers"] >= fit.BREADTH]
+    return statistics.ratio(broad["spread"].to_numpy(), broad["receivers"].to_numpy(dtype=float) - 1)
+
+
+def slope(frame: pd.DataFrame, y: str, x: str = "subscribers") -> tuple[float, float]:
+    """(increase of *y* for one of *x*, value at none), least squares; with one size all is put down to the increase."""
+    known = frame[np.isfinite(frame[x]) & np.isfinite(frame[y])]
+    if known[x].nunique() < 2:
+        return (float((known[y] / known[x]).mean()) if len(known) else float("nan")), 0.0
+    each, none = np.polyfit(known[x].to_numpy(), known[y].to_numpy(), 1)
+    return float(each), float(none)
+
+
+def fitted(run: Run) -> Scenario:
+    """The run's scenario with the broadcaster and its way fitted to the run; the rest as it says."""
+    found = [parameter for parameter in fit.fit(run) if parameter.key.startswith(("broadcaster.", "network."))]
+    return fit.fitted(run, found)
+
+
+def simulated(scenario: Scenario, subscribers: Iterable[float]) -> pd.DataFrame:
+    """The model's curve: mean time to the first, the median and the last receiver (s) of each size, since the commit."""
+    rows = []
+    way = scenario.broadcaster.fixed + scenario.network.to_broadcaster.mean() + scenario.network.to_subscriber.mean()
+    for size in subscribers:
+        each = scenario.broadcaster.per_subscriber
+        rows.append({"subscribers": size} | {k: way + each * s for k, s in (("first", 1), ("median", (size + 1) / 2), ("last", size))})
+    return pd.DataFrame(rows).assign(source="simulated")
+
+
+CHANNELS: dict[str, dict[str, Any]] = {
+    "specific: a page per server": {"pages": [{"page": "detail"}]},
+    "per user: a dashboard each": {"pages": [{"page": "dashboard"}], "broadcast.channels": "per_user"},
+    "generic: a dashboard each": {"pages": [{"page": "dashboard"}]},
+}
+"""Which pages, on which channel; the same number of them each time."""
+
+
+def channels(scenario: Scenario) -> pd.DataFrame:
+    """The same updates and as many pages, on each kind of channel: what an update costs, and how fresh the pages are.
+
+    Columns: messages (per update), refetches (per update), useful (share of the refetches that an update of one's own asked for: at
+    most one per update and owner's page), fresh_p95 (s), bytes (per update, messages and answers), busy (of the broadcaster).
+    """
+    rows = {}
+    count = scenario.subscribers
+    for name, changes in CHANNELS.items():
+        pages = [page | {"subscribers": count} for page in changes["pages"]]
+        figures = summary(scenario.replace(changes | {"pages": pages}))
+        updates = figures["updates"]["value"]
+        rows[name] = {
+            "messages": figures["deliveries.received"]["value"] / updates,
+            "refetches": figures["refetches_per_update"]["value"],
+            "fresh_p50": figures["time_to_fresh.p50"]["value"],
+            "fresh_p95": figures["time_to_fresh.p95"]["value"],
+            "refetches_per_second": figures["refetch_rate.mean"]["value"],
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+
+
+def nodes(per_subscriber: float, rate: float, counts: Iterable[int] = NODES, points: int = 24) -> pd.DataFrame:
+    """Mean time to the last receiver (s) over subscribers of one channel, by number of nodes: theory, and the fleet engine.
+
+    Updates are Poisson at *rate*; nothing but the fan-out takes time. Columns: subscribers, last, group (nodes), source.
+    """
+    rows = []
+    for count in counts:
+        end = fanout_subscribers_max(rate, per_subscriber) * count
+        group = f"{count} node{'s' if count > 1 else ''}"
+        for share in np.r_[np.geomspace(0.01, 0.9, points - 4), 0.94, 0.96, 0.98, 0.99]:
+            size = int(end * share // count * count)
+            last = fanout_delay_last(size, per_subscriber, rate, count)
+            rows.append({"subscribers": size, "last": last, "group": group, "source": "theory"})
+        for share in (0.1, 0.4, 0.7, 0.9):
+            size = int(end * share // count * count)
+            last = _last(per_subscriber, rate, size, count)
+            rows.append({"subscribers": size, "last": last, "group": group, "source": "simulated"})
+    return pd.DataFrame(rows)
+
+
+def _last(per_subscriber: float, rate: float, size: int, nodes: int, events: int = 4000) -> float:
+    """Simulated mean time to the last receiver: from the mean over all of them, which lies half a fan-out earlier."""
+    scenario = Scenario(
+        name="nodes",
+        warmup=20 / rate,
+        duration=events / rate,
+        drain=60.0,
+        fleet=Fleet(users=1),
+        workload=Poisson(rate=rate),
+        pages=(Pages("dashboard", size),),
+    ).replace(
+        {
+            "policy": {"kind": "full_payload"},
+            "broadcast.payload": "full",
+            "broadcaster.fixed": 0.0,
+            "broadcaster.per_subscriber": per_subscriber,
+            "broadcaster.nodes": nodes,
+            "network.to_broadcaster": 0.0,
+            "network.to_subscriber": 0.0,
+        }
+    )
+    mean = fleet.run(scenario).time_to_notified.mean
+    return float(mean + (size / nodes - 1) * per_subscriber / 2)
+
+
+def limits(per_subscriber: float, rates: Iterable[float], counts: Iterable[int] = NODES, utilisation: float = 0.7) -> pd.DataFrame:
+    """Most subscribers of one channel (columns: nodes) by events per second (rows), with each node busy for *utilisation*."""
+    counts = tuple(counts)
+    rows = {rate: {f"{m} node{'s' if m > 1 else ''}": m * utilisation * fanout_subscribers_max(rate, per_subscriber) for m in counts}
+            for rate in rates}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("events/s")
+
+
+def spreads(runs: Iterable[Run]) -> Mapping[str, np.ndarray]:
+    """By run, when each subscriber of a typical event heard of it, counted from the first one that did (s)."""
+    from sim.results import freshness
+
+    found = {}
+    for run in sorted(runs, key=lambda run: run.scenario.subscribers):
+        events = costs.arrivals(run)
+        one = (events["spread"] - events["spread"].median()).abs().idxmin()
+        arrived = freshness.deliveries(run, run.scenario)
+        at = arrived.loc[arrived["update"] == one, "received_at"].dropna().to_numpy()
+        found[f"{len(at):,} subscribers"] = at - at.min()
+    return found
