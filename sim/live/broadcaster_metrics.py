@@ -39,6 +39,8 @@ class Metrics:
 
     peers: int = 0
     """TCP connections now, WebSocket or HTTP."""
+    nodes: int = 0
+    """Other nodes that are heard."""
     requests: int = 0
     slow_consumers: int = 0
     refused_descriptors: int = 0
@@ -67,6 +69,7 @@ class Metrics:
         sample("channels", "gauge", "Channels with a subscriber or member.", [(k, len(s.channels)) for k, s in spaces.items()])
         sample("subscriptions", "gauge", "Subscriptions of connections to channels.", subscriptions)
         sample("sockets", "gauge", "TCP connections, WebSocket or HTTP.", [("", self.peers)])
+        sample("other_nodes", "gauge", "Other nodes that are heard.", [("", self.nodes)])
         totals = [
             ("connections_opened", "Connections established.", counters.opened),
             ("connections_refused", "Connections refused by key, quota or origin.", counters.refused),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import secrets
@@ -21,7 +22,7 @@ from sim.live.broadcaster_settings import Settings
 from sim.pusher.api import Api, Respond
 from sim.pusher.cluster import BEAT_SECONDS, Cluster
 from sim.pusher.http import Request, Response
-from sim.pusher.hub import TICK_SECONDS, Hub
+from sim.pusher.hub import SECOND, TICK_SECONDS, Hub
 from sim.pusher.outbox import Outbox
 
 log = logging.getLogger("workbench.broadcaster")
@@ -35,6 +36,12 @@ WRITES_PER_TURN = 512
 SPARE_DESCRIPTORS = 32
 """Kept free for files, the bus and the listener."""
 LAG_SECONDS = 0.25
+HTTP_IDLE_SECONDS = 120
+"""An HTTP connection that says nothing for so long is closed: publishers open another, half-open peers hold descriptors."""
+GC_THRESHOLDS = (50_000, 20, 100)
+GC_DEPARTURES = 1000
+"""A full collection walks every object of every connection: 0.1 s at ten thousand. The defaults do it in the middle of a burst.
+What needs it are asyncio's transports, which refer to themselves; so it is done on the minute, after so many have gone."""
 
 
 class Node:
@@ -51,6 +58,7 @@ class Node:
         self._started = time.monotonic_ns()
         self._woken = 0.0
         self._refusal_logged = float("-inf")
+        self._departed = 0
         self._bus: Bus | None = None
         self._cluster: Cluster | None = None
 
@@ -108,6 +116,7 @@ class Node:
 
     def forget(self, peer: Peer) -> None:
         self.peers.discard(peer)
+        self._departed += 1
         self.metrics.peers = len(self.peers)
 
     def serve(self, request: Request, respond: Respond) -> None:
@@ -115,6 +124,7 @@ class Node:
         self.metrics.requests += 1
         path = request.path
         if path == f"{self.api.prefix}/metrics" and not self.settings.faithful:
+            self.metrics.nodes = len(self._cluster.nodes) if self._cluster else 0
             respond(Response(200, self.metrics.render(self.hub), json=False, media_type=MEDIA_TYPE))
             return
         self.api.handle(request, self.now(), respond)
@@ -137,18 +147,32 @@ class Node:
         """Begin to accept; returns the port. Raises `BadInput` when the address cannot be had."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._loop_error)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         self._socket = sock or bind(self.settings.host, self.settings.port, shared=self.settings.nodes > 1)
         context = tls_context(self.settings)
         self._server = await loop.create_server(lambda: Peer(self), sock=self._socket, backlog=ACCEPTS_PER_TURN, ssl=context)
         self._socket.listen(BACKLOG)  # create_server's one number is both the queue's length and the accepts per turn
         self._timers = [
-            asyncio.ensure_future(self._every(TICK_SECONDS / self.settings.clock_rate, lambda: self.hub.tick(self.now()))),
+            asyncio.ensure_future(self._every(TICK_SECONDS / self.settings.clock_rate, self._tick)),
             asyncio.ensure_future(self._measure_lag()),
         ]
         if self._bus is not None and (cluster := self._cluster) is not None:
             self._bus.start(self)
             self._timers.append(asyncio.ensure_future(self._every(BEAT_SECONDS / 2, lambda: cluster.tick(self.now()))))
         return self._socket.getsockname()[1]
+
+    def _tick(self) -> None:
+        """Once a minute."""
+        now = self.now()
+        if self._departed >= GC_DEPARTURES:
+            self._departed = 0
+            gc.collect()
+        self.hub.tick(now)
+        if not self.settings.faithful:
+            for peer in list(self.peers):
+                peer.close_when_idle(now - HTTP_IDLE_SECONDS * SECOND)
 
     async def stop(self) -> None:
         """Accept no more, close every connection (spread over `drain` seconds), and be gone."""

@@ -30,6 +30,7 @@ a reset that can overtake the close frame."""
 PUBLISHED = OK.encode(keep_alive=True)
 """The answer to nearly every publish, made once."""
 
+_INPUT = memoryview(bytearray(65536))
 _write = os.write
 
 
@@ -81,7 +82,7 @@ class HttpReader:
         self._fresh()
 
 
-class Peer(Connection, asyncio.Protocol):
+class Peer(Connection, asyncio.BufferedProtocol):
     """The connection as asyncio's protocol and as the hub's `Connection`."""
 
     __slots__ = ("decoder", "ended", "fd", "node", "reader", "socket_fd", "transport")
@@ -104,20 +105,28 @@ class Peer(Connection, asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=self.node.settings.write_buffer)
         if transport.get_extra_info("sslcontext") is None:
             self.fd = self.socket_fd = transport.get_extra_info("socket").fileno()
+        self.last_seen = self.node.now()
         if not self.node.admit(self):
             self.end(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fd, self.ended, self.reader, self.decoder = -1, True, None, None
+        self.fd, self.ended, self.decoder = -1, True, None
+        self._drop_reader()
         self.node.hub.closed(self)
         self.node.forget(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """One buffer for all: it is read at once. (asyncio's own way makes 256 KiB for each read: 14 us of page faults.)"""
+        return _INPUT
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(_INPUT[:nbytes])
         if self.ended:
             return
         if self.decoder is not None:
             self._read_frames(self.decoder, data)
         elif self.reader is not None:
+            self.last_seen = self.node.now()
             self._read_http(self.reader, data)
 
     def pause_writing(self) -> None:
@@ -200,6 +209,18 @@ class Peer(Connection, asyncio.Protocol):
 
     # ---- HTTP
 
+    def close_when_idle(self, before: int) -> None:
+        """End an HTTP connection that has sent nothing since instant *before* and waits for no answer."""
+        reader = self.reader
+        if reader is not None and not reader.busy and not self.ended and self.last_seen < before:
+            self.end()
+
+    def _drop_reader(self) -> None:
+        """HTTP is over. The parser and its reader hold each other: without this they would wait for the garbage collector."""
+        if self.reader is not None:
+            del self.reader.parser
+            self.reader = None
+
     def _read_http(self, reader: HttpReader, data: bytes) -> None:
         reader.unfinished += len(data)
         try:
@@ -276,7 +297,7 @@ class Peer(Connection, asyncio.Protocol):
         else:
             self._answer(upgrade.refuse(*refusal), keep_alive=False)
             return
-        self.reader = None
+        self._drop_reader()
         hub = self.node.hub
         hub.open(self, match[1], request.headers.get("origin"), self.node.now())
         if self.ended:

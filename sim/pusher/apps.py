@@ -31,6 +31,7 @@ class App:
     activity_timeout: int = 30
     """Seconds after which clients ping, as they are told."""
     max_connections: int | None = None
+    """On each node; None: any number."""
     max_message_size: int = 10_000
     """Bytes of one message of a client."""
     accept_client_events_from: Literal["all", "members", "none"] = "members"

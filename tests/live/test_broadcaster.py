@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -312,3 +313,50 @@ def test_settings_come_from_file_environment_and_flags(tmp_path: Path) -> None:
         assert fetch(f"http://127.0.0.1:{port}/from-file/up")[0] == 200
         process.terminate()
         assert process.wait(10) == 0
+
+
+def test_http_connections_that_say_nothing_are_closed() -> None:
+    """Half a request, or none after an answer: two minutes on the server's clock, which runs fast here."""
+    with broadcaster(clock_rate=300) as server:
+        half, idle = Wire(("127.0.0.1", server.port)), Wire(("127.0.0.1", server.port))
+        half.send(b"GET /up HTTP/1.1\r\nHost:")
+        idle.send(b"GET /up HTTP/1.1\r\n\r\n")
+        assert " 200 " in idle.head(5)
+        idle.take(15, 5)
+        assert half.rest(5) == b""
+        assert idle.rest(5) == b""
+
+
+def resident_kib(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+
+
+@pytest.mark.slow
+def test_storms_of_ten_thousand_leave_no_leak() -> None:
+    """Burst, a presence channel among them, all gone at once, back again: connections, channels and memory return."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    number = min(10_000, hard - 500)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    memory = []
+    try:
+        # The server's minute is a second here, and nobody is asked for a pong.
+        with broadcaster(replace(APP, ping_interval=10**6), clock_rate=60) as server:
+            for _ in range(4):
+                wires = []
+                for index in range(number):
+                    wire = Wire(("127.0.0.1", server.port))
+                    own = messages.subscribe(f"own-{index}").encode()
+                    wire.send(UPGRADE + encode("text", messages.subscribe("all").encode()) + encode("text", own))
+                    wires.append(wire)
+                eventually(lambda: server.metric('subscriptions{app="1001"}') == 2 * number, 60)
+                for wire in wires:
+                    wire.close()
+                eventually(lambda: server.metric('connections{app="1001"}') == 0, 60)
+                assert server.metric('channels{app="1001"}') == 0
+                time.sleep(2.5)
+                memory.append(resident_kib(server.process.pid))
+            assert "Traceback" not in server.log
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    # The allocator keeps what the first storms needed; what the others add would be a leak, a tenth of a KiB each is none.
+    assert memory[-1] - memory[1] < 2 * number * 0.1, memory
