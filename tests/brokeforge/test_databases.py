@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,34 @@ def test_no_update_is_lost_between_many_writers(anywhere: Forge) -> None:
     assert anywhere.json("GET", "/dashboard")["version"] == total
     with anywhere.database.sessions() as session:
         assert session.scalar(select(func.count()).select_from(ServerEvent)) == 4 * 10 + total
+
+
+def test_a_slow_broadcaster_does_not_hold_up_other_writers(anywhere: Forge) -> None:
+    """A change is committed, and the next writer's turn has come, before its event is broadcast."""
+    arrived, release = threading.Event(), threading.Event()
+    original = anywhere.broadcaster.trigger
+
+    def slow(name: str, data: str, channels: list[str], socket_id: str | None) -> None:
+        if "private-servers.1" in channels:
+            arrived.set()
+            release.wait(10)
+        original(name, data, channels, socket_id)
+
+    anywhere.broadcaster.trigger = slow  # type: ignore[method-assign]
+    first = threading.Thread(target=anywhere.step, args=(1, "x", "installing"))
+    first.start()
+    assert arrived.wait(10)
+    assert anywhere.step(2, "x", "installing")["sequence"] == 2
+    release.set()
+    assert anywhere.step(1, "x", "completed")["version"] == 3
+    first.join()
+
+
+def test_a_change_that_fails_gives_its_turn_away(anywhere: Forge) -> None:
+    assert anywhere.request("PATCH", "/servers/1", {"connection": "pending"}).status == 422
+    with contextlib.suppress(RuntimeError), anywhere.app.transaction():
+        raise RuntimeError
+    assert anywhere.step(1, "x", "installing")["version"] == 2
 
 
 def test_a_full_payload_is_the_page_itself(anywhere: Forge) -> None:
