@@ -35,6 +35,16 @@ def sort_keys(keys: Array, low: int, high: int) -> Array:
     return result
 
 
+def count_steps(values: Array, shift: int, first: int, size: int, chosen: Array | None = None) -> tuple[Array, int, int, int]:
+    """(counts, sum, least, largest) of *values* (or of the *chosen* ones, bool) in steps of 2**shift, counted from the *first*
+    on."""
+    if chosen is None:
+        counts, total, least, largest = _loop(_count_all)(values, shift, first, size)
+    else:
+        counts, total, least, largest = _loop(_count_chosen)(values, shift, first, size, chosen)
+    return counts, int(total), int(least), int(largest)
+
+
 def _serve(arrivals: Array, service: Array, free: Array) -> tuple[Array, int, int]:
     workers = free.size
     begins = np.empty_like(arrivals)
@@ -85,6 +95,30 @@ def _radix(keys: Array, low: int, high: int) -> Array:
             counts[value] += 1
         source, target, spare = target, spare, target
     return source
+
+
+def _count_all(values: Array, shift: int, first: int, size: int) -> tuple[Array, int, int, int]:
+    counts = np.zeros(size, np.int64)
+    total, least, largest = 0, 1 << 62, -(1 << 62)
+    for value in values:
+        counts[(value >> shift) - first] += 1
+        total += value
+        least = min(least, value)
+        largest = max(largest, value)
+    return counts, total, least, largest
+
+
+def _count_chosen(values: Array, shift: int, first: int, size: int, chosen: Array) -> tuple[Array, int, int, int]:
+    counts = np.zeros(size, np.int64)
+    total, least, largest = 0, 1 << 62, -(1 << 62)
+    for i in range(values.size):
+        if chosen[i]:
+            value = values[i]
+            counts[(value >> shift) - first] += 1
+            total += value
+            least = min(least, value)
+            largest = max(largest, value)
+    return counts, total, least, largest
 
 
 def _loop(function: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sim.virtual.groups import Group
-from sim.virtual.spread import Profile, Spread
+from sim.virtual.spread import STEPS, Profile, Spread
 
 Array = np.ndarray[Any, Any]
 
@@ -195,13 +195,24 @@ class Tally:
             return min(rank, left) or None
         assert herd.order is not None
         has = left[herd.order]
-        still = np.zeros_like(left)
-        still[herd.order[:rank]] = has[:rank]
-        has[:rank] = False
+        still = None
+        if rank:
+            still = np.zeros_like(left)
+            still[herd.order[:rank]] = has[:rank]
+            has[:rank] = False
         if self._counted[update]:
+            self._record_some(herd, update, has)
+        return still if still is not None and still.any() else None
+
+    def _record_some(self, herd: Herd, update: int, has: Array) -> None:
+        """The update is on the screens of these (bool, in the order of `herd.profile`) now."""
+        one, pages = np.array([update]), int(np.count_nonzero(has))
+        if pages <= 2 * STEPS or herd.last_shown > self._end:
             values = herd.profile.values[has]
-            self._record(herd, np.array([update]), Profile(values), 0, values.size)
-        return still if rank and still.any() else None
+            self._record(herd, one, Profile(values), 0, values.size)
+        else:
+            shifts = herd.base - self.at[one]
+            self._note(one, shifts, pages, self._spread.add_steps(herd.profile.where(has), shifts, pages))
 
     def _missing(self, herd: Herd, rank: int) -> int | Array:
         """Members whose refetch began before the *rank*-th."""

@@ -8,10 +8,11 @@ and a shifted copy is counted per update. Count, sum, least and largest stay exa
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from sim.virtual import compiled
 from sim.virtual.histogram import Histogram
 
 Array = np.ndarray[Any, Any]
@@ -19,6 +20,16 @@ Array = np.ndarray[Any, Any]
 STEPS = 2048
 _FINEST = 12  # no step below 2**12 ns
 _BUFFER = 1 << 19
+
+
+class Steps(NamedTuple):
+    """Durations as counts: middles of steps (ns), how many, and exactly their sum, least and largest."""
+
+    middles: Array
+    counts: Array
+    total: int
+    least: int
+    largest: int
 
 
 class Profile:
@@ -53,24 +64,37 @@ class Profile:
         edges = np.arange(first, (self.largest >> shift) + 2) << shift
         return shift, np.searchsorted(self.values, edges) if self.rising else edges
 
-    def part(self, start: int, stop: int) -> tuple[Array, Array, int, int, int]:
-        """(middles of steps, counts, exact sum, least, largest) of the values [start:stop]; at least one value."""
+    def part(self, start: int, stop: int) -> Steps:
+        """Of the values [start:stop]; at least one value."""
         shift, edges = self._grid
         first = self.least >> shift
         if self.rising:
             counts = np.diff(np.clip(edges, start, stop))
             total, low, high = int(self._sums[stop] - self._sums[start]), int(self.values[start]), int(self.values[stop - 1])
+        elif compiled.AVAILABLE:
+            counts, total, low, high = compiled.count_steps(self.values[start:stop], shift, first, edges.size)
         else:
             chosen = self.values[start:stop]
             counts = np.bincount((chosen >> shift) - first, minlength=edges.size - 1)
             total, low, high = int(chosen.sum()), int(chosen.min()), int(chosen.max())
-        held = np.flatnonzero(counts)
-        middles = ((held + first) << shift) + (1 << shift - 1)
-        return middles, counts[held], total, low, high
+        return self._steps(counts, total, low, high)
+
+    def where(self, chosen: Array) -> Steps:
+        """Of the values that are *chosen* (bool); at least one value."""
+        if not compiled.AVAILABLE:
+            return Profile(self.values[chosen]).whole
+        shift, edges = self._grid
+        return self._steps(*compiled.count_steps(self.values, shift, self.least >> shift, edges.size, chosen))
 
     @cached_property
-    def whole(self) -> tuple[Array, Array, int, int, int]:
+    def whole(self) -> Steps:
         return self.part(0, self.size)
+
+    def _steps(self, counts: Array, total: int, least: int, largest: int) -> Steps:
+        shift, first = self._grid[0], self.least >> self._grid[0]
+        held = np.flatnonzero(counts)
+        middles = ((held + first) << shift) + (1 << shift - 1)
+        return Steps(middles, counts[held], total, least, largest)
 
 
 class Spread:
@@ -99,12 +123,14 @@ class Spread:
             chosen = profile.values[start:stop]
             self.add((chosen + shifts[:, None]).ravel() if shifts.size > 1 else chosen + shifts[0])
             return int(chosen.sum()) * shifts.size + size * int(shifts.sum())
-        steps = profile.whole if size == profile.size else profile.part(start, stop)
-        middles, counts, total, low, high = steps
-        total = total * shifts.size + size * int(shifts.sum())
-        least, largest = low + int(shifts.min()), high + int(shifts.max())
-        moved = np.clip(middles + shifts[:, None], least, largest)
-        self.histogram.add_counts(moved.ravel(), np.tile(counts, shifts.size), total, least, largest)
+        return self.add_steps(profile.whole if size == profile.size else profile.part(start, stop), shifts, size)
+
+    def add_steps(self, steps: Steps, shifts: Array, size: int) -> int:
+        """Count *size* values, known by their steps, once for each shift, moved by it. Returns the exact sum of all, ns."""
+        total = steps.total * shifts.size + size * int(shifts.sum())
+        least, largest = steps.least + int(shifts.min()), steps.largest + int(shifts.max())
+        moved = np.clip(steps.middles + shifts[:, None], least, largest)
+        self.histogram.add_counts(moved.ravel(), np.tile(steps.counts, shifts.size), total, least, largest)
         return total
 
     def finish(self) -> Histogram:
