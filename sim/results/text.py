@@ -41,7 +41,7 @@ def percent(share: float | None) -> str:
     """A share: `12.5 %`, `0.03 %`; `100 %` only where it is all."""
     if share is None or math.isnan(share):
         return NONE
-    if 0.9995 <= share < 1:
+    if 0.9995 <= share < 1 - 1e-9:
         return f"{math.floor(share * 1e4) / 1e2:.2f} %"
     return f"{digits(share * 100)} %"
 

@@ -32,7 +32,7 @@ def code(notebook: Any) -> list[Any]:
 
 
 def compared(notebook: Any) -> list[Any]:
-    return [cell for cell in code(notebook) if "nbval-skip" not in cell.metadata.get("tags", [])]
+    return [cell for cell in code(notebook) if not {"nbval-skip", "nbval-ignore-output"} & set(cell.metadata.get("tags", []))]
 
 
 def test_there_are_notebooks() -> None:
