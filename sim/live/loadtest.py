@@ -15,6 +15,7 @@ import contextlib
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,9 @@ TICK = 0.1
 
 PATIENCE = 15.0
 """Seconds without one more subscription after which the run goes on with those that are there."""
+
+REFUSED = 4.0
+"""The same, where every attempt so far has failed: nobody will come."""
 
 HEAD_START = SECOND // 2
 """Nanoseconds from telling the publisher the run's zero until it comes: it still has to connect."""
@@ -139,7 +143,8 @@ def _wait_until_subscribed(swarm: Swarm, observer: Observer) -> Progress:
             return progress
         if (progress.opened, progress.subscribed) > (best.opened, best.subscribed):
             best, since = progress, time.monotonic()
-        if time.monotonic() - since > PATIENCE:
+        refused = progress.opened >= order.subscribers and progress.subscribed == 0 and bool(_failures(swarm.headers()))
+        if time.monotonic() - since > (REFUSED if refused else PATIENCE):
             if progress.subscribed == 0 and progress.wanted > 0:
                 raise Unreachable(f"none of {progress.wanted} subscribers could subscribe: {_why(swarm.headers())}")
             observer.said(f"only {progress.subscribed} of {order.subscribers} are subscribed: {_why(swarm.headers())}; going on")
@@ -147,15 +152,17 @@ def _wait_until_subscribed(swarm: Swarm, observer: Observer) -> Progress:
         time.sleep(TICK)
 
 
-def _why(headers: list[dict[str, Any]]) -> str:
-    """The failures that the workers counted so far."""
-    counts: dict[str, int] = {}
+def _failures(headers: list[dict[str, Any]]) -> dict[str, int]:
+    """What the workers counted of connections and subscriptions that did not come about."""
+    total: Counter[str] = Counter()
     for header in headers:
-        for name, count in header["counters"].items():
-            if "fail" in name or "refused" in name or "error" in name:
-                counts[name] = counts.get(name, 0) + int(count)
-    said = [f"{count} x {name}" for name, count in counts.items() if count]
-    return ", ".join(said) or "no answer (see workbench doctor)"
+        total.update({name: header["counters"][name] for name in ("connect_failures", "drops", "refused", "complaints")})
+    return {name.replace("_", " "): count for name, count in total.items() if count}
+
+
+def _why(headers: list[dict[str, Any]]) -> str:
+    said = [f"{count} {name}" for name, count in _failures(headers).items()]
+    return f"{', '.join(said) or 'no answer'} (workbench doctor says more)"
 
 
 def _rows_file(job: Job) -> Path:
