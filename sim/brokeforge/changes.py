@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from sim.brokeforge import queries
 from sim.brokeforge import validation as v
 from sim.brokeforge.channels import Person
+from sim.brokeforge.database import locked
 from sim.brokeforge.http import HttpError, Request, Response, invalid, json_response
 from sim.brokeforge.inertia import is_inertia
 from sim.brokeforge.models import Activity, Server, ServerEvent, ServerFirewall, ServerFirewallRule, ServerSite
@@ -172,7 +173,7 @@ def delete_firewall(app: Application, request: Request, user: Person, id: int) -
 
 def _lock(session: Session, model: type[Model], id: int, user: Person) -> Model:
     """The row, locked until the end of the transaction. Raises `HttpError` 404, or 403 when it is another user's."""
-    row = session.get(model, id, with_for_update={"of": model})
+    row = locked(session, model, id)
     if row is None:
         raise HttpError(404, f"No {'server' if model is Server else 'site'} {id}.")
     if row.user_id != user.id:

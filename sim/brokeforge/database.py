@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, Select, bindparam, create_engine, event, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from sim.brokeforge.models import Base, Counter
+from sim.brokeforge.models import Base, Counter, Server, ServerSite
 from sim.errors import BadInput
 
 DRIVERS = {
@@ -139,6 +139,21 @@ class Database:
     def close(self) -> None:
         self._reads.dispose()
         self._changes.dispose()
+
+
+Lockable = TypeVar("Lockable", Server, ServerSite)
+
+_LOCKED: dict[type, Select[Any]] = {
+    model: select(model).where(model.id == bindparam("id")).with_for_update(of=model) for model in (Server, ServerSite)
+}
+
+
+def locked(session: Session, model: type[Lockable], id: int) -> Lockable | None:
+    """The row as it is now, and nobody else's until the end of the transaction; None: there is none.
+
+    (The embedded file is one writer's as a whole.)
+    """
+    return session.scalars(_LOCKED[model], {"id": id}).one_or_none()
 
 
 def _end_turn(session: Session) -> None:

@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 
 from sqlalchemy.orm import Session
 
+from sim.brokeforge.database import locked
 from sim.brokeforge.models import Activity, Server, ServerEvent, ServerFirewallRule, ServerSite, Task
 from sim.brokeforge.statuses import move
 from sim.workload import Trace
@@ -235,14 +236,14 @@ class Gone(Exception):
 
 
 def _server(session: Session, id: int) -> Server:
-    server = session.get(Server, id, with_for_update={"of": Server})
+    server = locked(session, Server, id)
     if server is None:
         raise Gone
     return server
 
 
 def _site(session: Session, id: int) -> ServerSite:
-    site = session.get(ServerSite, id, with_for_update={"of": ServerSite})
+    site = locked(session, ServerSite, id)
     if site is None:
         raise Gone
     return site
