@@ -11,6 +11,7 @@ A job that fails is tried again after a pause, `tries` times in all. The change 
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from collections.abc import Callable
@@ -22,6 +23,8 @@ import orjson
 from sim.brokeforge.events import Event, broadcast_name, from_wire, to_wire
 from sim.brokeforge.metrics import Metrics
 from sim.scenario import Broadcast
+
+log = logging.getLogger("brokeforge")
 
 CHANNELS_PER_REQUEST = 100
 """What the Pusher HTTP API takes in one request; Laravel cuts longer lists."""
@@ -186,13 +189,15 @@ class Dispatcher:
         sent_at = 0
         try:
             sent_at = self._send(job)
-        except BroadcastFailed:
+        except BroadcastFailed as error:
             self.metrics.count("broadcast_failures_total", event=job.event.name)
             if job.attempt < self.settings.tries:
                 self.metrics.count("broadcast_retries_total", event=job.event.name)
                 self._push(replace(job, attempt=job.attempt + 1), self.settings.backoff)
                 return 0
             self.metrics.count("broadcast_lost_total", event=job.event.name)
+            tries = f"{job.attempt} {'try' if job.attempt == 1 else 'tries'}"
+            log.warning("%s: given up after %s: %s", job.event.name, tries, error)
         if job.unique:
             self.cache.forget(f"unique:{key}")
         return sent_at

@@ -120,8 +120,11 @@ def run(args: argparse.Namespace) -> int:
                 _write(serving.target, args.ready_file)
             for note in serving.notes:
                 print(f"note: {note}", file=sys.stderr)
-            print(f"application {serving.target.api}  broadcaster {serving.target.websocket_url}", flush=True)
+            print(f"application {serving.target.api}/ (in a browser: the live board)", flush=True)
+            print(f"broadcaster {serving.target.websocket_url}", flush=True)
             while not stop.wait(0.5):
+                for line in serving.said():
+                    print(line, file=sys.stderr)
                 serving.require_alive()
     finally:
         if args.ready_file is not None and up:

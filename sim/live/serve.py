@@ -79,6 +79,8 @@ class Serving:
     applications: list[Child] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the user should know, for example that an existing database was used as it is."""
+    _read: dict[str, int] = field(default_factory=dict, repr=False)
+    """How far each log was read by `said`."""
 
     @property
     def pids(self) -> dict[str, int]:
@@ -89,6 +91,16 @@ class Serving:
         """Raise `WorkbenchError` when one of the processes has ended."""
         for child in self._children:
             child.require_alive()
+
+    def said(self) -> list[str]:
+        """What the applications have complained of since the last call, a line each."""
+        lines = []
+        for child in self.applications:
+            with child.log.open(encoding="utf-8", errors="replace") as log:
+                log.seek(self._read.get(child.name, 0))
+                lines += [f"{child.name}: {line}" for line in log.read().splitlines()]
+                self._read[child.name] = log.tell()
+        return lines
 
     @property
     def _children(self) -> list[Child]:

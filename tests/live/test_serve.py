@@ -202,6 +202,22 @@ def test_for_another_program_in_a_block() -> None:
     assert gone(list(pids.values()))
 
 
+def test_what_the_application_complains_of_is_heard() -> None:
+    scenario = SMALL.replace({"broadcast.tries": 1})
+    with embedded_target(scenario) as serving:
+        assert serving.said() == []
+        assert serving.broadcaster is not None
+        serving.broadcaster.stop()
+        answer = request(serving.target, "PATCH", "/servers/1", serving.target.users[0], {"connection": "disconnected"})
+        assert (answer[0], answer[1]["version"]) == (200, 2), "the change is committed all the same"
+        deadline = time.monotonic() + 5
+        while not (said := serving.said()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(said) == 1
+        assert said[0].startswith("application: brokeforge: ServerUpdated: given up after 1 try: 127.0.0.1:")
+        assert serving.said() == []
+
+
 def test_a_database_of_ones_own_is_kept_and_its_users_too(tmp_path: Path) -> None:
     options = Options(api_port=0, reverb_port=0, database=f"sqlite:///{tmp_path / 'mine.sqlite'}")
     with embedded_target(SMALL, options) as first:
