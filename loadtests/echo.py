@@ -80,11 +80,11 @@ class Event:
     def __init__(self, name: str, channel: str, data: Any, code: int = 0) -> None:
         self.name, self.channel, self.data, self.code = name, channel, data, code
         self.update = self.sent_at = self.published_at = -1
-        if type(data) is dict:
-            for member in ("update", "sent_at", "published_at"):
-                value = data.get(member)
-                if type(value) is int:
-                    setattr(self, member, value)
+        if type(data) is dict and "update" in data:
+            update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
+            self.update = update if type(update) is int else -1
+            self.sent_at = sent_at if type(sent_at) is int else -1
+            self.published_at = published_at if type(published_at) is int else -1
 
 
 def parse(payload: bytes) -> tuple[str, Any, Any]:
@@ -111,8 +111,9 @@ class Ear:
     """Frames. More are never on their way at the same time, and a forgotten one is merely read again."""
 
     def __init__(self, code_of: Callable[[str], int], first: Callable[[Event], None]) -> None:
-        """*code_of*(channel) numbers channels for the recorder; *first*(event) is told of each different event."""
+        """*code_of*(channel) numbers channels for the recorder; *first*(event) is told of each update on a channel."""
         self._known: dict[bytes, Event] = {}
+        self._latest: dict[str, int] = {}
         self._code_of, self._first = code_of, first
 
     def hear(self, payload: bytes) -> Event | messages.Message:
@@ -127,7 +128,9 @@ class Ear:
             self._known.clear()
         event = Event(name, channel, data, self._code_of(channel))
         self._known[payload] = event
-        self._first(event)
+        if event.update >= 0 and self._latest.get(channel) != event.update:
+            self._latest[channel] = event.update
+            self._first(event)
         return event
 
 
@@ -224,7 +227,7 @@ class Echo:
             self._channels[channel] = Subscription.AUTHORISING
         elif standing in (None, Subscription.REFUSED):
             self._channels[channel] = Subscription.WANTED
-            if self.state is State.CONNECTED and self._link is not None:
+            if self.is_open:
                 self._ask(channel)
 
     def unsubscribe(self, channel: str) -> None:
@@ -238,6 +241,11 @@ class Echo:
 
     def is_subscribed(self, channel: str) -> bool:
         return self._channels.get(channel) is Subscription.SUBSCRIBED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an established connection. (The state stays `connected` for a while after a loss.)"""
+        return self.state is State.CONNECTED and self._link is not None
 
     def disconnect(self) -> None:
         """Close, and stay away. The client is not told."""

@@ -33,5 +33,5 @@ def extent(data: bytes, start: int) -> tuple[int, int] | None:
 
 
 def is_one_message(data: bytes) -> bool:
-    """Whether *data* is one whole text message of 126 to 65,535 bytes and nothing else, as a broadcast is; its head is 4 bytes."""
+    """Whether *data* is one text message of 126 to 65,535 bytes, as a broadcast is, and nothing else; its head has 4 bytes."""
     return len(data) > 4 and data[0] == WHOLE_TEXT and data[1] == 126 and (data[2] << 8 | data[3]) == len(data) - 4

@@ -176,7 +176,7 @@ class Page:
 
     def lose(self) -> None:
         """Lose the connection, as by the broadcaster's restart, and come back."""
-        if self.echo is not None and self.echo.state is State.CONNECTED:
+        if self.echo is not None and self.echo.is_open:
             self.dropped(self._plant.mux.now(), 1006, "reconnect storm")
             self.echo.lose()
 

@@ -141,4 +141,6 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
         parameters["version"] = settings.version
     if settings.auth == "signed" and settings.target:
         parameters["auth"] = ways.Signed(settings.target.key, settings.target.secret)
+    if settings.auth == "cookie":
+        parameters["auth"] = ways.Cookie(dict(settings.login))
     return parameters

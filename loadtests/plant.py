@@ -73,7 +73,7 @@ class Plant:
         self._admitted = 0
         self._line: deque[Callable[[Callable[[], None]], None]] = deque()
         self._gaps: list[int] = []
-        self._frozen = False
+        self._settling = False
         self._collecting_since = 0
         self.pages: set[Page] = set()
         """Those that are open."""
@@ -167,6 +167,10 @@ class Plant:
         recorder.metric("requests_running", len(self.traffic.running))
         recorder.metric("requests_waiting", sum(pool.waiting for pool in self._pools.values()))
         recorder.write_header()
+        if self._settling and recorder.subscribed >= recorder.wanted:
+            # All users had been started before, and now all are subscribed: what that has made stays as well.
+            self.freeze()
+            self._settling = False
         due = max(due + SECOND, self.mux.now())
         self.mux.call_at(due, self._report, due)
 
@@ -174,6 +178,7 @@ class Plant:
 
     def freeze(self) -> None:
         """Once all pages are there: a full collection would stop the process for 100 ms at 10,000 of them, again and again."""
+        self._settling = True
         gc.collect()
         gc.freeze()
 

@@ -133,7 +133,6 @@ class Recorder:
         self._kinds: list[Kind] = []
         self._channels: dict[str, int] = {}
         self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "metrics", "events")}
-        self._latest: dict[str, int] = {}
         self._timings: dict[tuple[str, str, bool], list[float]] = {}
         self._kept: dict[str, list[dict[str, Any]]] = {name: [] for name in parts.PARTS}
         self._kept_rows = dict.fromkeys(parts.PARTS, 0)
@@ -173,10 +172,8 @@ class Recorder:
         self._other["subscriptions"].append(row)
 
     def event(self, event: Event) -> None:
-        """A frame was read that differs from those before. One row for each update and channel, where it says which."""
-        if event.update >= 0 and self._latest.get(event.channel) != event.update:
-            self._latest[event.channel] = event.update
-            self._other["events"].append((event.update, event.channel, event.sent_at, event.published_at))
+        """An update was heard of on a channel for the first time."""
+        self._other["events"].append((event.update, event.channel, event.sent_at, event.published_at))
 
     def metric(self, name: str, value: float) -> None:
         self._other["metrics"].append((self._mux.now(), f"harness-{self.worker}", name, float(value)))

@@ -6,6 +6,7 @@ WORKBENCH_PARTS      directory for raw samples; without it Locust's statistics o
 WORKBENCH_PROBES     subscribers per process recorded row by row; without it all
 WORKBENCH_SHAPE      constant, ramp, steps, spike, storm or soak (loadtests.shapes); without it -u, -r and -t
 WORKBENCH_AUTH       bearer, cookie, signed; without it bearer, or signed where the target has no application
+WORKBENCH_LOGIN      for cookie: the fields of the login form, as email=ada@shop.example&password=secret
 WORKBENCH_REFETCH    URL path of a foreign application's resource, as /api/servers/{id}
 WORKBENCH_VERSION    JSON path of its version, as data.updated_at
 """
@@ -16,6 +17,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from sim.errors import BadInput, did_you_mean
 from sim.scenario import Pages, Scenario, load_scenario
@@ -35,10 +37,11 @@ class Settings:
     probes: int | None = None
     shape: str = ""
     auth: str = ""
+    login: Mapping[str, str] = field(default_factory=dict)
     refetch: str = ""
     version: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """The variables as they were, for parameters of shapes."""
+    """The variables as they were."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -48,6 +51,8 @@ class Settings:
         auth = given.get("WORKBENCH_AUTH", "")
         if auth and auth not in AUTHS:
             raise BadInput(f"WORKBENCH_AUTH: no such way {auth!r}{did_you_mean(auth, AUTHS)}")
+        if auth == "cookie" and "WORKBENCH_LOGIN" not in given:
+            raise BadInput("WORKBENCH_AUTH=cookie needs the fields of the login form in WORKBENCH_LOGIN (email=...&password=...)")
         return cls(
             scenario=load_scenario(given["WORKBENCH_SCENARIO"]) if "WORKBENCH_SCENARIO" in given else DEFAULT,
             target=Target.read(path) if path else Target.from_environment(environment),
@@ -55,6 +60,7 @@ class Settings:
             probes=_whole(given, "WORKBENCH_PROBES"),
             shape=given.get("WORKBENCH_SHAPE", ""),
             auth=auth,
+            login=dict(parse_qsl(given.get("WORKBENCH_LOGIN", ""))),
             refetch=given.get("WORKBENCH_REFETCH", ""),
             version=given.get("WORKBENCH_VERSION", ""),
             environment=given,

@@ -170,7 +170,8 @@ def check(directory: Path, updates: int) -> None:
     assert (applied.groupby("subscriber").size() >= 1).all()
     assert applied["subscriber"].nunique() == 36 + 12
     assert (refetches["started_at_ns"] >= refetches["due_at_ns"]).all()
-    assert (refetches["finished_at_ns"] >= refetches["started_at_ns"]).all()
+    finished = refetches[refetches["finished_at_ns"] >= 0]  # A poll may have been under way at the end.
+    assert (finished["finished_at_ns"] >= finished["started_at_ns"]).all()
     polled = refetches[refetches["answered"] == 0]
     assert len(polled) >= 4 * 2
     assert set(polled["status"]) == {200, 304}
