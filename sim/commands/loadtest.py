@@ -8,6 +8,8 @@ sends the updates open loop, drains, stops everything, and writes a run bundle.
     workbench loadtest demo --target target.json --junit junit.xml --summary summary.md
     workbench loadtest demo --target .env --auth local --direct        # fan-out alone: events go to the broadcaster
     workbench loadtest demo --target .env --passive                    # only listen to a live application
+    workbench loadtest steady --shape storm:every=10                   # everyone loses the connection, again and again
+    workbench loadtest steady --search workload.rate=10,20,40,80,160   # where is the knee?
 
 On several machines, the same scenario everywhere, the number of workers on the first:
 
@@ -27,6 +29,7 @@ from pathlib import Path
 
 from sim.commands import options
 from sim.commands.measuring import Settings, join, run_load_test
+from sim.commands.search import search
 from sim.errors import BadInput
 from sim.scenario import Scenario
 
@@ -44,6 +47,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--direct", action="store_true", help="publish to the broadcaster, without the application")
     way.add_argument("--passive", action="store_true", help="publish nothing, listen")
+    parser.add_argument(
+        "--shape", default="", metavar="SHAPE", help="subscribers over time: ramp, steps, spike, storm, soak[:KEY=VALUE,..]"
+    )
+    parser.add_argument(
+        "--search", metavar="KEY=A,B,..", help="a run for each value of a scenario key, until one does not hold: the knee"
+    )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write thresholds and validity as JUnit XML")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the result as Markdown")
     parser.add_argument(
@@ -63,11 +72,14 @@ def run(args: argparse.Namespace) -> int:
         owned=args.i_own_this_target,
         remote_workers=args.remote_workers,
         master=options.host_and_port(args.join or args.bind),
+        shape=args.shape,
         locust=tuple(shlex.split(args.locust)),
         command="workbench loadtest " + scenario.name,
     )
     if args.join:
         return join(scenario, settings)
+    if args.search:
+        return search(scenario, settings, args.search, args.json)
     outcome = run_load_test(scenario, settings)
     if args.junit:
         args.junit.write_text(outcome.junit(), encoding="utf-8")

@@ -20,7 +20,7 @@ from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
 from sim.live import calibration, consent, limits, swarm
 from sim.live.calibration import Calibration
 from sim.live.client import Origin
-from sim.live.harness import Harness, cpu_shares, offset_of
+from sim.live.harness import Harness, cpu_shares, offset_of, publisher_added
 from sim.live.loadtest import Job, Measured, Observer, collect_into, interruptible, measure, shielded
 from sim.live.probe import require_reachable, why_unreachable
 from sim.live.sampling import Sampler, listeners
@@ -45,6 +45,7 @@ class Settings:
     owned: bool = False
     remote_workers: int = 0
     master: tuple[str, int] = ("127.0.0.1", 0)
+    shape: str = ""
     locust: tuple[str, ...] = ()
     command: str = ""
     quiet: bool = False
@@ -181,6 +182,7 @@ def _job(
         remote_workers=settings.remote_workers,
         bind=settings.master[0],
         port=settings.master[1],
+        shape=settings.shape,
         extra=settings.locust,
         settings=load_settings(scenario.load),
     )
@@ -222,11 +224,13 @@ def _judged(
 ) -> Outcome:
     """Summary, verdict and thresholds; closes the bundle."""
     # Here and not above: it draws in scipy.stats, which takes longer to import than everything else together.
+    from sim.results.accounting import account
     from sim.results.summary import summarise
 
     frames = run.frames()
     summary = summarise(frames, job.scenario)
     harness = Harness(measured.headers)
+    fates = account(frames, job.scenario, harness.unfinished)
     end = measured.epoch + round((job.scenario.warmup + job.scenario.duration) * SECOND)
     shares = cpu_shares(job.sampler, measured.epoch, end)
     busiest = max((share for name, share in shares.items() if name.startswith("harness")), default=0.0)
@@ -237,6 +241,8 @@ def _judged(
         measured.invalid,
         passive=job.scenario.publisher.via == "none",
         floor=ruler.floor_p99 if ruler else None,
+        publisher_added=publisher_added(frames),
+        lost_by_harness=fates["missing.harness"],
         unchanged=0 if measured.rows is None else len(measured.rows) - len(changed(measured.rows)),
     )
     verdict = judge(evidence)
@@ -245,7 +251,7 @@ def _judged(
     run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
     run.manifest.clock = harness.clock()
     run.manifest.validity["remarks"] = list(verdict.remarks)
-    run.manifest.extra["cpu_shares"] = shares
+    run.manifest.extra |= {"cpu_shares": shares, "deliveries": fates}
     reasons = ("interrupted", *verdict.reasons) if measured.interrupted else verdict.reasons
     run.close(partial=measured.interrupted, reasons=reasons)
     return Outcome(
@@ -253,6 +259,7 @@ def _judged(
         name=job.scenario.name,
         summary=summary,
         harness=run.manifest.harness,
+        fates=fates,
         reasons=verdict.reasons,
         remarks=verdict.remarks,
         checks=check(thresholds, summary),

@@ -15,6 +15,13 @@ from sim.results.thresholds import Check
 Summary = Mapping[str, Mapping[str, Any]]
 
 
+NOT_RECEIVED = {
+    "missing.target": "lost by the target",
+    "missing.harness": "by the harness",
+    "not_connected": "for pages that were not connected",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One finished run, judged."""
@@ -23,6 +30,8 @@ class Outcome:
     name: str
     summary: Summary
     harness: Mapping[str, Any]
+    fates: Mapping[str, int]
+    """See `sim.results.accounting`."""
     reasons: Sequence[str]
     """Why the run is invalid; empty: it is valid."""
     remarks: Sequence[str]
@@ -56,6 +65,7 @@ class Outcome:
         return [
             ("updates", f"{number(value('updates'))}   {number(value('updates.failed'))} failed"),
             ("deliveries", f"{number(received)} of {number(expected)} expected   {percent(value('delivery_ratio'))}"),
+            ("not received", ", ".join(f"{number(self.fates[name])} {why}" for name, why in NOT_RECEIVED.items())),
             ("time to notified", pair("time_to_notified")),
             ("time to fresh", pair("time_to_fresh")),
             ("refetches", f"{number(value('refetches_per_update'))} per update   {number(value('refetches.failed'))} failed"),
@@ -88,6 +98,7 @@ class Outcome:
             "remarks": list(self.remarks),
             "thresholds": [{"threshold": str(check.threshold), "value": check.value, "ok": check.ok} for check in self.checks],
             "harness": dict(self.harness),
+            "deliveries": dict(self.fates),
             "summary": dict(self.summary),
         }
 

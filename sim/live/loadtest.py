@@ -138,7 +138,9 @@ def _wait_until_subscribed(swarm: Swarm, observer: Observer) -> Progress:
             raise WorkbenchError(f"{child.name} ended before the load began (exit {child.exit_code}): {child.last_words()}")
         progress = swarm.progress()
         observer.connecting(progress)
-        complete = progress.workers >= order.workers and progress.opened >= order.subscribers
+        # With a shape the load begins with the first subscribers: how many there are when is what is being tested.
+        enough = 1 if order.shape else order.subscribers
+        complete = progress.workers >= (1 if order.shape else order.workers) and progress.opened >= enough
         if complete and progress.subscribed >= progress.wanted:
             return progress
         if (progress.opened, progress.subscribed) > (best.opened, best.subscribed):
@@ -189,10 +191,11 @@ def _let_it_run(job: Job, swarm: Swarm, publisher: Child | None, result: Measure
                 result.invalid.append(f"stopped early: {reason}")
                 return
         for child in swarm.ended():
-            if child.name not in lost:
+            # A shape ends by itself, when it is through or has found the knee.
+            if child.name not in lost and not (job.order.shape and child.exit_code in (0, 1)):
                 lost.add(child.name)
                 result.invalid.append(f"{child.name} went missing in mid-run (exit {child.exit_code}): {child.last_words()}")
-        if len(lost) == len(swarm.children):
+        if len(swarm.ended()) == len(swarm.children):
             return
         time.sleep(TICK)
 

@@ -18,7 +18,6 @@ from sim.errors import WorkbenchError
 from sim.live.processes import Child, stop_all
 from sim.results import parts
 
-
 LEAVE = 3.0
 """Seconds that workers get to end by themselves once their master has."""
 
@@ -40,6 +39,8 @@ class Order:
     bind: str = "127.0.0.1"
     port: int = 0
     """Of the master; 0: any free one."""
+    shape: str = ""
+    """How many subscribers when (`loadtests.shapes`), as `ramp:rise=60`; empty: all from the beginning."""
     extra: tuple[str, ...] = ()
     """Further arguments of Locust, as `--csv=prefix`."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +78,7 @@ def environment(order: Order) -> dict[str, str]:
         "WORKBENCH_SCENARIO": str(order.scenario),
         "WORKBENCH_PARTS": str(order.parts),
         "WORKBENCH_EPOCH": str(order.epoch),
+        **({"WORKBENCH_SHAPE": order.shape} if order.shape else {}),
         **order.settings,
     }
 
@@ -90,7 +92,9 @@ class Swarm:
         self.children: list[Child] = []
 
     def start(self) -> None:
-        size = ["-u", str(self.order.subscribers), "-r", f"{self.order.connect_rate:g}", *self.order.extra]
+        # A shape brings its own numbers, and Locust refuses to be told others.
+        numbers = [] if self.order.shape else ["-u", str(self.order.subscribers), "-r", f"{self.order.connect_rate:g}"]
+        size = [*numbers, *self.order.extra]
         if self.order.workers == 1 and not self.order.remote_workers:
             self._spawn("harness-0", *size)
             return
@@ -117,8 +121,8 @@ class Swarm:
         return [child for child in self.children if child.exit_code is not None]
 
     def stop(self, timeout: float = 20.0) -> None:
-        """End all; each writes its last parts. The master goes first: it stops its workers, also those of other machines, and waits
-        for what they still send."""
+        """End all; each writes its last parts. The master goes first: it stops its workers, also those of other machines, and
+        waits for what they still send."""
         masters = [child for child in self.children if child.name == "master"]
         workers = [child for child in self.children if child not in masters]
         stop_all(masters, timeout)

@@ -43,6 +43,8 @@ class Evidence:
     """Arrival by the kernel's clock; otherwise the reader's queue is inside `time_to_notified`."""
     cpu_share: float = 0.0
     """Of one core, of the busiest load process."""
+    publisher_added: float = 0.0
+    """Seconds by which the publisher's lateness lifts the p99 of the time to notified."""
     coalesced: float = 0.0
     """Share of messages."""
     clock_step: float = 0.0
@@ -52,7 +54,7 @@ class Evidence:
     """Arrivals before the event was sent."""
     passive: bool = False
     lost_by_harness: int = 0
-    """Deliveries that the client had on its socket and dropped."""
+    """Deliveries to load processes that were lost, of which nobody knows whether they came."""
     floor: float | None = None
     """The harness's own p99 on this machine (`workbench calibrate`); None: not known."""
     unchanged: int = 0
@@ -91,7 +93,7 @@ def _reasons(e: Evidence) -> Iterator[str]:
     if e.cpu_share > CPU_SHARE:
         yield f"a load process used {e.cpu_share:.0%} of a core (limit {CPU_SHARE:.0%}): use more --processes"
     if e.lost_by_harness:
-        yield f"the load client itself lost {e.lost_by_harness} deliveries"
+        yield f"of {e.lost_by_harness} deliveries nobody knows whether they came: their load process was lost"
     if e.unsettled:
         yield f"{e.unsettled} refetches were still waiting inside the load client at the end"
     if e.negative:
@@ -111,13 +113,14 @@ def _bottlenecks(e: Evidence) -> Iterator[str]:
     rules = [
         ("reader_lag", into, "the load client read late"),
         ("refetch_delay", "time_to_fresh", "the load client sent refetches late"),
-        ("publisher_lateness", "time_to_notified", "the publisher was late"),
     ]
-    for cause, figure, what in rules:
-        added, reported = _value(e, f"{cause}.p99"), _p99(e, figure)
+    added_by = [(_value(e, f"{cause}.p99"), figure, what) for cause, figure, what in rules]
+    added_by.append((e.publisher_added, "time_to_notified", "the publisher was late"))
+    for added, figure, what in added_by:
+        reported = _p99(e, figure)
         limit = max(FLOOR, SHARE * reported) if reported is not None else FLOOR
         if added is not None and added > limit:
-            yield f"{what}: p99 {added * 1000:.1f} ms, limit {limit * 1000:.1f} ms ({SHARE:.0%} of {figure}.p99)"
+            yield f"{what}: {added * 1000:.1f} ms in the p99, limit {limit * 1000:.1f} ms ({SHARE:.0%} of {figure}.p99)"
 
 
 def _remarks(e: Evidence) -> Iterator[str]:
