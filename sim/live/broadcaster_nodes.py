@@ -53,6 +53,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, command: list[str]) -> None:
         self._command = command
+        bind(settings.host, settings.port).close()  # shared sockets would quietly join another server's
         self._reserved = bind(settings.host, settings.port, shared=True)  # holds the port; never listens
         self.port = self._reserved.getsockname()[1]
         self._settings = replace(settings, port=self.port)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from sim.live.broadcaster_http import HttpReader, wire_size
 from sim.pusher import frames, upgrade
 from sim.pusher.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, OK, TOO_LARGE
 from sim.pusher.http import Request, Response
-from sim.pusher.hub import Connection
+from sim.pusher.space import Connection
 
 if TYPE_CHECKING:
     from sim.live.broadcaster_node import Node
@@ -34,54 +34,6 @@ _INPUT = memoryview(bytearray(65536))
 _write = os.write
 
 
-class HttpReader:
-    """Requests of one connection, one after the other. Gone after an upgrade."""
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-        self.parser = httptools.HttpRequestParser(self)
-        self.waiting: deque[tuple[Request, bool]] = deque()
-        """Requests that wait for the answer to the one before: (request, keep alive)."""
-        self.busy = False
-        """A request is being answered."""
-        self.serving = False
-        """`Peer._serve` is at work, so an answer need not call it."""
-        self.upgrading: Request | None = None
-        self.unfinished = 0
-        """Bytes since the last complete request."""
-        self._fresh()
-
-    def _fresh(self) -> None:
-        self.url = b""
-        self.body = b""
-        self.headers: dict[str, str] = {}
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        request = Request(
-            method=self.parser.get_method().decode("latin-1"),
-            target=self.url.decode("latin-1"),
-            headers=self.headers,
-            body=self.body,
-            version=self.parser.get_http_version(),
-            chunked="transfer-encoding" in self.headers,
-        )
-        self.unfinished = 0
-        if not self.parser.should_upgrade():
-            self.waiting.append((request, self.parser.should_keep_alive()))
-        else:
-            self.upgrading = request
-        self._fresh()
-
-
 class Peer(Connection, asyncio.BufferedProtocol):
     """The connection as asyncio's protocol and as the hub's `Connection`."""
 
@@ -93,7 +45,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
         super().__init__()
         self.node = node
         self.decoder: frames.Decoder | None = None
-        self.reader: HttpReader | None = HttpReader(self)
+        self.reader: HttpReader | None = HttpReader()
         self.fd = self.socket_fd = -1
         """`fd` is -1 while writes must go through the transport: TLS, bytes waiting there, or ended."""
         self.ended = False
@@ -243,7 +195,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
         while reader.waiting and not reader.busy and not self.ended:
             request, keep_alive = reader.waiting.popleft()
             reader.busy = True
-            if _size(request) > self.node.settings.max_request_size:
+            if wire_size(request) > self.node.settings.max_request_size:
                 self._answer(TOO_LARGE, keep_alive=False)
             else:
                 self.node.serve(request, partial(self._respond, reader, request, keep_alive))
@@ -315,9 +267,3 @@ class Peer(Connection, asyncio.BufferedProtocol):
             return
         whole = replace(request, body=rest[: int(length)])
         self.node.serve(whole, partial(self._answer, keep_alive=False, head=request.method == "HEAD"))
-
-
-def _size(request: Request) -> int:
-    """Bytes of the request as it was sent, with one space after each header's colon."""
-    head = len(request.method) + len(request.target) + 12 + sum(len(n) + len(v) + 4 for n, v in request.headers.items())
-    return head + 2 + len(request.body)

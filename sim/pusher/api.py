@@ -14,7 +14,8 @@ from urllib.parse import unquote
 from sim.pusher import messages, queries, validation
 from sim.pusher.auth import verify_request
 from sim.pusher.http import Request, Response, dumps
-from sim.pusher.hub import Hub, Space
+from sim.pusher.hub import Hub
+from sim.pusher.space import Space
 from sim.pusher.upgrade import APP_PATH, UPGRADE_HEADERS, refuse
 
 Respond = Callable[[Response], None]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sim.pusher import messages
 
 if TYPE_CHECKING:
-    from sim.pusher.hub import Connection
     from sim.pusher.outbox import Run
+    from sim.pusher.space import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from typing import Any
 from sim.pusher import queries
 from sim.pusher.api import Api
 from sim.pusher.channels import Channel, kind_of
-from sim.pusher.hub import SECOND, Hub, Space
+from sim.pusher.hub import SECOND, Hub
+from sim.pusher.space import Space
 
 BEAT_SECONDS = 1
 NODE_SECONDS = 4

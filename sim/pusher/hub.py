@@ -10,14 +10,13 @@ Nothing that a peer sends raises out of here: an error is answered with its own 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from sim.pusher import frames, messages, quirks
 from sim.pusher.apps import App
-from sim.pusher.auth import verify_channel
-from sim.pusher.channels import Channel, Kind, kind_of
+from sim.pusher.channels import Channel, kind_of
 from sim.pusher.errors import (
     ClientEventsOff,
     InvalidMessage,
@@ -31,43 +30,17 @@ from sim.pusher.errors import (
     UnknownApp,
 )
 from sim.pusher.outbox import Outbox
+from sim.pusher.space import Connection, Space
+from sim.pusher.subscription import Subscription, text_member
 
 SECOND = 1_000_000_000
 TICK_SECONDS = 60
 """Reverb looks for inactive connections once a minute."""
 CACHE_SECONDS = 30 * 60
-CACHE_CHANNELS = 10_000
-"""Cached events kept per app; the one that was stored longest ago goes first."""
 
 PING = frames.text(messages.PING)
 PONG = frames.text(messages.PONG)
 CONTROL_PING = frames.encode(frames.PING, b"")
-
-
-class Connection:
-    """One peer. The edge subclasses it and says how bytes leave."""
-
-    __slots__ = ("attempts", "channels", "control_frames", "last_seen", "pinged", "socket_id", "space", "window_ends")
-
-    def __init__(self) -> None:
-        self.socket_id = ""
-        self.space: Space | None = None
-        """The app's state it belongs to; None before `Hub.open`, and after it has gone."""
-        self.channels: dict[str, Channel] = {}
-        self.last_seen = 0
-        self.pinged = False
-        self.control_frames = False
-        """It once sent a WebSocket control frame, so it is pinged by control frames."""
-        self.attempts = 0
-        self.window_ends = 0
-
-    def write(self, frame: bytes) -> None:
-        """Send whole frames; never blocks, never raises. To a connection that has ended: does nothing."""
-        raise NotImplementedError
-
-    def end(self, frame: bytes = b"") -> None:
-        """Send *frame*, then end the TCP connection. `Hub.closed` need not follow: the hub has forgotten it."""
-        raise NotImplementedError
 
 
 @dataclass(slots=True)
@@ -81,33 +54,6 @@ class Counters:
     published: int = 0
     client_events: int = 0
     pruned: int = 0
-
-
-class Space:
-    """What one app has on this node."""
-
-    __slots__ = ("app", "cache", "channels", "connections")
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-        self.connections: dict[str, Connection] = {}
-        self.channels: dict[str, Channel] = {}
-        self.cache: dict[str, tuple[str, int]] = {}
-        """Cache channel -> the last event's frame, and until when it is kept."""
-
-    def subscribed(self) -> Iterator[Connection]:
-        """Connections that hold a subscription."""
-        return (c for c in self.connections.values() if c.channels)
-
-    def remember(self, name: str, frame: str, until: int) -> None:
-        self.cache.pop(name, None)
-        self.cache[name] = (frame, until)
-        if len(self.cache) > CACHE_CHANNELS:
-            del self.cache[next(iter(self.cache))]
-
-    def recall(self, name: str, now: int) -> str | None:
-        frame, until = self.cache.get(name, ("", 0))
-        return frame if now < until else None
 
 
 class Hub:
@@ -272,29 +218,19 @@ class Hub:
     def _subscribe(self, connection: Connection, data: Any, now: int) -> None:
         space = connection.space
         assert space is not None
-        name, auth, channel_data = (_text(data, member) for member in ("channel", "auth", "channel_data"))
-        if name is None or (not name and not self.faithful):
-            raise InvalidMessage
-        kind = kind_of(name, loose=self.faithful)
-        user = _user(channel_data)
-        app = space.app
-        if kind.guarded and not verify_channel(
-            app.key, app.secret, connection.socket_id, name, auth or "", channel_data or "", check_key=not self.faithful
-        ):
-            raise Unauthorized
-        if kind.presence and user.get("user_id") is None and not self.faithful:
-            raise InvalidMessage
-        channel = space.channels.get(name)
+        wanted = Subscription.read(data, faithful=self.faithful)
+        wanted.verify(space.app, connection.socket_id, faithful=self.faithful)
+        name, kind, user = wanted.channel, wanted.kind, wanted.user
+        channel = connection.channels.get(name)
+        if channel is not None and channel.subscribers[connection] != user:
+            self._leave(connection, space, channel)  # it comes back as somebody else
+            channel = None
         if channel is None:
-            channel = space.channels[name] = Channel(name, kind)
-        elif connection in channel.subscribers and channel.subscribers[connection] != user:
-            self._leave(connection, space, channel)
-            space.channels.setdefault(name, channel)
-        again = connection in channel.subscribers
-        channel.add(connection, user)
-        connection.channels[name] = channel
-        if kind.presence and not again:
-            self._arrive(connection, space, channel, user)
+            channel = space.channels.get(name) or space.channels.setdefault(name, Channel(name, kind))
+            channel.add(connection, user)
+            connection.channels[name] = channel
+            if kind.presence:
+                self._arrive(connection, space, channel, user)
         roster = None
         if kind.presence:
             roster = quirks.roster(channel) if self.faithful else channel.roster()
@@ -304,17 +240,16 @@ class Hub:
             connection.write(frames.text(messages.cache_miss(name) if cached is None else cached))
 
     def _arrive(self, connection: Connection, space: Space, channel: Channel, user: dict[str, Any]) -> None:
-        first_here = first = True
+        first = True  # one without user id (row `presence_user`) is always announced
         if user.get("user_id") is not None:
             first = channel.arrive(user)
-            first_here = channel.members[str(user["user_id"])].local == 1
-            if first_here:
+            if channel.members[str(user["user_id"])].local == 1:
                 self.on_arrival(space, channel, user)
         if first:
             self.member_added(channel, user, connection)
 
     def _unsubscribe(self, connection: Connection, data: Any, now: int) -> None:
-        name = _text(data, "channel")
+        name = text_member(data, "channel")
         if name is None:
             raise InvalidMessage
         channel = connection.channels.get(name)
@@ -328,7 +263,7 @@ class Hub:
         if channel.kind.presence and user.get("user_id") is not None:
             user_id = user["user_id"]
             gone = channel.depart(user_id)
-            if str(user_id) not in channel.members or not channel.members[str(user_id)].local:
+            if gone or not channel.members[str(user_id)].local:
                 self.on_departure(space, channel, user_id)
             if gone:
                 self.member_removed(channel, user_id)
@@ -384,7 +319,7 @@ class Hub:
     def deliver(self, space: Space, name: str, frame: str, excluded: str | None, now: int) -> None:
         """Give the frame's text to the channel's subscribers on this node, except the socket id *excluded*."""
         channel = space.channels.get(name)
-        kind: Kind = channel.kind if channel is not None else kind_of(name, loose=self.faithful)
+        kind = channel.kind if channel is not None else kind_of(name, loose=self.faithful)
         if kind.cache and (channel is not None or not self.faithful):
             space.remember(name, frame, now + CACHE_SECONDS * SECOND)
         if channel is not None and channel.subscribers:
@@ -398,30 +333,3 @@ ARMS: dict[str, Callable[[Hub, Connection, Any, int], None]] = {
     "pusher:pong": Hub._pong,
 }
 """The whole client-to-server protocol, besides client events."""
-
-
-def _text(data: Any, member: str) -> str | None:
-    """A member of a message's data as text: numbers and booleans as PHP would write them. Raises `InvalidMessage`."""
-    value = data.get(member) if type(data) is dict else None
-    if value is None or type(value) is str:
-        return value
-    if type(value) is bool:
-        return "1" if value else ""
-    if type(value) in (int, float):
-        return str(value)
-    raise InvalidMessage
-
-
-def _user(channel_data: str | None) -> dict[str, Any]:
-    """The decoded `channel_data`, {} without one. Raises `InvalidMessage` for one that is no object or has no usable id."""
-    if not channel_data:
-        return {}
-    try:
-        user = messages.loads(channel_data)
-    except messages.Malformed:
-        raise InvalidMessage from None
-    if type(user) is not dict:
-        raise InvalidMessage
-    if type(user.get("user_id")) not in (str, int, float, type(None)):
-        raise InvalidMessage
-    return user

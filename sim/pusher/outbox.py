@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sim.pusher.channels import Channel
-    from sim.pusher.hub import Connection
+    from sim.pusher.space import Connection
 
 RUN_BYTES = 65536
 """A run takes no more frames beyond this size: joined, they must stay far below what a subscriber's buffer may hold."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from sim.pusher import messages
 from sim.pusher.channels import Channel
-from sim.pusher.hub import Space
+from sim.pusher.space import Space
 
 Facts = dict[str, Any]
 

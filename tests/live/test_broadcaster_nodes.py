@@ -111,6 +111,11 @@ def state(pid: int) -> str:
         return "Z"
 
 
+def test_nodes_do_not_join_a_port_that_another_server_shares(pair: Running) -> None:
+    with pytest.raises(AssertionError, match="Address already in use"), broadcaster(nodes=2, port=pair.port):
+        pass
+
+
 @pytest.mark.service
 def test_two_machines_through_redis_that_goes_away_and_comes_back() -> None:
     port = free_port()

@@ -9,8 +9,9 @@ from typing import Any
 from sim.pusher import auth, messages
 from sim.pusher.apps import App
 from sim.pusher.frames import CLOSE, TEXT
-from sim.pusher.hub import SECOND, Connection, Hub
+from sim.pusher.hub import SECOND, Hub
 from sim.pusher.outbox import Outbox
+from sim.pusher.space import Connection
 
 APP = App("1", "key", "secret")
 
