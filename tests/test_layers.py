@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.target": {"sim.errors"},
     "sim.results": CONFIGURED,
     "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run"},
-    "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary"},
+    "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary", "sim.results.run"},
     "sim.brokeforge": CONFIGURED | {"sim.pusher"},
     "sim.live": CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.pusher", "sim.brokeforge"},
     # What reports need of both sides: simulations made, results looked at.

@@ -49,7 +49,7 @@ class Client:
             return request.abort
         at, version, status, size = self.api.answer(view, made_at, self.clock.now() + self.network())
         at += self.network()
-        self.clock.call_at(at, done, token, at, version, status, size)
+        self.clock.post(at, done, token, at, version, status, size)
         return None
 
     def may_retry(self, attempt: int) -> bool:
@@ -85,7 +85,7 @@ class Request:
             self._arrive(self.attempts, now + client.network())
         else:
             arrival = now + client.network()
-            clock.call_at(arrival, self._arrive, self.attempts, arrival)
+            clock.post(arrival, self._arrive, self.attempts, arrival)
 
     def abort(self) -> None:
         """Nobody waits for it any more."""
@@ -95,7 +95,7 @@ class Request:
 
     def _arrive(self, attempt: int, at: int) -> None:
         at, version, status, size = self.client.api.answer(self.view, self.made_at, at)
-        self.client.clock.call_at(at + self.client.network(), self._answered, attempt, version, status, size)
+        self.client.clock.post(at + self.client.network(), self._answered, attempt, version, status, size)
 
     def _answered(self, attempt: int, version: int, status: int, size: int) -> None:
         if attempt != self.awaited:

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -38,9 +37,6 @@ from sim.virtual.reference import check, draw_updates
 from sim.virtual.refetching import LOAD_STEP, PIECE, Progress, Refetching
 from sim.virtual.spread import Profile, Spread
 from sim.workload import Updates, streams
-
-if TYPE_CHECKING:
-    from sim.results.run import Run
 
 Array = np.ndarray[Any, Any]
 
@@ -120,6 +116,14 @@ class FleetResult:
     time_to_fresh: Histogram
     never_fresh: int
     """Pairs (counted update, page) that were not shown before the end of the run."""
+    starved: int
+    """Counted updates that at least one page never showed."""
+    expected: int
+    """Notifications that had to arrive: subscriptions x published updates, of counted ones."""
+    first_told: Array
+    """Per counted update that was notified to anybody: from commit to the first arrival, s."""
+    last_told: Array
+    """From commit to the last arrival, s."""
     load: Array
     """Refetches started in each 100 ms of the window."""
     utilisation: float
@@ -146,13 +150,20 @@ class FleetResult:
         per_second = self.load / (LOAD_STEP / SECOND)
         figures: dict[str, float | int | None] = {
             "updates": self.updates,
+            "updates.failed": 0,
+            "deliveries.expected": self.expected,
             "deliveries.received": self.notifications,
+            "deliveries.missing": self.expected - self.notifications,
+            "deliveries.duplicate": 0,
+            "delivery_ratio": self.notifications / self.expected if self.expected else None,
             "refetches": self.refetches,
             "refetches_per_update": self.refetches / self.updates if self.updates else None,
             "refetches_per_notification": self.refetches / self.notifications if self.notifications else None,
             "refetch_rate.mean": self.load.sum() / self.window if self.window else None,
             "refetch_rate.peak": float(per_second.max(initial=0.0)),
             "refetches.superseded": self.superseded,
+            "starved_updates": self.starved,
+            "left_before_fresh": 0,
             "starved_ratio": self.never_fresh / pairs if pairs else None,
             "utilisation": self.utilisation,
             "queue_wait.mean": self.wait_mean,
@@ -224,27 +235,17 @@ def sample(
     watching = Probes(scenario, fleet.database, fleet.plan, probes, fleet.rng["probes"], fleet.end)
     result = fleet.run(progress, watching.watch)
     tables = watching.tables()
-    end = fleet.end / SECOND
     rows = load_samples(result.load, fleet.start, LOAD_STEP)
-    rows += [(end, "application", "requests", float(result.refetches)), (end, "application", "busy_ratio", result.utilisation)]
-    rows += [(end, "broadcaster", f"busy_ratio.{node}", busy) for node, busy in enumerate(result.broadcaster_busy)]
+    totals = {
+        ("application", "requests"): result.refetches,
+        ("application", "busy_ratio"): result.utilisation,
+        ("application", "refused"): 0,
+        ("pages", "retries"): 0,
+        ("pages", "open_at_end"): result.subscribers,
+        ("broadcaster", "frames"): result.notifications,
+    } | {("broadcaster", f"busy_ratio.{node}"): busy for node, busy in enumerate(result.broadcaster_busy)}
+    rows += [(fleet.end / SECOND, process, metric, float(value)) for (process, metric), value in totals.items()]
     return result, replace(tables, metrics=metric_frame(rows)), watching.sampling
-
-
-def write(
-    directory: str | Path, scenario: Scenario, probes: int = PROBES, progress: Progress | None = None, command: str = ""
-) -> Run:
-    """Run and write a bundle: the rows of *probes* pages (`manifest.sampling`), and a summary of all of them."""
-    from sim.results.run import RunWriter
-
-    with RunWriter(directory, scenario, source="simulated", command=command) as writer:
-        result, tables, sampling = sample(scenario, probes, progress)
-        for table in ("updates", "notifications", "refetches", "subscriptions", "metrics"):
-            writer.append(table, tables.columns(table))
-        writer.manifest.sampling = sampling
-        writer.manifest.extra["engine"] = "fleet"
-        writer.summary = result.summary()
-        return writer.close()
 
 
 class Fleet:
@@ -278,8 +279,13 @@ class Fleet:
             tallies[number].add(herd)
             if watch is not None:
                 watch(number, herd)
+        count = len(self.database.updates)
+        first, last = np.full(count, NEVER), np.full(count, -1)
         for group, tally in zip(self.groups, tallies, strict=True):
             for updates, stop in self._arrivals(group, group.heard):
+                rows = group.updates[updates]
+                first[rows] = np.minimum(first[rows], group.heard[updates] + group.offsets[0])
+                last[rows] = np.maximum(last[rows], group.heard[updates] + group.offsets[stop - 1])
                 shifts = group.heard[updates] - tally.at[updates]
                 notified.add_shifted(Profile(group.offsets, rising=True), shifts, 0, stop)
             if isinstance(group.policy, FullPayload):
@@ -289,11 +295,13 @@ class Fleet:
                 for updates, stop in self._arrivals(group, shown):
                     tally.show(updates, shown[updates] - tally.at[updates], group.offsets[:stop])
             tally.finish()
-        totals, pages = np.zeros(len(self.database.updates)), np.zeros(len(self.database.updates), np.int64)
+        totals, pages, wanted = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64)
         for group, tally in zip(self.groups, tallies, strict=True):
             totals[group.updates] += tally.total
             pages[group.updates] += tally.pages
+            wanted[group.updates] += group.size
         kept = self.counted & (pages > 0)
+        told = self.counted & (last >= 0)
         queue = refetching.queue
         return FleetResult(
             updates=int(self.counted.sum()),
@@ -304,6 +312,10 @@ class Fleet:
             time_to_notified=notified.histogram,
             time_to_fresh=fresh.finish(),
             never_fresh=sum(tally.never for tally in tallies),
+            starved=int((self.counted & (pages < wanted)).sum()),
+            expected=sum(int((self.counted[g.updates] & (g.heard >= 0)).sum()) * g.size for g in self.groups if g.heard.size),
+            first_told=(first - self.database.committed_at)[told] / SECOND,
+            last_told=(last - self.database.committed_at)[told] / SECOND,
             load=refetching.load,
             utilisation=queue.busy / (self.scenario.api.workers * self.end) if self.end else 0.0,
             wait_mean=queue.waited / queue.count / 1e9 if queue.count else float("nan"),

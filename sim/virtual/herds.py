@@ -200,14 +200,13 @@ class Tally:
             still = np.zeros_like(left)
             still[herd.order[:rank]] = has[:rank]
             has[:rank] = False
-        if self._counted[update]:
-            self._record_some(herd, update, has)
+        self._record_some(herd, update, has)
         return still if still is not None and still.any() else None
 
     def _record_some(self, herd: Herd, update: int, has: Array) -> None:
         """The update is on the screens of these (bool, in the order of `herd.profile`) now."""
         one, pages = np.array([update]), int(np.count_nonzero(has))
-        if pages <= 2 * STEPS or herd.last_shown > self._end:
+        if not self._counted[update] or pages <= 2 * STEPS or herd.last_shown > self._end:
             values = herd.profile.values[has]
             self._record(herd, one, Profile(values), 0, values.size)
         else:

@@ -303,13 +303,19 @@ def test_a_bundle_has_the_rows_of_some_and_the_figures_of_all(tmp_path):
         pages=(Pages("dashboard", 500),),
         api=Api(workers=4, service=Lognormal(0.002, 0.5)),
     )
-    run = fleet.write(tmp_path / "run", scenario, probes=25)
+    run = engines.write(tmp_path / "run", scenario, "fleet", probes=25)
     read = Run(tmp_path / "run")
     read.verify()
     result = fleet.run(scenario)
     assert run.manifest.sampling == {"method": "subscribers", "share": 0.05, "subscribers": 25, "of": 500}
     assert read.manifest.extra["engine"] == "fleet"
-    assert read.summary == result.summary()
+    exact = result.summary()
+    assert {name: read.summary[name] for name in exact} == exact
+    every = engines.write(tmp_path / "all", scenario, "reference").summary
+    missing = {name for name in every if name.split(".")[0] not in ("application", "pages", "broadcaster")} - set(read.summary)
+    assert not missing
+    for name in ("stale_ratio", "age_of_information.mean", "refetches.applied", "bytes_per_update"):
+        assert read.summary[name]["value"] == pytest.approx(every[name]["value"], rel=0.02), name
     assert read.subscriptions["subscriber"].nunique() == 25
     assert len(read.notifications) == 25 * result.updates
     loads = read.metrics[read.metrics["metric"] == "refetches_started"]
