@@ -52,6 +52,10 @@ class Entry:
     def cancel(self) -> None:
         self.callback = None
 
+    def ring(self) -> None:
+        if self.callback is not None:
+            self.callback(*self.args)
+
 
 class Series:
     """Many things to happen, one after the other, in the place of one entry each."""
@@ -71,7 +75,7 @@ class EventList:
 
     def __init__(self, start: int = 0) -> None:
         self._now = start
-        self._heap: list[tuple[int, int, Entry]] = []
+        self._heap: list[tuple[int, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._serial = 0
         self._until = _FOR_EVER
 
@@ -80,9 +84,13 @@ class EventList:
 
     def call_at(self, when: int, callback: Callable[..., Any], *args: Any) -> Entry:
         entry = Entry(callback, args)
-        self._serial = serial = self._serial + 1
-        heapq.heappush(self._heap, (when if when > self._now else self._now, serial, entry))
+        self.post(when, entry.ring)
         return entry
+
+    def post(self, when: int, callback: Callable[..., Any], *args: Any) -> None:
+        """`call_at` for what is never cancelled, at two thirds of the cost."""
+        self._serial = serial = self._serial + 1
+        heapq.heappush(self._heap, (when if when > self._now else self._now, serial, callback, args))
 
     def call_each(self, whens: Sequence[int], items: Sequence[Any], callback: Callable[[Any, int], Any]) -> None:
         """Run `callback(item, when)` for each pair, *whens* ascending and not past.
@@ -98,16 +106,13 @@ class EventList:
         heap, pop = self._heap, heapq.heappop
         self._until = last = _FOR_EVER if until is None else until
         while heap and heap[0][0] <= last:
-            self._now, _, entry = pop(heap)
-            callback = entry.callback
-            if callback is not None:
-                callback(*entry.args)
+            self._now, _, callback, args = pop(heap)
+            callback(*args)
         if until is not None and until > self._now:
             self._now = until
 
     def _push(self, series: Series) -> None:
-        entry = Entry(self._advance, (series,))
-        heapq.heappush(self._heap, (series.whens[series.position], series.serial, entry))
+        heapq.heappush(self._heap, (series.whens[series.position], series.serial, self._advance, (series,)))
 
     def _advance(self, series: Series) -> None:
         """Run the series on until an entry of the heap is due before its next item."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sim.clock import Scheduler, Timer, ns
 from sim.policy import NEVER, InFlight, Machine, Policy, Polling, PollingMachine, SilentMachine
@@ -52,17 +53,16 @@ class Refetcher:
     """
 
     __slots__ = (
-        "_alarm",
         "_alarm_at",
         "_answered",
         "_armed_for",
         "_call",
-        "_call_at",
         "_clock",
         "_done",
         "_jitter",
         "_machine",
         "_next",
+        "_post",
         "_rng",
         "_rule",
         "_running",
@@ -90,14 +90,14 @@ class Refetcher:
         self._call = self._machine.call
         self._rule: InFlight = in_flight
         self._clock = clock
-        self._call_at = clock.call_at
+        # Alarms are not cancelled, so a clock may have a cheaper way for them.
+        self._post: Callable[..., Any] = getattr(clock, "post", clock.call_at)
         self._send = send
         self._done = done
         self._rng = rng
         self._jitter = ns(policy.jitter)
         self._timer_step = timer_step
         self._unanswered = 0
-        self._alarm: Timer | None = None
         self._alarm_at = NEVER  # when the clock will ring us
         self._armed_for = NEVER  # the machine's instant that this is for
         self._waiting: dict[Refetch, Timer] = {}  # due, held back by jitter
@@ -110,9 +110,7 @@ class Refetcher:
     def notified(self, at: int) -> None:
         """A notification arrived at instant *at* (not later than now)."""
         while self._alarm_at <= at:  # the clock is late: what was due before goes first
-            assert self._alarm is not None
-            self._alarm.cancel()
-            self._rang()
+            self._rang(self._alarm_at)
         self._unanswered += 1
         if self._call(at):
             self._due(at)
@@ -150,9 +148,7 @@ class Refetcher:
 
     def close(self) -> None:
         """The page goes: timers are dropped, running refetches aborted; what was due becomes `cancelled`."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm, self._alarm_at = None, NEVER
+        self._alarm_at = NEVER
         self._machine = SilentMachine()  # what still arrives is not heard
         self._call, self._answered, self._armed_for = self._machine.call, None, NEVER
         for timer in self._waiting.values():
@@ -186,24 +182,22 @@ class Refetcher:
         self._arm()
 
     def _arm(self) -> None:
-        """Let the clock ring when the machine wants it, and no more at the instant before."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        """Let the clock ring when the machine wants it. What it was armed for before will find that it is not meant."""
         when = self._armed_for = self._machine.next_at
         if when != NEVER:
             if self._timer_step:
                 when = -(-when // self._timer_step) * self._timer_step
-            self._alarm = self._call_at(when, self._rang)
+            self._post(when, self._rang, when)
         self._alarm_at = when
 
-    def _rang(self) -> None:
+    def _rang(self, when: int) -> None:
         """What was due is due at its own instant, however late it rings."""
-        self._alarm = None
+        if when != self._alarm_at:
+            return
         machine = self._machine
-        if machine.ring(self._alarm_at):
+        if machine.ring(when):
             self._due(self._armed_for)
-        if machine.next_at != NEVER or self._alarm is not None:
+        if machine.next_at != NEVER:
             self._arm()
         else:
             self._alarm_at = self._armed_for = NEVER
@@ -216,7 +210,7 @@ class Refetcher:
         if self._jitter:
             assert self._rng is not None
             refetch = Refetch(at + int(self._rng.random() * self._jitter), answered)
-            self._waiting[refetch] = self._call_at(refetch.due_at, self._jittered, refetch)
+            self._waiting[refetch] = self._clock.call_at(refetch.due_at, self._jittered, refetch)
         else:
             self._start(Refetch(at, answered))
 
