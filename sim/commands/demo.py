@@ -48,12 +48,16 @@ def demo(scenario: Scenario, directory: Path) -> int:
     sim.simulate(scenario, output=simulated, command="make demo")
     say("3/3  report")
     html = directory / "report.html"
+    problem = None
     try:
         write_report(html, measured, simulated)
-    finally:
-        print(outcome.text())
-    print(after(measured, simulated, html))
-    return exit_code(outcome)
+    except WorkbenchError as error:
+        # A report refuses a run that it cannot believe; what was measured is shown all the same.
+        problem = error
+    print(outcome.text())
+    print(after(measured, simulated, str(html) if problem is None else f"none: {problem}"))
+    code = exit_code(outcome)
+    return code or (problem.exit_code if problem is not None else 0)
 
 
 def write_report(path: Path, *runs: Path) -> None:
@@ -62,7 +66,7 @@ def write_report(path: Path, *runs: Path) -> None:
     path.write_text(report.to_html(executed, report.title(executed)), encoding="utf-8")
 
 
-def after(measured: Path, simulated: Path, html: Path) -> str:
+def after(measured: Path, simulated: Path, html: str) -> str:
     """Where things are, and what is worth trying next."""
     return "\n".join(
         [
