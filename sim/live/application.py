@@ -61,6 +61,7 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
         latency=api.database_latency,
         volatile=config.get("volatile", False),
         pool=threads(api) + broadcast.queue_workers + 4,
+        shared=config.get("reuse_port", False),
     )
     address = BroadcasterAddress(**config["broadcaster"])
     broadcaster = HttpBroadcaster(address, broadcast.connect_timeout, broadcast.timeout)

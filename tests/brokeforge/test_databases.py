@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from sim.brokeforge.database import Turn
 from sim.brokeforge.models import Base, ServerEvent
 from sim.errors import BadInput
 from sim.scenario import Fleet
@@ -138,6 +139,29 @@ def _server_events(id: int) -> list[Any]:
     from sim.brokeforge.events import ServerUpdated
 
     return [ServerUpdated(id)]
+
+
+def test_writers_of_several_processes_stand_in_one_line(tmp_path: Path) -> None:
+    """Two `Turn`s on one file are two processes to each other."""
+    path = str(tmp_path / "turn")
+    mine, yours = Turn(path), Turn(path)
+    mine.acquire()
+    came = threading.Event()
+
+    def wait_and_go() -> None:
+        yours.acquire()
+        came.set()
+        yours.release()
+
+    other = threading.Thread(target=wait_and_go)
+    other.start()
+    assert not came.wait(0.1)
+    mine.release()
+    assert came.wait(5)
+    other.join()
+    for turn in (mine, yours):
+        turn.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_database_is_kept_as_it_is(tmp_path: Path) -> None:
