@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 if TYPE_CHECKING:
     from sim.results.run import Run
     from sim.scenario import Scenario
+    from sim.virtual.engines import Engine
     from sim.virtual.ledger import Tables
 
 
@@ -24,6 +25,7 @@ def simulate(
     *,
     output: None = None,
     progress: Callable[[float], None] | None = None,
+    engine: Engine = "reference",
 ) -> Tables: ...
 
 
@@ -35,6 +37,7 @@ def simulate(
     output: str | Path,
     progress: Callable[[float], None] | None = None,
     command: str = "",
+    engine: Engine = "reference",
 ) -> Run: ...
 
 
@@ -45,33 +48,38 @@ def simulate(
     output: str | Path | None = None,
     progress: Callable[[float], None] | None = None,
     command: str = "",
+    engine: Engine = "reference",
 ) -> Tables | Run:
     """Run a scenario (itself, its name or its path) in virtual time, with dotted keys set to *changes*.
 
     Returns its tables in memory (`updates`, `notifications`, `refetches`, `subscriptions`, `metrics`: frames, seconds), or, with
-    *output*, writes a run bundle there and returns it. *progress* is told the share that is done. Raises `BadInput`.
+    *output*, writes a run bundle there and returns it. *progress* is told the share that is done.
+
+    *engine*: `reference` has all rows; `fleet` is for what would be too much of them, has those of some pages drawn at random and
+    the figures of all; `auto` chooses by size. Raises `BadInput`.
     """
     # The engines bring pandas along; who only wants an error class or a policy does not pay for that.
     from sim.results.run import RunWriter
-    from sim.results.summary import summarise
     from sim.scenario import Scenario, load_scenario
-    from sim.virtual import reference
+    from sim.virtual import engines
 
     if isinstance(scenario, Scenario):
         scenario = scenario.replace(changes) if changes else scenario
     else:
         scenario = load_scenario(scenario, changes)
     if output is None:
-        return reference.run(scenario, progress)
+        return engines.run(scenario, engine, progress).tables
     writer = RunWriter(output, scenario, source="simulated", command=command)  # refuses before the work, not after it
     try:
-        tables = reference.run(scenario, progress)
+        ran = engines.run(scenario, engine, progress)
     except BaseException:
         with suppress(OSError):  # a simulation is whole or nothing; a directory with other things stays
             writer.directory.rmdir()
         raise
     with writer:
         for table in ("updates", "notifications", "refetches", "subscriptions", "metrics"):
-            writer.append(table, tables.columns(table))
-        writer.summary = summarise(tables)
+            writer.append(table, ran.tables.columns(table))
+        writer.summary = ran.summary
+        writer.manifest.sampling = ran.sampling
+        writer.manifest.extra["engine"] = ran.engine
         return writer.close()

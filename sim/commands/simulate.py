@@ -7,6 +7,7 @@ Prints what it came to; with -o it writes a run bundle as a load test does, for 
     workbench simulate demo --set policy.kind=window --set policy.wait=0.2
     workbench simulate collapse --set api.retries=0                     # without retries it recovers
     workbench simulate steady --set pages.0.subscribers=2000 --json
+    workbench simulate steady --set pages.0.subscribers=100000 --engine fleet
     workbench simulate steady --set 'incidents=[{kind="restart", at=20, down=5}]'
 """
 
@@ -24,28 +25,41 @@ from tqdm import tqdm
 
 import sim
 from sim.commands import options
-from sim.results.summary import Summary, summarise
+from sim.results.summary import Summary
 from sim.results.text import NONE, number, percent, seconds
+from sim.virtual import engines, fleet
 from sim.virtual.reference import Progress
+
+LARGE = 3_000_000
+"""Notifications and refetches from which `auto` does without the rows of most pages: ten seconds and a gigabyte of them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_scenario(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write a run bundle")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "reference", "fleet"),
+        default="auto",
+        help="reference: event by event, all rows; fleet: any size, rows of some pages; auto: by size (default)",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     scenario = options.scenario(args)
+    engine = engines.choose(scenario, LARGE) if args.engine == "auto" else args.engine
     with _bar() as progress:
         if args.output is None:
-            summary = summarise(sim.simulate(scenario, progress=progress))
+            summary = engines.run(scenario, engine, progress).summary
         else:
             command = f"workbench simulate {args.scenario}"
-            summary = sim.simulate(scenario, output=args.output, progress=progress, command=command).summary
+            summary = sim.simulate(scenario, output=args.output, progress=progress, command=command, engine=engine).summary
     if args.json:
         print(json.dumps(summary, indent=1))
         return 0
+    if engine == "fleet":
+        print(f"{'engine':20}fleet: figures of all pages, rows of {min(fleet.PROBES, scenario.subscribers)}")
     for label, figure in rows(summary):
         print(f"{label:20}{figure}")
     if args.output is not None:

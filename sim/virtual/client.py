@@ -7,6 +7,7 @@ from typing import Any
 
 from sim.clock import EventList, Timer, ns
 from sim.distributions import Constant
+from sim.policy import NEVER
 from sim.refetch import Abort
 from sim.scenario import Scenario
 from sim.virtual.api import Api, View
@@ -59,7 +60,11 @@ class Client:
 
 
 class Request:
-    """One GET that may be given up and tried again. An answer to an attempt that was given up is not heard."""
+    """One GET that may be given up and tried again. An answer to an attempt that was given up is not heard.
+
+    When an answer will come is known once its request has arrived, so an attempt has either an answer or a time-out to wait for,
+    never both. One that would come at the very instant of the time-out is too late.
+    """
 
     __slots__ = ("attempts", "awaited", "client", "done", "made_at", "timer", "token", "view")
 
@@ -72,20 +77,21 @@ class Request:
         self.attempts = 0
         self.awaited = 0
         """The attempt whose answer counts; 0: none."""
-        self.timer: Timer | None = None
+        self.timer: Timer | None = None  # of the pause before the next attempt
 
     def send(self) -> None:
         client, clock = self.client, self.client.clock
         now = clock.now()
         self.attempts += 1
         self.awaited = self.attempts
-        if client.timeout is not None:
-            self.timer = clock.call_at(now + client.timeout, self._give_up)
+        arrival = now + client.network()
+        deadline = NEVER if client.timeout is None else now + client.timeout
         if client.in_order:
-            self._arrive(self.attempts, now + client.network())
-        else:
-            arrival = now + client.network()
-            clock.post(arrival, self._arrive, self.attempts, arrival)
+            self._arrive(self.attempts, arrival, deadline)
+            return
+        if arrival >= deadline:
+            clock.post(deadline, self._give_up, self.attempts)
+        clock.post(arrival, self._arrive, self.attempts, arrival, deadline)
 
     def abort(self) -> None:
         """Nobody waits for it any more."""
@@ -93,23 +99,27 @@ class Request:
         if self.timer is not None:
             self.timer.cancel()
 
-    def _arrive(self, attempt: int, at: int) -> None:
+    def _arrive(self, attempt: int, at: int, deadline: int) -> None:
+        clock = self.client.clock
         at, version, status, size = self.client.api.answer(self.view, self.made_at, at)
-        self.client.clock.post(at + self.client.network(), self._answered, attempt, version, status, size)
+        at += self.client.network()
+        if at < deadline:
+            clock.post(at, self._answered, attempt, version, status, size)
+        elif clock.now() < deadline:
+            clock.post(deadline, self._give_up, attempt)
 
     def _answered(self, attempt: int, version: int, status: int, size: int) -> None:
         if attempt != self.awaited:
             return
-        if self.timer is not None:
-            self.timer.cancel()
         if status in RETRIED:
             self._failed(status, size)
         else:
             self.done(self.token, self.client.clock.now(), version, status, size)
 
-    def _give_up(self) -> None:
-        self.client.timeouts += 1
-        self._failed(0, 0)
+    def _give_up(self, attempt: int) -> None:
+        if attempt == self.awaited:
+            self.client.timeouts += 1
+            self._failed(0, 0)
 
     def _failed(self, status: int, size: int) -> None:
         client = self.client

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sim.results.run import Run, RunWriter
 from sim.results.summary import summarise
 from sim.scenario import Scenario
 from sim.virtual import fleet, measures, reference
@@ -17,67 +15,48 @@ Engine = Literal["auto", "reference", "fleet"]
 Figures = dict[str, dict[str, Any]]
 
 LARGE = 500_000
-"""Notifications and refetches from which the fleet engine is chosen: the reference engine would need about a second."""
+"""Notifications and refetches from which a sweep takes the fleet engine: the reference engine would need a second or two."""
 
 COUNTED = ("refetches.applied", "refetches.wasted", "refetches.failed", "bytes_per_update")
 """Sums over pages that the fleet engine knows of its probes only: scaled up."""
 
 
-def choose(scenario: Scenario) -> Engine:
+def choose(scenario: Scenario, large: int = LARGE) -> Engine:
     """The fleet engine where the run is large and nothing in it feeds back, else the reference engine."""
     if fleet.supports(scenario):
         return "reference"
     reference.check(scenario)
     size = sum(measures.expected_size(scenario, reference.draw_updates(scenario, streams(scenario.seed))))
-    return "fleet" if size >= LARGE else "reference"
+    return "fleet" if size >= large else "reference"
 
 
-def figures(scenario: Scenario, engine: Engine = "auto") -> tuple[Engine, Figures]:
-    """(engine that ran, metric -> {value, ci_low, ci_high, n}) by the names of a run's `summary.json`. Raises `BadInput`."""
+class Outcome(NamedTuple):
+    """What a run came to, whichever engine it took."""
+
+    engine: Engine
+    tables: Tables
+    summary: Figures
+    """By the names of a run's `summary.json`."""
+    sampling: dict[str, Any]
+    """How rows relate to what happened (`manifest.sampling`)."""
+
+
+def run(scenario: Scenario, engine: Engine = "auto", progress: Progress | None = None, probes: int | None = None) -> Outcome:
+    """Simulate: all rows by the reference engine, those of *probes* pages (None: `fleet.PROBES`) drawn at random by
+    the fleet engine.
+
+    The fleet engine's counts, times to notified and to fresh, load and queue are exact all the same; what only rows tell
+    (staleness, age of information, outcomes) it estimates from its probes, without bias. Raises `BadInput`.
+    """
     if engine == "auto":
         engine = choose(scenario)
     if engine == "reference":
-        return engine, summarise(reference.run(scenario))
-    _, summary, _ = sampled(scenario)
-    return engine, summary
-
-
-def sampled(
-    scenario: Scenario, probes: int = fleet.PROBES, progress: Progress | None = None
-) -> tuple[Tables, Figures, dict[str, Any]]:
-    """A run of the fleet engine: the rows of *probes* pages drawn at random, the figures of all pages, `manifest.sampling`.
-
-    Counts, times to notified and to fresh, load and queue are exact; what only rows tell (staleness, age of information,
-    outcomes) is estimated from the probes, without bias.
-    """
-    result, tables, sampling = fleet.sample(scenario, probes, progress)
+        tables = reference.run(scenario, progress)
+        return Outcome(engine, tables, summarise(tables), {"method": "all"})
+    result, tables, sampling = fleet.sample(scenario, fleet.PROBES if probes is None else probes, progress)
     share = sampling.get("share", 1.0)
     estimated = summarise(tables)
     for name in COUNTED:
         row = estimated[name]
         estimated[name] = {key: value if key == "n" or value is None else value / share for key, value in row.items()}
-    return tables, estimated | result.summary(), sampling
-
-
-def write(
-    directory: str | Path,
-    scenario: Scenario,
-    engine: Engine = "auto",
-    probes: int = fleet.PROBES,
-    progress: Progress | None = None,
-    command: str = "",
-) -> Run:
-    """Run and write a bundle: all rows by the reference engine, those of *probes* pages by the fleet engine. Raises
-    `BadInput`."""
-    if engine == "auto":
-        engine = choose(scenario)
-    with RunWriter(directory, scenario, source="simulated", command=command) as writer:
-        if engine == "fleet":
-            tables, writer.summary, writer.manifest.sampling = sampled(scenario, probes, progress)
-        else:
-            tables = reference.run(scenario, progress)
-            writer.summary = summarise(tables)
-        for table in ("updates", "notifications", "refetches", "subscriptions", "metrics"):
-            writer.append(table, tables.columns(table))
-        writer.manifest.extra["engine"] = engine
-        return writer.close()
+    return Outcome(engine, tables, estimated | result.summary(), sampling)

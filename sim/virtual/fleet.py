@@ -127,7 +127,7 @@ class FleetResult:
     load: Array
     """Refetches started in each 100 ms of the window."""
     utilisation: float
-    """Work given to the workers of the application, per worker and second of the run."""
+    """Share of the run in which the application's workers were busy."""
     wait_mean: float
     """Seconds from the arrival of a refetch to its begin, over all of the run; NaN: no refetch."""
     wait_max: float
@@ -303,6 +303,7 @@ class Fleet:
         kept = self.counted & (pages > 0)
         told = self.counted & (last >= 0)
         queue = refetching.queue
+        later = int(np.maximum(queue.free - self.end, 0).sum())  # the backlog that the run leaves behind
         return FleetResult(
             updates=int(self.counted.sum()),
             subscribers=self.scenario.subscribers,
@@ -317,7 +318,7 @@ class Fleet:
             first_told=(first - self.database.committed_at)[told] / SECOND,
             last_told=(last - self.database.committed_at)[told] / SECOND,
             load=refetching.load,
-            utilisation=queue.busy / (self.scenario.api.workers * self.end) if self.end else 0.0,
+            utilisation=(queue.busy - later) / (queue.workers * self.end) if self.end else 0.0,
             wait_mean=queue.waited / queue.count / 1e9 if queue.count else float("nan"),
             wait_max=queue.longest / 1e9 if queue.count else float("nan"),
             broadcaster_busy=self.plan.broadcaster_busy,

@@ -30,7 +30,8 @@ import pandas as pd
 
 from sim.errors import BadInput, Unreachable, WorkbenchError
 from sim.scenario import Scenario, parse_value, to_dict
-from sim.virtual.engines import Engine, figures
+from sim.virtual import engines
+from sim.virtual.engines import Engine
 
 Row = dict[str, Any]
 """point, replication, seed, engine, seconds, the varied keys, then a column for each metric (None: undefined)."""
@@ -130,8 +131,9 @@ def parse_vary(assignments: Sequence[str]) -> dict[str, list[Any]]:
 def simulate(scenario: Scenario, engine: Engine) -> Row:
     """Run in a worker process: the figures of one scenario, flat."""
     started = time.perf_counter()
-    ran, found = figures(scenario, engine)
-    return {"engine": ran, "seconds": time.perf_counter() - started} | {name: row["value"] for name, row in found.items()}
+    ran = engines.run(scenario, engine)
+    figures = {name: row["value"] for name, row in ran.summary.items()}
+    return {"engine": ran.engine, "seconds": time.perf_counter() - started} | figures
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import sim
 import sim.virtual.theory as theory
 from sim.clock import SECOND
 from sim.distributions import Constant, Exponential, Lognormal
@@ -295,7 +296,7 @@ def test_the_engine_is_chosen_by_size():
 # --- what is written -----------------------------------------------------------------------------------------------------
 
 
-def test_a_bundle_has_the_rows_of_some_and_the_figures_of_all(tmp_path):
+def test_a_bundle_has_the_rows_of_some_and_the_figures_of_all(tmp_path, monkeypatch):
     scenario = Scenario(
         name="many",
         duration=20,
@@ -303,7 +304,8 @@ def test_a_bundle_has_the_rows_of_some_and_the_figures_of_all(tmp_path):
         pages=(Pages("dashboard", 500),),
         api=Api(workers=4, service=Lognormal(0.002, 0.5)),
     )
-    run = engines.write(tmp_path / "run", scenario, "fleet", probes=25)
+    monkeypatch.setattr(fleet, "PROBES", 25)
+    run = sim.simulate(scenario, output=tmp_path / "run", engine="fleet")
     read = Run(tmp_path / "run")
     read.verify()
     result = fleet.run(scenario)
@@ -311,7 +313,7 @@ def test_a_bundle_has_the_rows_of_some_and_the_figures_of_all(tmp_path):
     assert read.manifest.extra["engine"] == "fleet"
     exact = result.summary()
     assert {name: read.summary[name] for name in exact} == exact
-    every = engines.write(tmp_path / "all", scenario, "reference").summary
+    every = sim.simulate(scenario, output=tmp_path / "all").summary
     missing = {name for name in every if name.split(".")[0] not in ("application", "pages", "broadcaster")} - set(read.summary)
     assert not missing
     for name in ("stale_ratio", "age_of_information.mean", "refetches.applied", "bytes_per_update"):
@@ -340,6 +342,12 @@ def test_probes_are_unbiased():
         rows = probes.tables().notifications.merge(probes.tables().updates[["update", "intended_at"]], on="update")
         means.append((rows["received_at"] - rows["intended_at"]).mean())
     assert abs(np.mean(means) - exact) < 4 * np.std(means) / math.sqrt(len(means))
+
+
+def test_what_is_not_done_by_the_end_does_not_make_workers_busy():
+    result = fleet.run(herd(400), updates=updates_at(1.0))
+    # 40 s of work from 1.5 s on, in a run of 30 s.
+    assert result.utilisation == pytest.approx(28.5 / 30)
 
 
 def test_an_interval_is_given_only_where_there_are_enough_updates():
