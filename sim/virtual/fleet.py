@@ -27,6 +27,7 @@ from sim.errors import BadInput
 from sim.policy import Debounce as Debounced
 from sim.policy import FullPayload, Policy, Polling, RateLimit, Window
 from sim.scenario import Scenario
+from sim.virtual import measures
 from sim.virtual.database import Database
 from sim.virtual.groups import Group, plan
 from sim.virtual.herds import NEVER, Herd, Tally
@@ -207,6 +208,12 @@ def _plain(value: float | int | None) -> float | int | None:
 
 # --- the run -----------------------------------------------------------------------------------------------------------
 
+BYTES_PER_PAGE = 250
+BYTES_PER_UPDATE = 400
+BYTES_PER_REFETCH = 100
+"""Of peak resident memory, by `benchmarks.simulation`: a page has its place and a row in the columns of its herd; a piece its
+own."""
+
 PROBES = 200
 """Pages whose rows a bundle holds, unless told otherwise."""
 
@@ -248,6 +255,17 @@ def sample(
     return result, replace(tables, metrics=metric_frame(rows)), watching.sampling
 
 
+def check_memory(scenario: Scenario, updates: int) -> None:
+    """Raise `BadInput` where the run would not fit into the memory that is free."""
+    need = scenario.subscribers * BYTES_PER_PAGE + updates * BYTES_PER_UPDATE + PIECE * BYTES_PER_REFETCH
+    free = measures.free_memory()
+    if need > measures.SHARE * free:
+        raise BadInput(
+            f"scenario {scenario.name}: {scenario.subscribers:,} pages and {updates:,} updates need about {need / 1e9:.1f} GB, "
+            f"{free / 1e9:.1f} GB are free (lower pages.*.subscribers or the workload's rate)"
+        )
+
+
 class Fleet:
     """One run: the plan, the queue, and what is known of each herd."""
 
@@ -261,6 +279,7 @@ class Fleet:
         rng = streams(scenario.seed)
         if updates is None:
             updates = draw_updates(scenario, rng)
+        check_memory(scenario, len(updates))
         self.scenario = scenario
         self.rng = rng
         self.start = ns(scenario.warmup)

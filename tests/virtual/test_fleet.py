@@ -10,6 +10,7 @@ import pytest
 
 import sim
 import sim.virtual.theory as theory
+from sim import cli
 from sim.clock import SECOND
 from sim.distributions import Constant, Exponential, Lognormal
 from sim.errors import BadInput
@@ -252,6 +253,22 @@ def test_warm_up_is_not_counted():
 def test_an_impossible_fleet_is_refused_in_one_line():
     with pytest.raises(BadInput, match="fleet has none"):
         fleet.run(Scenario(fleet=Fleet(sites_per_user=0), pages=(Pages("site", 3),)))
+
+
+def test_a_run_that_does_not_fit_is_refused_with_the_figure(monkeypatch):
+    monkeypatch.setattr("sim.virtual.measures.free_memory", lambda: 10**9)
+    with pytest.raises(BadInput, match=r"4,000,000 pages and .* need about 1\.2 GB, 1\.0 GB are free"):
+        fleet.run(herd(4_000_000), updates=updates_at(1.0))
+
+
+def test_the_command_takes_either_engine(capsys):
+    assert cli.main(["simulate", "steady", "--set", "duration=5", "--engine", "fleet"]) == 0
+    printed = capsys.readouterr().out
+    assert "figures of all pages" in printed
+    assert cli.main(["simulate", "steady", "--set", "duration=5"]) == 0
+    assert "figures of all pages" not in capsys.readouterr().out
+    assert cli.main(["simulate", "steady", "--set", "in_flight=single_flight", "--engine", "fleet"]) == 2
+    assert "single_flight" in capsys.readouterr().err
 
 
 UNSUPPORTED = {
