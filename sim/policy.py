@@ -320,24 +320,21 @@ class DebounceMachine:
         return self.slot_at != NEVER
 
     def call(self, at: int) -> bool:
-        if self.slot_at != NEVER and self.max_wait is None:  # the storm's path: nothing to decide
-            self.last_at = at
-            self.pending = True
-            return False
-        ripe = self._ripe(at)
-        self.last_at = at
+        last, self.last_at = self.last_at, at
         self.pending = True
         if self.slot_at == NEVER:
             self._start(at + self.delay)
-            if ripe:
+            if self._ripe(at, last):
                 self.fired_at = at
                 return self.leading and self._fire(at)
-        elif ripe:
-            if self.clears:
-                self.slot_at = NEVER
-            self._start(at + self.delay)
-            return self._fire(at)
-        return False
+            return False
+        # In a storm this is all that happens, but for the notification that comes when the page has been unserved for too long.
+        if self.max_wait is None or not self._ripe(at, last):
+            return False
+        if self.clears:
+            self.slot_at = NEVER
+        self._start(at + self.delay)
+        return self._fire(at)
 
     def ring(self, at: int) -> bool:
         """The timer of instant `next_at` rings (late, where *at* is later)."""
@@ -359,7 +356,7 @@ class DebounceMachine:
         else:
             self.strays.remove(self.next_at)
             self.next_at = min((self.slot_at, *self.strays))
-        ripe = self._ripe(at)
+        ripe = self._ripe(at, self.last_at)
         if not (ripe or self.mounted):
             return False
         if self.slot_at != NEVER:
@@ -392,10 +389,11 @@ class DebounceMachine:
         self.mounted = False
         return fires
 
-    def _ripe(self, at: int) -> bool:
+    def _ripe(self, at: int, last_at: int) -> bool:
+        """Whether the page is due to fire, when the call before was at *last_at*."""
         if not self.mounted:
             return False
-        since = at - self.last_at
+        since = at - last_at
         return since >= self.wait or since < 0 or (self.max_wait is not None and at - self.fired_at >= self.max_wait)
 
     def _start(self, when: int) -> None:
