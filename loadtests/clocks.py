@@ -7,6 +7,7 @@ makes an offset and a bound of its error from the answers. On the master's own m
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from pathlib import Path
@@ -80,7 +81,12 @@ def _answer(environment: Environment, msg: Any, **_: Any) -> None:
 
 
 def machine() -> str:
-    """The same text for processes that read the same clock: a boot of one machine, also across its containers."""
+    """The same text for processes that read the same clock: a boot of one machine, also across its containers.
+
+    `WORKBENCH_MACHINE` overrides it. Two names for one machine are a test of the estimate: there the true offset is 0.
+    """
+    if named := os.environ.get("WORKBENCH_MACHINE"):
+        return named
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

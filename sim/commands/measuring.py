@@ -143,14 +143,18 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler) -> Iterato
         return
     target = options.read_target(settings.target)
     limits.require_ports(scenario.subscribers, target.host)
-    updates = scenario.workload.expected(scenario.warmup + scenario.duration, scenario.fleet.servers, scenario.fleet.sites)
-    consent.require(consent.volume_of_load(scenario, round(updates)), target, settings.owned)
+    consent.require(_volume(scenario), target, settings.owned)
     require_reachable(target)
     if all(consent.is_loopback(host) for host in consent.hosts(target)):
         ports = {"broadcaster": target.port} | ({"application": Origin.parse(target.api).port} if target.api else {})
         sampler.watch(listeners(ports))
     _scrape(sampler, target)
     yield target
+
+
+def _volume(scenario: Scenario) -> consent.Volume:
+    updates = scenario.workload.expected(scenario.warmup + scenario.duration, scenario.fleet.servers, scenario.fleet.sites)
+    return consent.volume_of_load(scenario, round(updates))
 
 
 def _scrape(sampler: Sampler, target: Target) -> None:
@@ -274,6 +278,7 @@ def join(scenario: Scenario, settings: Settings) -> int:
         raise BadInput("--join needs --target: the target.json of the first machine, as this machine reaches it")
     _require_room(scenario)
     target = options.read_target(settings.target)
+    consent.require(_volume(scenario), target, settings.owned)
     require_reachable(target)
     host, port = settings.master
     if reason := why_unreachable(host, port):

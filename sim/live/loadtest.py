@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 
 from sim.clock import SECOND
-from sim.errors import Unreachable, WorkbenchError
+from sim.errors import BadInput, Unreachable, WorkbenchError
 from sim.live import collect, sent
 from sim.live.attribution import per_channel
 from sim.live.changes import channels_of
@@ -135,7 +135,8 @@ def _wait_until_subscribed(swarm: Swarm, observer: Observer) -> Progress:
     order, best, since = swarm.order, Progress(), time.monotonic()
     while True:
         for child in swarm.ended():
-            raise WorkbenchError(f"{child.name} ended before the load began (exit {child.exit_code}): {child.last_words()}")
+            kind = BadInput if child.exit_code == BadInput.exit_code else WorkbenchError
+            raise kind(f"{child.name} ended before the load began (exit {child.exit_code}): {child.last_words(1)}")
         progress = swarm.progress()
         observer.connecting(progress)
         # With a shape the load begins with the first subscribers: how many there are when is what is being tested.

@@ -108,10 +108,11 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     (cache / "notify-refetch-workbench" / "calibration.json").write_text(json.dumps(RULER.to_dict()))
     started: list[Started] = []
 
-    def start(*arguments: str, limit: int | None = None, scenario: str = SCENARIO) -> Started:
+    def start(*arguments: str, limit: int | None = None, environment: dict[str, str] | None = None) -> Started:
         directory = tmp_path_factory.mktemp("loadtest")
-        (directory / "small.toml").write_text(scenario)
-        started.append(Started(directory, "small.toml", *arguments, environment={"XDG_CACHE_HOME": str(cache)}, limit=limit))
+        (directory / "small.toml").write_text(SCENARIO)
+        variables = {"XDG_CACHE_HOME": str(cache)} | (environment or {})
+        started.append(Started(directory, "small.toml", *arguments, environment=variables, limit=limit))
         return started[-1]
 
     yield start
@@ -360,10 +361,14 @@ def test_workers_of_another_machine_join(start: Starter, target_file: Path) -> N
     master = start("--json", "--target", str(target_file), "--remote-workers", "1", "--bind", address, "--set", "seed=11")
     master.watch(lambda: any("--master" in command for command in _commands(master)))
     time.sleep(1)
-    worker = start("--target", str(target_file), "--join", address)
+    worker = start("--target", str(target_file), "--join", address, environment={"WORKBENCH_MACHINE": "elsewhere"})
     done, joined = master.finish(), worker.finish()
     assert joined.code == 0, joined.err
     assert done.run.manifest.harness["workers"] == 2
+    # Two names, one clock: the estimate must hold the true offset, which is 0.
+    clock = done.run.manifest.clock
+    assert clock["method"].startswith("fastest round trip")
+    assert abs(clock["offset"]) <= clock["error"]
     assert done.run.subscriptions["subscriber"].nunique() == 32
     # This target's payload does not say which update it is of.
     assert done.value("deliveries.expected") == done.value("deliveries.received") > 0
