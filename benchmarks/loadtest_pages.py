@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from loadtests.events import register
 from loadtests.plant import Plant
 from loadtests.settings import Settings
 from loadtests.users import Debounce, EchoUser
@@ -20,6 +19,3 @@ class Page(EchoUser):
     channels = ("private-servers",)
     refetch = "/servers/5" if os.environ["REFETCH"] == "1" else ""
     policy = Debounce(0.2)
-
-
-register()

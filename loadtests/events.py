@@ -15,7 +15,7 @@ from loadtests.shapes import STORM
 
 
 def register() -> None:
-    """Listen to Locust's events. Call once, from the locustfile."""
+    """Listen to Locust's events. `loadtests.users` calls it when it is imported, so a locustfile need not."""
     clocks.register()
     shipping.register()
     events.init.add_listener(_expect_storms)

@@ -7,7 +7,6 @@ Variables: loadtests/settings.py. Pages of your own: loadtests/users.py.
 
 import sys
 
-from loadtests.events import register
 from loadtests.pages import user_classes
 from loadtests.plant import Plant
 from loadtests.settings import Settings
@@ -21,5 +20,3 @@ try:
 except WorkbenchError as error:
     print(f"locust: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
-
-register()

@@ -50,7 +50,7 @@ class Plant:
     @classmethod
     def of(cls, environment: Environment) -> Plant:
         if cls.current is None or cls.current.pid != os.getpid():
-            cls.current = cls(environment, cls.configured or Settings.from_environment())
+            cls.current = cls(environment, cls.configured or Settings.from_environment(need_target=False))
         return cls.current
 
     def __init__(self, environment: Environment, settings: Settings) -> None:
@@ -78,6 +78,8 @@ class Plant:
         self.pages: set[Page] = set()
         """Those that are open."""
         self.specs: dict[type, Spec] = {}
+        self.impossible: set[type] = set()
+        """Classes whose pages cannot be opened at all."""
         self.identities: dict[type, Any] = {}
         self._opened: dict[type, int] = {}
         raise_descriptor_limit()

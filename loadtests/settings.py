@@ -44,8 +44,8 @@ class Settings:
     """The variables as they were."""
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Raises `BadInput` that names the variable."""
+    def from_environment(cls, environment: Mapping[str, str] | None = None, need_target: bool = True) -> Settings:
+        """Raises `BadInput` that names the variable. Pages that bring their own addresses do without a target."""
         given = {k: v for k, v in (os.environ if environment is None else environment).items() if v}
         path = given.get("WORKBENCH_TARGET")
         auth = given.get("WORKBENCH_AUTH", "")
@@ -55,7 +55,7 @@ class Settings:
             raise BadInput("WORKBENCH_AUTH=cookie needs the fields of the login form in WORKBENCH_LOGIN (email=...&password=...)")
         return cls(
             scenario=load_scenario(given["WORKBENCH_SCENARIO"]) if "WORKBENCH_SCENARIO" in given else DEFAULT,
-            target=Target.read(path) if path else Target.from_environment(environment),
+            target=Target.read(path) if path else _laravel_target(environment, need_target),
             parts=Path(given["WORKBENCH_PARTS"]) if "WORKBENCH_PARTS" in given else None,
             probes=_whole(given, "WORKBENCH_PROBES"),
             shape=given.get("WORKBENCH_SHAPE", ""),
@@ -65,6 +65,15 @@ class Settings:
             version=given.get("WORKBENCH_VERSION", ""),
             environment=given,
         )
+
+
+def _laravel_target(environment: Mapping[str, str] | None, needed: bool) -> Target | None:
+    try:
+        return Target.from_environment(environment)
+    except BadInput:
+        if needed:
+            raise
+        return None
 
 
 def _whole(given: Mapping[str, str], name: str) -> int | None:

@@ -31,17 +31,18 @@ from typing import Any, Literal
 
 import gevent
 from locust import User
-from locust.exception import StopUser
-from locust.user.task import LOCUST_STATE_WAITING
+from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from websockets.uri import parse_uri
 
 from loadtests import auth as ways
 from loadtests.echo import Event
+from loadtests.events import register
 from loadtests.http import Answer, Pool, split_url
 from loadtests.page import Page, Spec
 from loadtests.plant import Plant
 from sim.clock import ns
 from sim.distributions import Distribution
+from sim.errors import BadInput, WorkbenchError
 from sim.policy import Debounce, FullPayload, Immediate, InFlight, Policy, Polling, RateLimit, Throttle, Window
 from sim.pusher.messages import PROTOCOL
 from sim.target import Target
@@ -141,11 +142,10 @@ class EchoUser(User):
     def on_start(self) -> None:
         """Open the page. Returns at once unless the way to authorise has to log in first."""
         self.plant = plant = Plant.of(self.environment)
-        try:
-            spec = self._spec()
-        except OSError as error:
-            logger.error("%s: %s (address of the target)", type(self).__name__, error)
-            raise StopUser from error
+        spec = self._find_spec()
+        if spec is None:
+            self._state = LOCUST_STATE_STOPPING  # Raising StopUser here would be logged with a traceback for each user.
+            return
         number = plant.number(type(self))
         user, token, resource_id = self.who(number)
         headers = self.headers + (f"Authorization: Bearer {token}\r\n" if token else "")
@@ -177,15 +177,23 @@ class EchoUser(User):
 
     # ---- what all pages of the class share
 
-    def _spec(self) -> Spec:
-        specs, cls = self.plant.specs, type(self)
-        if cls not in specs:
-            specs[cls] = self._make_spec()
-        return specs[cls]
+    def _find_spec(self) -> Spec | None:
+        """The spec of this class; None when its pages cannot be opened, which is said once."""
+        plant, cls = self.plant, type(self)
+        if cls not in plant.specs and cls not in plant.impossible:
+            try:
+                plant.specs[cls] = self._make_spec()
+            except (OSError, WorkbenchError) as error:
+                plant.impossible.add(cls)
+                logger.error("%s cannot be opened: %s", cls.__name__, error)
+                self.environment.process_exit_code = BadInput.exit_code
+        return plant.specs.get(cls)
 
     def _make_spec(self) -> Spec:
         plant, target = self.plant, self.plant.settings.target
         url = self.broadcaster or (target.websocket_url if target else "")
+        if not url:
+            raise BadInput("no broadcaster (set the class's broadcaster, or WORKBENCH_TARGET)")
         query = f"?protocol={PROTOCOL}&client=js&version=8.6.0&flash=false"
         uri = parse_uri(url if "?" in url else url + query)
         base, prefix = split_url(self.host or (target.api if target else ""))
@@ -230,6 +238,8 @@ class EchoUser(User):
         plant = self.plant
         return (number + plant.worker * among // plant.workers) % among
 
+
+register()
 
 __all__ = [
     "Debounce",

@@ -172,7 +172,7 @@ def check(directory: Path, updates: int) -> None:
     assert (refetches["started_at_ns"] >= refetches["due_at_ns"]).all()
     finished = refetches[refetches["finished_at_ns"] >= 0]  # A poll may have been under way at the end.
     assert (finished["finished_at_ns"] >= finished["started_at_ns"]).all()
-    polled = refetches[refetches["answered"] == 0]
+    polled = finished[finished["answered"] == 0]
     assert len(polled) >= 4 * 2
     assert set(polled["status"]) == {200, 304}
     assert set(polled.loc[polled["status"] == 304, "outcome"]) == {"not_newer"}
@@ -210,17 +210,93 @@ def test_two_processes_agree_with_one(target: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_one_line(target: Path, tmp_path: Path) -> None:
-    for variables, said in (
-        ({"WORKBENCH_SHAPE": "rampp"}, "did you mean 'ramp'?"),
-        ({"WORKBENCH_TARGET": str(tmp_path / "none.json")}, "target"),
-        ({"WORKBENCH_AUTH": "magic"}, "WORKBENCH_AUTH"),
-        ({"WORKBENCH_PROBES": "few"}, "WORKBENCH_PROBES"),
-    ):
-        with locust(target, tmp_path, "-t", "1s", **variables) as process:
-            output, _ = process.communicate(timeout=30)
-        assert process.returncode == 2
-        assert said in output
-        assert len(output.strip().splitlines()) == 1, output
+    with locust(target, tmp_path, "-t", "1s", WORKBENCH_SHAPE="rampp") as process:
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "did you mean 'ramp'?" in output
+    assert len(output.strip().splitlines()) == 1, output
+
+
+OWN_PAGE = """
+from loadtests.users import Debounce, EchoUser
+
+class OrderPage(EchoUser):
+    host = "{api}"
+    broadcaster = "{broadcaster}"
+    channels = ["private-servers.{{id}}"]
+    refetch = "/servers/{{id}}"
+    ids = {ids}
+    token = "{token}"
+    policy = Debounce(wait=0.1)
+
+    def on_event(self, event):
+        return event.name.endswith("ServerUpdated")
+"""
+
+
+def test_a_page_of_ones_own_in_a_dozen_lines(target: Path, tmp_path: Path) -> None:
+    there = Target.read(target)
+    user = there.users[0]
+    locustfile = tmp_path / "own.py"
+    text = OWN_PAGE.format(api=there.api, broadcaster=there.websocket_url, ids=list(user.servers), token=user.token)
+    locustfile.write_text(text)
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        str(locustfile),
+        "--headless",
+        "-u",
+        "10",
+        "-r",
+        "50",
+        "-t",
+        "5s",
+        "--only-summary",
+    ]
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "WORKBENCH_PARTS": str(tmp_path / "parts")}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for _ in range(200):
+            if sum(header["subscribers"]["subscribed"] for header in parts.read_headers(tmp_path / "parts")) == 10:
+                break
+            time.sleep(0.05)
+        change(there, user.servers[0], user.token)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    (header,) = parts.read_headers(tmp_path / "parts")
+    assert header["finished"]
+    assert header["counters"]["notifications"] == 5
+    assert parts.read_table(tmp_path / "parts", "refetches").to_pandas()["outcome"].tolist() == ["applied"] * 5
+    assert "OrderPage" in output
+
+
+def test_a_page_without_an_address_says_so_once(tmp_path: Path) -> None:
+    locustfile = tmp_path / "own.py"
+    locustfile.write_text("from loadtests.users import EchoUser\nclass Lost(EchoUser):\n    channels = ['news']\n")
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        str(locustfile),
+        "--headless",
+        "-u",
+        "5",
+        "-r",
+        "50",
+        "-t",
+        "2s",
+        "--only-summary",
+    ]
+    names = ("REVERB_APP_ID", "REVERB_APP_KEY", "REVERB_APP_SECRET", "WORKBENCH_TARGET")
+    variables = {name: value for name, value in os.environ.items() if name not in names} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=60)
+    assert done.stderr.count("Lost cannot be opened: no broadcaster") == 1
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
 
 
 def test_a_target_that_is_not_there_is_a_row_with_a_reason(target: Path, tmp_path: Path) -> None:
