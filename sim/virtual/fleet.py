@@ -348,13 +348,18 @@ class Fleet:
 
     def _tally(self, group: Group, fresh: Spread) -> Tally:
         scenario = self.scenario
-        overtakes = not (
-            isinstance(scenario.api.service, Constant)
-            and isinstance(scenario.network.to_api, Constant)
-            and not scenario.api.timeout
+        api, database = scenario.api, self.database
+        even = isinstance(api.service, Constant) and isinstance(scenario.network.to_api, Constant)
+        return Tally(
+            group,
+            database.intended_at,
+            database.committed_at,
+            self.counted,
+            self.end,
+            fresh,
+            overtakes=not even or api.timeout is not None,
+            timeout=None if api.timeout is None else ns(api.timeout),
         )
-        database = self.database
-        return Tally(group, database.intended_at, database.committed_at, self.counted, self.end, overtakes, fresh)
 
     def _arrivals(self, group: Group, instants: Array) -> Iterator[tuple[Array, int]]:
         """(counted updates of the group, members [0:stop] to whom they come before the end), in bounded pieces.

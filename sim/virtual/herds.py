@@ -75,9 +75,20 @@ class Tally:
     """Counts, for one group, how long each update took to each page."""
 
     def __init__(
-        self, group: Group, at: Array, committed: Array, counted: Array, end: int, overtakes: bool, spread: Spread
+        self,
+        group: Group,
+        at: Array,
+        committed: Array,
+        counted: Array,
+        end: int,
+        spread: Spread,
+        overtakes: bool = False,
+        timeout: int | None = None,
     ) -> None:
-        """*at*, *committed* (ns), *counted* (bool): of all updates of the run; what is shown after *end* (ns) is never seen."""
+        """*at*, *committed* (ns), *counted* (bool): of all updates of the run; what is shown after *end* (ns) is never seen.
+
+        *overtakes*: a page's answers may come in another order than its refetches. *timeout* (ns): when pages give up.
+        """
         self._group = group
         self.at: Array = at[group.updates]
         """Per update of the group: when it was intended, ns."""
@@ -85,6 +96,7 @@ class Tally:
         self._counted = counted[group.updates]
         self._end = end
         self._overtakes = overtakes
+        self._timeout = timeout
         self._spread = spread
         self._open: deque[Herd] = deque()
         self._aborted: deque[Array] = deque()
@@ -146,9 +158,13 @@ class Tally:
         """A new refetch aborts the running one; what that would have shown, the new one will."""
         if self._open:
             before = self._open[-1]
-            aborted = before.base + before.by_member(before.finished) > herd.base + herd.by_member(herd.started)
+            until = herd.base + herd.by_member(herd.started)
+            aborted = before.base + before.by_member(before.finished) > until
             if aborted.any():
-                self.superseded += int(aborted.sum())
+                running = aborted
+                if self._timeout is not None:
+                    running = aborted & (before.base + before.by_member(before.started) + self._timeout > until)
+                self.superseded += int(running.sum())
                 self._aborted.append(aborted)
             else:
                 self._settle()

@@ -93,6 +93,16 @@ def test_a_new_refetch_aborts_the_running_one():
     assert result.time_to_fresh.max == pytest.approx(3.1 - 1.0)
 
 
+def test_who_has_given_up_is_not_aborted():
+    result = fleet.run(herd(8, in_flight="cancel", **{"api.timeout": 0.55}), updates=updates_at(1.0, 1.6))
+    # The first herd gives up at 2.05, before the second starts at 2.1.
+    assert result.superseded == 0
+    # Answered by then: five pages, of which all but the first have read both updates. The second herd begins at 2.3, when the
+    # abandoned work is done, and gives up at 2.65: the first three pages are answered, for the first one it is the second update.
+    assert len(result.time_to_fresh) == 5 + 5
+    assert result.never_fresh == 6
+
+
 def test_full_payloads_are_fresh_when_they_arrive():
     scenario = herd(4, policy={"kind": "full_payload"}, **{"broadcaster.per_subscriber": 0.01})
     result = fleet.run(scenario, updates=updates_at(1.0, 2.0))
