@@ -28,7 +28,7 @@ from sim.errors import BadInput
 from sim.results import freshness, statistics
 from sim.results.run import Run
 from sim.results.staleness import staleness
-from sim.results.summary import per_batch, sampled_share, sent_refetches, window, within
+from sim.results.summary import per_update, sampled_share, sent_refetches, window, within
 from sim.results.text import NONE, markdown, number, percent, unit_of
 
 Array = np.ndarray[Any, Any]
@@ -38,7 +38,14 @@ BAND = 0.05
 # What tells two scenarios apart by name only, or says how the load was produced rather than what it was.
 COSMETIC = ("name", "description", "thresholds")
 
-LATENCIES = ("time_to_notified.p50", "time_to_notified.p99", "time_to_fresh.p50", "time_to_fresh.p95", "time_to_fresh.p99")
+LATENCIES = (
+    "time_to_notified.p50",
+    "time_to_notified.p99",
+    "time_to_fresh.mean",
+    "time_to_fresh.p50",
+    "time_to_fresh.p95",
+    "time_to_fresh.p99",
+)
 
 STRICT = {"delivery_ratio": 0.001}
 """Bands of their own: five per cent of lost deliveries are not "the same"."""
@@ -53,6 +60,8 @@ class Measured:
     value: float | None
     n: int
     logs: Array
+    per_batch: int = statistics.EVENTS_PER_BATCH
+    """Updates that a batch needs to have such a figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +147,13 @@ def measured(run: Run) -> dict[str, Measured]:
         ("refetches_per_update", np.ones(len(sent))),
         ("bytes_per_update", sent["bytes"].to_numpy(dtype=float)),
     ):
-        amount = amount / sampled_share(run)
-        found[metric] = _per_update(float(amount.sum()), len(counted), *per_batch(amount, sent, counted))
+        cost = per_update(amount / sampled_share(run), sent, counted)
+        found[metric] = _sum_per(cost, np.ones(len(counted)))
     found["age_of_synchronisation.mean"] = _ages(pairs, np.linspace(start, end, statistics.BATCHES + 1), len(counted))
     owed = freshness.deliveries(run, run.scenario)
     owed = owed[np.isin(owed["update"].to_numpy(), counted["update"].to_numpy())]
-    came = owed["received_at"].notna().to_numpy()
-    parts = [came[rows].mean() for rows in statistics.batches(owed["update"].to_numpy())]
-    found["delivery_ratio"] = Measured(float(came.mean()) if len(came) else None, len(counted), _logs(parts))
+    _, event = np.unique(owed["update"].to_numpy(), return_inverse=True)
+    found["delivery_ratio"] = _sum_per(np.bincount(event, owed["received_at"].notna()), np.bincount(event).astype(float))
     return found
 
 
@@ -158,25 +166,35 @@ def _latencies(mine: pd.DataFrame, end: float) -> Iterator[tuple[str, Measured]]
         "time_to_fresh": (mine["fresh_at"].fillna(np.inf).to_numpy() - intended, stayed),
     }
     for metric in LATENCIES:
-        stem, _, level = metric.rpartition(".p")
+        stem, _, figure = metric.rpartition(".")
         values, rows = latencies[stem]
-        values, events, p = values[rows], serial[rows], float(level) / 100
+        values, events = values[rows], serial[rows]
+        if figure == "mean":
+            _, event = np.unique(events, return_inverse=True)
+            yield metric, _sum_per(np.bincount(event, values), np.bincount(event).astype(float))
+            continue
+        p = float(figure.removeprefix("p")) / 100
         logs = _logs(statistics.batch_quantiles(values, events, p))
-        yield metric, Measured(statistics.quantile(values, p), len(np.unique(events)), logs)
+        yield metric, Measured(statistics.quantile(values, p), len(np.unique(events)), logs, statistics.events_per_batch(p))
+
+
+def _sum_per(numerator: Array, denominator: Array) -> Measured:
+    """A ratio of two sums, both given per event, and its logarithm linearised over batches of events."""
+    n, total = len(numerator), float(denominator.sum())
+    if not total:
+        return Measured(None, n, np.array([]))
+    value = float(numerator.sum()) / total
+    cuts = statistics.batches(np.arange(n))
+    if not cuts or not math.isfinite(value) or value <= 0:
+        return Measured(value, n, np.array([]))
+    top, bottom = (np.array([column[rows].sum() for rows in cuts], dtype=float) for column in (numerator, denominator))
+    return Measured(value, n, math.log(value) + top / top.mean() - bottom / bottom.mean())
 
 
 def _logs(parts: Iterable[float]) -> Array:
     """Logarithms; not finite where a batch has nothing to take one of."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(np.array(list(parts), dtype=float))
-
-
-def _per_update(total: float, n: int, costs: Array, updates: Array) -> Measured:
-    """A sum per update; the logarithm linearised over batches, as `statistics.linearised` does the ratio itself."""
-    if not n or not total:
-        return Measured(0.0 if n else None, n, np.array([]))
-    logs = math.log(total / n) + costs / costs.mean() - updates / updates.mean() if len(costs) else costs
-    return Measured(total / n, n, logs)
 
 
 def _ages(pairs: pd.DataFrame, edges: Array, n: int) -> Measured:
@@ -206,7 +224,7 @@ def judge(metric: str, a: Measured, b: Measured, band: float = BAND, paired: boo
     relative = b.value / a.value - 1
     low, high = _interval(a, b, paired)
     if low is None or high is None:
-        verdict = f"undecided: need {statistics.MIN_BATCHES * statistics.EVENTS_PER_BATCH} updates for an interval"
+        verdict = f"undecided: need n ≥ {number(statistics.MIN_BATCHES * a.per_batch)} for an interval"
         return Difference(metric, a.value, b.value, n, relative, None, None, verdict)
     if -band <= low and high <= band:
         verdict = "same"

@@ -1,12 +1,15 @@
-"""Intervals that hold although the deliveries of one event are correlated.
+"""Intervals that hold although the deliveries of one event are correlated, and successive events are.
 
 One event reaches thousands of subscribers within milliseconds, so its deliveries are one observation, not thousands: intervals
-over rows as if independent covered the truth in 6 % of experiments where they promised 95 %. The unit here is the event, and for
-quantiles the batch of successive events:
+over rows as if independent covered the truth in 6 % of experiments where they promised 95 %. And a debounce makes the events of a
+burst wait for the same silence, so even events are not independent (66 %). The unit is a batch of successive events:
 
-* means and ratios: bootstrap of events (percentile interval);
-* quantiles: `BATCHES` batches of successive events, t interval from the batches' quantiles around the pooled quantile
-  (coverage 96-97 % for p95 and p99 of correlated delays, where order statistics of rows gave 66-72 %);
+* means and ratios: Student's t over linearised batch sums (mean delay of a trailing debounce with 2 updates per wait, 600 events:
+  covered in 84 %, against under 70 % by a bootstrap of events);
+* quantiles: Student's t over the batches' quantiles, around the pooled quantile. A batch needs `BEYOND` events beyond the
+  quantile, so p95 has an interval from 1,000 events on, p99 from 5,000. With fewer the method still prints a narrow interval, but
+  one that covered a trailing debounce's p95 in 34 % of experiments (200 events, 20 batches); by this rule, in 87 to 93 %;
+* what is independent from event to event (the spread of a fan-out): bootstrap of events, percentile interval (`ratio`);
 * warm-up: MSER-5 (K. P. White, "An effective truncation heuristic for bias reduction in simulation output", 1997).
 
 Values may be inf: an update that was never shown has waited longer than any other. An end of an interval that is not defined is
@@ -27,7 +30,9 @@ Interval = tuple[float | None, float | None]
 
 BATCHES = 20
 MIN_BATCHES = 5
-EVENTS_PER_BATCH = 5
+EVENTS_PER_BATCH = 10
+BEYOND = 10
+"""Events of a batch that must lie beyond a quantile (on its thinner side) for the batch to have one worth its name."""
 UNDEFINED: Interval = (None, None)
 
 
@@ -63,19 +68,25 @@ def quantile_of_sorted(values: Array, p: float) -> float:
     return float(below if above == below or position == low else below + (above - below) * (position - low))
 
 
-def batches(events: Array, count: int | None = None) -> list[slice]:
+def batches(events: Array, p: float | None = None) -> list[slice]:
     """Slices of rows that cut *events* (event of each row, rows ordered by event) into runs of equally many events.
 
-    At most `BATCHES` runs of at least `EVENTS_PER_BATCH` events; fewer than `MIN_BATCHES`: empty list, nothing can be said.
+    At most `BATCHES` runs, each large enough for a mean, or for the quantile *p*; fewer than `MIN_BATCHES`: empty list, nothing
+    can be said.
     """
     if len(events) == 0:
         return []
     starts = np.flatnonzero(np.r_[True, events[1:] != events[:-1]])
-    count = min(BATCHES, len(starts) // EVENTS_PER_BATCH) if count is None else count
+    count = min(BATCHES, int(len(starts) / events_per_batch(p)))
     if count < MIN_BATCHES:
         return []
     firsts = [int(starts[len(starts) * b // count]) for b in range(count)]
     return [slice(low, high) for low, high in zip(firsts, [*firsts[1:], len(events)], strict=True)]
+
+
+def events_per_batch(p: float | None = None) -> int:
+    """How many events a batch needs for a mean, or for the quantile *p*."""
+    return EVENTS_PER_BATCH if p is None else max(EVENTS_PER_BATCH, round(BEYOND / max(min(p, 1 - p), 1e-9)))
 
 
 def t_interval(observations: Array, centre: float, level: float = 0.95) -> Interval:
@@ -91,8 +102,8 @@ def t_interval(observations: Array, centre: float, level: float = 0.95) -> Inter
 
 
 def batch_quantiles(values: Array, events: Array, p: float) -> Array:
-    """The quantile of each batch of successive events (rows ordered by event)."""
-    return np.array([quantile_of_sorted(np.sort(values[rows]), p) for rows in batches(events)])
+    """The quantile of each batch of successive events (rows ordered by event); empty with too few events."""
+    return np.array([quantile_of_sorted(np.sort(values[rows]), p) for rows in batches(events, p)])
 
 
 def quantiles(values: Array, events: Array, levels: tuple[float, ...]) -> list[Estimate]:
@@ -104,20 +115,36 @@ def quantiles(values: Array, events: Array, levels: tuple[float, ...]) -> list[E
     if n == 0:
         return [Estimate(None) for _ in levels]
     pooled = np.sort(values)
-    parts = [np.sort(values[rows]) for rows in batches(events)]
+    floor = float(pooled[0]) if pooled[0] >= 0 else -math.inf
     found = []
     for p in levels:
         centre = quantile_of_sorted(pooled, p)
-        low, high = t_interval(np.array([quantile_of_sorted(part, p) for part in parts]), centre)
-        floor = pooled[0] if pooled[0] >= 0 else -math.inf
-        found.append(Estimate(centre, None if low is None else max(low, float(floor)), high, n))
+        low, high = t_interval(batch_quantiles(values, events, p), centre)
+        found.append(Estimate(centre, None if low is None else max(low, floor), high, n))
     return found
+
+
+def batch_ratio(numerator: Array, denominator: Array, bounds: tuple[float, float] = (0.0, math.inf)) -> Estimate:
+    """sum(numerator) / sum(denominator), both given per event in their order, with the t interval of batches of events.
+
+    For a mean over rows: the events' sums and their numbers of rows. *bounds*: what the ratio cannot leave.
+    """
+    n, total = len(numerator), float(denominator.sum())
+    if n == 0 or total == 0:
+        return Estimate(None, n=n)
+    value = float(numerator.sum()) / total
+    cuts = batches(np.arange(n))
+    if not cuts or not math.isfinite(value):
+        return Estimate(value, n=n)
+    sums = [np.array([column[rows].sum() for rows in cuts], dtype=float) for column in (numerator, denominator)]
+    low, high = t_interval(linearised(*sums), value)
+    return Estimate(value, None if low is None else max(low, bounds[0]), None if high is None else min(high, bounds[1]), n)
 
 
 def ratio(numerator: Array, denominator: Array, level: float = 0.95, repetitions: int = 1000, seed: int = 0) -> Estimate:
     """sum(numerator) / sum(denominator), both given per event, with the percentile interval of a bootstrap of events.
 
-    For a mean over rows: the events' sums and their numbers of rows. The seed is fixed: a bundle always summarises to the same.
+    For what does not depend from one event to the next; else `batch_ratio`. The seed is fixed: a bundle always gives the same.
     """
     total = float(denominator.sum())
     if len(numerator) == 0 or total == 0:

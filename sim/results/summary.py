@@ -17,7 +17,7 @@ import pandas as pd
 from sim.results import freshness
 from sim.results.freshness import Tables
 from sim.results.staleness import staleness
-from sim.results.statistics import Estimate, batches, linearised, quantiles, ratio, t_interval
+from sim.results.statistics import Estimate, batch_ratio, quantiles
 from sim.scenario import Scenario
 
 Array = np.ndarray[Any, Any]
@@ -25,6 +25,8 @@ Summary = dict[str, dict[str, Any]]
 Figures = Iterator[tuple[str, Estimate]]
 
 LEVELS = (0.5, 0.95, 0.99)
+SHARE = (0.0, 1.0)
+
 HERD = 0.1
 """Seconds: refetches that start within one such window are one herd."""
 
@@ -122,7 +124,7 @@ def _latency(name: str, values: Array, events: Array, infinite: bool = False) ->
         yield f"{name}.max", Estimate(None)
         return
     _, event = np.unique(events, return_inverse=True)
-    yield f"{name}.mean", ratio(np.bincount(event, values), np.bincount(event).astype(float))
+    yield f"{name}.mean", batch_ratio(np.bincount(event, values), np.bincount(event).astype(float))
     yield f"{name}.max", Estimate(float(values.max()), n=int(event[-1]) + 1)
 
 
@@ -141,7 +143,7 @@ def _deliveries(run: Tables, scenario: Scenario, counted: pd.DataFrame) -> Figur
     yield "deliveries.duplicate", Estimate(freshness.duplicates(notifications), n=n)
     yield "deliveries.out_of_order", Estimate(freshness.out_of_order(run, notifications), n=n)
     _, event = np.unique(expected["update"].to_numpy(), return_inverse=True)
-    yield "delivery_ratio", ratio(np.bincount(event, arrived), np.bincount(event).astype(float))
+    yield "delivery_ratio", batch_ratio(np.bincount(event, arrived), np.bincount(event), SHARE)
 
     came = expected[arrived]
     serial = came["update"].to_numpy()
@@ -177,7 +179,7 @@ def _freshness(run: Tables, scenario: Scenario, counted: pd.DataFrame, start: fl
     starved = np.isinf(delay)
     _, event = np.unique(serial, return_inverse=True)
     yield "starved_updates", Estimate(len(np.unique(serial[starved])), n=len(counted))
-    yield "starved_ratio", ratio(np.bincount(event, starved), np.bincount(event).astype(float))
+    yield "starved_ratio", batch_ratio(np.bincount(event, starved), np.bincount(event), SHARE)
     yield "left_before_fresh", Estimate(int(left.sum()), n=len(counted))
 
     pages = staleness(pairs, start, end)
@@ -206,7 +208,7 @@ def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> 
         return count / share if share < 1 else int(count)
 
     yield "refetches", Estimate(scaled(len(sent)), n=updates)
-    yield "refetches_per_update", _per_update(np.ones(len(sent)), sent, counted, share)
+    yield "refetches_per_update", batch_ratio(per_update(np.full(len(sent), 1 / share), sent, counted), np.ones(updates))
     yield "refetches.applied", Estimate(scaled((outcome == "applied").sum()), n=updates)
     yield "refetches.wasted", Estimate(scaled(outcome.isin(WASTED).sum()), n=updates)
     yield "refetches.failed", Estimate(scaled((outcome == "failed").sum()), n=updates)
@@ -219,7 +221,10 @@ def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> 
     peak = np.bincount(((inside - start) / HERD).astype(np.int64)).max(initial=0) / HERD / share
     yield "refetch_rate.mean", Estimate(len(inside) / share / (end - start) if end > start else None, n=updates)
     yield "refetch_rate.peak", Estimate(float(peak), n=updates)
-    yield "bytes_per_update", _per_update(sent["bytes"].to_numpy(dtype=float), sent, counted, share)
+    yield (
+        "bytes_per_update",
+        batch_ratio(per_update(sent["bytes"].to_numpy(dtype=float) / share, sent, counted), np.ones(updates)),
+    )
 
 
 def sent_refetches(run: Tables, start: float, end: float) -> pd.DataFrame:
@@ -228,24 +233,11 @@ def sent_refetches(run: Tables, start: float, end: float) -> pd.DataFrame:
     return run.refetches[(at >= start) & ((at < end) | (run.refetches["answered"] > 0))]
 
 
-def _per_update(amount: Array, sent: pd.DataFrame, counted: pd.DataFrame, share: float) -> Estimate:
-    """Sum of *amount* (one per refetch sent) per update, with the t interval of batches of successive updates."""
+def per_update(amount: Array, sent: pd.DataFrame, counted: pd.DataFrame) -> Array:
+    """Sums of *amount* (one per refetch) by update: a refetch belongs to the newest update that it brought."""
     if counted.empty:
-        return Estimate(None)
-    value = float(amount.sum()) / share / len(counted)
-    return Estimate(value, *t_interval(linearised(*per_batch(amount / share, sent, counted)), value), n=len(counted))
-
-
-def per_batch(amount: Array, sent: pd.DataFrame, counted: pd.DataFrame) -> tuple[Array, Array]:
-    """Sums of *amount* (one per refetch) and numbers of updates in batches of successive updates; empty with too few of them.
-
-    A refetch belongs to the newest update that it brought, so a batch has all that its updates cost, whenever it was paid.
-    """
-    cuts = batches(np.arange(len(counted)))
-    if not cuts:
-        return np.array([]), np.array([])
-    cost = np.bincount(freshness.newest_update(sent, counted), weights=amount, minlength=len(counted))
-    return np.array([cost[rows].sum() for rows in cuts]), np.array([rows.stop - rows.start for rows in cuts], dtype=float)
+        return np.array([])
+    return np.bincount(freshness.newest_update(sent, counted), weights=amount, minlength=len(counted))
 
 
 def sampled_share(run: Tables) -> float:

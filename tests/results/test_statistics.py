@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.results import statistics
-from sim.results.statistics import Estimate, batches, bootstrap, finite, mser5, quantile, quantiles, ratio
+from sim.results.statistics import Estimate, batch_ratio, batches, bootstrap, finite, mser5, quantile, quantiles, ratio
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50)
 
@@ -35,14 +35,15 @@ def test_finite_keeps_whole_numbers_whole() -> None:
     assert finite(np.float64(0.5)) == 0.5
 
 
-@given(st.integers(0, 300), st.integers(1, 5))
-def test_batches_cut_between_events_and_lose_no_row(events: int, rows: int) -> None:
+@given(st.integers(0, 600), st.integers(1, 3), st.sampled_from([None, 0.5, 0.9]))
+def test_batches_cut_between_events_and_lose_no_row(events: int, rows: int, p: float | None) -> None:
     serial = np.repeat(np.arange(events), rows)
-    cuts = batches(serial)
-    if events < statistics.MIN_BATCHES * statistics.EVENTS_PER_BATCH:
+    cuts = batches(serial, p)
+    each = {None: 10, 0.5: 20, 0.9: 100}[p]
+    if events < statistics.MIN_BATCHES * each:
         assert cuts == []
         return
-    assert len(cuts) == min(statistics.BATCHES, events // statistics.EVENTS_PER_BATCH)
+    assert len(cuts) == min(statistics.BATCHES, events // each)
     assert cuts[0].start == 0
     assert cuts[-1].stop == len(serial)
     assert all(a.stop == b.start for a, b in itertools.pairwise(cuts))
@@ -52,10 +53,11 @@ def test_batches_cut_between_events_and_lose_no_row(events: int, rows: int) -> N
 
 
 def test_all_equal_values_have_an_interval_of_no_width() -> None:
-    (estimate,) = quantiles(np.full(1000, 0.25), np.repeat(np.arange(100), 10), (0.95,))
-    assert estimate == Estimate(0.25, 0.25, 0.25, 100)
-    found = ratio(np.full(50, 2.0), np.full(50, 4.0))
-    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+    (estimate,) = quantiles(np.full(3000, 0.25), np.repeat(np.arange(1000), 3), (0.95,))
+    assert estimate == Estimate(0.25, 0.25, 0.25, 1000)
+    for figure in (ratio, batch_ratio):
+        found = figure(np.full(50, 2.0), np.full(50, 4.0))
+        assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
 def test_few_events_have_a_figure_but_no_interval() -> None:
@@ -79,7 +81,7 @@ def test_bootstrap_draws_every_event_equally() -> None:
     assert sums.mean(axis=0) == pytest.approx(np.ones(4), abs=0.1)
 
 
-def correlated(rng: np.random.Generator, events: int = 100, receivers: int = 50) -> tuple[np.ndarray, np.ndarray]:
+def correlated(rng: np.random.Generator, events: int = 500, receivers: int = 50) -> tuple[np.ndarray, np.ndarray]:
     """Delays that are the event's own (exponential, mean 1) and a little of the receiver's."""
     delays = rng.exponential(1.0, events)[:, None] + rng.uniform(-0.01, 0.01, (events, receivers))
     return delays.ravel(), np.repeat(np.arange(events), receivers)
@@ -90,7 +92,7 @@ def test_intervals_of_quantiles_cover_the_truth_where_rows_would_not(p: float, t
     rng = np.random.default_rng(5)
     covered = 0
     for _ in range(200):
-        (estimate,) = quantiles(*correlated(rng), (p,))
+        (estimate,) = quantiles(*correlated(rng, receivers=5), (p,))
         assert estimate.low is not None
         assert estimate.high is not None
         covered += estimate.low <= truth <= estimate.high
@@ -101,12 +103,56 @@ def test_intervals_of_means_cover_the_truth() -> None:
     rng = np.random.default_rng(6)
     covered = 0
     for _ in range(200):
-        values, events = correlated(rng)
+        values, events = correlated(rng, 100)
         estimate = ratio(np.bincount(events, values), np.bincount(events).astype(float), repetitions=400)
         assert estimate.low is not None
         assert estimate.high is not None
         covered += estimate.low <= 1.0 <= estimate.high
     assert covered >= 175
+
+
+def debounced(rng: np.random.Generator, updates: int, rate: float = 4.0, wait: float = 0.5) -> np.ndarray:
+    """Delays of successive updates under a trailing debounce: all of a burst wait for the same silence."""
+    at = np.cumsum(rng.exponential(1 / rate, updates + 200))
+    quiet = np.r_[np.diff(at) > wait, True]
+    fires = np.minimum.accumulate(np.where(quiet, at + wait, np.inf)[::-1])[::-1]
+    return (fires - at)[:updates]
+
+
+def test_batches_cover_where_successive_events_depend_on_each_other_and_a_bootstrap_of_events_does_not() -> None:
+    rng = np.random.default_rng(8)
+    mean, median = (math.exp(2.0) - 1) / 4, 1.2153
+    covered = {"mean": 0, "median": 0, "independent": 0}
+    for _ in range(200):
+        delays = debounced(rng, 600)
+        ones = np.ones(len(delays))
+        (middle,) = quantiles(delays, np.arange(len(delays)), (0.5,))
+        for name, found, truth in (
+            ("mean", batch_ratio(delays, ones), mean),
+            ("median", middle, median),
+            ("independent", ratio(delays, ones, repetitions=200), mean),
+        ):
+            assert found.low is not None
+            assert found.high is not None
+            covered[name] += found.low <= truth <= found.high
+    # The delays are as skewed as they come; 95 % are reached only by longer runs.
+    assert covered["mean"] >= 155
+    assert covered["median"] >= 170
+    assert covered["independent"] < 140
+
+
+def test_tails_have_no_interval_before_a_batch_has_ten_events_beyond_them() -> None:
+    delays = debounced(np.random.default_rng(9), 900)
+    (estimate,) = quantiles(delays, np.arange(900), (0.95,))
+    assert estimate.value is not None
+    assert (estimate.low, estimate.high) == (None, None)
+
+
+def test_a_share_stays_a_share() -> None:
+    hits = np.ones(60)
+    hits[3] = 0.0
+    found = batch_ratio(hits, np.ones(60), bounds=(0.0, 1.0))
+    assert found.high == 1.0
 
 
 def test_mser_cuts_a_warm_up_and_leaves_a_steady_series_alone() -> None:
