@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 
 from sim.clock import SECOND
-from sim.errors import BadInput, Unreachable, WorkbenchError
+from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
 from sim.live import collect, sent
 from sim.live.attribution import per_channel
 from sim.live.changes import channels_of
@@ -41,6 +41,9 @@ TICK = 0.1
 
 PATIENCE = 15.0
 """Seconds without one more subscription after which the run goes on with those that are there."""
+
+JOIN_PATIENCE = 120.0
+"""The same, while workers of other machines have yet to be started there."""
 
 REFUSED = 4.0
 """The same, where every attempt so far has failed: nobody will come."""
@@ -147,12 +150,21 @@ def _wait_until_subscribed(swarm: Swarm, observer: Observer) -> Progress:
         if (progress.opened, progress.subscribed) > (best.opened, best.subscribed):
             best, since = progress, time.monotonic()
         refused = progress.opened >= order.subscribers and progress.subscribed == 0 and bool(_failures(swarm.headers()))
-        if time.monotonic() - since > (REFUSED if refused else PATIENCE):
+        absent = order.workers - progress.workers
+        patience = REFUSED if refused else JOIN_PATIENCE if absent and order.remote_workers else PATIENCE
+        if time.monotonic() - since > patience:
+            if absent and not order.shape:
+                raise InvalidRun(f"{absent} of {order.workers} load processes did not come: {_said(swarm)}")
             if progress.subscribed == 0 and progress.wanted > 0:
                 raise Unreachable(f"none of {progress.wanted} subscribers could subscribe: {_why(swarm.headers())}")
             observer.said(f"only {progress.subscribed} of {order.subscribers} are subscribed: {_why(swarm.headers())}; going on")
             return progress
         time.sleep(TICK)
+
+
+def _said(swarm: Swarm) -> str:
+    """The last words of each process of this machine."""
+    return "; ".join(f"{child.name}: {child.last_words(1)}" for child in swarm.children)
 
 
 def _failures(headers: list[dict[str, Any]]) -> dict[str, int]:

@@ -100,8 +100,9 @@ class Swarm:
             return
         address = ["--master-bind-host", self.order.bind, "--master-bind-port", str(self.port)]
         self._spawn("master", "--master", *address, "--expect-workers", str(self.order.workers), *size)
+        everywhere = self.order.bind in ("0.0.0.0", "::", "*")
         for i in range(self.order.processes):
-            self._spawn(f"harness-{i}", *worker_arguments("127.0.0.1", self.port))
+            self._spawn(f"harness-{i}", *worker_arguments("127.0.0.1" if everywhere else self.order.bind, self.port))
 
     def _spawn(self, name: str, *arguments: str) -> None:
         log = self.order.logs / f"{name}.log"
