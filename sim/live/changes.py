@@ -149,6 +149,9 @@ class Direct:
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
         event = event_of(update.resource, self._resources.id(update), self._resources.owner(update))
         payload = event.broadcast_with(now)
+        if self._broadcast.payload == "full" and self._broadcast.payload_bytes:
+            # There is no application that could say what the resource looks like: its size is what the fan-out feels.
+            payload["padding"] = "x" * self._broadcast.payload_bytes
         if self._members:
             payload |= {"update": serial, "sent_at": intended_at, "published_at": now}
         name = broadcast_name(event, self._broadcast.broadcast_as)
