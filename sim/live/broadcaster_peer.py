@@ -1,7 +1,9 @@
 """One TCP connection to the broadcaster: HTTP until a WebSocket upgrade, frames from then on. Both share one port.
 
 Reading goes through asyncio. Writing does not, while it can: `write` hands the bytes to the kernel itself and leaves to the
-transport only what the kernel would not take, because the transport's own checks cost a third of a delivery (`benchmarks/`).
+transport only what the kernel would not take. Rejected (CPU of a delivery to 5,000 subscribers, as multiples of a C program's
+bare `send`; this way starts from 1.05): `transport.write` 1.24, `websockets.broadcast` 2.1, an ASGI server 3.0 and more.
+`python -m benchmarks.fanout` prints today's.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
         self.node.forget(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """One buffer for all: it is read at once. (asyncio's own way makes 256 KiB for each read: 14 us of page faults.)"""
+        """One buffer for all, since it is read at once; asyncio's own way asks for 256 KiB anew for each read."""
         return _INPUT
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -98,8 +98,8 @@ def play(case: dict[str, Any], address: tuple[str, int], faithful: bool, **optio
             rows = Player(case, address, apps, faithful, **options).play()
     except Undeclared as difference:
         return False, f"differs   {case['case']}: {difference}"
-    except OSError as error:
-        return False, f"differs   {case['case']}: {error}"
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        return False, f"differs   {case['case']}: cannot be played: {type(error).__name__} {error}"
     return True, f"declared  {case['case']}: {', '.join(sorted(rows))}" if rows else f"same      {case['case']}"
 
 
@@ -111,14 +111,31 @@ def read(path: str) -> list[dict[str, Any]]:
             number += 1
             if line.strip():
                 case = json.loads(line)
-                if not {"case", "app", "steps"} <= set(case):
-                    raise ValueError("needs case, app and steps")
+                if not _is_case(case):
+                    raise ValueError("needs case, app and steps, each step with dir and conn")
                 cases.append(case)
     except OSError as error:
         sys.exit(_complain(f"{path}: {error.strerror}"))
     except ValueError as error:
         sys.exit(_complain(f"{path}:{number}: {error}"))
     return cases
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host, int(port)
+
+
+def _is_case(case: Any) -> bool:
+    steps = case.get("steps") if isinstance(case, dict) and isinstance(case.get("case"), str) and "app" in case else None
+    return isinstance(steps, list) and all(isinstance(step, dict) and {"dir", "conn"} <= set(step) for step in steps)
+
+
+def _ends_at(case: dict[str, Any]) -> float:
+    """Milliseconds that the case took."""
+    return max((step.get("t_ms", 0) for step in case["steps"]), default=0)
 
 
 def _complain(message: str) -> int:
@@ -131,17 +148,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m tests.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file")
-    parser.add_argument("--target", metavar="HOST:PORT", help="a server that is running")
+    parser.add_argument("--target", type=_address, metavar="HOST:PORT", help="a server that is running")
     parser.add_argument("--faithful", action="store_true", help="expect no difference at all (own server: with Reverb's quirks)")
     parser.add_argument("--case", default="", metavar="TEXT", help="only cases whose name contains it")
     args = parser.parse_args(argv)
     cases = [case for case in read(args.file) if args.case in case["case"]]
-    long = [case for case in cases if case["steps"][-1].get("t_ms", 0) > LONG_MS and not _stops(case)]
+    long = [case for case in cases if _ends_at(case) > LONG_MS and not _stops(case)]
     failures = 0
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=max(1, len(long))) as pool:
         if args.target:
-            host, _, port = args.target.rpartition(":")
-            address = slow = (host, int(port))
+            address = slow = args.target
             pace = 1.0
         else:
             address, _ = stack.enter_context(server(args.faithful))

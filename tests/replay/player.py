@@ -95,6 +95,12 @@ class Player:
                 self.wires[name].send(self._signed(part) if pause == 0 else part)
                 time.sleep(pause)
             return
+        if "tcp" in step:
+            self.wires.pop(name).close()
+            return
+        if "raw" in step:
+            self.wires[name].send(_bytes(step["raw"]))
+            return
         opcode, payload = step["opcode"], self._payload(step, later)
         if opcode in ("text", "binary"):
             try:
@@ -179,7 +185,9 @@ class Player:
                 self._compare_frame(step, wire)
             elif "tcp" in step:
                 self._compare_end(step, wire)
-            elif "http" in step and "101 Switching" in step["http"]:
+            elif "http" not in step and "raw" not in step:
+                raise Undeclared(f"{name}: nothing is known of a step with {', '.join(sorted(step))}")
+            elif "101 Switching" in step.get("http", ""):
                 self.established.add(name)
                 self._compare_answer(step, Answer(wire.head(self._patience(step))))
             else:
@@ -308,6 +316,14 @@ class Player:
         own = ESTABLISHED.search(json.dumps([s.get("payload") for s in self.case["steps"] if s["conn"] == name]))
         excluded = own is not None and f'"socket_id": "{own[1]}"' in self.request
         return tree.get("channel") in joined and not excluded
+
+
+def _bytes(text: str) -> bytes:
+    """Bytes that a recording writes as hexadecimal, or as they are."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return text.encode("latin-1", "replace")
 
 
 def _segments(text: str) -> list[tuple[Any, float]]:

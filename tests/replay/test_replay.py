@@ -11,6 +11,7 @@ import pytest
 
 from sim.pusher.quirks import DIFFERENCES
 from tests.replay import declared
+from tests.replay.__main__ import server
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "tests/data/reverb-transcripts.jsonl"
@@ -76,6 +77,13 @@ def test_a_recording_that_says_something_else_is_a_difference(tmp_path: Path) ->
     done = run(str(path))
     assert done.returncode == 1
     assert done.stdout.count("differs   ") == len(altered), done.stdout
+
+
+def test_a_server_that_runs_already() -> None:
+    with server(faithful=True) as ((host, port), _):
+        done = run(str(RECORDED), "--faithful", "--target", f"{host}:{port}", "--case", "http_events")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("same      http_events") > 15
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
