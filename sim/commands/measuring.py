@@ -19,6 +19,7 @@ from sim.commands.outcome import Outcome
 from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
 from sim.live import calibration, consent, limits, swarm
 from sim.live.calibration import Calibration
+from sim.live.changes import via
 from sim.live.client import Origin
 from sim.live.harness import Harness, cpu_shares, offset_of, publisher_added
 from sim.live.loadtest import Job, Measured, Observer, collect_into, interruptible, measure, shielded
@@ -101,6 +102,8 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
         stack.enter_context(interruptible())
         sampler = Sampler()
         target = stack.enter_context(_target(scenario, settings, sampler))
+        if scenario.publisher.via != "none":
+            via(target, scenario)  # raises now for what the publisher could not do later
         job = _job(scenario, settings, target, scratch, sampler, thresholds)
         try:
             measured = measure(job, observer)

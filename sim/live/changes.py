@@ -93,6 +93,11 @@ class Routes:
     def __init__(self, target: Target, scenario: Scenario) -> None:
         if not target.api:
             raise BadInput("target: no application (api is empty); set publisher.via to broadcaster or none")
+        if not any(user.servers or user.sites for user in target.users):
+            raise BadInput(
+                "target: it names no user with a server, so nobody may change anything: add users to target.json, "
+                "or publish to the broadcaster (--direct), or only listen (--passive)"
+            )
         self.origin = Origin.parse(target.api)
         self._resources = _Resources(target)
         self._members = scenario.publisher.members

@@ -222,8 +222,8 @@ async def race(patient: Patient) -> list[Finding]:
 
 async def refetch(patient: Patient) -> list[Finding]:
     """The GET that every page sends: status, size, ETag, limits."""
-    if not patient.target.api:
-        return [Finding("refetch", "skipped", "no application in the target")]
+    if not patient.target.api or patient.owner is None:
+        return [Finding("refetch", "skipped", "no application, or no user who may read, in the target")]
     answer = await _refetch(patient)
     path = patient.refetch.format(id=patient.server)
     if not answer.ok:

@@ -182,12 +182,15 @@ def test_who_cannot_drive_says_what_to_do() -> None:
         via(target(1), Scenario().replace({"publisher.via": "none"}))
     with pytest.raises(BadInput, match="no application"):
         via(Target("h", 1, "http", "a", "k", "s"), Scenario())
+    with pytest.raises(BadInput, match="--direct"):
+        via(Target("h", 1, "http", "a", "k", "s", "http://h"), Scenario())
 
 
 def test_a_change_that_nobody_may_make_ends_the_plan() -> None:
     async def main() -> None:
         async with serving(always(answer())) as port:
-            alone = Target("h", 1, "http", "a", "k", "s", f"http://127.0.0.1:{port}")
+            users = (User(1, "one", (), (5,)),)
+            alone = Target("h", 1, "http", "a", "k", "s", f"http://127.0.0.1:{port}", users)
             await Publisher(Routes(alone, Scenario()), time.time_ns()).run(updates(3, 0.01))
 
     with pytest.raises(BadInput, match="no user owns a server"):
