@@ -80,8 +80,21 @@ def _sums(c: np.ndarray, rate: float, wait: float) -> tuple[np.ndarray, np.ndarr
 def survival(t: np.ndarray, rate: float, wait: float) -> np.ndarray:
     """P(D > t) for many t at once, seconds: what `trailing_delay_sf` gives one by one, at a twentieth of the price."""
     t = np.asarray(t, float)
-    late = np.where(t >= wait, t, wait)
-    return np.where(t >= wait, np.clip(_sums(late.ravel(), rate, wait)[0], 0.0, 1.0).reshape(t.shape), 1.0)
+    late = np.maximum(t, wait)
+    quiet = math.exp(-rate * wait)
+    a, longest = rate * quiet, float(late.max(initial=wait))
+    if a * longest > _SERIES_LIMIT:
+        found = _sums(late.ravel(), rate, wait)[0].reshape(t.shape)
+    else:
+        found, scale, after = np.zeros(t.shape), 1.0, late
+        for k in range(min(int(longest / wait), _TERMS) + 1):
+            here, after = after, late - (k + 1) * wait
+            term = np.where(here >= 0, here, 0.0) ** k * (here >= 0) - quiet * np.where(after >= 0, after, 0.0) ** k * (
+                after >= 0
+            )
+            found += scale * term
+            scale *= -a / (k + 1)
+    return np.where(t >= wait, np.clip(found, 0.0, 1.0), 1.0)
 
 
 @elementwise

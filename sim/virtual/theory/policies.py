@@ -1,8 +1,8 @@
 """Throttles, limiters, polling, batching in closed form, and what no policy can beat. Poisson updates, answers that take no time.
 
-`rate` updates per second, times in seconds, x = rate * wait. A window throttle opens a window of `wait` at the first update and
-refetches at its end (max_wait = wait in the libraries, up to their timers: they refetch up to 10.6 % more, see `tests` of the
-state machine). A limiter refetches at once when idle, else `wait` after the refetch before. A grid flushes every `wait` seconds
+`rate` updates per second, times in seconds, x = rate * wait. A window throttle opens a window of `wait` at the
+first update and refetches at its end (in the libraries: trailing with max_wait = wait, whose timers refetch up to 10.6 % more
+often). A limiter refetches at once when idle, else `wait` after the refetch before. A grid flushes every `wait` seconds
 whatever happens: server-side coalescing on a fixed clock, or polling with that interval.
 
 Sources: Cho & Garcia-Molina, SIGMOD 2000 (polling); Deb & Serfozo, Adv. Appl. Prob. 5(2), 1973 (count-based batching is optimal).

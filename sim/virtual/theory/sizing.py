@@ -88,7 +88,10 @@ def herd_freshness_quantile(
 
     # Its step at the atom D = wait may be where the sign changes: the root is then the step.
     low, high = alone - 1e-9, alone + last + 1e-9
-    return float(brentq(beyond, low, high, xtol=1e-10)) if beyond(low) > 0 > beyond(high) else high
+    try:
+        return float(brentq(beyond, low, high, xtol=1e-9))
+    except ValueError:  # no change of sign: everybody has the same delay, to rounding
+        return high
 
 
 def subscribers_within(
