@@ -14,7 +14,8 @@ import pandas as pd
 from sim.results.fronts import cheapest_within
 from sim.results.report import describe
 from sim.results.stages import STAGES, slowest_kind
-from sim.results.text import digits, figure, interval, number, percent, seconds
+from sim.results.statistics import MIN_BATCHES, events_per_batch
+from sim.results.text import digits, figure, interval, number, percent, seconds, unit_of
 
 Summary = Mapping[str, Mapping[str, Any]]
 
@@ -25,13 +26,12 @@ def start_here(run: Summary, model: Summary, steps: pd.DataFrame) -> tuple[str, 
     """One update's journey: how long, where the time goes, what it costs, and whether the simulator agrees."""
     stage = str(steps["share"][list(STAGES)].idxmax())
     share = percent(float(steps["share"][stage]))
-    p95 = run["time_to_fresh.p95"]
     first = (
         f"Half of all changes are on a page within {figure(run, 'time_to_fresh.p50')}, nineteen in twenty within "
         f"{figure(run, 'time_to_fresh.p95')}. {share} of that time is {ON_PURPOSE.get(stage, f'the {stage}')}."
     )
     support = (
-        f"The second figure has the 95 % interval {interval(p95['ci_low'], p95['ci_high'])}, over {number(p95['n'])} updates. "
+        f"{_sureness(run, 'time_to_fresh.p50', 'time_to_fresh.p95')} "
         f"They owed the pages {figure(run, 'deliveries.expected')} deliveries, of which {figure(run, 'delivery_ratio')} arrived: "
         f"half within {figure(run, 'time_to_notified.p50')}, all but a hundredth within {figure(run, 'time_to_notified.p99')}. "
         f"An update costs {figure(run, 'refetches_per_update')} refetches over all pages; "
@@ -43,6 +43,19 @@ def start_here(run: Summary, model: Summary, steps: pd.DataFrame) -> tuple[str, 
         f"per update{_apart(run, model)}."
     )
     return first, support, agreement
+
+
+def _sureness(run: Summary, *metrics: str) -> str:
+    """The 95 % intervals of some figures of one answer, in their order, or what they need to have one."""
+    n, words = number(run[metrics[0]]["n"]), []
+    for metric, place in zip(metrics, ("first", "second", "third"), strict=False):
+        row = run[metric]
+        if row["ci_low"] is not None:
+            words.append(f"the {place} figure lies in {interval(row['ci_low'], row['ci_high'], unit_of(metric))}")
+        else:
+            least = MIN_BATCHES * events_per_batch(float(metric.rpartition(".p")[2]) / 100)
+            words.append(f"the {place} needs {number(least)} updates to have an interval")
+    return f"Over {n} updates, with 95 % confidence, {'; '.join(words)}."
 
 
 def _apart(run: Summary, model: Summary, metric: str = "time_to_fresh.p95") -> str:
