@@ -1,0 +1,89 @@
+"""The demo's way through its three parts, and what it says when one of them fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sim.commands import demo
+from sim.commands.measuring import Settings
+from sim.commands.outcome import Outcome
+from sim.errors import BadInput, Unreachable, WorkbenchError
+from sim.scenario import Scenario
+from tests.commands.test_outcome import GOOD, INVALID, PARTIAL
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Stand-ins for the three parts; returns the order in which they were called."""
+
+    def make(outcome: Outcome = GOOD, error: WorkbenchError | None = None, report: WorkbenchError | None = None) -> list[str]:
+        called: list[str] = []
+
+        def measure(scenario: Scenario, settings: Settings) -> Outcome:
+            called.append("loadtest")
+            if error is not None:
+                raise error
+            return replace(outcome, directory=settings.output or Path())
+
+        def write(path: Path, *runs: Path) -> None:
+            called.append("report of " + " and ".join(run.name for run in runs))
+            if report is not None:
+                raise report
+
+        monkeypatch.setattr(demo, "run_load_test", measure)
+        monkeypatch.setattr(demo.sim, "simulate", lambda scenario, output, command: called.append(f"simulate into {output.name}"))
+        monkeypatch.setattr(demo, "write_report", write)
+        return called
+
+    return make
+
+
+def test_measured_then_simulated_then_reported(parts: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    called = parts()
+    assert demo.main(["-o", "there"]) == 0
+    assert called == ["loadtest", "simulate into simulated", "report of measured and simulated"]
+    said = capsys.readouterr().out
+    assert "verdict           valid" in said
+    for path in ("there/measured", "there/simulated", "there/report.html"):
+        assert path in said
+    assert said.count("\n  workbench ") == 3
+
+
+def test_an_invalid_run_is_shown_and_has_no_report(parts: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    parts(INVALID, report=WorkbenchError("00_start_here.ipynb: AssertionError: invalid"))
+    assert demo.main(["-o", "there"]) == 4
+    captured = capsys.readouterr()
+    assert "INVALID" in captured.out
+    assert "none: 00_start_here.ipynb" in captured.out
+    assert "the run is invalid: the load client read late" in captured.err
+
+
+def test_a_report_that_fails_fails_the_demo(parts: Callable[..., list[str]]) -> None:
+    parts(report=WorkbenchError("no kernel"))
+    assert demo.main(["-o", "there"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "set_up", "code"),
+    [
+        ([], {"outcome": PARTIAL}, 130),
+        ([], {"error": BadInput("port in use")}, 2),
+        ([], {"error": Unreachable("nobody there")}, 5),
+        (["--scenario", "nosuch"], {}, 2),
+    ],
+)
+def test_exit_codes(
+    arguments: list[str],
+    set_up: dict[str, object],
+    code: int,
+    parts: Callable[..., list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    called = parts(**set_up)
+    assert demo.main(["-o", "there", *arguments]) == code
+    assert not any(name.startswith("report") for name in called)
+    assert capsys.readouterr().err.rstrip().splitlines()[-1].startswith("workbench: ")
