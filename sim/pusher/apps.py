@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import cache
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -48,4 +49,9 @@ class App:
             host = urlsplit(origin or "").hostname or ""
         except ValueError:
             return False
-        return any(fnmatchcase(host, pattern) for pattern in self.allowed_origins)
+        return any(_pattern(text).fullmatch(host) for text in self.allowed_origins)
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(".*".join(re.escape(part) for part in text.split("*")), re.DOTALL)
