@@ -174,7 +174,7 @@ def with_reference(scenario: Scenario, updates: Updates) -> dict[str, float]:
 def with_fleet(scenario: Scenario, updates: Updates | None, numba: bool) -> dict[str, float]:
     from sim.virtual import compiled, fleet
 
-    compiled.AVAILABLE = compiled.AVAILABLE and numba
+    compiled.ENABLED, compiled.INSTALLED = numba and compiled.INSTALLED, numba and compiled.INSTALLED
     result = fleet.run(scenario, updates=updates)
     return {
         "pairs": result.notifications,

@@ -161,9 +161,9 @@ class Tally:
             until = herd.base + herd.by_member(herd.started)
             aborted = before.base + before.by_member(before.finished) > until
             if aborted.any():
-                running = aborted
+                running = aborted & (until <= self._end)
                 if self._timeout is not None:
-                    running = aborted & (before.base + before.by_member(before.started) + self._timeout > until)
+                    running &= before.base + before.by_member(before.started) + self._timeout > until
                 self.superseded += int(running.sum())
                 self._aborted.append(aborted)
             else:

@@ -164,7 +164,7 @@ class Probes:
             finished = np.where(given_up, started + ns(self.scenario.api.timeout), finished)
         if group.in_flight == "cancel":
             aborted = np.zeros(started.shape, bool)
-            aborted[:-1] = finished[:-1] > started[1:]
+            aborted[:-1] = (finished[:-1] > started[1:]) & (started[1:] <= self.end)
             outcome[aborted] = OUT["superseded"]
         running = (finished > self.end) & (outcome != OUT["superseded"])
         outcome[running] = OUT["cancelled"]

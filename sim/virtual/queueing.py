@@ -57,7 +57,7 @@ class Fifo:
             return arrivals.copy()
         self.count += arrivals.size
         self.busy += service * arrivals.size if isinstance(service, int) else int(service.sum())
-        if not isinstance(service, int) and self.workers > 1 and compiled.AVAILABLE:
+        if not isinstance(service, int) and self.workers > 1 and compiled.ENABLED:
             begins, waited, longest = compiled.serve(arrivals, service, self.free)
             self.free.sort()
             self._note(waited, longest)
@@ -77,7 +77,7 @@ class Fifo:
     def serve_herds(self, arrivals: Array, service: Array | int) -> Array:
         """The same for herds (rows) of equal size, each sorted and wholly later than the row before."""
         herds, size = arrivals.shape
-        if isinstance(service, int) or self.workers == 1 or compiled.AVAILABLE or not size:
+        if isinstance(service, int) or self.workers == 1 or compiled.ENABLED or not size:
             flat = service if isinstance(service, int) else service.ravel()
             return self.serve(arrivals.ravel(), flat).reshape(arrivals.shape)
         lockstep = size * (_STEP_NS + herds * self.workers * _CELL_NS)

@@ -100,6 +100,7 @@ class Refetching:
             base.append(fires)
         firsts = np.concatenate([np.empty(0, np.int64), *first])
         order = np.argsort(firsts, kind="stable")
+        compiled.prepare(sum(found.size * fires.size for found, fires in zip(groups, base, strict=True)))
         self._first = firsts[order]
         """Per herd, in order: no request of it arrives earlier, ns."""
         self._group = np.concatenate([np.empty(0, np.int64), *group])[order]
@@ -387,7 +388,7 @@ def in_order(instants: Array) -> tuple[Array, Array]:
     high = int(keys.max()).bit_length() + bits
     keys <<= bits
     keys |= places
-    if compiled.AVAILABLE and keys.size > SMALL:
+    if compiled.ENABLED and keys.size > SMALL:
         keys = compiled.sort_keys(keys, bits, high)
     else:
         keys.sort()

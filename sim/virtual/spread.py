@@ -71,7 +71,7 @@ class Profile:
         if self.rising:
             counts = np.diff(np.clip(edges, start, stop))
             total, low, high = int(self._sums[stop] - self._sums[start]), int(self.values[start]), int(self.values[stop - 1])
-        elif compiled.AVAILABLE:
+        elif compiled.ENABLED:
             counts, total, low, high = compiled.count_steps(self.values[start:stop], shift, first, edges.size)
         else:
             chosen = self.values[start:stop]
@@ -81,7 +81,7 @@ class Profile:
 
     def where(self, chosen: Array) -> Steps:
         """Of the values that are *chosen* (bool); at least one value."""
-        if not compiled.AVAILABLE:
+        if not compiled.ENABLED:
             return Profile(self.values[chosen]).whole
         shift, edges = self._grid
         return self._steps(*compiled.count_steps(self.values, shift, self.least >> shift, edges.size, chosen))

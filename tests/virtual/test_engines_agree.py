@@ -146,8 +146,9 @@ def test_without_numba_it_is_the_same(monkeypatch):
     scenario = Scenario(
         duration=40, workload=Poisson(3.0), pages=(Pages("dashboard", 60),), api=Api(workers=3, service=Lognormal(0.01, 1.0))
     )
+    monkeypatch.setattr(compiled, "ENABLED", compiled.INSTALLED)
     with_numba = fleet.run(scenario)
-    monkeypatch.setattr(compiled, "AVAILABLE", False)
+    monkeypatch.setattr(compiled, "ENABLED", False)
     without = fleet.run(scenario)
     assert with_numba.time_to_fresh == without.time_to_fresh
     np.testing.assert_array_equal(with_numba.load, without.load)

@@ -93,6 +93,13 @@ def test_a_new_refetch_aborts_the_running_one():
     assert result.time_to_fresh.max == pytest.approx(3.1 - 1.0)
 
 
+def test_what_would_start_after_the_end_aborts_nothing():
+    scenario = herd(2, in_flight="cancel", duration=2.0, drain=0.0, **{"broadcaster.per_subscriber": 0.05, "api.service": 0.3})
+    result = fleet.run(scenario.replace({"policy.wait": 0.2}), updates=updates_at(1.7, 1.9))
+    # Due at 1.95 and 2.0, then (of the second update) at 2.15: after the end.
+    assert (result.refetches, result.superseded) == (2, 0)
+
+
 def test_who_has_given_up_is_not_aborted():
     result = fleet.run(herd(8, in_flight="cancel", **{"api.timeout": 0.55}), updates=updates_at(1.0, 1.6))
     # The first herd gives up at 2.05, before the second starts at 2.1.
@@ -193,7 +200,7 @@ def test_pieces_of_any_size_give_the_same(changes, numba, monkeypatch):
         broadcaster=Broadcaster(per_subscriber=0.0011),
     ).replace(changes)
     whole = fleet.run(scenario)
-    monkeypatch.setattr(compiled, "AVAILABLE", numba and compiled.AVAILABLE)
+    monkeypatch.setattr(compiled, "ENABLED", numba and compiled.INSTALLED)
     for piece, small in [(1, 10), (100, 10), (1000, 4096)]:
         monkeypatch.setattr(refetching, "PIECE", piece)
         monkeypatch.setattr(refetching, "SMALL", small)

@@ -27,9 +27,9 @@ def plain(arrivals: list[int], service: list[int], workers: int) -> list[int]:
 @pytest.fixture(params=[True, False], ids=["numba", "numpy"])
 def way(request, monkeypatch):
     """With compiled loops and without."""
-    if request.param and not compiled.AVAILABLE:
+    if request.param and not compiled.INSTALLED:
         pytest.skip("Numba is not installed")
-    monkeypatch.setattr(compiled, "AVAILABLE", request.param)
+    monkeypatch.setattr(compiled, "ENABLED", request.param)
 
 
 gaps = st.lists(st.integers(0, 50), max_size=60)
@@ -41,10 +41,10 @@ def test_any_requests_in_any_pieces(gaps, workers, service, random, constant):
     arrivals = np.cumsum(np.array(gaps, np.int64))
     needs = np.array([service if constant else random.randint(0, 60) for _ in gaps], np.int64)
     expected = plain(arrivals.tolist(), needs.tolist(), workers)
-    for available in {compiled.AVAILABLE, False}:
+    for available in {compiled.INSTALLED, False}:
         queue, begins, at = Fifo(workers), [], 0
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiled, "AVAILABLE", available)
+            patch.setattr(compiled, "ENABLED", available)
             while at < len(gaps):
                 size = random.randint(1, 20)
                 piece = slice(at, at + size)
@@ -83,7 +83,7 @@ def test_herds_carry_over_what_the_queue_was_left_with(way):
 
 
 def test_a_large_set_of_herds_goes_in_step_without_numba(monkeypatch):
-    monkeypatch.setattr(compiled, "AVAILABLE", False)
+    monkeypatch.setattr(compiled, "ENABLED", False)
     rng = np.random.default_rng(3)
     arrivals = np.arange(500)[:, None] * 10_000 + np.arange(100)
     service = rng.integers(1, 900, arrivals.shape)
@@ -121,9 +121,9 @@ def test_a_repeat_is_the_same_again_later():
 @given(st.lists(st.integers(-(10**9), 10**9), max_size=200))
 def test_in_order_is_a_stable_sort(values):
     instants = np.array(values, np.int64)
-    for available in {compiled.AVAILABLE, False}:
+    for available in {compiled.INSTALLED, False}:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiled, "AVAILABLE", available)
+            patch.setattr(compiled, "ENABLED", available)
             patch.setattr("sim.virtual.refetching.SMALL", 0)
             at, places = in_order(instants.copy())
         expected = np.argsort(instants, kind="stable")
