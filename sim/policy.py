@@ -30,6 +30,7 @@ PollingMode = Literal["overlap", "cancel", "rest"]
 
 NEVER = (1 << 63) - 1
 _LONG_AGO = -(1 << 62)
+_RUNG = NEVER - 1  # in the slot: a timer that has rung and was not taken out, as happens after unmount
 
 
 class Machine(Protocol):
@@ -358,6 +359,7 @@ class DebounceMachine:
             self.next_at = min((self.slot_at, *self.strays))
         ripe = self._ripe(at, self.last_at)
         if not (ripe or self.mounted):
+            self.slot_at = _RUNG if rang else self.slot_at
             return False
         if self.slot_at != NEVER:
             self._vacate(rang)
@@ -405,7 +407,7 @@ class DebounceMachine:
 
     def _vacate(self, rang: bool = False) -> None:
         """Empty the slot; its timer lives on as a stray unless it is the one that *rang*."""
-        if not rang:
+        if not rang and self.slot_at != _RUNG:
             self.strays.append(self.slot_at)
         self.slot_at = NEVER
 

@@ -166,6 +166,21 @@ def test_is_pending_holds_until_the_timer_rings_after_a_leading_fire() -> None:
     assert not machine.is_pending
 
 
+def test_timers_that_outlive_their_component_ring_once_and_for_nothing() -> None:
+    """flush leaves a timer behind, unmount another; both ring, and the slot stays taken as use-debounce leaves it."""
+    machine = DebounceMachine(500)
+    machine.call(0)
+    machine.flush(100)
+    machine.call(200)
+    machine.unmount(300)
+    rings = 0
+    while machine.next_at < 10_000:
+        assert not machine.ring(machine.next_at)
+        rings += 1
+    assert rings == 2
+    assert machine.is_pending
+
+
 def test_a_clock_that_goes_back_counts_as_silence() -> None:
     machine = DebounceMachine(500)
     machine.call(1000)
