@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sim.results import costs, fit, statistics
+from sim.results import costs, fit, freshness, statistics
 from sim.results.run import Run
 from sim.results.statistics import Estimate
 from sim.scenario import Fleet, Pages, Scenario
@@ -21,7 +21,7 @@ NODES = (1, 2, 4, 8)
 
 
 def sizes(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row per run: subscribers (receivers per event), events, first, median, last, spread (means over events, s), and `costs`."""
+    """One row per run: subscribers (receivers per event), first, median, last, spread (means over events, s), and `costs`."""
     rows = {}
     for run in runs:
         events = costs.arrivals(run)
@@ -53,13 +53,42 @@ def fitted(run: Run) -> Scenario:
     return fit.fitted(run, found)
 
 
+def line(frame: pd.DataFrame, y: str) -> pd.DataFrame:
+    """The measured points of *y* over subscribers, and the straight line through them: subscribers, *y*, group, source."""
+    each, none = slope(frame, y)
+    points = frame[["subscribers", y]].assign(source="measured")
+    ends = np.linspace(frame["subscribers"].min(), frame["subscribers"].max(), 20)
+    through = pd.DataFrame({"subscribers": ends, y: none + each * ends, "source": "fit"})
+    return pd.concat([through, points], ignore_index=True).assign(group="broadcaster")
+
+
+def largest(runs: Iterable[Run]) -> Run:
+    """The run with the most subscribers: the one to fit the delay of each to."""
+    return max(runs, key=lambda run: run.scenario.subscribers)
+
+
+def with_memory(frame: pd.DataFrame) -> pd.DataFrame:
+    """`sizes` with memory_per_connection (bytes of the broadcaster): the slope over runs, NaN for one run alone."""
+    known = frame[np.isfinite(frame["memory"])]
+    each = slope(known, "memory", "subscriptions")[0] if known["subscriptions"].nunique() > 1 else np.nan
+    return frame.assign(memory_per_connection=each)
+
+
+def apart(nodes: pd.DataFrame) -> float:
+    """Largest relative difference between simulated and theoretical time to the last receiver (`nodes`)."""
+    drawn = nodes[nodes["source"] == "simulated"]
+    return float((drawn["last"] / drawn["theory"] - 1).abs().max())
+
+
 def simulated(scenario: Scenario, subscribers: Iterable[float]) -> pd.DataFrame:
     """The model's curve: mean time to the first, the median and the last receiver (s) of each size, since the commit."""
     rows = []
     way = scenario.broadcaster.fixed + scenario.network.to_broadcaster.mean() + scenario.network.to_subscriber.mean()
     for size in subscribers:
         each = scenario.broadcaster.per_subscriber
-        rows.append({"subscribers": size} | {k: way + each * s for k, s in (("first", 1), ("median", (size + 1) / 2), ("last", size))})
+        rows.append(
+            {"subscribers": size} | {k: way + each * s for k, s in (("first", 1), ("median", (size + 1) / 2), ("last", size))}
+        )
     return pd.DataFrame(rows).assign(source="simulated")
 
 
@@ -74,8 +103,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
 def channels(scenario: Scenario) -> pd.DataFrame:
     """The same updates and as many pages, on each kind of channel: what an update costs, and how fresh the pages are.
 
-    Columns: messages (per update), refetches (per update), useful (share of the refetches that an update of one's own asked for: at
-    most one per update and owner's page), fresh_p95 (s), bytes (per update, messages and answers), busy (of the broadcaster).
+    Columns: messages, refetches (per update), fresh_p50, fresh_p95 (s), refetches_per_second.
     """
     rows = {}
     count = scenario.subscribers
@@ -102,14 +130,14 @@ def nodes(per_subscriber: float, rate: float, counts: Iterable[int] = NODES, poi
     for count in counts:
         end = fanout_subscribers_max(rate, per_subscriber) * count
         group = f"{count} node{'s' if count > 1 else ''}"
-        for share in np.r_[np.geomspace(0.01, 0.9, points - 4), 0.94, 0.96, 0.98, 0.99]:
+        for share in np.r_[np.geomspace(0.01, 0.9, points), np.linspace(0.91, 0.99, 9)]:
             size = int(end * share // count * count)
             last = fanout_delay_last(size, per_subscriber, rate, count)
             rows.append({"subscribers": size, "last": last, "group": group, "source": "theory"})
-        for share in (0.1, 0.4, 0.7, 0.9):
+        for share in (0.2, 0.5, 0.8):
             size = int(end * share // count * count)
-            last = _last(per_subscriber, rate, size, count)
-            rows.append({"subscribers": size, "last": last, "group": group, "source": "simulated"})
+            last, exact = _last(per_subscriber, rate, size, count), fanout_delay_last(size, per_subscriber, rate, count)
+            rows.append({"subscribers": size, "last": last, "theory": exact, "group": group, "source": "simulated"})
     return pd.DataFrame(rows)
 
 
@@ -138,23 +166,33 @@ def _last(per_subscriber: float, rate: float, size: int, nodes: int, events: int
     return float(mean + (size / nodes - 1) * per_subscriber / 2)
 
 
-def limits(per_subscriber: float, rates: Iterable[float], counts: Iterable[int] = NODES, utilisation: float = 0.7) -> pd.DataFrame:
+def limits(
+    per_subscriber: float, rates: Iterable[float], counts: Iterable[int] = NODES, utilisation: float = 0.7
+) -> pd.DataFrame:
     """Most subscribers of one channel (columns: nodes) by events per second (rows), with each node busy for *utilisation*."""
     counts = tuple(counts)
-    rows = {rate: {f"{m} node{'s' if m > 1 else ''}": m * utilisation * fanout_subscribers_max(rate, per_subscriber) for m in counts}
-            for rate in rates}
+    rows = {
+        rate: {f"{m} node{'s' if m > 1 else ''}": m * utilisation * fanout_subscribers_max(rate, per_subscriber) for m in counts}
+        for rate in rates
+    }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("events/s")
 
 
-def spreads(runs: Iterable[Run]) -> Mapping[str, np.ndarray]:
-    """By run, when each subscriber of a typical event heard of it, counted from the first one that did (s)."""
-    from sim.results import freshness
+def curve(sizes: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
+    """The measured `sizes` and the model's curve through the same numbers of subscribers (`simulated`), for one figure."""
+    return pd.concat([sizes, simulated(scenario, sizes["subscribers"])], ignore_index=True)
 
-    found = {}
+
+def spreads(runs: Iterable[Run], points: int = 400) -> pd.DataFrame:
+    """Who has heard of a typical event of each run, since the first did: since (s), heard (share), group, source."""
+    parts = []
     for run in sorted(runs, key=lambda run: run.scenario.subscribers):
         events = costs.arrivals(run)
         one = (events["spread"] - events["spread"].median()).abs().idxmin()
         arrived = freshness.deliveries(run, run.scenario)
-        at = arrived.loc[arrived["update"] == one, "received_at"].dropna().to_numpy()
-        found[f"{len(at):,} subscribers"] = at - at.min()
-    return found
+        at = np.sort(arrived.loc[arrived["update"] == one, "received_at"].dropna().to_numpy())
+        # One in so many is enough to draw.
+        kept = np.unique(np.linspace(0, len(at) - 1, min(points, len(at))).astype(int))
+        part = pd.DataFrame({"since": at[kept] - at[0], "heard": (kept + 1) / len(at)})
+        parts.append(part.assign(group=f"{len(at):,}", source="curve"))
+    return pd.concat(parts, ignore_index=True)

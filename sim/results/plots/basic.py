@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -47,9 +48,9 @@ def plot_lines(
 ) -> Axes:
     """One line per *group* of *y* over *x*, named at its end; axes become logarithmic where the values spread far.
 
-    *frame*: a column `source` draws `theory` as a thin line, `simulated` as dots, `measured` as diamonds (default: a line with
-    dots); columns `low`, `high` draw intervals. *marks*: text -> x, vertical lines; *levels*: text -> y, horizontal ones; *band*:
-    a grey band of +- so much around 0.
+    *frame*: a column `source` draws `theory` as a thin line, `fit` as a dashed one, `curve` as a line of many points,
+    `simulated` as dots, `measured` as diamonds (default: a line with dots); columns `low`, `high` draw intervals.
+    *marks*: text -> x, vertical lines; *levels*: text -> y, horizontal ones; *band*: a grey band of +- so much around 0.
     """
     ax = style.axes(ax)
     drawn = frame[np.isfinite(frame[x].astype(float)) & np.isfinite(frame[y].astype(float))] if len(frame) else frame
@@ -59,6 +60,8 @@ def plot_lines(
     inks = {key: style.colour(str(key), i) for i, key in enumerate(dict.fromkeys(drawn[group]))}
     looks: dict[str, dict[str, Any]] = {
         "theory": {"ls": "-", "lw": 1.3},
+        "fit": {"ls": "--", "lw": 1.2},
+        "curve": {"ls": "-", "lw": 1.6},
         "simulated": {"ls": "none", "marker": "o", "ms": 5.5},
         "measured": {"ls": "none", "marker": "D", "ms": 8, "mfc": "none", "mew": 1.8},
     }
@@ -78,6 +81,7 @@ def plot_lines(
         ax.set_xscale("log")
     if log_y:
         ax.set_yscale("log")
+        ax.set_ylim(top=float(up.max()) * 1.6)
     elif (up >= 0).all():
         ax.set_ylim(0, max(float(up.max()), max((levels or {}).values(), default=0.0)) * 1.08 or 1)
     _axis(ax.xaxis, x_unit, log_x)
@@ -93,6 +97,7 @@ def plot_lines(
             ax.plot([], [], color=style.BLACK, label=kind, **looks[kind])
         style.legend(ax, loc="best")
     if len(inks) > 1:
+        ax.get_xlim(), ax.get_ylim()  # limits are settled when asked for
         style.label_ends(ax, list(ends.values()))
     style.corner(ax, n)
     last = drawn.loc[drawn[x] == across.max()].sort_values(y)
@@ -102,18 +107,23 @@ def plot_lines(
 
 
 def _marks(ax: Axes, marks: Mapping[str, float], levels: Mapping[str, float]) -> None:
+    low, high = ax.get_xlim()
     for i, (words, at) in enumerate(marks.items()):
         ax.axvline(at, color=style.BLACK, lw=1.1, ls="--", zorder=1)
+        # On the side where there is room for it.
+        place = (ax.transData + ax.transAxes.inverted()).transform((at, ax.get_ylim()[1]))[0]
         ax.annotate(
             words,
             (at, 0.97 - 0.07 * (i % 3)),
             xycoords=("data", "axes fraction"),
-            xytext=(4, 0),
+            xytext=(-4 if place > 0.6 else 4, 0),
             textcoords="offset points",
+            ha="right" if place > 0.6 else "left",
             fontsize=8.5,
             va="top",
             path_effects=HALO,
         )
+    ax.set_xlim(min([low, *marks.values()]), max([high, *marks.values()]))
     for words, at in levels.items():
         ax.axhline(at, color=style.BLACK, lw=1.1, ls=":", zorder=1)
         ax.annotate(
@@ -171,10 +181,15 @@ def plot_bars(
     low, high = frame[first].min(), frame[first].max()
     style.corner(axes[-1], n)
     times = f"{number(float(f'{high / low:.2g}'))} times" if low > 0 and np.isfinite(high) else "more than"
-    style.claim(
-        axes[0], title or f"{(labels or {}).get(first, first.replace('_', ' '))}: the most is {times} the least", style.WIDTH
-    )
+    _claim_above(axes, title or f"{(labels or {}).get(first, first.replace('_', ' '))}: the most is {times} the least")
     return axes
+
+
+def _claim_above(axes: Sequence[Axes], words: str) -> None:
+    """The claim of several panels, above them all: as a panel's own title it would push the others aside."""
+    style.figure_of(axes[0]).suptitle(
+        textwrap.fill(words, int(style.WIDTH * 11.5)), x=0.01, ha="left", fontsize=11, fontweight="bold", color=style.BLACK
+    )
 
 
 def plot_regions(
@@ -261,7 +276,7 @@ def plot_over_time(
     *levels*: text -> y, horizontal lines; *spans*: (from, to) in grey, what went wrong meanwhile. Returns the axes.
     """
     count = max(1, len(series))
-    axes = style.panels(count, 1, height=1.2 + 1.15 * count, sharex=True, sharey=True)
+    axes = style.panels(count, 1, height=1.3 + 1.25 * count, sharex=True, sharey=True)
     known = {name: part for name, part in series.items() if len(part)}
     if not known:
         return [style.nothing(ax, "series") for ax in axes]
@@ -270,18 +285,7 @@ def plot_over_time(
         top = float(part[y].max()) if len(part) else 0.0
         ax.fill_between(part["at"], part[y], step="post", color=ink, alpha=0.75, lw=0)
         words = f"{name}  ·  at most {FORMATS[y_unit](top)}"
-        ax.text(
-            0.995,
-            0.93,
-            words,
-            transform=ax.transAxes,
-            va="top",
-            ha="right",
-            color=ink,
-            fontsize=9,
-            fontweight="bold",
-            path_effects=HALO,
-        )
+        ax.set_title(words, loc="right", fontsize=9, fontweight="bold", color=ink, pad=3)
         for begin, end in spans:
             ax.axvspan(begin, end, color=style.GREY, alpha=0.25, lw=0)
         for words, at in (levels or {}).items():
@@ -297,5 +301,5 @@ def plot_over_time(
     style.corner(axes[-1], n)
     tops = {name: float(part[y].max()) for name, part in known.items()}
     highest = max(tops, key=lambda name: tops[name])
-    style.claim(axes[0], title or f"{highest} reaches {FORMATS[y_unit](tops[highest])}", style.WIDTH)
+    _claim_above(axes, title or f"{highest} reaches {FORMATS[y_unit](tops[highest])}")
     return axes

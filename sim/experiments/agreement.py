@@ -1,0 +1,249 @@
+"""Theory, both engines and the load test on the same scenarios: how far they are apart, and from where on they part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.errors import BadInput
+from sim.policy import Debounce, Policy, Polling, Window
+from sim.results import fit, text
+from sim.results.report import updates_of
+from sim.results.run import Run
+from sim.results.summary import summarise
+from sim.scenario import Fleet, Pages, Scenario, to_dict
+from sim.virtual import fleet, reference
+from sim.virtual.theory import herd_freshness_mean, predict, trailing_delay_mean, trailing_freshness_mean
+from sim.workload import Poisson
+
+METRICS = {
+    "fan_out.last.p50": "last receiver, p50",
+    "time_to_fresh.p50": "fresh, p50",
+    "time_to_fresh.p95": "fresh, p95",
+    "time_to_fresh.mean": "fresh, mean",
+    "refetches_per_update": "refetches per update",
+}
+
+Summary = Mapping[str, Mapping[str, Any]]
+
+
+def split(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
+    """(measured, simulated). Raises `BadInput` where nothing was measured."""
+    found = list(runs)
+    measured = [run for run in found if run.manifest.source == "measured"]
+    if not measured:
+        raise BadInput("no measured run among these (workbench loadtest makes one; workbench report SIMULATED MEASURED)")
+    return measured, [run for run in found if run.manifest.source == "simulated"]
+
+
+def parameters(run: Run) -> dict[str, Any]:
+    """What is fitted to the training run, and how many workers it had: key -> value.
+
+    The two belong together: service times are read off the departures of so many workers, and what carries over to another run on
+    the same machine is how much it answers per second, not how many workers a scenario wishes for.
+    """
+    return {parameter.key: parameter.value for parameter in fit.fit(run)} | {"api.workers": run.scenario.api.workers}
+
+
+def simulate(runs: Iterable[Run], fitted: Mapping[str, Any]) -> dict[str, dict[str, Summary]]:
+    """By run its summaries by engine (`reference`, and `fleet` where that is exact), with the *fitted* parameters.
+
+    Each simulation meets the very updates that the run committed.
+    """
+    found = {}
+    for run in runs:
+        scenario, updates = run.scenario.replace(fitted), updates_of(run)
+        engines: dict[str, Summary] = {"reference": summarise(reference.run(scenario, updates=updates), scenario)}
+        if not fleet.supports(scenario):
+            engines["fleet"] = fleet.run(scenario, updates=updates).summary()
+        found[run.name] = engines
+    return found
+
+
+def predictions(
+    made: Mapping[str, Mapping[str, Summary]], measured: Iterable[Run], given: Iterable[Run] = ()
+) -> dict[str, Summary]:
+    """By measured run what is predicted of it: by the *given* simulated run of the same scenario, else as `simulate` made it."""
+    own = {run.scenario.name: run.summary for run in given}
+    return {run.name: own.get(run.scenario.name, made[run.name]["reference"]) for run in measured}
+
+
+def table(measured: Iterable[Run], predicted: Mapping[str, Summary], metrics: Mapping[str, str] = METRICS) -> pd.DataFrame:
+    """Measured (with interval) and predicted, one row per run and metric: measured, low, high, predicted, off, group, run."""
+    rows = {}
+    for run in measured:
+        for metric, words in metrics.items():
+            ours, theirs = run.summary.get(metric, {}), predicted[run.name].get(metric, {})
+            value, expected = ours.get("value"), theirs.get("value")
+            if value is None or not expected:
+                continue
+            rows[f"{run.name}: {words}"] = {
+                "measured": value,
+                "low": np.nan if ours.get("ci_low") is None else ours["ci_low"],
+                "high": np.nan if ours.get("ci_high") is None else ours["ci_high"],
+                "predicted": expected,
+                "off": value / expected - 1,
+                "group": words,
+                "run": run.name,
+                "unit": "1" if metric.startswith("refetches") else "s",
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` as texts: measured, its interval, predicted, off; each in its unit."""
+    rows = {}
+    for name, row in table.iterrows():
+        unit = text.seconds if row["unit"] == "s" else text.number
+        rows[name] = {
+            "measured": unit(row["measured"]),
+            "95 % interval": text.interval(row["low"], row["high"], unit),
+            "predicted": unit(row["predicted"]),
+            "off": text.percent(row["off"]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def readable_sources(found: pd.DataFrame) -> pd.DataFrame:
+    """`sources` as texts, each row in its unit."""
+    units = {name: text.number if str(name).startswith("refetches") else text.seconds for name in found.index}
+    rows = {name: [units[name](float(value)) for value in row] for name, row in zip(found.index, found.to_numpy(), strict=True)}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(found.columns))
+
+
+def clearest(runs: Iterable[Run]) -> Run:
+    """A run that every means can say something about: one with a closed form, the first otherwise."""
+    some = list(runs)
+    return next((run for run in some if closed_form(run.scenario)), some[0])
+
+
+def apart(engines: pd.DataFrame) -> pd.DataFrame:
+    """`engines` in order of the difference, to plot: figure (place), off, engine."""
+    ordered = engines.sort_values("off")
+    return pd.DataFrame({"figure": np.arange(1, len(ordered) + 1), "off": ordered["off"].to_numpy(), "engine": "difference"})
+
+
+def sources(run: Run, made: Mapping[str, Mapping[str, Summary]]) -> pd.DataFrame:
+    """One run's figures by every means there is: theory (where it has a closed form), both engines, and measured.
+
+    Index: metric in words; columns: theory, reference, fleet, measured. Theory knows the policy only; NaN where one says nothing.
+    """
+    exact = closed_form(run.scenario)
+    columns = {"reference": made[run.name]["reference"], "fleet": made[run.name].get("fleet", {}), "measured": run.summary}
+    rows = {}
+    for metric, words in METRICS.items():
+        row = {"theory": exact.get(metric, np.nan)}
+        for name, found in columns.items():
+            value = found.get(metric, {}).get("value")
+            row[name] = np.nan if value is None else float(value)
+        rows[words] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def closed_form(scenario: Scenario) -> dict[str, float]:
+    """`theory.predict` for a scenario of dashboards under independent updates, per page brought to all pages; empty elsewhere."""
+    only = [pages for pages in scenario.pages if pages.subscribers]
+    if not isinstance(scenario.workload, Poisson) or any(pages.page != "dashboard" for pages in only):
+        return {}
+    try:
+        exact = predict(scenario.policy, scenario.workload.rate)
+    except BadInput:
+        return {}
+    return exact | {"refetches_per_update": exact["refetches_per_update"] * scenario.subscribers}
+
+
+# --- theory and the fleet engine -----------------------------------------------------------------------------------------
+
+FAMILIES: dict[str, Callable[[float], Policy]] = {
+    "debounce": lambda wait: Debounce(wait=wait),
+    "window": lambda wait: Window(wait=wait),
+    "polling": lambda wait: Polling(interval=wait),
+}
+
+
+def exactness(loads: Iterable[float], rate: float = 10.0, updates: int = 10_000) -> pd.DataFrame:
+    """Fleet engine against closed form, over updates per wait (x = rate x wait): mean time to fresh.
+
+    Columns: x, off (simulated / theory - 1), low, high (95 % interval), group, theory, simulated (s). Only the policy takes time.
+    """
+    rows = []
+    for x in loads:
+        for name, make in FAMILIES.items():
+            policy = make(x / rate)
+            exact = predict(policy, rate)["time_to_fresh.mean"]
+            # A poll's delay is uniform over the interval: fewer updates say as much, and polls cost time however few those are.
+            count = updates // 4 if name == "polling" else updates
+            figures = fleet.run(_policy_alone(policy, rate, count)).summary()["time_to_fresh.mean"]
+            value, low, high = (figures[key] for key in ("value", "ci_low", "ci_high"))
+            if value is None:
+                continue
+            rows.append(
+                {"x": x, "group": name, "theory": exact, "simulated": value, "off": value / exact - 1}
+                | {"low": (low or np.nan) / exact - 1, "high": (high or np.nan) / exact - 1}
+            )
+    return pd.DataFrame(rows)
+
+
+def _policy_alone(policy: Policy, rate: float, updates: int) -> Scenario:
+    return Scenario(
+        name="policy alone",
+        duration=updates / rate,
+        drain=600.0,
+        fleet=Fleet(users=1),
+        workload=Poisson(rate=rate),
+        pages=(Pages("dashboard", 1),),
+    ).replace(
+        {"policy": to_dict(policy), "api.service": 1e-6, "broadcaster.fixed": 0.0, "broadcaster.per_subscriber": 0.0}
+        | dict.fromkeys(("network.to_broadcaster", "network.to_subscriber", "network.to_api"), 0.0)
+    )
+
+
+def engines(made: Mapping[str, Mapping[str, Summary]]) -> pd.DataFrame:
+    """Both engines on the same updates: by run and metric, reference, fleet, and how far they are apart (relative)."""
+    rows = {}
+    for name, both in made.items():
+        for metric, words in METRICS.items():
+            one, other = (both.get(engine, {}).get(metric, {}).get("value") for engine in ("reference", "fleet"))
+            if one and other:
+                # Equal but for the order of a sum is equal.
+                rows[f"{name}: {words}"] = {"reference": one, "fleet": other, "off": round(other / one - 1, 9)}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["reference", "fleet", "off"])
+
+
+# --- the range of the closed forms ---------------------------------------------------------------------------------------
+
+
+def reach(drains: Iterable[float], rate: float = 0.5, wait: float = 0.5, service: float = 0.001) -> pd.DataFrame:
+    """How far the closed forms are off as the herd grows: mean time to fresh over drain (herd's time / wait), one worker.
+
+    `policy only` knows nothing of the application; `policy and herd` adds each page's place in the herd, as if all read at the
+    fire; `and when each page reads` knows that who is answered later reads later, so sees more. Both hold until herds meet.
+    Columns: drain, off (simulated / theory - 1), group, utilisation, subscribers.
+    """
+    rows = []
+    for drain in drains:
+        pages = max(1, round(drain * wait / service))
+        scenario = _policy_alone(Debounce(wait=wait), rate, 8000).with_subscribers(pages).replace({"api.service": service})
+        result = fleet.run(scenario)
+        mean = result.summary()["time_to_fresh.mean"]["value"]
+        forms = {"policy only": trailing_delay_mean(rate, wait)}
+        if service * pages <= wait:
+            forms["policy and herd"] = herd_freshness_mean(rate, wait, pages, 1, service)
+            answered = service * np.arange(1, pages + 1)
+            forms["and when each page reads"] = float(np.mean(trailing_freshness_mean(rate, wait, answered, answered - service)))
+        for name, exact in forms.items():
+            rows.append(
+                {"drain": drain, "off": mean / exact - 1, "group": name, "utilisation": result.utilisation, "subscribers": pages}
+            )
+    return pd.DataFrame(rows)
+
+
+def holds_until(frame: pd.DataFrame, group: str, band: float, x: str = "drain") -> float:
+    """The largest *x* up to which every residual of the group stays inside the band; NaN where not even the first does."""
+    rows = frame[frame["group"] == group].sort_values(x)
+    inside = (rows["off"].abs() <= band).to_numpy()
+    count = len(inside) if inside.all() else int(np.argmin(inside))
+    return float(rows[x].iloc[count - 1]) if count else float("nan")

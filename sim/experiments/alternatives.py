@@ -1,0 +1,254 @@
+"""Notify and refetch, full payload, or polling: what each costs for the same freshness, and where one overtakes another.
+
+A page hears *rate* updates a second, shows a resource of *payload* bytes, and must be fresh within *target* seconds (p95). Each
+way is set as loosely as the target allows:
+
+    notify   window of the target: nothing is later than it; rate / (1 + rate target) refetches a second
+    full     each event carries the resource; nothing is fetched
+    polling  an interval of target / 0.95, whether anything changed or not
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.results import costs
+from sim.results.report import describe
+from sim.results.run import Run
+from sim.results.summary import sent_refetches, window
+from sim.scenario import Fleet, Pages, Scenario
+from sim.study import summary
+from sim.virtual.measures import frame_bytes
+from sim.virtual.theory import break_even_payload, polling_refetch_rate, window_refetch_rate
+from sim.workload import Poisson
+
+WAYS = ("notify", "full payload", "polling")
+LEVEL = 0.95
+"""Share of the updates that must be shown within the target."""
+
+BODY = len('{"server_id":1,"timestamp":"2026-01-01T00:00:00+00:00"}')
+"""Bytes of a notification that a full payload does not need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What one of each costs: bytes towards the page, and seconds of CPU of the server that does it."""
+
+    envelope: float
+    """Bytes of a frame around what it carries: event name, channel, header."""
+    head: float
+    """Bytes of an answer around the resource."""
+    delivery: float
+    """CPU of the broadcaster for one small frame."""
+    per_byte: float
+    """CPU of the broadcaster for each further byte of a frame."""
+    refetch: float
+    """CPU of the application for one refetch."""
+
+    def table(self) -> pd.DataFrame:
+        rows = {
+            "frame around a payload, bytes": self.envelope,
+            "answer around a resource, bytes": self.head,
+            "a delivery, µs of the broadcaster": self.delivery * 1e6,
+            "a further kB in it, µs of the broadcaster": self.per_byte * 1e9,
+            "a refetch, µs of the application": self.refetch * 1e6,
+        }
+        return pd.DataFrame({"price": rows})
+
+
+def prices(small: Run, large: Run, refetching: Run, conditional: Run) -> Prices:
+    """Measured prices: of a fan-out of small frames and one of large ones, of many refetches, and of answers 304."""
+    little, much, asked = costs.costs(small), costs.costs(large), costs.costs(refetching)
+    per_event = little["cpu_per_event"], much["cpu_per_event"]
+    bytes_more = much["bytes_per_delivery"] - little["bytes_per_delivery"]
+    per_byte = max(0.0, (per_event[1] / much["receivers"] - per_event[0] / little["receivers"]) / bytes_more)
+    empty = conditional.refetches[conditional.refetches["status"] == 304]["bytes"]
+    return Prices(
+        envelope=float(frame_bytes("server", 1, "private-servers") - BODY),
+        head=float(empty.mean()) if len(empty) else 0.0,
+        delivery=little["cpu_per_delivery"],
+        per_byte=per_byte,
+        refetch=asked["cpu_per_refetch"],
+    )
+
+
+def rates(rate: Any, target: Any) -> dict[str, tuple[Any, Any]]:
+    """By way: (frames, refetches) per page and second."""
+    return {
+        "notify": (rate, window_refetch_rate(rate, target)),
+        "full payload": (rate, 0.0 * np.asarray(target, float)),
+        "polling": (0.0 * np.asarray(rate, float), polling_refetch_rate(np.asarray(target, float) / LEVEL)),
+    }
+
+
+def cost(rate: Any, payload: Any, target: Any, price: Prices) -> dict[str, dict[str, Any]]:
+    """By way, per page and second: bytes, cpu (s), of it broadcaster and application. Arrays broadcast."""
+    found = {}
+    for way, (frames, refetches) in rates(rate, target).items():
+        carried = payload if way == "full payload" else BODY
+        broadcaster = frames * (price.delivery + (carried - BODY) * price.per_byte)
+        application = refetches * price.refetch
+        found[way] = {
+            "bytes": frames * (price.envelope + carried) + refetches * (price.head + payload),
+            "broadcaster": broadcaster,
+            "application": application,
+            "cpu": broadcaster + application,
+        }
+    return found
+
+
+def least(found: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The cheapest way in `bytes` and in `cpu`, of one `cost` in scalars."""
+    return {what: min(found, key=lambda way: float(found[way][what])) for what in ("bytes", "cpu")}
+
+
+def overtakes(target: float, price: Prices) -> float | None:
+    """Updates per second from which polling takes less CPU than notify and refetch; None: up to a thousand it does not."""
+    some = np.geomspace(1e-3, 1e3, 1200)
+    found = cost(some, 0.0, target, price)
+    ahead = np.flatnonzero(found["polling"]["cpu"] < found["notify"]["cpu"])
+    return float(some[ahead[0]]) if len(ahead) else None
+
+
+def shares(*maps: pd.DataFrame) -> pd.DataFrame:
+    """Share of each map (`cheapest`) that each way wins; one row per map, in order: bytes by payload, CPU by target."""
+    names = ("bytes, payload against rate", "CPU, freshness against rate")
+    rows = {
+        name: {way: float((table == way).to_numpy().mean()) for way in WAYS} for name, table in zip(names, maps, strict=False)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def cheapest(
+    rates: Iterable[float], others: Iterable[float], price: Prices, *, what: str, payload: float, target: float, vary: str
+) -> pd.DataFrame:
+    """Map of the cheapest way in *what* (`bytes`, `cpu`): columns rates, rows the values of *vary* (`payload` or `target`)."""
+    across, up = np.array(tuple(rates)), np.array(tuple(others))
+    grid = {"payload": payload, "target": target} | {vary: up[:, None]}
+    found = cost(across[None, :] + 0 * up[:, None], grid["payload"], grid["target"], price)
+    stacked = np.stack([np.broadcast_to(found[way][what], (len(up), len(across))) for way in WAYS])
+    return pd.DataFrame(np.array(WAYS, dtype=object)[stacked.argmin(axis=0)], index=up, columns=across)
+
+
+def over_targets(rate: float, payload: float, targets: Iterable[float], price: Prices, what: str = "bytes") -> pd.DataFrame:
+    """Cost per page and second over the freshness target, theory and simulated: target (s), cost, group, source.
+
+    The simulated rows are runs of the fleet engine with each way's setting; their frames and refetches have the same prices.
+    """
+    rows = []
+    for target in targets:
+        for way, found in cost(rate, payload, target, price).items():
+            rows.append({"target": target, "cost": float(found[what]), "group": way, "source": "theory"})
+    for target in tuple(targets)[::4]:
+        for way in ("notify", "polling"):
+            rows.append(_simulated(rate, payload, target, price, way, what) | {"target": target})
+    return pd.DataFrame(rows)
+
+
+def _simulated(rate: float, payload: float, target: float, price: Prices, way: str, what: str, pages: int = 20) -> dict[str, Any]:
+    policy = {"notify": {"kind": "window", "wait": target}, "polling": {"kind": "polling", "interval": target / LEVEL}}[way]
+    duration = max(600.0, 20 * target)
+    scenario = Scenario(
+        name=way,
+        duration=duration,
+        drain=2 * target + 1,
+        fleet=Fleet(users=1),
+        workload=Poisson(rate=rate),
+        pages=(Pages("dashboard", pages),),
+    ).replace({"policy": policy, "api.service": 1e-6})
+    figures = summary(scenario)
+    frames = 0.0 if way == "polling" else figures["deliveries.received"]["value"] / pages / duration
+    refetches = figures["refetch_rate.mean"]["value"] / pages
+    if what == "bytes":
+        found = frames * (price.envelope + BODY) + refetches * (price.head + payload)
+    else:
+        found = frames * price.delivery + refetches * price.refetch
+    return {"cost": found, "p95": figures["time_to_fresh.p95"]["value"], "group": way, "source": "simulated"}
+
+
+def measured(runs: Iterable[Run]) -> pd.DataFrame:
+    """Bytes per page and second that runs moved, over the p95 (s) that they reached: target, cost, group, source, setting."""
+    rows = []
+    for run in runs:
+        start, end = window(run, run.scenario)
+        pages, kind = run.scenario.subscribers, run.scenario.policy.kind
+        sent = sent_refetches(run, start, end)["bytes"].sum()
+        told = 0.0 if kind == "polling" else costs.growth(run, "broadcaster", "broadcaster_bytes_sent_total")
+        way = {"polling": "polling", "full_payload": "full payload"}.get(kind, "notify")
+        rows.append(
+            {
+                "target": run.summary["time_to_fresh.p95"]["value"],
+                "cost": (sent + told) / pages / (end - start),
+                "group": way,
+                "source": "measured",
+                "setting": describe(run.scenario.policy),
+                "updates": len(run.updates),
+            }
+        )
+    return pd.DataFrame(rows, columns=["target", "cost", "group", "source", "setting", "updates"])
+
+
+def break_even(rate: float, targets: Iterable[float], price: Prices) -> pd.DataFrame:
+    """The resource size (bytes) above which notify sends fewer bytes than a full payload, by freshness target; inf: never."""
+    rows = {}
+    for target in targets:
+        per_update = float(window_refetch_rate(rate, target)) / rate
+        rows[target] = {"refetches_per_update": per_update, "size": break_even_payload(per_update, float(BODY), price.head)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("target")
+
+
+def capacity(rates: Iterable[float], payload: float, target: float, price: Prices) -> pd.DataFrame:
+    """Pages that a core of broadcaster and one of application serve until one is full: rate, subscribers, group, limited_by."""
+    rows = []
+    for rate in rates:
+        for way, found in cost(rate, payload, target, price).items():
+            busiest = max(("broadcaster", "application"), key=lambda name: found[name])
+            rows.append({"rate": rate, "subscribers": 1 / found[busiest], "group": way, "limited_by": busiest})
+    return pd.DataFrame(rows)
+
+
+def at_rates(frame: pd.DataFrame, some: Iterable[float]) -> pd.DataFrame:
+    """`capacity` as a table: pages by way (columns), at the drawn rates nearest to *some*, and what is full in each case."""
+    drawn = np.sort(frame["rate"].unique())
+    chosen = [drawn[np.abs(np.log(drawn / rate)).argmin()] for rate in some]
+    part = frame[frame["rate"].isin(chosen)]
+    table = part.pivot(index="rate", columns="group", values="subscribers")[list(WAYS)]
+    full = part.pivot(index="rate", columns="group", values="limited_by")
+    found = table.assign(**{f"{way}: full is": full[way] for way in WAYS})
+    return found.set_index(pd.Index([float(f"{rate:.2g}") for rate in found.index], name="updates per second"))
+
+
+# --- beside what was measured --------------------------------------------------------------------------------------------
+
+
+def working_point(runs: Iterable[Run], price: Prices) -> tuple[float, float, Prices]:
+    """(rate, bytes of the resource, prices) of these runs: their frames are larger, because they carry members to measure by."""
+    found = [(run, costs.costs(run)) for run in runs]
+    rate = float(np.mean([row["events"] / run.scenario.duration for run, row in found]))
+    body = float(np.nanmean([row["bytes_per_refetch"] for _, row in found])) - price.head
+    frames = [row["bytes_per_delivery"] for _, row in found if np.isfinite(row["bytes_per_delivery"])]
+    return rate, body, replace(price, envelope=float(np.mean(frames)) - BODY) if frames else price
+
+
+def together(curves: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    """Closed forms, simulation and measurement in one frame, to plot."""
+    return pd.concat([curves, points], ignore_index=True)
+
+
+def beside(points: pd.DataFrame, rate: float, payload: float, price: Prices) -> pd.DataFrame:
+    """Measured bytes per page and second (`measured`) beside the closed form at the p95 that the run reached."""
+    exact = [float(cost(rate, payload, target, price)[way]["bytes"]) for target, way in points[["target", "group"]].to_numpy()]
+    found = points.set_index("setting")[["group", "target", "cost", "updates"]].assign(theory=exact)
+    found["off"] = found["cost"] / found["theory"] - 1
+    return found.rename(columns={"group": "way", "cost": "bytes", "theory": "bytes, closed form"})
+
+
+def off(curves: pd.DataFrame) -> float:
+    """Largest relative difference between simulated and closed-form cost (`over_targets`)."""
+    both = curves.pivot_table(index=["target", "group"], columns="source", values="cost").dropna()
+    return float((both["simulated"] / both["theory"] - 1).abs().max())

@@ -1,0 +1,335 @@
+"""The answers of the reports on size and alternatives: figures in, sentences out, the first paragraph being the answer.
+
+No number is written here; words are chosen by what the figures say. The other reports' are in `sim.results.answers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.results.statistics import Estimate
+from sim.results.text import digits, interval, number, percent, seconds
+
+Summary = Mapping[str, Mapping[str, Any]]
+
+
+def _with_interval(estimate: Estimate, unit: Any = seconds) -> str:
+    if estimate.low is None:
+        return f"{unit(estimate.value)} (n = {estimate.n}, too few for an interval)"
+    return f"{unit(estimate.value)} (95 % interval {interval(estimate.low, estimate.high, unit)}, n = {estimate.n})"
+
+
+def times(ratio: float) -> str:
+    """`3.2 times`; `as much` where there is no difference to speak of."""
+    return "as much" if abs(ratio - 1) < 0.02 else f"{digits(ratio, 2)} times"
+
+
+def _of(frame: pd.DataFrame, row: Any, column: str) -> float:
+    return float(frame[column].to_dict()[row])
+
+
+def _least(frame: pd.DataFrame, column: str) -> str:
+    return str(frame[column].idxmin())
+
+
+def _capital(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"
+
+
+# --- fan-out -------------------------------------------------------------------------------------------------------------
+
+
+def fan_out(
+    sizes: pd.DataFrame, each: Estimate, cpu: float, limits: pd.DataFrame, rate: float, channels: pd.DataFrame
+) -> tuple[str, ...]:
+    """What a subscriber costs, where one node ends, and which channel reaches whom. Frames: `fan_out.sizes`, `limits`, "
+    "`channels`."""
+    largest = sizes.iloc[-1]
+    ends = number(float(f"{limits.loc[rate].iloc[0]:.2g}"))
+    first = (
+        f"One more subscriber delays the last receiver of an event by {seconds(each.value)} and costs the broadcaster "
+        f"{seconds(cpu)} of CPU; at {number(rate)} events a second one node ends at some {ends} subscribers of one channel."
+    )
+    size = (
+        f"The delay is {_with_interval(each)}, n being events. An event to {number(largest['subscribers'])} subscribers "
+        f"reaches the "
+        f"first after {seconds(largest['first'])}, half of them after {seconds(largest['median'])} and the last after "
+        f"{seconds(largest['last'])}, as a mean over {number(largest['events'])} events; each frame has "
+        f"{number(largest['bytes_per_delivery'])} bytes."
+    )
+    ordered = channels.sort_values("messages")
+    generic, own = ordered.iloc[-1], ordered.iloc[0]
+    where = (
+        f"Which channel decides more than which broadcaster: with as many pages, an update costs "
+        f"{number(generic['messages'])} messages "
+        f"and {number(generic['refetches'])} refetches on the generic channel, {number(own['messages'])} and "
+        f"{number(own['refetches'])} on the specific one (simulated, same updates)."
+    )
+    return first, size, where
+
+
+def delays(each: Estimate) -> str:
+    return f"Each further subscriber delays the last receiver by {seconds(each.value)}"
+
+
+def event_cost(each: float, none: float) -> str:
+    fixed = f", on top of {seconds(none)}" if none > 0 else ""
+    return f"An event costs the broadcaster {seconds(each)} of CPU for each subscriber{fixed}"
+
+
+def spread_claim(sizes: pd.DataFrame) -> str:
+    """When half of the receivers have heard (`fan_out.sizes`)."""
+    last = sizes.iloc[-1]
+    return (
+        f"Receivers stand in a queue: of {number(last['subscribers'])}, half have heard after {seconds(last['median'])}, "
+        f"the last after {seconds(last['last'])}"
+    )
+
+
+def channel_claim(channels: pd.DataFrame) -> str:
+    """How much dearer the generic channel is than a channel per user."""
+    ratio = channels["messages"].max() / channels["messages"].sort_values().iloc[1]
+    return f"The generic channel costs {digits(ratio)} times the messages of a channel per user, for the same pages"
+
+
+def node_claim(limits: pd.DataFrame, rate: float) -> str:
+    one, last = limits.loc[rate].iloc[0], limits.loc[rate].iloc[-1]
+    return (
+        f"At {number(rate)} events a second one node carries {number(float(f'{one:.2g}'))} subscribers, "
+        f"{limits.columns[-1]} carry {number(float(f'{last:.2g}'))}"
+    )
+
+
+# --- herds ---------------------------------------------------------------------------------------------------------------
+
+
+def herds(
+    cpu: float, found: pd.DataFrame, drain: Estimate, jittered: pd.DataFrame, pages: float, limit: float, tamed: pd.DataFrame
+) -> tuple[str, ...]:
+    """How long a herd is, when the application collapses, and what tames it. Frames: `herd.of` twice, `herd.tamed`."""
+    usual, work = tamed.to_dict("index")["as it is"], "worked"
+    fewest = _least(tamed, work)
+    first = (
+        f"One event to {number(found['size'].mean())} pages makes a herd that the application needs {seconds(drain.value)} "
+        f"for; "
+        f"with {number(float(f'{pages:.3g}'))} pages or more of this kind it never catches up."
+    )
+    own = float(found["size"].mean()) / cpu if cpu > 0 else float("nan")
+    measured = (
+        f"That time is {_with_interval(drain)}, n being herds; the limit is where the workers would be busy all the time, "
+        f"{number(limit)} refetches a second on a machine that also runs the pages. Of its own CPU the application needs "
+        f"{seconds(cpu)} for a herd: a core of its own would answer up to {number(own)} refetches a second."
+    )
+    gentler = (
+        f"With jitter, a herd's refetches start over {seconds(float(jittered['span'].mean()))} in place of "
+        f"{seconds(float(found['span'].mean()))}, and their p99 is {seconds(float(jittered['p99'].mean()))} in place of "
+        f"{seconds(float(found['p99'].mean()))} (both measured). "
+        if len(jittered)
+        else ""
+    )
+    running = _of(tamed, _row(tamed, "jitter"), "running")
+    remedies = (
+        f"{gentler}Fewer requests are what helps: {fewest} brings {number(_of(tamed, fewest, work))} requests per update to the "
+        f"workers in place of {number(float(usual[work]))}. Jitter lowers the queue ({number(running)} running at most, against "
+        f"{number(float(usual['running']))}) and leaves the work as it is."
+    )
+    return first, measured, remedies
+
+
+def _row(frame: pd.DataFrame, word: str) -> str:
+    return next(str(name) for name in frame.index if str(name).startswith(word))
+
+
+def cpu_claim(cpu: float, drain: Estimate) -> str:
+    return f"A herd costs the application {seconds(cpu)} of CPU; the {seconds(drain.value)} that it lasts are the whole machine's"
+
+
+def flight_claim(flights: Mapping[str, pd.DataFrame]) -> str:
+    """The most refetches in flight at once, first and last run (`herd.flights`)."""
+    tops = {name: float(frame["running"].max()) for name, frame in flights.items() if len(frame)}
+    first, *others = tops
+    words = f"In {first} {number(round(tops[first]))} refetches wait for an answer at once"
+    return f"{words}, in {others[-1]} {number(round(tops[others[-1]]))}" if others else words
+
+
+def jitter_claim(frame: pd.DataFrame, free: float) -> str:
+    """What jitter costs at the free amount and beyond it (`herd.jitters`)."""
+    drawn = frame[frame["source"] == "simulated"].set_index("jitter")["mean"]
+    spans = drawn.index.to_numpy(dtype=float)
+    at, last = spans[np.abs(spans - free).argmin()], float(spans.max())
+    return (
+        f"Jitter up to {seconds(free)} is nearly free ({percent(drawn[at] / drawn.iloc[0] - 1)} later on average); "
+        f"{seconds(last)} of it "
+        f"makes pages {digits(float(drawn[last] / drawn.iloc[0]), 2)} times as late"
+    )
+
+
+def collapse_claim(loads: pd.DataFrame, pages: float) -> str:
+    """Where the tail leaves the median, and where it never ends (`herd.loads`)."""
+    stable = loads[loads["subscribers"] < pages]
+    last = stable.iloc[-1]
+    return (
+        f"At {percent(last['utilisation'])} of the workers' time the p99 is {seconds(last['p99'])}; from {number(pages)} "
+        "pages on the queue only grows"
+    )
+
+
+def boundary_claim(boundary: pd.DataFrame) -> str:
+    """How many of the simulated points lie on the theory's side of the step (`herd.boundary`)."""
+    drawn = boundary[boundary["source"] == "simulated"]
+    alive = boundary[(boundary["source"] == "theory") & (boundary["goodput"] > 0.5)]
+    edges = alive.groupby("group")["utilisation"].max()
+    above = drawn["utilisation"].to_numpy() > edges.reindex(drawn["group"]).to_numpy()
+    right = int(((drawn["goodput"].to_numpy() < 0.5) == above).sum())
+    return f"Goodput after an outage is all or nothing: {right} of {len(drawn)} runs fall as utilisation × (1 + retries) = 1 says"
+
+
+def recovery_claim(series: Mapping[str, pd.DataFrame]) -> str:
+    """Who is back at the end (`herd.recoveries`)."""
+    ends = {name: float(part["share"].tail(10).mean()) for name, part in series.items()}
+    lost = [name for name, share in ends.items() if share < 0.5]
+    back = [name for name, share in ends.items() if share >= 0.5]
+    if not lost:
+        return "Every variant recovers after the outage"
+    return f"The outage ends; {' and '.join(lost)} never recover{'' if len(lost) > 1 else 's'}, {' and '.join(back)} do"
+
+
+def tame_claim(tamed: pd.DataFrame) -> str:
+    """What helps, in requests (`herd.tamed`)."""
+    best = _least(tamed, "worked")
+    share = _of(tamed, best, "worked") / _of(tamed, "as it is", "worked")
+    return f"{_capital(best)} takes {percent(share)} of the requests; jitter takes them all, later"
+
+
+# --- alternatives --------------------------------------------------------------------------------------------------------
+
+
+def alternatives(
+    cheapest: Mapping[str, str],
+    costs: Mapping[str, Mapping[str, Any]],
+    size: float,
+    rate: float,
+    payload: float,
+    target: float,
+    turn: float | None,
+) -> tuple[str, ...]:
+    """Which way at one working point, and where another takes over. *size*: `break_even` (bytes); *turn*: updates/s, of "
+    "polling."""
+    least, dearest = cheapest["bytes"], max(costs, key=lambda way: float(costs[way]["bytes"]))
+    saving = float(costs[dearest]["bytes"]) / float(costs[least]["bytes"])
+    first = (
+        f"For a resource of {number(payload)} bytes that changes {number(rate)} times a second and must be fresh within "
+        f"{seconds(target)}, "
+        f"{least} sends the fewest bytes ({digits(saving, 2)} times fewer than {dearest}) and {cheapest['cpu']} takes the "
+        f"least CPU."
+    )
+    broken = (
+        f"Below {number(round(size))} bytes a full payload sends fewer bytes than notify and refetch"
+        if np.isfinite(size)
+        else "A full payload sends fewer bytes than notify and refetch whatever the size"
+    )
+    polled = (
+        f"polling takes less CPU than notify and refetch from {number(float(f'{turn:.2g}'))} updates a second on"
+        if turn is not None
+        else "polling never takes less CPU than notify and refetch in the range drawn"
+    )
+    second = (
+        f"{broken} at that rate and target; {polled}. Subscribers move none of these limits, they multiply both sides: they "
+        f"decide when a "
+        "core is full."
+    )
+    return first, second
+
+
+def break_even_claim(table: pd.DataFrame, target: float) -> str:
+    size = _of(table, target, "size")
+    return f"With {seconds(target)} to be fresh in, notify and refetch sends fewer bytes from {number(round(size))} bytes on"
+
+
+def region_claim(regions: pd.DataFrame, what: str) -> str:
+    """Shares of a map, widest first."""
+    shares = pd.Series(regions.to_numpy().ravel()).value_counts(normalize=True)
+    parts = [f"{name} in {percent(float(f'{share:.2g}'))}" for name, share in shares.items()]
+    return f"Fewest {what}: {', '.join(parts)} of what is drawn"
+
+
+def capacity_claim(frame: pd.DataFrame, rate: float) -> str:
+    """Pages that one core each serves at the rate nearest to *rate* (`alternatives.capacity`)."""
+    at = frame.iloc[(frame["rate"] - rate).abs().argsort(kind="stable")].groupby("group", sort=False).first()["subscribers"]
+    order = at.sort_values()
+    most, least = (number(float(f"{pages:.2g}")) for pages in (order.iloc[-1], order.iloc[0]))
+    return f"At {number(rate)} updates a second two cores serve {most} pages by {order.index[-1]}, {least} by {order.index[0]}"
+
+
+def target_claim(frame: pd.DataFrame) -> str:
+    """How far simulation and measurement are from the closed forms, and who is cheapest at the ends of the range."""
+    theory = frame[frame["source"] == "theory"]
+    edges = (theory["target"].min(), theory["target"].max())
+    tight, loose = (_least(theory[theory["target"] == edge].set_index("group"), "cost") for edge in edges)
+    if tight == loose:
+        return f"{_capital(tight)} sends the fewest bytes at every target drawn"
+    return f"{_capital(tight)} sends the fewest bytes when freshness is urgent, {loose} when it is not"
+
+
+# --- agreement -----------------------------------------------------------------------------------------------------------
+
+
+def agreement(
+    table: pd.DataFrame, band: float, exact: pd.DataFrame, engines: pd.DataFrame, alone: float, herd: float, trained: str
+) -> tuple[str, ...]:
+    """How far a prediction may be trusted. Frames: `agreement.table`, `exactness`, `engines`; *alone*, *herd*: `holds_until`."""
+    inside = int((table["off"].abs() <= band).sum())
+    worst = str(table["off"].abs().idxmax())
+    covered = int(((exact["low"] <= 0) & (exact["high"] >= 0)).sum())
+    first = (
+        f"Fitted to one run, the simulator predicts {inside} of {len(table)} measured figures within {percent(band)}; half of "
+        f"them within "
+        f"{percent(float(table['off'].abs().median()))}. The furthest is {worst}: {_off(_of(table, worst, 'off'))}."
+    )
+    second = (
+        f"The fit is to {trained}; {number(table['run'].nunique())} runs are compared. On the same updates both engines "
+        f"differ by at most "
+        f"{percent(float(engines['off'].abs().max()))}. Of {len(exact)} simulated means {covered} have the closed form inside "
+        f"their 95 % interval, and none is further off than {percent(float(exact['off'].abs().max()))}."
+    )
+    third = (
+        f"The policy's closed form alone stays within {percent(band)} up to a herd that takes {percent(alone)} of the wait; "
+        f"with the herd "
+        f"and its reading times in it, as far as herds do not meet ({percent(herd)} of the wait)."
+    )
+    return first, second, third
+
+
+def _off(share: float) -> str:
+    return f"measured {percent(abs(share))} {'more' if share > 0 else 'less'} than predicted"
+
+
+def sources_claim(sources: pd.DataFrame) -> str:
+    """How far each means is from the measured mean (`agreement.sources`)."""
+    means = sources.to_dict("index")["fresh, mean"]
+    real = float(means["measured"])
+    known = {name: float(value) / real - 1 for name, value in means.items() if name != "measured" and np.isfinite(value)}
+    words = ", ".join(f"{name} {percent(abs(off))} {'above' if off > 0 else 'below'}" for name, off in known.items())
+    return f"Measured {seconds(real)}: {words}"
+
+
+def engines_claim(engines: pd.DataFrame) -> str:
+    return f"Two engines, one answer: {len(engines)} figures, at most {percent(float(engines['off'].abs().max()))} apart"
+
+
+def exact_claim(exact: pd.DataFrame) -> str:
+    covered = int(((exact["low"] <= 0) & (exact["high"] >= 0)).sum())
+    return f"{covered} of {len(exact)} simulated means have the closed form inside their 95 % interval"
+
+
+def reach_claim(reach: pd.DataFrame, band: float, alone: float, herd: float) -> str:
+    last = float(reach.loc[reach["group"] == "policy only", "off"].abs().max())
+    return (
+        f"Without the application in it, the closed form is up to {percent(last)} off; with it, within {percent(band)} as "
+        f"long as a herd is "
+        f"done before the next (here up to {percent(herd)} of the wait)"
+    )
