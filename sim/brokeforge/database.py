@@ -110,6 +110,8 @@ class Database:
         self._turn = Turn(f"{self.url.database}-turn" if self.embedded and shared else None)
         event.listen(self.sessions, "after_commit", _end_turn)
         self._local = threading.local()
+        self._reading: set[Connection] = set()
+        """Every thread's connection, so that `close` reaches those of threads that ended without `release`."""
 
     @property
     def engine(self) -> Engine:
@@ -137,12 +139,14 @@ class Database:
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None or connection.closed or connection.invalidated:
             connection = self._local.connection = self._reads.connect()
+            self._reading.add(connection)
         return connection
 
     def release(self) -> None:
         """Give this thread's connection back; for threads that end before the application does."""
         connection: Connection | None = self._local.__dict__.pop("connection", None)
         if connection is not None:
+            self._reading.discard(connection)
             connection.close()
 
     @contextmanager
@@ -170,6 +174,8 @@ class Database:
 
     def close(self) -> None:
         self._turn.close()
+        while self._reading:
+            self._reading.pop().close()
         self._reads.dispose()
         self._changes.dispose()
 
