@@ -27,7 +27,7 @@ from sim.commands import options
 from sim.errors import BadInput, Unreachable
 from sim.live import consent, sent
 from sim.live.changes import Via, via
-from sim.live.publisher import Publisher, Sent, event_loop
+from sim.live.publisher import READY, Publisher, Sent, event_loop
 from sim.workload import Updates, streams
 
 PRIORITY = -10
@@ -66,10 +66,12 @@ def _epoch(text: str | None) -> int:
     """The run's zero. Waiting for it on standard input lets this process be ready before the subscribers are."""
     if text is None:
         return time.time_ns() + SECOND // 2
-    given = sys.stdin.readline().strip() if text == "-" else text
-    if not given.isdigit():
-        raise BadInput(f"--epoch: must be whole nanoseconds since 1970, got {given!r}")
-    return int(given)
+    if text == "-":
+        print(READY, file=sys.stderr, flush=True)
+        text = sys.stdin.readline().strip()
+    if not text.isdigit():
+        raise BadInput(f"--epoch: must be whole nanoseconds since 1970, got {text!r}")
+    return int(text)
 
 
 def _publish(way: Via, updates: Updates, epoch: int, connections: int) -> list[Sent]:

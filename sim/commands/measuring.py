@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from sim.clock import SECOND
 from sim.commands import options
+from sim.commands.abort import Abort
 from sim.commands.outcome import Outcome
+from sim.commands.terminal import Terminal
 from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
 from sim.live import calibration, consent, limits, swarm
 from sim.live.calibration import Calibration
@@ -28,7 +28,6 @@ from sim.live.sampling import Sampler, listeners
 from sim.live.sent import changed
 from sim.live.serve import Options, embedded_target
 from sim.live.verdict import judge
-from sim.results import parts
 from sim.results.run import RunWriter
 from sim.results.thresholds import Threshold, check, parse_all
 from sim.scenario import Load, Scenario, to_toml
@@ -50,40 +49,6 @@ class Settings:
     locust: tuple[str, ...] = ()
     command: str = ""
     quiet: bool = False
-
-
-class Terminal(Observer):
-    """Progress on standard error: bars where it is a terminal, one line per phase anyway."""
-
-    def __init__(self, subscribers: int, quiet: bool = False) -> None:
-        self._total = subscribers
-        self._quiet = quiet
-        self._bar: tqdm[Any] | None = None
-        self._phase = ""
-
-    def connecting(self, progress: swarm.Progress) -> None:
-        self._show("subscribers", self._total, progress.subscribed)
-
-    def running(self, elapsed: float, total: float) -> None:
-        self._show("seconds", round(total), round(elapsed))
-
-    def said(self, line: str) -> None:
-        self.close()
-        if not self._quiet:
-            print(line, file=sys.stderr)
-
-    def _show(self, phase: str, total: int, now: int) -> None:
-        if phase != self._phase:
-            self.close()
-            self._phase = phase
-            self._bar = tqdm(total=total, unit=f" {phase}", leave=False, disable=self._quiet or not sys.stderr.isatty())
-        assert self._bar is not None
-        self._bar.update(now - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar, self._phase = None, ""
 
 
 def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
@@ -109,10 +74,14 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
             measured = measure(job, observer)
         finally:
             observer.close()
-        with RunWriter(directory, scenario, "measured", settings.command) as run:
+        # From here on an interrupt would only cost what was measured.
+        with shielded(), RunWriter(directory, scenario, "measured", settings.command) as run:
             run.manifest.target = target.public()
             collect_into(run, job, measured, offset_of)
-            return _judged(run, job, measured, thresholds, ruler, time.monotonic() - began)
+            outcome = _judged(run, job, measured, thresholds, ruler, time.monotonic() - began)
+            if outcome.reasons:
+                shutil.copytree(job.order.logs, directory / "logs", dirs_exist_ok=True)
+            return outcome
 
 
 def calibrated(observer: Observer) -> Calibration | None:
@@ -193,32 +162,13 @@ def _job(
         extra=settings.locust,
         settings=load_settings(scenario.load),
     )
-    urgent = [threshold for threshold in thresholds if threshold.abort]
-    return Job(scenario, target, order, scratch, sampler, Abort(urgent, order) if urgent else lambda: None)
+    return Job(scenario, target, order, scratch, sampler, Abort(thresholds, order.parts))
 
 
 def load_settings(load: Load) -> dict[str, str]:
     """The scenario's `load` as the environment of Locust's processes."""
     values = {"AUTH": load.auth, "REFETCH": load.refetch, "VERSION": load.version, "PROBES": load.probes}
     return {f"WORKBENCH_{name}": str(value) for name, value in values.items() if value not in (None, "")}
-
-
-class Abort:
-    """Looks at the thresholds with `or abort` while the run goes on: a failure three times in a row ends it."""
-
-    PATIENCE = 3
-
-    def __init__(self, thresholds: Sequence[Threshold], order: swarm.Order) -> None:
-        self._thresholds = thresholds
-        self._order = order
-        self._failures = 0
-
-    def __call__(self) -> str | None:
-        summary = Harness(parts.read_headers(self._order.parts)).live_summary()
-        known = [threshold for threshold in self._thresholds if summary.get(threshold.key, {}).get("n")]
-        failed = [found.said for found in check(known, summary) if not found.ok]
-        self._failures = self._failures + 1 if failed else 0
-        return failed[0] if self._failures >= self.PATIENCE else None
 
 
 def _judged(
@@ -249,6 +199,7 @@ def _judged(
         passive=job.scenario.publisher.via == "none",
         floor=ruler.floor_p99 if ruler else None,
         publisher_added=publisher_added(frames),
+        share=run.manifest.sampling.get("share", 1.0),
         lost_by_harness=fates["missing.harness"],
         unchanged=0 if measured.rows is None else len(measured.rows) - len(changed(measured.rows)),
     )

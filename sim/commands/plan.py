@@ -17,7 +17,8 @@ import resource
 
 import psutil
 
-from sim.commands.measuring import Terminal, calibrated
+from sim.commands.measuring import calibrated
+from sim.commands.terminal import Terminal
 from sim.errors import BadInput, InvalidRun
 from sim.live import capacity, limits
 from sim.results.text import number

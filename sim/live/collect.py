@@ -5,7 +5,7 @@ All instants become seconds since the run's start (the publisher's epoch), by th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ def append_parts(
     """Notifications, refetches, subscriptions and the harness's own metrics of all workers.
 
     *sent*: updates by channel (`sim.live.attribution.per_channel`); notifications that do not say which they are of are matched
-    with them.
+    with them. Where only probes are recorded row by row, the tables hold the probes alone, and the manifest says so.
     """
-    subscriptions = parts.read_table(directory, "subscriptions", offset)
+    headers = parts.read_headers(directory)
+    subscriptions = _of_probes(parts.read_table(directory, "subscriptions", offset), headers)
     run.append("subscriptions", parts.run_columns("subscriptions", subscriptions, epoch))
     notifications = parts.read_table(directory, "notifications", offset)
     columns = parts.run_columns("notifications", notifications, epoch)
@@ -41,6 +42,31 @@ def append_parts(
     run.append("notifications", columns)
     for table in ("refetches", "metrics"):
         run.append(table, parts.run_columns(table, parts.read_table(directory, table, offset), epoch))
+    share = share_of_probes(headers)
+    if share < 1:
+        counted = parts.read_table(directory, "counts", offset)["received"].to_numpy()
+        run.manifest.sampling = {"method": "subscribers", "share": share, "counted": int(counted.sum())}
+
+
+def share_of_probes(headers: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the subscribers that are recorded row by row; 1: all of them."""
+    recorded = everybody = 0
+    for header in headers:
+        size = header["subscribers"]["last"] - header["subscribers"]["first"] + 1 if header["subscribers"]["first"] >= 0 else 0
+        everybody += size
+        recorded += size if header["probes"] is None else min(size, header["probes"])
+    return recorded / everybody if everybody else 1.0
+
+
+def _of_probes(subscriptions: pa.Table, headers: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The rows of those who are recorded: nobody can say what the others missed, one by one."""
+    subscriber = subscriptions["subscriber"].to_numpy()
+    keep = np.zeros(len(subscriber), dtype=bool)
+    for header in headers:
+        first, probes = header["subscribers"]["first"], header["probes"]
+        last = header["subscribers"]["last"] if probes is None else first + probes - 1
+        keep |= (subscriber >= first) & (subscriber <= last)
+    return subscriptions.filter(pa.array(keep))
 
 
 def append_updates(run: RunWriter, rows: pa.Table, directory: Path, epoch: int, offset: Offset | None = None) -> None:

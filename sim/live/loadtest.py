@@ -30,6 +30,7 @@ from sim.live import collect, sent
 from sim.live.attribution import per_channel
 from sim.live.changes import channels_of
 from sim.live.processes import Child
+from sim.live.publisher import READY
 from sim.live.sampling import Sampler
 from sim.live.swarm import Order, Progress, Swarm
 from sim.results.run import RunWriter
@@ -39,7 +40,7 @@ from sim.target import Target
 TICK = 0.1
 """Seconds between two looks at the processes."""
 
-PATIENCE = 15.0
+PATIENCE = 20.0
 """Seconds without one more subscription after which the run goes on with those that are there."""
 
 JOIN_PATIENCE = 120.0
@@ -108,9 +109,10 @@ def measure(job: Job, observer: Observer) -> Measured:
                 job.sampler.watch({"publisher": publisher.pid})
             job.sampler.watch(swarm.pids())
             result.subscribed = _wait_until_subscribed(swarm, observer)
+            if publisher is not None:
+                publisher.wait_until_it_says(READY, PATIENCE)
             result.epoch = time.time_ns() + HEAD_START
             if publisher is not None:
-                publisher.require_alive()
                 publisher.tell(str(result.epoch))
             _let_it_run(job, swarm, publisher, result, observer)
         except KeyboardInterrupt:

@@ -64,6 +64,15 @@ class Child:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.close()
 
+    def wait_until_it_says(self, text: str, timeout: float) -> None:
+        """Raise `WorkbenchError` when it ends, or *timeout* seconds pass, before *text* is in its output."""
+        deadline = time.monotonic() + timeout
+        while text not in self.log.read_text(encoding="utf-8", errors="replace"):
+            self.require_alive()
+            if time.monotonic() > deadline:
+                raise WorkbenchError(f"{self.name} was not ready within {timeout:g} s: {self.last_words()}")
+            time.sleep(0.02)
+
     def ask_to_stop(self) -> None:
         """SIGTERM to the child; it may finish what it does."""
         if self.exit_code is None:

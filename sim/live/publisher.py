@@ -21,6 +21,9 @@ from sim.live.changes import Receipt, Via
 from sim.live.client import Answer, Connection
 from sim.workload import Update
 
+READY = "ready"
+"""What the publisher's process says when it has everything loaded and waits to be told the run's zero."""
+
 LIMIT = 512
 """Connections at most: `select` watches 1,024 descriptors."""
 

@@ -52,6 +52,8 @@ class Evidence:
     """Bound of the error of the offset between machines; 0 on one machine."""
     negative: int = 0
     """Arrivals before the event was sent."""
+    share: float = 1.0
+    """Of the subscribers that are recorded row by row."""
     passive: bool = False
     lost_by_harness: int = 0
     """Deliveries to load processes that were lost, of which nobody knows whether they came."""
@@ -130,6 +132,8 @@ def _remarks(e: Evidence) -> Iterator[str]:
         yield "arrival is the time of reading: the kernel gave no receive times"
     if e.coalesced > COALESCED_SHARE:
         yield f"{e.coalesced:.1%} of the arrivals are upper bounds: read together with a later message"
+    if e.share < 1:
+        yield f"{e.share:.1%} of the subscribers are recorded row by row, the others counted"
     if e.unchanged:
         yield f"{e.unchanged} changes changed nothing: the target already was in that state, from an earlier run"
     if e.passive:

@@ -11,10 +11,10 @@ import pytest
 
 from sim import cli
 from sim.commands import search as searching
-from sim.commands.measuring import Abort, Settings
+from sim.commands.abort import Abort
+from sim.commands.measuring import Settings
 from sim.commands.outcome import Outcome
 from sim.errors import BadInput, InvalidRun, ThresholdFailed
-from sim.live.swarm import Order
 from sim.results import parts
 from sim.results.histogram import Histogram
 from sim.results.run import RunWriter
@@ -173,8 +173,8 @@ def test_abort_needs_three_failures_in_a_row(tmp_path: Path) -> None:
         header = {"part_version": parts.PART_VERSION, "pid": 1, "worker": 0, "histograms": {"time_to_fresh": histogram.to_dict()}}
         parts.write_header(tmp_path, header)
 
-    order = Order(tmp_path, tmp_path, tmp_path, tmp_path, 0, 1, 1.0)
-    abort = Abort(parse("time_to_fresh_ms", "p(99) < 500 or abort"), order)
+    assert Abort(parse("time_to_fresh_ms", "p(99) < 500"), tmp_path)() is None
+    abort = Abort(parse("time_to_fresh_ms", "p(99) < 500 or abort"), tmp_path)
     assert abort() is None, "no samples yet"
     say(900_000_000)
     assert abort() is None

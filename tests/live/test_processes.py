@@ -73,6 +73,16 @@ def test_a_line_for_a_child_that_listens(tmp_path: Path) -> None:
         assert child.last_words() == "heard zero"
 
 
+def test_waiting_for_a_word(tmp_path: Path) -> None:
+    with python("print('ready', flush=True); input()", tmp_path / "log", listens=True) as child:
+        child.wait_until_it_says("ready", 10)
+        with pytest.raises(WorkbenchError, match="was not ready within 0"):
+            child.wait_until_it_says("steady", 0)
+        child.tell("")
+        with pytest.raises(WorkbenchError, match="ended early"):
+            child.wait_until_it_says("steady", 10)
+
+
 def test_a_child_that_has_ended_does_not_hear(tmp_path: Path) -> None:
     with python("pass", tmp_path / "log", listens=True) as child:
         assert child.wait(10)
