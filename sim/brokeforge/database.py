@@ -138,6 +138,7 @@ class Database:
         """This thread's connection for reads; it stays open until `close`."""
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None or connection.closed or connection.invalidated:
+            self.release()
             connection = self._local.connection = self._reads.connect()
             self._reading.add(connection)
         return connection

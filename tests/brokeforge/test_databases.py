@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from sim.brokeforge.database import Turn
 from sim.brokeforge.models import Base, ServerEvent
@@ -139,6 +139,21 @@ def _server_events(id: int) -> list[Any]:
     from sim.brokeforge.events import ServerUpdated
 
     return [ServerUpdated(id)]
+
+
+@pytest.mark.service
+def test_a_database_that_drops_its_connections_costs_one_answer(postgresql: str) -> None:
+    forge = Forge(postgresql, fleet_=Fleet(users=1))
+    try:
+        forge.step(1, "x", "installing")
+        with forge.database.engine.connect() as other:
+            other.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"))
+        answers = [forge.request("GET", "/servers/1").status for _ in range(3)]
+        assert answers in ([503, 200, 200], [200, 200, 200])
+        assert forge.step(1, "x", "completed")["version"] == 3
+    finally:
+        Base.metadata.drop_all(forge.database.engine)
+        forge.close()
 
 
 def test_writers_of_several_processes_stand_in_one_line(tmp_path: Path) -> None:
