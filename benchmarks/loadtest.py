@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from sim.errors import WorkbenchError
@@ -157,18 +158,16 @@ class Client:
 @contextlib.contextmanager
 def connected(
     candidate: str, program: Path, subscribers: int, refetch: bool = False, stamp: str = "kernel"
-) -> Iterator[tuple[Server, Client, float, float]]:
-    """Server, client with all subscribed, seconds from the first connection to the last subscription, KiB before the first."""
+) -> Iterator[tuple[Server, Client, float]]:
+    """Server, client with all subscribed, seconds from the first connection to the last subscription."""
     directory = Path(tempfile.mkdtemp(prefix="workbench-"))
     server = Server(program)
     client = Client(candidate, program, server.port, subscribers, directory, refetch, stamp)
     try:
-        first, before = 0.0, 0.0
+        first = 0.0
         patience = time.monotonic() + 60
         while True:
             there = server.ask("stat")
-            if not there["open"]:
-                before = client.resident()
             first = first or (time.monotonic() if there["open"] else 0.0)
             if there["subscribed"] == subscribers:
                 break
@@ -176,7 +175,7 @@ def connected(
                 said = (directory / "client.log").read_text()[-500:]
                 raise WorkbenchError(f"{candidate}: {there['subscribed']:.0f} of {subscribers} subscribed in 60 s: {said}")
             time.sleep(0.02)
-        yield server, client, time.monotonic() - first, before
+        yield server, client, time.monotonic() - first
     finally:
         client.stop()
         server.stop()
@@ -192,10 +191,11 @@ def since(now: Histogram, before: Histogram) -> Histogram:
 def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds: float) -> Row:
     row = Row(candidate, subscribers)
     hertz = RATE / subscribers
-    with connected(candidate, program, subscribers) as (server, client, took, before):
+    alone = memory_of_one(candidate, program)
+    with connected(candidate, program, subscribers) as (server, client, took):
         row.connect_s = took
         time.sleep(2.0)
-        row.kib = (client.resident() - before) / subscribers
+        row.kib = (client.resident() - alone) / (subscribers - 1)
         delay, lag, cpu = client.histogram("time_to_notified"), client.histogram("reader_lag"), client.cpu()
         sent = server.ask(f"stamped {hertz} {seconds}")["sent"]
         time.sleep(1.5)
@@ -218,6 +218,14 @@ def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds
     return row
 
 
+@cache
+def memory_of_one(candidate: str, program: Path) -> float:
+    """KiB of the same process with one subscriber: what is not a subscriber's."""
+    with connected(candidate, program, 1) as (_, client, _):
+        time.sleep(2.0)
+        return client.resident()
+
+
 def find_knee(candidate: str, server: Server, client: Client) -> int:
     """The highest rate of the ladder at which the delay that the client itself adds stays below 50 ms at p99."""
     name = "reader_lag" if candidate == "ours" else "time_to_notified"
@@ -235,7 +243,7 @@ def find_knee(candidate: str, server: Server, client: Client) -> int:
 
 def measure_cycle(row: Row, program: Path, seconds: float) -> None:
     """One broadcast a second to everyone, each answered by a refetch 0.2 s later."""
-    with connected(row.candidate, program, row.subscribers, refetch=True) as (server, client, _, _):
+    with connected(row.candidate, program, row.subscribers, refetch=True) as (server, client, _):
         time.sleep(1.0)
         cpu, done = client.cpu(), server.ask("stat")["requests"]
         sent = server.ask(f"burst {min(RATE / row.subscribers, 1.0)} {seconds}")["sent"]

@@ -83,10 +83,10 @@ class Page:
         "_since",
         "_spec",
         "_stale_at",
-        "_values",
         "echo",
         "headers",
         "hidden",
+        "number",
         "pool",
         "prefix",
         "resource_id",
@@ -110,8 +110,8 @@ class Page:
         self._plant, self._spec, self._hook = plant, spec, hook
         self.subscriber, self.user, self.resource_id, self.hidden = subscriber, user, resource_id, hidden
         self.headers, self.prefix = headers, spec.prefix
-        self._values = {"id": resource_id, "user": user, "n": number}
-        self._path = spec.prefix + spec.refetch.format(**self._values)
+        self.number = number
+        self._path = spec.prefix + self._filled(spec.refetch)
         assert spec.application is not None or spec.pool is not None or not spec.refetch
         self.pool: Pool = spec.pool or Pool(plant.traffic, spec.application or spec.broadcaster, BROWSER_CONNECTIONS)
         self._record = plant.recorder.notification
@@ -145,7 +145,10 @@ class Page:
         self.echo.connect()
 
     def channels(self) -> list[str]:
-        return [channel.format(**self._values) for channel in self._spec.channels]
+        return [self._filled(channel) for channel in self._spec.channels]
+
+    def _filled(self, template: str) -> str:
+        return template.format(id=self.resource_id, user=self.user, n=self.number)
 
     def _dial(self, echo: Echo) -> Link:
         spec = self._spec

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import gevent
@@ -151,11 +150,10 @@ class EchoUser(User):
         headers = self.headers + (f"Authorization: Bearer {token}\r\n" if token else "")
         hidden = self.hidden > 0 and plant.draws.random() < self.hidden
         hook = None if type(self).on_event is EchoUser.on_event else self.on_event
-        make = partial(Page, plant, spec, plant.subscriber(), number, user, resource_id, headers.encode("latin-1"), hidden, hook)
-        self.open_page = make()
+        subscriber = plant.subscriber()
+        self.open_page = Page(plant, spec, subscriber, number, user, resource_id, headers.encode("latin-1"), hidden, hook)
         spec.auth.prepare(self.open_page)
-        self._start = self._open
-        plant.admit(self._start)
+        plant.admit(self._open)
 
     def _open(self, release: Callable[[], None]) -> None:
         self.open_page.open(release)
@@ -166,11 +164,11 @@ class EchoUser(User):
     def _reopen(self) -> None:
         """Who leaves is replaced at once."""
         self.open_page.close("closed")
-        self.plant.admit(self._start)
+        self.plant.admit(self._open)
 
     def on_stop(self) -> None:
-        if hasattr(self, "_start"):
-            self.plant.withdraw(self._start)
+        if hasattr(self, "open_page"):
+            self.plant.withdraw(self._open)
             if hasattr(self, "_leave"):
                 self._leave.cancel()
             self.open_page.close("end")
