@@ -148,7 +148,7 @@ def finished(start: Starter, serving: Serving, target_file: Path) -> Iterator[Ca
         # Ten users with 32 pages: enough for authorisations and changes, not for all refetches.
         "rate limit": ["--json", "--set", "api.rate_limit=8"],
         "direct": ["--json", "--direct", "--target", str(target_file.with_name("alone.json"))],
-        "wrong key": ["--json", "--target", str(target_file.with_name("deaf.json"))],
+        "wrong key": ["--json", "--direct", "--target", str(target_file.with_name("deaf.json"))],
     }
     with ThreadPoolExecutor(3) as pool:
         jobs: dict[str, Future[Finished]] = {
