@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.live": CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.pusher", "sim.brokeforge"},
     # What reports need of both sides: simulations made, results looked at.
     "sim.study": CONFIGURED | {"sim.virtual", "sim.results"},
+    "sim.experiments": CONFIGURED | {"sim.virtual", "sim.results", "sim.study"},
     "sim.explorer": CONFIGURED | {"sim.virtual", "sim.results", "sim.study"},
     "sim.commands": {"sim"},
     "sim.cli": {"sim.errors", "sim.commands"},

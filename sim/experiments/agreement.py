@@ -216,7 +216,9 @@ def engines(made: Mapping[str, Mapping[str, Summary]]) -> pd.DataFrame:
 # --- the range of the closed forms ---------------------------------------------------------------------------------------
 
 
-def reach(drains: Iterable[float], rate: float = 0.5, wait: float = 0.5, service: float = 0.001) -> pd.DataFrame:
+def reach(
+    drains: Iterable[float], rate: float = 0.5, wait: float = 0.5, service: float = 0.001, updates: int = 6000
+) -> pd.DataFrame:
     """How far the closed forms are off as the herd grows: mean time to fresh over drain (herd's time / wait), one worker.
 
     `policy only` knows nothing of the application; `policy and herd` adds each page's place in the herd, as if all read at the
@@ -226,7 +228,7 @@ def reach(drains: Iterable[float], rate: float = 0.5, wait: float = 0.5, service
     rows = []
     for drain in drains:
         pages = max(1, round(drain * wait / service))
-        scenario = _policy_alone(Debounce(wait=wait), rate, 8000).with_subscribers(pages).replace({"api.service": service})
+        scenario = _policy_alone(Debounce(wait=wait), rate, updates).with_subscribers(pages).replace({"api.service": service})
         result = fleet.run(scenario)
         mean = result.summary()["time_to_fresh.mean"]["value"]
         forms = {"policy only": trailing_delay_mean(rate, wait)}

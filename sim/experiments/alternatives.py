@@ -125,7 +125,14 @@ def shares(*maps: pd.DataFrame) -> pd.DataFrame:
 
 
 def cheapest(
-    rates: Iterable[float], others: Iterable[float], price: Prices, *, what: str, payload: float, target: float, vary: str
+    rates: Iterable[float],
+    others: Iterable[float],
+    price: Prices,
+    *,
+    what: str,
+    vary: str,
+    payload: float = 4096,
+    target: float = 1.0,
 ) -> pd.DataFrame:
     """Map of the cheapest way in *what* (`bytes`, `cpu`): columns rates, rows the values of *vary* (`payload` or `target`)."""
     across, up = np.array(tuple(rates)), np.array(tuple(others))

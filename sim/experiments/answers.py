@@ -222,7 +222,7 @@ def alternatives(
     least, dearest = cheapest["bytes"], max(costs, key=lambda way: float(costs[way]["bytes"]))
     saving = float(costs[dearest]["bytes"]) / float(costs[least]["bytes"])
     first = (
-        f"For a resource of {number(payload)} bytes that changes {number(rate)} times a second and must be fresh within "
+        f"For a resource of {number(payload)} bytes, {number(rate)} updates/s that a page hears of, and freshness within "
         f"{seconds(target)}, "
         f"{least} sends the fewest bytes ({digits(saving, 2)} times fewer than {dearest}) and {cheapest['cpu']} takes the "
         f"least CPU."
@@ -233,7 +233,7 @@ def alternatives(
         else "A full payload sends fewer bytes than notify and refetch whatever the size"
     )
     polled = (
-        f"polling takes less CPU than notify and refetch from {number(float(f'{turn:.2g}'))} updates a second on"
+        f"polling takes less CPU than notify and refetch from {number(float(f'{turn:.2g}'))} updates/s on"
         if turn is not None
         else "polling never takes less CPU than notify and refetch in the range drawn"
     )
@@ -262,7 +262,7 @@ def capacity_claim(frame: pd.DataFrame, rate: float) -> str:
     at = frame.iloc[(frame["rate"] - rate).abs().argsort(kind="stable")].groupby("group", sort=False).first()["subscribers"]
     order = at.sort_values()
     most, least = (number(float(f"{pages:.2g}")) for pages in (order.iloc[-1], order.iloc[0]))
-    return f"At {number(rate)} updates a second two cores serve {most} pages by {order.index[-1]}, {least} by {order.index[0]}"
+    return f"With {number(rate)} updates/s two cores serve {most} pages by {order.index[-1]}, {least} by {order.index[0]}"
 
 
 def target_claim(frame: pd.DataFrame) -> str:
