@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from pathlib import Path
 
 import pytest
 
 from sim.errors import BadInput
 from sim.live.client import Answer, Connection, Origin
-from tests.live.servers import always, answer, serving
+from tests.live.servers import always, answer, self_signed, serving
 
 pytestmark = pytest.mark.loopback
 
@@ -73,6 +75,26 @@ def test_a_server_that_speaks_no_tls() -> None:
             return await Connection(Origin("127.0.0.1", port, tls=True), 1.0).request("GET", "/")
 
     assert asyncio.run(main()).reason.startswith(("tls", "timeout", "reset"))
+
+
+def test_a_certificate_that_nobody_trusts_and_its_own_authority(tmp_path: Path) -> None:
+    tls = self_signed(tmp_path)
+
+    async def main() -> list[Answer]:
+        async with serving(always(answer()), tls) as port:
+            trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+            connections = [
+                Connection(Origin("127.0.0.1", port, tls=True)),
+                Connection(Origin("127.0.0.1", port, tls=True), 5, trusting),
+            ]
+            answers = [await connection.request("GET", "/") for connection in connections]
+            for connection in connections:
+                connection.close()
+            return answers
+
+    stranger, friend = asyncio.run(main())
+    assert (stranger.status, stranger.reason) == (0, "certificate: self-signed certificate")
+    assert friend.status == 200
 
 
 @pytest.mark.parametrize(

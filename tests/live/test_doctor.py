@@ -16,7 +16,7 @@ from sim.live.doctor import Finding, Patient, Step, examine
 from sim.live.serve import embedded_target
 from sim.scenario import Scenario
 from sim.target import Target
-from tests.live.servers import Behaviour, always, answer, serving
+from tests.live.servers import Behaviour, always, answer, self_signed, serving
 
 pytestmark = pytest.mark.loopback
 
@@ -137,6 +137,16 @@ def test_something_else_listens_there(behave: Behaviour, said: str) -> None:
 
     found = {finding.step: finding for finding in asyncio.run(main()) if finding.status == "problem"}
     assert said in f"{found['websocket'].detail} {found['websocket'].advice}"
+
+
+def test_a_certificate_that_nobody_trusts(tmp_path: Path) -> None:
+    async def main() -> list[Finding]:
+        async with serving(always(answer()), self_signed(tmp_path)) as port:
+            return await examine(Patient(Target("127.0.0.1", port, "https", "a", "k", "s"), patience=2), STEPS)
+
+    found = {finding.step: finding for finding in asyncio.run(main())}
+    assert "certificate: self-signed" in found["tls"].detail
+    assert "SSL_CERT_FILE" in found["tls"].advice
 
 
 def test_what_depends_on_a_failed_step_is_skipped() -> None:
