@@ -33,7 +33,7 @@ bench: install
 	$(BIN)/python -m benchmarks
 
 torture: install
-	$(BIN)/python -m pytest -m slow --timeout=1800
+	$(BIN)/python -m pytest -m 'slow or torture' --timeout=1800
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache

@@ -331,7 +331,7 @@ def resident_kib(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_storms_of_ten_thousand_leave_no_leak() -> None:
     """Burst, a presence channel among them, all gone at once, back again: connections, channels and memory return."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -358,5 +358,6 @@ def test_storms_of_ten_thousand_leave_no_leak() -> None:
             assert "Traceback" not in server.log
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    # The allocator keeps what the first storms needed. What the last one adds would be a leak; 0.1 KiB each is none.
-    assert memory[2] - memory[1] < number * 0.1, memory
+    # The allocator keeps what the first storms needed, and wavers by a MiB or two. The last storm may add that; a connection that
+    # stays behind is some 2.5 KiB, and its smallest part (a record, a name, an entry in a table) half a KiB.
+    assert memory[2] - memory[1] < number * 0.4, memory
