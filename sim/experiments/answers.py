@@ -173,8 +173,8 @@ def collapse_claim(loads: pd.DataFrame, pages: float) -> str:
     stable = loads[loads["subscribers"] < pages]
     last = stable.iloc[-1]
     return (
-        f"At {percent(last['utilisation'])} of the workers' time the p99 is {seconds(last['p99'])}; from {number(pages)} "
-        "pages on the queue only grows"
+        f"At {percent(last['utilisation'])} of the workers' time the p99 is {seconds(last['p99'])}; from "
+        f"{number(float(f'{pages:.3g}'))} pages on the queue only grows"
     )
 
 

@@ -39,12 +39,13 @@ def per_subscriber(runs: Iterable[Run]) -> Estimate:
 
 
 def slope(frame: pd.DataFrame, y: str, x: str = "subscribers") -> tuple[float, float]:
-    """(increase of *y* for one of *x*, value at none), least squares; with one size all is put down to the increase."""
+    """(increase of *y* for one of *x*, value at none), least squares; the latter is at least 0, as costs are."""
     known = frame[np.isfinite(frame[x]) & np.isfinite(frame[y])]
     if known[x].nunique() < 2:
         return (float((known[y] / known[x]).mean()) if len(known) else float("nan")), 0.0
-    each, none = np.polyfit(known[x].to_numpy(), known[y].to_numpy(), 1)
-    return float(each), float(none)
+    across, up = known[x].to_numpy(dtype=float), known[y].to_numpy(dtype=float)
+    each, none = np.polyfit(across, up, 1)
+    return (float(each), float(none)) if none >= 0 else (float(across @ up / (across @ across)), 0.0)
 
 
 def fitted(run: Run) -> Scenario:

@@ -43,10 +43,11 @@ def plot_lines(
     marks: Mapping[str, float] | None = None,
     levels: Mapping[str, float] | None = None,
     band: float | None = None,
+    linear: bool = False,
     n: str = "",
     title: str | None = None,
 ) -> Axes:
-    """One line per *group* of *y* over *x*, named at its end; axes become logarithmic where the values spread far.
+    """One line per *group* of *y* over *x*, named at its end; axes are logarithmic where values spread far, if not *linear*.
 
     *frame*: a column `source` draws `theory` as a thin line, `fit` as a dashed one, `curve` as a line of many points,
     `simulated` as dots, `measured` as diamonds (default: a line with dots); columns `low`, `high` draw intervals.
@@ -76,12 +77,15 @@ def plot_lines(
         if key not in ends or end[0] > ends[key][0]:
             ends[key] = end
     across, up = drawn[x].to_numpy(dtype=float), drawn[y].to_numpy(dtype=float)
-    log_x, log_y = (bool((v > 0).all()) and style.wide(v, 20) for v in (across, up))
+    log_x, log_y = (
+        not linear and unit != "share" and bool((v > 0).all()) and style.wide(v, 20)
+        for v, unit in ((across, x_unit), (up, y_unit))
+    )
     if log_x:
         ax.set_xscale("log")
     if log_y:
         ax.set_yscale("log")
-        ax.set_ylim(top=float(up.max()) * 1.6)
+        ax.set_ylim(top=float(up.max()) * 2.5)
     elif (up >= 0).all():
         ax.set_ylim(0, max(float(up.max()), max((levels or {}).values(), default=0.0)) * 1.08 or 1)
     _axis(ax.xaxis, x_unit, log_x)
