@@ -90,7 +90,9 @@ def summarise(run: Tables, scenario: Scenario | None = None) -> Summary:
         figures |= dict(part)
     received = figures["deliveries.received"].value
     if received:
-        figures["refetches_per_notification"] = Estimate((figures["refetches"].value or 0) / received, n=len(counted))
+        # Refetches are those of all pages, deliveries those of the pages that are recorded.
+        fetched = (figures["refetches"].value or 0) * sampled_share(run)
+        figures["refetches_per_notification"] = Estimate(fetched / received, n=len(counted))
     return {name: estimate.row() for name, estimate in figures.items()}
 
 
@@ -310,8 +312,9 @@ def _processes(run: Tables, start: float, end: float) -> Figures:
             yield f"cpu.{name}", Estimate(seconds[str(name)] / span, n=len(rows))
     for name, rows in metrics[metrics["metric"] == "rss_bytes"].groupby(kind):
         yield f"memory.{name}", Estimate(float(rows.groupby("process", observed=True)["value"].max().sum()), n=len(rows))
-    heard = int(run.notifications["received_at"].between(start, end).sum())
-    fetched = int(run.refetches["started_at"].between(start, end).sum())
+    share = sampled_share(run)
+    heard = int(run.notifications["received_at"].between(start, end).sum() / share)
+    fetched = int(run.refetches["started_at"].between(start, end).sum() / share)
     for name, metric in COSTS.items():
         count = fetched if name == "application" else heard
         if seconds.get(name) and count:

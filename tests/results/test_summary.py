@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,6 +116,16 @@ def test_processor_time_is_charged_to_deliveries_and_refetches() -> None:
     assert value(found, "cpu.harness") == pytest.approx(0.4)
     assert value(found, "cpu_per_delivery") == pytest.approx(0.5 / 3)
     assert value(found, "cpu_per_refetch") == pytest.approx(2.0 / 4)
+
+
+def test_a_sample_of_the_subscribers_stands_for_all_of_them() -> None:
+    run = two_pages()
+    run.manifest = SimpleNamespace(window={}, sampling={"method": "subscribers", "share": 0.1})  # type: ignore[attr-defined]
+    whole, sampled = summarise(two_pages(), SCENARIO), summarise(run, SCENARIO)
+    assert value(sampled, "refetches") == 40
+    assert value(sampled, "refetches_per_update") == pytest.approx(20.0)
+    for name in ("delivery_ratio", "refetches_per_notification", "time_to_fresh.p50"):
+        assert value(sampled, name) == value(whole, name)
 
 
 def test_every_metric_is_described() -> None:
