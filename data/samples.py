@@ -39,7 +39,6 @@ SAMPLES: dict[str, list[str]] = {
     "steady-debounce-200ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.2"],
     "steady-window-200ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.2}'],
     "steady-window-500ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.5}'],
-    "steady-polling-500ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="polling",interval=0.5}'],
     "fan-out-250": ["loadtest", "fan-out", "--users", "250"],
     "fan-out-1000": ["loadtest", "fan-out", "--users", "1000"],
     "fan-out-3000": ["loadtest", "fan-out", "--users", "3000"],
