@@ -21,6 +21,7 @@ from sim.results import costs
 from sim.results.report import describe
 from sim.results.run import Run
 from sim.results.summary import sent_refetches, window
+from sim.results.text import number
 from sim.scenario import Fleet, Pages, Scenario
 from sim.study import summary
 from sim.virtual.measures import frame_bytes
@@ -75,6 +76,12 @@ def prices(small: Run, large: Run, refetching: Run, conditional: Run) -> Prices:
         per_byte=per_byte,
         refetch=asked["cpu_per_refetch"],
     )
+
+
+def rests(small: Run, large: Run, refetching: Run) -> dict[str, float]:
+    """On how many deliveries and refetches the `prices` stand."""
+    little, much, asked = costs.costs(small), costs.costs(large), costs.costs(refetching)
+    return {"deliveries": little["deliveries"] + much["deliveries"], "refetches": asked["refetches"]}
 
 
 def rates(rate: Any, target: Any) -> dict[str, tuple[Any, Any]]:
@@ -207,6 +214,16 @@ def break_even(rate: float, targets: Iterable[float], price: Prices) -> pd.DataF
         per_update = float(window_refetch_rate(rate, target)) / rate
         rows[target] = {"refetches_per_update": per_update, "size": break_even_payload(per_update, float(BODY), price.head)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("target")
+
+
+def break_even_size(rate: float, target: float, price: Prices) -> float:
+    """The size (bytes) of `break_even` at one target."""
+    return float(break_even(rate, [target], price)["size"].iloc[0])
+
+
+def whole(size: float) -> str:
+    """A number of bytes as text; `∞` where there is none."""
+    return number(round(size) if np.isfinite(size) else size)
 
 
 def capacity(rates: Iterable[float], payload: float, target: float, price: Prices) -> pd.DataFrame:

@@ -216,16 +216,18 @@ def alternatives(
     payload: float,
     target: float,
     turn: float | None,
+    rests: Mapping[str, float],
+    measured: pd.DataFrame,
 ) -> tuple[str, ...]:
     """Which way at one working point, and where another takes over. *size*: `break_even` (bytes); *turn*: updates/s, of "
     "polling."""
+    off = measured["off"].abs()
     least, dearest = cheapest["bytes"], max(costs, key=lambda way: float(costs[way]["bytes"]))
     saving = float(costs[dearest]["bytes"]) / float(costs[least]["bytes"])
     first = (
-        f"For a resource of {number(payload)} bytes, {number(rate)} updates/s that a page hears of, and freshness within "
-        f"{seconds(target)}, "
-        f"{least} sends the fewest bytes ({digits(saving, 2)} times fewer than {dearest}) and {cheapest['cpu']} takes the "
-        f"least CPU."
+        f"For a resource of {number(payload)} bytes that changes at a rate of {number(rate)}/s and must be fresh within "
+        f"{seconds(target)}, {least} sends the fewest bytes ({digits(saving, 2)} times fewer than {dearest}) and "
+        f"{cheapest['cpu']} takes the least CPU."
     )
     broken = (
         f"Below {number(round(size))} bytes a full payload sends fewer bytes than notify and refetch"
@@ -242,7 +244,16 @@ def alternatives(
         f"decide when a "
         "core is full."
     )
-    return first, second
+    third = (
+        f"Prices stand on {number(rests['deliveries'])} deliveries and {number(rests['refetches'])} refetches of measured "
+        f"runs. The "
+        f"bytes that {number(len(measured))} measured runs moved differ from the closed form by "
+        f"{percent(float(off.median()))} in "
+        f"the median, {percent(float(off.max()))} at most (n = {number(float(measured['updates'].sum()))} updates)."
+        if len(measured)
+        else ""
+    )
+    return tuple(words for words in (first, second, third) if words)
 
 
 def break_even_claim(table: pd.DataFrame, target: float) -> str:
@@ -262,7 +273,7 @@ def capacity_claim(frame: pd.DataFrame, rate: float) -> str:
     at = frame.iloc[(frame["rate"] - rate).abs().argsort(kind="stable")].groupby("group", sort=False).first()["subscribers"]
     order = at.sort_values()
     most, least = (number(float(f"{pages:.2g}")) for pages in (order.iloc[-1], order.iloc[0]))
-    return f"With {number(rate)} updates/s two cores serve {most} pages by {order.index[-1]}, {least} by {order.index[0]}"
+    return f"At a rate of {number(rate)}/s two cores serve {most} pages by {order.index[-1]}, {least} by {order.index[0]}"
 
 
 def target_claim(frame: pd.DataFrame) -> str:
@@ -282,7 +293,8 @@ def agreement(
     table: pd.DataFrame, band: float, exact: pd.DataFrame, engines: pd.DataFrame, alone: float, herd: float, trained: str
 ) -> tuple[str, ...]:
     """How far a prediction may be trusted. Frames: `agreement.table`, `exactness`, `engines`; *alone*, *herd*: `holds_until`."""
-    inside = int((table["off"].abs() <= band).sum())
+    off = table["off"].abs()
+    inside = int((off <= band).sum())
     worst = str(table["off"].abs().idxmax())
     covered = int(((exact["low"] <= 0) & (exact["high"] >= 0)).sum())
     first = (
@@ -296,12 +308,18 @@ def agreement(
         f"{percent(float(engines['off'].abs().max()))}. Of {len(exact)} simulated means {covered} have the closed form inside "
         f"their 95 % interval, and none is further off than {percent(float(exact['off'].abs().max()))}."
     )
+    by_figure = (f"{name} {percent(share)}" for name, share in off.groupby(table["group"]).median().sort_values().items())
+    by_run = off.groupby(table["run"]).median().sort_values()
+    range_ = (
+        f"The median difference by figure: {', '.join(by_figure)}. By run it is least for {by_run.index[0]} "
+        f"({percent(float(by_run.iloc[0]))}) and most for {by_run.index[-1]} ({percent(float(by_run.iloc[-1]))})."
+    )
     third = (
         f"The policy's closed form alone stays within {percent(band)} up to a herd that takes {percent(alone)} of the wait; "
         f"with the herd "
         f"and its reading times in it, as far as herds do not meet ({percent(herd)} of the wait)."
     )
-    return first, second, third
+    return first, range_, second, third
 
 
 def _off(share: float) -> str:
@@ -314,7 +332,7 @@ def sources_claim(sources: pd.DataFrame) -> str:
     real = float(means["measured"])
     known = {name: float(value) / real - 1 for name, value in means.items() if name != "measured" and np.isfinite(value)}
     words = ", ".join(f"{name} {percent(abs(off))} {'above' if off > 0 else 'below'}" for name, off in known.items())
-    return f"Measured {seconds(real)}: {words}"
+    return f"Mean time to fresh: measured {seconds(real)}; {words}"
 
 
 def engines_claim(engines: pd.DataFrame) -> str:
@@ -326,10 +344,7 @@ def exact_claim(exact: pd.DataFrame) -> str:
     return f"{covered} of {len(exact)} simulated means have the closed form inside their 95 % interval"
 
 
-def reach_claim(reach: pd.DataFrame, band: float, alone: float, herd: float) -> str:
+def reach_claim(reach: pd.DataFrame, band: float) -> str:
     last = float(reach.loc[reach["group"] == "policy only", "off"].abs().max())
-    return (
-        f"Without the application in it, the closed form is up to {percent(last)} off; with it, within {percent(band)} as "
-        f"long as a herd is "
-        f"done before the next (here up to {percent(herd)} of the wait)"
-    )
+    within = f"with it, within {percent(band)} until herds meet"
+    return f"Without the application in it a closed form is up to {percent(last)} off; {within}"

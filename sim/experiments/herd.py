@@ -42,6 +42,12 @@ def of(run: Run, least: int = 10) -> pd.DataFrame:
     return found.assign(answered=found["size"] / found["drain"])
 
 
+def beside(runs: list[Run]) -> pd.DataFrame:
+    """The herds of the last of several runs, to compare with those of the first; empty where there is only one."""
+    found = of(runs[-1])
+    return found if len(runs) > 1 else found.head(0)
+
+
 def mean(values: pd.Series) -> Estimate:
     """Mean over herds with Student's interval: herds are independent, refetches of one are not."""
     known = values.dropna().to_numpy(dtype=float)
