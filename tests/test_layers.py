@@ -53,7 +53,6 @@ RESTRICTED = {
     "asyncio": ("sim.live", "sim.commands", "sim.brokeforge"),
     "socket": ("sim.live", "loadtests", "sim.commands"),
     "sqlalchemy": ("sim.brokeforge", "sim.live"),
-    "starlette": ("sim.brokeforge", "sim.live"),
     "matplotlib": ("sim.results.plots", "sim.results.style"),
     "simpy": (),
 }
