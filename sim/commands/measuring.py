@@ -21,7 +21,7 @@ from sim.live import calibration, consent, limits, swarm
 from sim.live.calibration import Calibration
 from sim.live.changes import via
 from sim.live.client import Origin
-from sim.live.harness import Harness, cpu_shares, offset_of, publisher_added
+from sim.live.harness import Harness, cpu_shares, offset_of, polled, publisher_added
 from sim.live.loadtest import Job, Measured, Observer, collect_into, interruptible, measure, shielded
 from sim.live.probe import require_reachable, why_unreachable
 from sim.live.sampling import Sampler, listeners
@@ -199,6 +199,7 @@ def _judged(
         passive=job.scenario.publisher.via == "none",
         floor=ruler.floor_p99 if ruler else None,
         publisher_added=publisher_added(frames),
+        finished_refetches=polled(frames, job.scenario),
         share=run.manifest.sampling.get("share", 1.0),
         lost_by_harness=fates["missing.harness"],
         unchanged=0 if measured.rows is None else len(measured.rows) - len(changed(measured.rows)),

@@ -13,6 +13,7 @@ from sim.clock import SECOND
 from sim.live.sampling import Sampler
 from sim.live.verdict import Evidence
 from sim.results.histogram import Histogram, merged
+from sim.scenario import Scenario
 
 Header = Mapping[str, Any]
 
@@ -152,6 +153,14 @@ def publisher_added(frames: Any) -> float:
     mine = updates.loc[heard["update"]]
     took = heard["received_at"].to_numpy() - mine["intended_at"].to_numpy()
     return float(np.percentile(took, 99) - np.percentile(took - mine["late"].to_numpy(), 99))
+
+
+def polled(frames: Any, scenario: Scenario) -> int | None:
+    """Refetches finished inside the window, where no page subscribes to anything; None where one does."""
+    if any(scenario.policy_of(pages).kind != "polling" and pages.behaviour != "never_subscribe" for pages in scenario.pages):
+        return None
+    finished = frames.refetches["finished_at"]
+    return int(finished.between(scenario.warmup, scenario.warmup + scenario.duration, inclusive="left").sum())
 
 
 def cpu_shares(sampler: Sampler, start: int, end: int) -> dict[str, float]:

@@ -26,6 +26,9 @@ COALESCED_SHARE = 0.05
 MIN_DELIVERIES = 100
 """Received; fewer say nothing about a p99."""
 
+MIN_REFETCHES = 100
+"""Finished, where no page subscribes: then they are all that there is to see."""
+
 CLOCK_STEP = 0.001
 """Seconds by which wall and monotonic clock may part during a run."""
 
@@ -63,6 +66,8 @@ class Evidence:
     """Changes that changed nothing, because the target already was in that state."""
     unsettled: int = 0
     """Refetches still waiting inside the client when the drain was over."""
+    finished_refetches: int | None = None
+    """Of a run in which no page subscribes (polling alone), which is judged by them; None: judged by its deliveries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,11 @@ def _reasons(e: Evidence) -> Iterator[str]:
     if e.finished_workers < e.expected_workers:
         yield f"{e.expected_workers - e.finished_workers} of {e.expected_workers} load processes did not hand in all their rows"
     received = _value(e, "deliveries.received") or 0
-    if received < MIN_DELIVERIES:
+    if e.finished_refetches is None and received < MIN_DELIVERIES:
         yield f"only {received:.0f} deliveries were received, {MIN_DELIVERIES} are needed to say anything"
+    if e.finished_refetches is not None and e.finished_refetches < MIN_REFETCHES:
+        found = f"only {e.finished_refetches} refetches were finished"
+        yield f"{found}, {MIN_REFETCHES} are needed to say anything where no page subscribes"
     yield from _bottlenecks(e)
     notified = _value(e, "time_to_notified.p50")
     if e.floor and notified is not None and notified < e.floor / SHARE:

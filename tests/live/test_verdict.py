@@ -36,6 +36,7 @@ def test_a_target_that_loses_deliveries_is_a_result() -> None:
         (evidence(finished_workers=1), "1 of 2 load processes"),
         (evidence(incidents=["harness-0 went missing"]), "harness-0 went missing"),
         (evidence({"deliveries.received": 99}), "only 99 deliveries"),
+        (evidence({"deliveries.received": 0}, finished_refetches=99), "only 99 refetches were finished, 100 are needed"),
         (evidence({"reader_lag.p99": 0.11}), "read late: 110.0 ms in the p99, limit 100.0 ms"),
         (evidence({"reader_lag.p99": 0.02}, kernel_stamps=False), "limit 10.0 ms (10% of time_to_notified.p99)"),
         (evidence({"refetch_delay.p99": 0.11}), "sent refetches late"),
@@ -53,6 +54,11 @@ def test_a_target_that_loses_deliveries_is_a_result() -> None:
 def test_each_rule_says_what_it_found(found: Evidence, said: str) -> None:
     (reason,) = judge(found).reasons
     assert said in reason
+
+
+def test_where_no_page_subscribes_refetches_are_the_evidence() -> None:
+    assert judge(evidence({"deliveries.received": 0}, finished_refetches=100)).ok
+    assert not judge(evidence({"deliveries.received": 0})).ok
 
 
 def test_below_a_time_slice_the_harness_is_never_to_blame() -> None:
