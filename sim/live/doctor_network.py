@@ -142,7 +142,7 @@ async def websocket(patient: Patient) -> list[Finding]:
     took = (time.monotonic() - began) * 1000
     timeout = patient.listener.activity_timeout
     findings = [Finding("websocket", "ok", f"upgraded and established in {took:.1f} ms, activity timeout {timeout} s")]
-    if "reverb" in patient.listener.headers.get("x-powered-by", "").lower():
+    if "reverb" in patient.listener.headers.get("x-powered-by", "").lower() and not await _is_ours(patient):
         findings.append(
             Finding(
                 "sockets there",
@@ -152,6 +152,12 @@ async def websocket(patient: Patient) -> list[Finding]:
             )
         )
     return findings
+
+
+async def _is_ours(patient: Patient) -> bool:
+    """This project's broadcaster names itself as Reverb does, for fidelity; but it has `/metrics`, which Reverb has not."""
+    answer = await patient.ask_broadcaster("GET", "/metrics")
+    return answer.ok and b"# TYPE broadcaster_connections " in answer.body
 
 
 def _advice(reason: str) -> str:

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.utils import accept_key
 
 from sim import cli
 from sim.commands.doctor import STEPS
 from sim.live.doctor import Finding, Patient, Step, examine
+from sim.live.doctor_network import websocket
 from sim.live.serve import embedded_target
 from sim.scenario import Scenario
 from sim.target import Target
@@ -59,7 +61,44 @@ def test_a_healthy_target_has_no_problem(target: Target) -> None:
     ]
     assert "listen('ServerUpdated')" in found["event name"][0].advice
     assert found["after commit"][0].detail.startswith("3 of 3")
+    assert "sockets there" not in found  # It calls itself Reverb, but is ours.
     assert found["etag"][0].detail == "unchanged answers are 304"
+
+
+def named_as_reverb(metrics: bytes) -> Behaviour:
+    """A broadcaster that says it is Reverb, and answers *metrics* to whoever asks for them (empty: 404)."""
+
+    async def behave(request: bytes, writer: asyncio.StreamWriter) -> None:
+        if b"Upgrade: websocket" not in request:
+            writer.write(answer(metrics, "200 OK" if metrics else "404 Not Found"))
+            return
+        key = next(line.split(": ")[1] for line in request.decode().split("\r\n") if line.lower().startswith("sec-websocket-key"))
+        upgrade = [
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "X-Powered-By: Laravel Reverb",
+            f"Sec-WebSocket-Accept: {accept_key(key)}",
+        ]
+        writer.write("\r\n".join(["HTTP/1.1 101 Switching Protocols", *upgrade, "", ""]).encode())
+        frame = b'{"event":"pusher:connection_established","data":"{\\"socket_id\\":\\"1.2\\",\\"activity_timeout\\":30}"}'
+        writer.write(bytes([0x81, len(frame)]) + frame)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("metrics", "hint"),
+    [(b"", True), (b"# TYPE php_workers gauge\n", True), (b"# TYPE broadcaster_connections gauge\n", False)],
+)
+def test_only_a_real_reverb_is_told_of_its_socket_limit(metrics: bytes, hint: bool) -> None:
+    async def main() -> list[Finding]:
+        async with serving(named_as_reverb(metrics)) as port:
+            return await examine(Patient(Target("127.0.0.1", port, "http", "a", "k", "s")), (Step("websocket", websocket),))
+
+    found = {finding.step: finding for finding in asyncio.run(main())}
+    assert found["websocket"].status == "ok"
+    assert ("sockets there" in found) == hint
+    assert not hint or "ext-uv" in found["sockets there"].advice
 
 
 def test_it_can_leave_the_target_as_it_is(target: Target) -> None:
