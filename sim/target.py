@@ -7,6 +7,7 @@ Settings come from a file, else from the environment in Laravel's own names (`RE
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from typing import Any
 from dotenv import dotenv_values
 
 from sim.errors import BadInput
+
+# Lines that it cannot parse it skips, with a warning each; whoever misses a setting says so in one line.
+logging.getLogger("dotenv.main").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,11 @@ class Target:
 
 
 def laravel_settings(environment: Mapping[str, str] | None = None, dotenv: str | Path = ".env") -> dict[str, str]:
-    """The settings of a `.env` file (where there is one), overridden by the environment."""
-    values = {k: v for k, v in dotenv_values(dotenv).items() if v is not None} if Path(dotenv).is_file() else {}
+    """The settings of a `.env` file (where there is one), overridden by the environment. Raises `BadInput`."""
+    values: dict[str, str] = {}
+    if Path(dotenv).is_file():
+        try:
+            values = {k: v for k, v in dotenv_values(dotenv).items() if v is not None}
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{dotenv} cannot be read: {getattr(error, 'strerror', None) or 'not a text file'}") from error
     return values | dict(os.environ if environment is None else environment)

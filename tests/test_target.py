@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,24 @@ def test_laravel_names_from_a_dotenv_file_and_the_environment_wins(tmp_path: Pat
     target = Target.from_environment({"REVERB_PORT": "9000", "REVERB_APP_KEY": "other"}, dotenv)
     assert (target.host, target.port, target.app_id, target.key, target.secret) == ("localhost", 9000, "7", "other", "s")
     assert target.api == "http://localhost:8000"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b'{"ws": {"host": "h"},\n "app": {}}\n', "REVERB_APP_SECRET not set"),
+        (b"\xff\xfe\x00", "cannot be read: not a text file"),
+    ],
+)
+def test_what_is_no_dotenv_file_is_one_line(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "target.jsn"
+    path.write_bytes(content)
+    command = [sys.executable, "-m", "sim", "drive", "steady", "--target", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert complaint in done.stderr
+    assert "does not end in .json is read as a .env" in done.stderr
 
 
 def test_what_the_environment_lacks_is_named() -> None:

@@ -39,7 +39,10 @@ def read_target(path: str) -> Target:
         return Target.read(path)
     if not Path(path).is_file():
         raise BadInput(f"target {path}: no such file (start one: workbench serve --ready-file target.json)")
-    return Target.from_environment({}, path)
+    try:
+        return Target.from_environment({}, path)
+    except BadInput as error:
+        raise BadInput(f"target {path}: {error} (a file whose name does not end in .json is read as a .env)") from error
 
 
 def host_and_port(text: str) -> tuple[str, int]:
