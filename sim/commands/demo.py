@@ -7,6 +7,8 @@ subscribers; the same scenario is simulated in virtual time; a notebook puts the
 from __future__ import annotations
 
 import argparse
+import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -68,17 +70,30 @@ def write_report(path: Path, *runs: Path) -> None:
 
 def after(measured: Path, simulated: Path, html: str) -> str:
     """Where things are, and what is worth trying next."""
+    workbench = command()
     return "\n".join(
         [
             f"{'simulated':18}{simulated}",
             f"{'report':18}{html}",
             "",
             "worth trying next:",
-            f"  workbench compare {measured} {simulated}",
-            f"  workbench explain {measured}",
-            "  workbench sweep demo --vary policy.wait=0,0.1,0.5,1",
+            f"  {workbench} compare {measured} {simulated}",
+            f"  {workbench} explain {measured}",
+            f"  {workbench} sweep demo --vary policy.wait=0,0.1,0.5,1",
         ]
     )
+
+
+def command() -> str:
+    """`workbench` as it can be typed here: by its path where its environment is not activated."""
+    installed = Path(sys.executable).with_name("workbench")
+    found = shutil.which("workbench")
+    if found is not None and Path(found) == installed:
+        return "workbench"
+    if not installed.exists():
+        return f"{shlex.quote(sys.executable)} -m sim"
+    here = Path.cwd()
+    return shlex.quote(str(installed.relative_to(here) if installed.is_relative_to(here) else installed))
 
 
 def exit_code(outcome: Outcome) -> int:

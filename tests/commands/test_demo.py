@@ -50,7 +50,21 @@ def test_measured_then_simulated_then_reported(parts: Callable[..., list[str]], 
     assert "verdict           valid" in said
     for path in ("there/measured", "there/simulated", "there/report.html"):
         assert path in said
-    assert said.count("\n  workbench ") == 3
+    assert said.count(f"\n  {demo.command()} ") == 3
+
+
+def test_commands_worth_trying_work_from_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = tmp_path / "my env" / "bin"
+    scripts.mkdir(parents=True)
+    monkeypatch.setattr(demo.sys, "executable", str(scripts / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert demo.command() == f"'{scripts}/python' -m sim"
+    (scripts / "workbench").touch(mode=0o755)
+    assert demo.command() == f"'{scripts}/workbench'"
+    monkeypatch.chdir(tmp_path)
+    assert demo.command() == "'my env/bin/workbench'"
+    monkeypatch.setenv("PATH", str(scripts))
+    assert demo.command() == "workbench"
 
 
 def test_an_invalid_run_is_shown_and_has_no_report(parts: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
