@@ -27,14 +27,12 @@ BOARDS = ["--set", "duration=30", "--set", 'pages=[{page="dashboard",subscribers
 HERDS = ["--set", "duration=60", "--set", "workload.rate=0.1"]
 """Herds of 5,000 pages, far enough apart to be told apart, and few, so that a bundle that holds each page's rows stays small."""
 
-POOL = ["--set", "load.pool_size=400"]
-"""A connection for each page of a herd: the load client then sends every refetch when it is due."""
-
 LARGE = ["--set", "broadcast.payload=full", "--set", "broadcast.payload_bytes=4096", "--set", "load.probes=100"]
 
 SAMPLES: dict[str, list[str]] = {
-    "start-here": ["loadtest", "demo", *POOL],
-    "start-here-window": ["loadtest", "demo", *POOL, "--set", 'policy={kind="window",wait=0.5}'],
+    "start-here": ["loadtest", "demo"],
+    "start-here-window": ["loadtest", "demo", "--set", 'policy={kind="window",wait=0.5}'],
+    "start-here-simulated": ["simulate", "demo"],
     "steady-debounce-100ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.1"],
     "steady-debounce-200ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.2"],
     "steady-window-200ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.2}'],
