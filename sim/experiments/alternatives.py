@@ -36,6 +36,10 @@ BODY = len('{"server_id":1,"timestamp":"2026-01-01T00:00:00+00:00"}')
 """Bytes of a notification that a full payload does not need."""
 
 
+PRICED = ("fan-out-1000", "fan-out-1000-4kB", "herd", "steady-window-200ms")
+"""Sample runs that `prices` and `rests` take, in their order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prices:
     """What one of each costs: bytes towards the page, and seconds of CPU of the server that does it."""
@@ -213,7 +217,7 @@ def break_even(rate: float, targets: Iterable[float], price: Prices) -> pd.DataF
     for target in targets:
         per_update = float(window_refetch_rate(rate, target)) / rate
         rows[target] = {"refetches_per_update": per_update, "size": break_even_payload(per_update, float(BODY), price.head)}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("target")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fresh within, s")
 
 
 def break_even_size(rate: float, target: float, price: Prices) -> float:

@@ -195,7 +195,8 @@ def recovery_claim(series: Mapping[str, pd.DataFrame]) -> str:
     back = [name for name, share in ends.items() if share >= 0.5]
     if not lost:
         return "Every variant recovers after the outage"
-    return f"The outage ends; {' and '.join(lost)} never recover{'' if len(lost) > 1 else 's'}, {' and '.join(back)} do"
+    fate = "never recovers" if len(lost) == 1 else "never recover"
+    return f"The outage ends; {' and '.join(lost)} {fate}{', unlike ' + ' and '.join(back) if back else ''}"
 
 
 def tame_claim(tamed: pd.DataFrame) -> str:

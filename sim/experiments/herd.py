@@ -13,9 +13,11 @@ from sim.incidents import Outage
 from sim.policy import Debounce, Immediate
 from sim.results import costs, fit
 from sim.results.herds import herds
+from sim.results.report import describe
 from sim.results.run import Run
 from sim.results.statistics import Estimate, t_interval
 from sim.results.summary import sampled_share, summarise, window
+from sim.results.text import percent
 from sim.scenario import Api, Fleet, Pages, Scenario, to_dict
 from sim.study import row, summary
 from sim.virtual import reference
@@ -64,6 +66,13 @@ def in_flight(run: Any, share: float = 1.0) -> pd.DataFrame:
     order = np.argsort(at, kind="stable")
     frame = pd.DataFrame({"at": at[order], "running": np.cumsum(step[order]) / share})
     return frame[frame["at"] >= 0].reset_index(drop=True)
+
+
+def label(run: Run) -> str:
+    """A run in a few words: name, policy, and of how many of its pages it has rows."""
+    share = sampled_share(run)
+    words = [run.name, describe(run.scenario.policy)]
+    return ", ".join(words if share == 1 else [*words, f"rows of {percent(share)} of the pages"])
 
 
 def flights(runs: Iterable[Run]) -> dict[str, pd.DataFrame]:
