@@ -77,7 +77,7 @@ def after(measured: Path, simulated: Path, html: str) -> str:
             f"{'report':18}{html}",
             "",
             "worth trying next:",
-            f"  {workbench} compare {measured} {simulated}",
+            f"  {workbench} compare --vary source {measured} {simulated}",
             f"  {workbench} explain {measured}",
             f"  {workbench} sweep demo --vary policy.wait=0,0.1,0.5,1",
         ]
