@@ -105,9 +105,8 @@ class Hub:
         space = self._by_key.get(key)
         if space is None:
             raise UnknownApp
-        counted: Iterable[Connection] = space.subscribed() if self.faithful else space.connections.values()
         limit = space.app.max_connections
-        full = limit is not None and sum(1 for _ in counted) >= limit
+        full = limit is not None and (sum(1 for _ in space.subscribed()) if self.faithful else len(space.connections)) >= limit
         refused = OverQuota if full else None if space.app.allows(origin) else OriginNotAllowed
         if refused is None or self.faithful:
             connection.space = space
