@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from locust import events
 from locust.env import Environment
-from locust.runners import MasterRunner
+from locust.html import get_html_report, process_html_filename
+from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests import clocks, shipping
 from loadtests.plant import Plant
@@ -52,6 +54,18 @@ def _quit(environment: Environment, **_: Any) -> None:
     if environment.runner is not None:
         environment.runner.stop()
     _finish()
+    _write_html(environment)
+
+
+def _write_html(environment: Environment) -> None:
+    """The page of `--html`, which Locust itself writes when it is interrupted, not when it is asked to end (SIGTERM)."""
+    options = environment.parsed_options
+    if options is None or not options.html_file or isinstance(environment.runner, WorkerRunner):
+        return
+    process_html_filename(options)
+    path = Path(options.html_file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(get_html_report(environment, show_download_link=False), encoding="utf-8")
 
 
 def _finish(**_: Any) -> None:
