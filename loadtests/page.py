@@ -192,9 +192,11 @@ class Page:
         self._since.clear()
 
     def _subscription(self, channel: str, since: int, until: int, reason: str) -> None:
-        kind = self._spec.kind
+        kind, until = self._spec.kind, max(until, since)
+        # Without an application there is nothing to refetch, whatever the policy: then it is left open.
+        policy = self._spec.policy.kind if self._spec.refetch else ""
         self._plant.recorder.subscription(
-            self.subscriber, kind.page, self.user, kind.resource, self.resource_id, channel, since, max(until, since), reason
+            self.subscriber, kind.page, self.user, kind.resource, self.resource_id, channel, since, until, reason, policy
         )
 
     # ---- the connection's side

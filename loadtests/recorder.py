@@ -168,7 +168,7 @@ class Recorder:
         )  # fmt: skip
 
     def subscription(self, *row: Any) -> None:
-        """subscriber, page, user, resource, resource_id, channel, subscribed_at, ended_at, reason."""
+        """subscriber, page, user, resource, resource_id, channel, subscribed_at, ended_at, reason, policy."""
         self._other["subscriptions"].append(row)
 
     def event(self, event: Event) -> None:

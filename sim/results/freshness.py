@@ -225,7 +225,7 @@ def journeys(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     wanted = np.where(board, updates["sequence"].to_numpy()[u], updates["version"].to_numpy()[u])
     refetch = _first_applied(tables.refetches, frame["subscriber"].to_numpy(), wanted)
     frame["due_at"], frame["started_at"], frame["fresh_at"] = refetch.T
-    full = frame["page"].isin(_full_payload_pages(scenario)).to_numpy()
+    full = _full_payload(subscriptions, scenario)[s]
     if full.any():
         frame.loc[full, "fresh_at"] = np.fmin(frame["fresh_at"], _first_payload(frame))[full]
     frame["ended_at"] = pairs["ended"].to_numpy()
@@ -256,9 +256,16 @@ def _interested(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     return pd.concat([heard, polled], ignore_index=True)
 
 
-def _full_payload_pages(scenario: Scenario) -> list[str]:
-    """Kinds of page that show what the event carries instead of refetching."""
-    return [pages.page for pages in scenario.pages if scenario.policy_of(pages).kind == "full_payload"]
+def _full_payload(subscriptions: pd.DataFrame, scenario: Scenario) -> Array:
+    """Which subscriptions are of pages that show what the event carries instead of refetching.
+
+    Subscribers are no guide to the scenario's `pages`: a load test numbers them by worker. So the recorded policy decides; where
+    a run has none, the kind of page must do.
+    """
+    policy = subscriptions["policy"]
+    known = (policy.notna() & (policy != "")).to_numpy()
+    kinds = [pages.page for pages in scenario.pages if scenario.policy_of(pages).kind == "full_payload"]
+    return np.where(known, policy == "full_payload", subscriptions["page"].isin(kinds))
 
 
 def _first_payload(journeys: pd.DataFrame) -> Array:

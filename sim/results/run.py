@@ -96,6 +96,7 @@ TABLES: dict[str, pa.Schema] = {
             _instant("subscribed_at", "from when events are expected"),
             _instant("ended_at", "until when; NaN: the end of the run"),
             _column("reason", _text, "why it ended: end, closed, dropped, refused"),
+            _column("policy", _text, "kind of the page's policy, as debounce; empty where it is not known"),
         ]
     ),
     "metrics": pa.schema(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from sim.clock import SECOND
+from sim.policy import Policy
 from sim.results.run import TABLES
 from sim.scenario import Scenario
 
@@ -25,6 +26,7 @@ OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer")
 RESOURCES = ("server", "site", "dashboard")
 PAGES = ("detail", "firewall", "provision", "site", "dashboard")
 REASONS = ("end", "closed", "dropped", "refused")
+POLICIES = tuple(policy.kind for policy in get_args(Policy))
 STATUSES = ("committed", "failed", "not_broadcast")
 
 NOT_YET = -1
@@ -183,7 +185,7 @@ class Ledger:
         )
 
     def subscriptions(self) -> pd.DataFrame:
-        rows = np.array(self.subscription_rows, np.int64).reshape(-1, 9)
+        rows = np.array(self.subscription_rows, np.int64).reshape(-1, 10)
         # A page that polls listens to nothing: its row has an empty channel.
         names = ["", *self.channels]
         return frame(
@@ -198,6 +200,7 @@ class Ledger:
                 "subscribed_at": seconds(rows[:, 6]),
                 "ended_at": seconds(rows[:, 7]),
                 "reason": text(rows[:, 8], REASONS),
+                "policy": text(rows[:, 9], POLICIES),
             },
         )
 

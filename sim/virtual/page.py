@@ -15,7 +15,7 @@ from sim.virtual.broadcaster import Broadcaster
 from sim.virtual.client import Client
 from sim.virtual.database import Database
 from sim.virtual.draws import draws
-from sim.virtual.ledger import OUTCOMES, PAGES, REASONS, RESOURCES, Connection, Ledger, refetch_row
+from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, RESOURCES, Connection, Ledger, refetch_row
 from sim.virtual.publishing import generic_channel, owner, specific_channel, user_channel
 from sim.virtual.reconnect import attempts, first_attempts
 from sim.workload import Streams
@@ -301,6 +301,7 @@ class Page:
             now,
             now if refused else -1,
             REASONS.index(refused or "end"),
+            POLICIES.index(self.group.policy.kind),
         ]
         self.world.ledger.subscription_rows.append(row)
         if not refused:

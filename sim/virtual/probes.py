@@ -17,7 +17,7 @@ from sim.scenario import Scenario
 from sim.virtual.database import Database
 from sim.virtual.groups import Group, Plan
 from sim.virtual.herds import NEVER, Herd
-from sim.virtual.ledger import OUTCOMES, PAGES, REASONS, STATUSES, Tables, frame, seconds, text
+from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, STATUSES, Tables, frame, seconds, text
 from sim.virtual.ledger import RESOURCES as SHOWN
 from sim.virtual.publishing import Channels, generic_channel, owner, specific_channel, user_channel
 from sim.workload import RESOURCES
@@ -191,11 +191,12 @@ class Probes:
     # --- subscriptions -------------------------------------------------------------------------------------------------
 
     def _subscriptions(self) -> pd.DataFrame:
-        rows: list[tuple[int, int, int, int, int, str]] = []
+        rows: list[tuple[int, int, int, int, int, int, str]] = []
         fleet = self.scenario.fleet
         firsts = np.cumsum([0, *(pages.subscribers for pages in self.scenario.pages)])
         for group, members in zip(self.plan.groups, self.members, strict=True):
             page = PAGES.index(self.scenario.pages[group.pages].page)
+            policy = POLICIES.index(group.policy.kind)
             for subscriber in group.subscribers[members].tolist():
                 if group.resource == "dashboard":
                     user = (subscriber - int(firsts[group.pages])) % fleet.users + 1
@@ -203,10 +204,10 @@ class Probes:
                     each = fleet.sites_per_user if group.resource == "site" else fleet.servers_per_user
                     user = owner(group.resource_id, each)
                 for channel in self._channels(group, user):
-                    rows.append((subscriber, page, user, SHOWN.index(group.resource), group.resource_id, channel))
+                    rows.append((subscriber, page, user, SHOWN.index(group.resource), group.resource_id, policy, channel))
         rows.sort(key=lambda row: row[0])
-        numbers = np.array([row[:5] for row in rows], np.int64).reshape(-1, 5)
-        names = sorted({row[5] for row in rows})
+        numbers = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6)
+        names = sorted({row[6] for row in rows})
         return frame(
             "subscriptions",
             {
@@ -215,10 +216,11 @@ class Probes:
                 "user": numbers[:, 2],
                 "resource": text(numbers[:, 3], SHOWN),
                 "resource_id": numbers[:, 4],
-                "channel": text(np.array([names.index(row[5]) for row in rows], np.int64), names),
+                "channel": text(np.array([names.index(row[6]) for row in rows], np.int64), names),
                 "subscribed_at": np.zeros(len(rows)),
                 "ended_at": np.full(len(rows), np.nan),
                 "reason": text(np.full(len(rows), REASONS.index("end")), REASONS),
+                "policy": text(numbers[:, 5], POLICIES),
             },
         )
 

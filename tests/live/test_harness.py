@@ -115,7 +115,7 @@ def directory(tmp_path: Path) -> Path:
         columns = {"update": [0], "received_at_ns": [at], "read_at_ns": [at + 1000], "sent_at_ns": [EPOCH + SECOND], "stamp": [1]}
         parts.write_part(folder, "notifications", 100 + worker, 0, common | columns)
         times = {"subscribed_at_ns": [EPOCH - SECOND + ahead], "ended_at_ns": [parts.NEVER], "reason": ["end"]}
-        page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0]}
+        page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0], "policy": ["debounce"]}
         parts.write_part(folder, "subscriptions", 100 + worker, 0, common | times | page)
         told = {
             "update": [0],
@@ -152,7 +152,7 @@ def test_only_probes_are_in_the_tables_where_the_others_are_counted(directory: P
     for worker in (0, 1):
         parts.write_header(directory, header(worker) | {"probes": 1})
         common = {"subscriber": [worker * 10 + 3], "channel": [CHANNEL]}
-        page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0]}
+        page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0], "policy": ["debounce"]}
         times = {"subscribed_at_ns": [EPOCH], "ended_at_ns": [parts.NEVER], "reason": ["end"]}
         parts.write_part(directory, "subscriptions", 100 + worker, 1, common | times | page)
         counted = {"update": [0], "channel": [CHANNEL], "received": [4], "first_at_ns": [EPOCH], "last_at_ns": [EPOCH]}

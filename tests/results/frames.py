@@ -25,6 +25,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "subscribed_at": -1.0,
         "ended_at": NAN,
         "reason": "end",
+        "policy": "debounce",
     },
     "metrics": {"process": "publisher"},
 }

@@ -7,6 +7,7 @@ import math
 import pandas as pd
 import pytest
 
+from sim.policy import FullPayload
 from sim.results import freshness
 from sim.scenario import Broadcast, Fleet, Pages, Scenario
 from tests.results.frames import NAN, Frames, frame, notification, random_run, refetch, update
@@ -68,6 +69,29 @@ def test_a_polling_page_without_a_channel_has_to_show_its_resource() -> None:
     journeys = freshness.journeys(run, SCENARIO)
     assert journeys["fresh_at"].tolist() == pytest.approx([3.1, 3.1])
     assert freshness.deliveries(run, SCENARIO).empty
+
+
+def test_of_two_groups_of_one_kind_only_the_full_payload_is_fresh_on_arrival() -> None:
+    scenario = Scenario(pages=(Pages(page="detail", policy=FullPayload()), Pages(page="detail")))
+    # As a load test numbers them: by worker, not in the order of the scenario's pages.
+    pages = [{"subscriber": 7}, {"subscriber": 9, "policy": "full_payload"}]
+    heard = [notification(0, subscriber, 1.1) for subscriber in (7, 9)]
+    run = Frames(
+        frame("updates", [update(0, 1.0)]),
+        frame("notifications", heard),
+        frame("refetches", [refetch(7, 1.5, 1)]),
+        frame("subscriptions", pages),
+    )
+    journeys = freshness.journeys(run, scenario)
+    assert journeys["subscriber"].tolist() == [7, 9]
+    assert journeys["fresh_at"].tolist() == pytest.approx([1.6, 1.1])
+
+
+@pytest.mark.parametrize("unknown", [None, ""])
+def test_a_run_that_did_not_record_policies_goes_by_the_kind_of_page(unknown: str | None) -> None:
+    scenario = Scenario(pages=(Pages(page="detail", policy=FullPayload()),))
+    journeys = freshness.journeys(one_page([], policy=unknown), scenario)
+    assert journeys["fresh_at"].tolist() == pytest.approx([1.1, 2.1])
 
 
 def test_an_update_that_was_not_broadcast_is_owed_to_the_page_but_not_expected_on_the_wire() -> None:

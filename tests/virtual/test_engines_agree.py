@@ -101,10 +101,7 @@ def assert_same_rows(scenario: Scenario) -> None:
         pd.testing.assert_frame_equal(
             plain(getattr(rows, table), key), plain(getattr(expected, table), key), rtol=0, atol=1e-9, obj=table
         )
-    carried = {part.page for part in scenario.pages if isinstance(part.policy, FullPayload)}
-    fetched = {part.page for part in scenario.pages if not isinstance(part.policy, FullPayload)}
-    if not carried & fetched:  # summaries tell pages that show the payload from others by their kind
-        assert_same_figures(result, summarise(expected))
+    assert_same_figures(result, summarise(expected))
 
 
 def assert_same_figures(result: fleet.FleetResult, summary: dict) -> None:

@@ -42,7 +42,7 @@ def test_a_run_comes_back_from_its_parts(recorder, stats, tmp_path):
     recorder.refetch(detail, 2_000_001, 5, done, T0, done.outcome)
     lost = Refetch(T0 + 10, 1, T0 + 20, T0 + 30, -1, 0, 0, "failed")
     recorder.refetch(board, 2_000_002, 0, lost, -1, lost.outcome)
-    recorder.subscription(2_000_001, "detail", 1, "server", 5, "private-servers.5", T0, T0 + 9, "end")
+    recorder.subscription(2_000_001, "detail", 1, "server", 5, "private-servers.5", T0, T0 + 9, "end", "debounce")
     recorder.metric("subscribed", 10)
     recorder.event(Event("E", "private-servers.5", {"update": 1, "sent_at": T0, "published_at": T0 + 1}))
     recorder.timing("WS", "connect", 3_000_000)
