@@ -270,6 +270,7 @@ class Scenario:
     """Metric to condition, for example `time_to_fresh_ms = "p(99) < 1500"`."""
 
     def __post_init__(self) -> None:
+        _not_negative(self.seed, "seed")
         _not_negative(self.duration, "duration", " s")
         _not_negative(self.warmup, "warmup", " s")
         _not_negative(self.drain, "drain", " s")

@@ -16,6 +16,7 @@ import argparse
 import json
 from pathlib import Path
 
+from sim.commands import options
 from sim.commands.outcome import require
 from sim.errors import BadInput, InvalidRun
 from sim.results import outcomes, thresholds
@@ -45,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     name = str(manifest.scenario.get("name", bundle.name))
     if args.junit:
         window = manifest.window
-        args.junit.write_text(outcomes.junit(name, checks, reasons, window["end"] + window["drain"]), encoding="utf-8")
+        options.write_text(args.junit, outcomes.junit(name, checks, reasons, window["end"] + window["drain"]))
     if args.summary:
         verdict = "INVALID" if reasons else "pass" if all(check.ok for check in checks) else "FAIL"
-        args.summary.write_text(outcomes.markdown(name, [], checks, verdict), encoding="utf-8")
+        options.write_text(args.summary, outcomes.markdown(name, [], checks, verdict))
     if args.json:
         found = [{"threshold": str(c.threshold), "value": c.value, "ok": c.ok} for c in checks]
         print(json.dumps({"valid": not reasons, "reasons": reasons, "thresholds": found}, indent=1))

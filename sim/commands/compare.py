@@ -19,6 +19,7 @@ import argparse
 import json
 from pathlib import Path
 
+from sim.commands import options
 from sim.errors import BadInput, ThresholdFailed
 from sim.results import compare
 from sim.results.run import Run
@@ -48,10 +49,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.output is None:
         print(report, end="")
     if args.output is not None:
-        try:
-            args.output.write_text(report, encoding="utf-8")
-        except OSError as error:
-            raise BadInput(f"cannot write {args.output}: {error.strerror or error}") from error
+        options.write_text(args.output, report)
     worse = [difference for difference in found if difference.verdict.startswith("worse")]
     if args.fail_on_worse and worse:
         by = f" by {percent(abs(worse[0].relative))}" if worse[0].relative is not None else ""

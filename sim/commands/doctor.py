@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sim.commands import options
-from sim.errors import ThresholdFailed, Unreachable
+from sim.errors import BadInput, ThresholdFailed, Unreachable
 from sim.live import consent, doctor_network, doctor_pattern
 from sim.live.consent import Volume
 from sim.live.doctor import Finding, Patient, Step, examine
@@ -59,6 +59,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not 0 < args.timeout < float("inf"):
+        raise BadInput(f"--timeout must be > 0 s, got {args.timeout:g}")
+    if not 0 <= args.listen < float("inf"):
+        raise BadInput(f"--listen must be >= 0 s, got {args.listen:g}")
     with _target(args.target) as target:
         consent.require(Volume(connections=1, publishes=10, deliveries=20, requests=30), target, args.i_own_this_target)
         patient = Patient(

@@ -17,6 +17,7 @@ import argparse
 import json
 from pathlib import Path
 
+from sim.commands import options
 from sim.errors import BadInput
 from sim.results.fit import Parameter, fit, fitted
 from sim.results.run import Run
@@ -37,10 +38,7 @@ def run(args: argparse.Namespace) -> int:
     parameters = fit(measured)
     scenario = fitted(measured, parameters)
     if args.output is not None:
-        try:
-            args.output.write_text(to_toml(scenario), encoding="utf-8")
-        except OSError as error:
-            raise BadInput(f"cannot write {args.output}: {error.strerror or error}") from error
+        options.write_text(args.output, to_toml(scenario))
     if args.json:
         print(json.dumps([_jsonable(parameter) for parameter in parameters], indent=1))
         return 0

@@ -66,6 +66,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     scenario = _scenario(args)
+    for path in (args.junit, args.summary):
+        options.require_place(path)
     settings = Settings(
         output=args.output,
         target=args.target,
@@ -82,9 +84,9 @@ def run(args: argparse.Namespace) -> int:
         return search(scenario, settings, args.search, args.json)
     outcome = run_load_test(scenario, settings)
     if args.junit:
-        args.junit.write_text(outcome.junit(), encoding="utf-8")
+        options.write_text(args.junit, outcome.junit())
     if args.summary:
-        args.summary.write_text(outcome.markdown(), encoding="utf-8")
+        options.write_text(args.summary, outcome.markdown())
     print(json.dumps(outcome.to_dict(), indent=1) if args.json else outcome.text())
     outcome.require_pass()
     return 0

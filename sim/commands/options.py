@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from sim.errors import BadInput
@@ -43,6 +44,26 @@ def read_target(path: str) -> Target:
         return Target.from_environment({}, path)
     except BadInput as error:
         raise BadInput(f"target {path}: {error} (a file whose name does not end in .json is read as a .env)") from error
+
+
+def require_place(path: Path | None) -> None:
+    """Before the work starts: is there a directory in which *path* can be made? Raises `BadInput`."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise BadInput(f"cannot write {path}: is a directory")
+    if not path.parent.is_dir():
+        raise BadInput(f"cannot write {path}: its directory does not exist")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise BadInput(f"cannot write {path}: not writable")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Raises `BadInput` where that is not possible."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def host_and_port(text: str) -> tuple[str, int]:

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     for name in ("subscribers", "cores", "memory"):
-        if getattr(args, name) is not None and getattr(args, name) <= 0:
+        if getattr(args, name) is not None and not 0 < getattr(args, name) < float("inf"):
             raise BadInput(f"--{name} must be > 0, got {getattr(args, name)}")
     scenario = _scenario(args)
     ruler = calibrated(Terminal(args.subscribers))

@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sim.commands import options
 from sim.errors import BadInput, WorkbenchError, did_you_mean
 from sim.results.report import VARIABLE
 from sim.results.run import Run
@@ -49,14 +50,19 @@ def run(args: argparse.Namespace) -> int:
     runs = [Run(path) for path in args.runs]
     notebook = named(args.notebook) if args.notebook else fitting(runs)
     output = Path(args.output) if args.output else runs[0].directory / f"report-{notebook.stem}.html"
+    if not args.timeout > 0:
+        raise BadInput(f"--timeout must be > 0 s, got {args.timeout:g}")
     if not output.parent.is_dir():
         raise BadInput(f"{output.parent} is not a directory (make it, or choose another -o)")
+    kept = Path(args.execute_only) if args.execute_only else None
+    for path in (output, kept):
+        options.require_place(path)
     executed = execute(notebook, runs, args.timeout)
-    if args.execute_only:
+    if kept is not None:
         import nbformat
 
-        nbformat.write(executed, args.execute_only)
-    output.write_text(to_html(executed, title(executed), code=not args.no_code), encoding="utf-8")
+        options.write_text(kept, nbformat.writes(executed))
+    options.write_text(output, to_html(executed, title(executed), code=not args.no_code))
     if args.json:
         print(json.dumps({"notebook": notebook.name, "html": str(output), "runs": [str(r.directory) for r in runs]}))
     else:

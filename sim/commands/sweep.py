@@ -24,6 +24,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sim.commands import options
+from sim.errors import BadInput, did_you_mean
 from sim.virtual import sweep as sweeps
 
 SHOWN = ("time_to_fresh.mean", "time_to_fresh.p95", "refetches_per_update", "refetch_rate.peak")
@@ -52,6 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.processes is not None and args.processes < 1:
+        raise BadInput(f"--processes must be >= 1, got {args.processes}")
     sweep = sweeps.Sweep(
         options.scenario(args),
         sweeps.parse_vary(args.vary),
@@ -63,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
     )
     with sweeps.workers(args.processes, args.scheduler) as (executor, parallel), _bar() as told:
         frame = sweeps.run(sweep, executor, parallel, args.output, told)
+    unknown = [name for name in args.show if name not in frame]
+    if unknown:
+        raise BadInput(f"--show {unknown[0]!r}: the runs have no such figure{did_you_mean(unknown[0], map(str, frame.columns))}")
     shown = tuple(args.show) or tuple(dict.fromkeys((args.metric, *SHOWN)))
     found = sweeps.overview(sweep, frame, shown)
     if args.json:
