@@ -49,7 +49,8 @@ COUNTERS = {
     "subscribed": "subscriptions that succeeded",
     "refused": "subscriptions refused, by the application or the broadcaster",
     "refetches": "refetches done, whatever their outcome",
-    "failed_refetches": "of these, without a usable answer",
+    "answered": "notifications that refetches answer which came to an end by themselves",
+    "failed_refetches": "of these refetches, without a usable answer",
     "negative": "latencies below zero: a clock that cannot be trusted",
     "callback_errors": "exceptions in code that runs in the hub: ours or a page's",
     "gc_collections": "full collections of the garbage collector while recording",
@@ -252,6 +253,7 @@ class Recorder:
             return
         counters, histograms = self.counters, self.histograms
         counters["refetches"] += len(rows)
+        counters["answered"] += int(rows["answered"][rows["finished_at"] >= 0].sum())
         started = rows[rows["started_at"] >= 0]
         histograms["start_lag"].add(started["started_at"] - started["due_at"])
         for kind, mine in self._by_kind(rows):

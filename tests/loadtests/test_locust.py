@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -124,21 +124,33 @@ def subscribed(directory: Path, workers: int) -> bool:
 
 
 def drive(process: subprocess.Popen[str], path: Path, directory: Path, workers: int) -> int:
-    """Wait until everyone is subscribed, make twelve updates, wait for the refetches; how many updates there were."""
-    for _ in range(300):
-        if subscribed(directory, workers):
-            break
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.1)
-    assert subscribed(directory, workers), [h["subscribers"] for h in parts.read_headers(directory / "parts")]
+    """Wait until everyone is subscribed, make twelve updates, wait until every notification is answered by a refetch that is
+    over, and for two polls of each page that polls; how many updates there were."""
+
+    def wait_until(reached: Callable[[], bool]) -> None:
+        for _ in range(300):
+            if reached():
+                return
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.1)
+        raise AssertionError([(h["subscribers"], h["counters"]) for h in parts.read_headers(directory / "parts")])
+
+    wait_until(lambda: subscribed(directory, workers))
     target = Target.read(path)
     count = 0
     for user in target.users:
         for server in user.servers:
             change(target, server, user.token)
             count += 1
-    time.sleep(1.5)
+    answered = 36 + 12 * count
+    wait_until(lambda: counted(directory, "answered") == answered)
+    before = counted(directory, "refetches")
+    wait_until(lambda: counted(directory, "refetches") >= before + 4 * 2)
     return count
+
+
+def counted(directory: Path, name: str) -> int:
+    return sum(header["counters"][name] for header in parts.read_headers(directory / "parts"))
 
 
 def rows(directory: Path, table: str) -> pd.DataFrame:
@@ -163,14 +175,18 @@ def check(directory: Path, updates: int) -> None:
         assert received[f"private-servers.{server}"] == pages
     assert received["private-servers"] == 12 * updates
     assert (notifications["read_at_ns"] >= notifications["received_at_ns"]).all()
-    refetched = refetches[refetches["answered"] > 0]
+    over = refetches["finished_at_ns"] >= 0
+    # Whoever stops may find a poll under way, or in line: it is cancelled. Every other refetch had come to its end before.
+    assert set(refetches.loc[~over, "outcome"]) <= {"cancelled"}
+    assert (refetches.loc[~over, "answered"] == 0).all()
+    finished = refetches[over]
+    refetched = finished[finished["answered"] > 0]
     assert refetched["answered"].sum() == 36 + 12 * updates
     assert set(refetched["status"]) == {200}
     applied = refetched[refetched["outcome"] == "applied"]
     assert (applied.groupby("subscriber").size() >= 1).all()
     assert applied["subscriber"].nunique() == 36 + 12
-    assert (refetches["started_at_ns"] >= refetches["due_at_ns"]).all()
-    finished = refetches[refetches["finished_at_ns"] >= 0]  # A poll may have been under way at the end.
+    assert (finished["started_at_ns"] >= finished["due_at_ns"]).all()
     assert (finished["finished_at_ns"] >= finished["started_at_ns"]).all()
     polled = finished[finished["answered"] == 0]
     assert len(polled) >= 4 * 2
