@@ -24,6 +24,7 @@ import psutil
 import pytest
 
 from sim.live.calibration import Calibration, machine
+from sim.live.probe import why_unreachable
 from sim.live.serve import Options, Serving, embedded_target
 from sim.live.swarm import free_port
 from sim.results.run import Run
@@ -33,9 +34,9 @@ from sim.target import Target
 pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
 SCENARIO = """
-duration = 2.5
+duration = 1.6
 drain = 1
-workload = {kind = "constant", rate = 8}
+workload = {kind = "constant", rate = 12}
 policy = {kind = "debounce", wait = 0.1}
 load = {connect_rate = 100}
 pages = [{page = "detail", subscribers = 24}, {page = "dashboard", subscribers = 8}]
@@ -67,7 +68,7 @@ class Started:
             with contextlib.suppress(psutil.Error):
                 self.children |= {child.pid for child in psutil.Process(self.process.pid).children(recursive=True)}
             assert time.monotonic() < deadline, self.process.stderr
-            time.sleep(0.02)
+            time.sleep(0.25)  # Each look goes through all of /proc.
 
     def finish(self) -> Finished:
         self.watch(lambda: self.process.poll() is not None)
@@ -78,6 +79,8 @@ class Started:
 class Finished:
     def __init__(self, code: int, out: str, err: str, output: Path, directory: Path, children: set[int]) -> None:
         self.code, self.out, self.err, self.output, self.directory, self.children = code, out, err, output, directory, children
+        self.joined: Finished | None = None
+        """The other machine, where there was one."""
 
     @property
     def run(self) -> Run:
@@ -99,6 +102,9 @@ class Finished:
 
 
 Starter = Callable[..., Started]
+Job = Callable[[], Finished]
+Written = Callable[..., tuple[str, str]]
+"""Target file, as arguments, of the module's target with some members changed."""
 
 
 @pytest.fixture(scope="module")
@@ -130,31 +136,59 @@ def serving() -> Iterator[Serving]:
 
 
 @pytest.fixture(scope="module")
-def target_file(serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("target") / "target.json"
-    serving.target.write(path)
-    return path
+def finished(start: Starter, serving: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Finished]]:
+    """All runs of this module, several at a time; ask for one by its name. Those of one lane go one after the other: they use
+    the same target, and would hear each other's events."""
+    directory = tmp_path_factory.mktemp("targets")
+    target = serving.target
 
+    def run(*arguments: str, limit: int | None = None, **changed: object) -> Job:
+        """A run to its end; with the target of the module where *changed* says what is to be different about it."""
 
-@pytest.fixture(scope="module")
-def finished(start: Starter, serving: Serving, target_file: Path) -> Iterator[Callable[[str], Finished]]:
-    """Runs that do not disturb each other, three at a time; ask for one by its name."""
-    deaf = replace(serving.target, key="wrong", api="")
-    alone = replace(serving.target, api="")
-    for name, target in (("deaf", deaf), ("alone", alone)):
-        target.write(target_file.with_name(f"{name}.json"))
-    arguments = {
-        "embedded": ["--json", "--junit", "junit.xml", "--summary", "summary.md"],
-        # Ten users with 32 pages: enough for authorisations and changes, not for all refetches.
-        "rate limit": ["--json", "--set", "api.rate_limit=8"],
-        "direct": ["--json", "--direct", "--target", str(target_file.with_name("alone.json"))],
-        "wrong key": ["--json", "--direct", "--target", str(target_file.with_name("deaf.json"))],
-    }
-    with ThreadPoolExecutor(3) as pool:
-        jobs: dict[str, Future[Finished]] = {
-            name: pool.submit(lambda given: start(*given).finish(), given) for name, given in arguments.items()
-        }
-        yield lambda name: jobs[name].result()
+        def job() -> Finished:
+            return start(*arguments, *(written(**changed) if changed else ()), limit=limit).finish()
+
+        return job
+
+    def written(**changed: object) -> tuple[str, str]:
+        path = directory / f"{len(list(directory.iterdir()))}-{threading.get_ident()}.json"
+        replace(target, **changed).write(path)  # type: ignore[arg-type]
+        return "--target", str(path)
+
+    lanes: list[dict[str, Job]] = [
+        {
+            "direct": run("--json", "--direct", api=""),
+            "target dies": lambda: _target_dies(start, target, written),
+            "passive": lambda: _passive(start, target, written),
+            "remote": lambda: _remote(start, written()),
+        },
+        {
+            "embedded": run("--json", "--junit", "junit.xml", "--summary", "summary.md", "--locust=--html=l.html --csv=l"),
+            "target is not there": run(port=free_port()),
+        },
+        {
+            "interrupted while it runs": lambda: _interrupted_while_it_runs(start),
+            "interrupted while it connects": lambda: _interrupted_while_it_connects(start, written()),
+            "too few descriptors": run("--users", "5000", limit=256),
+        },
+        {
+            "process goes missing": lambda: _process_goes_missing(start),
+            "wrong key": run("--json", "--direct", key="wrong", api=""),
+        },
+    ]
+    results: dict[str, Future[Finished]] = {name: Future() for lane in lanes for name in lane}
+
+    def drive(lane: dict[str, Job]) -> None:
+        for name, job in lane.items():
+            try:
+                results[name].set_result(job())
+            except BaseException as error:
+                results[name].set_exception(error)
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        for lane in lanes:
+            pool.submit(drive, lane)
+        yield lambda name: results[name].result()
 
 
 def test_every_delivery_is_accounted_for(finished: Callable[[str], Finished]) -> None:
@@ -185,6 +219,14 @@ def test_what_is_told_is_what_is_written(finished: Callable[[str], Finished]) ->
     assert (done.directory / "summary.md").read_text().startswith("### Load test `small`")
 
 
+def test_what_locust_is_told_besides(finished: Callable[[str], Finished]) -> None:
+    """Its own page and tables, by itself and as a master; the run ends with SIGTERM."""
+    for name in ("embedded", "remote"):
+        directory = finished(name).directory
+        assert "Locust" in (directory / "l.html").read_text(encoding="utf-8")
+        assert "NOTIFY,DetailPage" in (directory / "l_stats.csv").read_text(encoding="utf-8")
+
+
 def test_nothing_secret_is_in_the_bundle(finished: Callable[[str], Finished], serving: Serving) -> None:
     done = finished("direct")
     text = (done.output / "manifest.json").read_text() + done.out + done.err
@@ -194,7 +236,7 @@ def test_nothing_secret_is_in_the_bundle(finished: Callable[[str], Finished], se
 
 
 def test_refused_refetches_are_rows(finished: Callable[[str], Finished]) -> None:
-    run = finished("rate limit").run
+    run = finished("interrupted while it runs").run
     refused = run.refetches[run.refetches["status"] == 429]
     assert len(refused) > 0
     assert set(refused["outcome"]) == {"failed"}
@@ -217,12 +259,8 @@ def test_nobody_can_subscribe(finished: Callable[[str], Finished]) -> None:
     done.require_nothing_left()
 
 
-def test_interrupted_while_it_runs(start: Starter) -> None:
-    started = start("--set", "duration=60")
-    started.watch(lambda: _is_publishing(started))
-    time.sleep(1.5)
-    started.process.send_signal(signal.SIGTERM)
-    done = started.finish()
+def test_interrupted_while_it_runs(finished: Callable[[str], Finished]) -> None:
+    done = finished("interrupted while it runs")
     assert done.code == 130, done.err
     assert done.err.endswith("workbench: interrupted\n")
     assert done.run.manifest.partial
@@ -232,43 +270,30 @@ def test_interrupted_while_it_runs(start: Starter) -> None:
     done.require_nothing_left()
 
 
-def test_interrupted_while_it_connects(start: Starter) -> None:
-    started = start("--set", "load.connect_rate=1")
-    started.watch(lambda: any("locust" in command for command in _commands(started)))
-    time.sleep(2)
-    started.process.send_signal(signal.SIGINT)
-    # Impatience does not make it leave anything behind.
-    time.sleep(0.2)
-    started.process.send_signal(signal.SIGINT)
-    done = started.finish()
+def test_interrupted_while_it_connects(finished: Callable[[str], Finished]) -> None:
+    done = finished("interrupted while it connects")
     assert done.code == 130, done.err
     assert done.run.manifest.partial
     done.require_nothing_left()
 
 
-def test_a_load_process_that_goes_missing_makes_the_run_invalid(start: Starter) -> None:
-    started = start("--json", "--set", "duration=4")
-    started.watch(lambda: _is_publishing(started))
-    for pid in psutil.Process(started.process.pid).children(recursive=True):
-        if "locust" in " ".join(pid.cmdline()):
-            pid.kill()
-    done = started.finish()
+def test_a_load_process_that_goes_missing_makes_the_run_invalid(finished: Callable[[str], Finished]) -> None:
+    done = finished("process goes missing")
     assert done.code == 4
     assert any("went missing" in str(reason) for reason in done.told["reasons"])  # type: ignore[attr-defined]
     done.require_nothing_left()
 
 
-def test_too_few_descriptors(start: Starter) -> None:
-    done = start("--users", "5000", limit=256).finish()
+def test_too_few_descriptors(finished: Callable[[str], Finished]) -> None:
+    done = finished("too few descriptors")
     assert done.code == 2
     assert done.err.count("\n") == 1
     assert "5000 subscribers need 5264 file descriptors a process, the limit is 256: run `ulimit -n 5264` first" in done.err
     assert not done.output.exists()
 
 
-def test_a_target_that_is_not_there(start: Starter, serving: Serving, tmp_path: Path) -> None:
-    replace(serving.target, port=free_port()).write(tmp_path / "gone.json")
-    done = start("--target", str(tmp_path / "gone.json")).finish()
+def test_a_target_that_is_not_there(finished: Callable[[str], Finished]) -> None:
+    done = finished("target is not there")
     assert done.code == 5
     assert "broadcaster 127.0.0.1:" in done.err
     assert "refused" in done.err
@@ -318,20 +343,8 @@ class Proxy:
         self._thread.join(5)
 
 
-def test_a_target_that_dies_in_mid_run_and_returns(start: Starter, serving: Serving, tmp_path: Path) -> None:
-    api, broadcaster = Proxy(int(serving.target.api.rpartition(":")[2])), Proxy(serving.target.port)
-    replace(serving.target, api=f"http://127.0.0.1:{api.port}", port=broadcaster.port).write(tmp_path / "weak.json")
-    started = start("--json", "--target", str(tmp_path / "weak.json"), "--set", "duration=5", "--set", "seed=9")
-    started.watch(lambda: _is_publishing(started))
-    time.sleep(1.5)
-    for proxy in (api, broadcaster):
-        proxy.break_down()
-    time.sleep(1.0)
-    for proxy in (api, broadcaster):
-        proxy.down = False
-    done = started.finish()
-    api.close()
-    broadcaster.close()
+def test_a_target_that_dies_in_mid_run_and_returns(finished: Callable[[str], Finished]) -> None:
+    done = finished("target dies")
     run = done.run
     assert not run.manifest.partial
     assert (run.updates["status"] == "failed").any()
@@ -342,27 +355,17 @@ def test_a_target_that_dies_in_mid_run_and_returns(start: Starter, serving: Serv
     done.require_nothing_left()
 
 
-def test_passive_mode_counts_what_somebody_else_publishes(start: Starter, serving: Serving, target_file: Path) -> None:
-    started = start("--json", "--passive", "--target", str(target_file))
-    started.watch(lambda: any("locust" in command for command in _commands(started)))
-    stop = threading.Event()
-    driver = threading.Thread(target=_publish_until, args=(serving.target, stop))
-    driver.start()
-    done = started.finish()
-    stop.set()
-    driver.join()
+def test_passive_mode_counts_what_somebody_else_publishes(finished: Callable[[str], Finished]) -> None:
+    done = finished("passive")
     assert done.code in (0, 4)
     assert len(done.run.notifications) > 0
     assert "listening only" in " ".join(map(str, done.told["remarks"]))  # type: ignore[call-overload]
 
 
-def test_workers_of_another_machine_join(start: Starter, target_file: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    master = start("--json", "--target", str(target_file), "--remote-workers", "1", "--bind", address, "--set", "seed=11")
-    master.watch(lambda: any("--master" in command for command in _commands(master)))
-    time.sleep(1)
-    worker = start("--target", str(target_file), "--join", address, environment={"WORKBENCH_MACHINE": "elsewhere"})
-    done, joined = master.finish(), worker.finish()
+def test_workers_of_another_machine_join(finished: Callable[[str], Finished]) -> None:
+    done = finished("remote")
+    joined = done.joined
+    assert joined is not None
     assert joined.code == 0, joined.err
     assert done.run.manifest.harness["workers"] == 2
     # Two names, one clock: the estimate must hold the true offset, which is 0.
@@ -411,3 +414,73 @@ def _is_publishing(started: Started) -> bool:
             if "drive" in child.cmdline():
                 return len(child.net_connections("tcp")) > 0
     return False
+
+
+def _interrupted_while_it_runs(start: Starter) -> Finished:
+    # Ten users with 32 pages: enough for authorisations and changes, not for all refetches.
+    started = start("--set", "duration=60", "--set", "api.rate_limit=8")
+    started.watch(lambda: _is_publishing(started))
+    time.sleep(1.5)
+    started.process.send_signal(signal.SIGTERM)
+    return started.finish()
+
+
+def _interrupted_while_it_connects(start: Starter, target: tuple[str, str]) -> Finished:
+    started = start(*target, "--set", "load.connect_rate=1")
+    started.watch(lambda: any("locust" in command for command in _commands(started)))
+    time.sleep(1)
+    started.process.send_signal(signal.SIGINT)
+    # Impatience does not make it leave anything behind.
+    time.sleep(0.2)
+    started.process.send_signal(signal.SIGINT)
+    return started.finish()
+
+
+def _process_goes_missing(start: Starter) -> Finished:
+    started = start("--json", "--set", "duration=4")
+    started.watch(lambda: _is_publishing(started))
+    for pid in psutil.Process(started.process.pid).children(recursive=True):
+        if "locust" in " ".join(pid.cmdline()):
+            pid.kill()
+    return started.finish()
+
+
+def _target_dies(start: Starter, target: Target, written: Written) -> Finished:
+    api, broadcaster = Proxy(int(target.api.rpartition(":")[2])), Proxy(target.port)
+    weak = written(api=f"http://127.0.0.1:{api.port}", port=broadcaster.port)
+    started = start("--json", *weak, "--set", "duration=4.5", "--set", "seed=9")
+    started.watch(lambda: _is_publishing(started))
+    time.sleep(1.5)
+    for proxy in (api, broadcaster):
+        proxy.break_down()
+    time.sleep(1.0)
+    for proxy in (api, broadcaster):
+        proxy.down = False
+    done = started.finish()
+    api.close()
+    broadcaster.close()
+    return done
+
+
+def _passive(start: Starter, target: Target, written: Written) -> Finished:
+    started = start("--json", "--passive", *written())
+    started.watch(lambda: any("locust" in command for command in _commands(started)))
+    stop = threading.Event()
+    driver = threading.Thread(target=_publish_until, args=(target, stop))
+    driver.start()
+    done = started.finish()
+    stop.set()
+    driver.join()
+    return done
+
+
+def _remote(start: Starter, target: tuple[str, str]) -> Finished:
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    told = ("--remote-workers", "1", "--bind", address, "--set", "seed=11", "--locust=--html=l.html --csv=l")
+    master = start("--json", *target, *told)
+    master.watch(lambda: not why_unreachable("127.0.0.1", port))
+    worker = start(*target, "--join", address, environment={"WORKBENCH_MACHINE": "elsewhere"})
+    done = master.finish()
+    done.joined = worker.finish()
+    return done
