@@ -53,10 +53,10 @@ def answer(wait: float, max_wait: float, rate: float, subscribers: int, seconds_
 
 
 def closed_form(policy: Policy, rate: float) -> dict[str, float]:
-    """The closed forms; empty where there is none, or where its numbers leave what a computer can hold."""
+    """The closed forms; empty where there is none."""
     try:
         return predict(policy, rate)
-    except (BadInput, OverflowError, ZeroDivisionError):
+    except BadInput:
         return {}
 
 

@@ -65,7 +65,8 @@ def mg1_age(rate: float, service_mean: float, service_square: float, service_tra
 
 def mg1_peak_age(rate: float, service_mean: float, service_square: float) -> float:
     """Poisson updates, any service, mean age just before a newer answer: 1/rate + E[T], T the time in the system."""
-    return 1 / rate + service_mean + _mg1_wait(rate, service_mean, service_square)
+    wait = _mg1_wait(rate, service_mean, service_square)
+    return 1 / rate + service_mean + wait
 
 
 def _mg1_wait(rate: float, service_mean: float, service_square: float) -> float:

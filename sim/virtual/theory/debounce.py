@@ -95,7 +95,8 @@ def decay(rate: float, wait: float) -> tuple[float, float]:
         argument = -x * math.exp(-x)
         if argument == 0.0:
             return 0.0, 1.0
-        u = float(-lambertw(argument, -1 if x < 1 else 0).real) - 1
+        y = float(-lambertw(argument, -1 if x < 1 else 0).real)
+        return y / wait, (y - x) / ((y - 1) * x)
     y = 1 + u
     amplitude = 2.0 if u == 0 else (u + e) / (u * x)
     return y / wait, amplitude
@@ -125,13 +126,13 @@ def trailing_delay_sf(t: float, rate: float, wait: float) -> float:
         return amplitude * math.exp(-theta * t)
     total, k, scale = 0.0, 0, 1.0
     while k * wait <= t:
-        here, after = t - k * wait, t - (k + 1) * wait
-        term = here**k - (quiet * after**k if after >= 0 else 0.0)
-        total += scale * term
+        # a goes into the power: t alone is astronomic where a is tiny, and t**k would leave float64.
+        here, after = a * (t - k * wait), a * (t - (k + 1) * wait)
+        total += scale * (here**k - (quiet * after**k if after >= 0 else 0.0))
         if k > 3 and abs(scale) * here**k < 1e-18:
             break
         k += 1
-        scale *= -a / k
+        scale *= -1 / k
     return min(max(total, 0.0), 1.0)
 
 
@@ -149,6 +150,8 @@ def trailing_delay_quantile(q: float, rate: float, wait: float) -> float:
     if quiet == 0:
         return math.inf
     theta, amplitude = decay(rate, wait)
+    if theta < 1e-300:
+        return math.inf
     tail = math.log(amplitude / (1 - q)) / theta
     if rate * quiet * tail > _SERIES_LIMIT:
         return tail

@@ -11,19 +11,22 @@ import numpy as np
 
 from sim.errors import BadInput
 
+LARGEST = 1e60
+"""Seconds, rates and counts end here, and (but for 0) at its inverse: squares and cubes of them still are float64 numbers."""
+
 
 def positive(**values: float) -> None:
-    """Raise `BadInput` unless each value is finite and > 0."""
+    """Raise `BadInput` unless each value is > 0 and within `LARGEST`."""
     for name, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise BadInput(f"{name} must be a finite number > 0, got {value!r}")
+        if not 1 / LARGEST <= value <= LARGEST:
+            raise BadInput(f"{name} must be a finite number > 0 (1e-60 to 1e60), got {value!r}")
 
 
 def not_negative(**values: float) -> None:
-    """Raise `BadInput` unless each value is finite and >= 0."""
+    """Raise `BadInput` unless each value is 0, or > 0 and within `LARGEST`."""
     for name, value in values.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise BadInput(f"{name} must be a finite number >= 0, got {value!r}")
+        if value != 0 and not 1 / LARGEST <= value <= LARGEST:
+            raise BadInput(f"{name} must be 0 or a finite number > 0 (1e-60 to 1e60), got {value!r}")
 
 
 def share(**values: float) -> None:
@@ -42,6 +45,7 @@ def whole(**values: float) -> None:
 
 def second_moment(mean: float, square: float, name: str) -> None:
     """Raise `BadInput` unless *square* can be E[X**2] of an X with this mean."""
+    not_negative(**{f"{name}_mean": mean, f"{name}_square": square})
     if not square >= mean**2 * (1 - 1e-12):
         raise BadInput(f"{name}_square must be at least {name}_mean squared ({mean**2:.6g}), got {square!r}")
 

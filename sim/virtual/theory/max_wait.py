@@ -62,7 +62,7 @@ def _sums(c: np.ndarray, rate: float, wait: float) -> tuple[np.ndarray, np.ndarr
         far = ~near
         t = c[far]
         mean = trailing_delay_mean(rate, wait)
-        m[far], v[far] = mean, mean**2
+        m[far], v[far] = mean, mean * mean
         y = decay(rate, wait)[0] * wait
         if y < 0.9:  # otherwise theta c > 12 e**0.9: the tail is below 1e-12
             theta = y / wait
@@ -86,14 +86,14 @@ def survival(t: np.ndarray, rate: float, wait: float) -> np.ndarray:
     if a * longest > _SERIES_LIMIT:
         found = _sums(late.ravel(), rate, wait)[0].reshape(t.shape)
     else:
-        found, scale, after = np.zeros(t.shape), 1.0, late
+        found, scale, after = np.zeros(t.shape), 1.0, a * late
         for k in range(min(int(longest / wait), _TERMS) + 1):
-            here, after = after, late - (k + 1) * wait
+            here, after = after, a * (late - (k + 1) * wait)
             term = np.where(here >= 0, here, 0.0) ** k * (here >= 0) - quiet * np.where(after >= 0, after, 0.0) ** k * (
                 after >= 0
             )
             found += scale * term
-            scale *= -a / (k + 1)
+            scale *= -1 / (k + 1)
     return np.where(t >= wait, np.clip(found, 0.0, 1.0), 1.0)
 
 
@@ -129,11 +129,13 @@ def lodash_max_wait(rate: float, wait: float, max_wait: float) -> Capped:
     refetch rate 1/(1/rate + sum p m), delay sum p (m + rate v)/(1 + rate sum p m). Agrees with runs of the state machine to
     0.05 %. No published formula is known to us.
 
-    Valid for max_wait >= 2 wait > 0 (below, gaps between refetches are not bounded by the cap: simulate).
+    Valid for 1e6 wait >= max_wait >= 2 wait > 0 (below, gaps between refetches are not bounded by the cap: simulate).
     """
     positive(rate=rate, wait=wait, max_wait=max_wait)
     if max_wait < 2 * wait:
         raise BadInput(f"max_wait must be >= 2 * wait ({2 * wait!r} s) for this formula, got {max_wait!r}: simulate it instead")
+    if max_wait > 1e6 * wait:
+        raise BadInput(f"max_wait must be <= 1e6 * wait ({1e6 * wait!r} s) for this formula, got {max_wait!r}: leave it out")
     nodes, weights = _gauss()
     y, weights = (nodes + 1) * wait / 2, weights * wait / 2
     caps = np.concatenate(([max_wait], max_wait - y))
@@ -201,7 +203,7 @@ def constant_interval_textbook(interval: float, max_wait: float) -> Capped:
     """Updates at a fixed interval shorter than `wait`, cap from the first one not answered: one refetch every interval *
     ceil(M/interval)."""
     positive(interval=interval, max_wait=max_wait)
-    covered = math.ceil(max_wait / interval - 1e-12)  # the timer runs before an update at the same instant
+    covered = max(1, math.ceil(max_wait / interval - 1e-12))  # the timer runs before an update at the same instant
     return Capped(1 / (interval * covered), max_wait - interval * (covered - 1) / 2, 1.0)
 
 

@@ -93,7 +93,7 @@ def halfin_whitt_wait(beta: float) -> float:
     """
     positive(beta=beta)
     density = math.exp(-beta * beta / 2) / math.sqrt(2 * math.pi)
-    return 1 / (1 + beta * normal_cdf(beta) / density)
+    return density / (density + beta * normal_cdf(beta))
 
 
 # --- one worker --------------------------------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ def herd_freshness_sf(
 ) -> float:
     """P(time to fresh > t) over updates and pages: mean over k of P(D > t - network - S ceil(k/c)). As `herd_freshness_mean`."""
     _no_overlap(wait, subscribers, workers, service)
-    not_negative(network=network)
+    not_negative(t=t, network=network)
+    positive(rate=rate, wait=wait)
     ranks = math.ceil(subscribers / workers)
     pages = np.full(ranks, workers)
     pages[-1] = subscribers - workers * (ranks - 1)
