@@ -309,7 +309,8 @@ def newest_update(refetches: pd.DataFrame, updates: pd.DataFrame) -> Array:
     span = int(max(version.max(), sequence.max(), got.max(initial=0))) + 2
     place = updates["resource_id"].to_numpy().astype(np.int64) * 3 + site
     known = np.concatenate([place * span + version, np.full(len(updates), 2) * span + sequence])
-    kind = refetches["resource"].astype(str).map(kinds).to_numpy().astype(np.int64)
+    resource = refetches["resource"].astype("category").cat
+    kind = np.array([kinds.get(str(name), -1) for name in resource.categories] + [-1], dtype=np.int64)[resource.codes.to_numpy()]
     wanted = (np.where(kind == 2, 0, refetches["resource_id"].to_numpy()) * 3 + kind) * span + got
     order = np.argsort(known, kind="stable")
     at = np.minimum(np.searchsorted(known[order], wanted), len(known) - 1)

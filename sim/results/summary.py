@@ -125,7 +125,7 @@ def _latency(name: str, values: Array, events: Array, infinite: bool = False) ->
         yield f"{name}.mean", Estimate(None)
         yield f"{name}.max", Estimate(None)
         return
-    _, event = np.unique(events, return_inverse=True)
+    event = np.cumsum(np.r_[False, events[1:] != events[:-1]])
     yield f"{name}.mean", batch_ratio(np.bincount(event, values), np.bincount(event).astype(float))
     yield f"{name}.max", Estimate(float(values.max()), n=int(event[-1]) + 1)
 
@@ -210,7 +210,12 @@ def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> 
         return count / share if share < 1 else int(count)
 
     yield "refetches", Estimate(scaled(len(sent)), n=updates)
-    yield "refetches_per_update", batch_ratio(per_update(np.full(len(sent), 1 / share), sent, counted), np.ones(updates))
+    newest = freshness.newest_update(sent, counted) if updates else np.zeros(0, np.int64)
+    answers, size = (
+        np.bincount(newest, weights, updates) if updates else np.array([])
+        for weights in (np.full(len(sent), 1 / share), sent["bytes"].to_numpy(dtype=float) / share)
+    )
+    yield "refetches_per_update", batch_ratio(answers, np.ones(updates))
     yield "refetches.applied", Estimate(scaled((outcome == "applied").sum()), n=updates)
     yield "refetches.wasted", Estimate(scaled(outcome.isin(WASTED).sum()), n=updates)
     yield "refetches.failed", Estimate(scaled((outcome == "failed").sum()), n=updates)
@@ -223,10 +228,7 @@ def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> 
     peak = np.bincount(((inside - start) / HERD).astype(np.int64)).max(initial=0) / HERD / share
     yield "refetch_rate.mean", Estimate(len(inside) / share / (end - start) if end > start else None, n=updates)
     yield "refetch_rate.peak", Estimate(float(peak), n=updates)
-    yield (
-        "bytes_per_update",
-        batch_ratio(per_update(sent["bytes"].to_numpy(dtype=float) / share, sent, counted), np.ones(updates)),
-    )
+    yield "bytes_per_update", batch_ratio(size, np.ones(updates))
 
 
 def sent_refetches(run: Tables, start: float, end: float) -> pd.DataFrame:
