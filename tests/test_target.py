@@ -82,7 +82,7 @@ def test_what_is_no_dotenv_file_is_one_line(tmp_path: Path, content: bytes, comp
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
     assert complaint in done.stderr
-    assert "does not end in .json is read as a .env" in done.stderr
+    assert "read as .env: only *.json is JSON" in done.stderr
 
 
 def test_what_the_environment_lacks_is_named() -> None:

@@ -43,7 +43,7 @@ def read_target(path: str) -> Target:
     try:
         return Target.from_environment({}, path)
     except BadInput as error:
-        raise BadInput(f"target {path}: {error} (a file whose name does not end in .json is read as a .env)") from error
+        raise BadInput(f"target {path} (read as .env: only *.json is JSON): {error}") from error
 
 
 def require_place(path: Path | None) -> None:

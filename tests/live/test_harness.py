@@ -13,7 +13,7 @@ import pytest
 from sim.clock import SECOND
 from sim.live import collect, sent
 from sim.live.changes import Receipt
-from sim.live.harness import Harness, cpu_shares, offset_of, publisher_added
+from sim.live.harness import Harness, cpu_shares, offset_of, polled, publisher_added
 from sim.live.publisher import Sent
 from sim.live.sampling import Sampler
 from sim.live.swarm import progress_of
@@ -101,6 +101,19 @@ def test_lateness_counts_only_where_it_reaches_the_tail() -> None:
     assert publisher_added(frames([0.0, 0.009], [0.5, 0.010])) == pytest.approx(0.0, abs=1e-4)
     assert publisher_added(frames([0.4, 0.0], [0.5, 0.010])) == pytest.approx(0.4, rel=0.05)
     assert publisher_added(frames([], [])) == 0.0
+
+
+def test_refetches_count_as_evidence_where_no_page_subscribes() -> None:
+    # Before, at and inside the beginning of the window; at its end; and one that never finished.
+    frames = SimpleNamespace(refetches=pd.DataFrame({"finished_at": [0.5, 1.0, 3.0, 5.0, np.nan]}))
+    polling = {"kind": "polling", "interval": 5}
+    scenario = Scenario().replace({"warmup": 1.0, "duration": 4.0})
+    assert polled(frames, scenario) is None
+    assert polled(frames, scenario.replace({"policy": polling})) == 2
+    silent = [{"page": "detail", "subscribers": 1, "behaviour": "never_subscribe"}]
+    listening = [*silent, {"page": "dashboard", "subscribers": 1, "policy": {"kind": "immediate"}}]
+    assert polled(frames, scenario.replace({"pages": silent})) == 2
+    assert polled(frames, scenario.replace({"policy": polling, "pages": listening})) is None
 
 
 @pytest.fixture
