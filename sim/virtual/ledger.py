@@ -19,6 +19,7 @@ from sim.clock import SECOND
 from sim.policy import Policy
 from sim.results.run import TABLES
 from sim.scenario import Scenario
+from sim.virtual.database import Database
 
 Array = np.ndarray[Any, Any]
 
@@ -79,6 +80,24 @@ def frame(table: str, columns: dict[str, Any]) -> pd.DataFrame:
         kind = schema.field(name).type
         typed[name] = column if isinstance(column, pd.Categorical) else np.asarray(column, dtype=kind.to_pandas_dtype())
     return pd.DataFrame(typed)
+
+
+def update_frame(database: Database, published: Array) -> pd.DataFrame:
+    """The `updates` table. *published*: instant (ns) at which the broadcaster had each event; -1: not within the run."""
+    return frame(
+        "updates",
+        {
+            "update": np.arange(len(published)),
+            "resource": text(database.updates.resource, RESOURCES),
+            "resource_id": database.updates.resource_id,
+            "version": database.version,
+            "sequence": database.sequence,
+            "intended_at": seconds(database.intended_at),
+            "committed_at": seconds(database.committed_at),
+            "published_at": seconds(published),
+            "status": text(np.where(published < 0, STATUSES.index("not_broadcast"), 0), STATUSES),
+        },
+    )
 
 
 class Connection:

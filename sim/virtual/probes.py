@@ -17,7 +17,7 @@ from sim.scenario import Scenario
 from sim.virtual.database import Database
 from sim.virtual.groups import Group, Plan
 from sim.virtual.herds import NEVER, Herd
-from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, STATUSES, Tables, frame, seconds, text
+from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, Tables, frame, seconds, text, update_frame
 from sim.virtual.ledger import RESOURCES as SHOWN
 from sim.virtual.publishing import Channels, generic_channel, owner, specific_channel, user_channel
 from sim.workload import RESOURCES
@@ -60,22 +60,8 @@ class Probes:
     def tables(self) -> Tables:
         """The frames of `sim.results.run.TABLES`; `metrics` is left to the caller."""
         database, plan = self.database, self.plan
-        count = len(database.updates)
         return Tables(
-            updates=frame(
-                "updates",
-                {
-                    "update": np.arange(count),
-                    "resource": text(database.updates.resource, RESOURCES),
-                    "resource_id": database.updates.resource_id,
-                    "version": database.version,
-                    "sequence": database.sequence,
-                    "intended_at": seconds(database.intended_at),
-                    "committed_at": seconds(database.committed_at),
-                    "published_at": seconds(plan.published_at),
-                    "status": text(np.where(plan.published_at < 0, STATUSES.index("not_broadcast"), 0), STATUSES),
-                },
-            ),
+            updates=update_frame(database, plan.published_at),
             notifications=self._notifications(),
             refetches=self._refetches(),
             subscriptions=self._subscriptions(),

@@ -32,10 +32,10 @@ from sim.virtual.broadcaster import Broadcaster
 from sim.virtual.client import Client
 from sim.virtual.database import Database
 from sim.virtual.draws import draws
-from sim.virtual.ledger import STATUSES, Ledger, Tables, frame, seconds, text
+from sim.virtual.ledger import Ledger, Tables, update_frame
 from sim.virtual.page import Group, Page, World
 from sim.virtual.publishing import Publishing
-from sim.workload import RESOURCES, Streams, Updates, streams
+from sim.workload import Streams, Updates, streams
 
 SLICES = 200
 """Parts of the run between which progress is told."""
@@ -105,27 +105,13 @@ class Simulation:
     def tables(self) -> Tables:
         database, ledger = self.database, self.ledger
         published = np.array(self.publishing.published_at, np.int64)
-        count = len(published)
         notifications, refetches = ledger.notifications(), ledger.refetches()
         # What is still on its way when the run ends does not arrive.
         notifications = notifications[notifications["received_at"] <= self.end / SECOND]
         ledger.samples += measures.samples(self, notifications, refetches)
         return Tables(
             scenario=self.scenario,
-            updates=frame(
-                "updates",
-                {
-                    "update": np.arange(count),
-                    "resource": text(database.updates.resource, RESOURCES),
-                    "resource_id": database.updates.resource_id,
-                    "version": database.version,
-                    "sequence": database.sequence,
-                    "intended_at": seconds(database.intended_at),
-                    "committed_at": seconds(database.committed_at),
-                    "published_at": seconds(published),
-                    "status": text(np.where(published < 0, 2, 0), STATUSES),
-                },
-            ),
+            updates=update_frame(database, published),
             notifications=notifications,
             refetches=refetches,
             subscriptions=ledger.subscriptions(),
