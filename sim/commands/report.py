@@ -117,6 +117,8 @@ def execute(notebook: Path, runs: list[Run], timeout: float) -> Any:
             client.execute(env=variables)
         except CellExecutionError as error:
             last = str(error.evalue or error.ename).strip().splitlines()
+            if error.ename == BadInput.__name__ and last:
+                raise BadInput(last[0]) from error
             raise WorkbenchError(f"{notebook.name}: {error.ename}: {last[0] if last else 'a cell failed'}") from error
         except (CellTimeoutError, DeadKernelError) as error:
             raise WorkbenchError(f"{notebook.name}: {str(error).splitlines()[0]}") from error

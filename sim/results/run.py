@@ -271,7 +271,15 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, dict[str, Any]]:
-        return json.loads((self.directory / "summary.json").read_text(encoding="utf-8"))
+        """Metric to figure. Raises `BadInput` when the file is missing or damaged."""
+        path = self.directory / "summary.json"
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        if not isinstance(summary, dict):
+            raise BadInput(f"{path}: damaged summary: not a table of figures")
+        return summary
 
     @cached_property
     def updates(self) -> pd.DataFrame:
@@ -299,7 +307,8 @@ class Run:
         try:
             return pq.read_table(path, schema=TABLES[name]).to_pandas()
         except (OSError, pa.ArrowInvalid) as error:
-            raise BadInput(f"{path}: cannot be read: {error}") from error
+            why = error if path.exists() else "No such file or directory"
+            raise BadInput(f"{path}: cannot be read: {why}") from error
 
     def verify(self) -> None:
         """Raise `BadInput` when a file is not the one that the manifest was written for."""

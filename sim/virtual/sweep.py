@@ -136,6 +136,13 @@ def simulate(scenario: Scenario, engine: Engine) -> Row:
     return {"engine": ran.engine, "seconds": time.perf_counter() - started} | figures
 
 
+def _leave_interrupts() -> None:
+    """In a worker: Ctrl-C goes to the whole group, and is the parent's to answer."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def workers(count: int | None = None, scheduler: str | None = None) -> Iterator[tuple[Executor, int]]:
     """(executor, simulations at a time): processes on this machine (default: one per core), or a Dask cluster by its address.
@@ -148,9 +155,14 @@ def workers(count: int | None = None, scheduler: str | None = None) -> Iterator[
 
         count = count or os.cpu_count() or 1
         # Not forked: compiled loops and drawing threads do not survive it.
-        pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+        pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts)
         try:
             yield pool, count
+        except BaseException:
+            # Nobody waits for simulations that are still running: what they would say is done again when the sweep goes on.
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,14 @@ def test_a_figure_that_no_run_has_is_not_shown_as_empty(capsys: pytest.CaptureFi
     sweep = ["sweep", "steady", "--vary", "policy.wait=0.1", "--set", "duration=2", "--max-replications", "3", "--processes", "1"]
     assert main([*sweep, "--show", "time_to_fresh.p59"]) == 2
     assert "no such figure - did you mean 'time_to_fresh.p" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("argv", "missing"), [(HOLDS, "summary.json"), (["explain", RUN], "notifications.parquet")])
+def test_a_bundle_that_is_not_whole_names_the_file(
+    argv: list[str], missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "run"
+    shutil.copytree(RUN, bundle)
+    (bundle / missing).unlink()
+    assert main([str(bundle) if word == RUN else word for word in argv]) == 2
+    assert capsys.readouterr().err == f"workbench: {bundle / missing}: cannot be read: No such file or directory\n"
