@@ -20,6 +20,7 @@ from sim.policy import Policy
 from sim.results.run import TABLES
 from sim.scenario import Scenario
 from sim.virtual.database import Database
+from sim.workload import RESOURCES as CHANGED
 
 Array = np.ndarray[Any, Any]
 
@@ -88,7 +89,7 @@ def update_frame(database: Database, published: Array) -> pd.DataFrame:
         "updates",
         {
             "update": np.arange(len(published)),
-            "resource": text(database.updates.resource, RESOURCES),
+            "resource": text(database.updates.resource, CHANGED),
             "resource_id": database.updates.resource_id,
             "version": database.version,
             "sequence": database.sequence,
