@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--ready-file {args.ready_file}: there is no directory {args.ready_file.parent}")
     if not args.speed > 0:
         raise BadInput(f"--speed must be > 0, got {args.speed:g}")
+    if args.redis is not None and not args.redis.startswith(("redis://", "rediss://", "unix://")):
+        raise BadInput(f"--redis must be a URL such as redis://127.0.0.1:6379/0, got {args.redis!r}")
     if args.provision:
         load_traces(args.trace)
     settings = laravel_settings()

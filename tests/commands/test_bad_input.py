@@ -21,6 +21,7 @@ HOLDS = ["check", RUN, "--threshold", "delivery_ratio=value >= 0.5"]
         (["report", RUN, "--timeout", "-1"], "--timeout must be > 0"),
         (["doctor", "--timeout", "0"], "--timeout must be > 0"),
         (["doctor", "--listen", "nan"], "--listen must be >= 0"),
+        (["serve", "--redis", "localhost"], "--redis must be a URL"),
         (["plan", "--subscribers", "10", "--memory", "nan"], "--memory must be > 0"),
         ([*HOLDS, "--junit", "{tmp}/none/junit.xml"], "cannot write"),
         ([*HOLDS, "--summary", "{tmp}"], "cannot write"),
