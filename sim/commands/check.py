@@ -37,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     bundle = Run(args.bundle)
+    bundle.verify()
     wanted = _thresholds(args, bundle)
     if not wanted:
         raise BadInput(f"{args.bundle}: its scenario has no thresholds (give --threshold or --scenario)")

@@ -17,7 +17,7 @@ import sim
 from sim.commands import report
 from sim.commands.measuring import Settings, run_load_test
 from sim.commands.outcome import Outcome
-from sim.errors import WorkbenchError
+from sim.errors import ThresholdFailed, WorkbenchError
 from sim.results.run import Run
 from sim.scenario import Scenario, load_scenario
 
@@ -25,7 +25,7 @@ NOTEBOOK = "00_start_here"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the demo; returns the exit code of its load test."""
+    """Run the demo; returns the exit code (see `exit_code`)."""
     parser = argparse.ArgumentParser(prog="python -m sim.commands.demo", description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, help="directory for both bundles and the report (default: runs/demo-TIME)")
     parser.add_argument("--scenario", default="demo", help="name in data/scenarios, or path (default: demo)")
@@ -97,9 +97,11 @@ def command() -> str:
 
 
 def exit_code(outcome: Outcome) -> int:
-    """As `workbench loadtest`: the reason on standard error, and its code."""
+    """As `workbench loadtest`, the reason on standard error; but a missed threshold is a finding here, and no error of `make`."""
     try:
         outcome.require_pass()
+    except ThresholdFailed as missed:
+        print(f"the demo's own objective is missed on this machine, now: {missed}", file=sys.stderr)
     except WorkbenchError as error:
         print(f"workbench: {error}", file=sys.stderr)
         return error.exit_code

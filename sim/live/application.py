@@ -93,8 +93,8 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
     app.start = runner.start
     if provision := config.get("provision"):
         traces = load_traces(provision["trace"])
-        for share in range(provision["servers"]):
-            runner.start(ProvisionForever(share, provision["servers"], traces, provision["speed"]))
+        for position in range(provision["servers"]):
+            runner.start(ProvisionForever(position, traces, provision["speed"]))
     return app, queue, runner
 
 

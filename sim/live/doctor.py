@@ -53,6 +53,8 @@ class Patient:
     listener: Listener | None = None
     auths: dict[str, str] = field(default_factory=dict)
     """Channel -> `auth` member for the listener's socket."""
+    subscribed: set[str] = field(default_factory=set)
+    """Channels that the listener is on."""
     moved_to: str = ""
     """Status to which a check has moved the server's first step."""
 

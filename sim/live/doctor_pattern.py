@@ -100,6 +100,7 @@ async def subscription(patient: Patient) -> list[Finding]:
             )
             findings.append(Finding("subscribe", "problem", f"{channel}: {refused}", advice))
         else:
+            patient.subscribed.add(channel)
             findings.append(Finding("subscribe", "ok", channel))
     return findings
 
@@ -124,6 +125,8 @@ async def publication(patient: Patient) -> list[Finding]:
         return [Finding("publish", "problem", f"{_status(answer)} {text}", advice)]
     findings = [Finding("publish", "ok", f"accepted in {_ms(answer.finished_at - answer.started_at)}")]
     heard = await listener.wait(lambda message: message.event == "workbench-doctor", patient.patience, before)
+    if heard is None and channel not in patient.subscribed:
+        return [*findings, Finding("receipt", "skipped", f"not subscribed to {channel}")]
     if heard is None:
         advice = "several broadcaster nodes without scaling (Redis), or HTTP and WebSocket on different servers"
         return [*findings, Finding("receipt", "problem", "accepted, but nobody heard it", advice)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Iterator
@@ -74,27 +75,22 @@ class JobRunner:
 
 
 class ProvisionForever:
-    """A job that provisions server after server, each with the next of the recorded *traces*."""
+    """A job that provisions the same server again and again, each time by the next of the recorded *traces*."""
 
-    def __init__(self, share: int, of: int, traces: tuple[Trace, ...], speed: float) -> None:
-        """*share* of *of*: this runner takes every *of*-th server, so that several never meet on one."""
-        self._share, self._of = share, of
+    def __init__(self, position: int, traces: tuple[Trace, ...], speed: float) -> None:
+        """*position*: among the servers by id, so that several never meet on one, and the first user's come first."""
+        self._position = position
         self._traces, self._speed = traces, speed
 
     def handle(self, forge: Forge) -> Iterator[float]:
-        turn = self._share
-        while True:
+        for trace in itertools.islice(itertools.cycle(self._traces), self._position % len(self._traces), None):
+            # The next customer does not come in the same millisecond; where there is no such server, none comes for now.
+            yield 1.0 / self._speed
             with forge.transaction() as session:
-                ids = list(session.scalars(select(Server.id).order_by(Server.id)))[self._share :: self._of]
-            if not ids:
-                yield 1.0
+                id = session.scalar(select(Server.id).order_by(Server.id).offset(self._position).limit(1))
+            if id is None:
                 continue
-            for id in ids:
-                trace = self._traces[turn % len(self._traces)]
-                turn += 1
-                try:
-                    yield from ProvisionServer(id, trace, self._speed).handle(forge)
-                except (Gone, IllegalMove) as error:
-                    log.info("server %d: %s", id, error or "gone")
-                # The next customer does not come in the same millisecond.
-                yield 1.0 / self._speed
+            try:
+                yield from ProvisionServer(id, trace, self._speed).handle(forge)
+            except (Gone, IllegalMove) as error:
+                log.info("server %d: %s", id, error or "gone")

@@ -13,7 +13,7 @@ from sim.commands.measuring import Settings
 from sim.commands.outcome import Outcome
 from sim.errors import BadInput, Unreachable, WorkbenchError
 from sim.scenario import Scenario
-from tests.commands.test_outcome import GOOD, INVALID, PARTIAL
+from tests.commands.test_outcome import FAILED, GOOD, INVALID, PARTIAL
 
 
 @pytest.fixture
@@ -51,6 +51,16 @@ def test_measured_then_simulated_then_reported(parts: Callable[..., list[str]], 
     for path in ("there/measured", "there/simulated", "there/report.html"):
         assert path in said
     assert said.count(f"\n  {demo.command()} ") == 3
+
+
+def test_a_missed_threshold_is_said_and_is_no_error_of_make(
+    parts: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts(FAILED)
+    assert demo.main(["-o", "there"]) == 0
+    said = capsys.readouterr()
+    assert "1 of 1 thresholds failed" in said.out
+    assert "missed on this machine" in said.err
 
 
 def test_commands_worth_trying_work_from_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

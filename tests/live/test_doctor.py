@@ -137,6 +137,13 @@ def test_wrong_tokens(target: Target) -> None:
     assert found["subscribe"][0].status == "skipped"
 
 
+def test_what_is_sent_where_nobody_may_listen_is_not_missed(target: Target) -> None:
+    users = (dataclasses.replace(target.users[0], servers=(999,)), *target.users[1:])
+    found = examined(dataclasses.replace(target, users=users))
+    assert "private-servers.999" in problems(found)["private auth"]
+    assert found["receipt"][0].status == "skipped"
+
+
 def test_host_and_port_swapped_with_the_application(target: Target) -> None:
     swapped = dataclasses.replace(target, port=int(target.api.rpartition(":")[2]))
     assert "broadcaster's port" in problems(examined(swapped))["websocket"]
