@@ -36,7 +36,7 @@ BODY = len('{"server_id":1,"timestamp":"2026-01-01T00:00:00+00:00"}')
 """Bytes of a notification that a full payload does not need."""
 
 
-PRICED = ("fan-out-1000", "fan-out-1000-4kB", "herd", "steady-window-200ms")
+PRICED = ("fan-out-1000", "fan-out-1000-4kB", "herd", "steady-debounce-100ms")
 """Sample runs that `prices` and `rests` take, in their order."""
 
 
