@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lab samples bench torture check clean
+.PHONY: install demo test lab samples notebooks bench torture check clean
 
 install: .venv/installed
 
@@ -28,6 +28,9 @@ test: install check
 
 samples: install
 	$(BIN)/python data/samples.py
+
+notebooks: install
+	$(BIN)/python notebooks/execute.py
 
 bench: install
 	$(BIN)/python -m benchmarks
