@@ -314,8 +314,12 @@ class Run:
         """Raise `BadInput` when a file is not the one that the manifest was written for."""
         for name, entry in self.manifest.files.items():
             path = self.directory / name
-            if not path.is_file() or _sha256(path) != entry["sha256"]:
-                raise BadInput(f"{path}: missing or changed since the run (sha256 differs from the manifest)")
+            try:
+                unchanged = _sha256(path) == entry["sha256"]
+            except OSError as error:
+                raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+            if not unchanged:
+                raise BadInput(f"{path}: changed since the run (sha256 differs from the manifest)")
 
 
 def _write_json(path: Path, tree: Any) -> None:

@@ -341,6 +341,7 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._server.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
 
 def test_a_target_that_dies_in_mid_run_and_returns(finished: Callable[[str], Finished]) -> None:

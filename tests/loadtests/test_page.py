@@ -249,7 +249,7 @@ def test_when_a_page_was_subscribed_is_a_row(world: World) -> None:
     assert world.recorder.subscribed == 1
     world.page.close("end")
     (first, second) = world.recorder.rows
-    assert first == ("private-servers.5", since, lost_at, "dropped")
+    assert first == ("private-servers.5", since, lost_at, "dropped", "debounce")
     assert (second[0], second[3]) == ("private-servers.5", "end")
     assert second[1] == lost_at + SECOND + MS
     assert world.recorder.counters["drops"] == 1

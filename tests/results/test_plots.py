@@ -92,6 +92,7 @@ OF_TABLES: dict[str, Callable[[int, bool], object]] = {
 def _closed() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # of another test's objects, collected just now
         yield
     plt.close("all")
 
