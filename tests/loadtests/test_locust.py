@@ -104,7 +104,14 @@ def locust(target: Path, directory: Path, *arguments: str, **environment: str) -
     }
     command = [sys.executable, "-m", "locust", "--headless", "-u", "60", "-r", "100", *arguments]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | variables | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=os.environ | variables | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Where the tests run in the background, the shell has them ignore Ctrl-C, and so would Locust.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         yield process
