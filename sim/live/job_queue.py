@@ -18,6 +18,14 @@ log = logging.getLogger("queue")
 Work = Callable[[Job], object]
 
 
+def start_workers(number: int, run: Callable[[Work], None], work: Work) -> list[threading.Thread]:
+    """So many threads of a queue, each in *run(work)* from now on."""
+    threads = [threading.Thread(target=run, args=(work,), name=f"queue-worker-{n}", daemon=True) for n in range(number)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
 class ThreadQueue:
     """An in-memory queue with *workers* threads."""
 
@@ -31,10 +39,7 @@ class ThreadQueue:
 
     def start(self, work: Work) -> None:
         """Begin to work the jobs with *work*."""
-        for number in range(self._workers):
-            thread = threading.Thread(target=self._run, args=(work,), name=f"queue-worker-{number}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._threads = start_workers(self._workers, self._run, work)
 
     def push(self, job: Job, delay: float) -> None:
         with self._changed:

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from sim.brokeforge.dispatcher import Job
-from sim.live.job_queue import Work
+from sim.live.job_queue import Work, start_workers
 
 log = logging.getLogger("queue")
 
@@ -40,10 +40,7 @@ class RedisQueue:
         self._threads: list[threading.Thread] = []
 
     def start(self, work: Work) -> None:
-        for number in range(self._workers):
-            thread = threading.Thread(target=self._run, args=(work,), name=f"queue-worker-{number}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._threads = start_workers(self._workers, self._run, work)
 
     def push(self, job: Job, delay: float) -> None:
         try:

@@ -204,7 +204,7 @@ def check(directory: Path, updates: int) -> None:
 def test_one_process(target: Path, tmp_path: Path) -> None:
     with locust(target, tmp_path, "--csv", str(tmp_path / "run"), "--html", str(tmp_path / "run.html")) as process:
         updates = drive(process, target, tmp_path, workers=1)
-        process.send_signal(signal.SIGINT)  # Ctrl-C; at SIGTERM Locust writes no HTML.
+        process.send_signal(signal.SIGINT)  # Ctrl-C, as a person at the terminal ends it
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 0, output
     assert "Traceback" not in output
