@@ -25,8 +25,8 @@ from urllib.parse import quote
 import psutil
 
 from sim.brokeforge.application import Application
-from sim.brokeforge.database import Database
-from sim.brokeforge.dispatcher import Job
+from sim.brokeforge.broadcasting.dispatcher import Job
+from sim.brokeforge.domain.database import Database
 from sim.brokeforge.http import Request
 from sim.live.processes import Child
 from sim.live.serve import prepare_database
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             # Nothing listens there: only reads are measured, and those publish nothing.
             "broadcaster": {"host": "127.0.0.1", "port": 1, "app_id": "1", "key": "key", "secret": "secret"},
         }
-        with Child("application", pinned(0, "sim.live.application"), Path(place) / "log", listens=True) as child:
+        with Child("application", pinned(0, "sim.live.application.main"), Path(place) / "log", listens=True) as child:
             child.tell(json.dumps(config))
             port = _port(child, Path(place) / "ready")
             rows = [

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import WorkbenchError
-from sim.live.broadcaster import command
-from sim.live.broadcaster_settings import Settings
+from sim.live.broadcaster.main import command
+from sim.live.broadcaster.settings import Settings
 from sim.pusher import auth, frames, messages
-from sim.pusher.apps import App
+from sim.pusher.server.apps import App
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from loadtests.plant import Plant
+from loadtests.client.plant import Plant
 from loadtests.settings import Settings
 from loadtests.users import Debounce, EchoUser
 from sim.scenario import Scenario

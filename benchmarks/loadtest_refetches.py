@@ -5,10 +5,10 @@ import time
 
 from gevent.event import Event
 
-from loadtests.http import Answer, Pool, Traffic
-from loadtests.mux import Mux
-from loadtests.page import version_of
-from loadtests.streams import Origin
+from loadtests.client.http import Answer, Pool, Traffic
+from loadtests.client.mux import Mux
+from loadtests.client.page import version_of
+from loadtests.client.streams import Origin
 
 
 def main(port: int, seconds: float) -> None:

@@ -172,7 +172,8 @@ def with_reference(scenario: Scenario, updates: Updates) -> dict[str, float]:
 
 
 def with_fleet(scenario: Scenario, updates: Updates | None, numba: bool) -> dict[str, float]:
-    from sim.virtual import compiled, fleet
+    from sim.virtual import fleet
+    from sim.virtual.fleet import compiled
 
     compiled.ENABLED, compiled.INSTALLED = numba and compiled.INSTALLED, numba and compiled.INSTALLED
     result = fleet.run(scenario, updates=updates)

@@ -11,8 +11,8 @@ from locust.env import Environment
 from locust.html import get_html_report, process_html_filename
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests import clocks, shipping
-from loadtests.plant import Plant
+from loadtests.client.plant import Plant
+from loadtests.recording import clocks, shipping
 from loadtests.shapes import STORM
 
 

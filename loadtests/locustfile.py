@@ -7,8 +7,8 @@ Variables: loadtests/settings.py. Pages of your own: loadtests/users.py.
 
 import sys
 
+from loadtests.client.plant import Plant
 from loadtests.pages import user_classes
-from loadtests.plant import Plant
 from loadtests.settings import Settings
 from loadtests.shapes import chosen
 from sim.errors import WorkbenchError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from loadtests import auth as ways
+from loadtests.client import auth as ways
 from loadtests.settings import Settings
 from loadtests.users import EchoUser, Who
 from sim.errors import BadInput

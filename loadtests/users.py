@@ -33,12 +33,13 @@ from locust import User
 from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from websockets.uri import parse_uri
 
-from loadtests import auth as ways
-from loadtests.echo import Event
+from loadtests.client import auth as ways
+from loadtests.client.echo import Event
+from loadtests.client.http import Answer, Pool, split_url
+from loadtests.client.page import Page
+from loadtests.client.plant import Plant
+from loadtests.client.spec import Spec
 from loadtests.events import register
-from loadtests.http import Answer, Pool, split_url
-from loadtests.page import Page, Spec
-from loadtests.plant import Plant
 from sim.clock import ns
 from sim.distributions import Distribution
 from sim.errors import BadInput, WorkbenchError

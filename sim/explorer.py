@@ -15,7 +15,7 @@ import pandas as pd
 from sim import study
 from sim.errors import BadInput
 from sim.policy import Debounce, Policy, Polling, Window
-from sim.results.report import describe
+from sim.results.answers.report import describe
 from sim.results.text import number, percent, seconds
 from sim.scenario import Fleet, Pages, Scenario
 from sim.virtual.theory import predict

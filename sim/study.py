@@ -18,10 +18,10 @@ from sim.distributions import Lognormal
 from sim.errors import BadInput
 from sim.policy import Debounce, Immediate, Policy, Polling, Window
 from sim.results import text
-from sim.results.choices import PRESETS, Choice
-from sim.results.report import describe, updates_of
+from sim.results.answers.choices import PRESETS, Choice
+from sim.results.answers.report import describe, updates_of
+from sim.results.ledger.stages import times_to_notified
 from sim.results.run import Run
-from sim.results.stages import times_to_notified
 from sim.results.summary import Summary, counted_journeys, summarise
 from sim.scenario import Fleet, Pages, Scenario, to_dict
 from sim.virtual import fleet, reference

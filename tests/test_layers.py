@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BASE = {"sim.errors", "sim.clock", "sim.distributions"}
 CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.incidents", "sim.scenario"}
-
 RECORDED = {"sim.results.run", "sim.results.parts", "sim.results.histogram", "sim.results.clocks"}
+EDGE = CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.live.client", "sim.live.processes"}
+"""What every package of `live` may use."""
 
 # Module or package -> what of ours it may import besides itself. The nearest enclosing name decides.
 ALLOWED: dict[str, set[str]] = {
@@ -33,13 +34,24 @@ ALLOWED: dict[str, set[str]] = {
     "sim.results": CONFIGURED,
     "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run"},
     "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary", "sim.results.run"},
+    "sim.virtual.theory": {"sim.errors", "sim.policy"},
     "sim.brokeforge": CONFIGURED | {"sim.pusher"},
-    "sim.live": CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.pusher", "sim.brokeforge"},
+    "sim.brokeforge.domain": {"sim.errors", "sim.workload", "sim.scenario", "sim.brokeforge.broadcasting.events"},
+    "sim.live": EDGE | {"sim.live.application", "sim.live.broadcaster", "sim.brokeforge", "sim.pusher"},
+    "sim.live.client": {"sim.errors"},
+    "sim.live.processes": {"sim.errors"},
+    "sim.live.broadcaster": {"sim.errors", "sim.target", "sim.pusher"},
+    "sim.live.application": EDGE | {"sim.brokeforge", "sim.pusher"},
+    "sim.live.drive": EDGE | {"sim.pusher", "sim.brokeforge.broadcasting.events"},
+    "sim.live.measure": EDGE | {"sim.live.drive"},
+    "sim.live.capacity": EDGE | {"sim.live.measure", "sim.pusher"},
+    "sim.live.doctor": EDGE | {"sim.live.drive", "sim.live.capacity", "sim.pusher"},
+    "sim.live.record": EDGE,
     # What reports need of both sides: simulations made, results looked at.
     "sim.study": CONFIGURED | {"sim.virtual", "sim.results"},
     "sim.experiments": CONFIGURED | {"sim.virtual", "sim.results", "sim.study"},
     "sim.explorer": CONFIGURED | {"sim.virtual", "sim.results", "sim.study"},
-    "sim.commands": {"sim"},
+    "sim.commands": CONFIGURED | {"sim.simulate", "sim.target", "sim.live", "sim.results", "sim.virtual"},
     "sim.cli": {"sim.errors", "sim.commands"},
     "sim.__main__": {"sim.cli"},
     "sim": CONFIGURED | {"sim.virtual", "sim.results"},
@@ -51,10 +63,10 @@ RESTRICTED = {
     "locust": ("loadtests",),
     "gevent": ("loadtests",),
     "geventhttpclient": ("loadtests",),
-    "asyncio": ("sim.live", "sim.commands", "sim.brokeforge"),
+    "asyncio": ("sim.live", "sim.commands"),
     "socket": ("sim.live", "loadtests", "sim.commands"),
-    "sqlalchemy": ("sim.brokeforge", "sim.live"),
-    "matplotlib": ("sim.results.plots", "sim.results.style"),
+    "sqlalchemy": ("sim.brokeforge", "sim.live.application", "sim.live.serve"),
+    "matplotlib": ("sim.results.plots",),
     "simpy": (),
 }
 
@@ -92,6 +104,48 @@ def room(module: str) -> str:
     return module
 
 
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Strongly connected components of more than one module (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in sorted(edges[module]):
+            if other not in index:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], index[other])
+        if low[module] == index[module]:
+            at = stack.index(module)
+            component = stack[at:]
+            del stack[at:]
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for module in edges:
+        if module not in index:
+            visit(module)
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports under TYPE_CHECKING count as well: who must be read to understand whom."""
+    known = dict(modules())
+    edges: dict[str, set[str]] = {module: set() for module in known}
+    for module, path in known.items():
+        for name in imports(path, module):
+            target = name if name in known else name.rpartition(".")[0]
+            if target in known and target != module:
+                edges[module].add(target)
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c"]]
+    assert circles(edges) == []
+
+
 @pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_module_imports_only_what_stands_above_it(module: str, path: Path) -> None:
     home = room(module)
@@ -113,7 +167,7 @@ def test_nothing_that_a_notebook_imports_reaches_locust_or_a_socket() -> None:
 
 
 def test_a_kernel_that_imports_what_notebooks_import_has_no_locust_and_no_patched_socket() -> None:
-    names = "sim, sim.virtual.theory, sim.virtual.fleet, sim.results.summary, sim.results.plots, sim.results.report"
+    names = "sim, sim.virtual.theory, sim.virtual.fleet, sim.results.summary, sim.results.plots, sim.results.answers.report"
     probe = f"import {names}, sys; print(*[m for m in sys.modules if m.split('.')[0] in ('locust', 'gevent')])"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []

@@ -7,8 +7,10 @@ import pytest
 from sim import explorer, study
 from sim.errors import BadInput
 from sim.policy import Debounce, Immediate, Polling, Throttle, Window
-from sim.results import answers, choices, fronts
-from sim.results.choices import Choice
+from sim.results import fronts
+from sim.results.answers import choices
+from sim.results.answers import sentences as answers
+from sim.results.answers.choices import Choice
 from sim.results.summary import summarise
 from sim.scenario import Fleet, Pages, Scenario, to_dict
 from sim.virtual import reference

@@ -20,9 +20,9 @@ from typing import Literal, Protocol
 
 from sqlalchemy.orm import Session
 
-from sim.brokeforge.database import locked
-from sim.brokeforge.models import Activity, Server, ServerEvent, ServerFirewallRule, ServerSite, Task
-from sim.brokeforge.statuses import move
+from sim.brokeforge.domain.database import locked
+from sim.brokeforge.domain.models import Activity, Server, ServerEvent, ServerFirewallRule, ServerSite, Task
+from sim.brokeforge.domain.statuses import move
 from sim.workload import Trace
 
 Waits = Iterator[float]

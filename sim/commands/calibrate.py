@@ -16,7 +16,7 @@ import json
 import sys
 
 from sim.errors import BadInput
-from sim.live import calibration
+from sim.live.capacity import calibration
 from sim.results.text import number, seconds
 
 

@@ -17,9 +17,10 @@ import json
 from pathlib import Path
 
 from sim.commands import options
-from sim.commands.outcome import require
+from sim.commands.measuring.outcome import require
 from sim.errors import BadInput, InvalidRun
-from sim.results import outcomes, thresholds
+from sim.results import thresholds
+from sim.results.answers import outcomes
 from sim.results.run import Run
 from sim.scenario import load_scenario
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from sim.commands import options
 from sim.errors import BadInput, ThresholdFailed
-from sim.results import compare
+from sim.results.answers import compare
 from sim.results.run import Run
 from sim.results.text import percent
 

@@ -13,10 +13,10 @@ import sys
 import time
 from pathlib import Path
 
-import sim
+from sim import simulate
 from sim.commands import report
-from sim.commands.measuring import Settings, run_load_test
-from sim.commands.outcome import Outcome
+from sim.commands.measuring.one import Settings, run_load_test
+from sim.commands.measuring.outcome import Outcome
 from sim.errors import ThresholdFailed, WorkbenchError
 from sim.results.run import Run
 from sim.scenario import Scenario, load_scenario
@@ -47,7 +47,7 @@ def demo(scenario: Scenario, directory: Path) -> int:
     if outcome.interrupted:
         raise KeyboardInterrupt
     say("2/3  simulation of the same scenario in virtual time")
-    sim.simulate(scenario, output=simulated, command="make demo")
+    simulate(scenario, output=simulated, command="make demo")
     say("3/3  report")
     html = directory / "report.html"
     problem = None

@@ -24,9 +24,11 @@ from pathlib import Path
 
 from sim.commands import options
 from sim.errors import BadInput, ThresholdFailed, Unreachable
-from sim.live import consent, doctor_network, doctor_pattern
-from sim.live.consent import Volume
-from sim.live.doctor import Finding, Patient, Step, examine
+from sim.live.capacity import consent
+from sim.live.capacity.consent import Volume
+from sim.live.doctor import network as doctor_network
+from sim.live.doctor import pattern as doctor_pattern
+from sim.live.doctor.checks import Finding, Patient, Step, examine
 from sim.live.serve import Options, embedded_target
 from sim.target import Target, laravel_settings
 

@@ -25,9 +25,10 @@ from tqdm import tqdm
 from sim.clock import SECOND
 from sim.commands import options
 from sim.errors import BadInput, Unreachable
-from sim.live import consent, sent
-from sim.live.changes import Via, via
-from sim.live.publisher import READY, Publisher, Sent, event_loop
+from sim.live.capacity import consent
+from sim.live.drive import sent
+from sim.live.drive.publisher import READY, Publisher, Sent, event_loop
+from sim.live.drive.requests import Via, via
 from sim.workload import Updates, streams
 
 PRIORITY = -10

@@ -18,7 +18,7 @@ import argparse
 import json
 
 from sim.errors import BadInput
-from sim.results import explain
+from sim.results.answers import explain
 from sim.results.run import Run
 
 

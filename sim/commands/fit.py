@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sim.commands import options
 from sim.errors import BadInput
-from sim.results.fit import Parameter, fit, fitted
+from sim.results.answers.fit import Parameter, fit, fitted
 from sim.results.run import Run
 from sim.results.text import interval, number, seconds
 from sim.scenario import to_toml

@@ -28,8 +28,8 @@ import shlex
 from pathlib import Path
 
 from sim.commands import options
-from sim.commands.measuring import Settings, join, run_load_test
-from sim.commands.search import search
+from sim.commands.measuring.one import Settings, join, run_load_test
+from sim.commands.measuring.search import search
 from sim.errors import BadInput
 from sim.scenario import Scenario
 

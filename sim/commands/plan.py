@@ -17,10 +17,10 @@ import resource
 
 import psutil
 
-from sim.commands.measuring import calibrated
+from sim.commands.measuring.one import calibrated
 from sim.commands.terminal import Terminal
 from sim.errors import BadInput, InvalidRun
-from sim.live import capacity, limits
+from sim.live.capacity import capacity, limits
 from sim.results.text import number
 from sim.scenario import Scenario, load_scenario
 

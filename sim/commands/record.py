@@ -38,8 +38,8 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import BadInput, WorkbenchError
-from sim.live.recordable import Job, parse_steps
-from sim.live.recorder import record
+from sim.live.record.recordable import Job, parse_steps
+from sim.live.record.recorder import record
 from sim.workload import Trace
 
 

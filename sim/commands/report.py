@@ -25,7 +25,7 @@ from typing import Any
 
 from sim.commands import options
 from sim.errors import BadInput, WorkbenchError, did_you_mean
-from sim.results.report import VARIABLE
+from sim.results.answers.report import VARIABLE
 from sim.results.run import Run
 
 STYLE = """

@@ -31,7 +31,7 @@ from pathlib import Path
 from types import FrameType
 
 from sim.errors import BadInput
-from sim.live.job_runner import MOST
+from sim.live.application.job_runner import MOST
 from sim.live.serve import Options, embedded_target
 from sim.scenario import Scenario, load_scenario, parse_assignments
 from sim.target import Target, laravel_settings

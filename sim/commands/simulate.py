@@ -23,12 +23,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-import sim
+from sim import simulate
 from sim.commands import options
 from sim.results.summary import Summary
 from sim.results.text import NONE, number, percent, seconds
 from sim.virtual import engines, fleet
-from sim.virtual.reference import Progress
+from sim.virtual.preparation import Progress
 
 LARGE = 3_000_000
 """Notifications and refetches from which `auto` does without the rows of most pages: ten seconds and a gigabyte of them."""
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             summary = engines.run(scenario, engine, progress).summary
         else:
             command = f"workbench simulate {args.scenario}"
-            summary = sim.simulate(scenario, output=args.output, progress=progress, command=command, engine=engine).summary
+            summary = simulate(scenario, output=args.output, progress=progress, command=command, engine=engine).summary
     if args.json:
         print(json.dumps(summary, indent=1))
         return 0

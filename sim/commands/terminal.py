@@ -7,8 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sim.live.loadtest import Observer
-from sim.live.swarm import Progress
+from sim.live.measure.loadtest import Observer
+from sim.live.measure.swarm import Progress
 
 
 class Terminal(Observer):

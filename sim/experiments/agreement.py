@@ -10,8 +10,9 @@ import pandas as pd
 
 from sim.errors import BadInput
 from sim.policy import Debounce, Policy, Polling, Window
-from sim.results import fit, text
-from sim.results.report import updates_of
+from sim.results import text
+from sim.results.answers import fit
+from sim.results.answers.report import updates_of
 from sim.results.run import Run
 from sim.results.summary import summarise
 from sim.scenario import Fleet, Pages, Scenario, to_dict

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.results import costs
-from sim.results.report import describe
+from sim.results.answers.report import describe
+from sim.results.ledger import costs
 from sim.results.run import Run
 from sim.results.summary import sent_refetches, window
 from sim.results.text import number

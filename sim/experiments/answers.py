@@ -1,6 +1,6 @@
 """The answers of the reports on size and alternatives: figures in, sentences out, the first paragraph being the answer.
 
-No number is written here; words are chosen by what the figures say. The other reports' are in `sim.results.answers`.
+No number is written here; words are chosen by what the figures say. The other reports' are in `sim.results.answers.sentences`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.results import costs, fit, freshness, statistics
+from sim.results import statistics
+from sim.results.answers import fit
+from sim.results.ledger import costs, freshness
 from sim.results.run import Run
 from sim.results.statistics import Estimate
 from sim.scenario import Fleet, Pages, Scenario

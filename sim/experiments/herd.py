@@ -11,9 +11,10 @@ import pandas as pd
 from sim.distributions import Constant, Exponential
 from sim.incidents import Outage
 from sim.policy import Debounce, Immediate
-from sim.results import costs, fit
-from sim.results.herds import herds
-from sim.results.report import describe
+from sim.results.answers import fit
+from sim.results.answers.report import describe
+from sim.results.ledger import costs
+from sim.results.ledger.herds import herds
 from sim.results.run import Run
 from sim.results.statistics import Estimate, t_interval
 from sim.results.summary import sampled_share, summarise, window

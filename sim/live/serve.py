@@ -25,14 +25,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sim.brokeforge import fleet as sample
-from sim.brokeforge.database import Database
+from sim.brokeforge.domain import fleet as sample
+from sim.brokeforge.domain.database import Database
 from sim.errors import BadInput, WorkbenchError
-from sim.live import broadcaster
-from sim.live.application import listen
-from sim.live.broadcaster_settings import Settings
+from sim.live.application.main import listen
+from sim.live.broadcaster.main import command as broadcaster_command
+from sim.live.broadcaster.settings import Settings
 from sim.live.processes import Child, stop_all
-from sim.pusher.apps import App
+from sim.pusher.server.apps import App
 from sim.scenario import Broadcast, Fleet, Scenario, to_dict
 from sim.target import Target, User
 
@@ -208,7 +208,7 @@ def _broadcaster(target: Target, scenario: Scenario, options: Options, scratch: 
     )
     child = Child(
         "broadcaster",
-        [*broadcaster.command(), "--ready-file", str(scratch / "broadcaster.ready")],
+        [*broadcaster_command(), "--ready-file", str(scratch / "broadcaster.ready")],
         scratch / "broadcaster.log",
         listens=True,
     )

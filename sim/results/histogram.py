@@ -3,7 +3,8 @@
 Each octave has 32 bins, so a quantile is within 1/64 (1.6 %) of the value; below 32 values are exact. Values are whole numbers,
 here nanoseconds; negative ones are counted apart, because a negative duration is an error and never a number.
 
-Not `sim.virtual.histogram`: that has eight times the bins for a third digit, takes no negatives, and never goes through JSON.
+Not `sim.virtual.fleet.histogram`: that has eight times the bins for a third digit, takes no negatives, and never goes through
+JSON.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ HEADER = {
     "subscribers": "{first, last: ids, inclusive; -1 without any; opened; subscribed: now; wanted: now}",
     "probes": "how many subscribers of this process are recorded row by row; null: all",
     "receive_stamp": "kernel or read",
-    "counters": "name -> count, see loadtests.recorder.COUNTERS",
-    "histograms": "name -> sim.results.histogram, nanoseconds, see loadtests.recorder.HISTOGRAMS",
+    "counters": "name -> count, see loadtests.recording.recorder.COUNTERS",
+    "histograms": "name -> sim.results.histogram, nanoseconds, see loadtests.recording.recorder.HISTOGRAMS",
     "rows": "table -> rows in parts so far",
 }
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.results import freshness
-from sim.results.freshness import Tables
-from sim.results.staleness import staleness
+from sim.results.ledger import freshness
+from sim.results.ledger.freshness import Tables
+from sim.results.ledger.staleness import staleness
 from sim.results.statistics import Estimate, batch_ratio, quantiles
 from sim.scenario import Scenario
 

@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 from sim.results.summary import summarise
 from sim.scenario import Scenario
-from sim.virtual import fleet, measures, reference
+from sim.virtual import fleet, reference
 from sim.virtual.ledger import Tables
-from sim.virtual.refetching import Progress
+from sim.virtual.preparation import Progress, check, draw_updates, expected_size
 from sim.workload import streams
 
 Engine = Literal["auto", "reference", "fleet"]
@@ -25,8 +25,8 @@ def choose(scenario: Scenario, large: int = LARGE) -> Engine:
     """The fleet engine where the run is large and nothing in it feeds back, else the reference engine."""
     if fleet.supports(scenario):
         return "reference"
-    reference.check(scenario)
-    size = sum(measures.expected_size(scenario, reference.draw_updates(scenario, streams(scenario.seed))))
+    check(scenario)
+    size = sum(expected_size(scenario, draw_updates(scenario, streams(scenario.seed))))
     return "fleet" if size >= large else "reference"
 
 

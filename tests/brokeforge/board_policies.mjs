@@ -1,7 +1,7 @@
 // Runs the board's policies over recorded sequences: reads {vectors: [...]} on standard input, prints the fire times of each.
 // Timers are virtual: all due by an instant ring before the call at that instant (or after it, as the vector's order says).
 
-import { Debounce, Immediate, WindowThrottle } from "../../sim/brokeforge/board/policy.js";
+import { Debounce, Immediate, WindowThrottle } from "../../sim/brokeforge/handlers/board/policy.js";
 
 class VirtualClock {
   constructor() {

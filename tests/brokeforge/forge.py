@@ -8,10 +8,10 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sim.brokeforge import fleet
 from sim.brokeforge.application import Application
-from sim.brokeforge.database import Database
-from sim.brokeforge.dispatcher import BroadcastFailed, Job
+from sim.brokeforge.broadcasting.dispatcher import BroadcastFailed, Job
+from sim.brokeforge.domain import fleet
+from sim.brokeforge.domain.database import Database
 from sim.brokeforge.http import Request, Response
 from sim.scenario import Api, Broadcast, Fleet
 

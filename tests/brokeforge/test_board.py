@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sim.brokeforge.live_board import FILES, Board
-from sim.live.application import is_loopback
+from sim.brokeforge.handlers.live_board import FILES, Board
+from sim.live.application.main import is_loopback
 from sim.live.serve import Serving, embedded_target
 from sim.scenario import Fleet, Scenario
 from tests.brokeforge.chrome import Tab, tab

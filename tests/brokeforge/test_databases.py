@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
-from sim.brokeforge.database import Turn
-from sim.brokeforge.models import Base, ServerEvent
+from sim.brokeforge.domain.database import Turn
+from sim.brokeforge.domain.models import Base, ServerEvent
 from sim.errors import BadInput
 from sim.scenario import Fleet
 from tests.brokeforge.forge import Forge
@@ -136,7 +136,7 @@ def test_a_full_payload_is_the_page_itself(anywhere: Forge) -> None:
 
 
 def _server_events(id: int) -> list[Any]:
-    from sim.brokeforge.events import ServerUpdated
+    from sim.brokeforge.broadcasting.events import ServerUpdated
 
     return [ServerUpdated(id)]
 

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from sqlalchemy import select
 
+from sim.brokeforge.domain.models import Task
 from sim.brokeforge.jobs import (
     DatabaseOperation,
     DeploySite,
@@ -17,7 +18,6 @@ from sim.brokeforge.jobs import (
     ProvisionServer,
     StreamLog,
 )
-from sim.brokeforge.models import Task
 from sim.workload import Trace, load_trace
 from sim.workload.traces import Transition
 from tests.brokeforge.forge import Forge

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from sim.commands import demo
-from sim.commands.measuring import Settings
-from sim.commands.outcome import Outcome
+from sim.commands.measuring.one import Settings
+from sim.commands.measuring.outcome import Outcome
 from sim.errors import BadInput, Unreachable, WorkbenchError
 from sim.scenario import Scenario
-from tests.commands.test_outcome import FAILED, GOOD, INVALID, PARTIAL
+from tests.commands.measuring.test_outcome import FAILED, GOOD, INVALID, PARTIAL
 
 
 @pytest.fixture

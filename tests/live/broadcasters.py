@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import websocket
 
-from sim.live.broadcaster import command
-from sim.live.broadcaster_settings import Settings
+from sim.live.broadcaster.main import command
+from sim.live.broadcaster.settings import Settings
 from sim.pusher import auth, messages
-from sim.pusher.apps import App
+from sim.pusher.server.apps import App
 
 APP = App("1001", "app-key", "app-secret")
 

@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 from sim.pusher import auth, messages
-from sim.pusher.apps import App
 from sim.pusher.frames import CLOSE, TEXT
-from sim.pusher.hub import SECOND, Hub
-from sim.pusher.outbox import Outbox
-from sim.pusher.space import Connection
+from sim.pusher.server.apps import App
+from sim.pusher.server.hub import SECOND, Hub
+from sim.pusher.server.outbox import Outbox
+from sim.pusher.server.state import Connection
 
 APP = App("1", "key", "secret")
 

@@ -6,8 +6,8 @@
 
 FILE has one JSON object a line: `case`, `app`, `steps`. Without --target a broadcaster of this project is started with the apps
 of the recording; a target must have them (id 1001, key bench-key, secret bench-secret, and ids `origin`, `clientall`, ... with
-keys `key-<id>` and secrets `secret-<id>`). Prints a line for each case: same, declared (rows of `sim.pusher.quirks`), differs
-(where). Exit code 1 when something differs that is not declared, 2 when FILE cannot be read.
+keys `key-<id>` and secrets `secret-<id>`). Prints a line for each case: same, declared (rows of `sim.pusher.server.quirks`),
+differs (where). Exit code 1 when something differs that is not declared, 2 when FILE cannot be read.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sim.live.broadcaster import command
-from sim.live.broadcaster_settings import Settings
+from sim.live.broadcaster.main import command
+from sim.live.broadcaster.settings import Settings
 from sim.pusher import messages
-from sim.pusher.apps import App, RateLimiting
+from sim.pusher.server.apps import App, RateLimiting
 from tests.replay.player import Player, Undeclared
 from tests.replay.wire import Wire, encode
 

@@ -1,4 +1,4 @@
-"""Which differences are on purpose: rules that recognise the rows of `sim.pusher.quirks.DIFFERENCES` in an exchange.
+"""Which differences are on purpose: rules that recognise the rows of `sim.pusher.server.quirks.DIFFERENCES` in an exchange.
 
 A rule is told what was expected and what came, and answers whether its row explains it. What no rule explains is undeclared.
 `ends` are rows after which the connection is over here and goes on there: its remaining steps are not compared.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sim.pusher.quirks import DIFFERENCES, as_php
+from sim.pusher.server.quirks import DIFFERENCES, as_php
 
 Step = dict[str, Any]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.pusher.quirks import DIFFERENCES
+from sim.pusher.server.quirks import DIFFERENCES
 from tests.replay import declared
 from tests.replay.__main__ import server
 

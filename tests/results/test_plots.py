@@ -15,8 +15,10 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from sim.results import freshness, herds, plots, stages, style
-from sim.results.staleness import saw_tooth
+from sim.results import plots
+from sim.results.ledger import freshness, herds, stages
+from sim.results.ledger.staleness import saw_tooth
+from sim.results.plots import style
 from sim.scenario import Pages, Scenario
 from tests.results.frames import Frames, frame, notification, random_run, refetch, update
 

@@ -20,7 +20,8 @@ from sim.distributions import Constant, Exponential, Lognormal
 from sim.policy import Debounce, FullPayload, Immediate, RateLimit, Throttle, Window
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
-from sim.virtual import compiled, fleet, reference
+from sim.virtual import fleet, reference
+from sim.virtual.fleet import compiled
 from sim.workload import Bursty, Poisson
 
 KEYS = {

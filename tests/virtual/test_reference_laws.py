@@ -19,7 +19,8 @@ from sim.results.run import TABLES
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import measures
-from sim.virtual.reference import draw_updates, run
+from sim.virtual.preparation import draw_updates, expected_size
+from sim.virtual.reference import run
 from sim.workload import Poisson, streams
 from tests.virtual.scenes import EXACT, metric, play, scene
 
@@ -313,7 +314,7 @@ def test_a_run_that_would_not_fit_is_refused_with_the_figure(monkeypatch: pytest
 @settings(max_examples=25, deadline=None)
 @given(scenarios)
 def test_the_size_is_estimated_exactly_for_notifications_and_from_above_for_refetches(scenario: Scenario) -> None:
-    notifications, refetches = measures.expected_size(scenario, draw_updates(scenario, streams(scenario.seed)))
+    notifications, refetches = expected_size(scenario, draw_updates(scenario, streams(scenario.seed)))
     tables = run(scenario)
     assert notifications == len(tables.notifications)
     assert refetches >= len(tables.refetches)

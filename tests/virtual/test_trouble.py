@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sim.errors import BadInput
-from sim.virtual.reconnect import attempts, first_attempts
 from sim.virtual.reference import run
+from sim.virtual.reference.reconnect import attempts, first_attempts
 from tests.virtual.scenes import metric, ms, play, scene
 
 S = 1_000_000_000

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from sim.results import style
+from sim.results.plots import style
 from sim.results.text import percent
 
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patheffects import withStroke
 
-from sim.results import style
+from sim.results.plots import style
 from sim.results.text import number, percent, seconds
 
 Array = np.ndarray[Any, Any]

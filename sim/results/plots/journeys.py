@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from sim.results import style
-from sim.results.stages import STAGES
+from sim.results.ledger.stages import STAGES
+from sim.results.plots import style
 from sim.results.text import percent, seconds
 
 INKS = dict(zip(STAGES, (style.GREY, style.PURPLE, style.SKY, style.ORANGE, style.BLACK, style.GREEN), strict=True))

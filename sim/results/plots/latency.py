@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-from sim.results import style
+from sim.results.plots import style
 from sim.results.statistics import quantile
 from sim.results.text import percent, seconds
 

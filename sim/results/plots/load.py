@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-from sim.results import style
 from sim.results.fronts import knee
+from sim.results.plots import style
 from sim.results.text import digits, number, seconds
 
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.patheffects import withStroke
 
-from sim.results import style
 from sim.results.fronts import knee
+from sim.results.plots import style
 from sim.results.text import digits, number, seconds
 
 Array = np.ndarray[Any, Any]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from loadtests.echo import Event
-from loadtests.recorder import COUNTERS, HISTOGRAMS, Rows
+from loadtests.client.echo import Event
+from loadtests.recording.recorder import COUNTERS, HISTOGRAMS, Rows
 from sim.refetch import Refetch
 from sim.results import parts
 from sim.results.histogram import Histogram

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from locust.stats import RequestStats, StatsEntry, bucket_response_time
 
-from loadtests.statistics import bucket, merge_samples
+from loadtests.recording.statistics import bucket, merge_samples
 
 durations = st.lists(st.floats(0, 1e6, allow_nan=False), max_size=50)
 

@@ -4,9 +4,9 @@ import pytest
 from locust import task
 
 from loadtests import pages
-from loadtests.auth import Bearer, Signed
-from loadtests.http import Pool
-from loadtests.page import version_of
+from loadtests.client.auth import Bearer, Signed
+from loadtests.client.http import Pool
+from loadtests.client.page import version_of
 from loadtests.settings import Settings
 from loadtests.shapes import SHAPES, Shape, chosen, parameters, percentile
 from loadtests.users import Debounce, EchoUser, park

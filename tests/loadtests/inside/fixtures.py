@@ -8,9 +8,9 @@ import locust  # noqa: F401
 import pytest
 from locust.stats import RequestStats
 
-from loadtests.mux import Mux
-from loadtests.plant import Plant
-from loadtests.recorder import Recorder
+from loadtests.client.mux import Mux
+from loadtests.client.plant import Plant
+from loadtests.recording.recorder import Recorder
 from loadtests.settings import Settings
 
 

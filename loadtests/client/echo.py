@@ -1,0 +1,546 @@
+"""What Laravel Echo and pusher-js do in a browser: connect, authorise, subscribe, stay alive, come back.
+
+An `Echo` is told the time (any `sim.clock.Scheduler`) and the text; what it opens it gets from a function, so it runs against a
+virtual clock and a list of frames as well as on the mux. Behaviour is that of pusher-js 8.6 as observed by running it: what a
+close code leads to, when attempts are repeated, when it pings, what it forgets. Left out: the second transport that pusher-js
+tries beside the first (wss beside ws), and `online`/`offline` of the browser.
+
+States: initialized -> connecting -> connected; connecting -> unavailable after 10 s, and attempts go on; disconnected: for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Protocol
+
+import orjson
+
+from sim.clock import SECOND, Entry, Scheduler
+from sim.pusher import messages
+from sim.pusher.messages import Malformed
+
+ACTIVITY_TIMEOUT = 120 * SECOND
+"""Silence after which pusher-js pings by its own option; the server's `activity_timeout` is usually shorter."""
+PONG_TIMEOUT = 30 * SECOND
+UNAVAILABLE_AFTER = 10 * SECOND
+RECONNECT_DELAY = SECOND
+"""No jitter and no growth: clients that were dropped together come back together."""
+FIRST_SLOT, LAST_SLOT = 15 * SECOND, 60 * SECOND
+"""An attempt that cannot even open a socket waits out its slot: 15 s, 30 s, then 60 s each."""
+SHORTEST_ACTIVITY = 10 * SECOND
+
+NEVER = -1
+AT_ONCE = 0
+
+CLOSE_CODES: tuple[tuple[int, int, int], ...] = (
+    # from, to, delay of the reconnect
+    (4000, 4000, AT_ONCE),  # TLS only (the switch itself is the user's: give a wss URL)
+    (4001, 4099, NEVER),  # refused: application unknown, disabled, over quota ...
+    (4100, 4199, RECONNECT_DELAY),  # over capacity
+    (4200, 4299, AT_ONCE),  # reconnect now
+    (4300, 65535, NEVER),
+    (0, 3999, RECONNECT_DELAY),
+)
+"""What a close code, or the code of an error in place of the first frame, leads to; the first row that fits."""
+
+
+def delay_after(code: int) -> int:
+    """Nanoseconds until the reconnect; `NEVER`: the application has refused this client."""
+    return next(delay for low, high, delay in CLOSE_CODES if low <= code <= high)
+
+
+class State(Enum):
+    INITIALIZED = "initialized"
+    CONNECTING = "connecting"
+    UNAVAILABLE = "unavailable"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+
+
+class Subscription(Enum):
+    """Where one channel stands."""
+
+    WANTED = "wanted"
+    AUTHORISING = "authorising"
+    SENT = "sent"
+    SUBSCRIBED = "subscribed"
+    REFUSED = "refused"
+    """By the authorisation or the broadcaster; not tried again before the next connection."""
+    UNWANTED = "unwanted"
+    """Unsubscribed while its authorisation was under way: the subscription goes out, and is taken back on success."""
+
+
+class Event:
+    """One published event as heard. The members for measuring are -1 where the payload has none."""
+
+    __slots__ = ("channel", "code", "data", "name", "published_at", "sent_at", "update")
+
+    def __init__(self, name: str, channel: str, data: Any, code: int = 0) -> None:
+        self.name, self.channel, self.data, self.code = name, channel, data, code
+        self.update = self.sent_at = self.published_at = -1
+        if type(data) is dict and "update" in data:
+            update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
+            self.update = update if type(update) is int else -1
+            self.sent_at = sent_at if type(sent_at) is int else -1
+            self.published_at = published_at if type(published_at) is int else -1
+
+
+def parse(payload: bytes) -> tuple[str, Any, Any]:
+    """(event, channel, data) as `sim.pusher.messages.parse` has them, several times as fast. Raises `Malformed`."""
+    try:
+        tree = orjson.loads(payload)
+    except ValueError as error:
+        raise Malformed(str(error)) from error
+    if type(tree) is not dict:
+        raise Malformed("not an object")
+    event, data = tree.get("event"), tree.get("data")
+    if type(event) is not str or not event:
+        raise Malformed("no event name")
+    if type(data) is str:
+        with contextlib.suppress(ValueError):
+            data = orjson.loads(data)
+    return event, tree.get("channel"), data
+
+
+class Ear:
+    """Reads frames, for all subscribers of a process. What a broadcast says to thousands is the same bytes: it is read once."""
+
+    REMEMBERED = 1024
+    """Frames. More are never on their way at the same time, and a forgotten one is merely read again."""
+
+    def __init__(self, code_of: Callable[[str], int], first: Callable[[Event], None]) -> None:
+        """*code_of*(channel) numbers channels for the recorder; *first*(event) is told of each update on a channel."""
+        self._known: dict[bytes, Event] = {}
+        self._latest: dict[str, int] = {}
+        self._code_of, self._first = code_of, first
+
+    def hear(self, payload: bytes) -> Event | messages.Message:
+        """An `Event` on a channel, or a `Message` of the protocol itself. Raises `Malformed`."""
+        event = self._known.get(payload)
+        if event is not None:
+            return event
+        name, channel, data = parse(payload)
+        if type(channel) is not str or name[:7] == "pusher:" or name[:16] == "pusher_internal:":
+            return messages.Message(name, channel, data)
+        if len(self._known) >= self.REMEMBERED:
+            self._known.clear()
+        event = Event(name, channel, data, self._code_of(channel))
+        self._known[payload] = event
+        if event.update >= 0 and self._latest.get(channel) != event.update:
+            self._latest[channel] = event.update
+            self._first(event)
+        return event
+
+
+class Socket(Protocol):
+    """What *dial* returns: `loadtests.client.link.Link`, or a stand-in."""
+
+    def send(self, text: str) -> None: ...
+
+    def close(self, code: int = 1000) -> None: ...
+
+    def pause(self) -> None: ...
+
+
+Authorised = Callable[[str | None, str | None, str], None]
+"""Answer of an authorisation: (auth, channel_data, ""), or (None, None, why not)."""
+
+
+class Client(Protocol):
+    """Whose connection it is: the page. No call may block."""
+
+    def authorize(self, channel: str, socket_id: str, done: Authorised) -> None:
+        """Find the signature of a private or presence channel, and say *done*, now or later."""
+
+    def connected(self, at: int, took: int) -> None: ...
+
+    def dropped(self, at: int, code: int, reason: str) -> None:
+        """The connection is lost, or an attempt failed; subscriptions are void from here on."""
+
+    def subscribed(self, channel: str, at: int, took: int) -> None: ...
+
+    def refused(self, channel: str, at: int, reason: str) -> None: ...
+
+    def heard(self, event: Event, arrived_at: int, read_at: int, stamp: int) -> None: ...
+
+    def complained(self, code: int, message: str) -> None:
+        """A `pusher:error`, or a frame that was none (code 0)."""
+
+
+class Echo:
+    """One page's connection. `connect()`, `subscribe(...)`; `disconnect()` ends it for good."""
+
+    __slots__ = (
+        "_alarm",
+        "_attempt_at",
+        "_cap",
+        "_channels",
+        "_client",
+        "_clock",
+        "_dial",
+        "_ear",
+        "_latency",
+        "_link",
+        "_opened",
+        "_pinged_at",
+        "_quick",
+        "_sent_at",
+        "_server_timeout",
+        "_slot",
+        "_unavailable",
+        "connected_at",
+        "heard_at",
+        "socket_id",
+        "state",
+    )
+
+    def __init__(self, clock: Scheduler, dial: Callable[[Echo], Socket], ear: Ear, client: Client) -> None:
+        """*dial*(echo) begins to open a connection whose listener is the echo; it may raise OSError."""
+        self._clock, self._dial, self._ear, self._client = clock, dial, ear, client
+        self._channels: dict[str, Subscription] = {}
+        self._sent_at: dict[str, int] = {}
+        self._link: Socket | None = None
+        self._alarm: Entry | Any = None
+        self._unavailable: Entry | Any = None
+        self._attempt_at = self._pinged_at = 0
+        self._slot = FIRST_SLOT
+        self._latency = NEVER
+        self._opened = self._quick = False
+        self._server_timeout = self._cap = ACTIVITY_TIMEOUT
+        self.state = State.INITIALIZED
+        self.socket_id = ""
+        self.connected_at = self.heard_at = 0
+
+    # ---- what the page wants
+
+    def connect(self) -> None:
+        if self.state in (State.INITIALIZED, State.DISCONNECTED):
+            self._enter_connecting()
+            self._begin_slots()
+
+    def subscribe(self, channel: str) -> None:
+        """Now, or as soon as there is a connection; again after each reconnect."""
+        standing = self._channels.get(channel)
+        if standing is Subscription.UNWANTED:
+            self._channels[channel] = Subscription.AUTHORISING
+        elif standing in (None, Subscription.REFUSED):
+            self._channels[channel] = Subscription.WANTED
+            if self.is_open:
+                self._ask(channel)
+
+    def unsubscribe(self, channel: str) -> None:
+        standing = self._channels.get(channel)
+        if standing is Subscription.AUTHORISING:
+            self._channels[channel] = Subscription.UNWANTED
+        elif standing is not None:
+            del self._channels[channel]
+            if standing in (Subscription.SENT, Subscription.SUBSCRIBED) and self._link is not None:
+                self._link.send(messages.unsubscribe(channel))
+
+    def is_subscribed(self, channel: str) -> bool:
+        return self._channels.get(channel) is Subscription.SUBSCRIBED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an established connection. (The state stays `connected` for a while after a loss.)"""
+        return self.state is State.CONNECTED and self._link is not None
+
+    def disconnect(self) -> None:
+        """Close, and stay away. The client is not told."""
+        self.state = State.DISCONNECTED
+        self._stop_waiting()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def hang(self) -> None:
+        """Stop reading and pinging, without closing: a page in a tab that has frozen."""
+        self._stop_waiting()
+        if self._link is not None:
+            self._link.pause()
+
+    def lose(self) -> None:
+        """Drop the connection and come back as after a loss: a page that reloads for ever."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        self._come_back(RECONNECT_DELAY)
+
+    # ---- attempts
+
+    def _enter_connecting(self) -> None:
+        self.state = State.CONNECTING
+        for channel, standing in list(self._channels.items()):
+            if standing is Subscription.UNWANTED:
+                del self._channels[channel]
+            else:
+                self._channels[channel] = Subscription.WANTED
+        if self._unavailable is None:
+            self._unavailable = self._clock.call_at(self._clock.now() + UNAVAILABLE_AFTER, self._is_unavailable)
+
+    def _is_unavailable(self) -> None:
+        self._unavailable = None
+        self.state = State.UNAVAILABLE
+
+    def _begin_slots(self) -> None:
+        self._quick, self._slot = False, FIRST_SLOT
+        self._attempt(FIRST_SLOT)
+
+    def _reconnect(self) -> None:
+        """After a connection was lost: once with what worked before, held to twice the time it took and a second."""
+        if self.state is not State.UNAVAILABLE:
+            self._enter_connecting()
+        if self._latency == NEVER:
+            self._begin_slots()
+        else:
+            self._quick = True
+            self._attempt(2 * self._latency + SECOND)
+
+    def _attempt(self, patience: int) -> None:
+        self._opened = False
+        self._attempt_at = self._clock.now()
+        self._set_alarm(self._attempt_at + patience, self._slot_over)
+        try:
+            self._link = self._dial(self)
+        except OSError as error:
+            self.closed(1006, f"connect: {(error.strerror or str(error)).lower()}")
+
+    def _slot_over(self) -> None:
+        self._alarm = None
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+            self._client.dropped(self._clock.now(), 1006, "connect: timed out")
+        if self._quick:
+            self._begin_slots()
+        else:
+            self._slot = min(2 * self._slot, LAST_SLOT)
+            self._attempt(self._slot)
+
+    # ---- the link's side
+
+    def opened(self) -> None:
+        self._opened = True
+        self._cancel_alarm()
+
+    def closed(self, code: int, reason: str) -> None:
+        now, was = self._clock.now(), self.state
+        self._link = None
+        established = was is State.CONNECTED
+        if established:
+            self._learn(now, clean=code != 1006)
+        self._client.dropped(now, code, reason)
+        if self.state is State.DISCONNECTED:
+            return
+        if not established and not self._opened:
+            if self._quick:
+                self._begin_slots()
+            return  # The alarm of the slot is set already.
+        self._come_back(delay_after(code))
+
+    def _learn(self, now: int, clean: bool) -> None:
+        """A connection that died soon, and not by a close frame, makes later ones ping more often."""
+        lived = now - self.connected_at
+        if not clean and lived < 2 * ACTIVITY_TIMEOUT:
+            self._cap = max(lived // 2, SHORTEST_ACTIVITY)
+
+    def _come_back(self, delay: int) -> None:
+        self._cancel_alarm()
+        if delay == NEVER:
+            self._stop_waiting()
+            self.state = State.DISCONNECTED
+        elif self.state is not State.DISCONNECTED:
+            self._set_alarm(self._clock.now() + delay, self._reconnect)
+
+    def text(self, payload: bytes, arrived_at: int, read_at: int, stamp: int) -> None:
+        self.heard_at = read_at
+        try:
+            message = self._ear.hear(payload)
+        except Malformed as error:
+            self._client.complained(0, f"not a frame: {error}")
+            if self.state is not State.CONNECTED:
+                self._give_up_handshake()
+            return
+        if isinstance(message, Event):
+            if message.channel in self._channels:
+                self._client.heard(message, arrived_at, read_at, stamp)
+            return
+        if self.state is not State.CONNECTED:
+            self._first(message)
+            return
+        react = REACTIONS.get(message.event)
+        if react is not None:
+            react(self, message, min(arrived_at, read_at))
+
+    def _first(self, message: messages.Message | Event) -> None:
+        """The frame that decides whether there is a connection."""
+        data = getattr(message, "data", None)
+        if isinstance(message, messages.Message) and type(data) is dict:
+            if message.event == messages.ESTABLISHED and type(data.get("activity_timeout")) in (int, float):
+                self._established(str(data.get("socket_id", "")), int(data["activity_timeout"] * SECOND))
+                return
+            if message.event == messages.ERROR:
+                self._failed_by_error(data)
+                return
+        self._give_up_handshake()
+
+    def _established(self, socket_id: str, activity_timeout: int) -> None:
+        now = self._clock.now()
+        self._stop_waiting()
+        self.state, self.socket_id = State.CONNECTED, socket_id
+        self.connected_at = self.heard_at = now
+        self._latency = now - self._attempt_at
+        self._server_timeout = activity_timeout
+        self._watch_activity()
+        self._client.connected(now, self._latency)
+        channels = list(self._channels)
+        for channel in sorted(channels, key=is_guarded):
+            if self._channels.get(channel) is Subscription.WANTED:
+                self._ask(channel)
+
+    def _failed_by_error(self, data: dict[str, Any]) -> None:
+        code, message = _code_of(data), str(data.get("message", ""))
+        self._client.complained(code, message)
+        self._drop(code, message)
+        self._come_back(delay_after(code))
+
+    def _give_up_handshake(self) -> None:
+        """pusher-js closes, becomes unavailable, and tries no more."""
+        self._cancel_alarm()
+        self._drop(1006, "no handshake of the Pusher protocol")
+
+    def _drop(self, code: int, reason: str) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        self._client.dropped(self._clock.now(), code, reason)
+
+    # ---- subscriptions
+
+    def _ask(self, channel: str) -> None:
+        if is_guarded(channel):
+            self._channels[channel] = Subscription.AUTHORISING
+            asked_for = self.socket_id
+            self._client.authorize(
+                channel, asked_for, lambda auth, data, why: self._authorised(channel, asked_for, auth, data, why)
+            )
+        else:
+            self._send_subscription(channel, "", None)
+
+    def _authorised(self, channel: str, socket_id: str, auth: str | None, channel_data: str | None, why: str) -> None:
+        standing = self._channels.get(channel)
+        if socket_id != self.socket_id or standing not in (Subscription.AUTHORISING, Subscription.UNWANTED):
+            return  # For a connection that is no more.
+        if auth is None:
+            if standing is Subscription.UNWANTED:
+                del self._channels[channel]
+            else:
+                self._channels[channel] = Subscription.REFUSED
+                self._client.refused(channel, self._clock.now(), why)
+        elif self._link is not None:
+            self._send_subscription(channel, auth, channel_data)
+
+    def _send_subscription(self, channel: str, auth: str, channel_data: str | None) -> None:
+        assert self._link is not None
+        if self._channels[channel] is not Subscription.UNWANTED:
+            self._channels[channel] = Subscription.SENT
+        self._sent_at[channel] = self._clock.now()
+        self._link.send(messages.subscribe(channel, auth, channel_data))
+
+    def _succeeded(self, message: messages.Message, at: int) -> None:
+        channel = message.channel
+        sent_at = self._sent_at.pop(channel, at)
+        if not self._sent_at:
+            self._sent_at.clear()  # Gives its memory back, which at 10,000 pages is worth a line.
+        standing = self._channels.get(channel)
+        if standing is Subscription.UNWANTED:
+            self._channels[channel] = Subscription.SUBSCRIBED
+            self.unsubscribe(channel)
+        elif standing is not None:
+            self._channels[channel] = Subscription.SUBSCRIBED
+            self._client.subscribed(channel, at, max(at - sent_at, 0))
+
+    def _errored(self, message: messages.Message, at: int) -> None:
+        data = message.data if type(message.data) is dict else {}
+        code, text = _code_of(data), str(data.get("message", ""))
+        self._client.complained(code, text)
+        if code == UNAUTHORIZED:
+            # The frame does not say for which channel; requests are answered in order.
+            waiting = [channel for channel, standing in self._channels.items() if standing is Subscription.SENT]
+            if waiting:
+                channel = min(waiting, key=lambda name: self._sent_at.get(name, 0))
+                self._sent_at.pop(channel, None)
+                self._channels[channel] = Subscription.REFUSED
+                self._client.refused(channel, at, f"{code} {text}")
+
+    # ---- activity
+
+    def _watch_activity(self) -> None:
+        self._set_alarm(self.heard_at + min(self._server_timeout, self._cap), self._silence)
+
+    def _silence(self) -> None:
+        self._alarm = None
+        if self._clock.now() - self.heard_at < min(self._server_timeout, self._cap):
+            self._watch_activity()  # It was heard in the meantime: one timer a connection, not one a frame.
+            return
+        self._pinged_at = self._clock.now()
+        if self._link is not None:
+            self._link.send(messages.CLIENT_PING)
+        timeout = min(self._server_timeout, self._cap, PONG_TIMEOUT)
+        self._set_alarm(self._pinged_at + timeout, self._await_pong)
+
+    def _await_pong(self) -> None:
+        self._alarm = None
+        now = self._clock.now()
+        if self.heard_at > self._pinged_at:
+            self._watch_activity()
+            return
+        if now < self._pinged_at + PONG_TIMEOUT:
+            self._set_alarm(self._pinged_at + PONG_TIMEOUT, self._await_pong)
+            return
+        self._learn(now, clean=False)
+        self._drop(1006, "pong not received in time")
+        self._reconnect()
+
+    def _pong(self, message: messages.Message, at: int) -> None:
+        if self._link is not None:
+            self._link.send(messages.CLIENT_PONG)
+
+    # ---- timers
+
+    def _set_alarm(self, at: int, callback: Callable[[], None]) -> None:
+        self._cancel_alarm()
+        self._alarm = self._clock.call_at(at, callback)
+
+    def _cancel_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _stop_waiting(self) -> None:
+        self._cancel_alarm()
+        if self._unavailable is not None:
+            self._unavailable.cancel()
+            self._unavailable = None
+
+
+UNAUTHORIZED = 4009
+
+REACTIONS: dict[str, Callable[[Echo, messages.Message, int], None]] = {
+    "pusher:ping": Echo._pong,
+    messages.ERROR: Echo._errored,
+    messages.SUBSCRIBED: Echo._succeeded,
+}
+"""What a connected client does about frames of the protocol; others (pongs, members, cache misses) are heard and that is all."""
+
+
+def is_guarded(channel: str) -> bool:
+    """Whether a subscription needs a signature (pusher-js's rule, with the dash)."""
+    return channel.startswith(("private-", "presence-"))
+
+
+def _code_of(data: dict[str, Any]) -> int:
+    code = data.get("code")
+    return code if type(code) is int else 0

@@ -1,0 +1,225 @@
+"""What a worker process has once, whatever number of pages: mux, recorder, connections, random streams.
+
+Made when the first user starts, never at import: `--processes` forks after the locustfile was loaded, and an epoll descriptor
+or a hub's watcher shared by two processes would serve neither.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import resource
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from gevent.lock import RLock
+from locust.env import Environment
+
+from loadtests.client.echo import Ear
+from loadtests.client.http import Pool, Traffic
+from loadtests.client.mux import Mux
+from loadtests.client.spec import Spec
+from loadtests.client.streams import Origin
+from loadtests.recording.recorder import Recorder
+from loadtests.settings import Settings
+from sim.clock import SECOND
+
+HANDSHAKES = 200
+"""First connections under way at once: a server's accept backlog is often not longer (Linux: 4096, PHP's streams: 102)."""
+DRAIN_EVERY = SECOND // 2
+PROBE_EVERY = SECOND // 20
+HUB_GAP = 50_000_000
+SUBSCRIBERS_PER_WORKER = 1_000_000
+"""Subscriber ids of worker w begin at w times this, so that ids of different workers never meet."""
+
+logger = logging.getLogger(__name__)
+
+
+class OpenPage(Protocol):
+    """What a plant does with its open pages."""
+
+    def lose(self) -> None:
+        """The connection breaks."""
+
+
+class Plant:
+    """`Plant.of(environment)` is this process's."""
+
+    current: ClassVar[Plant | None] = None
+    configured: ClassVar[Settings | None] = None
+    """Set by the locustfile; None: read from the environment when the plant is made."""
+
+    @classmethod
+    def of(cls, environment: Environment) -> Plant:
+        if cls.current is None or cls.current.pid != os.getpid():
+            cls.current = cls(environment, cls.configured or Settings.from_environment(need_target=False))
+        return cls.current
+
+    def __init__(self, environment: Environment, settings: Settings) -> None:
+        self.pid = os.getpid()
+        self.mux = Mux()
+        self.stamp = settings.scenario.load.receive_stamp == "kernel"
+        self.traffic = Traffic(self.mux, self.stamp)
+        # A worker's index is its master's to give; alone it is 0.
+        self.worker = max(getattr(environment.runner, "worker_index", 0), 0)
+        self.workers = max(getattr(environment.parsed_options, "expect_workers", 1) or 1, self.worker + 1)
+        self.recorder = Recorder(self.mux, environment.stats, self.worker, settings.parts, settings.probes, self.stamp)
+        self.ear = Ear(self.recorder.channel_code, self.recorder.event)
+        self.random = random.Random(f"{settings.scenario.seed} jitter {self.worker}")
+        self.draws = np.random.default_rng([settings.scenario.seed, self.worker])
+        """For what is drawn once per page: how long it stays open, whether its tab is hidden."""
+        self.settings = settings
+        self._origins: dict[tuple[str, bool], Origin] = {}
+        self._pools: dict[tuple[str, int], Pool] = {}
+        self._resolving = RLock()
+        self._admitted = 0
+        self._line: deque[Callable[[Callable[[], None]], None]] = deque()
+        self._gaps: list[int] = []
+        self._settling = False
+        self._collecting_since = 0
+        self.pages: set[OpenPage] = set()
+        """Those that are open."""
+        self.specs: dict[type, Spec] = {}
+        self.impossible: set[type] = set()
+        """Classes whose pages cannot be opened at all."""
+        self.identities: dict[type, Any] = {}
+        self._opened: dict[type, int] = {}
+        raise_descriptor_limit()
+        gc.callbacks.append(self._collecting)
+        now = self.mux.now()
+        self.mux.call_at(now + DRAIN_EVERY, self._drain, now + DRAIN_EVERY)
+        self.mux.call_at(now + PROBE_EVERY, self._probe, now + PROBE_EVERY)
+        self.mux.call_at(now, self._report, now)
+
+    # ---- shared things
+
+    def origin(self, url: str, verify: bool = True) -> Origin:
+        """From a greenlet: resolving may wait. Raises OSError for a name that does not resolve."""
+        with self._resolving:
+            if (url, verify) not in self._origins:
+                self._origins[url, verify] = Origin(url, verify=verify)
+            return self._origins[url, verify]
+
+    def pool(self, origin: Origin, limit: int) -> Pool:
+        return self._pools.setdefault((origin.authority, limit), Pool(self.traffic, origin, limit))
+
+    def subscriber(self) -> int:
+        """The next subscriber's id."""
+        recorder = self.recorder
+        if recorder.first < 0:
+            recorder.first = self.worker * SUBSCRIBERS_PER_WORKER
+            recorder.last = recorder.first - 1
+        recorder.last += 1
+        return recorder.last
+
+    def number(self, page: type) -> int:
+        """How many pages of this class this process had before."""
+        number = self._opened.get(page, 0)
+        self._opened[page] = number + 1
+        return number
+
+    def admit(self, start: Callable[[Callable[[], None]], None]) -> None:
+        """Call *start(release)*, now or when fewer than `HANDSHAKES` are under way; it calls `release()` when it is through."""
+        self._line.append(start)
+        self._admit_more()
+
+    def _admit_more(self) -> None:
+        while self._line and self._admitted < HANDSHAKES:
+            self._admitted += 1
+            self._line.popleft()(self._release)
+
+    def _release(self) -> None:
+        self._admitted -= 1
+        # Not from here: the caller is in the middle of a connection's work.
+        if self._line:
+            self.mux.call_at(0, self._admit_more)
+
+    def withdraw(self, start: Callable[[Callable[[], None]], None]) -> None:
+        """A page goes before it was admitted."""
+        if start in self._line:
+            self._line.remove(start)
+
+    def storm(self, share: float) -> None:
+        """The given share of the pages loses its connection, now."""
+        for page in list(self.pages):
+            if share >= 1.0 or self.draws.random() < share:
+                page.lose()
+
+    # ---- rhythm
+
+    def _drain(self, due: int) -> None:
+        self.recorder.drain()
+        gaps, self._gaps = self._gaps, []
+        if gaps:
+            self.recorder.histograms["hub_gap"].add(gaps)
+        due = max(due + DRAIN_EVERY, self.mux.now())
+        self.mux.call_at(due, self._drain, due)
+
+    def _probe(self, due: int) -> None:
+        now = self.mux.now()
+        self._gaps.append(now - due)
+        if now - due > HUB_GAP:
+            self.recorder.counters["hub_gaps"] += 1
+        self.mux.call_at(now + PROBE_EVERY, self._probe, now + PROBE_EVERY)
+
+    def _report(self, due: int) -> None:
+        recorder = self.recorder
+        recorder.metric("cpu_seconds", time.process_time())
+        recorder.metric("rss_bytes", resident())
+        recorder.metric("sockets", self.mux.watched)
+        recorder.metric("subscribed", recorder.subscribed)
+        recorder.metric("requests_running", len(self.traffic.running))
+        recorder.metric("requests_waiting", sum(pool.waiting for pool in self._pools.values()))
+        recorder.write_header()
+        if self._settling and recorder.subscribed >= recorder.wanted:
+            # All users had been started before, and now all are subscribed: what that has made stays as well.
+            self.freeze()
+            self._settling = False
+        due = max(due + SECOND, self.mux.now())
+        self.mux.call_at(due, self._report, due)
+
+    # ---- garbage
+
+    def freeze(self) -> None:
+        """Once all pages are there: a full collection would stop the process for 100 ms at 10,000 of them, again and again."""
+        self._settling = True
+        gc.collect()
+        gc.freeze()
+
+    def _collecting(self, phase: str, info: dict[str, int]) -> None:
+        if info["generation"] < 2:
+            return
+        if phase == "start":
+            self._collecting_since = time.monotonic_ns()
+        else:
+            self.recorder.histograms["gc_pause"].add([time.monotonic_ns() - self._collecting_since])
+            self.recorder.counters["gc_collections"] += 1
+
+    # ---- end
+
+    def finish(self) -> None:
+        """The last parts. The next user to start gets a new plant."""
+        gc.callbacks.remove(self._collecting)
+        self.recorder.finish()
+        for pool in self._pools.values():
+            pool.close()
+        self.mux.close()
+        if Plant.current is self:
+            Plant.current = None
+
+
+def raise_descriptor_limit() -> None:
+    """The soft limit to the hard one: a subscriber is a descriptor, two with an HTTP connection of its own."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def resident() -> int:
+    """Resident memory of this process, bytes."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,50 @@
+"""What all pages of one class in one process have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from websockets.uri import WebSocketURI
+
+from loadtests.client.auth import Auth
+from loadtests.client.http import Pool
+from loadtests.client.streams import Origin
+from loadtests.recording.recorder import Kind
+from sim.policy import InFlight, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One class of pages in one process. Templates are filled with the page's `{id}`, `{user}` and `{n}`."""
+
+    kind: Kind
+    channels: tuple[str, ...]
+    events: frozenset[str]
+    """Names on the wire that the page listens to; empty: any."""
+    refetch: str
+    """URL path; empty: the page does not refetch."""
+    version_path: tuple[str, ...]
+    policy: Policy
+    in_flight: InFlight
+    auth: Auth
+    uri: WebSocketURI
+    broadcaster: Origin
+    application: Origin | None
+    prefix: str
+    """Of the application's base URL, before every path."""
+    browser_origin: str
+    behaviour: str
+    stamp: bool
+    pool: Pool | None
+    """Shared by all pages; None: each has its own."""
+    timeout: float
+    """Seconds for a refetch."""
+
+    @property
+    def listens(self) -> bool:
+        """A page that polls has no connection."""
+        return self.policy.kind != "polling"
+
+    @property
+    def subscribes(self) -> bool:
+        return self.listens and self.behaviour != "never_subscribe"

@@ -1,0 +1,264 @@
+"""TCP and TLS byte streams on the mux: connect, send, receive, each without waiting; and the kernel's word for when.
+
+Linux stamps arriving segments (`SO_TIMESTAMPNS`) and hands the stamp out with the bytes, so the time that bytes then wait for
+this process is not counted as theirs. That works for TLS too, because the decryption here is done in memory on what was read
+from the plain socket: the stamp is that of the last encrypted segment. When one read returns several messages the stamp is the
+last one's; `sim.results.parts.STAMPS` says which rows that concerns.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import ssl
+import struct
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from gevent import socket as gevent_socket
+
+from loadtests.client.mux import READ, WRITE, Mux
+
+SO_TIMESTAMPNS = 35
+"""From <asm-generic/socket.h>; the socket module does not name it. Also the type of the control message."""
+
+RECEIVE = 65536
+WAITING_LIMIT = 1 << 20
+"""Bytes waiting to be sent at which a stream gives up: the peer does not read."""
+
+_timespec = struct.Struct("qq").unpack
+
+
+class Owner(Protocol):
+    """Who is told. All calls come from the mux and must not block."""
+
+    def connected(self) -> None: ...
+
+    def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
+        """*arrived_at* by the kernel's clock, or equal to *read_at* where there is no stamp."""
+
+    def ended(self, reason: str) -> None:
+        """The stream is gone, by the peer or by failure; nothing follows. Not called after `close`."""
+
+
+class Origin:
+    """Scheme, host and port, resolved once to an address that answers. Creating one may block its greenlet."""
+
+    def __init__(self, url: str, *, verify: bool = True) -> None:
+        parts = urlsplit(url)
+        self.host = parts.hostname or ""
+        self.secure = parts.scheme in ("https", "wss")
+        self.port = parts.port or (443 if self.secure else 80)
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        self.authority = shown if parts.port is None else f"{shown}:{parts.port}"
+        self.tls: ssl.SSLContext | None = None
+        if self.secure:
+            self.tls = ssl.create_default_context()
+            if not verify:
+                self.tls.check_hostname, self.tls.verify_mode = False, ssl.CERT_NONE
+        self.family, self.address = self._resolve()
+
+    def _resolve(self) -> tuple[int, Any]:
+        """The first address that accepts a connection (`localhost` is often two); the first of all when none does."""
+        try:
+            probe = gevent_socket.create_connection((self.host, self.port), timeout=5)
+        except OSError:
+            found = gevent_socket.getaddrinfo(self.host, self.port, type=_socket.SOCK_STREAM)
+            return found[0][0], found[0][4]
+        with probe:
+            return probe.family, probe.getpeername()
+
+
+def open_stream(mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> Stream:
+    """Begin to connect. Raises OSError when the system refuses outright (descriptors, ports)."""
+    if origin.tls is not None:
+        return TlsStream(mux, origin, owner, stamp)
+    return Stream(mux, origin, owner, stamp)
+
+
+class Stream:
+    """One TCP connection."""
+
+    __slots__ = ("_descriptor", "_mux", "_open", "_owner", "_paused", "_receive", "_socket", "_stamp", "_waiting")
+
+    def __init__(self, mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> None:
+        sock = _socket.socket(origin.family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+        try:
+            sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            if stamp:
+                sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            sock.connect_ex(origin.address)
+            mux.watch(sock.fileno(), self, WRITE)
+        except OSError:
+            sock.close()
+            raise
+        self._mux, self._owner, self._socket, self._stamp = mux, owner, sock, stamp
+        self._receive = owner.received
+        self._descriptor = sock.fileno()
+        self._waiting: bytearray | None = None
+        self._open = self._paused = False
+
+    def ready(self, events: int) -> None:
+        if events == READ:
+            self._read()
+        elif not self._open:
+            self._connected()
+        else:
+            if events & WRITE:
+                self._drain()
+            if events & ~WRITE and self._descriptor >= 0:
+                self._read()
+
+    def _connected(self) -> None:
+        error = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+        if error:
+            self._end(f"connect: {os.strerror(error).lower()}")
+            return
+        self._open = True
+        self._watch()
+        self._established()
+
+    def _established(self) -> None:
+        self._owner.connected()
+
+    def _read(self) -> None:
+        try:
+            if self._stamp:
+                data, ancillary, _, _ = self._socket.recvmsg(RECEIVE, 64)
+            else:
+                data, ancillary = self._socket.recv(RECEIVE), []
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end((error.strerror or str(error)).lower())
+            return
+        arrived_at = read_at = self._mux.now()
+        if not data:
+            self._end("closed by the peer")
+            return
+        if ancillary:  # The stamp is all that was asked for.
+            seconds, nanoseconds = _timespec(ancillary[0][2])
+            arrived_at = seconds * 1_000_000_000 + nanoseconds
+        self._receive(data, arrived_at, read_at)
+
+    def send(self, data: bytes) -> None:
+        """Send now as much as fits, the rest when the socket takes it. Ignored once the stream is gone."""
+        if self._descriptor < 0:
+            return
+        if self._waiting is not None:
+            self._waiting += data
+            if len(self._waiting) > WAITING_LIMIT:
+                self._end("the peer does not read")
+            return
+        try:
+            sent = self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._end((error.strerror or str(error)).lower())
+            return
+        if sent < len(data):
+            self._waiting = bytearray(data[sent:])
+            self._watch()
+
+    def _drain(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting:
+            self.send(bytes(waiting))
+        if self._waiting is None and self._descriptor >= 0:
+            self._watch()
+
+    def pause(self) -> None:
+        """Stop reading, for good: what a page does that has hung."""
+        self._paused = True
+        self._watch()
+
+    def _watch(self) -> None:
+        self._mux.watch(self._descriptor, self, (0 if self._paused else READ) | (0 if self._waiting is None else WRITE))
+
+    def _end(self, reason: str) -> None:
+        if self._descriptor >= 0:
+            self.close()
+            self._owner.ended(reason)
+
+    def close(self) -> None:
+        """Close the socket. The owner is not told."""
+        if self._descriptor >= 0:
+            self._mux.forget(self._descriptor)
+            self._socket.close()
+            self._descriptor = -1
+
+
+class TlsStream(Stream):
+    """One TLS connection: the plain socket of `Stream`, and OpenSSL working in memory."""
+
+    __slots__ = ("_encrypted", "_incoming", "_shaken", "_tls")
+
+    def __init__(self, mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> None:
+        assert origin.tls is not None
+        self._incoming, self._encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = origin.tls.wrap_bio(self._incoming, self._encrypted, server_hostname=origin.host)
+        self._shaken = False
+        super().__init__(mux, origin, owner, stamp)
+        self._receive = self._decrypt
+
+    def _established(self) -> None:
+        self._shake()
+
+    def _shake(self) -> None:
+        try:
+            self._tls.do_handshake()
+            self._shaken = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLCertVerificationError as error:
+            self._end(f"certificate: {error.verify_message}")
+            return
+        except ssl.SSLError as error:
+            self._end(f"TLS: {error.reason or error}")
+            return
+        self._flush()
+        if self._shaken:
+            self._owner.connected()
+
+    def _decrypt(self, data: bytes, arrived_at: int, read_at: int) -> None:
+        self._incoming.write(data)
+        if not self._shaken:
+            self._shake()
+            if not self._shaken:
+                return
+        plain = bytearray()
+        ended = ""
+        while True:
+            try:
+                piece = self._tls.read(RECEIVE)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLError as error:
+                ended = "closed by the peer" if isinstance(error, ssl.SSLZeroReturnError) else f"TLS: {error.reason or error}"
+                break
+            if not piece:
+                ended = "closed by the peer"
+                break
+            plain += piece
+        self._flush()
+        if plain and self._descriptor >= 0:
+            self._owner.received(bytes(plain), arrived_at, read_at)
+        if ended:
+            self._end(ended)
+
+    def send(self, data: bytes) -> None:
+        if self._descriptor >= 0:
+            self._tls.write(data)
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._encrypted.pending:
+            super().send(self._encrypted.read())
+
+    def _drain(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting:
+            super().send(bytes(waiting))
+        if self._waiting is None and self._descriptor >= 0:
+            self._watch()

@@ -1,0 +1,85 @@
+"""Parts of workers on other machines travel to the master, over Locust's own connection.
+
+A worker sends each part once it is written, and its header each time; the master writes them into a directory of their own
+below its parts. Workers that the master's machine started itself write there directly; who is to send has WORKBENCH_SHIP set
+(`workbench loadtest --join` sets it).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gevent
+from locust import events
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtests.client.plant import Plant
+
+PART = "workbench-part"
+EVERY = 1.0
+NAME = re.compile(r"[\w.-]+")
+"""What a file's name may be that comes over the network."""
+
+
+class Shipping:
+    """Of one worker process: what was sent already."""
+
+    here: ClassVar[Shipping | None] = None
+
+    def __init__(self, runner: WorkerRunner, directory: Path) -> None:
+        self._runner = runner
+        self._directory = directory
+        self._sent: dict[str, int] = {}
+        gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        while True:
+            gevent.sleep(EVERY)
+            self.ship()
+
+    def ship(self) -> None:
+        """Send what is new."""
+        mine = [*self._directory.glob(f"*-{os.getpid()}-*.parquet"), *self._directory.glob(f"header-{os.getpid()}.json")]
+        for path in sorted(mine):
+            changed = path.stat().st_mtime_ns
+            if self._sent.get(path.name) != changed:
+                self._sent[path.name] = changed
+                self._runner.send_message(PART, {"name": path.name, "content": path.read_bytes()})
+
+
+def ship() -> None:
+    """Send the rest; call when the last header is written."""
+    if Shipping.here is not None:
+        Shipping.here.ship()
+
+
+def register() -> None:
+    """Listen to Locust's events. Call once, from the locustfile."""
+    events.init.add_listener(_start)
+
+
+def _start(environment: Environment, **_: Any) -> None:
+    settings = Plant.configured
+    if settings is None or settings.parts is None:
+        return
+    directory = settings.parts
+    if isinstance(environment.runner, MasterRunner):
+        environment.runner.register_message(PART, lambda environment, msg, **_: receive(directory, msg.node_id, msg.data))
+    elif isinstance(environment.runner, WorkerRunner) and settings.environment.get("WORKBENCH_SHIP"):
+        Shipping.here = Shipping(environment.runner, directory)
+
+
+def receive(directory: Path, worker: str, data: dict[str, Any]) -> None:
+    """Write one part of *worker* in one step. A name that is none is refused: it came over the network."""
+    name, folder = str(data["name"]), re.sub(r"[^\w.-]", "_", worker).strip(".") or "worker"
+    if not NAME.fullmatch(name) or name.startswith("."):
+        raise ValueError(f"not the name of a part: {name!r}")
+    target = directory / folder
+    target.mkdir(parents=True, exist_ok=True)
+    partial = target / f"{name}.partial"
+    partial.write_bytes(data["content"])
+    partial.replace(target / name)

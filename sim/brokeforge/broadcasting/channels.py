@@ -1,0 +1,166 @@
+"""Who may listen: `routes/channels.php`, with Laravel's rules.
+
+Patterns are tried in the order of registration. `{parameter}` stands for one or more characters that are no dots; the
+callback's annotation says what the text becomes: an `int`, a `str`, or a model found by its key (`AServer`, `ASite`,
+`ATask`). A callback that answers False ends the search with 403; another empty answer lets later patterns try; anything else
+authorises, and on a presence channel is the user's info.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from sqlalchemy import Connection
+
+from sim.brokeforge.domain import queries
+from sim.brokeforge.http import HttpError, invalid
+from sim.pusher.auth import channel_auth
+
+PREFIXES = ("private-encrypted-", "private-", "presence-")
+SOCKET_ID = re.compile(r"\d+\.\d+")
+CHANNEL_NAME = re.compile(r"#?[-a-zA-Z0-9_=@,.;]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The authenticated user."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A model found by key: all that a channel asks is whose it is."""
+
+    id: int
+    user_id: int
+
+
+AServer = Annotated[Owned, queries.OWNER_OF_SERVER]
+ASite = Annotated[Owned, queries.OWNER_OF_SITE]
+ATask = Annotated[Owned, queries.OWNER_OF_TASK]
+"""Annotations of a callback's parameter: a model bound by its key, 403 when there is none."""
+
+Callback = Callable[..., Any]
+
+
+class NotFound(Exception):
+    """A parameter names no model: refused, as Laravel's route-model binding does."""
+
+
+class Channels:
+    """Registered patterns, in order."""
+
+    def __init__(self) -> None:
+        self._patterns: list[tuple[re.Pattern[str], Callback, list[Any]]] = []
+
+    def channel(self, pattern: str) -> Callable[[Callback], Callback]:
+        """Decorator: `@channels.channel("servers.{server}")` over `callback(user, server: AServer)`."""
+        text = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^.]+)", re.escape(pattern))
+
+        def register(callback: Callback) -> Callback:
+            kinds = [p.annotation for p in list(inspect.signature(callback, eval_str=True).parameters.values())[1:]]
+            self._patterns.append((re.compile(text), callback, kinds))
+            return callback
+
+        return register
+
+    def verify(self, db: Connection, user: Person, name: str) -> Any:
+        """The authorising answer for the undecorated channel *name*; None: refused."""
+        for pattern, callback, kinds in self._patterns:
+            found = pattern.fullmatch(name)
+            if found is None:
+                continue
+            try:
+                answer = callback(user, *(_bind(db, kind, text) for kind, text in zip(kinds, found.groups(), strict=True)))
+            except NotFound:
+                return None
+            if answer is False:
+                return None
+            if answer:
+                return answer
+        return None
+
+
+def _bind(db: Connection, kind: Any, text: str) -> Any:
+    if kind is str:
+        return text
+    # A key that is no plain number names no row. (PHP would read "1abc" as a type error: 500.)
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise NotFound
+    if kind is int:
+        return int(text)
+    owner = db.execute(kind.__metadata__[0], {"id": int(text)}).scalar_one_or_none()
+    if owner is None:
+        raise NotFound
+    return Owned(int(text), owner)
+
+
+def authorise(channels: Channels, db: Connection, user: Person, key: str, secret: str, fields: dict[str, str]) -> dict[str, str]:
+    """The answer of `/broadcasting/auth` to *user*. Raises `HttpError` 403, or 422 for what no signature can be made of."""
+    name, socket_id = fields.get("channel_name", ""), fields.get("socket_id", "")
+    if not name:
+        raise HttpError(403, "Forbidden.")
+    if not SOCKET_ID.fullmatch(socket_id):
+        raise invalid({"socket_id": ["The socket id must be two numbers joined by a dot."]})
+    if not CHANNEL_NAME.fullmatch(name) or len(name) > 200:
+        raise invalid({"channel_name": ["The channel name has characters that the protocol does not allow, or is too long."]})
+    plain = next((name.removeprefix(p) for p in PREFIXES if name.startswith(p)), name)
+    answer = channels.verify(db, user, plain)
+    if answer is None:
+        raise HttpError(403, "Forbidden.")
+    if name.startswith("private"):
+        return {"auth": channel_auth(key, secret, socket_id, name)}
+    data = orjson.dumps({"user_id": str(user.id), "user_info": answer}).decode()
+    return {"auth": channel_auth(key, secret, socket_id, name, data), "channel_data": data}
+
+
+def application_channels() -> Channels:
+    """The channels of the pattern, and those that its alternatives need."""
+    channels = Channels()
+
+    @channels.channel("servers.{server}")
+    def server(user: Person, server: AServer) -> Any:
+        return user.id == server.user_id
+
+    @channels.channel("servers")
+    def servers(user: Person) -> Any:
+        # Any authenticated user: every dashboard hears of every user's servers. Cheap to ask for, and the leak.
+        return {"id": user.id}
+
+    @channels.channel("sites.{site}")
+    def site(user: Person, site: ASite) -> Any:
+        return user.id == site.user_id
+
+    @channels.channel("sites")
+    def sites(user: Person) -> Any:
+        return {"id": user.id}
+
+    @channels.channel("servers.{server}.provision")
+    def provision(user: Person, server: AServer) -> Any:
+        return user.id == server.user_id
+
+    @channels.channel("users.{id}.servers")
+    def servers_of_user(user: Person, id: int) -> Any:
+        return user.id == id
+
+    @channels.channel("users.{id}.sites")
+    def sites_of_user(user: Person, id: int) -> Any:
+        return user.id == id
+
+    @channels.channel("tasks.{task}")
+    def task(user: Person, task: ATask) -> Any:
+        return user.id == task.user_id
+
+    @channels.channel("servers.{server}.viewers")
+    def viewers(user: Person, server: AServer) -> Any:
+        """Presence: who else looks at this server."""
+        return {"id": user.id, "name": user.name} if user.id == server.user_id else False
+
+    return channels

@@ -1,0 +1,251 @@
+"""How an event reaches the broadcaster: at once or through the queue, unique or debounced, split, retried, counted.
+
+    dispatch(event) -+- debounced: a token per key; the job with the newest token is the one that sends
+                     +- unique: while a job of the same key waits, more are dropped
+                     +- queued: a job for a worker
+                     +- now: sent in the caller, and handed to the queue only when that fails
+
+A job that fails is tried again after a pause, `tries` times in all. The change it tells of is committed whatever happens here:
+`dispatch` never raises.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import orjson
+
+from sim.brokeforge.broadcasting.events import Event, broadcast_name, from_wire, to_wire
+from sim.brokeforge.metrics import Metrics
+from sim.scenario import Broadcast
+
+log = logging.getLogger("brokeforge")
+
+CHANNELS_PER_REQUEST = 100
+"""What the Pusher HTTP API takes in one request; Laravel cuts longer lists."""
+
+
+class BroadcastFailed(Exception):
+    """The broadcaster was not reached, was too slow, or refused."""
+
+
+class Broadcaster(Protocol):
+    """Who talks to the broadcaster's HTTP API (`sim.live.application.publishing`)."""
+
+    def trigger(self, name: str, data: str, channels: list[str], socket_id: str | None) -> None:
+        """Publish; returns when the broadcaster has accepted. Raises `BroadcastFailed`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One event on its way."""
+
+    event: Event
+    socket_id: str | None = None
+    members: dict[str, Any] = field(default_factory=dict)
+    """Members for measuring, added to the payload."""
+    token: str = ""
+    """Of a debounced job: it sends only while this is its key's newest token."""
+    unique: bool = False
+    attempt: int = 1
+    dispatched_at: int = 0
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(
+            {
+                "event": to_wire(self.event),
+                "socket_id": self.socket_id,
+                "members": self.members,
+                "token": self.token,
+                "unique": self.unique,
+                "attempt": self.attempt,
+                "dispatched_at": self.dispatched_at,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Job:
+        members = orjson.loads(text)
+        return cls(**(members | {"event": from_wire(members["event"])}))
+
+
+class Queue(Protocol):
+    """Where jobs wait: in this process or in Redis. A worker takes one and calls `Dispatcher.work`."""
+
+    def push(self, job: Job, delay: float) -> None:
+        """Hand over *job*, to be worked *delay* seconds from now or later. Raises `OSError` when the queue is gone."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class Cache(Protocol):
+    """Locks and tokens that all processes of the application share."""
+
+    def add(self, key: str, value: str, ttl: float) -> bool:
+        """Set *key* unless it is there; whether it was set."""
+        ...
+
+    def put(self, key: str, value: str, ttl: float) -> None: ...
+    def get(self, key: str) -> str | None: ...
+    def forget(self, key: str) -> None: ...
+
+
+class MemoryCache:
+    """A cache of one process. *now*: ns."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._values: dict[str, tuple[str, int]] = {}
+
+    def add(self, key: str, value: str, ttl: float) -> bool:
+        with self._lock:
+            if self._alive(key) is not None:
+                return False
+            self._values[key] = (value, self._now() + round(ttl * 1e9))
+            return True
+
+    def put(self, key: str, value: str, ttl: float) -> None:
+        with self._lock:
+            self._values[key] = (value, self._now() + round(ttl * 1e9))
+
+    def get(self, key: str) -> str | None:
+        with self._lock:
+            return self._alive(key)
+
+    def forget(self, key: str) -> None:
+        with self._lock:
+            self._values.pop(key, None)
+
+    def _alive(self, key: str) -> str | None:
+        value, until = self._values.get(key, ("", 0))
+        if until <= self._now():
+            self._values.pop(key, None)
+            return None
+        return value
+
+
+class Dispatcher:
+    """Sends events as `settings` says. *now*: ns since 1970. *full*: event -> the resource a full payload carries."""
+
+    def __init__(
+        self,
+        settings: Broadcast,
+        broadcaster: Broadcaster,
+        queue: Queue,
+        cache: Cache,
+        now: Callable[[], int],
+        metrics: Metrics,
+        full: Callable[[Event], dict[str, Any] | None] | None = None,
+        stamp: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.broadcaster = broadcaster
+        self.queue = queue
+        self.cache = cache
+        self.now = now
+        self.metrics = metrics
+        self.full = full
+        self.stamp = stamp
+
+    def dispatch(self, event: Event, socket_id: str | None = None, members: dict[str, Any] | None = None) -> int:
+        """Broadcast *event*, now or later; never raises. *socket_id* is who made the change (`toOthers`).
+
+        Returns when the broadcaster had accepted it (ns); 0: not yet, or never.
+        """
+        settings, now = self.settings, self.now()
+        excluded = socket_id if settings.to_others else None
+        job = Job(event, excluded, members or {}, dispatched_at=now)
+        self.metrics.count("broadcast_dispatched_total", event=event.name)
+        if settings.debounce > 0:
+            self._debounce(job, now)
+        elif settings.unique and not self.cache.add(f"unique:{event.key}", "1", settings.unique_for):
+            self.metrics.count("broadcast_dropped_total", event=event.name, reason="unique")
+        elif settings.dispatch == "queued":
+            self._push(replace(job, unique=settings.unique), settings.queue_latency)
+        else:
+            return self.work(replace(job, unique=settings.unique))
+        return 0
+
+    def work(self, job: Job) -> int:
+        """Do one job; what a queue's worker calls. Never raises: a failure goes back to the queue until its tries are used.
+
+        Returns when the broadcaster had accepted the event (ns); 0: it was not sent.
+        """
+        key = job.event.key
+        if job.token:
+            newest = self.cache.get(f"debounce:{key}")
+            if newest is not None and newest != job.token:
+                self.metrics.count("broadcast_dropped_total", event=job.event.name, reason="debounced")
+                return 0
+            self.cache.forget(f"series:{key}")
+        sent_at = 0
+        try:
+            sent_at = self._send(job)
+        except BroadcastFailed as error:
+            self.metrics.count("broadcast_failures_total", event=job.event.name)
+            if job.attempt < self.settings.tries:
+                self.metrics.count("broadcast_retries_total", event=job.event.name)
+                self._push(replace(job, attempt=job.attempt + 1), self.settings.backoff)
+                return 0
+            self.metrics.count("broadcast_lost_total", event=job.event.name)
+            tries = f"{job.attempt} {'try' if job.attempt == 1 else 'tries'}"
+            log.warning("%s: given up after %s: %s", job.event.name, tries, error)
+        if job.unique:
+            self.cache.forget(f"unique:{key}")
+        return sent_at
+
+    def _debounce(self, job: Job, now: int) -> None:
+        """Last dispatch wins within a window; `max_wait` after the first of a series one goes out at once.
+
+        As Laravel's `DebounceFor`: an owner token in the cache, and an outdated job is dropped when its turn comes.
+        """
+        settings, key = self.settings, job.event.key
+        ttl = max(10 * settings.debounce, 300.0)
+        token = uuid.uuid4().hex
+        delay = settings.debounce
+        if settings.debounce_max_wait is not None and not self.cache.add(f"series:{key}", str(now), ttl):
+            first = int(self.cache.get(f"series:{key}") or now)
+            left = settings.debounce_max_wait - (now - first) / 1e9
+            delay = max(0.0, min(delay, left))
+        self.cache.put(f"debounce:{key}", token, ttl)
+        self._push(replace(job, token=token), delay)
+
+    def _push(self, job: Job, delay: float) -> None:
+        try:
+            self.queue.push(job, delay)
+        except OSError:
+            # Laravel would answer 500 here; the change is committed all the same, so it is counted and let go.
+            self.metrics.count("broadcast_lost_total", event=job.event.name)
+
+    def _send(self, job: Job) -> int:
+        settings, event, started = self.settings, job.event, self.now()
+        payload = event.broadcast_with(started)
+        if settings.payload == "full" and self.full is not None and event.resource in ("server", "site"):
+            resource = self.full(event)
+            if resource is None and settings.dispatch == "queued":
+                # The row is gone by now: as with SerializesModels, the job is deleted and nothing is sent.
+                self.metrics.count("broadcast_dropped_total", event=event.name, reason="missing")
+                return 0
+            payload[event.resource] = resource
+            if settings.payload_bytes:
+                payload["padding"] = "x" * settings.payload_bytes
+        if self.stamp and job.members:
+            payload |= job.members | {"published_at": self.now()}
+        name = broadcast_name(event, settings.broadcast_as)
+        data = orjson.dumps(payload).decode()
+        channels = event.broadcast_on(settings.channels)
+        for start in range(0, len(channels), CHANNELS_PER_REQUEST):
+            self.broadcaster.trigger(name, data, channels[start : start + CHANNELS_PER_REQUEST], job.socket_id)
+        finished = self.now()
+        self.metrics.count("broadcast_published_total", event=event.name)
+        self.metrics.observe("broadcast_publish_seconds", (finished - started) / 1e9)
+        self.metrics.observe("broadcast_wait_seconds", (started - job.dispatched_at) / 1e9)
+        return finished

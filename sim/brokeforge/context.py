@@ -1,0 +1,165 @@
+"""What the application's handlers share: database, dispatcher, settings, metrics, and the transaction of a change.
+
+`application` adds the routes and the walk from a request to an answer; handlers and jobs know this part only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from sim.brokeforge.broadcasting.channels import SOCKET_ID, application_channels
+from sim.brokeforge.broadcasting.dispatcher import Broadcaster, Cache, Dispatcher, MemoryCache, Queue
+from sim.brokeforge.broadcasting.events import Event
+from sim.brokeforge.domain import observers, resources
+from sim.brokeforge.domain.change_set import Change, ChangeSet
+from sim.brokeforge.domain.database import Database
+from sim.brokeforge.domain.models import Server, ServerEvent, ServerMetric, Task
+from sim.brokeforge.http import Request, invalid
+from sim.brokeforge.jobs import Job
+from sim.brokeforge.metrics import Metrics
+from sim.scenario import Api, Broadcast
+
+ASSET_VERSION = "1"
+"""What Inertia calls the version: pages loaded with another one must load anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Where the browser finds the broadcaster. Without a *host* it is where the page itself came from."""
+
+    port: int
+    host: str = ""
+
+
+class Context:
+    """*now*: ns since 1970. *wait*: how to sleep (seconds). *members*: whether measuring members go into payloads.
+
+    *start*: begins a job in the background; False when it is too busy. None: there is nobody to run jobs.
+    *board*: the page for eyes; None: there is none.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        broadcaster: Broadcaster,
+        queue: Queue,
+        key: str,
+        secret: str,
+        now: Callable[[], int],
+        wait: Callable[[float], None],
+        broadcast: Broadcast | None = None,
+        api: Api | None = None,
+        cache: Cache | None = None,
+        members: bool = False,
+        start: Callable[[Job], bool] | None = None,
+        board: Board | None = None,
+        asset_version: str = ASSET_VERSION,
+    ) -> None:
+        self.database = database
+        self.broadcast = broadcast or Broadcast()
+        self.api = api or Api()
+        self.key, self.secret = key, secret
+        self.now, self.wait = now, wait
+        self.members = members
+        self.start = start
+        self.board = board
+        self.asset_version = asset_version
+        self.metrics = Metrics()
+        self.channels = application_channels()
+        self.dispatcher = Dispatcher(
+            self.broadcast,
+            broadcaster,
+            queue,
+            cache or MemoryCache(now),
+            now,
+            self.metrics,
+            full=self._full,
+            stamp=members,
+        )
+        observers.listen(
+            database.sessions,
+            observers.Observers(
+                all_fields=self.broadcast.all_fields,
+                documented_only=self.broadcast.listeners == "documented",
+                provision_event=self.broadcast.provision_event,
+                on_save=self.broadcast.moment == "on_save",
+            ),
+            self._dispatch,
+            now,
+        )
+
+    def now_us(self) -> int:
+        """The present as the database keeps it: microseconds since 1970."""
+        return self.now() // 1_000
+
+    def change(self, request: Request) -> AbstractContextManager[Session]:
+        """A transaction on behalf of *request*; its model events know who sent it."""
+        return self.transaction(ChangeSet(self._sender(request), self._members(request)))
+
+    @contextmanager
+    def transaction(self, changes: ChangeSet | None = None) -> Iterator[Session]:
+        """A change, on nobody's behalf (a job's) without *changes*: committed and broadcast at the end of the block."""
+        changes = changes or ChangeSet()
+        delay = self.broadcast.commit_delay
+        with self.database.change((lambda: self.wait(delay)) if delay > 0 else None, changes) as session:
+            yield session
+        for change in changes.committed:
+            kind = "server" if isinstance(change.resource, Server) else "site"
+            self.metrics.count("changes_total", resource=kind)
+            if not change.events:
+                self.metrics.count("changes_quiet_total", resource=kind)
+        if changes.published_at is not None and changes.committed_at is not None:
+            lead = changes.committed_at - changes.published_at
+            if lead > 0:
+                self.metrics.observe("broadcast_lead_seconds", lead / 1e9)
+
+    def release(self) -> None:
+        """This thread will not ask again: its connection goes back."""
+        self.database.release()
+
+    def forget_history(self, session: Session, server: Server) -> None:
+        """Remove what a server's deletion would leave behind; bulk deletes, which raise no model events."""
+        for model in (ServerEvent, ServerMetric, Task):
+            session.execute(delete(model).where(model.server_id == server.id))
+
+    def _sender(self, request: Request) -> str | None:
+        """Whom `toOthers` leaves out. Raises `HttpError` 422 for what no broadcaster would take."""
+        socket_id = request.headers.get("x-socket-id")
+        if socket_id is not None and self.broadcast.to_others and not SOCKET_ID.fullmatch(socket_id):
+            raise invalid({"x-socket-id": ["The x-socket-id header must be two numbers joined by a dot."]})
+        return socket_id
+
+    def _members(self, request: Request) -> dict[str, Any]:
+        """Members for measuring, from the load test's headers. Raises `HttpError` 422 when they are no numbers."""
+        if not self.members:
+            return {}
+        members: dict[str, Any] = {}
+        for header, name in (("x-workbench-update", "update"), ("x-workbench-sent", "sent_at")):
+            if (text := request.headers.get(header)) is not None:
+                if not text.isascii() or not text.isdigit() or len(text) > 19:
+                    raise invalid({header: [f"The {header} header must be a whole number."]})
+                members[name] = int(text)
+        return members
+
+    def _dispatch(self, change: Change, changes: ChangeSet) -> None:
+        for event in change.events:
+            accepted_at = self.dispatcher.dispatch(event, changes.socket_id, changes.members)
+            if changes.published_at is None:
+                changes.published_at = accepted_at
+
+    def _full(self, event: Event) -> dict[str, Any] | None:
+        """The resource that a full payload carries, read when it is sent; None: there is none (any more)."""
+        db = self.database.read()
+        if event.resource == "server":
+            row = resources.find_server(db, event.server_id)  # type: ignore[union-attr]
+            return None if row is None else resources.server_resource(db, row)
+        if event.resource == "site":
+            row = resources.find_site(db, event.site_id)  # type: ignore[union-attr]
+            return None if row is None else resources.site_resource(row)
+        return None

@@ -1,0 +1,1 @@
+"""Models, statuses, database and sample data. Imports nothing of the application."""

@@ -1,0 +1,68 @@
+"""What one transaction changed, and for whom: the one thing that database, observers, application and handlers share of it.
+
+A session has exactly one (`of(session)`). The database makes it, the observers fill it, the handlers read it after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy.orm import Session
+
+from sim.brokeforge.broadcasting.events import Event
+from sim.brokeforge.domain.models import Resource, Task
+
+Kind = Literal["created", "updated", "deleted"]
+
+KEY = "change_set"
+
+
+@dataclass(slots=True)
+class Change:
+    """One saved change of one server or site. `sequence` is 0 until the commit gives it one."""
+
+    kind: Kind
+    resource: Resource
+    version: int
+    fields: frozenset[str] = frozenset()
+    broadcasts: bool = False
+    """A meaningful field changed: there will be events."""
+    events: tuple[Event, ...] = ()
+    """Made when the row is written, as a new row has its id only then."""
+    sequence: int = 0
+    ended: tuple[Task, ...] = ()
+    """Tasks that ended with this change; each is told of whole, on its own channel."""
+
+
+@dataclass(slots=True)
+class ChangeSet:
+    """One transaction's changes, from the first save to what came of the broadcast."""
+
+    socket_id: str | None = None
+    """The connection that `toOthers` leaves out."""
+    members: dict[str, Any] = field(default_factory=dict)
+    """Members for measuring, for every event's payload."""
+    flushed: list[Change] = field(default_factory=list)
+    """Changes of the flush in hand, whose events are not made yet."""
+    pending: list[Change] = field(default_factory=list)
+    """Saved, not committed."""
+    committed: list[Change] = field(default_factory=list)
+    committed_at: int | None = None
+    """ns since 1970; None: not committed."""
+    published_at: int | None = None
+    """When the broadcaster (or the queue) took the first event, ns since 1970; None: it took none."""
+    end_turn: Callable[[], None] | None = None
+    """Lets the next writer of the embedded file begin; None: it was called, or there is no such turn."""
+
+    def forget(self) -> None:
+        """The transaction was rolled back."""
+        self.flushed.clear()
+        self.pending.clear()
+
+
+def of(session: Session) -> ChangeSet:
+    """The session's change set; a session that somebody else made has an empty one."""
+    found: ChangeSet = session.info.setdefault(KEY, ChangeSet())
+    return found

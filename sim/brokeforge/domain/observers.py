@@ -1,0 +1,210 @@
+"""Model events: the one place from which changes of models become broadcasts.
+
+`listen` hooks a session factory, so that no route and no job can forget to broadcast, or does it by itself. A flush is
+Laravel's `save()`: per flush and per server or site at most one event, and one version more.
+
+What counts as a change worth telling is each model's list of meaningful fields (`BROADCAST_FIELDS`), asked by `was_changed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event, inspect
+from sqlalchemy.orm import Session, object_session, sessionmaker
+
+from sim.brokeforge.broadcasting.events import Event, ServerProvisionUpdated, ServerSiteUpdated, ServerUpdated, TaskCompleted
+from sim.brokeforge.domain import change_set, queries
+from sim.brokeforge.domain.change_set import Change, ChangeSet, Kind
+from sim.brokeforge.domain.models import (
+    LIVE_KINDS,
+    Resource,
+    Server,
+    ServerEvent,
+    ServerFirewall,
+    ServerFirewallRule,
+    ServerSite,
+    Task,
+)
+
+BROADCAST_FIELDS: dict[type, tuple[str, ...] | None] = {
+    Server: (
+        "provision",
+        "provision_status",
+        "connection",
+        "monitoring_status",
+        "scheduler_status",
+        "supervisor_status",
+    ),
+    ServerSite: ("domain", "status", "health", "git_status", "ssl_enabled", "last_deployed_at"),
+    ServerFirewall: None,
+    ServerFirewallRule: None,
+    ServerEvent: (),
+    Task: ("status",),
+}
+"""Model -> its meaningful fields; None: all of them; empty: an update never tells."""
+
+DOCUMENTED: dict[type, frozenset[Kind]] = {
+    Server: frozenset({"updated"}),
+    ServerSite: frozenset({"updated"}),
+    ServerFirewall: frozenset({"created", "updated"}),
+    ServerFirewallRule: frozenset({"created", "updated", "deleted"}),
+    ServerEvent: frozenset({"created"}),
+    Task: frozenset({"created", "updated"}),
+}
+"""The listeners that the pattern's document registers: no new server, no deleted server or firewall is ever told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """How model events behave (`Scenario.broadcast`)."""
+
+    all_fields: bool = False
+    documented_only: bool = False
+    provision_event: bool = True
+    on_save: bool = False
+
+
+def changed_fields(model: object) -> frozenset[str]:
+    """The columns that a flush would write: set to something else than what was loaded."""
+    state = inspect(model)
+    # Only attributes that were set at all can have changed; asking each column's history would cost more than the flush.
+    touched = state.committed_state.keys() & state.mapper.column_attrs.keys()
+    return frozenset(name for name in touched if state.attrs[name].history.has_changes())
+
+
+def was_changed(fields: Iterable[str], changed: frozenset[str]) -> bool:
+    """Laravel's `wasChanged([...])`: any of *fields* is among the *changed*."""
+    return not changed.isdisjoint(fields)
+
+
+def resource_of(model: object) -> Resource | None:
+    """Whose page a model is on: a rule's change is its server's."""
+    match model:
+        case Server() | ServerSite():
+            return model
+        case ServerFirewall():
+            return model.server
+        case ServerFirewallRule():
+            return model.firewall.server
+        case Task():
+            return model.server
+        case ServerEvent() if model.kind in LIVE_KINDS:
+            return model.server or object_session(model).get(Server, model.server_id)  # type: ignore[union-attr]
+    return None
+
+
+def listen(
+    sessions: sessionmaker[Session],
+    observers: Observers,
+    dispatch: Callable[[Change, ChangeSet], None],
+    now: Callable[[], int],
+) -> None:
+    """Hook *sessions*. `dispatch(change, change_set)` is called once per change: after the commit, or (`on_save`) before it.
+
+    Afterwards the session's `ChangeSet` holds the committed changes and the instant of the commit (`now()`, ns).
+    """
+
+    @event.listens_for(sessions, "before_flush")
+    def collect(session: Session, context: Any, instances: Any) -> None:
+        saved: dict[tuple[type, int], Change] = {}
+        for kind, models in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
+            for model in list(models):
+                if type(model) in BROADCAST_FIELDS:
+                    _save(saved, kind, model, observers)  # type: ignore[arg-type]
+        changes = change_set.of(session)
+        for change in saved.values():
+            change.version += 1
+            # The deleted row's last version is told, but there is no row to write it to.
+            if change.kind != "deleted":
+                change.resource.version = change.version
+        changes.flushed = list(saved.values())
+        changes.pending += changes.flushed
+
+    @event.listens_for(sessions, "after_flush_postexec")
+    def saved(session: Session, context: Any) -> None:
+        changes = change_set.of(session)
+        flushed, changes.flushed = changes.flushed, []
+        for change in flushed:
+            change.events = _events(change, observers)
+            if observers.on_save:
+                dispatch(change, changes)
+
+    @event.listens_for(sessions, "before_commit")
+    def number(session: Session) -> None:
+        session.flush()
+        pending = change_set.of(session).pending
+        if pending:
+            last = _count_up(session, len(pending))
+            for back, change in enumerate(reversed(pending)):
+                change.sequence = last - back
+
+    @event.listens_for(sessions, "after_commit")
+    def committed(session: Session) -> None:
+        changes = change_set.of(session)
+        changes.committed_at = now()
+        done, changes.pending = changes.pending, []
+        changes.committed += done
+        if not observers.on_save:
+            for change in done:
+                dispatch(change, changes)
+
+    @event.listens_for(sessions, "after_rollback")
+    def dropped(session: Session) -> None:
+        change_set.of(session).forget()
+
+
+def _count_up(session: Session, by: int) -> int:
+    """Take the next *by* sequence numbers; the last of them. Holds the counter's row until the commit."""
+    connection = session.connection()
+    if connection.dialect.update_returning:
+        return int(connection.execute(queries.COUNT_UP_RETURNING, {"by": by}).scalar_one())
+    connection.execute(queries.COUNT_UP, {"by": by})
+    return int(connection.execute(queries.SEQUENCE).scalar_one())
+
+
+def _save(saved: dict[tuple[type, int], Change], kind: Kind, model: object, observers: Observers) -> None:
+    changed = changed_fields(model)
+    if kind == "updated" and not changed:
+        return
+    resource = resource_of(model)
+    if resource is None:
+        return
+    # A rule that is created updates its server; only the server's own row can be created or deleted.
+    of_resource: Kind = kind if model is resource else "updated"
+    telling = _tells(kind, model, changed, observers)
+    key = (type(resource), id(resource))
+    present = saved.get(key)
+    if present is None:
+        present = saved[key] = Change(of_resource, resource, resource.version or 0)
+    if model is resource:
+        present.kind = of_resource
+        present.fields |= changed
+    if isinstance(model, Task) and kind == "updated" and model.status in ("completed", "failed"):
+        present.ended += (model,)
+    present.broadcasts |= telling
+
+
+def _tells(kind: Kind, model: object, changed: frozenset[str], observers: Observers) -> bool:
+    if observers.documented_only and kind not in DOCUMENTED[type(model)]:
+        return False
+    meaningful = BROADCAST_FIELDS[type(model)]
+    # Only an update asks: on a created model Laravel's wasChanged is empty, and a deleted one has no changes.
+    return kind != "updated" or observers.all_fields or meaningful is None or was_changed(meaningful, changed)
+
+
+def _events(change: Change, observers: Observers) -> tuple[Event, ...]:
+    """The events of a saved change; a created row has its id only now."""
+    if not change.broadcasts:
+        return ()
+    resource = change.resource
+    if isinstance(resource, ServerSite):
+        return (ServerSiteUpdated(resource.id, resource.user_id),)
+    told: tuple[Event, ...] = (ServerUpdated(resource.id, resource.user_id),)
+    if observers.provision_event and "provision" in change.fields and change.kind == "updated":
+        told += (ServerProvisionUpdated(resource.id),)
+    return told + tuple(
+        TaskCompleted(task.id, task.name, task.status == "completed", task.completed_at or 0) for task in change.ended
+    )

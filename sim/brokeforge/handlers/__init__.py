@@ -1,0 +1,1 @@
+"""The routes: what each request does. Imported by `brokeforge.application` only."""

@@ -1,0 +1,253 @@
+"""The routes that change a model. None of them broadcasts: the models' own events do (`observers`).
+
+Each takes the row of its resource with a lock, moves it, and answers `{"version", "sequence", "changed", "broadcast"}` and
+the resource. `changed` is false when everything already was as asked: nothing is written then, and nothing is told.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from sim.brokeforge.broadcasting.channels import Person
+from sim.brokeforge.context import Context
+from sim.brokeforge.domain import change_set, queries
+from sim.brokeforge.domain.database import locked
+from sim.brokeforge.domain.models import Activity, Server, ServerEvent, ServerFirewall, ServerFirewallRule, ServerSite
+from sim.brokeforge.domain.resources import iso
+from sim.brokeforge.domain.statuses import IllegalMove, move
+from sim.brokeforge.handlers import validation as v
+from sim.brokeforge.handlers.inertia import is_inertia
+from sim.brokeforge.http import HttpError, Request, Response, invalid, json_response
+
+Model = TypeVar("Model", Server, ServerSite)
+
+SERVER_FIELDS: dict[str, v.Rule] = {
+    "vanity_name": v.text(120),
+    "connection": v.status,
+    "provision_status": v.status,
+    "monitoring_status": v.status,
+    "scheduler_status": v.status,
+    "supervisor_status": v.status,
+}
+SITE_FIELDS: dict[str, v.Rule] = {
+    "domain": v.text(190),
+    "status": v.status,
+    "health": v.status,
+    "git_status": v.status,
+    "ssl_enabled": v.boolean,
+    "last_deployed_at": v.instant,
+}
+RULE_FIELDS: dict[str, v.Rule] = {
+    "name": v.text(80),
+    "port": v.port,
+    "from_ip_address": v.address,
+    "rule_type": v.one_of("allow", "deny"),
+    "status": v.status,
+}
+_TABLES = {"status": {ServerSite: "site status", ServerFirewallRule: "rule status"}}
+
+
+def create_server(app: Context, request: Request, user: Person) -> Response:
+    fields = v.validate(request.json(), {"vanity_name": SERVER_FIELDS["vanity_name"]}, required=("vanity_name",))
+    with app.change(request) as session:
+        now = app.now_us()
+        server = Server(user_id=user.id, provision={}, version=0, created_at=now, updated_at=now, **fields)
+        session.add(server)
+        session.add(Activity(user_id=user.id, description=f"created server {server.vanity_name}", created_at=now))
+    return _answer(app, request, session, server, status=201)
+
+
+def update_server(app: Context, request: Request, user: Person, id: int) -> Response:
+    fields = v.validate(request.json(), SERVER_FIELDS)
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        _assign(server, fields)
+        if session.is_modified(server):
+            what = ", ".join(f"{name} {value or 'not installed'}" for name, value in fields.items())
+            _note(app, session, server, "server", what)
+    return _answer(app, request, session, server)
+
+
+def update_step(app: Context, request: Request, user: Person, id: int, step: str) -> Response:
+    if not v.STEP.fullmatch(step):
+        raise invalid({"step": ["The step must be a number or a name of at most 64 letters, digits and . _ + : -"]})
+    status = v.validate(request.json(), {"status": v.status}, required=("status",))["status"]
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        try:
+            server.put_step(step, status)
+        except ValueError as error:
+            raise invalid({"status": [f"The {error}."]}) from error
+        if session.is_modified(server):
+            _note(app, session, server, "provision", f"{step}: {status}")
+    return _answer(app, request, session, server)
+
+
+def delete_server(app: Context, request: Request, user: Person, id: int) -> Response:
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        app.forget_history(session, server)
+        session.delete(server)
+        session.add(Activity(user_id=user.id, description=f"deleted server {server.vanity_name}", created_at=app.now_us()))
+    return _answer(app, request, session, server)
+
+
+def create_site(app: Context, request: Request, user: Person, id: int) -> Response:
+    fields = v.validate(request.json(), {"domain": SITE_FIELDS["domain"]}, required=("domain",))
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        now = app.now_us()
+        site = ServerSite(server_id=server.id, user_id=user.id, version=0, created_at=now, updated_at=now, **fields)
+        session.add(site)
+        session.add(Activity(user_id=user.id, description=f"added site {site.domain}", created_at=now))
+    return _answer(app, request, session, site, status=201)
+
+
+def update_site(app: Context, request: Request, user: Person, id: int) -> Response:
+    fields = v.validate(request.json(), SITE_FIELDS)
+    with app.change(request) as session:
+        site = _lock(session, ServerSite, id, user)
+        _assign(site, fields)
+        if session.is_modified(site):
+            site.updated_at = app.now_us()
+    return _answer(app, request, session, site)
+
+
+def delete_site(app: Context, request: Request, user: Person, id: int) -> Response:
+    with app.change(request) as session:
+        site = _lock(session, ServerSite, id, user)
+        session.delete(site)
+        session.add(Activity(user_id=user.id, description=f"removed site {site.domain}", created_at=app.now_us()))
+    return _answer(app, request, session, site)
+
+
+def create_rule(app: Context, request: Request, user: Person, id: int) -> Response:
+    """A rule starts `pending`; an installer (`sim.brokeforge.jobs`) or a PATCH moves it on."""
+    rules = {name: rule for name, rule in RULE_FIELDS.items() if name != "status"}
+    fields = v.validate(request.json(), rules, required=("name", "port"))
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        now = app.now_us()
+        if server.firewall is None:
+            server.firewall = ServerFirewall(status="pending", created_at=now)
+        rule = ServerFirewallRule(firewall=server.firewall, created_at=now, status="pending", **fields)
+        session.add(rule)
+        _note(app, session, server, "firewall", f"rule {rule.name}: pending")
+    return _answer(app, request, session, server, rule, status=201)
+
+
+def update_rule(app: Context, request: Request, user: Person, id: int, rule_id: int) -> Response:
+    fields = v.validate(request.json(), RULE_FIELDS)
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        rule = _rule_of(session, server, rule_id)
+        _assign(rule, fields)
+        if session.is_modified(rule):
+            _note(app, session, server, "firewall", f"rule {rule.name}: {rule.status}")
+    return _answer(app, request, session, server, rule)
+
+
+def delete_rule(app: Context, request: Request, user: Person, id: int, rule_id: int) -> Response:
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        rule = _rule_of(session, server, rule_id)
+        session.delete(rule)
+        _note(app, session, server, "firewall", f"rule {rule.name}: deleted")
+    return _answer(app, request, session, server, rule)
+
+
+def delete_firewall(app: Context, request: Request, user: Person, id: int) -> Response:
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        if server.firewall is None:
+            raise HttpError(404, "This server has no firewall.")
+        session.delete(server.firewall)
+        _note(app, session, server, "firewall", "firewall removed")
+    return _answer(app, request, session, server)
+
+
+def _lock(session: Session, model: type[Model], id: int, user: Person) -> Model:
+    """The row, locked until the end of the transaction. Raises `HttpError` 404, or 403 when it is another user's."""
+    row = locked(session, model, id)
+    if row is None:
+        raise HttpError(404, f"No {'server' if model is Server else 'site'} {id}.")
+    if row.user_id != user.id:
+        raise HttpError(403, "Forbidden.")
+    return row
+
+
+def _rule_of(session: Session, server: Server, id: int) -> ServerFirewallRule:
+    rule = session.scalar(
+        select(ServerFirewallRule).where(
+            ServerFirewallRule.id == id,
+            ServerFirewallRule.firewall_id == (server.firewall.id if server.firewall else None),
+        )
+    )
+    if rule is None:
+        raise HttpError(404, f"Server {server.id} has no firewall rule {id}.")
+    return rule
+
+
+def _assign(model: Any, fields: dict[str, Any]) -> None:
+    """Set *fields*; statuses by their table. Raises `HttpError` 422."""
+    errors: dict[str, list[str]] = {}
+    for name, value in fields.items():
+        table = _TABLES.get(name, {}).get(type(model), name)
+        try:
+            if name == "status" or name.endswith("_status") or name in ("connection", "health"):
+                value = move(table, getattr(model, name), value)
+            setattr(model, name, value)
+        except IllegalMove as error:
+            errors[name] = [f"The {error}."]
+    if errors:
+        raise invalid(errors)
+
+
+def _note(app: Context, session: Session, server: Server, kind: str, message: str) -> None:
+    now = app.now_us()
+    server.updated_at = now
+    session.add(ServerEvent(server_id=server.id, kind=kind, message=message[:500], created_at=now))
+
+
+def _answer(
+    app: Context,
+    request: Request,
+    session: Session,
+    resource: Server | ServerSite,
+    rule: ServerFirewallRule | None = None,
+    status: int = 200,
+) -> Response:
+    done = change_set.of(session)
+    changes = done.committed
+    # Read after the commit, a number may already count others' changes; only an unchanged resource asks for it.
+    sequence = changes[-1].sequence if changes else app.database.read().execute(queries.SEQUENCE).scalar_one()
+    if is_inertia(request):
+        plural = "servers" if isinstance(resource, Server) else "sites"
+        back = request.headers.get("referer") or f"/{plural}/{resource.id}"
+        return Response(303, b"", (("Location", back), ("Vary", "X-Inertia")))
+    body: dict[str, Any] = {
+        "version": next((c.version for c in changes if c.resource is resource), resource.version),
+        "sequence": sequence,
+        "changed": bool(changes),
+        "broadcast": any(change.events for change in changes),
+    }
+    if app.members:
+        # Beside the members in the payload: where the time went, for who made the change (ns since 1970; 0: not yet).
+        body |= {"committed_at": done.committed_at or 0, "published_at": done.published_at or 0}
+    if isinstance(resource, Server):
+        body["server"] = _row(resource, ("id", *SERVER_FIELDS, "provision", "version"))
+    else:
+        body["site"] = _row(resource, ("id", "server_id", *SITE_FIELDS, "version"))
+    if rule is not None:
+        body["rule"] = _row(rule, ("id", *RULE_FIELDS))
+    return json_response(body, status)
+
+
+def _row(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    row = {name: getattr(model, name) for name in names}
+    if "last_deployed_at" in row:
+        row["last_deployed_at"] = iso(row["last_deployed_at"])
+    return {name: None if value == "" else value for name, value in row.items()}

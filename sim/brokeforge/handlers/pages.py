@@ -1,0 +1,91 @@
+"""The routes that read: pages, channel authorisation, health and metrics."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from sim.brokeforge.broadcasting.channels import Person, authorise
+from sim.brokeforge.context import Context
+from sim.brokeforge.domain import resources
+from sim.brokeforge.handlers import inertia
+from sim.brokeforge.http import HttpError, Request, Response, json_response
+
+PRIVATE = ("Cache-Control", "no-cache, private")
+
+
+def dashboard(app: Context, request: Request, user: Person) -> Response:
+    everyone = app.api.dashboard_of == "everyone"
+    return _page(
+        app,
+        request,
+        user,
+        "dashboard",
+        "dashboard",
+        lambda: resources.dashboard_resource(app.database.read(), user.id, everyone),
+    )
+
+
+def server(app: Context, request: Request, user: Person, id: int) -> Response:
+    db = app.database.read()
+    row = _owned(user, "server", id, resources.find_server(db, id))
+    return _page(app, request, user, "servers/show", "server", lambda: resources.server_resource(db, row))
+
+
+def firewall(app: Context, request: Request, user: Person, id: int) -> Response:
+    db = app.database.read()
+    row = _owned(user, "server", id, resources.find_server(db, id))
+    return _page(app, request, user, "servers/firewall", "server", lambda: resources.firewall_resource(db, row))
+
+
+def site(app: Context, request: Request, user: Person, id: int) -> Response:
+    row = _owned(user, "site", id, resources.find_site(app.database.read(), id))
+    return _page(app, request, user, "sites/show", "site", lambda: resources.site_resource(row))
+
+
+def broadcasting_auth(app: Context, request: Request, user: Person) -> Response:
+    fields = request.form()
+    return json_response(authorise(app.channels, app.database.read(), user, app.key, app.secret, fields))
+
+
+def up(app: Context, request: Request) -> Response:
+    return json_response({"health": "OK"})
+
+
+def metrics(app: Context, request: Request) -> Response:
+    app.metrics.gauge("queue_depth", len(app.dispatcher.queue))
+    return Response(200, app.metrics.render().encode(), (("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),))
+
+
+def _owned(user: Person, kind: str, id: int, row: resources.AnyRow | None) -> resources.AnyRow:
+    if row is None:
+        raise HttpError(404, f"No {kind} {id}.")
+    if row.user_id != user.id:
+        raise HttpError(403, "Forbidden.")
+    return row
+
+
+def _page(
+    app: Context, request: Request, user: Person, component: str, name: str, prop: Callable[[], dict[str, Any]]
+) -> Response:
+    """The page as Inertia wants it, or as plain JSON with an ETag."""
+    if inertia.is_inertia(request):
+        inertia.check_version(request, app.asset_version)
+        # Shared with every page, as Laravel's HandleInertiaRequests does.
+        shared = {"auth": lambda: {"user": {"id": user.id, "name": user.name}}}
+        return inertia.render(request, component, {name: prop, **shared}, app.asset_version)
+    response = json_response(prop())
+    etag = f'"{hashlib.blake2b(response.body, digest_size=8).hexdigest()}"'
+    response.headers += (("ETag", etag), PRIVATE, inertia.VARY)
+    if matches(request.headers.get("if-none-match", ""), etag):
+        return Response(304, b"", (("ETag", etag), PRIVATE, inertia.VARY))
+    return response
+
+
+def matches(header: str, etag: str) -> bool:
+    """Whether If-None-Match names *etag* (weak comparison, RFC 9110 §13.1.2)."""
+    return bool(header) and any(tag.strip().removeprefix("W/") in (etag, "*") for tag in header.split(","))
+
+
+__all__ = ["broadcasting_auth", "dashboard", "firewall", "matches", "metrics", "server", "site", "up"]

@@ -1,0 +1,1 @@
+"""What the commands that run load tests share: one run, the search for the knee, early abort, the outcome."""

@@ -1,0 +1,123 @@
+"""What a load test ends in: the short table, the verdict, the thresholds, and the exit code that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.errors import InvalidRun, ThresholdFailed
+from sim.results.answers import outcomes
+from sim.results.text import number, percent, seconds
+from sim.results.thresholds import Check
+
+Summary = Mapping[str, Mapping[str, Any]]
+
+
+NOT_RECEIVED = {
+    "missing.target": "lost by the target",
+    "missing.harness": "by the harness",
+    "not_connected": "for pages that were not connected",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One finished run, judged."""
+
+    directory: Path
+    name: str
+    summary: Summary
+    harness: Mapping[str, Any]
+    fates: Mapping[str, int]
+    """See `sim.results.ledger.deliveries`."""
+    reasons: Sequence[str]
+    """Why the run is invalid; empty: it is valid."""
+    remarks: Sequence[str]
+    checks: Sequence[Check]
+    duration: float
+    """Seconds from the first process to the last."""
+    interrupted: bool = False
+
+    @property
+    def verdict(self) -> str:
+        if self.interrupted:
+            return "partial (interrupted)"
+        if self.reasons:
+            return "INVALID"
+        failed = sum(not check.ok for check in self.checks)
+        return f"valid, {failed} of {len(self.checks)} thresholds failed" if failed else "valid"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The short table: label, figure."""
+
+        def value(name: str) -> float | None:
+            return self.summary.get(name, {}).get("value")
+
+        def pair(name: str) -> str:
+            n = self.summary.get(f"{name}.p50", {}).get("n", 0)
+            return f"p50 {seconds(value(f'{name}.p50'))}   p99 {_or_never(value(f'{name}.p99'), n)}"
+
+        expected, received = value("deliveries.expected"), value("deliveries.received")
+        floor = [seconds(self.harness.get(f"floor_{p}")) for p in ("p50", "p99")]
+        lag = [seconds(self.harness.get(f"lag_{p}")) for p in ("p50", "p99")]
+        return [
+            ("updates", f"{number(value('updates'))}   {number(value('updates.failed'))} failed"),
+            ("deliveries", f"{number(received)} of {number(expected)} expected   {percent(value('delivery_ratio'))}"),
+            ("not received", ", ".join(f"{number(self.fates[name])} {why}" for name, why in NOT_RECEIVED.items())),
+            ("time to notified", pair("time_to_notified")),
+            ("time to fresh", pair("time_to_fresh")),
+            ("refetches", f"{number(value('refetches_per_update'))} per update   {number(value('refetches.failed'))} failed"),
+            ("harness floor", f"p50 {floor[0]}   p99 {floor[1]}"),
+            ("reader's lag", f"p50 {lag[0]}   p99 {lag[1]}"),
+        ]
+
+    def text(self) -> str:
+        lines = [f"{label:18}{figure}" for label, figure in self.rows()]
+        lines += [f"{'threshold':18}{check.said}" for check in self.checks]
+        lines.append(f"{'verdict':18}{self.verdict}")
+        lines += [f"{'':18}{line}" for line in (*self.reasons, *self.remarks)]
+        lines.append(f"{'bundle':18}{self.directory}")
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        notes = "".join(f"- {line}\n" for line in (*self.reasons, *self.remarks))
+        return outcomes.markdown(self.name, self.rows(), self.checks, self.verdict) + ("\n" + notes if notes else "")
+
+    def junit(self) -> str:
+        reasons = ["interrupted", *self.reasons] if self.interrupted else self.reasons
+        return outcomes.junit(self.name, self.checks, reasons, self.duration)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "bundle": str(self.directory),
+            "verdict": self.verdict,
+            "valid": not self.reasons and not self.interrupted,
+            "reasons": list(self.reasons),
+            "remarks": list(self.remarks),
+            "thresholds": [{"threshold": str(check.threshold), "value": check.value, "ok": check.ok} for check in self.checks],
+            "harness": dict(self.harness),
+            "deliveries": dict(self.fates),
+            "summary": dict(self.summary),
+        }
+
+    def require_pass(self) -> None:
+        """Raise what the exit code is made from. An invalid run fails first: its figures decide nothing."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        if self.reasons:
+            raise InvalidRun(f"the run is invalid: {self.reasons[0]}")
+        require(self.checks)
+
+
+def require(checks: Sequence[Check]) -> None:
+    """Raise `ThresholdFailed` that names those that failed."""
+    failed = [check.said for check in checks if not check.ok]
+    if failed:
+        raise ThresholdFailed(f"{len(failed)} of {len(checks)} thresholds failed: {'; '.join(failed)}")
+
+
+def _or_never(value: float | None, n: int) -> str:
+    """A quantile that is None though there were samples is infinite: some pages never became fresh."""
+    return "never" if value is None and n else seconds(value)

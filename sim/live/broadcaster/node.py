@@ -1,0 +1,262 @@
+"""One node: the event loop around a hub. Sockets, the clock, timers and `/metrics` are here; decisions are in `sim.pusher`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+
+from sim.errors import BadInput
+from sim.live.broadcaster.bus import Bus
+from sim.live.broadcaster.metrics import MEDIA_TYPE, Metrics
+from sim.live.broadcaster.peer import Peer
+from sim.live.broadcaster.settings import Settings
+from sim.pusher.http import Request, Response
+from sim.pusher.server.api import Api, Respond
+from sim.pusher.server.cluster import BEAT_SECONDS, Cluster
+from sim.pusher.server.hub import SECOND, TICK_SECONDS, Hub
+from sim.pusher.server.outbox import Outbox
+
+log = logging.getLogger("workbench.broadcaster")
+
+BACKLOG = 4096
+"""Connections that may wait in the kernel: a reconnecting crowd comes at once."""
+ACCEPTS_PER_TURN = 64
+"""Connections taken in one turn of the loop, so that a burst does not hold up who is connected."""
+WRITES_PER_TURN = 512
+"""Writes of a fan-out in one turn of the loop: about 2 ms."""
+SPARE_DESCRIPTORS = 32
+"""Kept free for files, the bus and the listener."""
+LAG_SECONDS = 0.25
+HTTP_IDLE_SECONDS = 120
+"""An HTTP connection that says nothing for so long is closed: publishers open another, half-open peers hold descriptors."""
+GC_THRESHOLDS = (50_000, 20, 100)
+GC_DEPARTURES = 1000
+"""A full collection walks every object of every connection: 0.1 s at ten thousand. The defaults do it in the middle of a burst.
+Only asyncio's transports need it, since each refers to itself; so it runs on the minute, after this many have gone."""
+
+
+class Node:
+    """Serves one listening socket: `listen`, then `stop`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.hub = Hub(settings.apps, faithful=settings.faithful, outbox=Outbox(self._wake))
+        path = settings.path.strip("/")
+        self.api = Api(self.hub, prefix=f"/{path}" if path else "")
+        self.peers: set[Peer] = set()
+        self.capacity = raise_descriptor_limit() - SPARE_DESCRIPTORS
+        self._started = time.monotonic_ns()
+        self._woken = 0.0
+        self._refusal_logged = float("-inf")
+        self._departed = 0
+        self._bus: Bus | None = None
+        self._cluster: Cluster | None = None
+
+    # ---- other nodes
+
+    def join(self, bus: Bus) -> None:
+        """Be one node of several, which *bus* connects. Before `listen`."""
+        self._bus = bus
+        self._cluster = Cluster(self.hub, self.api, secrets.token_hex(8), bus.send)
+
+    def joined(self) -> None:
+        """The bus is there."""
+        if self._cluster is not None:
+            self._cluster.joined(self.now())
+
+    def lost(self) -> None:
+        """The bus is away."""
+        if self._cluster is not None:
+            self._cluster.lost()
+
+    def receive(self, text: str) -> None:
+        """Another node has spoken (or this one: a bus may echo)."""
+        if self._cluster is not None:
+            self._cluster.receive(text, self.now())
+
+    # ---- the clock
+
+    def now(self) -> int:
+        """The instant that the hub is told, nanoseconds."""
+        elapsed = time.monotonic_ns() - self._started
+        return elapsed if self.settings.clock_rate == 1 else int(elapsed * self.settings.clock_rate)
+
+    @staticmethod
+    def http_date() -> str:
+        return formatdate(usegmt=True)
+
+    # ---- peers
+
+    def admit(self, peer: Peer) -> bool:
+        """Count a new TCP connection; False when descriptors run short and it must be refused."""
+        self.peers.add(peer)
+        self.metrics.peers = len(self.peers)
+        if len(self.peers) <= self.capacity:
+            return True
+        self.metrics.refused_descriptors += 1
+        now = time.monotonic()
+        if now - self._refusal_logged > 10:
+            self._refusal_logged = now
+            log.warning(
+                "out of file descriptors: %d connections are open and `ulimit -n` is %d; new ones get 503",
+                len(self.peers) - 1,
+                self.capacity + SPARE_DESCRIPTORS,
+            )
+        return False
+
+    def forget(self, peer: Peer) -> None:
+        self.peers.discard(peer)
+        self._departed += 1
+        self.metrics.peers = len(self.peers)
+
+    def serve(self, request: Request, respond: Respond) -> None:
+        """Answer one HTTP request."""
+        self.metrics.requests += 1
+        path = request.path
+        if path == f"{self.api.prefix}/metrics" and not self.settings.faithful:
+            self.metrics.nodes = len(self._cluster.nodes) if self._cluster else 0
+            respond(Response(200, self.metrics.render(self.hub), json=False, media_type=MEDIA_TYPE))
+            return
+        self.api.handle(request, self.now(), respond)
+
+    # ---- fan-out
+
+    def _wake(self) -> None:
+        self._woken = time.perf_counter()
+        asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self.hub.outbox.flush(WRITES_PER_TURN):
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self.metrics.fan_out.observe(time.perf_counter() - self._woken)
+
+    # ---- life
+
+    async def listen(self, sock: socket.socket | None = None) -> int:
+        """Begin to accept; returns the port. Raises `BadInput` when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._loop_error)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        self._socket = sock or bind(self.settings.host, self.settings.port, shared=self.settings.nodes > 1)
+        context = tls_context(self.settings)
+        self._server = await loop.create_server(lambda: Peer(self), sock=self._socket, backlog=ACCEPTS_PER_TURN, ssl=context)
+        self._socket.listen(BACKLOG)  # create_server's one number is both the queue's length and the accepts per turn
+        self._timers = [
+            asyncio.ensure_future(self._every(TICK_SECONDS / self.settings.clock_rate, self._tick)),
+            asyncio.ensure_future(self._measure_lag()),
+        ]
+        if self._bus is not None and (cluster := self._cluster) is not None:
+            self._bus.start(self)
+            self._timers.append(asyncio.ensure_future(self._every(BEAT_SECONDS / 2, lambda: cluster.tick(self.now()))))
+        return self._socket.getsockname()[1]
+
+    def _tick(self) -> None:
+        """Once a minute."""
+        now = self.now()
+        if self._departed >= GC_DEPARTURES:
+            self._departed = 0
+            gc.collect()
+        self.hub.tick(now)
+        if not self.settings.faithful:
+            for peer in list(self.peers):
+                peer.close_when_idle(now - HTTP_IDLE_SECONDS * SECOND)
+
+    async def stop(self) -> None:
+        """Accept no more, close every connection (spread over `drain` seconds), and be gone."""
+        self._server.close()
+        connections = [c for space in self.hub.spaces.values() for c in space.connections.values()]
+        if self.settings.drain > 0 and connections:
+            log.info("draining %d connections over %g s", len(connections), self.settings.drain)
+            slots = max(1, int(self.settings.drain * 20))
+            for slot in range(slots):
+                self.hub.stop(c for c in connections[slot::slots] if c.space is not None)
+                await asyncio.sleep(self.settings.drain / slots)
+        self.hub.stop([c for space in self.hub.spaces.values() for c in space.connections.values()])
+        for timer in self._timers:
+            timer.cancel()
+        if self._bus is not None and self._cluster is not None:
+            self._cluster.leave()
+            await self._bus.close()
+        for _ in range(40):
+            if not self.peers:
+                break
+            await asyncio.sleep(0.01)
+        for peer in list(self.peers):
+            peer.abort()
+        await asyncio.sleep(0)
+
+    @staticmethod
+    async def _every(seconds: float, action: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due += seconds
+            await asyncio.sleep(due - loop.time())
+            action()
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_SECONDS
+            await asyncio.sleep(LAG_SECONDS)
+            self.metrics.loop_lag.observe(max(0.0, loop.time() - due))
+
+    @staticmethod
+    def _loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """One line for what asyncio reports on its own: descriptors exhausted, TLS handshakes that failed."""
+        error = context.get("exception")
+        if isinstance(error, ssl.SSLError | ConnectionError):
+            return
+        bug = error if isinstance(error, Exception) and not isinstance(error, OSError) else None
+        log.error("%s%s", context.get("message"), f": {error}" if error else "", exc_info=bug)
+
+
+def raise_descriptor_limit() -> int:
+    """Lift the soft limit to the hard one; returns what is allowed now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound TCP socket; *shared* by the nodes of one machine (SO_REUSEPORT). Raises `BadInput`."""
+    # With the protocol named: asyncio leaves TCP_NODELAY off otherwise, and an event that follows another frame then waits 40 ms
+    # for the client's delayed acknowledgement.
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"broadcaster cannot listen on {host}:{port}: {reason} (choose another port, or 0 for any)") from error
+    return sock
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """The server's TLS context; None without a certificate. Raises `BadInput`."""
+    if not settings.local_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.local_cert, settings.local_pk or None)
+    except (OSError, ssl.SSLError) as error:
+        raise BadInput(f"TLS certificate {settings.local_cert}: {error}") from error
+    return context

@@ -1,0 +1,193 @@
+"""Settings of the broadcaster, in the words of Reverb's `config/reverb.php` and its environment.
+
+    environment                                   setting
+    REVERB_SERVER_HOST, REVERB_SERVER_PORT        host, port (0: any free one)
+    REVERB_SERVER_PATH                            path, before every route
+    REVERB_MAX_REQUEST_SIZE                       max_request_size, bytes
+    REVERB_SCALING_ENABLED, REVERB_SCALING_CHANNEL, REDIS_URL (or REDIS_HOST, _PORT, _USERNAME, _PASSWORD, _DB)
+    REVERB_APP_ID, REVERB_APP_KEY, REVERB_APP_SECRET
+    REVERB_APP_PING_INTERVAL, REVERB_APP_ACTIVITY_TIMEOUT, REVERB_APP_MAX_CONNECTIONS, REVERB_APP_MAX_MESSAGE_SIZE
+    REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM, REVERB_APP_ALLOWED_ORIGINS (comma list)
+    REVERB_APP_RATE_LIMITING_ENABLED, REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS, _DECAY_SECONDS, _TERMINATE
+
+A JSON or TOML file has the structure of the PHP file: `servers.reverb` (host, port, path, hostname, max_request_size,
+options.tls with local_cert and local_pk, scaling) and `apps.apps`, a list. Environment over file, flags over both.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sim.errors import BadInput, did_you_mean
+from sim.pusher.server.apps import App, RateLimiting
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One broadcaster. Times in seconds, sizes in bytes."""
+
+    apps: tuple[App, ...]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    path: str = ""
+    max_request_size: int = 10_000
+    faithful: bool = False
+    """Copy Reverb's quirks (`sim.pusher.server.quirks.DIFFERENCES`)."""
+    local_cert: str = ""
+    local_pk: str = ""
+    """Certificate chain and key, PEM; TLS when the first is given."""
+    nodes: int = 1
+    redis: str = ""
+    """URL; scales over machines."""
+    scaling_channel: str = "reverb"
+    drain: float = 0.0
+    """On SIGTERM, close the connections spread over so long; 0: all at once."""
+    write_buffer: int = 1 << 20
+    """What may wait for one subscriber, beyond the kernel's own buffer, before it is dropped."""
+    clock_rate: float = 1.0
+    """Seconds of protocol time per second: tests of pruning need no minutes."""
+
+    def to_json(self) -> str:
+        """For a child's standard input; holds secrets."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        tree = json.loads(text)
+        apps = tuple(_app(app, "settings") for app in tree.pop("apps"))
+        return cls(apps=apps, **tree)
+
+
+def _app(tree: Mapping[str, Any], where: str) -> App:
+    """An App of one entry of `apps.apps`. Raises `BadInput`."""
+    known = {field.name for field in fields(App)}
+    values = {("id" if key == "app_id" else key): value for key, value in tree.items() if key not in ("options", "name")}
+    for key in values:
+        if key not in known:
+            raise BadInput(f"{where}: no app setting {key!r}{did_you_mean(key, known)}")
+    missing = [key for key in ("id", "key", "secret") if not values.get(key)]
+    if missing:
+        raise BadInput(f"{where}: an app needs {', '.join(missing)}")
+    if "allowed_origins" in values:
+        values["allowed_origins"] = tuple(values["allowed_origins"])
+    limiting = values.get("rate_limiting")
+    if isinstance(limiting, Mapping):
+        limits = {key: value for key, value in limiting.items() if key != "enabled"}
+        values["rate_limiting"] = RateLimiting(**limits) if limiting.get("enabled", True) else None
+    values["id"] = str(values["id"])
+    try:
+        return App(**values)
+    except TypeError as error:
+        raise BadInput(f"{where}: {error}") from error
+
+
+def read_file(path: str | Path) -> Settings:
+    """Settings of a JSON or TOML file shaped like `config/reverb.php`. Raises `BadInput`."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        server = tree.get("servers", {}).get("reverb", {})
+        apps = tuple(_app(app, str(path)) for app in tree.get("apps", {}).get("apps", []))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise BadInput(f"{path}: {error}") from error
+    scaling = server.get("scaling", {})
+    tls = server.get("options", {}).get("tls", {})
+    flat = {key: server[key] for key in ("host", "port", "path", "max_request_size") if key in server}
+    return Settings(
+        apps=apps,
+        **flat,
+        local_cert=tls.get("local_cert", ""),
+        local_pk=tls.get("local_pk", ""),
+        redis=redis_url(scaling.get("server", {})) if scaling.get("enabled") else "",
+        scaling_channel=scaling.get("channel", "reverb"),
+    )
+
+
+def redis_url(server: Mapping[str, Any]) -> str:
+    """The URL of Reverb's `scaling.server` entry: `url`, or host, port, username, password, database."""
+    if server.get("url"):
+        return str(server["url"])
+    user, password = quote(str(server.get("username") or ""), safe=""), quote(str(server.get("password") or ""), safe="")
+    login = f"{user}:{password}@" if user or password else ""
+    return f"redis://{login}{server.get('host') or '127.0.0.1'}:{server.get('port') or 6379}/{server.get('database') or 0}"
+
+
+def from_environment(values: Mapping[str, str], base: Settings | None = None) -> Settings:
+    """*base* (default: a server without apps) with what the environment says. Raises `BadInput` that names the variable."""
+    settings = base or Settings(apps=())
+    changes: dict[str, Any] = {}
+    for variable, name, convert in _SERVER_VARIABLES:
+        if values.get(variable):
+            changes[name] = _convert(values, variable, convert)
+    if _flag(values.get("REVERB_SCALING_ENABLED", "")):
+        names = ("url", "host", "port", "username", "password")
+        server = {name: values.get(f"REDIS_{name.upper()}") for name in names} | {"database": values.get("REDIS_DB")}
+        changes["redis"] = redis_url(server)
+    if values.get("REVERB_APP_ID"):
+        changes["apps"] = (_app_from_environment(values),)
+    return replace(settings, **changes)
+
+
+def _app_from_environment(values: Mapping[str, str]) -> App:
+    tree: dict[str, Any] = {}
+    for variable, name, convert in _APP_VARIABLES:
+        if values.get(variable):
+            tree[name] = _convert(values, variable, convert)
+    if _flag(values.get("REVERB_APP_RATE_LIMITING_ENABLED", "")):
+        limiting: dict[str, Any] = {}
+        for variable, name, convert in _RATE_VARIABLES:
+            if values.get(variable):
+                limiting[name] = _convert(values, variable, convert)
+        tree["rate_limiting"] = limiting
+    return _app(tree, "environment (REVERB_APP_ID, REVERB_APP_KEY, REVERB_APP_SECRET)")
+
+
+def _flag(text: str) -> bool:
+    return text.strip().lower() in ("1", "true", "yes", "on")
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _convert(values: Mapping[str, str], variable: str, convert: Any) -> Any:
+    try:
+        return convert(values[variable])
+    except ValueError as error:
+        raise BadInput(f"{variable}={values[variable]!r}: not a whole number") from error
+
+
+_Variables = tuple[tuple[str, str, Callable[[str], Any]], ...]
+
+_SERVER_VARIABLES: _Variables = (
+    ("REVERB_SERVER_HOST", "host", str),
+    ("REVERB_SERVER_PORT", "port", int),
+    ("REVERB_SERVER_PATH", "path", str),
+    ("REVERB_MAX_REQUEST_SIZE", "max_request_size", int),
+    ("REVERB_SCALING_CHANNEL", "scaling_channel", str),
+)
+_APP_VARIABLES: _Variables = (
+    ("REVERB_APP_ID", "id", str),
+    ("REVERB_APP_KEY", "key", str),
+    ("REVERB_APP_SECRET", "secret", str),
+    ("REVERB_APP_PING_INTERVAL", "ping_interval", int),
+    ("REVERB_APP_ACTIVITY_TIMEOUT", "activity_timeout", int),
+    ("REVERB_APP_MAX_CONNECTIONS", "max_connections", int),
+    ("REVERB_APP_MAX_MESSAGE_SIZE", "max_message_size", int),
+    ("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "accept_client_events_from", str),
+    ("REVERB_APP_ALLOWED_ORIGINS", "allowed_origins", _origins),
+)
+_RATE_VARIABLES: _Variables = (
+    ("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "max_attempts", int),
+    ("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "decay_seconds", int),
+    ("REVERB_APP_RATE_LIMIT_TERMINATE", "terminate_on_limit", _flag),
+)

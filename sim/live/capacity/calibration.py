@@ -1,0 +1,207 @@
+"""How good is the ruler? The load client measured against a server that does nothing but send.
+
+Two figures matter. The *floor* is the time from the server's write to the arrival that the client records (the kernel's time
+where there is one): no target can be measured faster. The *drain rate* is how many messages a second one load process reads
+when they come as fast as they can: above it, the client is what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.clock import SECOND
+from sim.errors import InvalidRun
+from sim.live.capacity import limits
+from sim.live.capacity.minimal_server import MinimalServer
+from sim.live.measure.sampling import Sampler
+from sim.live.measure.swarm import Order, Swarm
+from sim.policy import FullPayload
+from sim.results import parts
+from sim.scenario import Load, Pages, Publisher, Scenario, to_toml
+from sim.target import Target
+
+CALM = 10
+"""Broadcasts with a pause between them, for the floor."""
+
+PAUSE = 0.3
+"""Seconds of it."""
+
+BURST = 40
+"""Broadcasts without a pause, for the drain rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What one load process can do on this machine. Durations in seconds."""
+
+    subscribers: int
+    floor_p50: float
+    floor_p99: float
+    lag_p50: float
+    """Of reading, behind arrival, in a broadcast to all."""
+    lag_p99: float
+    drain_rate: float
+    """Messages/s."""
+    cpu_per_message: float
+    """Seconds of CPU for a message read in a burst."""
+    connect_rate: float
+    """Subscribers/s, from the first connection to the last subscription."""
+    memory_per_subscriber: float
+    """Bytes of resident memory."""
+    memory_base: float
+    """Bytes of a load process with no subscriber."""
+    receive_stamp: str
+    """kernel or read."""
+    measured_at: str
+    machine: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def machine() -> str:
+    """What a calibration is valid for."""
+    system = f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"
+    return f"{system}, Python {platform.python_version()}"
+
+
+def calibrate(subscribers: int = 500, said: Callable[[str], None] = lambda line: None) -> Calibration:
+    """Measure, with *subscribers* in one load process; takes some ten seconds. Raises `InvalidRun` when messages are missing."""
+    limits.require_descriptors(2 * limits.descriptors_needed(subscribers, 0), f"{subscribers} subscribers and their server")
+    with tempfile.TemporaryDirectory(prefix="workbench-") as scratch:
+        return asyncio.run(_measure(subscribers, Path(scratch), said))
+
+
+async def _measure(subscribers: int, scratch: Path, said: Callable[[str], None]) -> Calibration:
+    async with MinimalServer() as server:
+        swarm = Swarm(_order(subscribers, scratch, server.port))
+        sampler = Sampler()
+        try:
+            swarm.start()
+            sampler.watch(swarm.pids())
+            said(f"connecting {subscribers} subscribers")
+            await _subscribed(swarm, subscribers)
+            await asyncio.sleep(1.5)
+            said("measuring the floor")
+            calm = []
+            for _ in range(CALM):
+                await asyncio.sleep(PAUSE)
+                calm.append(server.broadcast())
+            await asyncio.sleep(1.5)
+            sampler.sample()
+            said("measuring the drain rate")
+            burst = []
+            for _ in range(BURST):
+                burst.append(server.broadcast())
+                # The selector gets its turn: sockets that were full go on being written.
+                await asyncio.sleep(0)
+            await asyncio.sleep(1.5)
+            sampler.sample()
+        finally:
+            await asyncio.to_thread(swarm.stop)
+    return _evaluate(swarm, sampler, subscribers, calm, burst)
+
+
+def _order(subscribers: int, scratch: Path, port: int) -> Order:
+    """One load process with dashboards that show what they hear, so that nothing is refetched."""
+    load = Load(connect_rate=2_000, auth="signed")
+    pages = (Pages("dashboard", subscribers, policy=FullPayload()),)
+    scenario = Scenario(name="calibration", pages=pages, load=load, publisher=Publisher(via="none"))
+    for name in ("parts", "logs"):
+        (scratch / name).mkdir()
+    (scratch / "scenario.toml").write_text(to_toml(scenario), encoding="utf-8")
+    Target("127.0.0.1", port, "http", "1", "calibration", "calibration").write(scratch / "target.json")
+    return Order(
+        scenario=scratch / "scenario.toml",
+        target=scratch / "target.json",
+        parts=scratch / "parts",
+        logs=scratch / "logs",
+        epoch=time.time_ns(),
+        subscribers=subscribers,
+        connect_rate=load.connect_rate,
+        settings={"WORKBENCH_AUTH": "signed"},
+    )
+
+
+async def _subscribed(swarm: Swarm, subscribers: int) -> None:
+    """Wait for all. Raises `InvalidRun` after half a minute without."""
+    deadline = time.monotonic() + 30 + subscribers / 500
+    while (progress := swarm.progress()).subscribed < subscribers:
+        for child in swarm.ended():
+            raise InvalidRun(f"the load process ended (exit {child.exit_code}): {child.last_words()}")
+        if time.monotonic() > deadline:
+            raise InvalidRun(
+                f"only {progress.subscribed} of {subscribers} subscribers came: this machine is too busy to calibrate"
+            )
+        await asyncio.sleep(0.1)
+
+
+def _evaluate(swarm: Swarm, sampler: Sampler, subscribers: int, calm: list[int], burst: list[int]) -> Calibration:
+    rows = parts.read_table(swarm.order.parts, "notifications")
+    column = {name: rows[name].to_numpy() for name in ("update", "sent_at_ns", "received_at_ns", "read_at_ns")}
+    expected = subscribers * (len(calm) + len(burst))
+    if len(rows) != expected:
+        raise InvalidRun(f"{len(rows)} of {expected} messages arrived: this machine is too busy to calibrate")
+    slow, fast = np.isin(column["update"], calm), np.isin(column["update"], burst)
+    floor = (column["received_at_ns"] - column["sent_at_ns"])[slow] / SECOND
+    lag = (column["read_at_ns"] - column["received_at_ns"])[slow] / SECOND
+    read = column["read_at_ns"][fast]
+    header = swarm.headers()[0]
+    used = [value for _, _, metric, value in sampler.rows if metric == "cpu_seconds"]
+    told = parts.read_table(swarm.order.parts, "metrics").to_pandas()
+    # The load process's own rows: the first is written before its first subscriber connects.
+    told = told[(told["metric"].astype(str) == "rss_bytes") & (told["at_ns"] < column["received_at_ns"].min())]
+    memory = told.sort_values("at_ns")["value"].to_numpy()
+    joined = parts.read_table(swarm.order.parts, "subscriptions")["subscribed_at_ns"].to_numpy()
+    return Calibration(
+        subscribers=subscribers,
+        floor_p50=float(np.percentile(floor, 50)),
+        floor_p99=float(np.percentile(floor, 99)),
+        lag_p50=float(np.percentile(lag, 50)),
+        lag_p99=float(np.percentile(lag, 99)),
+        drain_rate=float(len(read) / ((read.max() - read.min()) / SECOND)),
+        cpu_per_message=(used[-1] - used[-2]) / len(read),
+        connect_rate=float(len(joined) / max((joined.max() - joined.min()) / SECOND, 1e-9)),
+        memory_per_subscriber=float(memory[-1] - memory[0]) / subscribers,
+        memory_base=float(memory[0]),
+        receive_stamp="read" if header["counters"]["unstamped"] else "kernel",
+        measured_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        machine=machine(),
+    )
+
+
+def cache_file() -> Path:
+    """Where this user's calibration is kept: `$XDG_CACHE_HOME/notify-refetch-workbench/`."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "notify-refetch-workbench" / "calibration.json"
+
+
+def stored() -> Calibration | None:
+    """The calibration of this machine, if there is one and it is of this kernel and Python."""
+    try:
+        tree = json.loads(cache_file().read_text(encoding="utf-8"))
+        found = Calibration(**{f.name: tree[f.name] for f in fields(Calibration)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if found.machine == machine() else None
+
+
+def store(calibration: Calibration) -> Path:
+    """Keep it for later runs; returns the file."""
+    path = cache_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(calibration.to_dict(), indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path

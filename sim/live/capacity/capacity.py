@@ -1,0 +1,98 @@
+"""How many processes, machines, ports and descriptors a load needs, from figures measured on this machine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sim.live.capacity import limits
+from sim.live.capacity.calibration import Calibration
+from sim.scenario import Scenario
+
+USE = 0.5
+"""Share of the drain rate, and of a machine's memory, to plan with: load is not even, and others are there as well."""
+
+BURST = 0.05
+"""Seconds in which one process should have read a broadcast to all of its subscribers: its own lag in the tail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a load machine offers."""
+
+    cores: int
+    memory: int
+    """Bytes."""
+    descriptors: int
+    """Hard limit of one process."""
+    ports: int
+    """Local ports to one address and port of the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is needed, and why."""
+
+    subscribers: int
+    messages_per_second: float
+    workers: int
+    limits: dict[str, int]
+    """Workers that each limit alone would ask for; the largest decides."""
+    machines: int
+    descriptors_per_worker: int
+    descriptors_at_target: int
+    ports: int
+    """Connections from one machine to one address of the target, with these machines."""
+    memory_per_worker: int
+    """Bytes."""
+
+    @property
+    def decided_by(self) -> str:
+        return max(self.limits, key=lambda name: self.limits[name])
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"decided_by": self.decided_by}
+
+
+def messages_per_second(scenario: Scenario) -> float:
+    """Notifications to all subscribers together, on the average of the run."""
+    duration = scenario.warmup + scenario.duration
+    updates = scenario.workload.expected(duration, scenario.fleet.servers, scenario.fleet.sites)
+    servers = max(1, scenario.fleet.servers)
+    heard = sum(p.subscribers * (1.0 if p.page == "dashboard" else 1.0 / servers) for p in scenario.pages)
+    return updates * heard / duration if duration else 0.0
+
+
+def plan(scenario: Scenario, calibration: Calibration, machine: Machine) -> Plan:
+    """For the scenario as it is (scale it with `with_subscribers` first)."""
+    n, rate = scenario.subscribers, messages_per_second(scenario)
+    per_subscriber = scenario.load.http == "per_subscriber"
+    pool = 0 if per_subscriber else scenario.load.pool_size
+    room = max(1, (machine.descriptors - limits.SPARE - pool) // (2 if per_subscriber else 1))
+    by = {
+        "descriptors": math.ceil(n / room),
+        "messages": math.ceil(rate / (USE * calibration.drain_rate)) if calibration.drain_rate else 1,
+        "burst": math.ceil(n * calibration.cpu_per_message / BURST),
+        "one at least": 1,
+    }
+    workers = max(by.values())
+    share = math.ceil(n / workers)
+    memory = round(calibration.memory_base + share * calibration.memory_per_subscriber)
+    machines = max(
+        math.ceil(n / machine.ports),
+        math.ceil(workers / machine.cores),
+        math.ceil(workers * memory / (USE * machine.memory)),
+    )
+    http = share if per_subscriber else pool
+    return Plan(
+        subscribers=n,
+        messages_per_second=rate,
+        workers=workers,
+        limits=by,
+        machines=machines,
+        descriptors_per_worker=limits.descriptors_needed(share, http),
+        descriptors_at_target=n + limits.SPARE,
+        ports=math.ceil(n / machines),
+        memory_per_worker=memory,
+    )

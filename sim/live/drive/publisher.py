@@ -1,0 +1,186 @@
+"""The open-loop publisher: updates leave at their intended times, whatever the target does.
+
+A slow target does not slow the publisher down: when every kept connection is busy another one is opened, up to `LIMIT`. What
+waits all the same is an update whose predecessor *of the same resource* is not answered yet: a server cannot complete a step
+before it has begun it, and two requests at once arrive in either order. Every row carries the intended time, the time from
+which it could be sent, and the time at which it was; latencies count from the first. A failure is a row as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sim.clock import SECOND
+from sim.live.client import Answer, Connection
+from sim.live.drive.requests import Receipt, Via
+from sim.workload import Update
+
+READY = "ready"
+"""What the publisher's process says when it has everything loaded and waits to be told the run's zero."""
+
+LIMIT = 512
+"""Connections at most: `select` watches 1,024 descriptors."""
+
+GRACE = 1.0
+"""Seconds for answers that are outstanding when the publisher is stopped."""
+
+ORDER_PATIENCE = 1.0
+"""Seconds to wait for the predecessor's answer; a target that takes longer gets both at once."""
+
+HEED = 0.2
+"""Seconds after which a sleeping publisher looks whether it was stopped."""
+
+LEAD = 300_000
+"""Nanoseconds before an update for which the loop stays awake: a sleep that ends on time costs less than one that is late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One update as it happened. Instants in ns since 1970; 0: not known or never."""
+
+    update: int
+    """Serial within the run; the header `X-Workbench-Update` carries it."""
+    resource: Literal["server", "site"]
+    resource_id: int
+    intended_at: int
+    ready_at: int
+    """When it could be sent: intended, or when its predecessor was answered. From here to `started_at` the publisher was late."""
+    started_at: int
+    finished_at: int
+    http_status: int
+    """0: no answer came, `reason` says why."""
+    reason: str
+    receipt: Receipt
+
+    @property
+    def status(self) -> str:
+        """The word of the bundle's `updates` table; `unchanged` rows do not go there, as nothing was updated."""
+        if not 200 <= self.http_status < 300:
+            return "failed"
+        if not self.receipt.changed:
+            return "unchanged"
+        return "committed" if self.receipt.broadcast else "not_broadcast"
+
+    @property
+    def failure(self) -> str:
+        """Why it failed: the reason, or the HTTP status; empty for a success."""
+        return "" if self.status != "failed" else self.reason or f"HTTP {self.http_status}"
+
+
+class Publisher:
+    """Sends a sequence of updates, each `at_ns` after *epoch* (ns since 1970), over keep-alive connections."""
+
+    def __init__(self, via: Via, epoch: int, connections: int = 8, timeout: float = 10.0) -> None:
+        self.sent: list[Sent] = []
+        self._via = via
+        # Instants of the plan are turned into the monotonic clock once: a step of the wall clock must not shift the load.
+        self._epoch = epoch
+        self._monotonic = time.monotonic_ns() - time.time_ns()
+        self._timeout = timeout
+        self._idle = deque(Connection(via.origin, timeout) for _ in range(connections))
+        self._free = asyncio.Semaphore(LIMIT)
+        self._stopped = asyncio.Event()
+        self._error: BaseException | None = None
+
+    def stop(self) -> None:
+        """No more updates; `run` returns once those under way are answered."""
+        self._stopped.set()
+
+    async def run(self, updates: Iterable[Update], progress: Callable[[], Any] = lambda: None) -> list[Sent]:
+        """Send all, wait for the answers, and return the rows in the order of the updates.
+
+        Raises `BadInput` when the plan asks for a change that the target's users cannot make.
+        """
+        await self._warm_up()
+        tasks: set[asyncio.Task[Sent]] = set()
+        latest: dict[tuple[str, int], asyncio.Task[Sent]] = {}
+        for serial, update in enumerate(updates):
+            if not await self._wait_until(self._epoch + update.at_ns):
+                break
+            resource = update.resource, update.resource_id
+            task = asyncio.create_task(self._send(serial, update, latest.get(resource) if self._via.ordered else None))
+            latest[resource] = task
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            task.add_done_callback(self._note)
+            progress()
+        await self._settle(tasks)
+        if self._error is not None:
+            raise self._error
+        for connection in self._idle:
+            connection.close()
+        self.sent.sort(key=lambda row: row.update)
+        return self.sent
+
+    async def _settle(self, tasks: set[asyncio.Task[Sent]]) -> None:
+        """Until all are answered; once stopped, for `GRACE` more, then what is unanswered is given up."""
+        answered = asyncio.gather(*tasks)
+        stopped = asyncio.create_task(self._stopped.wait())
+        either: tuple[asyncio.Future[Any], ...] = (answered, stopped)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not answered.done():
+            await asyncio.wait([answered], timeout=GRACE)
+            for task in tuple(tasks):
+                task.cancel()
+        await asyncio.gather(answered, return_exceptions=True)
+
+    def _note(self, task: asyncio.Task[Sent]) -> None:
+        """A failure of the target is a row; an exception is a plan that cannot be carried out at all."""
+        if (error := task.exception()) is not None:
+            self._error = error
+            self.stop()
+        else:
+            self.sent.append(task.result())
+
+    async def _warm_up(self) -> None:
+        """Connect before the first update is due. Who cannot connect now will say so in its rows."""
+        await asyncio.gather(*(connection.connect() for connection in self._idle))
+
+    async def _wait_until(self, at: int) -> bool:
+        """Sleep until instant *at*; False when stopped."""
+        due = at + self._monotonic
+        while (ahead := due - time.monotonic_ns()) > 0 and not self._stopped.is_set():
+            # In short sleeps: looking at a flag costs less than waiting for the clock and for the signal at once.
+            await asyncio.sleep(min(max(ahead - LEAD, 0) / SECOND, HEED))
+        return not self._stopped.is_set()
+
+    async def _send(self, serial: int, update: Update, predecessor: asyncio.Task[Sent] | None) -> Sent:
+        intended_at = ready_at = self._epoch + update.at_ns
+        started_at, answer = 0, Answer(0, "stopped before it was sent")
+        try:
+            if predecessor is not None and not predecessor.done():
+                await asyncio.wait([predecessor], timeout=ORDER_PATIENCE)
+                ready_at = max(intended_at, predecessor.result().finished_at if predecessor.done() else time.time_ns())
+            async with self._free:
+                started_at = time.time_ns()
+                connection = self._idle.pop() if self._idle else Connection(self._via.origin, self._timeout)
+                answer = Answer(0, "stopped before the answer", started_at=started_at)
+                request = self._via.request(serial, update, intended_at, started_at)
+                answer = await connection.request(*request)
+                self._idle.append(connection)
+        except asyncio.CancelledError:
+            pass  # `run` has given it up; the row says so.
+        return Sent(
+            update=serial,
+            resource=update.resource,
+            resource_id=self._via.resource_id(update),
+            intended_at=intended_at,
+            ready_at=ready_at,
+            started_at=started_at,
+            finished_at=answer.finished_at or time.time_ns(),
+            http_status=answer.status,
+            reason=answer.reason,
+            receipt=self._via.receipt(answer),
+        )
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """A loop whose sleeps end on time: `select` takes microseconds where `epoll` rounds up to whole milliseconds."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())

@@ -1,0 +1,179 @@
+"""What the load processes say about themselves: their headers and their CPU, as one account for manifest and verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sim.clock import SECOND
+from sim.live.measure.sampling import Sampler
+from sim.live.measure.verdict import Evidence
+from sim.results.histogram import Histogram, merged
+from sim.scenario import Scenario
+
+Header = Mapping[str, Any]
+
+LATENCIES = {"time_to_notified": "time_to_notified", "time_to_fresh": "time_to_fresh", "refetch_time": "service"}
+"""Latency of a summary -> histogram of a header, for a look at a run that still goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Harness:
+    """Sums over the workers of one run."""
+
+    headers: Sequence[Header]
+
+    @property
+    def counters(self) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for header in self.headers:
+            total.update(header["counters"])
+        return total
+
+    def histogram(self, name: str) -> Histogram:
+        """All workers' samples, ns."""
+        return merged(Histogram.from_dict(header["histograms"][name]) for header in self.headers if name in header["histograms"])
+
+    @property
+    def kernel_stamps(self) -> bool:
+        return not self.counters["unstamped"]
+
+    @property
+    def coalesced(self) -> float:
+        """Share of the notifications whose arrival is an upper bound."""
+        heard = self.counters["notifications"]
+        return self.counters["coalesced"] / heard if heard else 0.0
+
+    @property
+    def clock_step(self) -> float:
+        """Seconds by which wall and monotonic clock parted, in the worst worker."""
+        return max((abs(header["clock"].get("steps_ns", 0)) for header in self.headers), default=0) / SECOND
+
+    @property
+    def clock_error(self) -> float:
+        """Bound of the error of the offsets between machines, seconds; 0 on one machine, inf where a worker has no estimate."""
+        bounds = [header["clock"]["error_ns"] for header in self.headers if "error_ns" in header["clock"]]
+        return float("inf") if min(bounds, default=0) < 0 else max(bounds, default=0) / SECOND
+
+    def clock(self) -> dict[str, Any]:
+        """The bundle's `clock` block: the largest offset that was applied, and the bound of the error."""
+        offsets = [offset_of(header) for header in self.headers if "offset_ns" in header["clock"]]
+        if not offsets:
+            return {"offset": 0.0, "error": 0.0, "method": "one clock: all processes on one machine"}
+        error = self.clock_error
+        return {
+            "offset": max(offsets, key=abs) / SECOND,
+            "error": error if error < float("inf") else None,
+            "method": "fastest round trip between master and worker, the best of every half minute",
+        }
+
+    @property
+    def finished(self) -> int:
+        """Workers that handed in all their rows."""
+        return sum(bool(header["finished"]) for header in self.headers)
+
+    @property
+    def unfinished(self) -> list[tuple[int, int]]:
+        """First and last subscriber of each worker that did not hand in all its rows."""
+        ranges = [
+            (header["subscribers"]["first"], header["subscribers"]["last"]) for header in self.headers if not header["finished"]
+        ]
+        return [(first, last) for first, last in ranges if first >= 0]
+
+    def live_summary(self) -> dict[str, dict[str, Any]]:
+        """Latencies so far under the summary's names, from the histograms: for abort on fail."""
+        found = {}
+        for metric, name in LATENCIES.items():
+            histogram = self.histogram(name)
+            for p in (0.5, 0.95, 0.99):
+                value = histogram.quantile(p) / SECOND if histogram.count else None
+                found[f"{metric}.p{p * 100:.0f}"] = {"value": value, "n": histogram.count}
+        return found
+
+    def manifest(self) -> dict[str, Any]:
+        """The bundle's `harness` block; durations in seconds."""
+
+        def at(name: str, p: float) -> float | None:
+            histogram = self.histogram(name)
+            return histogram.quantile(p) / SECOND if histogram.count else None
+
+        return {
+            "workers": len(self.headers),
+            "receive_stamp": "kernel" if self.kernel_stamps else "read",
+            "lag_p50": at("reader_lag", 0.5),
+            "lag_p99": at("reader_lag", 0.99),
+            "start_lag_p99": at("start_lag", 0.99),
+            "hub_gap_max": at("hub_gap", 1.0),
+            "gc_pause_max": at("gc_pause", 1.0),
+            "coalesced": self.coalesced,
+            "clock_step": self.clock_step,
+            "counters": {name: count for name, count in sorted(self.counters.items()) if count},
+        }
+
+    def evidence(
+        self, summary: Mapping[str, Mapping[str, Any]], expected_workers: int, cpu: float, incidents: Sequence[str], **more: Any
+    ) -> Evidence:
+        """For the verdict. *more*: further members of `Evidence`."""
+        errors = self.counters["callback_errors"]
+        said = [*incidents, *([f"{errors} exceptions inside the load client (see its log)"] if errors else [])]
+        return Evidence(
+            summary=summary,
+            expected_workers=expected_workers,
+            finished_workers=self.finished,
+            incidents=said,
+            kernel_stamps=self.kernel_stamps,
+            cpu_share=cpu,
+            coalesced=self.coalesced,
+            clock_step=self.clock_step,
+            clock_error=self.clock_error,
+            **{"negative": self.counters["negative"]} | more,
+        )
+
+
+def offset_of(header: Header) -> int:
+    """Nanoseconds to add to a worker's instants, to have the master's."""
+    return int(header["clock"].get("offset_ns", 0))
+
+
+def publisher_added(frames: Any) -> float:
+    """Seconds by which the publisher's lateness lifts the p99 of the time to notified: with it, minus without it.
+
+    *frames*: a bundle's tables. An update that left late but was not among the slowest changes nothing.
+    """
+    metrics, updates, notifications = frames.metrics, frames.updates, frames.notifications
+    late = metrics[metrics["metric"].astype(str) == "lateness"].groupby("at")["value"].max()
+    updates = updates.assign(late=late.reindex(updates["intended_at"]).fillna(0.0).to_numpy()).set_index("update")
+    heard = notifications[notifications["update"].isin(updates.index)]
+    if not len(heard):
+        return 0.0
+    mine = updates.loc[heard["update"]]
+    took = heard["received_at"].to_numpy() - mine["intended_at"].to_numpy()
+    return float(np.percentile(took, 99) - np.percentile(took - mine["late"].to_numpy(), 99))
+
+
+def polled(frames: Any, scenario: Scenario) -> int | None:
+    """Refetches finished inside the window, where no page subscribes to anything; None where one does."""
+    if any(scenario.policy_of(pages).kind != "polling" and pages.behaviour != "never_subscribe" for pages in scenario.pages):
+        return None
+    finished = frames.refetches["finished_at"]
+    return int(finished.between(scenario.warmup, scenario.warmup + scenario.duration, inclusive="left").sum())
+
+
+def cpu_shares(sampler: Sampler, start: int, end: int) -> dict[str, float]:
+    """Share of one core that each process used between two instants (ns since 1970), from its CPU seconds."""
+    first: dict[str, tuple[int, float]] = {}
+    last: dict[str, tuple[int, float]] = {}
+    for at, process, metric, value in sampler.rows:
+        if metric == "cpu_seconds" and start <= at <= end:
+            first.setdefault(process, (at, value))
+            last[process] = (at, value)
+    shares = {}
+    for process, (at, value) in last.items():
+        began, before = first[process]
+        if at > began:
+            shares[process] = (value - before) / ((at - began) / SECOND)
+    return shares

@@ -1,0 +1,258 @@
+"""Run a real provisioning command and record its steps as a trace (`sim.workload.traces` has the format).
+
+Steps are stamped by the monotonic clock as the command reports them, so a trace is as exact as the command is prompt: apt and
+dpkg report at once through their status descriptor; other programs' output is read through a pseudo-terminal, because
+programs keep lines back when they write into a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import platform
+import pty
+import select
+import signal
+import subprocess
+import termios
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+from sim.errors import BadInput
+from sim.live.record.recordable import APT, Job, find, reporting_to
+from sim.live.record.steps import AptReader, DpkgReader, LineReader, Reader, Recording
+from sim.workload import Trace
+
+SILENCE = 0.25
+"""Seconds in which nothing more comes from a command that is over: a pseudo-terminal delivers its last lines a little late."""
+
+
+def record(job: Job, replica: int = 1, out: int = 1) -> Trace:
+    """Run *job* and return what happened; the command's standard output goes to the descriptor *out*.
+
+    An interruption (SIGINT, SIGTERM) is passed on to the command and gives a trace with `partial` set: steps that were
+    installing stay so. Raises `BadInput` where the command cannot be started.
+    """
+    recording = Recording()
+    planned = _plan(job.argv) if job.method == "apt" else ()
+    recorded_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    run = _Run(recording, out)
+    with run.signals():
+        if job.method == "commands":
+            status = _run_commands(run, job)
+        elif job.method == "lines":
+            assert job.pattern is not None
+            status = run.on_terminal(job.argv, LineReader(recording, job.pattern))
+        else:
+            status = run.with_descriptor(job, AptReader(recording, planned) if job.method == "apt" else DpkgReader(recording))
+    return Trace(
+        transitions=recording.transitions(),
+        command=job.command,
+        method=job.method,
+        recorded_at=recorded_at,
+        replica=replica,
+        duration=run.ended,
+        exit_status=status,
+        partial=run.interrupted is not None,
+        machine=machine(),
+    )
+
+
+class _Run:
+    """The running command: its clock, its signals, and the thread that reads what it says."""
+
+    def __init__(self, recording: Recording, out: int) -> None:
+        self.recording = recording
+        self.out = out
+        self.interrupted: int | None = None
+        self.ended = 0.0
+        """When the command was last known to be at work, seconds since the start."""
+        self._child: subprocess.Popen[bytes] | None = None
+        self._start = time.monotonic_ns()
+
+    def now(self) -> float:
+        """Seconds since the start."""
+        return (time.monotonic_ns() - self._start) / 1e9
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM for the time of the run (in the main thread, where that is possible)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        again, self.interrupted = self.interrupted is not None, number
+        if self._child is None or self._child.poll() is not None:
+            return
+        # A terminal sends Ctrl-C to the whole group, so the command has it already; anybody else's signal is passed on.
+        if again:
+            self._child.terminate()
+        elif number != signal.SIGINT or not _in_foreground():
+            self._child.send_signal(number)
+
+    def start(self, argv: Sequence[str], **how: Any) -> subprocess.Popen[bytes]:
+        """Start the command."""
+        try:
+            self._child = subprocess.Popen(argv, **how)
+        except FileNotFoundError as error:
+            raise BadInput(f"command {argv[0]!r} not found") from error
+        except OSError as error:
+            raise BadInput(f"command {argv[0]!r} cannot be started: {error.strerror or error}") from error
+        return self._child
+
+    def wait(self) -> int:
+        """The command's exit status, as a shell gives it: 128 + n for signal n."""
+        assert self._child is not None
+        status = self._child.wait()
+        self.ended = max(self.ended, self.now())
+        return 128 - status if status < 0 else status
+
+    def with_descriptor(self, job: Job, reader: Reader) -> int:
+        """Run with a status descriptor that *reader* understands."""
+        read, write = os.pipe()
+        try:
+            self._start = time.monotonic_ns()
+            self.start(reporting_to(job, write), pass_fds=(write,), stdout=self.out, env=_untranslated())
+        finally:
+            os.close(write)
+        return self._follow(read, reader)
+
+    def on_terminal(self, argv: Sequence[str], reader: Reader) -> int:
+        """Run with output on a pseudo-terminal; what it says is passed on as it comes."""
+        read, write = pty.openpty()
+        try:
+            # No translation of line ends: what is passed on is what the command wrote.
+            modes = termios.tcgetattr(write)
+            modes[1] &= ~termios.OPOST
+            termios.tcsetattr(write, termios.TCSANOW, modes)
+            with contextlib.suppress(OSError, termios.error):
+                termios.tcsetwinsize(write, termios.tcgetwinsize(self.out))
+            self._start = time.monotonic_ns()
+            self.start(argv, stdout=write, stderr=write)
+        finally:
+            os.close(write)
+        return self._follow(read, reader, echo=self.out)
+
+    def _follow(self, read: int, reader: Reader, echo: int | None = None) -> int:
+        over, tell_over = os.pipe()
+        lines = threading.Thread(target=self._read, args=(read, over, reader, echo), daemon=True)
+        lines.start()
+        status = self.wait()
+        os.close(tell_over)
+        lines.join()
+        if self.interrupted is None:
+            reader.end(status == 0, self.ended)
+        return status
+
+    def _read(self, read: int, over: int, reader: Reader, echo: int | None) -> None:
+        """Feed *reader* until the last writer has gone; or, once the command is over (*over* is at its end), until silence.
+
+        A daemon that the command has started may keep the descriptor open for ever, or go on
+        talking, but what the command itself said is there by then.
+        """
+        rest, watched, patience, latest = b"", [read, over], None, math.inf
+        # A pseudo-terminal whose other end is gone says so by an error (EIO), a pipe by an empty read.
+        with contextlib.suppress(OSError):
+            while (ready := select.select(watched, [], [], patience)[0]) and self.now() < latest:
+                if over in ready:
+                    watched, patience, latest = [read], SILENCE, self.now() + 4 * SILENCE
+                if read not in ready:
+                    continue
+                data = os.read(read, 65536)
+                if not data:
+                    break
+                # What is read late was still said before the end.
+                self.ended = max(self.ended, at := self.now())
+                if echo is not None:
+                    echo = _pass_on(echo, data)
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    reader.feed(line.decode(errors="replace"), at)
+        if rest:
+            reader.feed(rest.decode(errors="replace"), self.ended)
+        os.close(read)
+        os.close(over)
+
+
+def _pass_on(out: int, data: bytes) -> int | None:
+    """Write *data*; None when its reader has gone, which is no reason to stop recording."""
+    try:
+        os.write(out, data)
+    except BrokenPipeError:
+        return None
+    return out
+
+
+def _run_commands(run: _Run, job: Job) -> int:
+    for name, _ in job.steps:
+        run.recording.mark(name, "pending", 0.0)
+    status = 0
+    for name, command in job.steps:
+        if run.interrupted is not None:
+            break
+        run.recording.mark(name, "installing", run.now())
+        run.start([*job.argv, command] if command else job.argv, stdout=run.out)
+        status = run.wait()
+        if run.interrupted is None:
+            run.recording.mark(name, "failed" if status else "completed", run.ended)
+        if status:
+            break
+    return status
+
+
+def machine() -> dict[str, Any]:
+    """The machine without its name."""
+    facts: dict[str, Any] = {
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+    with contextlib.suppress(OSError, ValueError):
+        facts["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    with contextlib.suppress(OSError):
+        facts["os"] = platform.freedesktop_os_release()["PRETTY_NAME"]
+    return facts
+
+
+def _untranslated() -> dict[str, str]:
+    """The environment with a locale in which apt reports in the words that `AptReader` knows."""
+    return os.environ | {"LC_ALL": "C.UTF-8"}
+
+
+def _plan(argv: Sequence[str]) -> tuple[str, ...]:
+    """Which packages apt is going to work on, in order: a dry run of the same command. Empty where it does not say."""
+    at = find(argv, APT)
+    assert at is not None
+    try:
+        dry = subprocess.run(
+            [*argv[: at + 1], "--simulate", *argv[at + 1 :]],
+            env=_untranslated(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ()
+    words = (line.split() for line in dry.stdout.splitlines())
+    return tuple(dict.fromkeys(w[1] for w in words if len(w) > 1 and w[0] in ("Inst", "Remv", "Purg")))
+
+
+def _in_foreground() -> bool:
+    """Whether this process group is the one that the terminal's Ctrl-C goes to."""
+    try:
+        with open("/dev/tty") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False

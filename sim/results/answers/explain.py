@@ -1,0 +1,144 @@
+"""One run taken apart: what a person would look for first, as tables and as one sentence each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sim.errors import BadInput
+from sim.results.answers import report
+from sim.results.ledger import stages
+from sim.results.ledger.stages import STAGES
+from sim.results.run import Run
+from sim.results.statistics import finite, mser5
+from sim.results.summary import counted_journeys, window
+from sim.results.text import markdown, number, percent, seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The tables, times in seconds; `sentences` says what stands out in them."""
+
+    name: str
+    verdict: str
+    stages: pd.DataFrame
+    """By stage: mean, p50, p95, p99, share."""
+    windows: pd.DataFrame
+    """By start of window: `sim.results.ledger.stages.windows`."""
+    worst: pd.DataFrame
+    """By update, worst first: `sim.results.ledger.stages.worst`."""
+    never: pd.DataFrame
+    """By update: `sim.results.ledger.stages.never_shown`."""
+    sentences: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: tables as {row: {column: value}}, what is not finite as None."""
+        tables = {name: getattr(self, name) for name in ("stages", "windows", "worst", "never")}
+        return {"run": self.name, "verdict": self.verdict, "findings": list(self.sentences)} | {
+            name: {_key(index): {column: _plain(row[column]) for column in table.columns} for index, row in table.iterrows()}
+            for name, table in tables.items()
+        }
+
+    def to_text(self) -> str:
+        lines = [f"{self.name}: {self.verdict}", *self.sentences, ""]
+        for heading, table in self.readable():
+            lines += [heading, table.to_string(), ""] if len(table) else [f"{heading}: none", ""]
+        return "\n".join(lines)
+
+    def to_markdown(self) -> str:
+        lines = [f"### `{self.name}`: {self.verdict}", "", *(f"- {sentence}" for sentence in self.sentences), ""]
+        for heading, table in self.readable():
+            lines += [f"#### {heading}", "", markdown(table) if len(table) else "none", ""]
+        return "\n".join(lines)
+
+    def readable(self) -> list[tuple[str, pd.DataFrame]]:
+        """(heading, table of texts) in the order in which they are read."""
+        return [
+            ("stages", report.shown(self.stages)),
+            ("windows", report.shown(self.windows.rename(index=lambda at: f"{at:.1f} s"))),
+            ("worst updates", report.shown(self.worst, subscriber=str)),
+            ("never shown", report.shown(self.never)),
+        ]
+
+
+def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
+    """Take *run* apart. Raises `BadInput` where it has no update to explain."""
+    pairs = counted_journeys(run)
+    if pairs.empty:
+        raise BadInput(f"{run.name} has no update that a page had to show: there is nothing to explain")
+    start, end = window(run, run.scenario)
+    steps = stages.stage_table(pairs)
+    parts = stages.windows(pairs, run.refetches, start, end, (end - start) / windows)
+    slowest, missing = stages.worst(pairs, worst), stages.never_shown(pairs)
+    said = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _warm_up(pairs, start))
+    sentences = tuple(sentence for sentence in said if sentence)
+    return Explanation(run.name, report.verdict(run), steps, parts, slowest, missing, sentences)
+
+
+def _stage(steps: pd.DataFrame) -> str:
+    shares = steps["share"][list(STAGES)]
+    if shares.isna().all():
+        return "No update reached a page."
+    stage = str(shares.idxmax())
+    return f"{percent(float(shares[stage]))} of the time to fresh is {stage} ({stages.MEANING[stage]})."
+
+
+def _window(parts: pd.DataFrame) -> str:
+    """The window whose updates were slowest, where it is at least twice the median window."""
+    known = parts["fresh_p95"].dropna()
+    if len(known) < 3:
+        return ""
+    late, typical = known.to_numpy(dtype=float), float(known.median())
+    if not late.max() > 2 * typical:
+        return f"No window stands out: p95 of time to fresh is between {seconds(late.min())} and {seconds(late.max())}."
+    where = f"updates from {float(known.index.to_numpy(dtype=float)[late.argmax()]):.1f} s on were the slowest"
+    return f"The {where}: p95 {seconds(late.max())} against {seconds(typical)} in the median window."
+
+
+def _worst(slowest: pd.DataFrame) -> str:
+    if slowest.empty:
+        return ""
+    means = slowest[list(STAGES)].mean()
+    first = slowest.iloc[0]
+    return (
+        f"The worst update ({slowest.index[0]}, at {float(first['intended_at']):.1f} s) took {seconds(float(first['total']))}; "
+        f"of the {len(slowest)} worst, {percent(float(means.max() / means.sum()))} is {means.idxmax()}."
+    )
+
+
+def _warm_up(pairs: pd.DataFrame, start: float) -> str:
+    """What MSER-5 would cut off the beginning, where that is something."""
+    delay = (pairs["fresh_at"] - pairs["intended_at"]).groupby(pairs["update"]).median().dropna()
+    cut = mser5(delay.to_numpy())
+    if not cut or cut >= len(delay):
+        return ""
+    until = float(pairs["intended_at"][pairs["update"] == delay.index[cut]].iloc[0])
+    return (
+        f"The first {number(cut)} updates look like a warm-up (MSER-5): set warmup to {seconds(until - start)} or more "
+        f"to leave them out."
+    )
+
+
+def _never(missing: pd.DataFrame) -> str:
+    if missing.empty:
+        return ""
+    most = missing.iloc[int(missing["pages"].argmax())]
+    return (
+        f"{number(len(missing))} updates were never shown on some page that stayed open, "
+        f"one of them on {number(int(most['pages']))} of {number(int(most['of']))} pages."
+    )
+
+
+def _key(index: Any) -> str:
+    return f"{index:g}" if isinstance(index, float) else str(index)
+
+
+def _plain(value: Any) -> Any:
+    """A cell for JSON."""
+    if isinstance(value, str):
+        return value
+    as_float = float(value)
+    return finite(int(as_float) if math.isfinite(as_float) and as_float == int(as_float) else as_float)

@@ -1,0 +1,214 @@
+"""What a report notebook needs besides figures: its runs, its provenance card, its answer, its tables.
+
+A notebook reads the runs named in the environment variable `RUN_DIR` (paths joined by `os.pathsep`; `workbench report` sets it)
+and falls back to committed sample runs in data/runs, so the same file is a report on one's own run and a test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sim.clock import SECOND
+from sim.errors import BadInput, did_you_mean
+from sim.results import text, thresholds
+from sim.results.ledger.stages import STAGES
+from sim.results.run import Run
+from sim.results.summary import DESCRIPTIONS
+from sim.workload import RESOURCES, Updates
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
+VARIABLE = "RUN_DIR"
+
+# Tables of a report are to be read, not hinted at.
+pd.set_option("display.max_colwidth", None)
+pd.set_option("display.width", 160)
+
+
+def data_dir() -> Path:
+    """The project's data directory, wherever the notebook runs."""
+    return Path(__file__).resolve().parents[3] / "data"
+
+
+def sample(name: str) -> Run:
+    """A committed sample run by name; raises `BadInput` with the names there are."""
+    directory = data_dir() / "runs" / name
+    if not directory.is_dir():
+        known = [path.name for path in (data_dir() / "runs").glob("*") if path.is_dir()]
+        raise BadInput(f"no sample run {name!r}{did_you_mean(name, known)} (make samples)")
+    return Run(directory)
+
+
+def runs(*samples: str) -> list[Run]:
+    """The reader's own runs (`RUN_DIR`), else the named samples. Raises `BadInput` for what is not a bundle."""
+    own = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    return [Run(path) for path in own] if own else [sample(name) for name in samples]
+
+
+def run(name: str) -> Run:
+    """The first of `runs(name)`: for a notebook that is about one run."""
+    return runs(name)[0]
+
+
+def updates_of(found: Run) -> Updates:
+    """What a run's workload wanted and the application committed: so that a simulation meets the very same updates."""
+    rows = found.updates[found.updates["committed_at"].notna()]
+    at = (rows["intended_at"] * SECOND).round().astype("int64")
+    return Updates.of(at, rows["resource"].map(RESOURCES.index), rows["resource_id"], 0)
+
+
+def markdown(*paragraphs: str) -> Markdown:
+    """Computed text, shown as Markdown."""
+    from IPython.display import Markdown
+
+    return Markdown("\n\n".join(paragraphs))
+
+
+def answer(*paragraphs: str) -> Markdown:
+    """The answer of a report: the first paragraph stands out, the others say what it stands on."""
+    first, *others = paragraphs
+    return markdown(f"> **{first}**", *others)
+
+
+def code(source: str, language: str = "tsx") -> Markdown:
+    """Source to copy, shown as a block of code."""
+    return markdown(f"```{language}\n{source}\n```")
+
+
+def provenance(some: Iterable[Run] | Run) -> pd.DataFrame:
+    """Where the figures come from: one column per run, from its manifest."""
+    chosen = [some] if isinstance(some, Run) else list(some)
+    return pd.DataFrame({found.name: _card(found) for found in chosen})
+
+
+def _card(found: Run) -> dict[str, str]:
+    manifest, scenario = found.manifest, found.scenario
+    window, git, host = manifest.window, manifest.git, manifest.host
+    length = text.seconds(window.get("end", 0) - window.get("start", 0))
+    return {
+        "run": f"{manifest.run_id}, {manifest.source}, {manifest.created_at}",
+        "scenario": f"{scenario.name}, seed {manifest.seed}",
+        "subscribers": text.number(scenario.subscribers),
+        "policy": describe(scenario.policy),
+        "window": f"{length} after {text.seconds(window.get('warmup', 0))} warm-up",
+        "updates": text.number(len(found.updates)),
+        "target": _target(manifest.target),
+        "code": f"{git.get('commit', 'unknown')[:10]}{' with local changes' if git.get('dirty') else ''}",
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+        "machine": f"{host.get('system', '?')}, {host.get('machine', '?')}, {host.get('cores', '?')} cores",
+        "clock": _clock(manifest.clock),
+        "harness floor": _floor(manifest.harness),
+        "verdict": verdict(found),
+    }
+
+
+def verdict(found: Run) -> str:
+    """`valid`, or `invalid: why`; `partial` is said as well."""
+    reasons = "; ".join(map(str, found.manifest.validity.get("reasons", [])))
+    state = "valid" if found.manifest.validity.get("ok") else f"invalid: {reasons or 'no reason given'}"
+    return f"partial, {state}" if found.manifest.partial else state
+
+
+def describe(policy: Any) -> str:
+    """A policy in words: `debounce 500 ms, leading, maxWait 2 s`."""
+    words = [policy.kind.replace("_", " ")]
+    for name, prefix in (("wait", ""), ("interval", "every ")):
+        if hasattr(policy, name):
+            words[0] += f" {prefix}{text.seconds(getattr(policy, name))}"
+    if getattr(policy, "leading", False):
+        words.append("leading" if getattr(policy, "trailing", True) else "leading only")
+    if getattr(policy, "max_wait", None) is not None:
+        words.append(f"maxWait {text.seconds(policy.max_wait)}")
+    if getattr(policy, "jitter", 0.0):
+        words.append(f"jitter {text.seconds(policy.jitter)}")
+    return ", ".join(words)
+
+
+def checks(found: Run) -> pd.DataFrame:
+    """The run's thresholds: by threshold what it got, and pass or FAIL. Empty where its scenario sets none."""
+    results = thresholds.check(thresholds.parse_all(found.scenario.thresholds), found.summary)
+    rows = {
+        str(result.threshold): {
+            "got": "no samples" if result.value is None else text.digits(result.value),
+            "verdict": "pass" if result.ok else "FAIL",
+        }
+        for result in results
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["got", "verdict"])
+
+
+def _target(target: Mapping[str, Any] | None) -> str:
+    if not target:
+        return "none: virtual time"
+    ws = target.get("ws", {})
+    return f"{ws.get('scheme', '?')}://{ws.get('host', '?')}, API {target.get('api') or 'none'}"
+
+
+def _clock(clock: Mapping[str, Any]) -> str:
+    if not clock:
+        return text.NONE
+    return f"offset {text.seconds(clock.get('offset'))} ± {text.seconds(clock.get('error'))} ({clock.get('method', 'unknown')})"
+
+
+def _floor(harness: Mapping[str, Any]) -> str:
+    if harness.get("floor_p99") is None:
+        return text.NONE
+    return f"p50 {text.seconds(harness.get('floor_p50'))}, p99 {text.seconds(harness['floor_p99'])}"
+
+
+def unless_empty(frame: pd.DataFrame, otherwise: str) -> pd.DataFrame | Markdown:
+    """The table, or in words that there is nothing in it."""
+    return frame if len(frame) else markdown(f"*{otherwise}*")
+
+
+SECONDS = re.compile(
+    rf"({'|'.join(STAGES)}|mean|first|median|last|total|theory|at|span|drain|intended_at|(\w+_)?(mean|p\d+(\.\d+)?)|wait_\w+)"
+)
+SHARES = ("share", "never_share", "wasted", "off")
+"""Columns of this project's tables that hold durations, and those that hold shares; all others hold counts or texts."""
+
+
+def shown(frame: pd.DataFrame, **units: Any) -> pd.DataFrame:
+    """A frame as a table to read: durations, shares and numbers as texts, by the names of the columns or as *units* says.
+
+    *units*: column -> formatter of `sim.results.text`.
+    """
+
+    def unit(name: str) -> Any:
+        known = text.seconds if SECONDS.fullmatch(name) else text.percent if name in SHARES else text.number
+        return units.get(name, known)
+
+    def column(name: str) -> list[str]:
+        return [
+            unit(name)(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+            for value in frame[name].tolist()
+        ]
+
+    return pd.DataFrame({name: column(name) for name in frame.columns}, index=frame.index)
+
+
+def side_by_side(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: Iterable[str]) -> pd.DataFrame:
+    """The named metrics of several summaries, figure and interval each, and what they mean, as texts."""
+    metrics, columns = list(metrics), {}
+    for name, summary in summaries.items():
+        table = text.figures(summary, metrics)
+        columns[name] = table["figure"]
+        columns[f"{name}, 95 % interval"] = table["95 % interval"]
+    found = pd.DataFrame(columns).fillna(text.NONE)
+    return found.join(glossary(metrics))
+
+
+def glossary(metrics: Iterable[str]) -> pd.DataFrame:
+    """What the named metrics mean."""
+    meanings = {}
+    for metric in metrics:
+        stems = [metric.rsplit(".", cut)[0] for cut in range(metric.count(".") + 1)]
+        meanings[metric] = next((DESCRIPTIONS[stem] for stem in stems if stem in DESCRIPTIONS), "")
+    return pd.Series(meanings, name="meaning").to_frame()

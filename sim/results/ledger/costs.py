@@ -1,0 +1,89 @@
+"""What a run cost its processes: CPU, bytes and memory, from the counters that they kept. Bundle -> figures.
+
+A measured run samples each process once a second or so: CPU seconds and resident memory from the kernel, messages and bytes from
+the broadcaster's own counters. A simulated run has none of them; its figures are NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from sim.results.ledger import freshness
+from sim.results.run import Run
+from sim.results.summary import sampled_share, sent_refetches, window, within
+
+
+def growth(run: Run, process: str, metric: str) -> float:
+    """By how much a counter grew from its first sample to its last, over all processes of that name; NaN without samples.
+
+    *process*: `broadcaster` also means its nodes (`broadcaster-1`, ...).
+    """
+    rows = _samples(run, process, metric)
+    if rows.empty:
+        return float("nan")
+    by = rows.groupby("process", observed=True)["value"]
+    return float((by.last() - by.first()).sum())
+
+
+def level(run: Run, process: str, metric: str) -> float:
+    """The largest value of a gauge, summed over all processes of that name; NaN without samples."""
+    rows = _samples(run, process, metric)
+    return float(rows.groupby("process", observed=True)["value"].max().sum()) if len(rows) else float("nan")
+
+
+def _samples(run: Run, process: str, metric: str) -> pd.DataFrame:
+    names = run.metrics["process"].astype(str)
+    mine = (names == process) | names.str.startswith(f"{process}-")
+    return run.metrics[mine & (run.metrics["metric"].astype(str) == metric)].sort_values("at", kind="stable")
+
+
+def costs(run: Run) -> dict[str, float]:
+    """Figures of one run; NaN where its processes kept no counter.
+
+    events, deliveries (frames the broadcaster sent), receivers (deliveries per event), cpu_per_event (s of the broadcaster),
+    cpu_per_delivery (s), bytes_per_delivery, memory (bytes of the broadcaster), refetches, cpu_per_refetch (s of the application,
+    its changes included), bytes_per_refetch.
+    """
+    start, end = window(run, run.scenario)
+    events = len(within(run.updates, start, end))
+    deliveries = growth(run, "broadcaster", "broadcaster_messages_sent_total")
+    if np.isnan(deliveries):
+        deliveries = len(run.notifications) / sampled_share(run)
+    broadcaster, application = (growth(run, name, "cpu_seconds") for name in ("broadcaster", "application"))
+    sent = sent_refetches(run, start, end)
+    refetches = len(sent) / sampled_share(run)
+    return {
+        "events": float(events),
+        "deliveries": deliveries,
+        "receivers": deliveries / events if events else float("nan"),
+        "cpu_per_event": broadcaster / events if events else float("nan"),
+        "cpu_per_delivery": broadcaster / deliveries if deliveries else float("nan"),
+        "bytes_per_delivery": growth(run, "broadcaster", "broadcaster_bytes_sent_total") / deliveries
+        if deliveries
+        else float("nan"),
+        "memory": level(run, "broadcaster", "rss_bytes"),
+        "refetches": refetches,
+        "cpu_per_refetch": application / refetches if refetches else float("nan"),
+        "bytes_per_refetch": float(sent["bytes"].mean()) if len(sent) else float("nan"),
+    }
+
+
+def arrivals(run: Run) -> pd.DataFrame:
+    """One row per counted event: receivers, first, median, last (s since it was committed), spread (first to last, s)."""
+    start, end = window(run, run.scenario)
+    expected = freshness.deliveries(run, run.scenario).dropna(subset=["received_at"])
+    counted = within(run.updates, start, end).set_index("update")["committed_at"]
+    expected = expected[expected["update"].isin(counted.index)]
+    delay = expected["received_at"].to_numpy() - counted.reindex(expected["update"]).to_numpy()
+    grouped = pd.DataFrame({"update": expected["update"].to_numpy(), "delay": delay}).groupby("update")["delay"]
+    table = grouped.agg(receivers="size", first="min", median="median", last="max")
+    return table.assign(spread=table["last"] - table["first"])
+
+
+def cpu_share(run: Run, process: str = "application") -> pd.DataFrame:
+    """CPU of a process over time: at (s), share (of one core), between its samples."""
+    rows = _samples(run, process, "cpu_seconds")
+    at, used = rows["at"].to_numpy(dtype=float), rows["value"].to_numpy(dtype=float)
+    apart = np.diff(at) > 0
+    return pd.DataFrame({"at": at[1:][apart], "share": (np.diff(used) / np.where(np.diff(at) > 0, np.diff(at), 1))[apart]})

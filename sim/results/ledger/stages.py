@@ -1,0 +1,176 @@
+"""Where the time went: the stations of an update on its way to a page, stage by stage, worst first, and window by window.
+
+    intended -> committed -> published -> received -> due -> started -> fresh
+        save       broadcast    fan-out    debounce   wait    refetch
+
+Everything here is frame -> frame over `sim.results.ledger.freshness.journeys`, so it serves simulated and measured runs alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.results.ledger.freshness import INSTANTS
+from sim.results.statistics import quantile
+
+Array = np.ndarray[Any, Any]
+
+STAGES = ("save", "broadcast", "fan-out", "debounce", "wait", "refetch")
+"""What lies between two successive stations of `INSTANTS`."""
+
+MEANING = {
+    "save": "intended -> committed in the database",
+    "broadcast": "committed -> accepted by the broadcaster",
+    "fan-out": "accepted -> received by the page",
+    "debounce": "received -> refetch due by the policy",
+    "wait": "due -> request sent",
+    "refetch": "request sent -> answer applied",
+}
+
+
+def on_the_way(journeys: pd.DataFrame) -> pd.DataFrame:
+    """The journeys that ended, with the instants of the path that the update really took, in order.
+
+    A station that was passed only after the next one does not lie on the path: the broadcaster's answer may come after the first
+    subscriber has the event, and a refetch on its way may bring an update whose notification comes later. Such a station is taken
+    to be passed with the next one, so that stages are not negative and sum to the time to fresh. Missing stations likewise.
+    """
+    done = journeys[journeys["fresh_at"].notna()]
+    instants = done[INSTANTS].to_numpy(dtype=float)
+    instants = np.where(np.isnan(instants), np.inf, instants)
+    path = np.minimum.accumulate(instants[:, ::-1], axis=1)[:, ::-1]
+    path = np.maximum(path, path[:, :1])
+    return done.assign(**dict(zip(INSTANTS, path.T, strict=True)))
+
+
+def durations(journeys: pd.DataFrame) -> pd.DataFrame:
+    """One row per finished journey: update, subscriber, page, one column per stage (s), total (s)."""
+    path = on_the_way(journeys)
+    steps = np.diff(path[INSTANTS].to_numpy(dtype=float), axis=1)
+    frame = path[["update", "subscriber", "page"]].assign(**dict(zip(STAGES, steps.T, strict=True)))
+    return frame.assign(total=steps.sum(axis=1)).reset_index(drop=True)
+
+
+def stage_table(journeys: pd.DataFrame) -> pd.DataFrame:
+    """One row per stage and one for the total: mean, p50, p95, p99 (s), share (of the mean total). Only means add up."""
+    steps = durations(journeys)
+    total = float(steps["total"].mean()) if len(steps) else 0.0
+    rows = []
+    for name in (*STAGES, "total"):
+        values = np.sort(steps[name].to_numpy(dtype=float))
+        mean = float(values.mean()) if len(values) else np.nan
+        levels = [quantile(values, p) if len(values) else np.nan for p in (0.5, 0.95, 0.99)]
+        rows.append([name, mean, *levels, mean / total if total else np.nan])
+    return pd.DataFrame(rows, columns=["stage", "mean", "p50", "p95", "p99", "share"]).set_index("stage")
+
+
+def slowest_kind(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The name whose `stage_table` has the largest p95 of the total."""
+    return max(tables, key=lambda name: float(tables[name]["p95"]["total"]))
+
+
+def stations(journeys: pd.DataFrame) -> pd.DataFrame:
+    """One row per station: first, median and last page to pass it, in seconds since the intended instant (means over updates)."""
+    path = on_the_way(journeys)
+    since = path[INSTANTS].sub(path["intended_at"], axis=0).assign(update=path["update"])
+    spread = since.groupby("update").agg(["min", "median", "max"]).mean()
+    table = spread.unstack().reindex(INSTANTS)[["min", "median", "max"]]
+    return table.set_axis(["first", "median", "last"], axis=1).rename(index=lambda name: name.removesuffix("_at")).iloc[1:]
+
+
+def times_to_fresh(journeys: pd.DataFrame, page: str | None = None) -> Array:
+    """Seconds from intended to fresh, of one kind of page or of all; inf: never shown. Pages that left first are not asked."""
+    rows = journeys if page is None else journeys[(journeys["page"] == page).to_numpy()]
+    rows = rows[rows["fresh_at"].notna() | ~np.isfinite(rows["ended_at"])]
+    return rows["fresh_at"].fillna(np.inf).to_numpy() - rows["intended_at"].to_numpy()
+
+
+def times_to_notified(journeys: pd.DataFrame) -> Array:
+    """Seconds from intended to arrival, of the notifications that arrived."""
+    delay = journeys["received_at"].to_numpy() - journeys["intended_at"].to_numpy()
+    return np.asarray(delay[np.isfinite(delay)])
+
+
+def percentiles(series: Mapping[str, Array], levels: tuple[float, ...] = (0.5, 0.9, 0.95, 0.99)) -> pd.DataFrame:
+    """One row per series: its quantiles (s; inf: never), and rows, how many values they are of."""
+    table = {
+        name: {f"p{p * 100:g}": _or_nan(quantile(values, p)) for p in levels} | {"rows": len(values)}
+        for name, values in series.items()
+    }
+    return pd.DataFrame.from_dict(table, orient="index")
+
+
+def typical_update(journeys: pd.DataFrame) -> int | None:
+    """The update whose slowest page is nearest to the median of all updates' slowest pages; None of nothing."""
+    slowest = _slowest(journeys)
+    if slowest.empty:
+        return None
+    return int(slowest.index[int((slowest - slowest.median()).abs().argmin())])
+
+
+def _slowest(journeys: pd.DataFrame) -> pd.Series:
+    done = journeys[journeys["fresh_at"].notna()]
+    return (done["fresh_at"] - done["intended_at"]).groupby(done["update"]).max()
+
+
+def worst(journeys: pd.DataFrame, count: int = 10) -> pd.DataFrame:
+    """The *count* updates that took longest to reach their slowest page, that page's stages (s): by update, worst first.
+
+    Columns: subscriber, page, the stages, total, intended_at (s since the run's start).
+    """
+    steps = durations(journeys)
+    slowest = steps.sort_values(["total", "update"], ascending=[False, True], kind="stable").drop_duplicates("update").head(count)
+    intended = journeys.drop_duplicates("update").set_index("update")["intended_at"]
+    return slowest.set_index("update").assign(intended_at=intended)
+
+
+def never_shown(journeys: pd.DataFrame) -> pd.DataFrame:
+    """One row per update that pages open to the end never showed: pages (how many), of (how many had to), intended_at."""
+    open_to_the_end = ~np.isfinite(journeys["ended_at"].to_numpy())
+    missing = journeys["fresh_at"].isna().to_numpy() & open_to_the_end
+    by_update = pd.DataFrame({"update": journeys["update"], "pages": missing, "intended_at": journeys["intended_at"]})
+    table = by_update.groupby("update").agg(pages=("pages", "sum"), of=("pages", "size"), intended_at=("intended_at", "first"))
+    return table[table["pages"] > 0]
+
+
+def windows(journeys: pd.DataFrame, refetches: pd.DataFrame, start: float, end: float, width: float) -> pd.DataFrame:
+    """The run cut into windows of *width* seconds, by the instant at which updates were intended: one row each.
+
+    Columns: updates, notified_p95, fresh_p50, fresh_p95 (s; inf where an update was never shown, NaN without updates), refetches
+    (started in the window), refetch_p95 (s). Indexed by the window's start, s since the run's start.
+    """
+    edges = np.arange(start, end, width)
+    at = _window_of(journeys["intended_at"], start, width)
+    fresh = (journeys["fresh_at"].fillna(np.inf) - journeys["intended_at"]).to_numpy()
+    notified = (journeys["received_at"] - journeys["intended_at"]).to_numpy()
+    began = _window_of(refetches["started_at"], start, width)
+    took = (refetches["finished_at"] - refetches["started_at"]).to_numpy()
+    rows = []
+    for i in range(len(edges)):
+        here, sent = at == i, began == i
+        heard, done = notified[here], took[sent]
+        rows.append(
+            {
+                "updates": journeys["update"].to_numpy()[here].size and len(np.unique(journeys["update"].to_numpy()[here])),
+                "notified_p95": _or_nan(quantile(heard[np.isfinite(heard)], 0.95)),
+                "fresh_p50": _or_nan(quantile(fresh[here], 0.5)),
+                "fresh_p95": _or_nan(quantile(fresh[here], 0.95)),
+                "refetches": int(sent.sum()),
+                "refetch_p95": _or_nan(quantile(done[np.isfinite(done)], 0.95)),
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(edges, name="from"))
+
+
+def _window_of(at: pd.Series, start: float, width: float) -> Array:
+    """Number of the window in which each instant lies; -1 for NaN and what came before."""
+    place = np.floor((at.to_numpy(dtype=float) - start) / width)
+    return np.where(np.isfinite(place) & (place >= 0), place, -1).astype(np.int64)
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else value

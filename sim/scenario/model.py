@@ -1,0 +1,328 @@
+"""Scenario: the one frozen configuration of a run, read by the simulator and the load test alike.
+
+A scenario is a TOML file; each table below is one frozen dataclass, each key one field with its meaning and unit. A key that
+does not exist is an error that names the nearest one. `Scenario.replace({"policy.wait": 0.1})` is how sweeps vary it.
+
+Variants (`policy`, `workload`, durations) are tables with a `kind`; a bare number stands for a constant duration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sim.distributions import Constant, Distribution, Lognormal
+from sim.errors import BadInput
+from sim.incidents import Incident
+from sim.policy import Debounce, InFlight, Policy
+from sim.scenario.tree import build, hints, to_dict
+from sim.workload import Poisson, Workload
+
+PageKind = Literal["detail", "firewall", "provision", "site", "dashboard"]
+Behaviour = Literal["good", "stop_reading", "reconnect_loop", "never_subscribe"]
+
+
+def _positive(value: float, name: str, unit: str = "") -> None:
+    if not value > 0:
+        raise ValueError(f"{name} must be > 0{unit}, got {value!r}")
+
+
+def _not_negative(value: float, name: str, unit: str = "") -> None:
+    if not value >= 0:
+        raise ValueError(f"{name} must be >= 0{unit}, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The application's population: who owns what."""
+
+    users: int = 10
+    servers_per_user: int = 2
+    sites_per_user: int = 1
+
+    def __post_init__(self) -> None:
+        _positive(self.users, "users")
+        _not_negative(self.servers_per_user, "servers_per_user")
+        _not_negative(self.sites_per_user, "sites_per_user")
+
+    @property
+    def servers(self) -> int:
+        return self.users * self.servers_per_user
+
+    @property
+    def sites(self) -> int:
+        return self.users * self.sites_per_user
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """One kind of page, open in many browsers. Detail, firewall and provision pages spread evenly over the servers."""
+
+    page: PageKind = "detail"
+    subscribers: int = 100
+    policy: Policy | None = None
+    """None: the scenario's `policy`."""
+    in_flight: InFlight | None = None
+    """None: the scenario's `in_flight`."""
+    behaviour: Behaviour = "good"
+    session: Distribution | None = None
+    """How long a page stays open, seconds; None: for the whole run. Who leaves is replaced at once."""
+    hidden: float = 0.0
+    """Share of the pages in hidden tabs, whose timers ring on whole seconds only."""
+    refetch_on_reconnect: bool = False
+    """Refetch once the channels are subscribed again. Stock Echo does not; what came meanwhile then stays unseen."""
+
+    def __post_init__(self) -> None:
+        _not_negative(self.subscribers, "subscribers")
+        if not 0 <= self.hidden <= 1:
+            raise ValueError(f"hidden must be a share between 0 and 1, got {self.hidden!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """The design decisions of the pattern, with its recommendation as default."""
+
+    dispatch: Literal["now", "queued"] = "now"
+    queue_workers: int = 1
+    queue_latency: float = 0.0
+    """Seconds a queued job waits before a worker may take it (the worker's poll)."""
+    moment: Literal["after_commit", "on_save"] = "after_commit"
+    commit_delay: float = 0.0
+    """Seconds between the save and the commit: the window of the `on_save` race."""
+    channels: Literal["both", "specific", "generic", "per_user"] = "both"
+    payload: Literal["notify", "full"] = "notify"
+    payload_bytes: int = 0
+    """Padding of a full payload, bytes."""
+    to_others: bool = False
+    broadcast_as: bool = False
+    """Name events by `broadcast_as` (`ServerUpdated`) in place of the class (`App\\Events\\ServerUpdated`)."""
+    all_fields: bool = False
+    """Broadcast on any change, not only on that of the meaningful fields."""
+    listeners: Literal["all", "documented"] = "all"
+    """`documented`: only the model events that the pattern's document registers (no new server, no deleted firewall)."""
+    provision_event: bool = True
+    """A changed provision step is told by `ServerProvisionUpdated` on `servers.{id}.provision` as well."""
+    debounce: float = 0.0
+    """Server-side debounced dispatch: seconds; the last of a window wins. 0: off."""
+    debounce_max_wait: float | None = None
+    unique: bool = False
+    """While an event of the same resource waits in the queue, more of them are dropped."""
+    unique_for: float = 60.0
+    """Seconds after which such a lock is void (its job was lost)."""
+    tries: int = 3
+    """Attempts to reach the broadcaster before an event is given up."""
+    backoff: float = 1.0
+    """Seconds between attempts."""
+    connect_timeout: float = 10.0
+    timeout: float = 30.0
+    """Seconds that one request to the broadcaster may take."""
+
+    def __post_init__(self) -> None:
+        _positive(self.queue_workers, "queue_workers")
+        for name in ("unique_for", "tries", "connect_timeout", "timeout"):
+            _positive(getattr(self, name), name)
+        if self.debounce_max_wait is not None:
+            _not_negative(self.debounce_max_wait, "debounce_max_wait", " s")
+        for name in ("queue_latency", "commit_delay", "payload_bytes", "debounce", "backoff"):
+            _not_negative(getattr(self, name), name)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One-way delays of the simulator, seconds."""
+
+    to_broadcaster: Distribution = field(default_factory=lambda: Constant(0.0005))
+    to_subscriber: Distribution = field(default_factory=lambda: Constant(0.0002))
+    to_api: Distribution = field(default_factory=lambda: Constant(0.0002))
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcaster:
+    """Cost of a fan-out in the simulator: `fixed + position * per_subscriber` on each node."""
+
+    fixed: float = 0.0001
+    """Seconds of work per event before the first subscriber."""
+    per_subscriber: float = 0.0000045
+    """Seconds per subscriber and event."""
+    nodes: int = 1
+
+    def __post_init__(self) -> None:
+        _not_negative(self.fixed, "fixed", " s")
+        _not_negative(self.per_subscriber, "per_subscriber", " s")
+        _positive(self.nodes, "nodes")
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The application that answers refetches."""
+
+    workers: int = 1
+    service: Distribution = field(default_factory=lambda: Lognormal(0.001, 0.5))
+    """Time a worker needs for one refetch, seconds."""
+    service_per_row: float = 0.0
+    """Additional seconds per server shown (dashboards grow with their rows)."""
+    answer_bytes: int = 1500
+    """Simulator: bytes of an answer, head and body."""
+    answer_bytes_per_row: int = 300
+    """Simulator: additional bytes per server shown on a dashboard."""
+    queue_limit: int | None = None
+    """Refetches that may wait; more are refused with 503. None: unbounded."""
+    timeout: float | None = None
+    """Seconds after which a page gives up; the server still does the work."""
+    rate_limit: int | None = None
+    """Requests per user and minute; more get 429. None: off."""
+    cache: float = 0.0
+    """Seconds for which identical refetches share one answer. 0: off."""
+    retries: int = 0
+    retry_backoff: float = 0.0
+    """First pause before a retry, seconds, doubled each time. 0: at once."""
+    retry_budget: float | None = None
+    """Retries allowed per first attempt, over all pages. None: unbounded."""
+    database_latency: float = 0.0
+    """Additional seconds of each database round trip of the embedded application."""
+    dashboard_of: Literal["user", "everyone"] = "user"
+    """`everyone`: the dashboard query of the pattern's document, which forgets to ask whose servers they are."""
+
+    def __post_init__(self) -> None:
+        _positive(self.workers, "workers")
+        for name in ("service_per_row", "cache", "retries", "retry_backoff", "database_latency"):
+            _not_negative(getattr(self, name), name)
+        for name in ("answer_bytes", "answer_bytes_per_row"):
+            _not_negative(getattr(self, name), name)
+        for name in ("queue_limit", "rate_limit", "retry_budget"):
+            if getattr(self, name) is not None:
+                _not_negative(getattr(self, name), name)
+        if self.timeout is not None:
+            _positive(self.timeout, "timeout", " s")
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Who makes the updates happen in a load test."""
+
+    via: Literal["routes", "broadcaster", "none"] = "routes"
+    """`routes`: the application's change routes. `broadcaster`: its HTTP API directly. `none`: listen to a live application."""
+    members: bool = True
+    """Add members for measuring (update, sent_at) to the payload, where the target is the embedded one."""
+    connections: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How the load test drives its subscribers."""
+
+    processes: int = 1
+    connect_rate: float = 500.0
+    """Subscribers started per second."""
+    http: Literal["per_subscriber", "pool"] = "pool"
+    pool_size: int = 64
+    receive_stamp: Literal["kernel", "read"] = "kernel"
+    auth: Literal["bearer", "cookie", "signed"] | None = None
+    """Channels are authorised by the application (bearer token, or cookie and CSRF token), or signed by the load test with the
+    app's secret. None: bearer, or signed where there is no application."""
+    refetch: str = ""
+    """Path of a foreign application's resource, as `/api/servers/{id}`; empty: the embedded one's."""
+    version: str = ""
+    """Path in its JSON of what serves as version, as `data.updated_at`; empty: `version`."""
+    probes: int | None = None
+    """Subscribers recorded row by row, in each process; the others are counted in histograms. None: all."""
+
+    def __post_init__(self) -> None:
+        _positive(self.processes, "processes")
+        _positive(self.connect_rate, "connect_rate", " subscribers/s")
+        _positive(self.pool_size, "pool_size")
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything that decides a run. Immutable; a variant is made by `replace`."""
+
+    name: str = "unnamed"
+    description: str = ""
+    seed: int = 1
+    warmup: float = 0.0
+    """Seconds of updates at the start that are not counted."""
+    duration: float = 20.0
+    """Seconds of updates."""
+    drain: float = 3.0
+    """Seconds after the last update in which late refetches may still arrive."""
+    fleet: Fleet = field(default_factory=Fleet)
+    workload: Workload = field(default_factory=Poisson)
+    pages: tuple[Pages, ...] = (Pages(),)
+    policy: Policy = field(default_factory=Debounce)
+    in_flight: InFlight = "overlap"
+    broadcast: Broadcast = field(default_factory=Broadcast)
+    network: Network = field(default_factory=Network)
+    broadcaster: Broadcaster = field(default_factory=Broadcaster)
+    api: Api = field(default_factory=Api)
+    incidents: tuple[Incident, ...] = ()
+    """Simulator: what goes wrong, and when."""
+    publisher: Publisher = field(default_factory=Publisher)
+    load: Load = field(default_factory=Load)
+    thresholds: Mapping[str, str] = field(default_factory=dict)
+    """Metric to condition, for example `time_to_fresh_ms = "p(99) < 1500"`."""
+
+    def __post_init__(self) -> None:
+        _not_negative(self.seed, "seed")
+        _not_negative(self.duration, "duration", " s")
+        _not_negative(self.warmup, "warmup", " s")
+        _not_negative(self.drain, "drain", " s")
+
+    @property
+    def subscribers(self) -> int:
+        return sum(pages.subscribers for pages in self.pages)
+
+    def policy_of(self, pages: Pages) -> Policy:
+        return self.policy if pages.policy is None else pages.policy
+
+    def in_flight_of(self, pages: Pages) -> InFlight:
+        return self.in_flight if pages.in_flight is None else pages.in_flight
+
+    def with_subscribers(self, total: int) -> Scenario:
+        """The same mixture of pages, scaled to *total* subscribers (largest remainders get the odd ones)."""
+        present = self.subscribers
+        if present == 0:
+            raise BadInput(f"scenario {self.name}: pages: no subscribers to scale to {total}")
+        shares = [pages.subscribers * total / present for pages in self.pages]
+        counts = [int(share) for share in shares]
+        by_remainder = sorted(range(len(shares)), key=lambda i: (counts[i] - shares[i], i))
+        for i in by_remainder[: total - sum(counts)]:
+            counts[i] += 1
+        pages = tuple(dataclasses.replace(p, subscribers=n) for p, n in zip(self.pages, counts, strict=True))
+        return dataclasses.replace(self, pages=pages)
+
+    def replace(self, changes: Mapping[str, Any]) -> Scenario:
+        """A variant with dotted keys set: `{"policy.wait": 0.1, "pages.0.subscribers": 500}`.
+
+        Another `kind` keeps the members that it has as well. Raises `BadInput` for a key that no scenario has. A value is what
+        TOML would hold.
+        """
+        tree = to_dict(self)
+        for dotted, value in changes.items():
+            *parents, last = dotted.split(".")
+            node: Any = tree
+            try:
+                for part in parents:
+                    node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+                    if not isinstance(node, dict | list):
+                        raise KeyError(part)
+                if last == "kind" and parents and isinstance(node, dict) and node.get("kind") != value:
+                    kept = _members(self, parents, value)
+                    for name in [name for name in node if kept and name not in kept]:
+                        del node[name]
+                node[int(last) if isinstance(node, list) else last] = value
+            except (KeyError, IndexError, ValueError, AttributeError) as error:
+                raise BadInput(f"scenario {self.name}: no key {dotted!r}") from error
+        return build(Scenario, tree, where=f"scenario {self.name}")
+
+
+def _members(scenario: Scenario, path: list[str], kind: str) -> set[str]:
+    """Names of the members of the variant *kind* of what stands at *path*; empty: there is no such variant."""
+    owner: Any = scenario
+    for part in path[:-1]:
+        owner = owner[int(part)] if isinstance(owner, tuple) else getattr(owner, part, None)
+    variants = typing.get_args(hints(typing.cast(type, type(owner))).get(path[-1])) if dataclasses.is_dataclass(owner) else ()
+    return {f.name for variant in variants if getattr(variant, "kind", None) == kind for f in dataclasses.fields(variant)}

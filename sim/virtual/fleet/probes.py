@@ -1,0 +1,261 @@
+"""Rows for some of the pages: a random sample of the subscribers, at the load of all.
+
+A fleet's rows would fill disks, so a bundle holds those of a few pages, drawn uniformly without replacement. They live through
+the full run (thinning the load would empty the queue), so every mean over them is unbiased; the summary beside them is exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.clock import SECOND, ns
+from sim.policy import FullPayload
+from sim.scenario import Scenario
+from sim.virtual.database import Database
+from sim.virtual.fleet.groups import Group, Plan
+from sim.virtual.fleet.herds import NEVER, Herd
+from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, Tables, frame, seconds, text, update_frame
+from sim.virtual.ledger import RESOURCES as SHOWN
+from sim.virtual.reference.publishing import Channels, generic_channel, owner, specific_channel, user_channel
+from sim.workload import RESOURCES
+
+Array = np.ndarray[Any, Any]
+
+OUT = {name: code for code, name in enumerate(OUTCOMES)}
+
+
+class Probes:
+    """Watches a run (`watch` is a `fleet.Watcher`) and makes tables of it."""
+
+    def __init__(
+        self, scenario: Scenario, database: Database, plan: Plan, count: int, rng: np.random.Generator, end: int
+    ) -> None:
+        self.scenario = scenario
+        self.database = database
+        self.plan = plan
+        self.end = end
+        total = scenario.subscribers
+        self.chosen: Array = np.sort(rng.choice(total, min(count, total), replace=False)) if total else np.empty(0, np.int64)
+        self.members = [np.flatnonzero(np.isin(group.subscribers, self.chosen)) for group in plan.groups]
+        self._seen: list[list[tuple[Array, Array, Array]]] = [[] for _ in plan.groups]
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """For the manifest: how rows relate to what happened."""
+        total = self.scenario.subscribers
+        if self.chosen.size == total:
+            return {"method": "all"}
+        return {"method": "subscribers", "share": self.chosen.size / total, "subscribers": int(self.chosen.size), "of": total}
+
+    def watch(self, number: int, herd: Herd) -> None:
+        members = self.members[number]
+        if members.size:
+            columns = (herd.base + herd.by_member(part)[members] for part in (herd.started, herd.begun, herd.finished))
+            started, begun, finished = columns
+            self._seen[number].append((started, begun, finished))
+
+    def tables(self) -> Tables:
+        """The frames of `sim.results.run.TABLES`; `metrics` is left to the caller."""
+        database, plan = self.database, self.plan
+        return Tables(
+            updates=update_frame(database, plan.published_at),
+            notifications=self._notifications(),
+            refetches=self._refetches(),
+            subscriptions=self._subscriptions(),
+            metrics=metric_frame([]),
+            scenario=self.scenario,
+        )
+
+    # --- notifications -------------------------------------------------------------------------------------------------
+
+    def _notifications(self) -> pd.DataFrame:
+        names = Channels(self.scenario)
+        codes: dict[str, int] = {}
+        parts = []
+        for group, members in zip(self.plan.groups, self.members, strict=True):
+            told = np.flatnonzero(group.heard >= 0) if group.heard.size else np.empty(0, np.int64)
+            if not (members.size and told.size):
+                continue
+            update = group.updates[told]
+            place = -1 if group.resource == "dashboard" else 0
+            changed = self.database.updates
+            channel = [
+                codes.setdefault(names(resource, resource_id)[place], len(codes))
+                for resource, resource_id in zip(
+                    changed.resource[update].tolist(), changed.resource_id[update].tolist(), strict=True
+                )
+            ]
+            at = group.heard[told][:, None] + group.offsets[members]
+            parts.append(
+                np.stack(
+                    [
+                        np.repeat(update, members.size),
+                        np.tile(group.subscribers[members], told.size),
+                        np.repeat(channel, members.size),
+                        at.ravel(),
+                    ]
+                )
+            )
+        rows = np.concatenate([np.empty((4, 0), np.int64), *parts], axis=1)
+        rows = rows[:, rows[3] <= self.end]
+        rows = rows[:, np.argsort(rows[3], kind="stable")]
+        received = seconds(rows[3])
+        return frame(
+            "notifications",
+            {
+                "update": rows[0],
+                "subscriber": rows[1],
+                "channel": text(rows[2].astype(np.int32), list(codes)),
+                "received_at": received,
+                "read_at": received,
+            },
+        )
+
+    # --- refetches -----------------------------------------------------------------------------------------------------
+
+    def _refetches(self) -> pd.DataFrame:
+        parts = [self._group_refetches(number) for number, seen in enumerate(self._seen) if seen]
+        rows = np.concatenate([np.empty((10, 0), np.int64), *parts], axis=1)
+        rows = rows[:, np.argsort(np.where(rows[4] < 0, NEVER, rows[4]), kind="stable")]
+        return frame(
+            "refetches",
+            {
+                "subscriber": rows[0],
+                "resource": text(rows[1], SHOWN),
+                "resource_id": rows[2],
+                "due_at": seconds(rows[3]),
+                "started_at": seconds(rows[3]),
+                "finished_at": seconds(rows[4]),
+                "version": rows[5],
+                "status": rows[6],
+                "bytes": rows[7],
+                "answered": rows[8],
+                "outcome": text(rows[9], OUTCOMES),
+            },
+        )
+
+    def _group_refetches(self, number: int) -> Array:
+        """Columns subscriber, resource, id, started, finished (-1: never), version, status, bytes, answered, outcome."""
+        group, members = self.plan.groups[number], self.members[number]
+        started, begun, finished = (np.stack(column) for column in zip(*self._seen[number], strict=True))
+        version = np.searchsorted(self.database.commits(group.resource, group.resource_id), begun, side="right")
+        outcome = np.full(started.shape, OUT["applied"])
+        status = np.full(started.shape, 200)
+        if self.scenario.api.timeout is not None:
+            given_up = finished >= NEVER
+            outcome[given_up], status[given_up] = OUT["failed"], 0
+            finished = np.where(given_up, started + ns(self.scenario.api.timeout), finished)
+        if group.in_flight == "cancel":
+            aborted = np.zeros(started.shape, bool)
+            aborted[:-1] = (finished[:-1] > started[1:]) & (started[1:] <= self.end)
+            outcome[aborted] = OUT["superseded"]
+        running = (finished > self.end) & (outcome != OUT["superseded"])
+        outcome[running] = OUT["cancelled"]
+        unanswered = outcome != OUT["applied"]
+        version[unanswered], status[unanswered] = -1, 0
+        finished = np.where((outcome == OUT["superseded"]) | running, -1, finished)
+        _note_repeated(version, finished, outcome)
+        size = self.scenario.api.answer_bytes + self.scenario.api.answer_bytes_per_row * _rows_shown(self.scenario, group)
+        columns = [
+            np.broadcast_to(group.subscribers[members], started.shape),
+            np.full(started.shape, SHOWN.index(group.resource)),
+            np.full(started.shape, group.resource_id),
+            started,
+            finished,
+            version,
+            status,
+            np.where(unanswered, 0, size),
+            np.broadcast_to(_answered(group)[: len(started), None], started.shape),
+            outcome,
+        ]
+        rows = np.stack([column.ravel() for column in columns])
+        return rows[:, rows[3] <= self.end]
+
+    # --- subscriptions -------------------------------------------------------------------------------------------------
+
+    def _subscriptions(self) -> pd.DataFrame:
+        rows: list[tuple[int, int, int, int, int, int, str]] = []
+        fleet = self.scenario.fleet
+        firsts = np.cumsum([0, *(pages.subscribers for pages in self.scenario.pages)])
+        for group, members in zip(self.plan.groups, self.members, strict=True):
+            page = PAGES.index(self.scenario.pages[group.pages].page)
+            policy = POLICIES.index(group.policy.kind)
+            for subscriber in group.subscribers[members].tolist():
+                if group.resource == "dashboard":
+                    user = (subscriber - int(firsts[group.pages])) % fleet.users + 1
+                else:
+                    each = fleet.sites_per_user if group.resource == "site" else fleet.servers_per_user
+                    user = owner(group.resource_id, each)
+                for channel in self._channels(group, user):
+                    rows.append((subscriber, page, user, SHOWN.index(group.resource), group.resource_id, policy, channel))
+        rows.sort(key=lambda row: row[0])
+        numbers = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6)
+        names = sorted({row[6] for row in rows})
+        return frame(
+            "subscriptions",
+            {
+                "subscriber": numbers[:, 0],
+                "page": text(numbers[:, 1], PAGES),
+                "user": numbers[:, 2],
+                "resource": text(numbers[:, 3], SHOWN),
+                "resource_id": numbers[:, 4],
+                "channel": text(np.array([names.index(row[6]) for row in rows], np.int64), names),
+                "subscribed_at": np.zeros(len(rows)),
+                "ended_at": np.full(len(rows), np.nan),
+                "reason": text(np.full(len(rows), REASONS.index("end")), REASONS),
+                "policy": text(numbers[:, 5], POLICIES),
+            },
+        )
+
+    def _channels(self, group: Group, user: int) -> list[str]:
+        """A page that polls listens to nothing: its row has an empty channel."""
+        if not group.heard.size and not isinstance(group.policy, FullPayload) and group.fires.size:
+            return [""]
+        if group.resource != "dashboard":
+            return [specific_channel(group.resource, group.resource_id)]
+        if self.scenario.broadcast.channels == "per_user":
+            return [user_channel(user, resource) for resource in RESOURCES]
+        return [generic_channel(resource) for resource in RESOURCES]
+
+
+def _rows_shown(scenario: Scenario, group: Group) -> int:
+    if group.resource != "dashboard":
+        return 0
+    return scenario.fleet.servers if scenario.api.dashboard_of == "everyone" else scenario.fleet.servers_per_user
+
+
+def _answered(group: Group) -> Array:
+    """Notifications since the fire before, for each fire. One of the same instant counts only if it made the policy fire at
+    once."""
+    heard = np.sort(group.heard[group.heard >= 0]) if group.heard.size else group.heard
+    by_call = np.isin(group.fires, heard)
+    before, through = (np.searchsorted(heard, group.fires, side=side) for side in ("left", "right"))
+    return np.diff(np.where(by_call, through, before), prepend=0)
+
+
+def _note_repeated(version: Array, finished: Array, outcome: Array) -> None:
+    """An answer with the version that the page shows already is not newer. Columns: herds x members; *outcome* is changed."""
+    heard = np.where(outcome == OUT["applied"], finished, NEVER)
+    order = np.argsort(heard, axis=0, kind="stable")
+    version, ranked = np.take_along_axis(version, order, axis=0), np.take_along_axis(outcome, order, axis=0)
+    shown = np.vstack([np.zeros((1, version.shape[1]), np.int64), version[:-1]])
+    ranked[(ranked == OUT["applied"]) & (version == shown)] = OUT["not_newer"]
+    np.put_along_axis(outcome, order, ranked, axis=0)
+
+
+Sample = tuple[float, str, str, float]
+
+
+def metric_frame(rows: list[Sample]) -> pd.DataFrame:
+    """Rows (at, process, metric, value) as the table `metrics`."""
+    at, process, metric, value = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return frame("metrics", {"at": at, "process": pd.Categorical(process), "metric": pd.Categorical(metric), "value": value})
+
+
+def load_samples(load: Array, start: int, step: int) -> list[Sample]:
+    """Rows of `metrics`: refetches started per *step* (ns) that ends at `at`."""
+    ends = (start + step * np.arange(1, load.size + 1)) / SECOND
+    return [(at, "application", "refetches_started", value) for at, value in zip(ends.tolist(), load.tolist(), strict=True)]

@@ -1,0 +1,135 @@
+"""A page's HTTP client: the way to the application and back, giving up, trying again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sim.clock import EventList, Timer, ns
+from sim.distributions import Constant
+from sim.policy import NEVER
+from sim.refetch import Abort
+from sim.scenario import Scenario
+from sim.virtual.reference.api import Api, View
+
+Done = Callable[[Any, int, int, int, int], None]
+"""(token, at, version, status, size): the final answer; status 0 is none."""
+
+RETRIED = (429, 503)
+"""Statuses after which a request is tried again; a time-out is another reason."""
+
+
+class Client:
+    """What all pages' requests have in common. The retry budget is shared: so many retries for each first attempt."""
+
+    def __init__(self, scenario: Scenario, clock: EventList, api: Api, network: Callable[[], int]) -> None:
+        self.clock = clock
+        self.api = api
+        self.network = network
+        self.timeout = None if scenario.api.timeout is None else ns(scenario.api.timeout)
+        self.retries = scenario.api.retries
+        self.backoff = ns(scenario.api.retry_backoff)
+        self.budget = scenario.api.retry_budget
+        self.in_order = isinstance(scenario.network.to_api, Constant)
+        """Requests arrive in the order in which they are sent, so the application can be told of an arrival when it is sent."""
+        self.simple = self.in_order and self.timeout is None and not self.retries
+        self.first_attempts = 0
+        self.second_attempts = 0
+        """Retries, of whatever number."""
+        self.timeouts = 0
+
+    def get(self, view: View, made_at: int, done: Done, token: Any) -> Abort | None:
+        """Send a request now; *done(token, at, version, status, size)* is called once, unless it is aborted.
+
+        *made_at*: when its page was loaded. Where None comes back an answer cannot be stopped, and *done* has to overhear it.
+        """
+        self.first_attempts += 1
+        if not self.simple:
+            request = Request(self, view, made_at, done, token)
+            request.send()
+            return request.abort
+        at, version, status, size = self.api.answer(view, made_at, self.clock.now() + self.network())
+        at += self.network()
+        self.clock.post(at, done, token, at, version, status, size)
+        return None
+
+    def may_retry(self, attempt: int) -> bool:
+        if attempt > self.retries:
+            return False
+        return self.budget is None or self.second_attempts + 1 <= self.budget * self.first_attempts
+
+
+class Request:
+    """One GET that may be given up and tried again. An answer to an attempt that was given up is not heard.
+
+    When an answer will come is known once its request has arrived, so an attempt has either an answer or a time-out to wait for,
+    never both. One that would come at the very instant of the time-out is too late.
+    """
+
+    __slots__ = ("attempts", "awaited", "client", "done", "made_at", "timer", "token", "view")
+
+    def __init__(self, client: Client, view: View, made_at: int, done: Done, token: Any) -> None:
+        self.client = client
+        self.view = view
+        self.made_at = made_at
+        self.done = done
+        self.token = token
+        self.attempts = 0
+        self.awaited = 0
+        """The attempt whose answer counts; 0: none."""
+        self.timer: Timer | None = None  # of the pause before the next attempt
+
+    def send(self) -> None:
+        client, clock = self.client, self.client.clock
+        now = clock.now()
+        self.attempts += 1
+        self.awaited = self.attempts
+        arrival = now + client.network()
+        deadline = NEVER if client.timeout is None else now + client.timeout
+        if client.in_order:
+            self._arrive(self.attempts, arrival, deadline)
+            return
+        if arrival >= deadline:
+            clock.post(deadline, self._give_up, self.attempts)
+        clock.post(arrival, self._arrive, self.attempts, arrival, deadline)
+
+    def abort(self) -> None:
+        """Nobody waits for it any more."""
+        self.awaited = 0
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def _arrive(self, attempt: int, at: int, deadline: int) -> None:
+        clock = self.client.clock
+        at, version, status, size = self.client.api.answer(self.view, self.made_at, at)
+        at += self.client.network()
+        if at < deadline:
+            clock.post(at, self._answered, attempt, version, status, size)
+        elif clock.now() < deadline:
+            clock.post(deadline, self._give_up, attempt)
+
+    def _answered(self, attempt: int, version: int, status: int, size: int) -> None:
+        if attempt != self.awaited:
+            return
+        if status in RETRIED:
+            self._failed(status, size)
+        else:
+            self.done(self.token, self.client.clock.now(), version, status, size)
+
+    def _give_up(self, attempt: int) -> None:
+        if attempt == self.awaited:
+            self.client.timeouts += 1
+            self._failed(0, 0)
+
+    def _failed(self, status: int, size: int) -> None:
+        client = self.client
+        self.awaited = 0
+        if not client.may_retry(self.attempts):
+            self.done(self.token, client.clock.now(), -1, status, size)
+            return
+        client.second_attempts += 1
+        if client.backoff:
+            pause = client.backoff << (self.attempts - 1)
+            self.timer = client.clock.call_at(client.clock.now() + pause, self.send)
+        else:
+            self.send()

@@ -1,0 +1,149 @@
+"""The reference engine: the whole pattern, event by event. It is the specification of what the workbench simulates.
+
+    update      intended by the workload; committed `commit_delay` later; dispatched when committed (`after_commit`) or when
+                saved (`on_save`: a refetch may then be quicker than the commit)
+    dispatch    at once, or by a queue with workers; on the server merged by a debounce     -> `publishing`
+    fan-out     serial on each node; told is who is subscribed when the event is accepted   -> `broadcaster`
+    page        hears, and refetches as its policy and its in-flight rule say               -> `page`, `sim.refetch`
+    refetch     sent, queued, begun (here the state is read), answered, applied             -> `client`, `api`
+    trouble     drops, restarts, releases; pages that come and go                           -> `reconnect`, `sim.incidents`
+
+Instants are integer nanoseconds. At one instant: a commit is there before anything else looks; a page's timers ring before its
+notifications are heard; else what was made earlier runs first. All randomness is drawn from streams named by their purpose, so
+the same scenario gives the same tables, bit for bit, and two policies meet the same updates.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from sim.clock import SECOND, EventList, ns
+from sim.incidents import Deploy, Disconnect, Restart
+from sim.scenario import Scenario
+from sim.virtual.database import Database
+from sim.virtual.draws import draws
+from sim.virtual.ledger import Ledger, Tables, update_frame
+from sim.virtual.preparation import Progress, check, check_memory, draw_updates
+from sim.virtual.reference import measures
+from sim.virtual.reference.api import Api
+from sim.virtual.reference.broadcaster import Broadcaster
+from sim.virtual.reference.client import Client
+from sim.virtual.reference.page import Group, Page, World
+from sim.virtual.reference.publishing import Publishing
+from sim.workload import Updates, streams
+
+SLICES = 200
+"""Parts of the run between which progress is told."""
+
+
+def run(scenario: Scenario, progress: Progress | None = None, updates: Updates | None = None) -> Tables:
+    """Simulate *scenario*; returns its tables. *updates* takes the place of those that its workload would draw.
+
+    Raises `BadInput` where the scenario is impossible, or needs more memory than there is (with the figure, and what to change).
+    """
+    simulation = Simulation(scenario, updates)
+    with _without_collector():
+        simulation.run(progress)
+        return simulation.tables()
+
+
+class Simulation:
+    """One run: the parts wired up, time let pass, tables made."""
+
+    def __init__(self, scenario: Scenario, updates: Updates | None = None) -> None:
+        check(scenario)
+        rng = streams(scenario.seed)
+        if updates is None:
+            updates = draw_updates(scenario, rng)
+        check_memory(scenario, updates)
+        self.scenario = scenario
+        self.end = ns(scenario.warmup + scenario.duration + scenario.drain)
+        self.clock = EventList()
+        self.ledger = Ledger()
+        self.database = Database(updates, scenario)
+        network = scenario.network
+        to_api = draws(network.to_api, rng["to_api"])
+        self.api = Api(scenario, draws(scenario.api.service, rng["service"]))
+        self.client = Client(scenario, self.clock, self.api, to_api)
+        self.broadcaster = Broadcaster(scenario, self.clock, self.ledger, rng["to_subscriber"])
+        to_broadcaster = draws(network.to_broadcaster, rng["to_broadcaster"])
+        self.publishing = Publishing(scenario, self.clock, self.database, self.broadcaster, to_broadcaster)
+        self.world = World(
+            self.clock,
+            self.database,
+            self.broadcaster,
+            self.api,
+            self.client,
+            self.ledger,
+            random.Random(int(rng["jitter"].integers(1 << 62))),
+            draws(network.to_subscriber, rng["handshake"]),
+        )
+        self._schedule_incidents(rng["incidents"])
+        for number, pages in enumerate(scenario.pages):
+            group = Group(scenario, pages, rng, str(number))
+            for seat in range(pages.subscribers):
+                Page(self.world, group, seat).present()
+
+    def run(self, progress: Progress | None = None) -> None:
+        """Let time pass until the end of the drain, then close what is open."""
+        for part in range(1, SLICES + 1):
+            self.clock.run(self.end * part // SLICES)
+            if progress is not None:
+                progress(part / SLICES)
+        self.stale = measures.stale_pages(self.world, self.scenario, self.end)
+        for page in list(self.world.open_pages.values()):
+            page.refetcher.close()
+
+    def tables(self) -> Tables:
+        database, ledger = self.database, self.ledger
+        published = np.array(self.publishing.published_at, np.int64)
+        notifications, refetches = ledger.notifications(), ledger.refetches()
+        # What is still on its way when the run ends does not arrive.
+        notifications = notifications[notifications["received_at"] <= self.end / SECOND]
+        ledger.samples += measures.samples(self.world, self.scenario, self.end, refetches, self.stale)
+        return Tables(
+            scenario=self.scenario,
+            updates=update_frame(database, published),
+            notifications=notifications,
+            refetches=refetches,
+            subscriptions=ledger.subscriptions(),
+            metrics=ledger.metrics(),
+        )
+
+    def _schedule_incidents(self, rng: np.random.Generator) -> None:
+        clock = self.clock
+        for incident in self.scenario.incidents:
+            at = ns(incident.at)
+            if isinstance(incident, Restart | Deploy):
+                clock.call_at(at, self._restart)
+                clock.call_at(at + ns(incident.down), self.broadcaster.start)
+            elif isinstance(incident, Disconnect):
+                clock.call_at(at, self._disconnect, incident.share, rng)
+
+    def _restart(self) -> None:
+        self.broadcaster.stop()
+        self._disconnect(1.0, None)
+
+    def _disconnect(self, share: float, rng: np.random.Generator | None) -> None:
+        pages = list(self.world.open_pages.values())
+        falls = [True] * len(pages) if rng is None else (rng.random(len(pages)) < share).tolist()
+        for page, fall in zip(pages, falls, strict=True):
+            if fall:
+                page.drop()
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Millions of live entries and no cycles among them: the collector would only look at them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

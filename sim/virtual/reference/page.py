@@ -1,0 +1,318 @@
+"""One open page: what it shows, its connection, its refetches, and how long it stays."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from sim.clock import SECOND, EventList
+from sim.policy import InFlight, Policy, Polling
+from sim.refetch import Abort, Refetch, Refetcher
+from sim.scenario import Pages, Scenario
+from sim.virtual.database import Database
+from sim.virtual.draws import draws
+from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, RESOURCES, Connection, Ledger, refetch_row
+from sim.virtual.reference.api import Api, View
+from sim.virtual.reference.broadcaster import Broadcaster
+from sim.virtual.reference.client import Client
+from sim.virtual.reference.publishing import generic_channel, owner, specific_channel, user_channel
+from sim.virtual.reference.reconnect import attempts, first_attempts
+from sim.workload import Streams
+
+HIDDEN_STEP = SECOND
+"""Browsers let the timers of a hidden tab ring on whole seconds only."""
+
+HIDDEN_POLL = 10
+"""Inertia polls only each tenth time in a hidden tab."""
+
+ROUND_TRIPS = 2
+"""Of a connection: TCP, then upgrade and `connection_established`."""
+
+AUTHORISATION = 500
+"""Bytes of an answer of the authorisation route, head and body."""
+
+SILENT = -1
+"""Channel code of a page that listens to nothing."""
+
+_OUTCOME = {name: code for code, name in enumerate(OUTCOMES)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """What all pages share."""
+
+    clock: EventList
+    database: Database
+    broadcaster: Broadcaster
+    api: Api
+    client: Client
+    ledger: Ledger
+    jitter: random.Random
+    network: Callable[[], int]
+    """Delay of one frame to a subscriber, ns."""
+    open_pages: dict[int, Page] = field(default_factory=dict)
+    """Subscriber number -> page, for those that are open."""
+    opened: list[int] = field(default_factory=lambda: [0])
+    """How many pages have been opened so far, in its one place."""
+
+    def number(self) -> int:
+        """The next page's subscriber number."""
+        self.opened[0] += 1
+        return self.opened[0] - 1
+
+
+class Group:
+    """Pages of one entry of the scenario. What depends on the seat only is made once."""
+
+    def __init__(self, scenario: Scenario, pages: Pages, streams: Streams, name: str) -> None:
+        self.scenario = scenario
+        self.pages = pages
+        self.kind = PAGES.index(pages.page)
+        self.policy: Policy = scenario.policy_of(pages)
+        self.in_flight: InFlight = scenario.in_flight_of(pages)
+        self.session = None if pages.session is None else draws(pages.session, streams[f"session.{name}"])
+        self.first_session = streams[f"session.{name}.first"]
+        self.listens = not isinstance(self.policy, Polling) and pages.behaviour in ("good", "stop_reading")
+
+    def hidden(self, seat: int) -> bool:
+        """Hidden tabs are spread evenly over the seats."""
+        share = self.pages.hidden
+        return int((seat + 1) * share) > int(seat * share)
+
+    def policy_of(self, seat: int) -> Policy:
+        if isinstance(self.policy, Polling) and self.hidden(seat):
+            return replace(self.policy, interval=self.policy.interval * HIDDEN_POLL)
+        return self.policy
+
+    def view(self, seat: int, database: Database) -> View:
+        """What the page on this seat shows. Pages are dealt to the resources (dashboards: to the users) in turn."""
+        scenario, fleet, api = self.scenario, self.scenario.fleet, self.scenario.api
+        if self.pages.page == "dashboard":
+            rows = fleet.servers if api.dashboard_of == "everyone" else fleet.servers_per_user
+            extra = round(api.service_per_row * SECOND) * rows
+            size = api.answer_bytes + api.answer_bytes_per_row * rows
+            user = seat % fleet.users + 1
+            return View(user, "dashboard", 0, database.commits("dashboard", 0), size, extra)
+        resource = "site" if self.pages.page == "site" else "server"
+        count, each = (fleet.sites, fleet.sites_per_user) if resource == "site" else (fleet.servers, fleet.servers_per_user)
+        resource_id = seat % count + 1
+        commits = database.commits(resource, resource_id)
+        return View(owner(resource_id, each), resource, resource_id, commits, scenario.api.answer_bytes)
+
+    def channels(self, view: View) -> list[str]:
+        """Channels to which such a page subscribes."""
+        if not self.listens:
+            return []
+        if view.resource != "dashboard":
+            return [specific_channel(view.resource, view.resource_id)]
+        if self.scenario.broadcast.channels == "per_user":
+            return [user_channel(view.user, resource) for resource in ("server", "site")]
+        return [generic_channel(resource) for resource in ("server", "site")]
+
+
+class Page:
+    """A page in a browser, from when it opens until it closes."""
+
+    __slots__ = (
+        "_rows",
+        "_tries",
+        "channels",
+        "connection",
+        "group",
+        "made_at",
+        "refetcher",
+        "seat",
+        "subscriber",
+        "view",
+        "world",
+    )
+
+    def __init__(self, world: World, group: Group, seat: int) -> None:
+        self.world = world
+        self.group = group
+        self.seat = seat
+        self.subscriber = world.number()
+        self.view = group.view(seat, world.database)
+        self.channels = group.channels(self.view)
+        self.connection: Connection | None = None
+        self.made_at = world.clock.now()
+        self.refetcher = Refetcher(
+            group.policy_of(seat),
+            group.in_flight,
+            world.clock,
+            self._send,
+            self._done,
+            world.jitter,
+            HIDDEN_STEP if group.hidden(seat) else 0,
+        )
+        self._rows: dict[int, list[int]] = {}  # channel code -> its open row of the ledger
+        world.open_pages[self.subscriber] = self
+        if not self.channels:
+            self._note(SILENT)
+
+    # --- opening and closing -------------------------------------------------------------------------------------------
+
+    def present(self) -> None:
+        """It was open before the run began: loaded, connected and subscribed at once."""
+        self.refetcher.version = 0
+        if self.channels:
+            connection = self._connected()
+            for channel in self.channels:
+                self._subscribed(connection, channel)
+        if self.group.session is not None:
+            # Somewhere within its session: what is left of it is a random part.
+            self._stay(int(self.group.session() * self.group.first_session.random()))
+
+    def open(self) -> None:
+        """It opens now: the whole page is loaded, then it connects."""
+        world = self.world
+        world.client.get(self.view, self.made_at, self._loaded, None)
+        if self.group.session is not None:
+            self._stay(self.group.session())
+
+    def close(self, reason: str = "closed") -> None:
+        world = self.world
+        if world.open_pages.pop(self.subscriber, None) is None:
+            return
+        if self.connection is not None:
+            world.broadcaster.disconnect(self.connection)
+            self.connection = None
+        self.refetcher.close()
+        self._end(reason)
+
+    def replace(self) -> None:
+        """Its user leaves (or loads it anew): another page takes the seat at once."""
+        if self.subscriber in self.world.open_pages:
+            self.close()
+            Page(self.world, self.group, self.seat).open()
+
+    def _stay(self, duration: int) -> None:
+        self.world.clock.call_at(self.world.clock.now() + duration, self.replace)
+
+    def _loaded(self, _: None, at: int, version: int, status: int, size: int) -> None:
+        if self.subscriber in self.world.open_pages:
+            self.refetcher.version = version
+            if self.channels:
+                self._tries = first_attempts(at)
+                next(self._tries)  # now
+                self._attempt()
+
+    # --- the connection ------------------------------------------------------------------------------------------------
+
+    def drop(self) -> None:
+        """The connection breaks; pusher-js will try again."""
+        if self.connection is None:
+            return
+        self.world.broadcaster.disconnect(self.connection)
+        self.connection = None
+        self._end("dropped")
+        self._try_again()
+
+    def _try_again(self) -> None:
+        self._tries = attempts(self.world.clock.now())
+        self.world.clock.call_at(next(self._tries), self._attempt)
+
+    def _attempt(self) -> None:
+        if self.subscriber not in self.world.open_pages:
+            return
+        if self.world.broadcaster.up:
+            self._connect()
+        else:
+            self.world.clock.call_at(next(self._tries), self._attempt)
+
+    def _connect(self) -> None:
+        world = self.world
+        delay = sum(world.network() for _ in range(2 * ROUND_TRIPS))
+        world.clock.call_at(world.clock.now() + delay, self._established, world.broadcaster.generation)
+
+    def _established(self, generation: int) -> None:
+        world = self.world
+        if self.subscriber not in world.open_pages:
+            return
+        if generation != world.broadcaster.generation or not world.broadcaster.up:
+            self._try_again()
+            return
+        connection = self._connected()
+        authorisation = View(self.view.user, "authorisation", 0, [], AUTHORISATION, cacheable=False)
+        for channel in self.channels:
+            world.client.get(authorisation, world.clock.now(), self._authorised, (connection, channel))
+
+    def _connected(self) -> Connection:
+        self.connection = Connection(self.subscriber, self.refetcher.notified)
+        if self.group.pages.behaviour == "stop_reading":
+            self.connection.open = False  # is written to, and never hears
+        return self.connection
+
+    def _authorised(self, token: tuple[Connection, str], at: int, version: int, status: int, size: int) -> None:
+        connection, channel = token
+        if connection is not self.connection:
+            return
+        if status == 0 or status >= 400:
+            # Echo does not ask again before the next reconnect.
+            self._note(self.world.ledger.channel(channel), "refused")
+        else:
+            self.world.clock.call_at(at + self.world.network(), self._subscribed, connection, channel)
+
+    def _subscribed(self, connection: Connection, channel: str) -> None:
+        if connection is not self.connection:
+            return
+        again = self.made_at < self.world.clock.now() and self.group.pages.refetch_on_reconnect
+        self.world.broadcaster.subscribe(connection, channel)
+        self._note(self.world.ledger.channel(channel))
+        if again and len(connection.channels) == len(self.channels):
+            self.refetcher.demand(self.world.clock.now())
+
+    # --- refetching ----------------------------------------------------------------------------------------------------
+
+    def _send(self, refetch: Refetch) -> Abort | None:
+        return self.world.client.get(self.view, self.made_at, self.refetcher.finished, refetch)
+
+    def _done(self, refetch: Refetch) -> None:
+        view = self.view
+        self.world.ledger.refetch_rows += refetch_row(
+            self.subscriber,
+            _RESOURCE[view.resource],
+            view.resource_id,
+            refetch.due_at,
+            refetch.started_at,
+            refetch.finished_at,
+            refetch.version,
+            refetch.status,
+            refetch.bytes,
+            refetch.answered,
+            _OUTCOME[refetch.outcome],
+        )
+        if refetch.status == 409:
+            self.world.clock.call_at(self.world.clock.now(), self.replace)
+
+    # --- the ledger ----------------------------------------------------------------------------------------------------
+
+    def _note(self, channel: int, refused: str = "") -> None:
+        """A row: subscribed to *channel* from now on (or, refused, at no time)."""
+        now = self.world.clock.now()
+        row = [
+            self.subscriber,
+            self.group.kind,
+            self.view.user,
+            _RESOURCE[self.view.resource],
+            self.view.resource_id,
+            channel,
+            now,
+            now if refused else -1,
+            REASONS.index(refused or "end"),
+            POLICIES.index(self.group.policy.kind),
+        ]
+        self.world.ledger.subscription_rows.append(row)
+        if not refused:
+            self._rows[channel] = row
+
+    def _end(self, reason: str) -> None:
+        """The open rows end now."""
+        for row in self._rows.values():
+            row[7] = self.world.clock.now()
+            row[8] = REASONS.index(reason)
+        self._rows.clear()
+
+
+_RESOURCE = {name: code for code, name in enumerate(RESOURCES)}

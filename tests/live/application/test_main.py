@@ -1,0 +1,538 @@
+"""The application on real sockets: HTTP as clients speak it, the publisher, the queues, many writers at once."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from sim.brokeforge.broadcasting.dispatcher import BroadcastFailed, Job
+from sim.brokeforge.broadcasting.events import ServerUpdated
+from sim.brokeforge.http import MAX_BODY
+from sim.live.application.edge import Connection, Workers
+from sim.live.application.job_runner import JobRunner
+from sim.live.application.main import listen, make_application, threads
+from sim.live.application.publishing import BroadcasterAddress, HttpBroadcaster
+from sim.live.application.queue import ThreadQueue
+from sim.live.application.redis_queue import RedisCache, RedisQueue
+from sim.live.serve import Options, embedded_target, prepare_database
+from sim.pusher.auth import verify_request
+from sim.scenario import Api, Fleet, Scenario
+
+pytestmark = pytest.mark.loopback
+
+
+class FakeBroadcaster(threading.Thread):
+    """Answers `POST /apps/1/events` with what the test says, and remembers the bodies."""
+
+    def __init__(self, answers: list[bytes] | None = None) -> None:
+        super().__init__(daemon=True)
+        self.bodies: list[dict[str, Any]] = []
+        self.heads: list[str] = []
+        self.answers = answers or []
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        while head := stream.readline():
+            length = 0
+            while (line := stream.readline().strip()) != b"":
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            self.heads.append(head.decode())
+            self.bodies.append(json.loads(stream.read(length)))
+            answer = self.answers.pop(0) if self.answers else b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+            if answer == b"hang up":
+                break
+            connection.sendall(answer)
+        connection.close()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    @property
+    def address(self) -> BroadcasterAddress:
+        return BroadcasterAddress("127.0.0.1", self.port, "1", "key", "secret")
+
+
+@pytest.fixture
+def broadcaster() -> Iterator[FakeBroadcaster]:
+    fake = FakeBroadcaster()
+    fake.start()
+    yield fake
+    fake.close()
+
+
+# --- publishing ---
+
+
+def test_a_publish_is_signed_and_keeps_its_connection(broadcaster: FakeBroadcaster) -> None:
+    http = HttpBroadcaster(broadcaster.address)
+    http.trigger("App\\Events\\ServerUpdated", '{"server_id":7}', ["private-servers.7"], None)
+    http.trigger("App\\Events\\ServerUpdated", '{"server_id":7}', ["private-servers.7", "private-servers"], "1.2")
+    assert broadcaster.bodies == [
+        {"name": "App\\Events\\ServerUpdated", "data": '{"server_id":7}', "channel": "private-servers.7"},
+        {
+            "name": "App\\Events\\ServerUpdated",
+            "data": '{"server_id":7}',
+            "channels": ["private-servers.7", "private-servers"],
+            "socket_id": "1.2",
+        },
+    ]
+    assert broadcaster.connections == 1
+    path, _, query = broadcaster.heads[0].split()[1].partition("?")
+    params = dict(pair.split("=") for pair in query.split("&"))
+    body = b'{"name":"App\\\\Events\\\\ServerUpdated","data":"{\\"server_id\\":7}","channel":"private-servers.7"}'
+    assert verify_request("secret", "POST", path, params, body)
+
+
+def test_a_kept_connection_that_was_closed_is_made_anew(broadcaster: FakeBroadcaster) -> None:
+    http = HttpBroadcaster(broadcaster.address)
+    http.trigger("a", "{}", ["x"], None)
+    broadcaster.answers = [b"hang up"]
+    http.trigger("b", "{}", ["x"], None)
+    assert [b["name"] for b in broadcaster.bodies] == ["a", "b", "b"]
+    assert broadcaster.connections == 2
+
+
+def test_a_broadcaster_that_closes_after_each_answer_is_served_by_new_connections(broadcaster: FakeBroadcaster) -> None:
+    broadcaster.answers = [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"] * 2
+    http = HttpBroadcaster(broadcaster.address)
+    for _ in range(2):
+        http.trigger("a", "{}", ["x"], None)
+    assert broadcaster.connections == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nnope", b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n", b"garbage\r\n\r\n"],
+)
+def test_any_other_answer_is_a_failure(broadcaster: FakeBroadcaster, answer: bytes) -> None:
+    broadcaster.answers = [answer]
+    with pytest.raises(BroadcastFailed):
+        HttpBroadcaster(broadcaster.address).trigger("a", "{}", ["x"], None)
+
+
+def test_nobody_there_and_nobody_answering_are_failures_in_time() -> None:
+    silent = socket.create_server(("127.0.0.1", 0))
+    address = BroadcasterAddress("127.0.0.1", silent.getsockname()[1], "1", "key", "secret")
+    started = time.monotonic()
+    with pytest.raises(BroadcastFailed):
+        HttpBroadcaster(address, timeout=0.1).trigger("a", "{}", ["x"], None)
+    silent.close()
+    with pytest.raises(BroadcastFailed):
+        HttpBroadcaster(address).trigger("a", "{}", ["x"], None)
+    assert time.monotonic() - started < 5
+
+
+# --- queues ---
+
+
+def test_a_thread_queue_works_what_is_due_in_order() -> None:
+    done: list[int] = []
+    all_done = threading.Event()
+
+    def work(job: Job) -> None:
+        done.append(job.event.server_id)  # type: ignore[union-attr]
+        if len(done) == 3:
+            all_done.set()
+
+    queue = ThreadQueue(1)
+    queue.push(Job(ServerUpdated(3)), 0.1)
+    queue.push(Job(ServerUpdated(1)), 0.0)
+    queue.push(Job(ServerUpdated(2)), 0.0)
+    assert len(queue) == 3
+    queue.start(work)
+    assert all_done.wait(5)
+    queue.close()
+    assert done == [1, 2, 3]
+
+
+def test_workers_of_a_queue_work_side_by_side_and_survive_a_failure() -> None:
+    both = threading.Barrier(2, timeout=5)
+    met = threading.Event()
+
+    def work(job: Job) -> None:
+        if job.event.server_id == 9:  # type: ignore[union-attr]
+            raise RuntimeError
+        both.wait()
+        met.set()
+
+    queue = ThreadQueue(2)
+    queue.start(work)
+    for server in (9, 1, 2):
+        queue.push(Job(ServerUpdated(server)), 0.0)
+    assert met.wait(5)
+    queue.close()
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("NOT TESTED: redis-server is not installed")
+    place = tmp_path_factory.mktemp("redis")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(place)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.05)
+    yield f"redis://127.0.0.1:{port}/0"
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.mark.service
+def test_a_redis_queue_is_shared_and_keeps_jobs_whole(redis_url: str) -> None:
+    jobs = [Job(ServerUpdated(n, 2), members={"update": n}, token="t", attempt=2) for n in range(20)]
+    done: list[Job] = []
+    all_done = threading.Event()
+
+    def work(job: Job) -> None:
+        done.append(job)
+        if len(done) == len(jobs):
+            all_done.set()
+
+    producer, consumers = RedisQueue(redis_url, name="q1"), [RedisQueue(redis_url, 2, name="q1") for _ in range(2)]
+    for n, job in enumerate(jobs):
+        producer.push(job, 0.0 if n % 2 else 0.05)
+    assert len(producer) == 20
+    for consumer in consumers:
+        consumer.start(work)
+    assert all_done.wait(10)
+    assert sorted(done, key=lambda job: job.members["update"]) == jobs
+    assert len(producer) == 0
+    for queue in (producer, *consumers):
+        queue.close()
+
+
+@pytest.mark.service
+def test_locks_and_tokens_in_redis_are_everybodys(redis_url: str) -> None:
+    mine, yours = RedisCache(redis_url, "c1"), RedisCache(redis_url, "c1")
+    assert mine.add("k", "1", 10)
+    assert not yours.add("k", "2", 10)
+    assert yours.get("k") == "1"
+    yours.forget("k")
+    assert mine.get("k") is None
+    mine.put("k", "3", 0.01)
+    time.sleep(0.05)
+    assert yours.add("k", "4", 10)
+
+
+@pytest.mark.service
+def test_jobs_of_two_processes_go_through_one_redis(redis_url: str) -> None:
+    scenario = Scenario(fleet=Fleet(users=1)).replace({"broadcast.dispatch": "queued", "broadcast.unique": True})
+    with embedded_target(scenario, Options(api_port=0, reverb_port=0, redis=redis_url, processes=2)) as serving:
+        target = serving.target
+        host, port = urlsplit(target.api).hostname, urlsplit(target.api).port
+        published = 0
+        for n in range(6):
+            body = json.dumps({"status": "installing" if n % 2 == 0 else "completed"})
+            connection = http.client.HTTPConnection(host or "", port or 0, timeout=10)
+            connection.request("PUT", "/servers/1/provision/x", body, {"Authorization": f"Bearer {target.users[0].token}"})
+            assert connection.getresponse().status == 200
+        deadline = time.monotonic() + 10
+        while published < 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            # Each process counts for itself; a new connection reaches either.
+            connection = http.client.HTTPConnection(host or "", port or 0, timeout=10)
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+            published += text.count("broadcast_published_total{")
+        assert published
+
+
+def test_a_redis_that_is_gone_is_an_os_error_for_the_queue_and_grants_every_lock() -> None:
+    nowhere = "redis://127.0.0.1:1/0"
+    with pytest.raises(OSError, match="refused"):
+        RedisQueue(nowhere).push(Job(ServerUpdated(1)), 0)
+    cache = RedisCache(nowhere)
+    assert cache.add("k", "1", 1)
+    assert cache.get("k") is None
+    cache.put("k", "1", 1)
+    cache.forget("k")
+
+
+# --- the whole process, in this one ---
+
+
+class Running:
+    """An application on a port, its loop in a thread."""
+
+    def __init__(self, config: dict[str, Any], fleet: Fleet) -> None:
+        scenario = Scenario(fleet=fleet)
+        self.users = prepare_database(config["database"], scenario, [], volatile=True)
+        self.app, self.queue, self.jobs = make_application(config)
+        self.listener = listen("127.0.0.1", 0)
+        self.port: int = self.listener.getsockname()[1]
+        self.loop = asyncio.new_event_loop()
+        self.connections: set[Connection] = set()
+        self.workers = Workers(threads(self.app.api), self.app.api.queue_limit)
+        self._server = self.loop.run_until_complete(
+            self.loop.create_server(lambda: Connection(self.app, self.workers, self.connections), sock=self.listener)
+        )
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.jobs.close()
+        self.queue.close()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        for connection in list(self.connections):
+            connection.drain()
+        self._server.close()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.workers.close()
+        self.loop.close()
+        self.app.database.close()
+
+    def head(self, method: str, path: str, user: int = 1, length: int | None = None, more: str = "") -> bytes:
+        body = "" if length is None else f"Content-Length: {length}\r\n"
+        token = self.users[user - 1].token
+        return f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{body}{more}\r\n".encode()
+
+    def put(self, server: int, step: str, status: str) -> bytes:
+        body = json.dumps({"status": status}).encode()
+        return self.head("PUT", f"/servers/{server}/provision/{step}", (server + 1) // 2, len(body)) + body
+
+
+@contextmanager
+def connected(running: Running) -> Iterator[tuple[socket.socket, Any]]:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client, client.makefile("rb") as stream:
+        yield client, stream
+
+
+def answer(stream: Any) -> tuple[int, dict[str, str], bytes]:
+    """The next answer on a connection."""
+    status = int(stream.readline().split()[1])
+    headers = {}
+    while (line := stream.readline().strip()) != b"":
+        name, _, value = line.decode().partition(":")
+        headers[name.lower()] = value.strip()
+    return status, headers, stream.read(int(headers.get("content-length", 0)))
+
+
+@pytest.fixture
+def running(tmp_path: Path, broadcaster: FakeBroadcaster) -> Iterator[Running]:
+    config = {
+        "database": f"sqlite:///{tmp_path / 'app.sqlite'}",
+        "volatile": True,
+        "broadcaster": {"host": "127.0.0.1", "port": broadcaster.port, "app_id": "1", "key": "key", "secret": "secret"},
+    }
+    app = Running(config, Fleet(users=4, servers_per_user=2, sites_per_user=1))
+    yield app
+    app.stop()
+
+
+def test_keep_alive_head_and_pipelining_in_order(running: Running) -> None:
+    with connected(running) as (client, stream):
+        client.sendall(
+            running.head("GET", "/servers/1") + running.put(1, "nginx", "installing") + running.head("GET", "/servers/1")
+        )
+        first, change, second = (json.loads(answer(stream)[2]) for _ in range(3))
+        assert (first["version"], change["version"], second["version"]) == (1, 2, 2)
+        client.sendall(running.head("HEAD", "/servers/1"))
+        assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+        while (line := stream.readline()) != b"\r\n":
+            assert line
+        client.sendall(running.head("GET", "/up", more="Connection: close\r\n"))
+        assert answer(stream)[2] == b'{"health":"OK"}'
+        assert stream.read() == b""
+
+
+def test_every_answer_says_when(running: Running) -> None:
+    with connected(running) as (client, stream):
+        client.sendall(running.head("GET", "/up"))
+        date = parsedate_to_datetime(answer(stream)[1]["date"])
+        assert abs(date.timestamp() - time.time()) < 5
+
+
+def test_a_request_that_comes_in_pieces(running: Running) -> None:
+    with connected(running) as (client, stream):
+        for byte in running.put(1, "nginx", "installing"):
+            client.sendall(bytes([byte]))
+        assert answer(stream)[0] == 200
+
+
+def test_a_chunked_body(running: Running) -> None:
+    head = running.head("PUT", "/servers/1/provision/nginx", more="Transfer-Encoding: chunked\r\n")
+    with connected(running) as (client, stream):
+        client.sendall(head + b'c\r\n{"status": "\r\n' + b'c\r\ninstalling"}\r\n' + b"0\r\n\r\n")
+        assert answer(stream)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "status"),
+    [
+        (b"hello there\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET http://other/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+        (b"PUT /servers/1/provision/x HTTP/1.1\r\nContent-Length: 100000\r\n\r\n", 413),
+        (
+            b"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"%x\r\n" % (MAX_BODY + 1)
+            + b"x" * (MAX_BODY + 1)
+            + b"\r\n",
+            413,
+        ),
+    ],
+)
+def test_what_is_not_http_or_too_much_of_it_is_answered_and_hung_up_on(running: Running, bytes_: bytes, status: int) -> None:
+    with connected(running) as (client, stream):
+        client.sendall(bytes_)
+        got, headers, body = answer(stream)
+        assert (got, headers["connection"]) == (status, "close")
+        assert json.loads(body)["message"]
+        assert stream.read() == b""
+
+
+def test_a_websocket_handshake_is_told_where_to_go(running: Running) -> None:
+    with connected(running) as (client, stream):
+        client.sendall(b"GET /app/key HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        status, _, body = answer(stream)
+        assert (status, b"broadcaster" in body) == (400, True)
+
+
+def test_what_was_asked_before_the_garbage_still_has_its_turn(running: Running) -> None:
+    with connected(running) as (client, stream):
+        client.sendall(running.put(1, "nginx", "installing") + b"garbage\r\n\r\n")
+        assert [answer(stream)[0] for _ in range(2)] == [200, 400]
+        assert stream.read() == b""
+
+
+def test_many_connections_that_write_at_once_lose_nothing(running: Running, broadcaster: FakeBroadcaster) -> None:
+    writers, changes = 8, 10
+    answers: list[tuple[int, int, int]] = []
+
+    def write(writer: int) -> None:
+        server = 1 + writer % 4
+        with connected(running) as (client, stream):
+            for n in range(changes):
+                client.sendall(running.put(server, f"w{writer}", "installing" if n % 2 == 0 else "completed"))
+                status, _, body = answer(stream)
+                assert status == 200
+                tree = json.loads(body)
+                answers.append((server, tree["version"], tree["sequence"]))
+
+    threads_ = [threading.Thread(target=write, args=(n,)) for n in range(writers)]
+    for thread in threads_:
+        thread.start()
+    for thread in threads_:
+        thread.join()
+    assert sorted(sequence for _, _, sequence in answers) == list(range(1, writers * changes + 1))
+    for server in range(1, 5):
+        versions = [version for s, version, _ in sorted(answers, key=lambda a: a[2]) if s == server]
+        assert versions == list(range(2, 2 + len(versions)))
+    told = [b for b in broadcaster.bodies if b["name"].endswith("ServerUpdated")]
+    assert len(told) == writers * changes
+
+
+def test_reads_go_on_while_a_change_waits(tmp_path: Path, broadcaster: FakeBroadcaster) -> None:
+    """The race of `on_save`, over sockets: in the window the refetch answers the old version; after it, the new one."""
+    config = {
+        "database": f"sqlite:///{tmp_path / 'app.sqlite'}",
+        "volatile": True,
+        "broadcaster": {"host": "127.0.0.1", "port": broadcaster.port, "app_id": "1", "key": "key", "secret": "secret"},
+        "scenario": {"broadcast": {"moment": "on_save", "commit_delay": 0.3}},
+    }
+    running = Running(config, Fleet(users=1, servers_per_user=2))
+    with connected(running) as (writer, wrote), connected(running) as (reader, read):
+        writer.sendall(running.put(1, "nginx", "installing"))
+        deadline = time.monotonic() + 5
+        while not broadcaster.bodies and time.monotonic() < deadline:
+            time.sleep(0.005)
+        reader.sendall(running.head("GET", "/servers/1"))
+        assert json.loads(answer(read)[2])["version"] == 1
+        assert json.loads(answer(wrote)[2])["version"] == 2
+        reader.sendall(running.head("GET", "/servers/1"))
+        assert json.loads(answer(read)[2])["version"] == 2
+    running.stop()
+
+
+def test_more_than_may_wait_is_503(tmp_path: Path, broadcaster: FakeBroadcaster) -> None:
+    config = {
+        "database": f"sqlite:///{tmp_path / 'app.sqlite'}",
+        "volatile": True,
+        "broadcaster": {"host": "127.0.0.1", "port": broadcaster.port, "app_id": "1", "key": "key", "secret": "secret"},
+        "scenario": {"api": {"database_latency": 0.05, "workers": 1, "queue_limit": 1}},
+    }
+    running = Running(config, Fleet(users=1))
+    with connected(running) as (a, a_read), connected(running) as (b, b_read), connected(running) as (c, c_read):
+        for client in (a, b):
+            client.sendall(running.head("GET", "/servers/1"))
+        time.sleep(0.05)
+        c.sendall(running.head("GET", "/servers/1"))
+        assert answer(c_read)[0] == 503
+        assert (answer(a_read)[0], answer(b_read)[0]) == (200, 200)
+    running.stop()
+
+
+def test_workers_bound_how_many_wait_together() -> None:
+    assert threads(Api(workers=3)) == 3
+    assert threads(Api(workers=1, database_latency=0.01)) == 1
+    assert threads(Api()) > 1
+
+
+def test_jobs_run_in_the_background_and_stop_when_told(running: Running) -> None:
+    body = json.dumps({"job": "log", "lines": 10_000, "per_second": 100}).encode()
+    with connected(running) as (client, stream):
+        client.sendall(running.head("POST", "/servers/1/jobs", length=len(body)) + body)
+        assert answer(stream)[0] == 202
+        deadline = time.monotonic() + 5
+        version = 1
+        while version < 4 and time.monotonic() < deadline:
+            client.sendall(running.head("GET", "/servers/1"))
+            version = json.loads(answer(stream)[2])["version"]
+        assert version >= 4
+    assert len(running.jobs) == 1
+    running.jobs.close()
+    assert len(running.jobs) == 0
+
+
+def test_only_so_many_jobs_run_at_once(running: Running) -> None:
+    released = threading.Event()
+
+    class Waits:
+        def handle(self, forge: Any) -> Iterator[float]:
+            released.wait(5)
+            yield 0.0
+
+    runner = JobRunner(running.app, most=2)
+    assert [runner.start(Waits()) for _ in range(3)] == [True, True, False]
+    released.set()
+    runner.close()
+    assert len(runner) == 0

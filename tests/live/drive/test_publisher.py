@@ -1,0 +1,224 @@
+"""Open loop: what leaves when, whatever the target does; every update is a row."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sim.clock import SECOND
+from sim.errors import BadInput
+from sim.live.client import Answer
+from sim.live.drive import sent
+from sim.live.drive.publisher import Publisher, Sent, event_loop
+from sim.live.drive.requests import Direct, Receipt, Routes, via
+from sim.pusher import auth
+from sim.scenario import Scenario
+from sim.target import Target, User
+from sim.workload import Update
+from tests.live.servers import Behaviour, always, answer, serving
+
+pytestmark = pytest.mark.loopback
+
+USERS = (User(1, "one", (11, 12), (5,)), User(2, "two", (13,), (6,)))
+
+
+def target(port: int) -> Target:
+    return Target("127.0.0.1", port, "http", "app", "key", "secret", f"http://127.0.0.1:{port}", USERS)
+
+
+def updates(count: int, every: float, servers: int = 3) -> Iterator[Update]:
+    return (Update(round(i * every * SECOND), "server", i % servers + 1, 1, "pending") for i in range(count))
+
+
+def publish(behave: Behaviour, count: int = 20, every: float = 0.005, servers: int = 3, timeout: float = 2.0) -> list[Sent]:
+    async def main() -> list[Sent]:
+        async with serving(behave) as port:
+            owner = User(1, "one", tuple(range(11, 11 + servers)))
+            via = Routes(dataclasses.replace(target(port), users=(owner,)), Scenario())
+            return await Publisher(via, time.time_ns() + SECOND // 20, 2, timeout).run(updates(count, every, servers))
+
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        return runner.run(main())
+
+
+def test_rows_carry_what_the_answer_says() -> None:
+    rows = publish(always(answer(b'{"version": 7, "sequence": 9, "committed_at": 5, "published_at": 6}')))
+    assert [row.update for row in rows] == list(range(20))
+    assert {row.receipt for row in rows} == {Receipt(7, 9, 5, 6)}
+    assert {row.resource_id for row in rows} == {11, 12, 13}
+    assert {row.status for row in rows} == {"committed"}
+    assert all(row.intended_at <= row.ready_at <= row.started_at <= row.finished_at for row in rows)
+
+
+def test_intended_times_are_those_of_the_plan() -> None:
+    rows = publish(always(answer()), count=10, every=0.01)
+    assert [row.intended_at - rows[0].intended_at for row in rows] == [i * SECOND // 100 for i in range(10)]
+
+
+def test_a_slow_target_does_not_slow_the_publisher_down() -> None:
+    """Each answer takes longer than the whole plan: a closed loop of two connections would send two updates."""
+    together = 0
+
+    async def slow(request: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal together
+        together += 1
+        while together < 20:
+            await asyncio.sleep(0.01)
+        writer.write(answer())
+
+    rows = publish(slow, servers=20)
+    assert together == 20
+    assert len(rows) == 20
+    assert not any(row.failure for row in rows)
+
+
+def test_changes_of_one_server_wait_for_each_other_and_that_is_not_lateness() -> None:
+    under_way = most = 0
+
+    async def slow(request: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.03)
+        under_way -= 1
+        writer.write(answer())
+
+    rows = publish(slow, count=4, every=0.0, servers=1)
+    assert most == 1
+    assert [row.ready_at for row in rows[1:]] == [row.finished_at for row in rows[:-1]]
+    assert len({row.intended_at for row in rows}) == 1
+
+
+@pytest.mark.parametrize(
+    ("behave", "failure"),
+    [
+        (always(answer(status="500 Oops")), "HTTP 500"),
+        (always(answer(status="429 Slow Down")), "HTTP 429"),
+        (always(b"what?\r\n\r\n"), "garbage"),
+        (always(b"", close=True), "reset"),
+        (always(b""), "timeout"),
+    ],
+)
+def test_failures_are_rows_with_a_reason(behave: Behaviour, failure: str) -> None:
+    rows = publish(behave, count=4, timeout=0.2)
+    assert len(rows) == 4
+    assert all(row.status == "failed" and row.failure.startswith(failure) for row in rows)
+    table = sent.to_table(rows)
+    assert sent.summary(table)["failed"] == 4
+    columns = sent.update_columns(table, rows[0].intended_at)
+    assert all(at != at for at in columns["committed_at"]), "a failed change was never committed"
+
+
+def test_a_target_that_dies_and_returns() -> None:
+    seen = 0
+
+    async def flaky(request: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        seen += 1
+        writer.write(answer() if not 5 <= seen < 10 else b"")
+        if 5 <= seen < 10:
+            writer.close()
+
+    rows = publish(flaky)
+    assert sum(row.status == "failed" for row in rows) == 5
+    assert rows[-1].status == "committed"
+
+
+def test_stop_ends_the_plan_and_keeps_the_rows() -> None:
+    async def main() -> list[Sent]:
+        async with serving(always(answer())) as port:
+            publisher = Publisher(Routes(target(port), Scenario()), time.time_ns())
+            asyncio.get_running_loop().call_later(0.2, publisher.stop)
+            return await publisher.run(updates(1000, 0.02))
+
+    rows = asyncio.run(main())
+    assert 0 < len(rows) < 1000
+
+
+def test_a_change_is_made_by_the_owner_with_the_measuring_headers() -> None:
+    request = Routes(target(1), Scenario()).request(4, Update(0, "server", 3, 2, "failed"), 1234, 5678)
+    assert request[:2] == ("PUT", "/servers/13/provision/2")
+    assert dict(request.headers)["Authorization"] == "Bearer two"
+    assert dict(request.headers)["X-Workbench-Update"] == "4"
+    assert dict(request.headers)["X-Workbench-Sent"] == "1234"
+    assert json.loads(request.body) == {"status": "failed"}
+    assert Routes(target(1), Scenario()).request(0, Update(0, "site", 2, 0, "completed"), 0, 0)[:2] == ("PATCH", "/sites/6")
+
+
+def test_a_direct_event_is_signed_and_says_when() -> None:
+    request = Direct(target(1), Scenario()).request(4, Update(0, "server", 1, 2, "failed"), 1234, 5_000_000_000)
+    path, _, query = request.path.partition("?")
+    pairs = dict(pair.split("=") for pair in query.split("&"))
+    assert auth.verify_request("secret", "POST", path, pairs, request.body)
+    event = json.loads(request.body)
+    assert event["name"] == "App\\Events\\ServerUpdated"
+    assert event["channels"] == ["private-servers.11", "private-servers"]
+    payload = json.loads(event["data"])
+    assert payload.pop("timestamp").startswith("1970-01-01T00:00:05")
+    assert payload == {"server_id": 11, "update": 4, "sent_at": 1234, "published_at": 5_000_000_000}
+
+
+def test_the_default_payload_has_nothing_else() -> None:
+    scenario = Scenario().replace({"publisher.members": False})
+    request = Direct(target(1), scenario).request(4, Update(0, "server", 1, 2, "failed"), 1234, 5_000_000_000)
+    assert set(json.loads(json.loads(request.body)["data"])) == {"server_id", "timestamp"}
+    headers = dict(Routes(target(1), scenario).request(4, Update(0, "server", 1, 2, "failed"), 1, 2).headers)
+    assert not any(name.startswith("X-Workbench") for name in headers)
+
+
+def test_an_answer_that_is_no_json_says_nothing_about_versions() -> None:
+    routes = Routes(target(1), Scenario())
+    for body in (b"<html>", b"[1]", b'{"version": "x"}', b"\xff"):
+        assert routes.receipt(Answer(200, body=body)) == Receipt()
+
+
+def test_who_cannot_drive_says_what_to_do() -> None:
+    with pytest.raises(BadInput, match=r"publisher\.via"):
+        via(target(1), Scenario().replace({"publisher.via": "none"}))
+    with pytest.raises(BadInput, match="no application"):
+        via(Target("h", 1, "http", "a", "k", "s"), Scenario())
+    with pytest.raises(BadInput, match="--direct"):
+        via(Target("h", 1, "http", "a", "k", "s", "http://h"), Scenario())
+
+
+def test_a_change_that_nobody_may_make_ends_the_plan() -> None:
+    async def main() -> None:
+        async with serving(always(answer())) as port:
+            users = (User(1, "one", (), (5,)),)
+            alone = Target("h", 1, "http", "a", "k", "s", f"http://127.0.0.1:{port}", users)
+            await Publisher(Routes(alone, Scenario()), time.time_ns()).run(updates(3, 0.01))
+
+    with pytest.raises(BadInput, match="no user owns a server"):
+        asyncio.run(main())
+
+
+def test_rows_survive_the_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    rows = publish(always(answer(b'{"version": 7, "sequence": 9}')), count=3)
+    sent.write(tmp_path / "sent.parquet", sent.to_table(rows))
+    table = sent.read(tmp_path / "sent.parquet")
+    epoch = rows[0].intended_at
+    columns = sent.update_columns(table, epoch)
+    assert columns["intended_at"].tolist() == pytest.approx([0, 0.005, 0.01])
+    # The target did not say when: commit not before the request, publication not after the answer.
+    assert columns["committed_at"].tolist() == [(row.started_at - epoch) / SECOND for row in rows]
+    assert columns["published_at"].tolist() == [(row.finished_at - epoch) / SECOND for row in rows]
+    metrics = sent.metric_columns(table, epoch)
+    assert {len(column) for column in metrics.values()} == {12}
+    with pytest.raises(BadInput, match="cannot be read"):
+        sent.read(tmp_path / "none.parquet")
+
+
+def test_stop_does_not_wait_for_a_target_that_never_answers() -> None:
+    async def main() -> list[Sent]:
+        async with serving(always(b"")) as port:
+            publisher = Publisher(Direct(target(port), Scenario()), time.time_ns(), timeout=60)
+            asyncio.get_running_loop().call_later(0.1, publisher.stop)
+            return await publisher.run(updates(5, 0.001))
+
+    rows = asyncio.run(main())
+    assert [row.failure for row in rows] == ["stopped before the answer"] * 5

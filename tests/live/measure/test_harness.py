@@ -1,0 +1,198 @@
+"""What the load processes say of themselves, added up; and the tables made from their parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sim.clock import SECOND
+from sim.live.drive import sent
+from sim.live.drive.publisher import Sent
+from sim.live.drive.requests import Receipt
+from sim.live.measure import collect
+from sim.live.measure.harness import Harness, cpu_shares, offset_of, polled, publisher_added
+from sim.live.measure.sampling import Sampler
+from sim.live.measure.swarm import progress_of
+from sim.results import parts
+from sim.results.histogram import Histogram
+from sim.results.run import Run, RunWriter
+from sim.scenario import Scenario
+
+EPOCH = 1_700_000_000 * SECOND
+CHANNEL = "private-servers"
+
+
+def header(worker: int = 0, lag: int = 1_000_000, finished: bool = True, **clock: int) -> dict[str, Any]:
+    histogram = Histogram()
+    histogram.add([lag] * 100)
+    return {
+        "part_version": parts.PART_VERSION,
+        "pid": 100 + worker,
+        "worker": worker,
+        "finished": finished,
+        "probes": None,
+        "clock": {"wall_ns": 0, "monotonic_ns": 0, "steps_ns": -3_000, **clock},
+        "subscribers": {"first": worker * 10, "last": worker * 10 + 4, "opened": 5, "subscribed": 4, "wanted": 5},
+        "counters": {"notifications": 100, "coalesced": 10, "unstamped": 0, "negative": worker, "callback_errors": 0},
+        "histograms": {"reader_lag": histogram.to_dict(), "time_to_fresh": histogram.to_dict()},
+    }
+
+
+def test_sums_over_workers() -> None:
+    harness = Harness([header(0), header(1, lag=9_000_000, finished=False)])
+    assert harness.counters["notifications"] == 200
+    assert harness.coalesced == 0.1
+    assert harness.finished == 1
+    assert harness.unfinished == [(10, 14)]
+    assert harness.kernel_stamps
+    assert harness.clock_step == pytest.approx(3e-6)
+    assert harness.manifest()["lag_p99"] == pytest.approx(0.009, rel=0.02)
+    assert harness.live_summary()["time_to_fresh.p50"] == {"value": pytest.approx(0.001, rel=0.02), "n": 200}
+    assert harness.live_summary()["time_to_notified.p99"] == {"value": None, "n": 0}
+    assert progress_of([header(0), header(1)]).subscribed == 8
+
+
+def test_evidence_names_exceptions_inside_the_client() -> None:
+    broken = header()
+    broken["counters"]["callback_errors"] = 2
+    evidence = Harness([broken]).evidence({}, 1, 0.5, ["before"])
+    assert list(evidence.incidents) == ["before", "2 exceptions inside the load client (see its log)"]
+    assert evidence.negative == 0
+
+
+def test_one_machine_has_one_clock() -> None:
+    harness = Harness([header(0), header(1)])
+    assert harness.clock_error == 0.0
+    assert harness.clock()["method"].startswith("one clock")
+
+
+def test_the_largest_offset_and_error_of_several_machines() -> None:
+    far = header(1, offset_ns=-5_000_000, error_ns=200_000, round_trips=40)
+    harness = Harness([header(0), far, header(2, offset_ns=1_000, error_ns=900, round_trips=40)])
+    assert harness.clock() == {"offset": -0.005, "error": 0.0002, "method": harness.clock()["method"]}
+    assert offset_of(far) == -5_000_000
+    silent = Harness([header(1, offset_ns=0, error_ns=-1, round_trips=0)])
+    assert silent.clock_error == float("inf")
+    assert silent.clock()["error"] is None
+
+
+def test_cpu_shares_are_of_one_core_between_two_instants() -> None:
+    sampler = Sampler()
+    for second, used in enumerate([100.0, 100.5, 101.5, 101.5]):
+        sampler.rows.append((second * SECOND, "harness-0", "cpu_seconds", used))
+    assert cpu_shares(sampler, SECOND, 3 * SECOND) == {"harness-0": pytest.approx(0.5)}
+    assert cpu_shares(sampler, 4 * SECOND, 5 * SECOND) == {}
+
+
+def test_lateness_counts_only_where_it_reaches_the_tail() -> None:
+    def frames(late: list[float], took: list[float]) -> SimpleNamespace:
+        n = len(late)
+        at = np.arange(n, dtype=float)
+        return SimpleNamespace(
+            metrics=pd.DataFrame({"at": at, "metric": "lateness", "value": late}),
+            updates=pd.DataFrame({"update": range(n), "intended_at": at}),
+            notifications=pd.DataFrame({"update": range(n), "received_at": at + took}),
+        )
+
+    assert publisher_added(frames([0.0, 0.009], [0.5, 0.010])) == pytest.approx(0.0, abs=1e-4)
+    assert publisher_added(frames([0.4, 0.0], [0.5, 0.010])) == pytest.approx(0.4, rel=0.05)
+    assert publisher_added(frames([], [])) == 0.0
+
+
+def test_refetches_count_as_evidence_where_no_page_subscribes() -> None:
+    # Before, at and inside the beginning of the window; at its end; and one that never finished.
+    frames = SimpleNamespace(refetches=pd.DataFrame({"finished_at": [0.5, 1.0, 3.0, 5.0, np.nan]}))
+    polling = {"kind": "polling", "interval": 5}
+    scenario = Scenario().replace({"warmup": 1.0, "duration": 4.0})
+    assert polled(frames, scenario) is None
+    assert polled(frames, scenario.replace({"policy": polling})) == 2
+    silent = [{"page": "detail", "subscribers": 1, "behaviour": "never_subscribe"}]
+    listening = [*silent, {"page": "dashboard", "subscribers": 1, "policy": {"kind": "immediate"}}]
+    assert polled(frames, scenario.replace({"pages": silent})) == 2
+    assert polled(frames, scenario.replace({"policy": polling, "pages": listening})) is None
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Parts of two workers, the second on a machine whose clock is 5 ms ahead."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for worker, ahead in ((0, 0), (1, 5_000_000)):
+        parts.write_header(folder, header(worker, offset_ns=-ahead, error_ns=10) if ahead else header(worker))
+        at = EPOCH + SECOND + 2_000_000 + ahead
+        common = {"subscriber": [worker * 10], "channel": [CHANNEL]}
+        columns = {"update": [0], "received_at_ns": [at], "read_at_ns": [at + 1000], "sent_at_ns": [EPOCH + SECOND], "stamp": [1]}
+        parts.write_part(folder, "notifications", 100 + worker, 0, common | columns)
+        times = {"subscribed_at_ns": [EPOCH - SECOND + ahead], "ended_at_ns": [parts.NEVER], "reason": ["end"]}
+        page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0], "policy": ["debounce"]}
+        parts.write_part(folder, "subscriptions", 100 + worker, 0, common | times | page)
+        told = {
+            "update": [0],
+            "channel": [CHANNEL],
+            "sent_at_ns": [EPOCH + SECOND],
+            "published_at_ns": [EPOCH + SECOND + 1_000_000],
+        }
+        parts.write_part(folder, "events", 100 + worker, 0, told)
+    return folder
+
+
+def row(serial: int, http_status: int = 200, **receipt: Any) -> Sent:
+    at = EPOCH + (serial + 1) * SECOND
+    return Sent(serial, "server", 1, at, at, at + 500, at + 9_000_000, http_status, "", Receipt(3, serial + 1, **receipt))
+
+
+def collected(directory: Path, tmp_path: Path, rows: list[Sent] | None) -> Run:
+    with RunWriter(tmp_path / "run", Scenario(), "measured") as run:
+        collect.append_parts(run, directory, EPOCH, offset_of)
+        if rows is None:
+            collect.append_heard(run, directory, EPOCH, offset_of)
+        else:
+            collect.append_updates(run, sent.to_table(rows), directory, EPOCH, offset_of)
+    return Run(tmp_path / "run")
+
+
+def test_times_are_seconds_by_the_master_s_clock(directory: Path, tmp_path: Path) -> None:
+    run = collected(directory, tmp_path, [row(0)])
+    assert run.notifications["received_at"].tolist() == pytest.approx([1.002, 1.002], abs=1e-9)
+    assert run.subscriptions["subscribed_at"].tolist() == pytest.approx([-1.0, -1.0], abs=1e-9)
+
+
+def test_only_probes_are_in_the_tables_where_the_others_are_counted(directory: Path, tmp_path: Path) -> None:
+    for worker in (0, 1):
+        parts.write_header(directory, header(worker) | {"probes": 1})
+        common = {"subscriber": [worker * 10 + 3], "channel": [CHANNEL]}
+        page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0], "policy": ["debounce"]}
+        times = {"subscribed_at_ns": [EPOCH], "ended_at_ns": [parts.NEVER], "reason": ["end"]}
+        parts.write_part(directory, "subscriptions", 100 + worker, 1, common | times | page)
+        counted = {"update": [0], "channel": [CHANNEL], "received": [4], "first_at_ns": [EPOCH], "last_at_ns": [EPOCH]}
+        parts.write_part(directory, "counts", 100 + worker, 0, counted)
+    run = collected(directory, tmp_path, [row(0)])
+    assert run.subscriptions["subscriber"].tolist() == [0, 10]
+    assert run.manifest.sampling == {"method": "subscribers", "share": 0.2, "counted": 8}
+
+
+def test_what_the_payload_tells_is_believed_before_the_answer_s_end(directory: Path, tmp_path: Path) -> None:
+    run = collected(directory, tmp_path, [row(0), row(1), row(2, committed_at=EPOCH + 7, published_at=EPOCH + 8), row(3, 500)])
+    assert run.updates["published_at"].tolist()[:3] == pytest.approx([1.001 - 0.005, 2.009, 8e-9], abs=1e-9)
+    assert run.updates["committed_at"].tolist()[1:3] == pytest.approx([2.0000005, 7e-9], abs=1e-9)
+    assert np.isnan(run.updates["committed_at"].iloc[3])
+    assert run.updates["status"].astype(str).tolist() == ["committed"] * 3 + ["failed"]
+
+
+def test_what_changed_nothing_is_no_update(directory: Path, tmp_path: Path) -> None:
+    run = collected(directory, tmp_path, [row(0), row(1, changed=False)])
+    assert len(run.updates) == 1
+    assert (run.metrics["metric"].astype(str) == "http_status").sum() == 2
+
+
+def test_a_listener_takes_the_updates_from_what_it_heard(directory: Path, tmp_path: Path) -> None:
+    run = collected(directory, tmp_path, None)
+    assert run.updates["update"].tolist() == [0]
+    assert run.updates["intended_at"].iloc[0] == pytest.approx(0.995)
+    assert collect.resource_id_of("private-servers.5") == 5
+    assert collect.resource_id_of(CHANNEL) == 0

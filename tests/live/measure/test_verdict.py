@@ -1,0 +1,77 @@
+"""What makes a run invalid: the harness, never the target."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from sim.live.measure.verdict import Evidence, judge
+
+GOOD = {
+    "deliveries.received": {"value": 10_000, "n": 100},
+    "deliveries.missing": {"value": 500, "n": 100},
+    "time_to_notified.p50": {"value": 0.01, "n": 100},
+    "time_to_notified.p99": {"value": 0.1, "n": 100},
+    "time_to_fresh.p99": {"value": 1.0, "n": 100},
+    "reader_lag.p99": {"value": 0.02, "n": 100},
+    "refetch_delay.p99": {"value": 0.02, "n": 100},
+}
+
+
+def evidence(changed: dict[str, float | None] | None = None, **members: Any) -> Evidence:
+    summary = GOOD | {name: {"value": value, "n": 100} for name, value in (changed or {}).items()}
+    return dataclasses.replace(Evidence(summary, 2, 2, floor=1e-5), **members)
+
+
+def test_a_target_that_loses_deliveries_is_a_result() -> None:
+    assert judge(evidence()).ok
+    assert judge(evidence()).remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (evidence(finished_workers=1), "1 of 2 load processes"),
+        (evidence(incidents=["harness-0 went missing"]), "harness-0 went missing"),
+        (evidence({"deliveries.received": 99}), "only 99 deliveries"),
+        (evidence({"deliveries.received": 0}, finished_refetches=99), "only 99 refetches were finished, 100 are needed"),
+        (evidence({"reader_lag.p99": 0.11}), "read late: 110.0 ms in the p99, limit 100.0 ms"),
+        (evidence({"reader_lag.p99": 0.02}, kernel_stamps=False), "limit 10.0 ms (10% of time_to_notified.p99)"),
+        (evidence({"refetch_delay.p99": 0.11}), "sent refetches late"),
+        (evidence(publisher_added=0.011), "publisher was late: 11.0 ms in the p99, limit 10.0 ms"),
+        (evidence({"time_to_notified.p50": 5e-5}), "near the harness floor"),
+        (evidence(cpu_share=0.9), "used 90% of a core"),
+        (evidence(negative=3), "3 notifications arrived before they were sent"),
+        (evidence(clock_step=0.5), "a clock was set during the run, by 500.0 ms"),
+        (evidence(clock_error=0.002), "known to 2.00 ms only, for a median time to notified of 10.00 ms"),
+        (evidence(clock_error=float("inf")), "could not compare its clock"),
+        (evidence(lost_by_harness=1), "of 1 deliveries nobody knows"),
+        (evidence(unsettled=7), "7 refetches were still waiting"),
+    ],
+)
+def test_each_rule_says_what_it_found(found: Evidence, said: str) -> None:
+    (reason,) = judge(found).reasons
+    assert said in reason
+
+
+def test_where_no_page_subscribes_refetches_are_the_evidence() -> None:
+    assert judge(evidence({"deliveries.received": 0}, finished_refetches=100)).ok
+    assert not judge(evidence({"deliveries.received": 0})).ok
+
+
+def test_below_a_time_slice_the_harness_is_never_to_blame() -> None:
+    fast: dict[str, float | None] = {"time_to_notified.p99": 0.002, "time_to_fresh.p99": 0.002}
+    late: dict[str, float | None] = {"reader_lag.p99": 0.004, "refetch_delay.p99": 0.004}
+    assert judge(evidence(fast | late, publisher_added=0.004)).ok
+
+
+def test_pages_that_never_became_fresh_do_not_excuse_a_late_publisher() -> None:
+    assert judge(evidence({"time_to_fresh.p99": None, "reader_lag.p99": 0.5})).ok
+    assert not judge(evidence({"time_to_fresh.p99": None}, publisher_added=0.5)).ok
+
+
+def test_remarks_limit_what_a_valid_run_says() -> None:
+    verdict = judge(evidence(kernel_stamps=False, coalesced=0.5, passive=True, floor=None, unchanged=4, **{}))
+    assert len(verdict.remarks) == 5

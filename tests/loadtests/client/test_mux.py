@@ -1,0 +1,105 @@
+"""The mux as a clock that rings, and as a loop that survives what it runs."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from loadtests.client.mux import BATCH, READ, Mux, clock_pair
+from sim.clock import SECOND
+
+pytestmark = pytest.mark.loopback
+
+
+@pytest.fixture
+def mux() -> Iterator[Mux]:
+    mux = Mux()
+    yield mux
+    mux.close()
+
+
+def test_timers_ring_in_the_order_of_their_times_and_not_before(mux: Mux) -> None:
+    rung: list[tuple[str, int]] = []
+    start = mux.now()
+    for name, milliseconds in (("c", 30), ("a", 10), ("b", 20), ("past", -50)):
+        mux.call_at(start + milliseconds * 1_000_000, lambda name: rung.append((name, mux.now() - start)), name)
+    assert rung == []  # Never re-entrantly, although one was past.
+    gevent.sleep(0.1)
+    assert [name for name, _ in rung] == ["past", "a", "b", "c"]
+    for (_, at), milliseconds in zip(rung[1:], (10, 20, 30), strict=True):
+        assert at >= milliseconds * 1_000_000
+
+
+def test_entries_of_one_instant_ring_in_the_order_in_which_they_were_made(mux: Mux) -> None:
+    rung: list[int] = []
+    at = mux.now() + 5_000_000
+    for i in range(3 * BATCH):
+        mux.call_at(at, rung.append, i)
+    gevent.sleep(0.1)
+    assert rung == list(range(3 * BATCH))
+
+
+def test_a_cancelled_timer_does_not_ring(mux: Mux) -> None:
+    rung: list[int] = []
+    mux.call_at(mux.now() + 1_000_000, rung.append, 1).cancel()
+    mux.call_at(mux.now() + 2_000_000, rung.append, 2)
+    gevent.sleep(0.03)
+    assert rung == [2]
+
+
+def test_a_callback_that_fails_is_counted_and_the_rest_goes_on(mux: Mux, caplog: pytest.LogCaptureFixture) -> None:
+    rung: list[int] = []
+    at = mux.now()
+    mux.call_at(at, lambda: 1 // 0)
+    mux.call_at(at, rung.append, 2)
+    with caplog.at_level(logging.ERROR):
+        gevent.sleep(0.03)
+    assert rung == [2]
+    assert mux.errors == 1
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_other_greenlets_run_between_batches_of_a_herd(mux: Mux) -> None:
+    """A thousand sockets that are ready at once are served in batches."""
+    order: list[str] = []
+
+    class Reader:
+        def __init__(self, end: socket.socket) -> None:
+            self.end = end
+
+        def ready(self, events: int) -> None:
+            self.end.recv(10)
+            order.append("read")
+
+    pairs = [socket.socketpair() for _ in range(2 * BATCH + 10)]
+    for near, far in pairs:
+        mux.watch(near.fileno(), Reader(near), READ)
+        far.send(b"x")
+
+    def other() -> None:
+        for _ in range(3):
+            gevent.sleep(0)
+            order.append("other")
+
+    greenlet = gevent.spawn(other)
+    gevent.sleep(0.1)
+    greenlet.join()
+    assert order.count("read") == len(pairs)
+    assert "other" in order[: order.index("read") + BATCH + 3]
+    for near, far in pairs:
+        mux.forget(near.fileno())
+        near.close()
+        far.close()
+    assert mux.watched == 0
+
+
+def test_its_clock_is_wall_time_that_does_not_jump(mux: Mux) -> None:
+    wall, _ = clock_pair()
+    assert abs(mux.now() - wall) < SECOND
+    assert abs(mux.step()) < SECOND // 10
+    readings = [mux.now() for _ in range(1000)]
+    assert readings == sorted(readings)

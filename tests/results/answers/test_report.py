@@ -1,0 +1,204 @@
+"""What notebooks stand on: whose runs they read, what the card says, how figures are written, and the command that makes HTML."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+import sim
+from sim.cli import main
+from sim.errors import BadInput
+from sim.policy import Debounce, Polling, Throttle, Window
+from sim.results import text
+from sim.results.answers import report
+from sim.results.answers import sentences as answers
+from sim.results.ledger import stages
+from sim.results.run import Run
+from sim.results.summary import counted_journeys, summarise
+from sim.scenario import Fleet, Pages, Scenario
+from sim.virtual import reference
+from sim.workload import Poisson
+
+SCENARIO = Scenario(name="tiny", duration=20.0, fleet=Fleet(users=2), workload=Poisson(rate=8.0), pages=(Pages("dashboard", 4),))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return sim.simulate(SCENARIO, output=tmp_path_factory.mktemp("report") / "tiny")
+
+
+def test_a_notebook_reads_the_sample_unless_told_of_ones_own_runs(bundle: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(report.VARIABLE, raising=False)
+    assert report.run("start-here").name == "start-here"
+    monkeypatch.setenv(report.VARIABLE, os.pathsep.join([str(bundle.directory)] * 2))
+    assert [run.name for run in report.runs("start-here")] == ["tiny", "tiny"]
+
+
+def test_a_missing_sample_names_those_that_are_there() -> None:
+    with pytest.raises(BadInput, match="start-here"):
+        report.sample("start-her")
+
+
+def test_samples_are_what_their_manifests_say() -> None:
+    for directory in (report.data_dir() / "runs").iterdir():
+        sample = Run(directory)
+        sample.verify()
+        assert sample.manifest.validity["ok"], f"{sample.name}: {report.verdict(sample)}"
+        assert not sample.manifest.partial
+
+
+def test_samples_are_small_and_each_has_its_card() -> None:
+    directories = list((report.data_dir() / "runs").iterdir())
+    assert sum(file.stat().st_size for directory in directories for file in directory.iterdir()) < 10_000_000
+    card = (report.data_dir() / "README.md").read_text(encoding="utf-8")
+    for directory in directories:
+        assert f"`{directory.name}`" in card, f"{directory.name} has no data card"
+
+
+def test_the_card_says_where_figures_come_from(bundle: Run) -> None:
+    card = report.provenance(bundle)["tiny"]
+    assert "simulated" in card["run"]
+    assert card["scenario"] == "tiny, seed 1"
+    assert card["policy"] == "debounce 500 ms"
+    assert card["verdict"] == "valid"
+
+
+def test_a_verdict_says_why() -> None:
+    run = Run(report.data_dir() / "runs" / "start-here")
+    run.manifest.validity = {"ok": False, "reasons": ["the clock jumped"]}
+    run.manifest.partial = True
+    assert report.verdict(run) == "partial, invalid: the clock jumped"
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (Debounce(wait=0.5, leading=True, max_wait=2.0, jitter=0.1), "debounce 500 ms, leading, maxWait 2 s, jitter 100 ms"),
+        (Debounce(wait=0.5, leading=True, trailing=False), "debounce 500 ms, leading only"),
+        (Window(wait=0.3), "window 300 ms"),
+        (Throttle(wait=0.3), "throttle 300 ms, leading"),
+        (Polling(interval=2.0), "polling every 2 s"),
+    ],
+)
+def test_policies_in_words(policy: Debounce, words: str) -> None:
+    assert report.describe(policy) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.0, "0 s"), (2e-6, "2 µs"), (0.00052, "0.52 ms"), (0.0431, "43.1 ms"), (0.99974, "1 s"), (1.236, "1.24 s"),
+        (125.0, "2.08 min"), (9000.0, "2.5 h"), (math.inf, "never"), (math.nan, "–"), (None, "–"), (-0.5, "-500 ms"),
+    ],
+)  # fmt: skip
+def test_durations_in_words(value: float | None, words: str) -> None:
+    assert text.seconds(value) == words
+
+
+def test_only_all_is_a_hundred_per_cent() -> None:
+    assert text.percent(1.0) == "100 %"
+    assert text.percent(0.99999) == "99.99 %"
+    assert text.percent(0.125) == "12.5 %"
+    assert text.percent(None) == "–"
+
+
+def test_counts_in_words() -> None:
+    assert [text.number(value) for value in (1250, 0.0673, 12.0, math.inf, None)] == ["1,250", "0.0673", "12", "∞", "–"]
+
+
+def test_a_quantile_that_fell_on_never_reads_never() -> None:
+    summary = {"time_to_fresh.p99": {"value": None, "ci_low": 1.0, "ci_high": None, "n": 30}}
+    assert text.figures(summary, ["time_to_fresh.p99"]).iloc[0].tolist() == ["never", "1 s or more", 30]
+
+
+def test_tables_are_written_by_the_names_of_their_columns() -> None:
+    frame = pd.DataFrame({"fresh_p95": [0.25], "share": [0.5], "refetches": [1200], "policy": ["window"]})
+    assert report.shown(frame).iloc[0].tolist() == ["250 ms", "50 %", "1,200", "window"]
+
+
+def test_markdown_tables_escape_their_bars() -> None:
+    assert text.markdown(pd.DataFrame({"a": ["x|y"]}, index=["r"])).splitlines()[-1] == "| r | x\\|y |"
+
+
+def test_the_answers_name_what_they_found(bundle: Run) -> None:
+    summary, journeys = summarise(bundle), counted_journeys(bundle)
+    steps = stages.stage_table(journeys)
+    model = summarise(reference.run(bundle.scenario, updates=report.updates_of(bundle)), bundle.scenario)
+    first, _, agreement = answers.start_here(summary, model, steps)
+    assert "debounce, which is waited on purpose" in first
+    assert "agree within one per cent" in agreement
+    ways = stages.percentiles({"as in this run": stages.times_to_notified(journeys)})
+    assert "dashboard" in answers.latency(summary, {"dashboard": steps}, ways)[1]
+
+
+def test_the_same_updates_are_met_again(bundle: Run) -> None:
+    again = reference.run(bundle.scenario, updates=report.updates_of(bundle))
+    assert again.updates["intended_at"].to_numpy() == pytest.approx(bundle.updates["intended_at"].to_numpy())
+
+
+# --- workbench report ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    cells = [
+        nbformat.v4.new_markdown_cell("# Is this a report?"),
+        nbformat.v4.new_code_cell("from sim.results import report\n\nreport.answer(report.run('start-here').name)"),
+    ]
+    path = tmp_path / "question.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_report_runs_the_notebook_on_the_given_run_and_fetches_nothing(bundle: Run, notebook: Path, tmp_path: Path) -> None:
+    html = tmp_path / "out.html"
+    kept = tmp_path / "executed.ipynb"
+    arguments = ["report", str(bundle.directory), "--notebook", str(notebook), "-o", str(html), "--execute-only", str(kept)]
+    assert main(arguments) == 0
+    page = html.read_text(encoding="utf-8")
+    assert "<strong>tiny</strong>" in page
+    assert "<title>Is this a report?</title>" in page
+    assert "<script" not in page
+    assert nbformat.read(kept, as_version=4).cells[1].outputs
+
+
+def test_a_failing_cell_is_one_line(bundle: Run, notebook: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = nbformat.read(notebook, as_version=4)
+    node.cells.append(nbformat.v4.new_code_cell("assert False, 'too few updates'"))
+    nbformat.write(node, notebook)
+    assert main(["report", str(bundle.directory), "--notebook", str(notebook), "-o", str(tmp_path / "out.html")]) == 1
+    assert capsys.readouterr().err == "workbench: question.ipynb: AssertionError: too few updates\n"
+    assert not (tmp_path / "out.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["report", "no/such/run"], "not a run bundle"),
+        (["report", "{run}", "--notebook", "99_nothing"], "no notebook '99_nothing'"),
+        (["report", "{run}", "-o", "no/such/place/out.html"], "not a directory"),
+        (["explain", "{run}", "--worst", "0"], "--worst must be between"),
+        (["compare", "{run}", "{run}", "--band", "2"], "--band must be a share"),
+        (["compare", "{run}", "no/such/run"], "not a run bundle"),
+        (["fit", "{run}"], "is simulated"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(
+    bundle: Run, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([part.replace("{run}", str(bundle.directory)) for part in arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_compare_and_explain_print_what_they_found(bundle: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(bundle.directory), str(bundle.directory), "--fail-on-worse"]) == 0
+    assert " same, " in capsys.readouterr().out
+    assert main(["explain", str(bundle.directory), "--markdown"]) == 0
+    assert "#### stages" in capsys.readouterr().out

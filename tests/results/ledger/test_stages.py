@@ -1,0 +1,98 @@
+"""Stages, windows, worst updates: they add up, and nothing is hidden."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sim
+from sim.errors import BadInput
+from sim.results.answers.explain import explain
+from sim.results.ledger import freshness, herds, stages
+from sim.scenario import Fleet, Pages, Scenario
+from sim.workload import Poisson
+from tests.results.frames import Frames, frame, notification, random_run, refetch, update
+
+SCENARIO = Scenario(pages=(Pages(subscribers=1),))
+
+
+def one_page() -> Frames:
+    return Frames(
+        frame("updates", [update(0, 1.0), update(1, 3.0), update(2, 5.0)]),
+        frame("notifications", [notification(i, 7, 1.1 + 2 * i) for i in range(3)]),
+        frame("refetches", [refetch(7, 1.6, 1), refetch(7, 3.6, 2, took=0.4)]),
+        frame("subscriptions", [{"subscriber": 7}]),
+    )
+
+
+def test_stages_of_a_journey_counted_by_hand() -> None:
+    steps = stages.durations(freshness.journeys(one_page(), SCENARIO))
+    assert steps[list(stages.STAGES)].iloc[0].tolist() == pytest.approx([0.01, 0.01, 0.08, 0.5, 0.0, 0.1])
+    assert steps["total"].tolist() == pytest.approx([0.7, 1.0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stages_are_not_negative_and_add_up(seed: int) -> None:
+    journeys = freshness.journeys(random_run(seed), SCENARIO)
+    steps = stages.durations(journeys)
+    assert (steps[list(stages.STAGES)].to_numpy() >= 0).all()
+    done = journeys[journeys["fresh_at"].notna()]
+    assert steps["total"].to_numpy() == pytest.approx((done["fresh_at"] - done["intended_at"]).to_numpy())
+    table = stages.stage_table(journeys)
+    assert table["mean"][list(stages.STAGES)].sum() == pytest.approx(table["mean"]["total"])
+    assert table["share"][list(stages.STAGES)].sum() == pytest.approx(1.0)
+
+
+def test_the_worst_come_first_and_the_never_shown_are_listed() -> None:
+    journeys = freshness.journeys(one_page(), SCENARIO)
+    assert stages.worst(journeys, 1).index.tolist() == [1]
+    assert stages.never_shown(journeys)["pages"].to_dict() == {2: 1}
+    assert stages.typical_update(journeys) in (0, 1)
+
+
+def test_windows_cut_the_run_and_an_update_never_shown_is_infinitely_late() -> None:
+    run = one_page()
+    parts = stages.windows(freshness.journeys(run, SCENARIO), run.refetches, 0.0, 8.0, 2.0)
+    assert parts["updates"].tolist() == [1, 1, 1, 0]
+    assert parts["fresh_p95"].tolist() == pytest.approx([0.7, 1.0, np.inf, np.nan], nan_ok=True)
+    assert parts["refetches"].tolist() == [1, 1, 0, 0]
+
+
+def test_empty_journeys_have_empty_tables() -> None:
+    journeys = freshness.journeys(Frames(), SCENARIO)
+    assert stages.durations(journeys).empty
+    assert stages.stage_table(journeys)["mean"].isna().all()
+    assert stages.worst(journeys).empty
+    assert stages.never_shown(journeys).empty
+    assert stages.typical_update(journeys) is None
+
+
+def test_offsets_count_from_the_notification_before() -> None:
+    offsets = herds.offsets(one_page())
+    assert offsets["offset"].tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_herd_ends_where_nothing_starts() -> None:
+    got = [refetch(i, 1.0 + i / 100, 1, took=0.2) for i in range(5)] + [refetch(9, 4.0, 2)]
+    table = herds.herds(frame("refetches", got))
+    assert table["size"].tolist() == [5, 1]
+    assert table["drain"].tolist() == pytest.approx([0.24, 0.1])
+    assert herds.herds(frame("refetches", [])).empty
+
+
+def test_an_explanation_names_the_stage_and_is_json(tmp_path: Path) -> None:
+    scenario = Scenario(duration=20.0, fleet=Fleet(users=2), workload=Poisson(rate=2.0), pages=(Pages("dashboard", 5),))
+    found = explain(sim.simulate(scenario, output=tmp_path / "run"))
+    assert "is debounce" in found.sentences[0]
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert "nan" not in found.to_text()
+    assert found.to_markdown().startswith("### `run`: valid")
+
+
+def test_a_run_without_updates_has_nothing_to_explain(tmp_path: Path) -> None:
+    quiet = sim.simulate(Scenario(duration=5.0, workload=Poisson(rate=0.0)), output=tmp_path / "quiet")
+    with pytest.raises(BadInput, match="nothing to explain"):
+        explain(quiet)

@@ -1,0 +1,138 @@
+"""Every way through the queue gives the integers of the plain definition."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.virtual.fleet import compiled
+from sim.virtual.fleet.queueing import Fifo
+from sim.virtual.fleet.refetching import in_order
+
+
+def plain(arrivals: list[int], service: list[int], workers: int) -> list[int]:
+    """Kiefer and Wolfowitz, literally."""
+    free = [-(1 << 62)] * workers
+    begins = []
+    for at, needs in zip(arrivals, service, strict=True):
+        begins.append(max(at, min(free)))
+        free[free.index(min(free))] = begins[-1] + needs
+    return begins
+
+
+@pytest.fixture(params=[True, False], ids=["numba", "numpy"])
+def way(request, monkeypatch):
+    """With compiled loops and without."""
+    if request.param and not compiled.INSTALLED:
+        pytest.skip("Numba is not installed")
+    monkeypatch.setattr(compiled, "ENABLED", request.param)
+
+
+gaps = st.lists(st.integers(0, 50), max_size=60)
+
+
+@settings(deadline=None)
+@given(gaps, st.integers(1, 5), st.integers(0, 40), st.randoms(use_true_random=False), st.booleans())
+def test_any_requests_in_any_pieces(gaps, workers, service, random, constant):
+    arrivals = np.cumsum(np.array(gaps, np.int64))
+    needs = np.array([service if constant else random.randint(0, 60) for _ in gaps], np.int64)
+    expected = plain(arrivals.tolist(), needs.tolist(), workers)
+    for available in {compiled.INSTALLED, False}:
+        queue, begins, at = Fifo(workers), [], 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled, "ENABLED", available)
+            while at < len(gaps):
+                size = random.randint(1, 20)
+                piece = slice(at, at + size)
+                begins += queue.serve(arrivals[piece], service if constant else needs[piece]).tolist()
+                at += size
+        assert begins == expected
+        wait = np.array(expected, np.int64) - arrivals
+        assert (queue.count, queue.busy, queue.waited) == (len(gaps), needs.sum(), wait.sum())
+        assert queue.longest == wait.max(initial=0)
+
+
+@pytest.mark.parametrize("spread", [5, 60, 4000], ids=["chained", "mixed", "idle"])
+@pytest.mark.parametrize("workers", [1, 3, 8])
+def test_herds_at_once_are_herds_one_by_one(way, workers, spread):
+    """Lockstep is right also where herds run into each other, for as long as chains are."""
+    rng = np.random.default_rng(spread + workers)
+    herds, size = 400, 12
+    first = np.cumsum(20 * size + rng.integers(0, spread, herds))
+    arrivals = first[:, None] + np.sort(rng.integers(0, 20 * size, (herds, size)), axis=1)
+    arrivals = np.sort(arrivals.ravel()).reshape(herds, size)
+    service = rng.integers(1, 40 * workers, (herds, size))
+    at_once, one_by_one = Fifo(workers), Fifo(workers)
+    begins = at_once.serve_herds(arrivals, service) if workers == 1 else at_once._lockstep(arrivals, service)
+    expected = [one_by_one.serve(row, needs) for row, needs in zip(arrivals, service, strict=True)]
+    np.testing.assert_array_equal(begins, expected)
+    np.testing.assert_array_equal(at_once.free, one_by_one.free)
+
+
+def test_herds_carry_over_what_the_queue_was_left_with(way):
+    arrivals = np.array([[100, 110], [5000, 5001]])
+    service = np.array([[7, 9], [8, 8]])
+    queue = Fifo(2)
+    queue.serve(np.array([0, 0]), np.array([300, 120]))
+    begins = queue.serve_herds(arrivals, service)
+    np.testing.assert_array_equal(begins, [[120, 127], [5000, 5001]])
+
+
+def test_a_large_set_of_herds_goes_in_step_without_numba(monkeypatch):
+    monkeypatch.setattr(compiled, "ENABLED", False)
+    rng = np.random.default_rng(3)
+    arrivals = np.arange(500)[:, None] * 10_000 + np.arange(100)
+    service = rng.integers(1, 900, arrivals.shape)
+    queue = Fifo(8)
+    begins = queue.serve_herds(arrivals, service)
+    assert begins.ravel().tolist() == heap_begins(arrivals.ravel(), service.ravel(), 8)
+
+
+def heap_begins(arrivals: np.ndarray, service: np.ndarray, workers: int) -> list[int]:
+    free = [-(1 << 62)] * workers
+    begins = []
+    for at, needs in zip(arrivals.tolist(), service.tolist(), strict=True):
+        begins.append(max(at, free[0]))
+        heapq.heapreplace(free, begins[-1] + needs)
+    return begins
+
+
+def test_nothing_to_serve():
+    assert Fifo(3).serve(np.empty(0, np.int64), 5).size == 0
+    assert Fifo(3).serve_herds(np.empty((0, 4), np.int64), 5).shape == (0, 4)
+
+
+def test_a_repeat_is_the_same_again_later():
+    template, queue, other = Fifo(2), Fifo(2), Fifo(2)
+    arrivals = np.array([3, 4, 4, 9])
+    template.serve(arrivals, 10)
+    for at in (0, 1000, 2000):
+        queue.repeat(template, at)
+        other.serve(arrivals + at, 10)
+    np.testing.assert_array_equal(queue.free, other.free)
+    assert (queue.count, queue.busy, queue.waited, queue.longest) == (other.count, other.busy, other.waited, other.longest)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-(10**9), 10**9), max_size=200))
+def test_in_order_is_a_stable_sort(values):
+    instants = np.array(values, np.int64)
+    for available in {compiled.INSTALLED, False}:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled, "ENABLED", available)
+            patch.setattr("sim.virtual.fleet.refetching.SMALL", 0)
+            at, places = in_order(instants.copy())
+        expected = np.argsort(instants, kind="stable")
+        np.testing.assert_array_equal(places, expected)
+        np.testing.assert_array_equal(at, instants[expected])
+
+
+def test_instants_too_far_apart_to_be_packed_are_sorted_all_the_same():
+    instants = np.array([1 << 61, 5, 5, 0])
+    at, places = in_order(instants)
+    assert at.tolist() == [0, 5, 5, 1 << 61]
+    assert places.tolist() == [3, 1, 2, 0]

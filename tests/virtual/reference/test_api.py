@@ -1,0 +1,232 @@
+"""The application in virtual time: workers, queue, refusals, cache; and the client that gives up and tries again."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.scenario import Scenario
+from sim.virtual.measures import load, peak
+from sim.virtual.reference.api import Answer, Api, View
+from tests.virtual.scenes import metric, ms, play
+
+S = 1_000_000_000
+
+
+def api(service: int = 10, incidents: list[dict[str, Any]] | None = None, **keys: Any) -> Api:
+    scenario = Scenario().replace({"incidents": incidents or [], **{f"api.{name}": value for name, value in keys.items()}})
+    return Api(scenario, lambda: service)
+
+
+def view(user: int = 1, resource_id: int = 1, commits: list[int] | None = None, resource: str = "server") -> View:
+    return View(user, resource, resource_id, commits or [], size=1500)
+
+
+def ask(api: Api, *arrivals: int, of: View | None = None) -> list[Answer]:
+    return [api.answer(of or view(), 0, at) for at in arrivals]
+
+
+def leaves(answers: list[Answer]) -> list[int]:
+    return [at for at, *_ in answers]
+
+
+def statuses(answers: list[Answer]) -> list[int]:
+    return [status for _, _, status, _ in answers]
+
+
+def test_one_worker_serves_in_the_order_of_arrival() -> None:
+    assert leaves(ask(api(), 0, 0, 5, 100)) == [10, 20, 30, 110]
+
+
+def test_workers_serve_side_by_side() -> None:
+    assert leaves(ask(api(workers=2), 0, 0, 0, 0)) == [10, 10, 20, 20]
+
+
+def test_the_version_is_that_of_the_beginning_of_the_work() -> None:
+    answers = ask(api(), 0, 0, 0, of=view(commits=[0, 10, 11]))
+    assert [version for _, version, _, _ in answers] == [1, 2, 3]
+
+
+def test_the_queue_refuses_who_finds_it_full() -> None:
+    answers = ask(api(queue_limit=1), 0, 1, 2, 12, 25)
+    assert statuses(answers) == [200, 200, 503, 200, 200]
+    assert leaves(answers) == [10, 20, 2, 30, 40]
+
+
+def test_without_a_place_to_wait_only_an_idle_worker_serves() -> None:
+    assert statuses(ask(api(queue_limit=0), 0, 9, 10)) == [200, 503, 200]
+
+
+def test_the_limiter_counts_a_users_minute_from_the_first_request() -> None:
+    limited = api(rate_limit=2, workers=10)
+    assert statuses(ask(limited, 0, 1, 2, 60 * S - 1, 60 * S)) == [200, 200, 429, 429, 200]
+    assert statuses(ask(limited, 60 * S, of=view(user=2))) == [200]
+
+
+def test_identical_refetches_share_an_answer_while_it_is_made_and_after() -> None:
+    cached = api(cache=20e-9)
+    answers = ask(cached, 0, 5, 30, of=view(commits=[0, 3]))
+    assert leaves(answers) == [10, 10, 30]
+    assert [version for _, version, _, _ in answers] == [1, 1, 1]
+    assert ask(cached, 31, of=view(commits=[0, 3])) == [(41, 2, 200, 1500)]
+    assert cached.work().tolist() == [[0, 0, 10], [31, 31, 41]]
+    assert cached.from_cache == 2
+
+
+def test_a_dashboard_is_shared_by_one_users_pages_only() -> None:
+    cached = api(cache=1.0)
+    board = [View(user, "dashboard", 0, [], 1500) for user in (1, 1, 2)]
+    assert [cached.answer(one, 0, 0)[0] for one in board] == [10, 10, 20]
+
+
+def test_nothing_is_begun_in_an_outage() -> None:
+    assert leaves(ask(api(incidents=[{"kind": "outage", "at": 5e-9, "duration": 95e-9}]), 0, 4, 50, 99, 200)) == [
+        10,
+        110,
+        120,
+        130,
+        210,
+    ]
+
+
+def test_a_slowdown_stretches_what_begins_in_it() -> None:
+    assert leaves(ask(api(incidents=[{"kind": "slowdown", "at": 1e-9, "duration": 1e-8, "factor": 3}]), 0, 1, 50)) == [10, 40, 60]
+
+
+def test_a_release_answers_old_pages_by_409_after_the_work() -> None:
+    released = api(incidents=[{"kind": "deploy", "at": 100e-9}])
+    assert [released.answer(view(), made, at)[2] for made, at in ((0, 50), (0, 150), (120, 200))] == [200, 409, 200]
+    assert len(released.work()) == 3
+
+
+@given(
+    st.lists(st.integers(0, 300), min_size=1, max_size=40).map(sorted),
+    st.lists(st.integers(0, 40), min_size=1, max_size=40),
+    st.integers(1, 5),
+)
+def test_workers_are_never_idle_while_somebody_waits_and_never_too_many(
+    arrivals: list[int], services: list[int], workers: int
+) -> None:
+    drawn = iter(services * len(arrivals))
+    station = Api(Scenario().replace({"api.workers": workers}), lambda: next(drawn))
+    ask(station, *arrivals)
+    work = station.work()
+    assert all(a <= b for a, b in pairwise(work[:, 1].tolist()))
+    assert ((work[:, 1] >= work[:, 0]) & (work[:, 2] >= work[:, 1])).all()
+    for arrival, begin, _ in work.tolist():
+        busy = ((work[:, 1] <= begin) & (work[:, 2] > begin)).sum()
+        assert busy <= workers
+        if begin > arrival:  # waited: all workers were busy just before it was begun
+            assert ((work[:, 1] < begin) & (work[:, 2] >= begin)).sum() >= workers
+
+
+# --- what it amounts to ------------------------------------------------------------------------------------------------
+
+
+def test_busy_share_and_queue_per_second() -> None:
+    work = np.array([[0, 0, S], [0, S, S + S // 2], [S // 2, S + S // 2, 2 * S]])
+    rows = load(work, 3 * S, workers=1)
+    assert [(at, value) for at, _, name, value in rows if name == "busy_ratio"] == [(1.0, 1.0), (2.0, 1.0), (3.0, 0.0)]
+    assert [(at, value) for at, _, name, value in rows if name == "queue_peak"] == [(1.0, 2.0), (2.0, 0.0), (3.0, 0.0)]
+
+
+def test_most_at_once() -> None:
+    assert peak(np.array([0, 1, 2, 10]), np.array([5, 5, 3, 11])) == 3
+    assert peak(np.array([0, 5]), np.array([5, 6])) == 1
+    assert peak(np.array([]), np.array([])) == 0
+
+
+# --- the client --------------------------------------------------------------------------------------------------------
+
+BUSY = {"policy": {"kind": "immediate"}, "network__to_api": 0.0, "network__to_subscriber": 0.0, "network__to_broadcaster": 0.0}
+"""Three refetches at once at one worker that takes a second each."""
+
+
+def three(**keys: Any) -> Any:
+    at = [1.0, 1.1, 1.2]
+    return play(
+        at,
+        broadcaster__fixed=0.0,
+        broadcaster__per_subscriber=0.0,
+        api__service={"kind": "constant", "value": 1.0},
+        **BUSY,
+        **keys,
+    )
+
+
+def test_a_page_gives_up_and_the_work_is_done_all_the_same() -> None:
+    tables = three(api__timeout=1.5)
+    assert tables.refetches["outcome"].tolist() == ["applied", "failed", "failed"]
+    assert ms(tables.refetches["finished_at"]) == [2000.0, 2600.0, 2700.0]
+    assert tables.refetches["status"].tolist() == [200, 0, 0]
+    assert metric(tables, "requests") == 3
+    assert metric(tables, "timeouts") == 2
+
+
+def test_an_answer_at_the_instant_of_the_time_out_is_too_late() -> None:
+    assert play([1.0], api__timeout=0.018).refetches["outcome"].tolist() == ["failed"]
+    assert play([1.0], api__timeout=0.018001).refetches["outcome"].tolist() == ["applied"]
+
+
+def test_retries_at_once_are_more_work_and_one_refetch() -> None:
+    tables = three(api__timeout=1.5, api__retries=1)
+    assert len(tables.refetches) == 3
+    assert metric(tables, "retries") == 2
+    assert metric(tables, "requests") == 5
+
+
+def test_back_off_doubles() -> None:
+    """Refused at once, and again after 100 ms; after 200 ms more nobody is in the way."""
+    tables = play(
+        [1.0, 1.05],
+        api__queue_limit=0,
+        api__retries=4,
+        api__retry_backoff=0.1,
+        api__service={"kind": "constant", "value": 0.3},
+        broadcaster__fixed=0.0,
+        broadcaster__per_subscriber=0.0,
+        **BUSY,
+    )
+    # 1.05 refused, 1.15 refused, 1.35 served until 1.65.
+    assert ms(tables.refetches["finished_at"]) == [1300.0, 1650.0]
+    assert metric(tables, "refused") == 2
+
+
+def test_a_budget_bounds_the_retries_of_all_pages() -> None:
+    tables = three(api__queue_limit=0, api__retries=50, api__retry_budget=0.5)
+    assert metric(tables, "retries") == 1
+
+
+def test_an_aborted_request_is_not_tried_again() -> None:
+    """The first two are aborted before they time out; the third waits for their work, and is tried once more."""
+    tables = three(in_flight="cancel", api__timeout=2.5, api__retries=1)
+    assert tables.refetches["outcome"].tolist() == ["superseded", "superseded", "applied"]
+    assert metric(tables, "retries") == 1
+    assert metric(tables, "requests") == 4
+
+
+@pytest.mark.parametrize(("retries", "recovers"), [(0, True), (2, False)])
+def test_retries_keep_a_collapse_alive_after_its_trigger_is_gone(retries: int, recovers: bool) -> None:
+    """Half of the capacity is asked for, ten seconds of outage, then four minutes to recover: rho (1 + k) > 1 never does."""
+    tables = play(
+        [],
+        duration=250,
+        drain=0,
+        fleet__users=20,
+        workload={"kind": "poisson", "rate": 40.0},
+        policy={"kind": "immediate"},
+        pages__0__subscribers=20,
+        api__workers=8,
+        api__service={"kind": "exponential", "scale": 0.1},
+        api__timeout=1.0,
+        api__retries=retries,
+        incidents=[{"kind": "outage", "at": 20, "duration": 10}],
+    )
+    late = tables.refetches[tables.refetches["started_at"] > 190]
+    good = (late["outcome"] != "failed").mean()
+    assert good > 0.99 if recovers else good < 0.05
