@@ -6,17 +6,18 @@ BIN := .venv/bin
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed (make PYTHON=python3.11)"; exit 2; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,fast,cluster,databases]'
+.venv/installed: pyproject.toml constraints.txt .ci/install
+	@PYTHON='$(PYTHON)' .ci/install
 	@touch $@
 
-demo: install
+demo:
+	@test -e .venv/installed || echo "demo: the first run installs the environment; later ones start at once"
+	@$(MAKE) --no-print-directory install
 	$(BIN)/python -m sim.commands.demo
 
+# Jupyter refuses to run as root unless told: in containers and on CI there is often nobody else.
 lab: install
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks
 
 check: install
 	$(BIN)/ruff check .
