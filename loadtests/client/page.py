@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from loadtests.client.echo import Authorised, Echo, Event, State
 from loadtests.client.http import Answer, Exchange, Pool
 from loadtests.client.link import Link
-from loadtests.client.plant import Plant
 from loadtests.client.spec import Spec
 from sim.clock import SECOND
 from sim.refetch import Refetch, Refetcher
+
+if TYPE_CHECKING:
+    from loadtests.client.plant import Plant
 
 BROWSER_CONNECTIONS = 6
 """Per host over HTTP/1.1, for a page with connections of its own."""

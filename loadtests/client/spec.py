@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from websockets.uri import WebSocketURI
 
 from loadtests.client.auth import Auth
 from loadtests.client.http import Pool
 from loadtests.client.streams import Origin
-from loadtests.recording.recorder import Kind
 from sim.policy import InFlight, Policy
+
+if TYPE_CHECKING:
+    from loadtests.recording.recorder import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
                 raise report
 
         monkeypatch.setattr(demo, "run_load_test", measure)
-        monkeypatch.setattr(demo.sim, "simulate", lambda scenario, output, command: called.append(f"simulate into {output.name}"))
+        monkeypatch.setattr(demo, "simulate", lambda scenario, output, command: called.append(f"simulate into {output.name}"))
         monkeypatch.setattr(demo, "write_report", write)
         return called
 
