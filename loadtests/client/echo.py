@@ -20,6 +20,7 @@ import orjson
 from sim.clock import SECOND, Entry, Scheduler
 from sim.pusher import messages
 from sim.pusher.messages import Malformed
+from sim.results.parts import event_key
 
 ACTIVITY_TIMEOUT = 120 * SECOND
 """Silence after which pusher-js pings by its own option; the server's `activity_timeout` is usually shorter."""
@@ -75,16 +76,24 @@ class Subscription(Enum):
 class Event:
     """One published event as heard. The members for measuring are -1 where the payload has none."""
 
-    __slots__ = ("channel", "code", "data", "name", "published_at", "sent_at", "update")
+    __slots__ = ("channel", "code", "data", "key", "name", "published_at", "sent_at", "update")
 
-    def __init__(self, name: str, channel: str, data: Any, code: int = 0) -> None:
-        self.name, self.channel, self.data, self.code = name, channel, data, code
+    def __init__(self, name: str, channel: str, data: Any, code: int = 0, key: int = 0) -> None:
+        """*key*: see `sim.results.parts.event_key`."""
+        self.name, self.channel, self.data, self.code, self.key = name, channel, data, code, key
         self.update = self.sent_at = self.published_at = -1
         if type(data) is dict and "update" in data:
             update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
             self.update = update if type(update) is int else -1
             self.sent_at = sent_at if type(sent_at) is int else -1
             self.published_at = published_at if type(published_at) is int else -1
+
+    @property
+    def resource_id(self) -> int | None:
+        """Which resource changed, as the pattern's payload says (`server_id`, `site_id`); None where it does not."""
+        data = self.data if type(self.data) is dict else {}
+        ids = [value for name in ("server_id", "site_id", "id") if type(value := data.get(name)) is int and abs(value) < 1 << 63]
+        return ids[0] if ids else None
 
 
 def parse(payload: bytes) -> tuple[str, Any, Any]:
@@ -111,9 +120,9 @@ class Ear:
     """Frames. More are never on their way at the same time, and a forgotten one is merely read again."""
 
     def __init__(self, code_of: Callable[[str], int], first: Callable[[Event], None]) -> None:
-        """*code_of*(channel) numbers channels for the recorder; *first*(event) is told of each update on a channel."""
+        """*code_of*(channel) numbers channels for the recorder; *first*(event) is told of each different frame on a channel
+        (now and then of one that was told before)."""
         self._known: dict[bytes, Event] = {}
-        self._latest: dict[str, int] = {}
         self._code_of, self._first = code_of, first
 
     def hear(self, payload: bytes) -> Event | messages.Message:
@@ -126,11 +135,9 @@ class Ear:
             return messages.Message(name, channel, data)
         if len(self._known) >= self.REMEMBERED:
             self._known.clear()
-        event = Event(name, channel, data, self._code_of(channel))
+        event = Event(name, channel, data, self._code_of(channel), event_key(payload))
         self._known[payload] = event
-        if event.update >= 0 and self._latest.get(channel) != event.update:
-            self._latest[channel] = event.update
-            self._first(event)
+        self._first(event)
         return event
 
 

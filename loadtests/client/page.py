@@ -227,7 +227,9 @@ class Page:
         if spec.events and event.name not in spec.events:
             self._plant.recorder.counters["unexpected"] += 1
             return
-        self._record(event.update, event.sent_at, arrived_at, read_at, self.subscriber, event.code, spec.kind.code, stamp)
+        self._record(
+            event.update, event.key, event.sent_at, arrived_at, read_at, self.subscriber, event.code, spec.kind.code, stamp
+        )
         if self._hook is not None and not self._hook(event):
             return
         if self._stale_at < 0:

@@ -124,7 +124,7 @@ class Recorder:
         self._mux, self._directory, self._stamp = mux, directory, stamp
         self._started_at = mux.now()
         self._notifications = Rows(
-            update="q", sent_at="q", arrived_at="q", read_at="q", subscriber="i", channel="i", kind="h", stamp="h"
+            update="q", event="q", sent_at="q", arrived_at="q", read_at="q", subscriber="i", channel="i", kind="h", stamp="h"
         )
         self._refetches = Rows(
             due_at="q", started_at="q", finished_at="q", stale_at="q", resource_id="q", version="q", bytes="q",
@@ -173,8 +173,9 @@ class Recorder:
         self._other["subscriptions"].append(row)
 
     def event(self, event: Event) -> None:
-        """An update was heard of on a channel for the first time."""
-        self._other["events"].append((event.update, event.channel, event.sent_at, event.published_at))
+        """A frame was heard on a channel for the first time."""
+        row = (event.update, event.key, event.channel, event.resource_id, event.sent_at, event.published_at)
+        self._other["events"].append(row)
 
     def metric(self, name: str, value: float) -> None:
         self._other["metrics"].append((self._mux.now(), f"harness-{self.worker}", name, float(value)))
@@ -227,6 +228,7 @@ class Recorder:
             len(recorded),
             {
                 "update": recorded["update"],
+                "event": recorded["event"],
                 "subscriber": recorded["subscriber"],
                 "channel": self._channel_names(recorded["channel"]),
                 "received_at_ns": recorded["arrived_at"],
@@ -239,13 +241,14 @@ class Recorder:
             self._keep_counts(counted)
 
     def _keep_counts(self, rows: np.ndarray) -> None:
-        keys = np.stack([rows["update"], rows["channel"].astype(np.int64)], axis=1)
+        keys = np.stack([rows["update"], rows["event"], rows["channel"].astype(np.int64)], axis=1)
         different, where, count = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
         first = np.full(len(different), np.iinfo(np.int64).max)
         last = np.full(len(different), -1)
         np.minimum.at(first, where, rows["arrived_at"])
         np.maximum.at(last, where, rows["arrived_at"])
-        columns = {"update": different[:, 0], "channel": self._channel_names(different[:, 1].astype(np.int32))}
+        columns = {"update": different[:, 0], "event": different[:, 1]}
+        columns["channel"] = self._channel_names(different[:, 2].astype(np.int32))
         self._keep("counts", len(different), columns | {"received": count, "first_at_ns": first, "last_at_ns": last})
 
     def _drain_refetches(self, rows: np.ndarray) -> None:

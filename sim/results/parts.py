@@ -8,15 +8,17 @@ A parts directory holds, for each worker process `<pid>` (directories below it c
 A part's tables are those of `sim.results.run.TABLES` with times as whole nanoseconds since 1970 (`received_at_ns` for
 `received_at`; -1: it did not happen), by the clock of the machine that wrote. Tables of parts only:
 
-    notifications  also has `sent_at_ns` (intended time as the payload says; -1: it does not) and `stamp` (see `STAMPS`)
+    notifications  also has `event` (`event_key` of the frame: the same for all who heard it, in all processes), `sent_at_ns`
+                   (intended time as the payload says; -1: it does not) and `stamp` (see `STAMPS`)
     counts         deliveries to subscribers that are counted rather than recorded row by row
-    events         one row per different event heard, with the times in its payload
+    events         one row per different frame heard, with what its payload says: resource_id (null: nothing), instants
 
 Members of a header: `HEADER`. Nothing here reads a clock; a worker's clock offset is told.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping
@@ -68,14 +70,25 @@ def _part_schema(schema: pa.Schema, *more: pa.Field) -> pa.Schema:
     return pa.schema([*fields, *more])
 
 
+def event_key(frame: bytes) -> int:
+    """The identity of a broadcast that does not say which one it is: everybody who hears it hears the same bytes.
+
+    Two broadcasts of the same bytes (one resource, twice within the resolution of its time stamp) share it.
+    """
+    return int.from_bytes(hashlib.blake2b(frame, digest_size=8).digest(), "big", signed=True)
+
+
 PARTS: dict[str, pa.Schema] = {
-    "notifications": _part_schema(TABLES["notifications"], pa.field("sent_at_ns", pa.int64()), pa.field("stamp", pa.int8())),
+    "notifications": _part_schema(
+        TABLES["notifications"], pa.field("event", pa.int64()), pa.field("sent_at_ns", pa.int64()), pa.field("stamp", pa.int8())
+    ),
     "refetches": _part_schema(TABLES["refetches"]),
     "subscriptions": _part_schema(TABLES["subscriptions"]),
     "metrics": _part_schema(TABLES["metrics"]),
     "counts": pa.schema(
         [
             pa.field("update", pa.int64()),
+            pa.field("event", pa.int64()),
             pa.field("channel", TABLES["notifications"].field("channel").type),
             pa.field("received", pa.int64()),
             pa.field("first_at_ns", pa.int64()),
@@ -85,7 +98,9 @@ PARTS: dict[str, pa.Schema] = {
     "events": pa.schema(
         [
             pa.field("update", pa.int64()),
+            pa.field("event", pa.int64()),
             pa.field("channel", TABLES["notifications"].field("channel").type),
+            pa.field("resource_id", pa.int64()),
             pa.field("sent_at_ns", pa.int64()),
             pa.field("published_at_ns", pa.int64()),
         ]

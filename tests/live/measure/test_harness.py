@@ -126,14 +126,17 @@ def directory(tmp_path: Path) -> Path:
         parts.write_header(folder, header(worker, offset_ns=-ahead, error_ns=10) if ahead else header(worker))
         at = EPOCH + SECOND + 2_000_000 + ahead
         common = {"subscriber": [worker * 10], "channel": [CHANNEL]}
-        columns = {"update": [0], "received_at_ns": [at], "read_at_ns": [at + 1000], "sent_at_ns": [EPOCH + SECOND], "stamp": [1]}
+        times = {"received_at_ns": [at], "read_at_ns": [at + 1000], "sent_at_ns": [EPOCH + SECOND]}
+        columns = times | {"update": [0], "event": [7], "stamp": [1]}
         parts.write_part(folder, "notifications", 100 + worker, 0, common | columns)
         times = {"subscribed_at_ns": [EPOCH - SECOND + ahead], "ended_at_ns": [parts.NEVER], "reason": ["end"]}
         page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0], "policy": ["debounce"]}
         parts.write_part(folder, "subscriptions", 100 + worker, 0, common | times | page)
         told = {
             "update": [0],
+            "event": [7],
             "channel": [CHANNEL],
+            "resource_id": [1],
             "sent_at_ns": [EPOCH + SECOND],
             "published_at_ns": [EPOCH + SECOND + 1_000_000],
         }
@@ -169,7 +172,14 @@ def test_only_probes_are_in_the_tables_where_the_others_are_counted(directory: P
         page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0], "policy": ["debounce"]}
         times = {"subscribed_at_ns": [EPOCH], "ended_at_ns": [parts.NEVER], "reason": ["end"]}
         parts.write_part(directory, "subscriptions", 100 + worker, 1, common | times | page)
-        counted = {"update": [0], "channel": [CHANNEL], "received": [4], "first_at_ns": [EPOCH], "last_at_ns": [EPOCH]}
+        counted = {
+            "update": [0],
+            "event": [7],
+            "channel": [CHANNEL],
+            "received": [4],
+            "first_at_ns": [EPOCH],
+            "last_at_ns": [EPOCH],
+        }
         parts.write_part(directory, "counts", 100 + worker, 0, counted)
     run = collected(directory, tmp_path, [row(0)])
     assert run.subscriptions["subscriber"].tolist() == [0, 10]

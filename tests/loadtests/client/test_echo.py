@@ -444,8 +444,23 @@ def test_the_same_bytes_are_read_once_and_told_once() -> None:
     assert ear.hear(bytes(payload)) is event
     assert isinstance(event, Event)
     assert (event.code, event.update, event.sent_at, event.published_at) == (7, 3, 10, 12)
-    ear.hear(messages.event("E", {"update": 3, "sent_at": 11}, "a").encode())
-    assert told == [event]  # Once for each update on a channel.
+    assert told == [event]
+    other = Ear({"a": 9}.__getitem__, lambda event: None).hear(payload)
+    assert isinstance(other, Event)
+    assert other.key == event.key  # Whoever hears a broadcast, in whatever process, gives it the same key.
     for i in range(3000):
         ear.hear(messages.event("E", {"update": i}, "a").encode())
+    assert len({event.key for event in told}) == 3001
     assert len(ear._known) <= Ear.REMEMBERED
+
+
+def test_an_event_says_which_resource_it_is_of_as_far_as_its_payload_does() -> None:
+    for data, expected in (
+        ({"server_id": 5, "timestamp": "2026"}, 5),
+        ({"site_id": 6}, 6),
+        ({"id": "7"}, None),
+        ({"server_id": 1 << 70}, None),
+        ([5], None),
+        (None, None),
+    ):
+        assert Event("E", "private-servers", data).resource_id == expected

@@ -15,7 +15,9 @@ T0 = 1_800_000_000_000_000_000
 def heard(
     recorder, kind, subscriber, update=1, sent_at=T0, arrived=5_000_000, read=7_000_000, channel="private-servers", stamp=1
 ):
-    recorder.notification(update, sent_at, T0 + arrived, T0 + read, subscriber, recorder.channel_code(channel), kind.code, stamp)
+    recorder.notification(
+        update, update + 70, sent_at, T0 + arrived, T0 + read, subscriber, recorder.channel_code(channel), kind.code, stamp
+    )
 
 
 def test_rows_grow_and_come_out_as_they_went_in():
@@ -44,7 +46,7 @@ def test_a_run_comes_back_from_its_parts(recorder, stats, tmp_path):
     recorder.refetch(board, 2_000_002, 0, lost, -1, lost.outcome)
     recorder.subscription(2_000_001, "detail", 1, "server", 5, "private-servers.5", T0, T0 + 9, "end", "debounce")
     recorder.metric("subscribed", 10)
-    recorder.event(Event("E", "private-servers.5", {"update": 1, "sent_at": T0, "published_at": T0 + 1}))
+    recorder.event(Event("E", "private-servers.5", {"update": 1, "sent_at": T0, "published_at": T0 + 1}, key=71))
     recorder.timing("WS", "connect", 3_000_000)
     recorder.failure("WS", "connect", "connection refused")
     recorder.finish()
@@ -53,7 +55,7 @@ def test_a_run_comes_back_from_its_parts(recorder, stats, tmp_path):
     assert len(notifications) == 11
     assert notifications.iloc[0].to_dict() == {
         "update": 1, "subscriber": 2_000_000, "channel": "private-servers.2", "received_at_ns": T0 + 5_000_000,
-        "read_at_ns": T0 + 7_000_000, "sent_at_ns": T0, "stamp": 1,
+        "read_at_ns": T0 + 7_000_000, "event": 71, "sent_at_ns": T0, "stamp": 1,
     }  # fmt: skip
     refetches = parts.read_table(tmp_path, "refetches").to_pandas()
     assert refetches["outcome"].tolist() == ["applied", "failed"]
