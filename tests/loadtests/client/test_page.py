@@ -171,7 +171,7 @@ def test_a_notification_becomes_a_refetch_that_is_applied(world: World) -> None:
     sent_at = world.event(update=9, late=2 * MS)
     world.run(1)
     assert world.asked == [("/base/servers/5", b"H: 1\r\n")]
-    ((update, intended, arrived, read, subscriber, *_),) = world.recorder.notifications
+    ((update, _, intended, arrived, read, subscriber, *_),) = world.recorder.notifications
     assert (update, intended, arrived, read, subscriber) == (9, sent_at, heard_at - 2 * MS, heard_at, 7)
     due_at = heard_at - 2 * MS + 100 * MS  # Counted from the arrival, not from the reading.
     assert world.recorder.refetches == [("applied", 200, 1, due_at, due_at, sent_at)]
