@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+
+from sim.marks import Number, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Constant:
 
     kind: ClassVar[str] = "constant"
     value: float = 0.0
+    """The duration, seconds."""
 
     def __post_init__(self) -> None:
         _duration(self.value, "value")
@@ -43,6 +46,7 @@ class Exponential:
 
     kind: ClassVar[str] = "exponential"
     scale: float = 1.0
+    """Mean, seconds."""
 
     def __post_init__(self) -> None:
         _duration(self.scale, "scale")
@@ -68,7 +72,9 @@ class Uniform:
 
     kind: ClassVar[str] = "uniform"
     low: float = 0.0
+    """Shortest, seconds."""
     high: float = 1.0
+    """Longest, seconds."""
 
     def __post_init__(self) -> None:
         _duration(self.low, "low")
@@ -97,7 +103,8 @@ class Lognormal:
 
     kind: ClassVar[str] = "lognormal"
     scale: float = 1.0
-    sigma: float = 1.0
+    sigma: Number = 1.0
+    """Standard deviation of the logarithm: 0.5 scatters little, 1.5 much."""
 
     def __post_init__(self) -> None:
         _duration(self.scale, "scale", above=True)
@@ -133,7 +140,8 @@ class Gamma:
 
     kind: ClassVar[str] = "gamma"
     scale: float = 1.0
-    shape: float = 2.0
+    shape: Number = 2.0
+    """Form: see the kind."""
 
     def __post_init__(self) -> None:
         _duration(self.scale, "scale", above=True)
@@ -160,7 +168,7 @@ class Weibull:
 
     kind: ClassVar[str] = "weibull"
     scale: float = 1.0
-    shape: float = 1.5
+    shape: Number = 1.5
 
     def __post_init__(self) -> None:
         _duration(self.scale, "scale", above=True)
@@ -190,7 +198,7 @@ class Pareto:
 
     kind: ClassVar[str] = "pareto"
     scale: float = 1.0
-    shape: float = 2.5
+    shape: Number = 2.5
 
     def __post_init__(self) -> None:
         _duration(self.scale, "scale", above=True)
@@ -222,6 +230,7 @@ class Empirical:
 
     kind: ClassVar[str] = "empirical"
     values: tuple[float, ...] = (1.0,)
+    """The durations, seconds."""
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -248,7 +257,9 @@ class Mixture:
 
     kind: ClassVar[str] = "mixture"
     parts: tuple[Distribution, ...] = field(default_factory=lambda: (Constant(1.0),))
-    weights: tuple[float, ...] = (1.0,)
+    """The distributions to choose from."""
+    weights: Annotated[tuple[float, ...], Unit("")] = (1.0,)
+    """How often each is chosen, in proportion."""
 
     def __post_init__(self) -> None:
         if len(self.parts) != len(self.weights) or not self.parts:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sim.marks import Number, Share
+
 
 def _check(**durations: float) -> None:
     for name, value in durations.items():
@@ -18,6 +20,7 @@ class Restart:
 
     kind: ClassVar[str] = "restart"
     at: float = 0.0
+    """When it happens, seconds since the run's start."""
     down: float = 0.0
     """Seconds until it accepts connections again."""
 
@@ -31,7 +34,8 @@ class Disconnect:
 
     kind: ClassVar[str] = "disconnect"
     at: float = 0.0
-    share: float = 1.0
+    share: Share = 1.0
+    """Share of the connections that drop, chosen at random."""
 
     def __post_init__(self) -> None:
         _check(at=self.at)
@@ -46,6 +50,7 @@ class Outage:
     kind: ClassVar[str] = "outage"
     at: float = 0.0
     duration: float = 0.0
+    """Seconds that it lasts."""
 
     def __post_init__(self) -> None:
         _check(at=self.at, duration=self.duration)
@@ -58,7 +63,8 @@ class Slowdown:
     kind: ClassVar[str] = "slowdown"
     at: float = 0.0
     duration: float = 0.0
-    factor: float = 1.0
+    factor: Number = 1.0
+    """How many times as long a request takes."""
 
     def __post_init__(self) -> None:
         _check(at=self.at, duration=self.duration)

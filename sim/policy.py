@@ -79,11 +79,15 @@ class Debounce:
 
     kind: ClassVar[str] = "debounce"
     wait: float = 0.5
+    """Seconds of silence after the last notification (`window`: seconds that the window is open)."""
     leading: bool = False
+    """Refetch at once on the first notification after a silence."""
     trailing: bool = True
+    """Refetch once the silence is there."""
     max_wait: float | None = None
     """Seconds after which a storm is interrupted; less than `wait` counts as `wait`. None: a storm may starve the page."""
     timing: Timing = "use-debounce"
+    """Whose timers: they differ where notifications go on without a pause."""
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
@@ -153,7 +157,9 @@ class Polling:
 
     kind: ClassVar[str] = "polling"
     interval: float = 5.0
+    """Seconds between two polls."""
     mode: PollingMode = "overlap"
+    """What a poll does to one that still runs: nothing, ends it, or waits (`rest`: the interval counts from the answer)."""
     jitter: float = 0.0
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"sim.errors", "sim.clock", "sim.distributions"}
+BASE = {"sim.errors", "sim.clock", "sim.distributions", "sim.marks"}
 CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.incidents", "sim.scenario"}
 RECORDED = {"sim.results.run", "sim.results.parts", "sim.results.histogram", "sim.results.clocks"}
 EDGE = CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.live.client", "sim.live.processes"}
@@ -22,14 +22,15 @@ EDGE = CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.live.client", 
 ALLOWED: dict[str, set[str]] = {
     "sim.errors": set(),
     "sim.clock": set(),
-    "sim.distributions": set(),
-    "sim.incidents": set(),
+    "sim.marks": set(),
+    "sim.distributions": {"sim.marks"},
+    "sim.incidents": {"sim.marks"},
     "sim.pusher": set(),
     "sim.machines": set(),
     "sim.policy": {"sim.clock", "sim.machines"},
     "sim.refetch": {"sim.clock", "sim.policy"},
     "sim.workload": BASE,
-    "sim.scenario": {"sim.errors", "sim.distributions", "sim.policy", "sim.workload", "sim.incidents"},
+    "sim.scenario": {"sim.errors", "sim.marks", "sim.distributions", "sim.policy", "sim.workload", "sim.incidents"},
     "sim.target": {"sim.errors"},
     "sim.results": CONFIGURED,
     "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run"},

@@ -38,7 +38,7 @@ AUTH = {"endpoint": "bearer", "cookie": "cookie", "local": "signed"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    options.add_scenario(parser)
+    options.add_scenario(parser, program="load test")
     options.add_target(parser, otherwise="the embedded target, started for the run")
     parser.add_argument("--users", type=int, metavar="N", help="subscribers, in the scenario's mixture of pages")
     parser.add_argument("--processes", type=int, metavar="P", help="load processes on this machine")

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 
 from sim.errors import BadInput
-from sim.scenario import Scenario, load_scenario, parse_assignments
+from sim.marks import Program
+from sim.scenario import Scenario, load_scenario, parse_assignments, require_honoured
 from sim.target import Target
 
 
-def add_scenario(parser: argparse.ArgumentParser) -> None:
+def add_scenario(parser: argparse.ArgumentParser, *, program: Program | None = None) -> None:
+    """The scenario and its changes; for a command that runs it as *program*, also what may be left out."""
     parser.add_argument("scenario", metavar="SCENARIO", help="name in data/scenarios, or path of a TOML file")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one key, as policy.wait=0.2 (may be repeated)"
     )
 
+    parser.set_defaults(program=program)
+    if program is not None:
+        parser.add_argument(
+            "--ignore",
+            action="append",
+            default=[],
+            metavar="KEY",
+            help=f"go on without a key that the {program} cannot honour, and say so (may be repeated)",
+        )
+
 
 def scenario(args: argparse.Namespace) -> Scenario:
-    return load_scenario(args.scenario, parse_assignments(args.set))
+    """The scenario that the flags name. Raises `BadInput`, also for a key that the command's program cannot honour."""
+    found = load_scenario(args.scenario, parse_assignments(args.set))
+    if args.program is not None:
+        found = dataclasses.replace(found, ignore=(*found.ignore, *args.ignore))
+        require_honoured(found, args.program)
+    return found
 
 
 def add_target(parser: argparse.ArgumentParser, otherwise: str = "the environment or .env, in Laravel's names") -> None:

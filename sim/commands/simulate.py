@@ -27,6 +27,7 @@ from sim import simulate
 from sim.commands import options
 from sim.results.summary import Summary
 from sim.results.text import NONE, number, percent, seconds
+from sim.scenario import not_honoured
 from sim.virtual import engines, fleet
 from sim.virtual.preparation import Progress
 
@@ -35,7 +36,7 @@ LARGE = 3_000_000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    options.add_scenario(parser)
+    options.add_scenario(parser, program="simulator")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write a run bundle")
     parser.add_argument(
         "--engine",
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if engine == "fleet":
         print(f"{'engine':20}fleet: figures of all pages, rows of {min(fleet.PROBES, scenario.subscribers)}")
+    for ignored in not_honoured(scenario, "simulator"):
+        print(f"{'left out':20}{ignored}")
     for label, figure in rows(summary):
         print(f"{label:20}{figure}")
     if args.output is not None:

@@ -31,7 +31,7 @@ SHOWN = ("time_to_fresh.mean", "time_to_fresh.p95", "refetches_per_update", "ref
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    options.add_scenario(parser)
+    options.add_scenario(parser, program="simulator")
     parser.add_argument(
         "--vary", action="append", default=[], metavar="KEY=A,B,...", help="a scenario key and its values (repeat for a grid)"
     )

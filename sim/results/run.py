@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sim.errors import BadInput
-from sim.scenario import Scenario, build, to_dict
+from sim.scenario import Scenario, build, not_honoured, to_dict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,6 +159,8 @@ class RunWriter:
         except OSError as error:
             raise BadInput(f"cannot write to {self.directory}: {error.strerror or error}") from error
         self.manifest = Manifest(source=source, scenario=to_dict(scenario), seed=scenario.seed, command=command)
+        if left_out := not_honoured(scenario, "simulator" if source == "simulated" else "load test"):
+            self.manifest.extra["left_out"] = list(map(str, left_out))
         self.manifest.git = git_state()
         self.manifest.versions = versions()
         self.manifest.host = host()

@@ -2,9 +2,11 @@
 
 Imported by everything that runs.
 
-`model` has the dataclasses, one field per key; `tree` builds them from plain trees; `reading` reads and writes TOML.
+`model` has the dataclasses, one field per key; `tree` builds them from plain trees; `reading` reads and writes TOML; `keys` lists
+every key and refuses what a program cannot honour.
 """
 
+from sim.scenario.keys import Ignored, Key, keys, kinds, not_honoured, require_honoured
 from sim.scenario.model import (
     Api,
     Behaviour,
@@ -28,6 +30,8 @@ __all__ = [
     "Broadcast",
     "Broadcaster",
     "Fleet",
+    "Ignored",
+    "Key",
     "Load",
     "Network",
     "PageKind",
@@ -35,9 +39,13 @@ __all__ = [
     "Publisher",
     "Scenario",
     "build",
+    "keys",
+    "kinds",
     "load_scenario",
+    "not_honoured",
     "parse_assignments",
     "parse_value",
+    "require_honoured",
     "to_dict",
     "to_toml",
 ]

@@ -12,14 +12,24 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from sim.distributions import Constant, Distribution, Lognormal
 from sim.errors import BadInput
 from sim.incidents import Incident
+from sim.marks import Bytes, Number, PerSecond, Share, load_test_only, simulator_only
 from sim.policy import Debounce, InFlight, Policy
 from sim.scenario.tree import build, hints, to_dict
 from sim.workload import Poisson, Workload
+
+HARNESS = load_test_only("it says how the load is made and measured; virtual time needs neither", promise=False)
+NAMES = load_test_only("it names events or adds ones that no page of a scenario listens to", promise=False)
+ONLY_MEANINGFUL = load_test_only("every update of a workload changes a field that is broadcast anyway", promise=False)
+MEASURED = simulator_only("a load test meets the delays and costs that its machines have")
+ANSWERS = simulator_only("the application's answers have the size that they have")
+NO_HANGING = load_test_only("the simulator's broadcaster answers or refuses, it never hangs", promise=False)
+FREE_WORKERS = simulator_only("the embedded application takes the time that it takes")
+NO_RETRIES = simulator_only("the load client does not retry")
 
 PageKind = Literal["detail", "firewall", "provision", "site", "dashboard"]
 Behaviour = Literal["good", "stop_reading", "reconnect_loop", "never_subscribe"]
@@ -40,8 +50,11 @@ class Fleet:
     """The application's population: who owns what."""
 
     users: int = 10
+    """Users of the application; pages spread evenly over them."""
     servers_per_user: int = 2
+    """Servers that each user owns."""
     sites_per_user: int = 1
+    """Sites that each user owns."""
 
     def __post_init__(self) -> None:
         _positive(self.users, "users")
@@ -62,17 +75,22 @@ class Pages:
     """One kind of page, open in many browsers. Detail, firewall and provision pages spread evenly over the servers."""
 
     page: PageKind = "detail"
+    """What the page shows: one server (`detail`, `firewall`, `provision`), one site, or all that a user owns (`dashboard`)."""
     subscribers: int = 100
+    """Pages of this kind that are open at any time."""
     policy: Policy | None = None
     """None: the scenario's `policy`."""
     in_flight: InFlight | None = None
     """None: the scenario's `in_flight`."""
-    behaviour: Behaviour = "good"
+    behaviour: Annotated[
+        Behaviour, load_test_only("pages that reconnect without end are not simulated", values=("reconnect_loop",))
+    ] = "good"
+    """`stop_reading`, `reconnect_loop`, `never_subscribe`: what pages do that are broken."""
     session: Distribution | None = None
     """How long a page stays open, seconds; None: for the whole run. Who leaves is replaced at once."""
-    hidden: float = 0.0
+    hidden: Share = 0.0
     """Share of the pages in hidden tabs, whose timers ring on whole seconds only."""
-    refetch_on_reconnect: bool = False
+    refetch_on_reconnect: Annotated[bool, simulator_only("the load client does as stock Echo")] = False
     """Refetch once the channels are subscribed again. Stock Echo does not; what came meanwhile then stays unseen."""
 
     def __post_init__(self) -> None:
@@ -86,28 +104,35 @@ class Broadcast:
     """The design decisions of the pattern, with its recommendation as default."""
 
     dispatch: Literal["now", "queued"] = "now"
+    """`ShouldBroadcastNow`: within the request that makes the change; or by a queue."""
     queue_workers: int = 1
+    """Processes that work on the queue."""
     queue_latency: float = 0.0
     """Seconds a queued job waits before a worker may take it (the worker's poll)."""
     moment: Literal["after_commit", "on_save"] = "after_commit"
+    """When the event leaves: once the change is in the database, or as the model is saved (a refetch may then come too early)."""
     commit_delay: float = 0.0
     """Seconds between the save and the commit: the window of the `on_save` race."""
     channels: Literal["both", "specific", "generic", "per_user"] = "both"
+    """`servers.5` and `servers`, one of them, or one per user (`users.3.servers`)."""
     payload: Literal["notify", "full"] = "notify"
-    payload_bytes: int = 0
+    """An id and a time stamp, or the resource itself."""
+    payload_bytes: Bytes = 0
     """Padding of a full payload, bytes."""
-    to_others: bool = False
-    broadcast_as: bool = False
+    to_others: Annotated[bool, NAMES] = False
+    """Not to the connection that made the change; none of a load test's changes comes from a page."""
+    broadcast_as: Annotated[bool, NAMES] = False
     """Name events by `broadcast_as` (`ServerUpdated`) in place of the class (`App\\Events\\ServerUpdated`)."""
-    all_fields: bool = False
+    all_fields: Annotated[bool, ONLY_MEANINGFUL] = False
     """Broadcast on any change, not only on that of the meaningful fields."""
-    listeners: Literal["all", "documented"] = "all"
+    listeners: Annotated[Literal["all", "documented"], ONLY_MEANINGFUL] = "all"
     """`documented`: only the model events that the pattern's document registers (no new server, no deleted firewall)."""
-    provision_event: bool = True
-    """A changed provision step is told by `ServerProvisionUpdated` on `servers.{id}.provision` as well."""
+    provision_event: Annotated[bool, NAMES] = True
+    """A changed provision step is announced by `ServerProvisionUpdated` on `servers.{id}.provision` as well."""
     debounce: float = 0.0
     """Server-side debounced dispatch: seconds; the last of a window wins. 0: off."""
     debounce_max_wait: float | None = None
+    """Seconds after which a debounced dispatch leaves although changes go on. None: a storm may hold it back for ever."""
     unique: bool = False
     """While an event of the same resource waits in the queue, more of them are dropped."""
     unique_for: float = 60.0
@@ -116,8 +141,9 @@ class Broadcast:
     """Attempts to reach the broadcaster before an event is given up."""
     backoff: float = 1.0
     """Seconds between attempts."""
-    connect_timeout: float = 10.0
-    timeout: float = 30.0
+    connect_timeout: Annotated[float, NO_HANGING] = 10.0
+    """Seconds in which a connection to the broadcaster must be made."""
+    timeout: Annotated[float, NO_HANGING] = 30.0
     """Seconds that one request to the broadcaster may take."""
 
     def __post_init__(self) -> None:
@@ -135,8 +161,11 @@ class Network:
     """One-way delays of the simulator, seconds."""
 
     to_broadcaster: Distribution = field(default_factory=lambda: Constant(0.0005))
+    """From the application to the broadcaster."""
     to_subscriber: Distribution = field(default_factory=lambda: Constant(0.0002))
+    """From the broadcaster to a page."""
     to_api: Distribution = field(default_factory=lambda: Constant(0.0002))
+    """From a page to the application, and back again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +177,7 @@ class Broadcaster:
     per_subscriber: float = 0.0000045
     """Seconds per subscriber and event."""
     nodes: int = 1
+    """Broadcaster processes among which the pages are divided."""
 
     def __post_init__(self) -> None:
         _not_negative(self.fixed, "fixed", " s")
@@ -159,16 +189,17 @@ class Broadcaster:
 class Api:
     """The application that answers refetches."""
 
-    workers: int = 1
-    service: Distribution = field(default_factory=lambda: Lognormal(0.001, 0.5))
+    workers: Annotated[int, FREE_WORKERS] = 1
+    """Requests that are worked on at the same time."""
+    service: Annotated[Distribution, FREE_WORKERS] = field(default_factory=lambda: Lognormal(0.001, 0.5))
     """Time a worker needs for one refetch, seconds."""
-    service_per_row: float = 0.0
+    service_per_row: Annotated[float, FREE_WORKERS] = 0.0
     """Additional seconds per server shown (dashboards grow with their rows)."""
-    answer_bytes: int = 1500
-    """Simulator: bytes of an answer, head and body."""
-    answer_bytes_per_row: int = 300
-    """Simulator: additional bytes per server shown on a dashboard."""
-    queue_limit: int | None = None
+    answer_bytes: Annotated[Bytes, ANSWERS] = 1500
+    """Size of an answer, head and body."""
+    answer_bytes_per_row: Annotated[Bytes, ANSWERS] = 300
+    """Additional size per server shown on a dashboard."""
+    queue_limit: Annotated[int | None, FREE_WORKERS] = None
     """Refetches that may wait; more are refused with 503. None: unbounded."""
     timeout: float | None = None
     """Seconds after which a page gives up; the server still does the work."""
@@ -176,12 +207,13 @@ class Api:
     """Requests per user and minute; more get 429. None: off."""
     cache: float = 0.0
     """Seconds for which identical refetches share one answer. 0: off."""
-    retries: int = 0
-    retry_backoff: float = 0.0
+    retries: Annotated[int, NO_RETRIES] = 0
+    """Further attempts of a page whose refetch failed or timed out."""
+    retry_backoff: Annotated[float, NO_RETRIES] = 0.0
     """First pause before a retry, seconds, doubled each time. 0: at once."""
-    retry_budget: float | None = None
+    retry_budget: Annotated[Number | None, NO_RETRIES] = None
     """Retries allowed per first attempt, over all pages. None: unbounded."""
-    database_latency: float = 0.0
+    database_latency: Annotated[float, load_test_only("in virtual time it is part of `api.service`")] = 0.0
     """Additional seconds of each database round trip of the embedded application."""
     dashboard_of: Literal["user", "everyone"] = "user"
     """`everyone`: the dashboard query of the pattern's document, which forgets to ask whose servers they are."""
@@ -208,6 +240,7 @@ class Publisher:
     members: bool = True
     """Add members for measuring (update, sent_at) to the payload, where the target is the embedded one."""
     connections: int = 8
+    """Connections to the application that are kept open; more are opened when all are busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +248,15 @@ class Load:
     """How the load test drives its subscribers."""
 
     processes: int = 1
-    connect_rate: float = 500.0
+    """Locust processes on this machine that share the subscribers."""
+    connect_rate: PerSecond = 500.0
     """Subscribers started per second."""
     http: Literal["per_subscriber", "pool"] = "pool"
+    """Refetches over a connection of each page's own (as browsers do), or over a pool that all pages share."""
     pool_size: int = 64
+    """Connections of the pool, in each process."""
     receive_stamp: Literal["kernel", "read"] = "kernel"
+    """Arrival is when the kernel took the packet, or when the load client read it."""
     auth: Literal["bearer", "cookie", "signed"] | None = None
     """Channels are authorised by the application (bearer token, or cookie and CSRF token), or signed by the load test with the
     app's secret. None: bearer, or signed where there is no application."""
@@ -241,8 +278,13 @@ class Scenario:
     """Everything that decides a run. Immutable; a variant is made by `replace`."""
 
     name: str = "unnamed"
+    """Name of the scenario; the file's, where it does not say."""
     description: str = ""
+    """What the scenario is for."""
+    ignore: tuple[str, ...] = ()
+    """Keys that a program which cannot honour them may leave out, in place of refusing the scenario: `["incidents"]`."""
     seed: int = 1
+    """Same seed, same random numbers: updates, jitter, service times."""
     warmup: float = 0.0
     """Seconds of updates at the start that are not counted."""
     duration: float = 20.0
@@ -250,18 +292,29 @@ class Scenario:
     drain: float = 3.0
     """Seconds after the last update in which late refetches may still arrive."""
     fleet: Fleet = field(default_factory=Fleet)
+    """Who owns what."""
     workload: Workload = field(default_factory=Poisson)
+    """What changes, and when."""
     pages: tuple[Pages, ...] = (Pages(),)
+    """Who watches."""
     policy: Policy = field(default_factory=Debounce)
+    """When a page refetches after a notification."""
     in_flight: InFlight = "overlap"
+    """What a new refetch does to one that still runs: both go on (Inertia 2 and 3), the old one ends (1), or it waits."""
     broadcast: Broadcast = field(default_factory=Broadcast)
-    network: Network = field(default_factory=Network)
-    broadcaster: Broadcaster = field(default_factory=Broadcaster)
+    """How the application broadcasts."""
+    network: Annotated[Network, MEASURED] = field(default_factory=Network)
+    """Delays between the parts."""
+    broadcaster: Annotated[Broadcaster, MEASURED] = field(default_factory=Broadcaster)
+    """What a fan-out costs."""
     api: Api = field(default_factory=Api)
-    incidents: tuple[Incident, ...] = ()
-    """Simulator: what goes wrong, and when."""
-    publisher: Publisher = field(default_factory=Publisher)
-    load: Load = field(default_factory=Load)
+    """The application that answers refetches."""
+    incidents: Annotated[tuple[Incident, ...], simulator_only("a load test does not break its target")] = ()
+    """What goes wrong, and when."""
+    publisher: Annotated[Publisher, HARNESS] = field(default_factory=Publisher)
+    """Who makes the updates of a load test."""
+    load: Annotated[Load, HARNESS] = field(default_factory=Load)
+    """How a load test is made and measured."""
     thresholds: Mapping[str, str] = field(default_factory=dict)
     """Metric to condition, for example `time_to_fresh_ms = "p(99) < 1500"`."""
 

@@ -7,12 +7,13 @@ All share three members. `rate` is the size, `per` says of what: `total` for the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
 from sim.distributions import Distribution, Exponential
 from sim.errors import BadInput
+from sim.marks import Number, PerSecond, Share, Unit
 from sim.workload.updates import Updates, to_ns, walk
 
 MOST = 100_000_000
@@ -27,9 +28,12 @@ class Arrivals:
     per_server_draws: ClassVar[bool] = False
     """Whether `per = "server"` needs a process for each server (False: one process at the summed rate is the same)."""
 
-    rate: float = 1.0
+    rate: PerSecond = 1.0
+    """Updates per second (`mmpp`: a factor for `rates`)."""
     per: Literal["total", "server"] = "total"
-    site_share: float = 0.0
+    """Whether the rate is that of the whole fleet or of each server."""
+    site_share: Share = 0.0
+    """Share of the updates that change a site in place of a server."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < float("inf"):
@@ -115,8 +119,9 @@ class Bursty(Arrivals):
     kind: ClassVar[str] = "bursty"
     per_server_draws: ClassVar[bool] = True
 
-    rate: float = 10.0
-    off_rate: float = 0.0
+    rate: PerSecond = 10.0
+    off_rate: PerSecond = 0.0
+    """Updates per second between two bursts."""
     on: Distribution = field(default_factory=lambda: Exponential(2.0))
     """How long a burst lasts, seconds."""
     off: Distribution = field(default_factory=lambda: Exponential(8.0))
@@ -158,8 +163,10 @@ class Mmpp(Arrivals):
     kind: ClassVar[str] = "mmpp"
     per_server_draws: ClassVar[bool] = True
 
-    rates: tuple[float, ...] = (0.5, 20.0)
+    rates: Annotated[tuple[float, ...], Unit("1/s")] = (0.5, 20.0)
+    """Updates per second in each state."""
     dwell: tuple[float, ...] = (30.0, 3.0)
+    """Mean seconds in each state."""
 
     def __post_init__(self) -> None:
         super(Mmpp, self).__post_init__()
@@ -193,9 +200,10 @@ class Diurnal(Arrivals):
 
     kind: ClassVar[str] = "diurnal"
 
-    swing: float = 0.8
+    swing: Share = 0.8
     """0: no swing; 1: silent at night, twice the mean at the peak."""
     period: float = 86400.0
+    """Seconds from one peak to the next."""
     peak: float = 43200.0
     """Instant of the (first) highest rate, seconds."""
 
@@ -223,10 +231,14 @@ class FlashCrowd(Arrivals):
 
     kind: ClassVar[str] = "flash_crowd"
 
-    factor: float = 20.0
+    factor: Number = 20.0
+    """How many times `rate` the crowd is at its height."""
     start: float = 10.0
+    """When it begins, seconds since the run's start."""
     ramp: float = 1.0
+    """Seconds in which it climbs."""
     hold: float = 5.0
+    """Seconds for which it stays."""
     decay: float = 5.0
     """Time constant of the return, seconds: what is in excess falls to 37 % in each."""
 
@@ -269,10 +281,11 @@ class Logs(Arrivals):
 
     kind: ClassVar[str] = "logs"
 
-    rate: float = 30.0
+    rate: PerSecond = 30.0
     servers: int = 1
     """How many servers stream."""
     batch: int = 1
+    """Lines that arrive together."""
 
     def __post_init__(self) -> None:
         super(Logs, self).__post_init__()
@@ -302,7 +315,9 @@ class Instants:
     kind: ClassVar[str] = "instants"
 
     at: tuple[float, ...] = (0.0,)
+    """When the updates happen, seconds since the run's start."""
     server: int = 1
+    """Which server changes, counted from 1."""
 
     def __post_init__(self) -> None:
         if not all(0 <= t < float("inf") for t in self.at):

@@ -23,6 +23,7 @@ class Mixture:
     kind: ClassVar[str] = "mixture"
 
     parts: tuple[Workload, ...] = ()
+    """The workloads, each a table with a kind."""
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         """Expected number of updates in *duration* seconds."""

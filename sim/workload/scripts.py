@@ -17,6 +17,7 @@ import numpy as np
 from sim.clock import ns
 from sim.distributions import Constant, Distribution, Fit, Lognormal, fit_best
 from sim.errors import BadInput
+from sim.marks import Number, PerMinute, Share
 from sim.workload.arrivals import refuse_too_many
 from sim.workload.traces import Trace, load_traces
 from sim.workload.updates import Updates, encode, to_ns
@@ -47,12 +48,12 @@ class _Runs:
 
     parallel: int = 1
     """Machines that are busy at any time: as one finishes, the next begins. Not used with `per_minute`."""
-    per_minute: float | None = None
+    per_minute: PerMinute | None = None
     """New runs per minute (Poisson), in place of a fixed number in parallel."""
     stagger: float = 0.0
     """Seconds between the first starts of the machines in parallel."""
     runs: int | None = None
-    """At most so many runs. None: as many as there is time for."""
+    """Runs at most. None: as many as there is time for."""
 
     def __post_init__(self) -> None:
         if self.parallel < 1:
@@ -122,7 +123,7 @@ class Replay(_Runs):
 
     trace: str = "stack"
     """Name in data/traces, or a path: a file, or a directory of replicas."""
-    speed: float = 1.0
+    speed: Number = 1.0
     """Times as fast as recorded."""
 
     def __post_init__(self) -> None:
@@ -157,13 +158,14 @@ class Provisioning(_Runs):
     trace: str = "stack"
     """Name in data/traces, or a path, to fit to. Not used where `steps` is given."""
     steps: int | None = None
+    """Steps of a run, in place of those of the trace."""
     step_time: Distribution = field(default_factory=lambda: Lognormal(8.0, 1.0))
     """Duration of each of `steps`, seconds."""
     pause: Distribution = field(default_factory=Constant)
     """Seconds between the end of a step and the start of the next."""
-    failure: float = 0.0
+    failure: Share = 0.0
     """Probability that a step fails."""
-    speed: float = 1.0
+    speed: Number = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -213,14 +215,14 @@ class Deployments(_Runs):
 
     kind: ClassVar[str] = "deployments"
 
-    per_minute: float | None = field(default=6.0, kw_only=True)
+    per_minute: PerMinute | None = field(default=6.0, kw_only=True)
     trace: str = "deploy"
     """Name in data/traces, or a path: how long deployments take is fitted to its replicas."""
     deploying: Distribution | None = None
     """Seconds that one takes, in place of what is fitted."""
-    failure: float = 0.0
+    failure: Share = 0.0
     """Probability that a deployment fails."""
-    speed: float = 1.0
+    speed: Number = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

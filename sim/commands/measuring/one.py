@@ -210,7 +210,8 @@ def _judged(
     floor = {"floor_p50": ruler.floor_p50, "floor_p99": ruler.floor_p99, "drain_rate": ruler.drain_rate} if ruler else {}
     run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
     run.manifest.clock = harness.clock()
-    run.manifest.validity["remarks"] = list(verdict.remarks)
+    remarks = (*verdict.remarks, *(f"left out: {key}" for key in run.manifest.extra.get("left_out", ())))
+    run.manifest.validity["remarks"] = list(remarks)
     run.manifest.extra |= {"cpu_shares": shares, "deliveries": fates}
     reasons = ("interrupted", *verdict.reasons) if measured.interrupted else verdict.reasons
     run.close(partial=measured.interrupted, reasons=reasons)
@@ -221,7 +222,7 @@ def _judged(
         harness=run.manifest.harness,
         fates=fates,
         reasons=verdict.reasons,
-        remarks=verdict.remarks,
+        remarks=remarks,
         checks=check(thresholds, summary),
         duration=duration,
         interrupted=measured.interrupted,

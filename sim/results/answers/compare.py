@@ -37,7 +37,7 @@ Array = np.ndarray[Any, Any]
 BAND = 0.05
 
 # What tells two scenarios apart by name only, or says how the load was produced rather than what it was.
-COSMETIC = ("name", "description", "thresholds")
+COSMETIC = ("name", "description", "thresholds", "ignore")
 
 LATENCIES = (
     "time_to_notified.p50",

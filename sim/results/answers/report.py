@@ -106,7 +106,7 @@ def _card(found: Run) -> dict[str, str]:
         "clock": _clock(manifest.clock),
         "harness floor": _floor(manifest.harness),
         "verdict": verdict(found),
-    }
+    } | ({"left out": "; ".join(left_out)} if (left_out := manifest.extra.get("left_out")) else {})
 
 
 def verdict(found: Run) -> str:
