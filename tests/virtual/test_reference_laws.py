@@ -18,7 +18,7 @@ from sim.policy import Debounce, Immediate, Throttle, Window
 from sim.results.run import TABLES
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
-from sim.virtual import measures
+from sim.virtual import preparation
 from sim.virtual.preparation import draw_updates, expected_size
 from sim.virtual.reference import run
 from sim.workload import Poisson, streams
@@ -306,7 +306,7 @@ def test_a_page_of_what_there_is_not_is_refused(changes: dict[str, Any], words: 
 
 
 def test_a_run_that_would_not_fit_is_refused_with_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measures, "free_memory", lambda: 10_000_000)
+    monkeypatch.setattr(preparation, "free_memory", lambda: 10_000_000)
     with pytest.raises(BadInput, match=r"1,000,000 notifications .* need about 0\.\d GB, 0\.0 GB are free \(lower"):
         run(scene([float(i) for i in range(10)], pages__0__subscribers=100_000))
 

@@ -148,7 +148,7 @@ def test_the_same_updates_are_met_again(bundle: Run) -> None:
 def notebook(tmp_path: Path) -> Path:
     cells = [
         nbformat.v4.new_markdown_cell("# Is this a report?"),
-        nbformat.v4.new_code_cell("from sim.results import report\n\nreport.answer(report.run('start-here').name)"),
+        nbformat.v4.new_code_cell("from sim.results.answers import report\n\nreport.answer(report.run('start-here').name)"),
     ]
     path = tmp_path / "question.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)

@@ -19,7 +19,7 @@ from sim.policy import Debounce, FullPayload, Immediate, Polling, RateLimit, Thr
 from sim.results.run import Run
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import engines, fleet
-from sim.virtual.fleet import compiled, refetching
+from sim.virtual.fleet import compiled, engine, refetching
 from sim.virtual.fleet.groups import vector_fires
 from sim.workload import Poisson, Updates
 
@@ -143,7 +143,7 @@ def test_the_no_overlap_theorem():
         api=Api(workers=workers, service=Constant(service)),
     )
     result = fleet.run(scenario)
-    low, high = fleet.batch_interval(result.fresh_by_update, result.pages_by_update)
+    low, high = engine.batch_interval(result.fresh_by_update, result.pages_by_update)
     # An update that comes while a herd is served may be in its answers already, which the theorem's D leaves out.
     expected = theory.herd_freshness_mean(rate, wait, pages, workers, service)
     assert low < expected * 1.02
@@ -373,7 +373,7 @@ def test_probes_are_unbiased():
     run = fleet.Fleet(scenario)
     rng = np.random.default_rng(1)
     for _ in range(200):
-        probes = fleet.Probes(scenario, run.database, run.plan, 6, rng, run.end)
+        probes = engine.Probes(scenario, run.database, run.plan, 6, rng, run.end)
         rows = probes.tables().notifications.merge(probes.tables().updates[["update", "intended_at"]], on="update")
         means.append((rows["received_at"] - rows["intended_at"]).mean())
     assert abs(np.mean(means) - exact) < 4 * np.std(means) / math.sqrt(len(means))
