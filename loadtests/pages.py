@@ -17,19 +17,19 @@ class PatternPage(EchoUser):
 
     abstract = True
     event: ClassVar[str] = "ServerUpdated"
-    plural: ClassVar[str] = "servers"
+    owned = "servers"
 
     @classmethod
     def identities(cls, target: Target) -> list[Who]:
         """Every owned resource, with its owner."""
-        owned = [(u.id, u.token, i) for u in target.users for i in (u.sites if cls.plural == "sites" else u.servers)]
+        owned = [(user.id, user.token, id) for user in target.users for id in user.ids(cls.owned)]
         if target.users and not owned:
-            raise BadInput(f"target: no user owns any of the {cls.plural} that {cls.__name__} shows")
+            raise BadInput(f"target: no user owns any of the {cls.owned} that {cls.__name__} shows")
         return owned
 
     @classmethod
     def channel_names(cls, broadcast: Broadcast) -> list[str]:
-        return [f"private-{cls.plural}" if broadcast.channels == "generic" else f"private-{cls.plural}.{{id}}"]
+        return [f"private-{cls.owned}" if broadcast.channels == "generic" else f"private-{cls.owned}.{{id}}"]
 
     @classmethod
     def event_names(cls) -> list[str]:
@@ -70,7 +70,7 @@ class SitePage(PatternPage):
     page = "site"
     resource = "site"
     refetch = "/sites/{id}"
-    plural = "sites"
+    owned = "sites"
     event = "ServerSiteUpdated"
 
 

@@ -37,10 +37,10 @@ class Settings:
     probes: int | None = None
     shape: str = ""
     auth: str = ""
-    login: Mapping[str, str] = field(default_factory=dict)
+    login: Mapping[str, str] = field(default_factory=dict, repr=False)
     refetch: str = ""
     version: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The variables as they were."""
 
     @classmethod

@@ -45,12 +45,12 @@ from sim.distributions import Distribution
 from sim.errors import BadInput, WorkbenchError
 from sim.policy import Debounce, FullPayload, Immediate, InFlight, Policy, Polling, RateLimit, Throttle, Window
 from sim.pusher.messages import PROTOCOL
-from sim.target import Target
+from sim.target import Key, Keys, Target
 
 logger = logging.getLogger(__name__)
 
-Who = tuple[int, str, int]
-"""User's id, bearer token, id of the resource shown."""
+Who = tuple[Key, str, Key]
+"""User's id, bearer token, id of the resource shown; ids as the target writes them."""
 
 
 def park(user: EchoUser) -> None:
@@ -68,7 +68,7 @@ class EchoUser(User):
     broadcaster: str = ""
     """WebSocket URL with the application key. Empty: the target's."""
     origin: str = ""
-    """`Origin` header of the handshake, where the broadcaster looks at it."""
+    """`Origin` header of the handshake, where the broadcaster looks at it; empty: the target's."""
     channels: Sequence[str] = ()
     """Names on the wire, that is with `private-`."""
     events: Iterable[str] = ()
@@ -86,8 +86,10 @@ class EchoUser(User):
     """Complete header lines of every request to the application."""
     token: str = ""
     """Bearer token, where the target does not list users of its own."""
-    ids: Sequence[int] = ()
+    ids: Sequence[Key] = ()
     """Ids of resources over which the pages spread evenly; empty: each page has its own, from 1."""
+    owned: str = ""
+    """List of the target's users that holds the ids, as `servers`; empty: `ids`."""
     auth: ways.Auth | None = None
     """None: by the token at `/broadcasting/auth`, or signed with the target's secret where there is no application."""
     verify: bool = True
@@ -148,11 +150,17 @@ class EchoUser(User):
             return
         number = plant.number(type(self))
         user, token, resource_id = self.who(number)
-        headers = self.headers + (f"Authorization: Bearer {token}\r\n" if token else "")
+        target = plant.settings.target
+        given = [] if target is None else [line for line in target.headers if not (token and line[0].lower() == "authorization")]
+        headers = self.headers + "".join(f"{name}: {value}\r\n" for name, value in given)
+        headers += f"Authorization: Bearer {token}\r\n" if token else ""
         hidden = self.hidden > 0 and plant.draws.random() < self.hidden
         hook = None if type(self).on_event is EchoUser.on_event else self.on_event
         subscriber = plant.subscriber()
-        self.open_page = Page(plant, spec, subscriber, number, user, resource_id, headers.encode("latin-1"), hidden, hook)
+        users, shown = self._numbers()
+        numbers = users.number(user), shown.number(resource_id)
+        lines = headers.encode("latin-1")
+        self.open_page = Page(plant, spec, subscriber, number, *numbers, lines, hidden, hook, keys=(user, resource_id))
         spec.auth.prepare(self.open_page)
         plant.admit(self._open)
 
@@ -198,7 +206,9 @@ class EchoUser(User):
         base, prefix = split_url(self.host or (target.api if target else ""))
         application = plant.origin(base, self.verify) if base != "://" else None
         name = type(self).__name__
-        way = self.auth or (ways.Bearer() if application else ways.Signed(target.key, target.secret) if target else ways.Bearer())
+        way = self.auth
+        if way is None and target is not None:
+            way = ways.Bearer(target.auth) if application else ways.Signed(target.key, target.secret)
         label = self.label or name
         return Spec(
             kind=plant.recorder.kind(label, self.page or name, self.resource or name, self.refetch or label),
@@ -208,12 +218,12 @@ class EchoUser(User):
             version_path=tuple(self.version.split(".")),
             policy=self.policy if application and self.refetch else FullPayload(),
             in_flight=self.in_flight,
-            auth=way,
+            auth=way or ways.Bearer(),
             uri=uri,
             broadcaster=plant.origin(url.split("?")[0].partition("/app/")[0], self.verify),
             application=application,
             prefix=prefix,
-            browser_origin=self.origin,
+            browser_origin=self.origin or (target.page_origin if target else ""),
             behaviour=self.behaviour,
             stamp=plant.stamp,
             pool=self._shared_pool(plant, application),
@@ -230,6 +240,16 @@ class EchoUser(User):
         if cls not in known:
             known[cls] = cls.identities(target) if target else []
         found: list[Who] = known[cls]
+        return found
+
+    def _numbers(self) -> tuple[Keys, Keys]:
+        """For the tables: users, and what the pages of this class show."""
+        known, cls = self.plant.numbers, type(self)
+        if cls not in known:
+            target = self.plant.settings.target
+            users = target.keys("users") if target else Keys(())
+            known[cls] = users, target.keys(self.owned) if target and self.owned else Keys(self.ids)
+        found: tuple[Keys, Keys] = known[cls]
         return found
 
     def _place(self, number: int, among: int) -> int:

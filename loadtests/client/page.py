@@ -18,6 +18,7 @@ from loadtests.client.link import Link
 from loadtests.client.spec import Spec
 from sim.clock import SECOND
 from sim.refetch import Refetch, Refetcher
+from sim.target import Key
 
 if TYPE_CHECKING:
     from loadtests.client.plant import Plant
@@ -34,6 +35,7 @@ class Page:
         "_answering",
         "_etag",
         "_hook",
+        "_keys",
         "_path",
         "_plant",
         "_record",
@@ -63,12 +65,15 @@ class Page:
         headers: bytes,
         hidden: bool = False,
         hook: Callable[[Event], Any] | None = None,
+        keys: tuple[Key, Key] | None = None,
     ) -> None:
-        """*hook*(event), where there is one, says whether the event is a reason to refetch. It runs in the hub."""
+        """*user* and *resource_id* are the numbers of the tables, *keys* what the target calls the two (None: the same).
+        *hook*(event), where there is one, says whether the event is a reason to refetch. It runs in the hub."""
         self._plant, self._spec, self._hook = plant, spec, hook
         self.subscriber, self.user, self.resource_id, self.hidden = subscriber, user, resource_id, hidden
         self.headers, self.prefix = headers, spec.prefix
         self.number = number
+        self._keys = keys or (user, resource_id)
         self._path = spec.prefix + self._filled(spec.refetch)
         assert spec.application is not None or spec.pool is not None or not spec.refetch
         self.pool: Pool = spec.pool or Pool(plant.traffic, spec.application or spec.broadcaster, BROWSER_CONNECTIONS)
@@ -106,7 +111,8 @@ class Page:
         return [self._filled(channel) for channel in self._spec.channels]
 
     def _filled(self, template: str) -> str:
-        return template.format(id=self.resource_id, user=self.user, n=self.number)
+        user, id = self._keys
+        return template.format(id=id, user=user, n=self.number)
 
     def _dial(self, echo: Echo) -> Link:
         spec = self._spec

@@ -88,6 +88,8 @@ class Plant:
         self.impossible: set[type] = set()
         """Classes whose pages cannot be opened at all."""
         self.identities: dict[type, Any] = {}
+        self.numbers: dict[type, Any] = {}
+        """Of users and resources, for the tables."""
         self._opened: dict[type, int] = {}
         raise_descriptor_limit()
         gc.callbacks.append(self._collecting)

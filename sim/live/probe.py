@@ -12,13 +12,18 @@ TIMEOUT = 5.0
 
 
 def require_reachable(target: Target) -> None:
-    """Connect once to the broadcaster and to the application. Raises `Unreachable` that says which does not answer, and why."""
-    places = {"broadcaster": Origin(target.host, target.port)}
-    if target.api:
-        places["application"] = Origin.parse(target.api)
-    for name, origin in places.items():
+    """Connect once to every address of the target. Raises `Unreachable` that says which does not answer, and why."""
+    for name, origin in places(target).items():
         if reason := why_unreachable(origin.host, origin.port):
             raise Unreachable(f"{name} {origin.authority}: {reason} (is it running? workbench doctor says more)")
+
+
+def places(target: Target) -> dict[str, Origin]:
+    """Where the target listens: for events, for pages where that is another address, and the application."""
+    found = {"broadcaster": Origin.parse(target.http_url)}
+    if target.subscribing != target.publishing:
+        found["broadcaster for pages"] = Origin.parse(target.subscribing.url)
+    return found | ({"application": Origin.parse(target.api)} if target.api else {})
 
 
 def why_unreachable(host: str, port: int) -> str:

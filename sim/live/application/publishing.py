@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -27,7 +27,7 @@ class BroadcasterAddress:
     port: int
     app_id: str
     key: str
-    secret: str
+    secret: str = field(repr=False)
     tls: bool = False
 
 

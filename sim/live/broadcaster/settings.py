@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,7 +43,7 @@ class Settings:
     local_pk: str = ""
     """Certificate chain and key, PEM; TLS when the first is given."""
     nodes: int = 1
-    redis: str = ""
+    redis: str = field(default="", repr=False)
     """URL; scales over machines."""
     scaling_channel: str = "reverb"
     drain: float = 0.0

@@ -58,7 +58,7 @@ def volume_of_load(scenario: Scenario, updates: int) -> Volume:
 def hosts(target: Target) -> list[str]:
     """The hosts that will be talked to."""
     api = urlsplit(target.api).hostname if target.api else None
-    return list(dict.fromkeys(host for host in (target.host, api) if host))
+    return list(dict.fromkeys(host for host in (target.host, target.subscribing.host, api) if host))
 
 
 def is_loopback(host: str) -> bool:

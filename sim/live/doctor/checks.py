@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sim.live.client import Answer, Connection, Origin
 from sim.live.doctor.listener import Listener
-from sim.target import Target, User
+from sim.target import Key, Target, User
 
 Status = Literal["ok", "problem", "skipped"]
 
@@ -68,7 +68,7 @@ class Patient:
         return next((user for user in self.target.users if user.servers and self.server not in user.servers), None)
 
     @property
-    def server(self) -> int:
+    def server(self) -> Key:
         return self.owner.servers[0] if self.owner else 1
 
     @property

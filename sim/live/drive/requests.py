@@ -7,7 +7,7 @@ Both can add the members for measuring: serial of the update, intended time, tim
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from sim.brokeforge.broadcasting.events import ServerSiteUpdated, ServerUpdated, broadcast_name
@@ -16,7 +16,7 @@ from sim.errors import BadInput
 from sim.live.client import Answer, Origin
 from sim.pusher import auth
 from sim.scenario import Scenario
-from sim.target import Target, User
+from sim.target import Key, Target, User
 from sim.workload import SITE_STATUS, Update
 
 
@@ -49,7 +49,7 @@ class Via(Protocol):
     """Whether changes of one resource must be made one after the other."""
 
     def resource_id(self, update: Update) -> int:
-        """The target's id for the workload's n-th resource."""
+        """The number that tables hold for the workload's n-th resource of the target."""
         ...
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request: ...
@@ -58,21 +58,25 @@ class Via(Protocol):
 
 
 class _Resources:
-    """The workload counts servers and sites from 1; a target has ids of its own, and an owner for each."""
+    """The workload counts servers and sites from 1; a target has ids of its own, and an owner for each; tables have numbers."""
 
     def __init__(self, target: Target) -> None:
-        self._owners: dict[str, dict[int, User]] = {"server": {}, "site": {}}
+        self.owners: dict[str, dict[Key, User]] = {"server": {}, "site": {}}
         for user in target.users:
-            self._owners["server"] |= dict.fromkeys(user.servers, user)
-            self._owners["site"] |= dict.fromkeys(user.sites, user)
-        self._ids = {kind: sorted(owners) for kind, owners in self._owners.items()}
+            self.owners["server"] |= dict.fromkeys(user.servers, user)
+            self.owners["site"] |= dict.fromkeys(user.sites, user)
+        self.keys = {kind: target.keys(f"{kind}s") for kind in self.owners}
+        self._numbers = {kind: sorted(map(self.keys[kind].number, owners)) for kind, owners in self.owners.items()}
 
-    def id(self, update: Update) -> int:
-        ids = self._ids[update.resource]
-        return ids[(update.resource_id - 1) % len(ids)] if ids else update.resource_id
+    def number(self, update: Update) -> int:
+        numbers = self._numbers[update.resource]
+        return numbers[(update.resource_id - 1) % len(numbers)] if numbers else update.resource_id
+
+    def id(self, update: Update) -> Key:
+        return self.keys[update.resource].key(self.number(update))
 
     def owner(self, update: Update) -> User | None:
-        return self._owners[update.resource].get(self.id(update))
+        return self.owners[update.resource].get(self.id(update))
 
     def require_owner(self, update: Update) -> User:
         """Raises `BadInput` for a resource that nobody of the target's users may change."""
@@ -103,7 +107,7 @@ class Routes:
         self._members = scenario.publisher.members
 
     def resource_id(self, update: Update) -> int:
-        return self._resources.id(update)
+        return self._resources.number(update)
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
         id, owner = self._resources.id(update), self._resources.require_owner(update)
@@ -149,7 +153,7 @@ class Direct:
         self._members = scenario.publisher.members
 
     def resource_id(self, update: Update) -> int:
-        return self._resources.id(update)
+        return self._resources.number(update)
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
         event = event_of(update.resource, self._resources.id(update), self._resources.owner(update))
@@ -167,15 +171,22 @@ class Direct:
         return Receipt(committed_at=answer.started_at, published_at=answer.finished_at) if answer.ok else Receipt()
 
 
-def event_of(resource: str, id: int, owner: User | None) -> ServerUpdated | ServerSiteUpdated:
+def event_of(resource: str, id: Key, owner: User | None) -> ServerUpdated | ServerSiteUpdated:
     """What a change of this resource is broadcast as."""
-    return (ServerUpdated if resource == "server" else ServerSiteUpdated)(id, owner.id if owner else 0)
+    kind: Any = ServerUpdated if resource == "server" else ServerSiteUpdated  # A foreign application's ids may be texts.
+    event: ServerUpdated | ServerSiteUpdated = kind(id, owner.id if owner else 0)
+    return event
 
 
-def channels_of(target: Target, scenario: Scenario, resource: str, id: int) -> list[str]:
-    """On which channels."""
-    owner = next((user for user in target.users if id in (user.servers if resource == "server" else user.sites)), None)
-    return event_of(resource, id, owner).broadcast_on(scenario.broadcast.channels)
+def channel_finder(target: Target, scenario: Scenario) -> Callable[[str, int], list[str]]:
+    """A function of resource and its number in tables: on which channels its changes are broadcast."""
+    resources = _Resources(target)
+
+    def channels(resource: str, number: int) -> list[str]:
+        id = resources.keys[resource].key(number)
+        return event_of(resource, id, resources.owners[resource].get(id)).broadcast_on(scenario.broadcast.channels)
+
+    return channels
 
 
 def signed_event(target: Target, name: str, channels: list[str], payload: Mapping[str, Any], now: int) -> Request:
@@ -183,7 +194,7 @@ def signed_event(target: Target, name: str, channels: list[str], payload: Mappin
     path = f"/apps/{target.app_id}/events"
     data = json.dumps(payload, separators=(",", ":"))
     body = json.dumps({"name": name, "data": data, "channels": channels}, separators=(",", ":")).encode()
-    query = auth.sign_request(target.key, target.secret, "POST", path, {}, body, now // SECOND)
+    query = auth.sign_request(target.key, target.secret, "POST", target.signed_path(path), {}, body, now // SECOND)
     return Request("POST", f"{path}?{query}", (("Content-Type", "application/json"),), body)
 
 

@@ -28,7 +28,7 @@ from sim.clock import SECOND
 from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
 from sim.live.drive import sent
 from sim.live.drive.publisher import READY
-from sim.live.drive.requests import channels_of
+from sim.live.drive.requests import channel_finder
 from sim.live.measure import collect
 from sim.live.measure.attribution import per_channel
 from sim.live.measure.sampling import Sampler
@@ -233,7 +233,8 @@ def collect_into(run: RunWriter, job: Job, measured: Measured, offset: collect.O
         collect.append_heard(run, directory, epoch, offset)
     else:
         rows = measured.rows.to_pandas()
-        channels = [channels_of(job.target, job.scenario, row.resource, row.resource_id) for row in rows.itertuples()]
+        channels_of = channel_finder(job.target, job.scenario)
+        channels = [channels_of(row.resource, row.resource_id) for row in rows.itertuples()]
         collect.append_parts(run, directory, epoch, offset, per_channel(rows, channels))
         collect.append_updates(run, measured.rows, directory, epoch, offset)
     run.append("metrics", job.sampler.columns(epoch))

@@ -1,0 +1,27 @@
+"""The system under test: where it listens, who may use it, and how that is written down.
+
+`descriptor` has `Target` (`target.json`); `laravel` reads an application's own `.env` by Laravel's rules, `dotenv` its grammar;
+`users` are the accounts, also from a CSV file; `address` is one host as people write it; `keys` number the target's ids for the
+tables; `session` logs in as a browser does, without a socket.
+"""
+
+from sim.target.address import Address, Note
+from sim.target.descriptor import Login, Target
+from sim.target.keys import Key, Keys, key_of
+from sim.target.laravel import laravel_settings
+from sim.target.session import Session
+from sim.target.users import User, read_users
+
+__all__ = [
+    "Address",
+    "Key",
+    "Keys",
+    "Login",
+    "Note",
+    "Session",
+    "Target",
+    "User",
+    "key_of",
+    "laravel_settings",
+    "read_users",
+]

@@ -1,0 +1,59 @@
+"""A session by Laravel's rules, without a socket: which cookies and headers go out, and what came of a login.
+
+A browser asks for the CSRF cookie, posts the login form, and sends session cookie and `X-XSRF-TOKEN` (the cookie, decoded) with
+every later request. Sanctum takes a request for the browser's own only when Origin or Referer name one of its stateful domains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import unquote, urlsplit
+
+
+class Session:
+    """One user's cookies. Feed it the `Set-Cookie` lines of every answer."""
+
+    def __init__(self, origin: str = "") -> None:
+        """*origin*: scheme and host of the page (`Target.page_origin`); empty: none is sent."""
+        self.cookies: dict[str, str] = {}
+        self.origin = origin
+
+    def absorb(self, lines: Iterable[str]) -> None:
+        """*lines*: values of `Set-Cookie`, one cookie each."""
+        for line in lines:
+            pair, _, attributes = line.partition(";")
+            name, equals, value = (part.strip() for part in pair.partition("="))
+            if not equals or not name:
+                continue
+            if "max-age=0" in attributes.lower().replace(" ", "").split(";"):
+                self.cookies.pop(name, None)
+            else:
+                self.cookies[name] = value
+
+    def headers(self, page: str = "/") -> list[tuple[str, str]]:
+        """*page*: path of the page that asks; a refused login is sent back to it."""
+        found = [("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))] if self.cookies else []
+        if "XSRF-TOKEN" in self.cookies:
+            found.append(("X-XSRF-TOKEN", unquote(self.cookies["XSRF-TOKEN"])))
+        if self.origin:
+            found += [("Origin", self.origin), ("Referer", f"{self.origin}{page}")]
+        return found
+
+
+def login_refusal(status: int, location: str, login: str) -> str:
+    """Why the login form was not accepted; empty when it was. *location*: of a redirect; *login*: path of the form."""
+    if status == 0:
+        return "no answer"
+    if 300 <= status < 400:
+        back = urlsplit(location).path.rstrip("/") == login.rstrip("/")
+        return "sent back to the login form: wrong credentials" if back else ""
+    reasons = {
+        401: "wrong credentials",
+        404: f"there is no {login}",
+        405: f"{login} takes no POST",
+        419: "the CSRF token was not accepted (SESSION_DOMAIN and SANCTUM_STATEFUL_DOMAINS must name this host)",
+        422: "wrong credentials, or other fields are wanted",
+        423: "the account is locked",
+        429: "too many logins (Laravel allows five a minute for each address and name)",
+    }
+    return "" if 200 <= status < 300 else reasons.get(status, f"HTTP {status}")

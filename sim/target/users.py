@@ -1,0 +1,92 @@
+"""Users of the application: who they are there, how they prove it, and what they own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sim.errors import BadInput
+from sim.target.keys import Key, key_of
+
+FORM = ("email", "username", "password")
+"""CSV columns that are fields of the login form."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One user of the application: bearer token or login form, and the ids of what they own."""
+
+    id: Key
+    token: str = field(default="", repr=False)
+    servers: tuple[Key, ...] = ()
+    sites: tuple[Key, ...] = ()
+    owned: tuple[tuple[str, tuple[Key, ...]], ...] = ()
+    """Further lists by name, as `("orders", (17, 18))`: what a foreign application's users own."""
+    login: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Fields of the login form, as `("email", ...), ("password", ...)`; empty: the token is the proof."""
+
+    def ids(self, kind: str) -> tuple[Key, ...]:
+        """What they own of *kind*: `servers`, `sites`, or the name of a further list."""
+        return {"servers": self.servers, "sites": self.sites, **dict(self.owned)}.get(kind, ())
+
+    def to_dict(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {"id": self.id, "token": self.token, "servers": list(self.servers), "sites": list(self.sites)}
+        tree |= {name: list(ids) for name, ids in self.owned}
+        return tree | ({"login": dict(self.login)} if self.login else {})
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> User:
+        """Every list is what the user owns. Raises KeyError, TypeError or ValueError."""
+        lists = {name: tuple(key_of(id) for id in ids) for name, ids in tree.items() if isinstance(ids, list | tuple)}
+        login = tuple((str(name), str(value)) for name, value in dict(tree.get("login", {})).items())
+        if "token" not in tree and not login:
+            raise KeyError("token")
+        servers, sites = lists.pop("servers", ()), lists.pop("sites", ())
+        return cls(key_of(tree["id"]), str(tree.get("token") or ""), servers, sites, tuple(lists.items()), login)
+
+
+def read_users(path: Path) -> tuple[User, ...]:
+    """Users of a CSV file with a header. Columns: `id` (without it: the row's number), `token`, the fields of the login form
+    (`email` or `username`, `password`), and any other, as `servers` or `orders`: ids of what they own, with blanks or semicolons
+    between. Raises `BadInput` that names file and line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"users {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
+    header = text.partition("\n")[0]
+    rows = csv.DictReader(io.StringIO(text), delimiter="," if "," in header or ";" not in header else ";", skipinitialspace=True)
+    users = []
+    try:
+        for number, row in enumerate(rows, start=1):
+            users.append(_user(number, {(k or "").strip(): v.strip() for k, v in row.items() if isinstance(v, str)}))
+    except (ValueError, csv.Error) as error:
+        raise BadInput(f"users {path}: line {rows.line_num}: {error}") from error
+    if not users:
+        raise BadInput(f"users {path}: no user in it (a header such as id,token,servers and a line for each user)")
+    return tuple(users)
+
+
+def _user(number: int, row: Mapping[str, str]) -> User:
+    login = tuple((name, row[name]) for name in FORM if row.get(name))
+    token = row.get("token", "")
+    if not token and "password" not in dict(login):
+        raise ValueError("neither a token nor a password (columns: token, or email and password)")
+    lists = {name: _ids(text) for name, text in row.items() if name and name not in ("id", "token", *FORM)}
+    servers, sites = lists.pop("servers", ()), lists.pop("sites", ())
+    return User(key_of(row.get("id") or number), token, servers, sites, tuple(lists.items()), login)
+
+
+def _ids(text: str) -> tuple[Key, ...]:
+    return tuple(key_of(part) for part in re.split(r"[\s;,|]+", text) if part)
+
+
+def users_from(tree: Any, beside: Path | None) -> Iterable[User]:
+    """The member `users` of a target: a list, or the name of a CSV file *beside* the target's."""
+    if isinstance(tree, str):
+        return read_users((beside or Path()) / tree)
+    return tuple(User.from_dict(user) for user in tree)

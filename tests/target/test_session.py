@@ -1,0 +1,43 @@
+"""What goes out after which cookies came in, and what a login's answer means."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.target.session import Session, login_refusal
+
+
+def test_cookies_come_back_and_the_token_is_decoded() -> None:
+    session = Session("https://shop.example")
+    session.absorb(["XSRF-TOKEN=a%3D%3D; path=/; samesite=lax", "shop_session=s1; httponly", "old=1", "nonsense"])
+    session.absorb(["old=x; Max-Age=0; path=/", "shop_session=s2"])
+    assert session.headers("/login") == [
+        ("Cookie", "XSRF-TOKEN=a%3D%3D; shop_session=s2"),
+        ("X-XSRF-TOKEN", "a=="),
+        ("Origin", "https://shop.example"),
+        ("Referer", "https://shop.example/login"),
+    ]
+    assert Session().headers() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "said"),
+    [
+        (200, "", ""),
+        (204, "", ""),
+        (302, "https://shop.example/dashboard", ""),
+        (302, "/", ""),
+        (302, "https://shop.example/login", "wrong credentials"),
+        (302, "/login/", "wrong credentials"),
+        (419, "", "SESSION_DOMAIN"),
+        (422, "", "wrong credentials"),
+        (429, "", "five a minute"),
+        (404, "", "there is no /login"),
+        (500, "", "HTTP 500"),
+        (0, "", "no answer"),
+    ],
+)
+def test_a_login_is_accepted_or_says_why_not(status: int, location: str, said: str) -> None:
+    refusal = login_refusal(status, location, "/login")
+    assert said in refusal
+    assert bool(said) == bool(refusal)
