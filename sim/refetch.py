@@ -31,11 +31,14 @@ class Refetch:
     """Notifications that it answers."""
     started_at: int = -1
     finished_at: int = -1
-    version: int = -1
-    status: int = 0
+    version: int | None = None
+    """Of the answer; None: no answer, or the application does not say."""
+    status: int | None = None
+    """HTTP status; None: no answer."""
     bytes: int = 0
     outcome: str = ""
-    """applied, superseded (by a newer one), cancelled (the page went), failed, not_newer; empty while it runs."""
+    """applied, not_newer, superseded (by a newer one), cancelled (its page left), failed, running (the run ended first); empty
+    until then."""
 
 
 class Refetcher:
@@ -43,13 +46,14 @@ class Refetcher:
 
     * *send(refetch)* must start the request now. It may return a function that aborts it. When the answer is there, or has
       failed, call `finished`; it may be called from within *send*.
-    * *done(refetch)* is called exactly once for each refetch, with its outcome set.
+    * *done(refetch)* is called exactly once for each refetch that was sent, with its outcome set.
     * *rng* draws jitter and the phase of polling; needed where the policy has jitter.
-    * *timer_step* (ns): timers ring on multiples of it only, as in a hidden tab (1 s). 0: exactly.
+    * *timer_step* (ns): timers ring on multiples of it only, counted from *timer_phase*, as in a hidden tab (1 s, each tab with
+      a phase of its own). 0: exactly.
     * a `Polling` page polls from its construction on: first at a random phase of the interval where there is *rng*, else
       after one interval. Its mode `cancel` and `rest` take precedence over *in_flight*.
 
-    `version` is what the page shows; set it to what the page was loaded with (-1: unknown).
+    `version` is what the page shows; set it to what the page was loaded with (None: unknown).
     """
 
     __slots__ = (
@@ -67,6 +71,7 @@ class Refetcher:
         "_rule",
         "_running",
         "_send",
+        "_timer_phase",
         "_timer_step",
         "_unanswered",
         "_waiting",
@@ -82,10 +87,11 @@ class Refetcher:
         done: Callable[[Refetch], None],
         rng: random.Random | None = None,
         timer_step: int = 0,
+        timer_phase: int = 0,
     ) -> None:
         if policy.jitter and rng is None:
             raise ValueError(f"a {policy.kind} policy with jitter needs a random stream")
-        self.version = -1
+        self.version: int | None = None
         self._machine: Machine = policy.machine()
         self._call = self._machine.call
         self._rule: InFlight = in_flight
@@ -97,6 +103,7 @@ class Refetcher:
         self._rng = rng
         self._jitter = ns(policy.jitter)
         self._timer_step = timer_step
+        self._timer_phase = timer_phase
         self._unanswered = 0
         self._alarm_at = NEVER  # when the clock will ring us
         self._armed_for = NEVER  # the machine's instant that this is for
@@ -113,26 +120,31 @@ class Refetcher:
             self._rang(self._alarm_at)
         self._unanswered += 1
         if self._call(at):
-            self._due(at)
+            self._policy_fires(at)
         if self._machine.next_at != self._armed_for:
             self._arm()
 
     def demand(self, at: int) -> None:
-        """Refetch now, whatever the policy says (a reconnect, a click); answers what has been notified so far."""
-        self._due(at)
+        """Refetch now, whatever the policy says (a reconnect, a click).
 
-    def finished(self, refetch: Refetch, at: int, version: int, status: int, size: int) -> None:
-        """The answer to *refetch* is there (*status* < 400), or it failed (0: no answer). Ignored once it has an outcome."""
+        It answers no notification: the policy's timers go on, and its own refetch will answer what is pending.
+        """
+        self._due(at, 0)
+
+    def finished(self, refetch: Refetch, at: int, version: int | None, status: int | None, size: int) -> None:
+        """The answer to *refetch* is there (*status* < 400), or it failed (None or 0: no answer). Ignored once it has an
+        outcome. *version* None: the answer does not say; it is applied, and what the page shows is unknown from then on.
+        """
         if refetch.outcome:
             return
         del self._running[refetch]
         refetch.finished_at = at
         refetch.version = version
-        refetch.status = status
+        refetch.status = status or None
         refetch.bytes = size
-        if status == 0 or status >= 400:
+        if not status or status >= 400:
             refetch.outcome = "failed"
-        elif version == self.version and version >= 0:
+        elif version is not None and version == self.version:
             refetch.outcome = "not_newer"
         else:
             # Applied in the order of arrival: an older answer that comes late does overwrite a newer one.
@@ -147,21 +159,26 @@ class Refetcher:
             self._arm()
 
     def close(self) -> None:
-        """The page goes: timers are dropped, running refetches aborted; what was due becomes `cancelled`."""
+        """The page leaves: what runs is aborted and `cancelled`; timers, and what was not sent, are forgotten."""
+        self._end_all("cancelled")
+
+    def stop(self) -> None:
+        """The run ends while the page is open: as `close`, but what was sent is `running`, for nobody will know its end."""
+        self._end_all("running")
+
+    def _end_all(self, outcome: str) -> None:
         self._alarm_at = NEVER
         self._machine = SilentMachine()  # what still arrives is not heard
         self._call, self._answered, self._armed_for = self._machine.call, None, NEVER
         for timer in self._waiting.values():
             timer.cancel()
-        due = [*self._running, *self._waiting]
-        if self._next is not None:
-            due.append(self._next)
-        aborts = [abort for abort in self._running.values() if abort is not None]
-        self._running, self._waiting, self._next = {}, {}, None
-        for abort in aborts:
-            abort()
-        for refetch in due:
-            self._end(refetch, "cancelled")
+        running, self._running = self._running, {}
+        self._waiting, self._next = {}, None
+        for abort in running.values():
+            if abort is not None:
+                abort()
+        for refetch in running:
+            self._end(refetch, outcome)
 
     @property
     def in_flight(self) -> int:
@@ -186,7 +203,7 @@ class Refetcher:
         when = self._armed_for = self._machine.next_at
         if when != NEVER:
             if self._timer_step:
-                when = -(-when // self._timer_step) * self._timer_step
+                when += (self._timer_phase - when) % self._timer_step
             self._post(when, self._rang, when)
         self._alarm_at = when
 
@@ -196,7 +213,7 @@ class Refetcher:
             return
         machine = self._machine
         if machine.ring(when):
-            self._due(self._armed_for)
+            self._policy_fires(self._armed_for)
         if machine.next_at != NEVER:
             self._arm()
         else:
@@ -204,9 +221,12 @@ class Refetcher:
 
     # --- a refetch -----------------------------------------------------------------------------------------------------
 
-    def _due(self, at: int) -> None:
+    def _policy_fires(self, at: int) -> None:
         """The policy wants a refetch at instant *at*, for what has been notified since the one before."""
         answered, self._unanswered = self._unanswered, 0
+        self._due(at, answered)
+
+    def _due(self, at: int, answered: int) -> None:
         if self._jitter:
             assert self._rng is not None
             refetch = Refetch(at + int(self._rng.random() * self._jitter), answered)

@@ -130,6 +130,33 @@ def test_window_covers_all_that_comes_in_it() -> None:
     assert due(Window(0.5), 0, 100, 499, 501) == [500, 1001]
 
 
+def test_a_rate_limit_is_free_at_the_very_instant_at_which_it_frees() -> None:
+    machine = RateLimit(0.5).machine()
+    assert machine.call(0)
+    assert not machine.call(500 * MS - 1)
+    assert machine.ring(500 * MS)
+    assert machine.call(1000 * MS), "at once, without a timer"
+    assert machine.next_at == NEVER
+
+
+def test_after_cancel_a_timer_that_was_left_behind_fires_nothing() -> None:
+    """A storm with max_wait leaves a stray timer; with nothing pending it rings for nothing."""
+    machine = DebounceMachine(wait=10, max_wait=10)
+    fired = []
+    for at in (0, 4, 12, 20, 22):
+        while machine.next_at <= at:
+            instant = machine.next_at
+            if machine.ring(instant):
+                fired.append(instant)
+        if machine.call(at):
+            fired.append(at)
+    machine.cancel()
+    assert machine.next_at == 30, "the stray"
+    assert fired == [10, 20]
+    assert not machine.ring(30)
+    assert machine.next_at == NEVER
+
+
 def test_rate_limit_is_at_once_when_idle_and_else_a_wait_after_the_last() -> None:
     assert due(RateLimit(0.5), 0, 100, 200, 2000) == [0, 500, 2000]
     assert due(RateLimit(0.5), 0, 500) == [0, 500]

@@ -266,11 +266,12 @@ class Page:
         if refetcher is None:
             return
         refetch.started_at = answer.started_at
-        status, version = answer.status, -1
+        status, version = answer.status, None
         if status == 304:
             version = refetcher.version
         elif 200 <= status < 300:
-            version = version_of(answer.body, self._spec.version_path)
+            found = version_of(answer.body, self._spec.version_path)
+            version = found if found >= 0 else None
             self._etag = answer.headers.get(b"etag", b"")
         elif 0 < status < 400:
             # A redirect, to a login page most likely: not the resource.

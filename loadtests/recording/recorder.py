@@ -164,8 +164,9 @@ class Recorder:
     def refetch(self, kind: Kind, subscriber: int, resource_id: int, refetch: Any, stale_at: int, outcome: str) -> None:
         """*refetch*: a `sim.refetch.Refetch` that is done. *stale_at*: intended time of the oldest update it answers, or -1."""
         self._refetches.add(
-            refetch.due_at, refetch.started_at, refetch.finished_at, stale_at, resource_id, refetch.version, refetch.bytes,
-            subscriber, refetch.status, refetch.answered, kind.code, _CODE[outcome],
+            refetch.due_at, refetch.started_at, refetch.finished_at, stale_at, resource_id,
+            -1 if refetch.version is None else refetch.version, refetch.bytes,
+            subscriber, refetch.status or 0, refetch.answered, kind.code, _CODE[outcome],
         )  # fmt: skip
 
     def subscription(self, *row: Any) -> None:

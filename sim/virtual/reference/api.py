@@ -29,8 +29,8 @@ REFUSAL = 300
 
 LONG_AGO = -(1 << 62)
 
-Answer = tuple[int, int, int, int]
-"""(instant at which it leaves, version, status, bytes)."""
+Answer = tuple[int, int | None, int, int]
+"""(instant at which it leaves, version (None: it has none), status, bytes)."""
 
 _work = struct.Struct("=3q").pack
 
@@ -109,7 +109,7 @@ class Api:
         """An answer that no worker has to make: refused, or remembered."""
         if self._rate_limit is not None and not self._allowed(view.user, at):
             self.refused += 1
-            return at, -1, 429, REFUSAL
+            return at, None, 429, REFUSAL
         if self._cache and view.cacheable:
             # Who comes while the answer is being made waits for it.
             version, ready = self._cached.get(_key(view), (0, LONG_AGO))
@@ -118,7 +118,7 @@ class Api:
                 return max(at, ready), version, 200, view.size
         if self._queue_limit is not None and self._waiting(at) >= self._queue_limit and self._free[0] > at:
             self.refused += 1
-            return at, -1, 503, REFUSAL
+            return at, None, 503, REFUSAL
         return None
 
     def _allowed(self, user: int, at: int) -> bool:

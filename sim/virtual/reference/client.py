@@ -12,8 +12,8 @@ from sim.refetch import Abort
 from sim.scenario import Scenario
 from sim.virtual.reference.api import Api, View
 
-Done = Callable[[Any, int, int, int, int], None]
-"""(token, at, version, status, size): the final answer; status 0 is none."""
+Done = Callable[[Any, int, int | None, int | None, int], None]
+"""(token, at, version, status, size): the final answer; status None: there is none."""
 
 RETRIED = (429, 503)
 """Statuses after which a request is tried again; a time-out is another reason."""
@@ -108,7 +108,7 @@ class Request:
         elif clock.now() < deadline:
             clock.post(deadline, self._give_up, attempt)
 
-    def _answered(self, attempt: int, version: int, status: int, size: int) -> None:
+    def _answered(self, attempt: int, version: int | None, status: int, size: int) -> None:
         if attempt != self.awaited:
             return
         if status in RETRIED:
@@ -119,13 +119,13 @@ class Request:
     def _give_up(self, attempt: int) -> None:
         if attempt == self.awaited:
             self.client.timeouts += 1
-            self._failed(0, 0)
+            self._failed(None, 0)
 
-    def _failed(self, status: int, size: int) -> None:
+    def _failed(self, status: int | None, size: int) -> None:
         client = self.client
         self.awaited = 0
         if not client.may_retry(self.attempts):
-            self.done(self.token, client.clock.now(), -1, status, size)
+            self.done(self.token, client.clock.now(), None, status, size)
             return
         client.second_attempts += 1
         if client.backoff:

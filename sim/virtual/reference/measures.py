@@ -66,7 +66,8 @@ def stale_pages(world: World, scenario: Scenario, end: int) -> tuple[int, int]:
     for page in pages:
         mine = page.view.resource != "dashboard" or scenario.api.dashboard_of == "everyone"
         wanted = bisect_right(page.view.commits, end) if mine else newest.get(page.view.user, 0)
-        stale += 0 <= page.refetcher.version < wanted
+        shown = page.refetcher.version
+        stale += shown is not None and shown < wanted
     return stale, len(pages)
 
 

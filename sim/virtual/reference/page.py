@@ -190,7 +190,7 @@ class Page:
     def _stay(self, duration: int) -> None:
         self.world.clock.call_at(self.world.clock.now() + duration, self.replace)
 
-    def _loaded(self, _: None, at: int, version: int, status: int, size: int) -> None:
+    def _loaded(self, _: None, at: int, version: int | None, status: int | None, size: int) -> None:
         if self.subscriber in self.world.open_pages:
             self.refetcher.version = version
             if self.channels:
@@ -244,11 +244,11 @@ class Page:
             self.connection.open = False  # is written to, and never hears
         return self.connection
 
-    def _authorised(self, token: tuple[Connection, str], at: int, version: int, status: int, size: int) -> None:
+    def _authorised(self, token: tuple[Connection, str], at: int, version: int | None, status: int | None, size: int) -> None:
         connection, channel = token
         if connection is not self.connection:
             return
-        if status == 0 or status >= 400:
+        if not status or status >= 400:
             # Echo does not ask again before the next reconnect.
             self._note(self.world.ledger.channel(channel), "refused")
         else:
@@ -277,8 +277,8 @@ class Page:
             refetch.due_at,
             refetch.started_at,
             refetch.finished_at,
-            refetch.version,
-            refetch.status,
+            -1 if refetch.version is None else refetch.version,
+            refetch.status or 0,
             refetch.bytes,
             refetch.answered,
             _OUTCOME[refetch.outcome],

@@ -213,7 +213,7 @@ def test_a_redirect_to_the_login_page_is_no_answer(world: World) -> None:
     world.answer = redirected
     world.event()
     world.run(1)
-    assert world.recorder.refetches[0][:2] == ("failed", 0)
+    assert world.recorder.refetches[0][:2] == ("failed", None)
     assert world.recorder.failures == [("GET", "/servers/{id}", "HTTP 302")]
 
 
