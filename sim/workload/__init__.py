@@ -11,23 +11,33 @@ The same seed gives the same updates, bit for bit. In a scenario, `[workload]` n
     poisson        independent updates at a mean rate             constant       equal intervals, servers in turn
     bursty         on and off in turns                            mmpp           several rates, switching at random
     diurnal        a rate that swings like a day                  flash_crowd    climbs, holds, decays
-    logs           many small updates of few servers              instants       exactly these seconds
-    replay         recorded traces, at any speed                  provisioning   runs drawn from fitted durations
-    deployments    sites deployed                                 mixture        several of these at once
+    logs           lines of a log of few servers                  statuses       connection, monitoring, scheduler, supervisor
+    instants       exactly these seconds                          mixture        several of these at once
 
-Rates are in total or per server (`per`); `replay`, `provisioning` and `deployments` go by `speed`, by machines in `parallel` or
-by new runs `per_minute`.
+    replay         recorded traces, at any speed                  provisioning   runs drawn from fitted durations
+    deployments    sites deployed, in stages, with output         firewall       rules added, installed, updated, deleted
+    packages       software installed and removed                 database       operations with progress, a task each
+    tasks          tasks whose end is broadcast whole
+
+Rates of the first are in total or per server (`per`); the others go by `speed`, by machines in `parallel` or by new runs
+`per_minute`.
 """
 
-from sim.workload.arrivals import Arrivals, Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson
+from sim.workload.arrivals import Arrivals, Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson, Statuses
 from sim.workload.mixture import Mixture, Workload
 from sim.workload.scripts import Deployments, Provisioning, Replay, Script, fit_steps, script_of
 from sim.workload.traces import TRACE_DIR, Step, Trace, Transition, load_trace, load_traces, trace_names
 from sim.workload.updates import (
+    ASPECTS,
+    CHANGES,
+    CYCLES,
     NEXT,
+    NUMBERED,
     RESOURCES,
     SITE_STATUS,
     STATUSES,
+    Aspect,
+    Change,
     Resource,
     Status,
     Streams,
@@ -37,31 +47,43 @@ from sim.workload.updates import (
     streams,
     walk,
 )
+from sim.workload.work import Database, Firewall, Packages, Tasks
 
 __all__ = [
+    "ASPECTS",
+    "CHANGES",
+    "CYCLES",
     "NEXT",
+    "NUMBERED",
     "RESOURCES",
     "SITE_STATUS",
     "STATUSES",
     "TRACE_DIR",
     "Arrivals",
+    "Aspect",
     "Bursty",
+    "Change",
     "Constant",
+    "Database",
     "Deployments",
     "Diurnal",
+    "Firewall",
     "FlashCrowd",
     "Instants",
     "Logs",
     "Mixture",
     "Mmpp",
+    "Packages",
     "Poisson",
     "Provisioning",
     "Replay",
     "Resource",
     "Script",
     "Status",
+    "Statuses",
     "Step",
     "Streams",
+    "Tasks",
     "Trace",
     "Transition",
     "Update",

@@ -14,7 +14,7 @@ import numpy as np
 from sim.distributions import Distribution, Exponential
 from sim.errors import BadInput
 from sim.marks import Number, PerSecond, Share, Unit
-from sim.workload.updates import Updates, to_ns, walk
+from sim.workload.updates import ASPECTS, Updates, to_ns, walk
 
 MOST = 100_000_000
 """Updates (or switches between on and off) that one draw may have: some 10 GB while it is sorted."""
@@ -274,7 +274,7 @@ class FlashCrowd(Arrivals):
 
 @dataclass(frozen=True, slots=True)
 class Logs(Arrivals):
-    """Log streaming: `rate` updates per second on each of the first `servers` servers, as lines come.
+    """Log streaming: `rate` lines per second in the history of each of the first `servers` servers, as they come.
 
     `batch` lines arrive together, as a tail that reads a buffer delivers them; the mean rate stays the same.
     """
@@ -305,7 +305,41 @@ class Logs(Arrivals):
         refuse_too_many(self.rate * duration * streaming)
         read = _poisson(rng, self.rate / self.batch * streaming, duration)
         server = rng.integers(1, streaming + 1, len(read)) if streaming else np.empty(0, np.int64)
-        return walk(to_ns(np.repeat(read, self.batch)), np.zeros(1, np.int8), np.repeat(server, self.batch))
+        return walk(to_ns(np.repeat(read, self.batch)), np.zeros(1), np.repeat(server, self.batch), ASPECTS.index("log"))
+
+
+@dataclass(frozen=True, slots=True)
+class Statuses(Arrivals):
+    """Single statuses of servers that come and go: the connection, monitoring, the scheduler, the supervisor.
+
+    Independent updates at a constant mean rate, each of a server and a status drawn at random, which moves on by one.
+    """
+
+    kind: ClassVar[str] = "statuses"
+
+    of: tuple[Literal["connection", "monitoring", "scheduler", "supervisor"], ...] = (
+        "connection",
+        "monitoring",
+        "scheduler",
+        "supervisor",
+    )
+    """Which statuses change."""
+
+    def __post_init__(self) -> None:
+        super(Statuses, self).__post_init__()
+        if not self.of:
+            raise ValueError("of must name at least one status")
+        if self.site_share:
+            raise ValueError("site_share does not apply to statuses: they are servers'")
+
+    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
+        return _poisson(rng, scale * self.rate, duration)
+
+    def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
+        which = rng.spawn(1)[0]
+        rows = super(Statuses, self).updates(rng, duration, servers, sites)
+        aspect = np.array([ASPECTS.index(name) for name in self.of])[which.integers(0, len(self.of), len(rows))]
+        return walk(rows.at, rows.resource, rows.resource_id, aspect)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from sim.workload.arrivals import Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson
+from sim.workload.arrivals import Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson, Statuses
 from sim.workload.scripts import Deployments, Provisioning, Replay
-from sim.workload.updates import RESOURCES, STATUSES, Updates, walk
+from sim.workload.updates import ASPECTS, CHANGES, NUMBERED, RESOURCES, Updates, walk
+from sim.workload.work import Database, Firewall, Packages, Tasks
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
     """All of `parts` at the same time, each with random numbers of its own.
 
-    Steps of later parts are numbered after those of earlier ones, so that two parts never fight over one step. Sites have no
-    steps: where several parts change them, their statuses go round anew.
+    Steps, rules, tasks and lines of later parts are numbered after those of earlier ones, so that two parts never fight over one.
+    Of what a resource has but one (a site's status, a server's connection or monitoring), the statuses go round anew where
+    several parts change it.
     """
 
     kind: ClassVar[str] = "mixture"
@@ -32,22 +34,41 @@ class Mixture:
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         """Draw every part and merge; at equal instants the earlier part goes first."""
         drawn: list[Updates] = []
-        taken, on_sites = 0, 0
+        taken, parts_of = np.zeros(len(ASPECTS), np.int64), np.zeros((len(RESOURCES), len(ASPECTS)), np.int64)
+        numbered = np.isin(np.array(ASPECTS), NUMBERED)
         for part, child in zip(self.parts, rng.spawn(len(self.parts)), strict=True):
             rows = part.updates(child, duration, servers, sites)
             on_server = rows.resource == RESOURCES.index("server")
-            on_sites += not on_server.all()
-            moved = np.where(on_server, rows.change + taken * len(STATUSES), rows.change).astype(np.int32)
-            taken += int(rows.step.max(initial=0))
-            drawn.append(Updates(rows.at, rows.resource, rows.resource_id, moved))
+            moved = np.where(on_server & numbered[rows.aspect], rows.change + taken[rows.aspect] * len(CHANGES), rows.change)
+            np.maximum.at(taken, rows.aspect, moved // len(CHANGES))
+            parts_of[np.unique(rows.resource), :] += np.isin(np.arange(len(ASPECTS)), rows.aspect)
+            drawn.append(Updates(rows.at, rows.resource, rows.resource_id, moved.astype(np.int32), rows.aspect))
         merged = Updates.merge(drawn)
-        if on_sites > 1:
-            anew = walk(merged.at, merged.resource, merged.resource_id)
-            change = np.where(merged.resource == RESOURCES.index("site"), anew.change, merged.change)
-            return Updates(merged.at, merged.resource, merged.resource_id, change)
+        one = (merged.resource == RESOURCES.index("site")) | ~numbered[merged.aspect]
+        shared = one & (parts_of[merged.resource, merged.aspect] > 1)
+        if shared.any():
+            anew = walk(merged.at, merged.resource, merged.resource_id, merged.aspect)
+            change = np.where(shared, anew.change, merged.change)
+            return Updates(merged.at, merged.resource, merged.resource_id, change, merged.aspect)
         return merged
 
 
 Workload = (
-    Poisson | Constant | Bursty | Mmpp | Diurnal | FlashCrowd | Logs | Instants | Replay | Provisioning | Deployments | Mixture
+    Poisson
+    | Constant
+    | Bursty
+    | Mmpp
+    | Diurnal
+    | FlashCrowd
+    | Logs
+    | Statuses
+    | Instants
+    | Replay
+    | Provisioning
+    | Deployments
+    | Firewall
+    | Packages
+    | Database
+    | Tasks
+    | Mixture
 )

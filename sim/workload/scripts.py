@@ -1,6 +1,6 @@
 """Workloads that follow a script: recorded traces played back, provisioning runs and deployments drawn from distributions.
 
-A script is what one run does to one machine; `_Runs` says when runs start and on which machine. A machine does one run at a
+A script is what one run does to one machine; `Runs` says when runs start and on which machine. A machine does one run at a
 time, so a run that finds all of them busy waits for the first to become free.
 """
 
@@ -20,15 +20,21 @@ from sim.errors import BadInput
 from sim.marks import Number, PerMinute, Share
 from sim.workload.arrivals import refuse_too_many
 from sim.workload.traces import Trace, load_traces
-from sim.workload.updates import Updates, encode, to_ns
+from sim.workload.updates import ASPECTS, RESOURCES, Updates, encode, to_ns
 
 
 class Script(NamedTuple):
-    """What one run does: float64 seconds from its start, int32 changes, and how long the run takes, seconds."""
+    """What one run does: float64 seconds from its start, int32 changes, and how long the run takes, seconds.
+
+    `aspect` (index in `ASPECTS`) and `server` are for a run that changes other things than its machine's status: a
+    deployment writes into the history of its site's server. `server` 0: the machine itself.
+    """
 
     at: np.ndarray
     change: np.ndarray
     length: float
+    aspect: np.ndarray | int = 0
+    server: np.ndarray | int = 0
 
 
 def script_of(trace: Trace, speed: float = 1.0) -> Script:
@@ -41,7 +47,7 @@ def script_of(trace: Trace, speed: float = 1.0) -> Script:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Runs:
+class Runs:
     """When runs start. Not a workload by itself."""
 
     kind: ClassVar[str]
@@ -77,31 +83,31 @@ class _Runs:
             yield at
 
     def _play(
-        self, rng: np.random.Generator, duration: float, machines: int, resource: int, script: Callable[[int], Script]
+        self, rng: np.random.Generator, duration: float, machines: int, resource: int, script: Callable[[int, int], Script]
     ) -> Updates:
-        """Lay the scripts of run 0, 1, ... out over *machines* (ids from 1) and *duration* seconds."""
+        """Lay the scripts of run 0, 1, ... (number and machine) out over *machines* (ids from 1) and *duration* seconds."""
         if machines < 1:
             word, key = ("servers", "servers_per_user") if resource == 0 else ("sites", "sites_per_user")
             raise BadInput(f"workload {self.kind}: no {word} to work on (fleet.{key} is 0)")
         refuse_too_many(self.expected(duration, machines, machines))
         free = [(0.0, machine) for machine in range(1, machines + 1)]
         due = [k * self.stagger for k in range(min(self.parallel, machines))]
-        at, change, who = [np.empty(0)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+        parts: list[Updates] = []
         # Whoever has been idle longest is next, so runs go round the fleet.
         for run, wanted in enumerate(self._starts(rng, due)):
             free_at, machine = heapq.heappop(free)
             start = max(wanted, free_at)
             if start >= duration or run == self.runs:
                 break
-            body = script(run)
+            body = script(run, machine)
             if not body.length > 0:
                 raise BadInput(f"workload {self.kind}: a run of 0 s would repeat without end (check speed and durations)")
             heapq.heappush(free, (start + body.length, machine))
             heapq.heappush(due, start + body.length)
-            at.append(start + body.at)
-            change.append(body.change)
-            who.append(np.full(len(body.at), machine))
-        rows = Updates.of(to_ns(np.concatenate(at)), resource, np.concatenate(who), np.concatenate(change))
+            server = np.broadcast_to(body.server, body.at.shape)
+            of, who = np.where(server > 0, RESOURCES.index("server"), resource), np.where(server > 0, server, machine)
+            parts.append(Updates.of(to_ns(start + body.at), of, who, body.change, body.aspect))
+        rows = Updates.merge(parts)
         return _only_changes(rows[rows.at < ns(duration)])
 
     def _expected(self, duration: float, machines: int, length: float, changes: float) -> float:
@@ -116,7 +122,7 @@ class _Runs:
 
 
 @dataclass(frozen=True)
-class Replay(_Runs):
+class Replay(Runs):
     """Recorded runs, played back on servers: run 0 plays the first replica of the trace, run 1 the second, and round."""
 
     kind: ClassVar[str] = "replay"
@@ -128,7 +134,7 @@ class Replay(_Runs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_speed(self.speed)
+        check_speed(self.speed)
 
     @cached_property
     def _scripts(self) -> list[Script]:
@@ -143,11 +149,11 @@ class Replay(_Runs):
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         """Raises `BadInput` for a trace that is not there or not well formed."""
         scripts = self._scripts
-        return self._play(rng.spawn(1)[0], duration, servers, 0, lambda run: scripts[run % len(scripts)])
+        return self._play(rng.spawn(1)[0], duration, servers, 0, lambda run, _: scripts[run % len(scripts)])
 
 
 @dataclass(frozen=True)
-class Provisioning(_Runs):
+class Provisioning(Runs):
     """Runs drawn at random: all steps pending, then each installing and completed in turn; a failure ends the run.
 
     Durations come from distributions fitted to a recorded trace, step by step; or, where `steps` is given, from `step_time`.
@@ -169,11 +175,10 @@ class Provisioning(_Runs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_speed(self.speed)
+        check_speed(self.speed)
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be >= 1, got {self.steps!r}")
-        if not 0 <= self.failure <= 1:
-            raise ValueError(f"failure must be a probability between 0 and 1, got {self.failure!r}")
+        check_probability(self.failure)
 
     @cached_property
     def step_times(self) -> tuple[Distribution, ...]:
@@ -193,7 +198,7 @@ class Provisioning(_Runs):
         # One stream per purpose: another failure probability must not change how long steps take.
         starts, times, pauses, failures = rng.spawn(4)
 
-        def script(run: int) -> Script:
+        def script(run: int, machine: int) -> Script:
             n = len(self.step_times)
             length = np.array([float(d.sample(times, 1)[0]) for d in self.step_times]) / self.speed
             pause = self.pause.sample(pauses, n) / self.speed
@@ -210,8 +215,11 @@ class Provisioning(_Runs):
 
 
 @dataclass(frozen=True)
-class Deployments(_Runs):
-    """Site deployments: a site is being deployed (installing), then live again (completed) or failed."""
+class Deployments(Runs):
+    """Site deployments: a site is being deployed (installing), then live again (completed) or failed.
+
+    Meanwhile the history of its server gets a line as each of `stages` begins, and `burst` lines of output at once in the middle.
+    """
 
     kind: ClassVar[str] = "deployments"
 
@@ -220,15 +228,21 @@ class Deployments(_Runs):
     """Name in data/traces, or a path: how long deployments take is fitted to its replicas."""
     deploying: Distribution | None = None
     """Seconds that one takes, in place of what is fitted."""
+    stages: int = 0
+    """Stages of a deployment (fetch, install, build, ...), evenly over its time, each an update of the site's server."""
+    burst: int = 0
+    """Lines of output that arrive at one instant halfway through, each an update of the site's server."""
     failure: Share = 0.0
     """Probability that a deployment fails."""
     speed: Number = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_speed(self.speed)
-        if not 0 <= self.failure <= 1:
-            raise ValueError(f"failure must be a probability between 0 and 1, got {self.failure!r}")
+        check_speed(self.speed)
+        check_probability(self.failure)
+        for name in ("stages", "burst"):
+            if not 0 <= getattr(self, name) <= 10_000:
+                raise ValueError(f"{name} must be between 0 and 10,000, got {getattr(self, name)!r}")
 
     @cached_property
     def length(self) -> Distribution:
@@ -242,15 +256,28 @@ class Deployments(_Runs):
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         """Expected number of updates in *duration* seconds (long-run)."""
-        return self._expected(duration, sites, self.length.mean() / self.speed, 2.0)
+        return self._expected(duration, sites, self.length.mean() / self.speed, 2.0 + self.stages + self.burst)
 
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         starts, times, failures = rng.spawn(3)
+        if self.stages + self.burst > 0 and servers < 1:
+            raise BadInput(f"workload {self.kind}: stages and burst need servers (fleet.servers_per_user is 0)")
+        lines = {"progress": np.linspace(0.0, 1.0, self.stages, endpoint=False), "log": np.full(self.burst, 0.5)}
 
-        def script(run: int) -> Script:
+        def script(run: int, site: int) -> Script:
             end = float(self.length.sample(times, 1)[0]) / self.speed
             last = encode(0, "failed" if failures.random() < self.failure else "completed")
-            return Script(np.array([0.0, end]), np.array([encode(0, "installing"), last], np.int32), end)
+            at, change = [np.array([0.0])], [encode(0, "installing")]
+            aspect, server = [0], [0]
+            for name, shares in lines.items():
+                at.append(shares * end)
+                # Lines are numbered on through the runs, so that no two of a server are the same.
+                change += [encode(run * len(shares) + n, "completed") for n in range(1, len(shares) + 1)]
+                aspect += [ASPECTS.index(name)] * len(shares)
+                # Sites and servers are numbered user by user, so the share finds a server of the site's owner.
+                server += [(site - 1) * servers // sites + 1] * len(shares)
+            times_ = np.concatenate([*at, [end]])
+            return Script(times_, np.array([*change, last], np.int32), end, np.array([*aspect, 0]), np.array([*server, 0]))
 
         return self._play(starts, duration, sites, 1, script)
 
@@ -272,7 +299,7 @@ def fit_steps(traces: tuple[Trace, ...]) -> dict[str, Fit]:
 
 def _only_changes(rows: Updates) -> Updates:
     """Without the rows that would set a step to what it already is (steps that a failed run left pending)."""
-    key = (rows.resource_id << 32) + rows.step
+    key = ((rows.resource_id * len(RESOURCES) + rows.resource) * len(ASPECTS) + rows.aspect << 32) + rows.step
     order = np.argsort(key, kind="stable")
     status = rows.status[order]
     same = (np.diff(key[order], prepend=-1) == 0) & (np.diff(status, prepend=-1) == 0)
@@ -281,6 +308,11 @@ def _only_changes(rows: Updates) -> Updates:
     return rows[keep]
 
 
-def _check_speed(speed: float) -> None:
+def check_speed(speed: float) -> None:
     if not 0 < speed < float("inf"):
         raise ValueError(f"speed must be > 0, got {speed!r}")
+
+
+def check_probability(failure: float) -> None:
+    if not 0 <= failure <= 1:
+        raise ValueError(f"failure must be a probability between 0 and 1, got {failure!r}")

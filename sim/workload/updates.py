@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -26,24 +27,51 @@ NEXT: dict[Status | None, frozenset[Status]] = {
 }
 """What a step may become, by what it is (None: not there yet). Every workload keeps to it; a finished step may run again."""
 
-SITE_STATUS: dict[Status, str] = {"installing": "deploying", "completed": "active", "failed": "failed"}
+Change = Status | Literal["removing", "removed"]
+"""What an update makes of the thing that changes: a step's status, or on its way out, or gone."""
+
+CHANGES: tuple[Change, ...] = (*STATUSES, "removing", "removed")
+
+Aspect = Literal["status", "rule", "connection", "monitoring", "scheduler", "supervisor", "progress", "log", "task"]
+"""What of a resource changes. `status`: of a server the status of one of its provision steps, of a site its own. The others are a
+server's: a firewall rule, whether it is connected, software that is installed on it, a line of its history (the progress of a
+deployment, a log), a task whose end is broadcast whole."""
+
+ASPECTS: tuple[Aspect, ...] = typing.get_args(Aspect)
+
+NUMBERED: tuple[Aspect, ...] = ("status", "rule", "progress", "log", "task")
+"""Aspects of which a server has many, told apart by `step`; of the others it has one, whose step is 0."""
+
+SITE_STATUS: dict[Change, str] = {"installing": "deploying", "completed": "active", "failed": "failed"}
 """What the status of a site's update is called in the application. A site that waits has no status of its own."""
 
 WALK_STEPS = 8
 """Steps that changes without a script of their own go round (as many as the recorded stack has installers)."""
 
+CYCLES: dict[Aspect, tuple[Change, ...]] = {
+    "status": ("pending", "installing", "completed"),
+    "connection": ("removed", "completed"),
+    "monitoring": ("removing", "removed", "installing", "completed"),
+    "scheduler": ("removing", "removed", "installing", "completed"),
+    "supervisor": ("installing", "completed", "removing", "removed"),
+}
+"""What changes without a script of their own go round, from what the sample servers are: connected, with monitoring and a
+scheduler, without a supervisor."""
+
 
 class Update(NamedTuple):
     """One change to make: at instant `at_ns`, `status` of `step` of that server (`PUT /servers/{id}/provision/{step}`).
 
-    A site has one status and no steps: its `step` is 0, and `PATCH /sites/{id}` sets `SITE_STATUS[status]`.
+    A site has one status and no steps: its `step` is 0, and `PATCH /sites/{id}` sets `SITE_STATUS[status]`. What the other
+    aspects become in the application: `sim.live.drive.requests`.
     """
 
     at_ns: int
     resource: Resource
     resource_id: int
     step: int
-    status: Status
+    status: Change
+    aspect: Aspect = "status"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,15 +86,18 @@ class Updates:
     """int64, from 1."""
     change: np.ndarray
     """int32, `encode(step, status)`."""
+    aspect: np.ndarray
+    """int8, index in `ASPECTS`."""
 
     @classmethod
-    def of(cls, at: object, resource: object, resource_id: object, change: object) -> Updates:
+    def of(cls, at: object, resource: object, resource_id: object, change: object, aspect: object = 0) -> Updates:
         """Sort by *at* and give each column its type; scalars stand for a whole column."""
         columns = np.broadcast_arrays(
             np.asarray(at, np.int64),
             np.asarray(resource, np.int8),
             np.asarray(resource_id, np.int64),
             np.asarray(change, np.int32),
+            np.asarray(aspect, np.int8),
         )
         order = np.argsort(columns[0], kind="stable")
         return cls(*(column[order] for column in columns))
@@ -83,6 +114,7 @@ class Updates:
             [RESOURCES.index(row.resource) for row in rows],
             [row.resource_id for row in rows],
             [encode(row.step, row.status) for row in rows],
+            [ASPECTS.index(row.aspect) for row in rows],
         )
 
     @classmethod
@@ -96,43 +128,48 @@ class Updates:
     @property
     def step(self) -> np.ndarray:
         """int32 step numbers; 0 for a site."""
-        return self.change // len(STATUSES)
+        return self.change // len(CHANGES)
 
     @property
     def status(self) -> np.ndarray:
-        """int32 index in `STATUSES`."""
-        return self.change % len(STATUSES)
+        """int32 index in `CHANGES`."""
+        return self.change % len(CHANGES)
 
     def __len__(self) -> int:
         return len(self.at)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Updates:
         """A part of the rows, by slice or mask, in the same order."""
-        return Updates(self.at[rows], self.resource[rows], self.resource_id[rows], self.change[rows])
+        return Updates(*(getattr(self, name)[rows] for name in Updates.__slots__))
 
     def __iter__(self) -> Iterator[Update]:
-        columns = (self.at.tolist(), self.resource.tolist(), self.resource_id.tolist(), self.step.tolist(), self.status.tolist())
-        for at, resource, resource_id, step, status in zip(*columns, strict=True):
-            yield Update(at, RESOURCES[resource], resource_id, step, STATUSES[status])
+        columns = (self.at, self.resource, self.resource_id, self.step, self.status, self.aspect)
+        for at, resource, resource_id, step, status, aspect in zip(*(column.tolist() for column in columns), strict=True):
+            yield Update(at, RESOURCES[resource], resource_id, step, CHANGES[status], ASPECTS[aspect])
 
 
-def encode(step: int, status: Status) -> int:
+def encode(step: int, status: Change) -> int:
     """Step and status as the one number that `Updates.change` holds."""
-    return step * len(STATUSES) + STATUSES.index(status)
+    return step * len(CHANGES) + CHANGES.index(status)
 
 
-def walk(at: np.ndarray, resource: np.ndarray, resource_id: np.ndarray) -> Updates:
-    """Give instants and resources a change each, such that every one is a real change that `NEXT` allows.
+def walk(at: np.ndarray, resource: np.ndarray, resource_id: np.ndarray, aspect: np.ndarray | int = 0) -> Updates:
+    """Give instants and resources a change each, such that every one is a real change that the application allows.
 
-    The n-th update of a server moves it on by one: step 1 pending, installing, completed, then step 2, ... and after
-    `WALK_STEPS` steps again from step 1. A site is in turn installing and completed.
+    The n-th update of an aspect of a server moves it on by one in its cycle: step 1 pending, installing, completed, then step 2,
+    ... and after `WALK_STEPS` steps again from step 1. A line of its history is a new one each time. A site is in turn
+    installing and completed.
     """
-    rows = Updates.of(at, resource, resource_id, 0)
-    nth = _count_before(rows.resource_id * len(RESOURCES) + rows.resource)
-    on_server = nth // 3 % WALK_STEPS * len(STATUSES) + nth % 3 + encode(1, "pending")
-    on_site = nth % 2 + encode(0, "installing")
-    change = np.where(rows.resource == RESOURCES.index("server"), on_server, on_site).astype(np.int32)
-    return Updates(rows.at, rows.resource, rows.resource_id, change)
+    rows = Updates.of(at, resource, resource_id, 0, aspect)
+    nth = _count_before((rows.resource_id * len(RESOURCES) + rows.resource) * len(ASPECTS) + rows.aspect)
+    change = np.where(rows.resource == RESOURCES.index("server"), 0, nth % 2 + encode(0, "installing"))
+    for index, name in enumerate(ASPECTS):
+        hit = (rows.aspect == index) & (rows.resource == RESOURCES.index("server"))
+        cycle = np.array([CHANGES.index(status) for status in CYCLES.get(name, ("completed",))])
+        turn, place = np.divmod(nth[hit], len(cycle))
+        steps = 0 if name not in NUMBERED else turn % WALK_STEPS + 1 if name == "status" else turn + 1
+        change[hit] = steps * len(CHANGES) + cycle[place]
+    return Updates(rows.at, rows.resource, rows.resource_id, change.astype(np.int32), rows.aspect)
 
 
 def _count_before(groups: np.ndarray) -> np.ndarray:

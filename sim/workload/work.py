@@ -1,0 +1,128 @@
+"""Long work on servers, drawn from distributions: firewall rules, packages, tasks, database operations.
+
+Each is what the application's jobs do (`sim.brokeforge.jobs`), one update per save.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from sim.distributions import Distribution, Lognormal
+from sim.marks import Number, PerMinute, Share
+from sim.workload.scripts import Runs, Script, check_probability, check_speed
+from sim.workload.updates import ASPECTS, CYCLES, Aspect, Change, Updates, encode
+
+SOFTWARE: tuple[Aspect, ...] = ("monitoring", "scheduler", "supervisor")
+
+Line = tuple[float, Aspect, int, Change]
+"""Share of the run's time, what changes, its step, what it becomes."""
+
+
+@dataclass(frozen=True)
+class _Work(Runs):
+    """Runs that take some time and may fail. Not a workload by itself."""
+
+    per_minute: PerMinute | None = field(default=6.0, kw_only=True)
+    takes: Distribution = field(default_factory=lambda: Lognormal(5.0, 0.5), kw_only=True)
+    """Seconds that one takes."""
+    failure: Share = field(default=0.0, kw_only=True)
+    """Probability that one fails."""
+    speed: Number = field(default=1.0, kw_only=True)
+    """Times as fast."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_speed(self.speed)
+        check_probability(self.failure)
+
+    def lines(self, run: int, before: int, end: Change) -> list[Line]:
+        """What run number *run* does on a server that had *before* runs before; *end*: completed or failed."""
+        raise NotImplementedError
+
+    def updates_of_one(self) -> float:
+        """Updates of one run."""
+        raise NotImplementedError
+
+    def expected(self, duration: float, servers: int, sites: int = 0) -> float:
+        """Expected number of updates in *duration* seconds (long-run)."""
+        return self._expected(duration, servers, self.takes.mean() / self.speed, self.updates_of_one())
+
+    def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
+        starts, times, failures = rng.spawn(3)
+        seen: Counter[int] = Counter()
+
+        def script(run: int, server: int) -> Script:
+            length = float(self.takes.sample(times, 1)[0]) / self.speed
+            lines = self.lines(run, seen[server], "failed" if failures.random() < self.failure else "completed")
+            seen[server] += 1
+            at = np.array([share for share, _, _, _ in lines]) * length
+            change = np.array([encode(step, status) for _, _, step, status in lines], np.int32)
+            return Script(at, change, length, np.array([ASPECTS.index(aspect) for _, aspect, _, _ in lines]))
+
+        return self._play(starts, duration, servers, 0, script)
+
+
+@dataclass(frozen=True)
+class Firewall(_Work):
+    """Firewall rules: each is added (pending), installed (installing, then active or failed), updated and deleted again."""
+
+    kind: ClassVar[str] = "firewall"
+
+    def lines(self, run: int, before: int, end: Change) -> list[Line]:
+        life: tuple[Change, ...] = ("pending", "installing", end, "installing", "completed", "removed")
+        return [(n / (len(life) - 1), "rule", run + 1, status) for n, status in enumerate(life)]
+
+    def updates_of_one(self) -> float:
+        return 6.0
+
+
+@dataclass(frozen=True)
+class Packages(_Work):
+    """Packages on servers: monitoring, scheduler and supervisor in turn, removed where they are there, else installed."""
+
+    kind: ClassVar[str] = "packages"
+
+    def lines(self, run: int, before: int, end: Change) -> list[Line]:
+        turn, which = divmod(before, len(SOFTWARE))
+        cycle = CYCLES[SOFTWARE[which]]
+        first, second = cycle[2 * turn % len(cycle)], cycle[(2 * turn + 1) % len(cycle)]
+        return [(0.0, SOFTWARE[which], 0, first), (1.0, SOFTWARE[which], 0, end if second == "completed" else second)]
+
+    def updates_of_one(self) -> float:
+        return 2.0
+
+
+@dataclass(frozen=True)
+class Tasks(_Work):
+    """Tasks whose end is broadcast whole (`TaskCompleted` on `tasks.{id}`): begun (pending), then completed or failed."""
+
+    kind: ClassVar[str] = "tasks"
+
+    parts: int = 0
+    """Lines of progress in the server's history between beginning and end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.parts <= 10_000:
+            raise ValueError(f"parts must be between 0 and 10,000, got {self.parts!r}")
+
+    def lines(self, run: int, before: int, end: Change) -> list[Line]:
+        found: list[Line] = [(0.0, "task", run + 1, "pending")]
+        found += [(n / (self.parts + 1), "progress", run * self.parts + n, "completed") for n in range(1, self.parts + 1)]
+        return [*found, (1.0, "task", run + 1, end)]
+
+    def updates_of_one(self) -> float:
+        return 2.0 + self.parts
+
+
+@dataclass(frozen=True)
+class Database(Tasks):
+    """Database operations (a dump, a migration): a task with progress in its server's history."""
+
+    kind: ClassVar[str] = "database"
+
+    parts: int = 5
