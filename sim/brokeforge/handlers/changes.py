@@ -15,7 +15,16 @@ from sim.brokeforge.broadcasting.channels import Person
 from sim.brokeforge.context import Context
 from sim.brokeforge.domain import change_set, queries
 from sim.brokeforge.domain.database import locked
-from sim.brokeforge.domain.models import Activity, Server, ServerEvent, ServerFirewall, ServerFirewallRule, ServerSite
+from sim.brokeforge.domain.models import (
+    LIVE_KINDS,
+    Activity,
+    Server,
+    ServerEvent,
+    ServerFirewall,
+    ServerFirewallRule,
+    ServerSite,
+    Task,
+)
 from sim.brokeforge.domain.resources import iso
 from sim.brokeforge.domain.statuses import IllegalMove, move
 from sim.brokeforge.handlers import validation as v
@@ -47,6 +56,7 @@ RULE_FIELDS: dict[str, v.Rule] = {
     "rule_type": v.one_of("allow", "deny"),
     "status": v.status,
 }
+EVENT_FIELDS: dict[str, v.Rule] = {"kind": v.one_of(*sorted(LIVE_KINDS)), "message": v.text(500)}
 _TABLES = {"status": {ServerSite: "site status", ServerFirewallRule: "rule status"}}
 
 
@@ -169,6 +179,40 @@ def delete_firewall(app: Context, request: Request, user: Person, id: int) -> Re
     return _answer(app, request, session, server)
 
 
+def create_event(app: Context, request: Request, user: Person, id: int) -> Response:
+    """A line of the server's history that its pages wait for: of a log, or of the progress of some work."""
+    fields = v.validate(request.json(), EVENT_FIELDS, required=("kind", "message"))
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        _note(app, session, server, fields["kind"], fields["message"])
+    return _answer(app, request, session, server, status=201)
+
+
+def create_task(app: Context, request: Request, user: Person, id: int) -> Response:
+    """A task begins as `pending`; a PATCH ends it."""
+    fields = v.validate(request.json(), {"name": v.text(120)}, required=("name",))
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        task = Task(server=server, status="pending", created_at=app.now_us(), **fields)
+        session.add(task)
+    return _answer(app, request, session, server, task, status=201)
+
+
+def update_task(app: Context, request: Request, user: Person, id: int) -> Response:
+    """Its end is broadcast whole (`TaskCompleted`), beside its server's `ServerUpdated`."""
+    ends = v.one_of("completed", "failed")
+    status = v.validate(request.json(), {"status": ends}, required=("status",))["status"]
+    with app.change(request) as session:
+        task = session.get(Task, id)
+        if task is None:
+            raise HttpError(404, f"No task {id}.")
+        server = _lock(session, Server, task.server_id, user)
+        session.refresh(task)
+        if task.status != status:
+            task.status, task.completed_at = status, app.now_us()
+    return _answer(app, request, session, server, task)
+
+
 def _lock(session: Session, model: type[Model], id: int, user: Person) -> Model:
     """The row, locked until the end of the transaction. Raises `HttpError` 404, or 403 when it is another user's."""
     row = locked(session, model, id)
@@ -217,7 +261,7 @@ def _answer(
     request: Request,
     session: Session,
     resource: Server | ServerSite,
-    rule: ServerFirewallRule | None = None,
+    part: ServerFirewallRule | Task | None = None,
     status: int = 200,
 ) -> Response:
     done = change_set.of(session)
@@ -241,8 +285,10 @@ def _answer(
         body["server"] = _row(resource, ("id", *SERVER_FIELDS, "provision", "version"))
     else:
         body["site"] = _row(resource, ("id", "server_id", *SITE_FIELDS, "version"))
-    if rule is not None:
-        body["rule"] = _row(rule, ("id", *RULE_FIELDS))
+    if isinstance(part, Task):
+        body["task"] = _row(part, ("id", "name", "status"))
+    elif part is not None:
+        body["rule"] = _row(part, ("id", *RULE_FIELDS))
     return json_response(body, status)
 
 

@@ -43,6 +43,9 @@ ROUTES = (
     Route("PATCH", "/servers/{id}/firewall/rules/{id}", changes.update_rule),
     Route("DELETE", "/servers/{id}/firewall/rules/{id}", changes.delete_rule),
     Route("DELETE", "/servers/{id}/firewall", changes.delete_firewall),
+    Route("POST", "/servers/{id}/events", changes.create_event),
+    Route("POST", "/servers/{id}/tasks", changes.create_task),
+    Route("PATCH", "/tasks/{id}", changes.update_task),
     Route("POST", "/servers/{id}/jobs", work.start_job),
     *(Route(method, pattern, handler, guarded=False) for method, pattern, handler in live_board.ROUTES),
 )

@@ -14,10 +14,11 @@ from sim.brokeforge.broadcasting.events import ServerSiteUpdated, ServerUpdated,
 from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.live.client import Answer, Origin
+from sim.live.drive.changes import Changes
 from sim.pusher import auth
 from sim.scenario import Scenario
 from sim.target import Key, Target, User
-from sim.workload import SITE_STATUS, Update
+from sim.workload import Update
 
 
 class Request(NamedTuple):
@@ -104,6 +105,7 @@ class Routes:
             )
         self.origin = Origin.parse(target.api)
         self._resources = _Resources(target)
+        self._changes = Changes()
         self._members = scenario.publisher.members
 
     def resource_id(self, update: Update) -> int:
@@ -111,11 +113,7 @@ class Routes:
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
         id, owner = self._resources.id(update), self._resources.require_owner(update)
-        status: str = update.status
-        if update.resource == "site":
-            method, path, status = "PATCH", f"/sites/{id}", SITE_STATUS[update.status]
-        else:
-            method, path = "PUT", f"/servers/{id}/provision/{update.step}"
+        method, path, body = self._changes.request(update, id)
         headers = [
             ("Authorization", f"Bearer {owner.token}"),
             ("Content-Type", "application/json"),
@@ -123,11 +121,12 @@ class Routes:
         ]
         if self._members:
             headers += [("X-Workbench-Update", str(serial)), ("X-Workbench-Sent", str(intended_at))]
-        return Request(method, path, tuple(headers), json.dumps({"status": status}).encode())
+        return Request(method, path, tuple(headers), json.dumps(body).encode())
 
     def receipt(self, answer: Answer) -> Receipt:
         try:
             tree = json.loads(answer.body) if answer.ok else {}
+            self._changes.learn(tree)
             return Receipt(
                 version=int(tree.get("version", -1)),
                 sequence=int(tree.get("sequence", -1)),
