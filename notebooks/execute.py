@@ -14,8 +14,9 @@ from pathlib import Path
 
 import nbformat
 
-from sim.commands.report import execute, named
+from sim.commands.report import named
 from sim.errors import WorkbenchError
+from sim.results.answers.execution import execute
 
 HERE = Path(__file__).resolve().parent
 

@@ -64,10 +64,10 @@ RESTRICTED = {
     "locust": ("loadtests",),
     "gevent": ("loadtests",),
     "geventhttpclient": ("loadtests",),
-    "asyncio": ("sim.live", "sim.commands"),
+    "asyncio": ("sim.live", "sim.commands", "sim.results.answers.execution"),
     "socket": ("sim.live", "loadtests", "sim.commands"),
     "sqlalchemy": ("sim.brokeforge", "sim.live.application", "sim.live.serve"),
-    "matplotlib": ("sim.results.plots",),
+    "matplotlib": ("sim.results.plots", "sim.results.answers.execution"),
     "simpy": (),
 }
 

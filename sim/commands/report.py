@@ -9,6 +9,7 @@ for several. Any other is chosen with --notebook.
 examples:
   workbench report runs/demo
   workbench report runs/demo --notebook 02_latency
+  workbench report runs/demo --notebook 01_choose_a_debounce --set objective=0.5
   workbench report runs/before runs/after -o difference.html
   workbench report runs/demo --no-code --execute-only notebook.ipynb
 """
@@ -17,21 +18,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
-import sys
 from pathlib import Path
-from typing import Any
 
 from sim.commands import options
-from sim.errors import BadInput, WorkbenchError, did_you_mean
-from sim.results.answers.report import VARIABLE
+from sim.errors import BadInput, did_you_mean
+from sim.results.answers import execution
 from sim.results.run import Run
-
-STYLE = """
-.jp-RenderedMarkdown pre { font-family: monospace; background: #f5f5f5; padding: 0.6em 1em; overflow-x: auto; }
-@media print { .jp-Cell { break-inside: avoid; } }
-"""
+from sim.scenario import parse_assignments
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
 
@@ -42,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="HTML file; default: report-<notebook>.html in the first run")
     parser.add_argument("--execute-only", metavar="FILE", help="also keep the executed notebook")
     parser.add_argument("--no-code", action="store_true", help="leave the code cells out of the HTML")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the notebook, as objective=0.5"
+    )
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for one cell (default 600)")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
@@ -57,12 +53,12 @@ def run(args: argparse.Namespace) -> int:
     kept = Path(args.execute_only) if args.execute_only else None
     for path in (output, kept):
         options.require_place(path)
-    executed = execute(notebook, runs, args.timeout)
+    executed = execution.execute(notebook, runs, args.timeout, parse_assignments(args.set))
     if kept is not None:
         import nbformat
 
         options.write_text(kept, nbformat.writes(executed))
-    options.write_text(output, to_html(executed, title(executed), code=not args.no_code))
+    options.write_text(output, execution.to_html(executed, code=not args.no_code))
     if args.json:
         print(json.dumps({"notebook": notebook.name, "html": str(output), "runs": [str(r.directory) for r in runs]}))
     else:
@@ -92,54 +88,3 @@ def fitting(runs: list[Run]) -> Path:
         wanted = "07_explain_a_run"
     path = NOTEBOOKS / f"{wanted}.ipynb"
     return path if path.is_file() else named("00_start_here")
-
-
-def execute(notebook: Path, runs: list[Run], timeout: float) -> Any:
-    """The notebook with outputs, run on *runs*. Raises `WorkbenchError` with the failing cell's last line."""
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-    from tqdm import tqdm
-
-    node = nbformat.read(notebook, as_version=4)
-    variables = os.environ | {VARIABLE: os.pathsep.join(str(found.directory.resolve()) for found in runs)}
-    cells = sum(cell.cell_type == "code" for cell in node.cells)
-    with tqdm(total=cells, desc=notebook.stem, unit="cell", disable=not sys.stderr.isatty(), leave=False) as bar:
-        client = NotebookClient(
-            node,
-            timeout=timeout,
-            kernel_name="python3",
-            extra_arguments=["--log-level=ERROR"],
-            resources={"metadata": {"path": str(notebook.parent.resolve())}},
-            on_cell_executed=lambda **_: bar.update(),
-        )
-        try:
-            client.execute(env=variables)
-        except CellExecutionError as error:
-            last = str(error.evalue or error.ename).strip().splitlines()
-            if error.ename == BadInput.__name__ and last:
-                raise BadInput(last[0]) from error
-            raise WorkbenchError(f"{notebook.name}: {error.ename}: {last[0] if last else 'a cell failed'}") from error
-        except (CellTimeoutError, DeadKernelError) as error:
-            raise WorkbenchError(f"{notebook.name}: {str(error).splitlines()[0]}") from error
-    return node
-
-
-def title(node: Any) -> str:
-    """The notebook's question: its first heading."""
-    for cell in node.cells:
-        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
-            if line.startswith("# "):
-                return line[2:].strip()
-    return "Report"
-
-
-def to_html(node: Any, heading: str, *, code: bool = True) -> str:
-    """One self-contained HTML page: figures embedded, nothing fetched when it is read."""
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(template_name="lab", exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": heading}})
-    body = body.replace("</head>", f"<style>{STYLE}</style></head>", 1)
-    # Libraries for formulas, diagrams and widgets, fetched from elsewhere when the page is read: a report has none of them.
-    return re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)

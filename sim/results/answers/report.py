@@ -65,10 +65,10 @@ def updates_of(found: Run) -> Updates:
 
 
 def markdown(*paragraphs: str) -> Markdown:
-    """Computed text, shown as Markdown."""
+    """Computed text, shown as Markdown. Texts of a bundle are among it: none of it is HTML."""
     from IPython.display import Markdown
 
-    return Markdown("\n\n".join(paragraphs))
+    return Markdown("\n\n".join(paragraphs).replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def answer(*paragraphs: str) -> Markdown:
@@ -79,7 +79,9 @@ def answer(*paragraphs: str) -> Markdown:
 
 def code(source: str, language: str = "tsx") -> Markdown:
     """Source to copy, shown as a block of code."""
-    return markdown(f"```{language}\n{source}\n```")
+    from IPython.display import Markdown
+
+    return Markdown(f"```{language}\n{source}\n```")
 
 
 def provenance(some: Iterable[Run] | Run) -> pd.DataFrame:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pandas as pd
+import psutil
 import pytest
 
 import sim
@@ -174,6 +180,78 @@ def test_a_failing_cell_is_one_line(bundle: Run, notebook: Path, tmp_path: Path,
     assert main(["report", str(bundle.directory), "--notebook", str(notebook), "-o", str(tmp_path / "out.html")]) == 1
     assert capsys.readouterr().err == "workbench: question.ipynb: AssertionError: too few updates\n"
     assert not (tmp_path / "out.html").exists()
+
+
+def test_text_of_a_bundle_is_text_in_the_report(bundle: Run, notebook: Path, tmp_path: Path) -> None:
+    """It says what it says, and runs nothing: neither as a paragraph nor in a table."""
+    planted = "<img src=x onerror=alert(1)> & <script>alert(2)</script>"
+    path = bundle.directory / "manifest.json"
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    tree["validity"] = {"ok": False, "reasons": [planted]}
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    node = nbformat.read(notebook, as_version=4)
+    node.cells.append(nbformat.v4.new_code_cell("run = report.run('start-here')\nreport.answer(report.verdict(run))"))
+    node.cells.append(nbformat.v4.new_code_cell("report.provenance(run)"))
+    nbformat.write(node, notebook)
+    html = tmp_path / "out.html"
+    assert main(["report", str(bundle.directory), "--notebook", str(notebook), "--no-code", "-o", str(html)]) == 0
+    page = html.read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    assert "<script" not in page
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") == 2
+    assert "Content-Security-Policy" in page.partition("<style")[0]
+
+
+def test_a_figure_that_was_not_drawn_fails_the_report(
+    bundle: Run, notebook: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "Agg")  # The reader's, which must not reach the report.
+    node = nbformat.read(notebook, as_version=4)
+    node.cells.append(nbformat.v4.new_code_cell("from sim.results import plots\nax = plots.plot_ecdf({'a': [1.0, 2.0]})"))
+    nbformat.write(node, notebook)
+    arguments = ["report", str(bundle.directory), "--notebook", str(notebook), "-o", str(tmp_path / "out.html")]
+    assert main(arguments) == 0
+    node.cells[-1].source += "\nax.figure.canvas.draw = None\nimport matplotlib.pyplot as plt\nplt.close('all')"
+    nbformat.write(node, notebook)
+    assert main(arguments) == 1
+    assert "a figure was not drawn" in capsys.readouterr().err
+
+
+def test_a_parameter_takes_the_place_of_the_notebooks_own(
+    bundle: Run, notebook: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = nbformat.read(notebook, as_version=4)
+    node.cells.append(nbformat.v4.new_code_cell("objective = 1.0", metadata={"tags": ["parameters"]}))
+    node.cells.append(nbformat.v4.new_code_cell("report.answer(f'within {objective} s')"))
+    nbformat.write(node, notebook)
+    html = tmp_path / "out.html"
+    arguments = ["report", str(bundle.directory), "--notebook", str(notebook), "-o", str(html)]
+    assert main([*arguments, "--set", "objective=0.25"]) == 0
+    assert "within 0.25 s" in html.read_text(encoding="utf-8")
+    assert main([*arguments, "--set", "objectiv=0.25"]) == 2
+    assert "no parameter 'objectiv' - did you mean 'objective'?" in capsys.readouterr().err
+
+
+def test_an_interrupted_report_leaves_no_kernel(bundle: Run, notebook: Path, tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM end the kernel, then the command, with the exit code of the signal and without a traceback."""
+    node = nbformat.read(notebook, as_version=4)
+    running = tmp_path / "running"
+    wait = f"import os, pathlib, time\npathlib.Path({str(running)!r}).write_text(str(os.getpid()))\ntime.sleep(60)"
+    node.cells.append(nbformat.v4.new_code_cell(wait))
+    nbformat.write(node, notebook)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        running.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "sim", "report", str(bundle.directory), "--notebook", str(notebook)]
+        with subprocess.Popen([*command, "-o", str(tmp_path / "x.html")], stderr=subprocess.PIPE, text=True) as process:
+            while not running.exists() or not running.read_text():
+                assert process.poll() is None
+                time.sleep(0.05)
+            kernel = int(running.read_text())
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == code, said
+        assert "Traceback" not in said
+        assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(
