@@ -18,6 +18,7 @@ from sim.commands import report
 from sim.commands.measuring.one import Settings, run_load_test
 from sim.commands.measuring.outcome import Outcome
 from sim.errors import ThresholdFailed, WorkbenchError
+from sim.results.answers import execution
 from sim.results.run import Run
 from sim.scenario import Scenario, load_scenario
 
@@ -64,8 +65,8 @@ def demo(scenario: Scenario, directory: Path) -> int:
 
 def write_report(path: Path, *runs: Path) -> None:
     """The first notebook, executed on both bundles, as HTML."""
-    executed = report.execute(report.named(NOTEBOOK), [Run(directory) for directory in runs], timeout=120)
-    path.write_text(report.to_html(executed, report.title(executed)), encoding="utf-8")
+    executed = execution.execute(report.named(NOTEBOOK), [Run(directory) for directory in runs], timeout=120)
+    path.write_text(execution.to_html(executed, code=False), encoding="utf-8")
 
 
 def after(measured: Path, simulated: Path, html: str) -> str:
