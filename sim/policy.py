@@ -63,6 +63,8 @@ class Immediate:
     """Every notification is a refetch."""
 
     kind: ClassVar[str] = "immediate"
+    waits_for_silence: ClassVar[bool] = False
+    """Whether updates that keep coming can put its refetch off for ever. Every policy says it."""
     jitter: float = 0.0
     """A refetch starts up to this many seconds after it is due, uniformly at random. The same for every policy."""
 
@@ -95,6 +97,10 @@ class Debounce:
         _duration(self.max_wait, "max_wait")
         _duration(self.jitter, "jitter")
 
+    @property
+    def waits_for_silence(self) -> bool:
+        return self.trailing and self.wait > 0 and self.max_wait is None
+
     def machine(self) -> DebounceMachine:
         cap = None if self.max_wait is None else ns(self.max_wait)
         return DebounceMachine(ns(self.wait), self.leading, self.trailing, cap, self.timing)
@@ -105,6 +111,7 @@ class Throttle:
     """`throttle(f, wait)` of the same libraries: a debounce whose `max_wait` is its `wait`, leading by default."""
 
     kind: ClassVar[str] = "throttle"
+    waits_for_silence: ClassVar[bool] = False
     wait: float = 0.5
     leading: bool = True
     trailing: bool = True
@@ -124,6 +131,7 @@ class Window:
     """The first notification opens a window of `wait` seconds; one refetch at its end covers all of it."""
 
     kind: ClassVar[str] = "window"
+    waits_for_silence: ClassVar[bool] = False
     wait: float = 0.5
     jitter: float = 0.0
 
@@ -140,6 +148,7 @@ class RateLimit:
     """At once when idle, else `wait` seconds after the refetch before."""
 
     kind: ClassVar[str] = "rate_limit"
+    waits_for_silence: ClassVar[bool] = False
     wait: float = 0.5
     jitter: float = 0.0
 
@@ -156,6 +165,7 @@ class Polling:
     """No notifications: refetch every `interval` seconds, counted from when the page opens."""
 
     kind: ClassVar[str] = "polling"
+    waits_for_silence: ClassVar[bool] = False
     interval: float = 5.0
     """Seconds between two polls."""
     mode: PollingMode = "overlap"
@@ -176,6 +186,7 @@ class FullPayload:
     """No refetch: the notification carries the state and is applied as it arrives."""
 
     kind: ClassVar[str] = "full_payload"
+    waits_for_silence: ClassVar[bool] = False
     jitter: ClassVar[float] = 0.0
 
     def machine(self) -> SilentMachine:

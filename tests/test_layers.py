@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BASE = {"sim.errors", "sim.clock", "sim.distributions", "sim.marks"}
 CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.incidents", "sim.scenario"}
-RECORDED = {"sim.results.run", "sim.results.parts", "sim.results.histogram", "sim.results.clocks"}
+RECORDED = {"sim.results.run", "sim.results.schema", "sim.results.parts", "sim.results.histogram", "sim.results.clocks"}
 EDGE = CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.live.client", "sim.live.processes"}
 """What every package of `live` may use."""
 
@@ -33,7 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "sim.scenario": {"sim.errors", "sim.marks", "sim.distributions", "sim.policy", "sim.workload", "sim.incidents"},
     "sim.target": {"sim.errors"},
     "sim.results": CONFIGURED,
-    "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run"},
+    "sim.virtual": CONFIGURED
+    | {"sim.refetch", "sim.results.run", "sim.results.schema", "sim.results.frames", "sim.results.upgrade"},
     "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary", "sim.results.run"},
     "sim.virtual.theory": {"sim.errors", "sim.policy"},
     "sim.brokeforge": CONFIGURED | {"sim.pusher"},

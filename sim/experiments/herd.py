@@ -284,7 +284,7 @@ def goodput(refetches: pd.DataFrame, start: float, end: float, step: float = 2.0
     """Share of the refetches of each *step* that were answered at all: at (s), share."""
     sent = refetches[(refetches["due_at"] >= start) & (refetches["due_at"] < end)]
     place = ((sent["due_at"] - start) // step).astype(int)
-    good = (sent["status"] == 200).groupby(place).mean()
+    good = (sent["status"] == 200).fillna(False).astype(bool).groupby(place).mean()
     return pd.DataFrame({"at": start + good.index.to_numpy() * step, "share": good.to_numpy()})
 
 

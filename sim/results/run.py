@@ -4,6 +4,8 @@
     summary.json        metric -> {value, ci_low, ci_high, n}
     updates.parquet ... the tables of `TABLES`; times are float64 seconds since the run's start
 
+The tables are those of `sim.results.schema`; a bundle of version 1 is read as one of version 2 (`sim.results.upgrade`).
+
 A directory without manifest.json is not a bundle: a run that died. A run that was interrupted has one, with
 `partial: true` and the reason. Nothing secret is ever written: targets come in by `Target.public()`.
 """
@@ -16,6 +18,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping
@@ -26,88 +29,17 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sim.errors import BadInput
+from sim.results.schema import SCHEMA_VERSION, TABLES, nullable
 from sim.scenario import Scenario, build, not_honoured, to_dict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
-
-_text = pa.dictionary(pa.int32(), pa.string())
-
-
-def _column(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Field:
-    return pa.field(name, kind, metadata={"meaning": meaning, **({"unit": unit} if unit else {})})
-
-
-def _instant(name: str, meaning: str) -> pa.Field:
-    return _column(name, pa.float64(), meaning, "s since the run's start")
-
-
-TABLES: dict[str, pa.Schema] = {
-    "updates": pa.schema(
-        [
-            _column("update", pa.int64(), "serial of the update within the run"),
-            _column("resource", _text, "server or site"),
-            _column("resource_id", pa.int64(), "id of the changed resource"),
-            _column("version", pa.int64(), "version of the resource that holds this change"),
-            _column("sequence", pa.int64(), "version of the dashboards that hold this change: serial over all changes"),
-            _instant("intended_at", "when the workload wanted it; latencies count from here"),
-            _instant("committed_at", "when the change was in the database; NaN: it never was"),
-            _instant("published_at", "when the broadcaster had accepted the event; NaN: it never did"),
-            _column("status", _text, "committed, failed, not_broadcast"),
-        ]
-    ),
-    "notifications": pa.schema(
-        [
-            _column("update", pa.int64(), "which update; -1 where a foreign target does not say"),
-            _column("subscriber", pa.int32(), "which subscriber"),
-            _column("channel", _text, "name on the wire"),
-            _instant("received_at", "arrival (kernel's receive time where the platform has one)"),
-            _instant("read_at", "when the subscriber's process read it; minus received_at: the reader's lag"),
-        ]
-    ),
-    "refetches": pa.schema(
-        [
-            _column("subscriber", pa.int32(), "which subscriber"),
-            _column("resource", _text, "server, site or dashboard"),
-            _column("resource_id", pa.int64(), "id of the resource; 0 for a dashboard"),
-            _instant("due_at", "when its policy wanted it"),
-            _instant("started_at", "when the request was sent; NaN: never"),
-            _instant("finished_at", "when the answer was complete; NaN: never"),
-            _column("version", pa.int64(), "version got; -1: none"),
-            _column("status", pa.int32(), "HTTP status; 0: no answer"),
-            _column("bytes", pa.int64(), "size of the answer, head and body", "byte"),
-            _column("answered", pa.int32(), "notifications that it answers"),
-            _column("outcome", _text, "applied, superseded, cancelled, failed, not_newer"),
-        ]
-    ),
-    "subscriptions": pa.schema(
-        [
-            _column("subscriber", pa.int32(), "which subscriber"),
-            _column("page", _text, "detail, firewall, provision, site, dashboard"),
-            _column("user", pa.int64(), "id of the user whose page it is"),
-            _column("resource", _text, "what the page shows: server, site or dashboard"),
-            _column("resource_id", pa.int64(), "id of what it shows; 0 for a dashboard"),
-            _column("channel", _text, "name on the wire"),
-            _instant("subscribed_at", "from when events are expected"),
-            _instant("ended_at", "until when; NaN: the end of the run"),
-            _column("reason", _text, "why it ended: end, closed, dropped, refused"),
-            _column("policy", _text, "kind of the page's policy, as debounce; empty where it is not known"),
-        ]
-    ),
-    "metrics": pa.schema(
-        [
-            _instant("at", "when the sample was taken"),
-            _column("process", _text, "application, broadcaster, publisher, harness-<n>"),
-            _column("metric", _text, "name with unit, as cpu_seconds, rss_bytes"),
-            _column("value", pa.float64(), "value"),
-        ]
-    ),
-}
+__all__ = ["SCHEMA_VERSION", "TABLES", "Manifest", "Run", "RunWriter", "destination"]
 
 
 @dataclass
@@ -126,7 +58,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     host: dict[str, Any] = field(default_factory=dict)
     window: dict[str, float] = field(default_factory=dict)
-    """{warmup, start, end, drain}: seconds since the run's start."""
+    """{warmup, start, end, cooldown, drain}: start and end in seconds since the run's start, the others are durations (s)."""
     clock: dict[str, Any] = field(default_factory=dict)
     """{offset, error, method}: seconds."""
     harness: dict[str, Any] = field(default_factory=dict)
@@ -151,13 +83,7 @@ class RunWriter:
     def __init__(
         self, directory: str | Path, scenario: Scenario, source: Literal["simulated", "measured"], command: str = ""
     ) -> None:
-        self.directory = Path(directory)
-        if (self.directory / "manifest.json").exists():
-            raise BadInput(f"{self.directory} already holds a run (choose another -o, or remove it)")
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"cannot write to {self.directory}: {error.strerror or error}") from error
+        self.directory = destination(directory)
         self.manifest = Manifest(source=source, scenario=to_dict(scenario), seed=scenario.seed, command=command)
         if left_out := not_honoured(scenario, "simulator" if source == "simulated" else "load test"):
             self.manifest.extra["left_out"] = list(map(str, left_out))
@@ -165,11 +91,13 @@ class RunWriter:
         self.manifest.versions = versions()
         self.manifest.host = host()
         start = scenario.warmup
+        cooldown, drain = scenario.tail
         self.manifest.window = {
             "warmup": scenario.warmup,
             "start": start,
             "end": start + scenario.duration,
-            "drain": scenario.drain,
+            "cooldown": cooldown,
+            "drain": drain,
         }
         self.summary: dict[str, dict[str, Any]] = {}
         self._writers: dict[str, pq.ParquetWriter] = {}
@@ -187,7 +115,8 @@ class RunWriter:
                 texts = value if encoded else pa.array(value, pa.string(), from_pandas=True).dictionary_encode()
                 arrays.append(texts.cast(f.type))
             else:
-                arrays.append(pa.array(value, f.type))
+                array = pa.array(value, f.type)
+                arrays.append(_without_sentinels(array, f.name) if nullable(f) else array)
         batch = pa.Table.from_arrays(arrays, schema=schema)
         if table not in self._writers:
             partial = self.directory / f"{table}.parquet.partial"
@@ -197,14 +126,16 @@ class RunWriter:
 
     def frames(self) -> SimpleNamespace:
         """The tables as written, by name, and the `manifest`: what a summary is made from. Nothing can be appended afterwards."""
+        from sim.results.frames import to_frame
+
         self._finish_tables()
-        tables = {
-            name: pq.read_table(self.directory / f"{name}.parquet", schema=schema).to_pandas() for name, schema in TABLES.items()
-        }
+        tables = {name: to_frame(name, pq.read_table(self.directory / f"{name}.parquet")) for name in TABLES}
         return SimpleNamespace(manifest=self.manifest, **tables)
 
     def _finish_tables(self) -> None:
         """Close each file and give it its name; a table without rows is a file without rows."""
+        if not self._rows["pages"] and self._rows["subscriptions"] and "pages.parquet" not in self.manifest.files:
+            self._derive_pages()
         for table, schema in TABLES.items():
             final = self.directory / f"{table}.parquet"
             if final.name in self.manifest.files:
@@ -214,6 +145,16 @@ class RunWriter:
             self._writers[table].close()
             final.with_name(final.name + ".partial").replace(final)
             self.manifest.files[final.name] = {"rows": self._rows[table], "sha256": _sha256(final)}
+
+    def _derive_pages(self) -> None:
+        """Lives of pages from the subscriptions, for a writer that does not know them."""
+        from sim.results.frames import to_frame
+        from sim.results.upgrade import lives
+
+        self._writers["subscriptions"].close()
+        rows = pq.read_table(self.directory / "subscriptions.parquet.partial")
+        pages, _ = lives(to_frame("subscriptions", rows), 1 / self.manifest.sampling.get("share", 1.0))
+        self.append("pages", {name: pages[name] for name in TABLES["pages"].names})
 
     def close(self, *, partial: bool = False, reasons: tuple[str, ...] = ()) -> Run:
         """Finish the files and write the manifest, last and in one step. Call once."""
@@ -256,9 +197,12 @@ class Run:
             raise BadInput(f"{self.directory} is not a run bundle ({what})")
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
-            if tree["schema_version"] != SCHEMA_VERSION:
-                raise BadInput(f"{path}: schema version {tree['schema_version']}, this workbench reads {SCHEMA_VERSION}")
+            self.schema_version = tree["schema_version"]
+            """As the directory has it: 1 or 2. The tables are given in version 2."""
+            if self.schema_version not in (1, SCHEMA_VERSION):
+                raise BadInput(f"{path}: schema version {self.schema_version}, this workbench reads 1 and {SCHEMA_VERSION}")
             self.manifest = Manifest(**tree)
+            self.manifest.window = {"cooldown": 0.0} | self.manifest.window
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path}: damaged manifest: {error}") from error
 
@@ -300,17 +244,48 @@ class Run:
         return self.table("subscriptions")
 
     @cached_property
+    def pages(self) -> pd.DataFrame:
+        return self.table("pages")
+
+    @cached_property
     def metrics(self) -> pd.DataFrame:
         return self.table("metrics")
 
     def table(self, name: str) -> pd.DataFrame:
         """One table as a frame; columns and units in `TABLES`. Raises `BadInput` when the file is missing or damaged."""
+        return self._upgraded[name] if self.schema_version == 1 else self._read(name)
+
+    @property
+    def unknowns(self) -> tuple[str, ...]:
+        """What the version of this bundle cannot say; empty for the version of today."""
+        if self.schema_version == SCHEMA_VERSION:
+            return ()
+        from sim.results.upgrade import UNKNOWNS
+
+        return UNKNOWNS
+
+    @cached_property
+    def _upgraded(self) -> dict[str, pd.DataFrame]:
+        from sim.results.upgrade import upgraded
+
+        rows = {name: self._read(name) for name in TABLES if name != "pages"}
+        return upgraded(rows, 1 / self.manifest.sampling.get("share", 1.0))
+
+    def _read(self, name: str) -> pd.DataFrame:
+        from sim.results.frames import to_frame
+
         path = self.directory / f"{name}.parquet"
         try:
-            return pq.read_table(path, schema=TABLES[name]).to_pandas()
+            rows = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
             why = error if path.exists() else "No such file or directory"
             raise BadInput(f"{path}: cannot be read: {why}") from error
+        for f in TABLES[name]:
+            if f.name not in rows.schema.names:
+                raise BadInput(f"{path}: column {f.name} is missing")
+            if rows.schema.field(f.name).type != f.type:
+                raise BadInput(f"{path}: column {f.name} is {rows.schema.field(f.name).type}, must be {f.type}")
+        return to_frame(name, rows)
 
     def verify(self) -> None:
         """Raise `BadInput` when a file is not the one that the manifest was written for."""
@@ -322,6 +297,28 @@ class Run:
                 raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
             if not unchanged:
                 raise BadInput(f"{path}: changed since the run (sha256 differs from the manifest)")
+
+
+def destination(name: str | Path) -> Path:
+    """The directory of a run that is to be written, made and proven writable. Raises `BadInput` that says what is in the way."""
+    directory = Path(name)
+    if directory == Path() and (not str(name) or any(directory.iterdir())):
+        raise BadInput("the run needs a directory of its own: give its name (-o DIR)")
+    try:
+        if (directory / "manifest.json").exists():
+            raise BadInput(f"{directory} already holds a run (choose another -o, or remove it)")
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"proof")
+    except OSError as error:
+        raise BadInput(f"cannot write to {directory}: {error.strerror or error} (choose another -o)") from error
+    return directory
+
+
+def _without_sentinels(array: pa.Array, name: str) -> pa.Array:
+    """Nulls for the -1 (status: 0) of writers that do not know nulls yet."""
+    nothing = pc.less_equal(array, 0) if name == "status" else pc.less(array, 0)
+    return pc.if_else(nothing, pa.scalar(None, array.type), array)
 
 
 def _write_json(path: Path, tree: Any) -> None:

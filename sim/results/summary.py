@@ -134,7 +134,7 @@ def _deliveries(run: Tables, scenario: Scenario, counted: pd.DataFrame) -> Figur
     expected = freshness.deliveries(run, scenario)
     expected = expected[np.isin(expected["update"].to_numpy(), counted["update"].to_numpy())]
     notifications = freshness.attribute(run, scenario)
-    notifications = notifications[np.isin(notifications["update"].to_numpy(), counted["update"].to_numpy())]
+    notifications = notifications[np.isin(freshness.whole(notifications["update"]), counted["update"].to_numpy())]
     n = len(counted)
     arrived = expected["received_at"].notna().to_numpy()
     yield "updates", Estimate(n, n=n)

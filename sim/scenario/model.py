@@ -291,6 +291,10 @@ class Scenario:
     """Seconds of updates."""
     drain: float = 3.0
     """Seconds after the last update in which late refetches may still arrive."""
+    cooldown: float | None = None
+    """Seconds after the duration in which updates go on and are not counted, before the drain. None: where a page's policy (or
+    the server-side debounce) waits for silence without a max wait, the drain is such a cool-down, so that the end of the updates
+    does not rescue a page that starves; else 0."""
     fleet: Fleet = field(default_factory=Fleet)
     """Who owns what."""
     workload: Workload = field(default_factory=Poisson)
@@ -323,10 +327,22 @@ class Scenario:
         _not_negative(self.duration, "duration", " s")
         _not_negative(self.warmup, "warmup", " s")
         _not_negative(self.drain, "drain", " s")
+        if self.cooldown is not None:
+            _not_negative(self.cooldown, "cooldown", " s")
 
     @property
     def subscribers(self) -> int:
         return sum(pages.subscribers for pages in self.pages)
+
+    @property
+    def tail(self) -> tuple[float, float]:
+        """(cool-down, drain) in seconds: what follows the duration, first with updates that are not counted, then without any."""
+        if self.cooldown is not None:
+            return self.cooldown, self.drain
+        debounced = self.broadcast.debounce > 0 and self.broadcast.debounce_max_wait is None
+        if debounced or any(self.policy_of(pages).waits_for_silence for pages in self.pages if pages.subscribers):
+            return self.drain, 0.0
+        return 0.0, self.drain
 
     def policy_of(self, pages: Pages) -> Policy:
         return self.policy if pages.policy is None else pages.policy

@@ -18,6 +18,7 @@ import pyarrow as pa
 from sim.clock import SECOND
 from sim.policy import Policy
 from sim.results.run import TABLES
+from sim.results.upgrade import upgraded
 from sim.scenario import Scenario
 from sim.virtual.database import Database
 from sim.workload import RESOURCES as CHANGED
@@ -48,6 +49,14 @@ class Tables:
     refetches: pd.DataFrame
     subscriptions: pd.DataFrame
     metrics: pd.DataFrame
+    pages: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def __post_init__(self) -> None:
+        if self.pages.empty:
+            # Until the engines write lives of pages, and nulls: what version 1 of the tables tells.
+            names = [name for name in TABLES if name != "pages"]
+            for name, rows in upgraded({name: getattr(self, name) for name in names}).items():
+                object.__setattr__(self, name, rows)
 
     @property
     def name(self) -> str:
@@ -57,7 +66,7 @@ class Tables:
         """The columns of one table as `RunWriter.append` takes them."""
         rows: pd.DataFrame = getattr(self, table)
         return {
-            str(name): pa.array(column.array) if isinstance(column.dtype, pd.CategoricalDtype) else column.to_numpy()
+            str(name): column.to_numpy() if isinstance(column.dtype, np.dtype) else pa.array(column.array)
             for name, column in rows.items()
         }
 
@@ -79,7 +88,8 @@ def frame(table: str, columns: dict[str, Any]) -> pd.DataFrame:
     for name in schema.names:
         column = columns[name]
         kind = schema.field(name).type
-        typed[name] = column if isinstance(column, pd.Categorical) else np.asarray(column, dtype=kind.to_pandas_dtype())
+        given = isinstance(column, pd.Categorical | pd.arrays.IntegerArray)
+        typed[name] = column if given else np.asarray(column, dtype=kind.to_pandas_dtype())
     return pd.DataFrame(typed)
 
 

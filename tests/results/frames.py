@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.results.frames import typed
 from sim.results.run import TABLES
+from sim.results.upgrade import lives
 
 NAN = float("nan")
 
@@ -27,19 +29,26 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "reason": "end",
         "policy": "debounce",
     },
+    "pages": {
+        "page": "detail",
+        "user": 1,
+        "resource": "server",
+        "resource_id": 1,
+        "opened_at": -1.0,
+        "closed_at": NAN,
+        "reason": "end",
+        "loaded_version": None,
+        "policy": "debounce",
+        "hidden": False,
+        "weight": 1.0,
+    },
     "metrics": {"process": "publisher"},
 }
 
 
 def frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows completed by the defaults, typed as a bundle read back."""
-    schema = TABLES[table]
-    columns = {name: [(DEFAULTS[table] | row)[name] for row in rows] for name in schema.names}
-    result = pd.DataFrame(columns)
-    for f in schema:
-        kind = str(f.type)
-        result[f.name] = result[f.name].astype("category" if kind.startswith("dict") else {"double": "float64"}.get(kind, kind))
-    return result
+    return typed(table, {name: [(DEFAULTS[table] | row)[name] for row in rows] for name in TABLES[table].names})
 
 
 @dataclass
@@ -51,6 +60,12 @@ class Frames:
     refetches: pd.DataFrame = field(default_factory=lambda: frame("refetches", []))
     subscriptions: pd.DataFrame = field(default_factory=lambda: frame("subscriptions", []))
     metrics: pd.DataFrame = field(default_factory=lambda: frame("metrics", []))
+    pages: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Where none are given: one for each subscriber, from its subscriptions."""
+
+    def __post_init__(self) -> None:
+        if self.pages.empty:
+            self.pages, _ = lives(self.subscriptions)
 
 
 def update(serial: int, at: float, version: int | None = None, **other: Any) -> dict[str, Any]:
@@ -59,11 +74,11 @@ def update(serial: int, at: float, version: int | None = None, **other: Any) -> 
     return {"update": serial, "version": version, "sequence": serial + 1} | instants | other
 
 
-def notification(serial: int, subscriber: int, at: float, **other: Any) -> dict[str, Any]:
+def notification(serial: int | None, subscriber: int, at: float, **other: Any) -> dict[str, Any]:
     return {"update": serial, "subscriber": subscriber, "received_at": at, "read_at": at} | other
 
 
-def refetch(subscriber: int, due: float, version: int, took: float = 0.1, **other: Any) -> dict[str, Any]:
+def refetch(subscriber: int, due: float, version: int | None, took: float = 0.1, **other: Any) -> dict[str, Any]:
     instants = {"due_at": due, "started_at": due, "finished_at": due + took}
     return {"subscriber": subscriber, "version": version} | instants | other
 

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sim.errors import BadInput
-from sim.results.run import TABLES, Run, RunWriter
+from sim.results.run import TABLES, Run, RunWriter, destination
 from sim.scenario import Scenario
 
 
@@ -117,5 +119,28 @@ def test_the_manifest_names_everything_a_reader_needs(tmp_path: Path) -> None:
         "files",
     ):
         assert key in tree
-    assert tree["window"] == {"warmup": 2, "start": 2, "end": 7, "drain": 1}
+    assert tree["window"] == {"warmup": 2, "start": 2, "end": 7, "cooldown": 1, "drain": 0}
     assert tree["files"]["updates.parquet"]["rows"] == 0
+
+
+@pytest.mark.parametrize("name", ["", "file", "x" * 300, "file/below"])
+def test_a_destination_that_cannot_hold_a_run_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput) as raised:
+        destination(name)
+    assert "-o" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_of_another_shape_names_its_column(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path / "run", Scenario(), source="simulated").close()
+    path = run.directory / "updates.parquet"
+    rows = pq.read_table(path)
+    pq.write_table(rows.drop_columns(["version"]), path)
+    with pytest.raises(BadInput, match=r"updates\.parquet: column version is missing"):
+        _ = run.updates
+    at = rows.column_names.index("version")
+    pq.write_table(rows.set_column(at, "version", pa.array([], pa.string())), path)
+    with pytest.raises(BadInput, match="column version is string, must be int64"):
+        _ = Run(run.directory).updates

@@ -38,6 +38,8 @@ class Tables(Protocol):
     def refetches(self) -> pd.DataFrame: ...
     @property
     def subscriptions(self) -> pd.DataFrame: ...
+    @property
+    def pages(self) -> pd.DataFrame: ...
 
 
 def channels_of(resource: str, resource_id: int, scenario: Scenario) -> list[str]:
@@ -57,6 +59,11 @@ def channels_of(resource: str, resource_id: int, scenario: Scenario) -> list[str
             return [specific, generic]
 
 
+def whole(column: pd.Series) -> Array:
+    """A nullable column of whole numbers as int64; -1: null."""
+    return np.asarray(column.fillna(-1).to_numpy(), dtype=np.int64)
+
+
 def attribute(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     """The notifications, each with its update.
 
@@ -64,7 +71,7 @@ def attribute(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     committed on its channel before it came; -1 stays where there is none. Returns the table itself where nothing is to be done.
     """
     notifications = tables.notifications
-    unknown = notifications["update"].to_numpy() < 0
+    unknown = whole(notifications["update"]) < 0
     if not unknown.any():
         return notifications
     sent = _sent(tables.updates, scenario).dropna(subset=["committed_at"]).sort_values("committed_at")
@@ -73,7 +80,7 @@ def attribute(tables: Tables, scenario: Scenario) -> pd.DataFrame:
         asked.reset_index(), sent, left_on="received_at", right_on="committed_at", by="channel", direction="backward"
     )
     notifications = notifications.copy()
-    notifications.loc[found["index"].to_numpy(), "update"] = found["update"].fillna(-1).astype("int64").to_numpy()
+    notifications.loc[found["index"].to_numpy(), "update"] = found["update"].to_numpy(dtype=float, na_value=np.nan)
     return notifications
 
 
@@ -159,7 +166,7 @@ def deliveries(tables: Tables, scenario: Scenario) -> pd.DataFrame:
 
 def _keys(left: pd.DataFrame, right: pd.DataFrame) -> tuple[Array, Array]:
     """One integer per row for (update, subscriber, channel), equal in both frames where the rows mean the same delivery."""
-    both = [np.concatenate([left[name].to_numpy(), right[name].to_numpy()]).astype(np.int64) for name in ("update", "subscriber")]
+    both = [np.concatenate([whole(left[name]), whole(right[name])]) for name in ("update", "subscriber")]
     channel = np.concatenate(_codes(left["channel"], right["channel"])) + 1
     channels, subscribers = int(channel.max(initial=0)) + 1, int(both[1].max(initial=0)) + 1
     keys = (both[0] * channels + channel) * subscribers + both[1]
@@ -181,7 +188,7 @@ def _first_arrival(expected: pd.DataFrame, notifications: pd.DataFrame) -> Array
 
 def duplicates(notifications: pd.DataFrame) -> int:
     """Arrivals beyond the first of the same update at the same subscriber on the same channel (updates known only)."""
-    known = notifications[notifications["update"] >= 0]
+    known = notifications[whole(notifications["update"]) >= 0]
     keys, _ = _keys(known, known.iloc[:0])
     keys.sort()
     return int((keys[1:] == keys[:-1]).sum())
@@ -193,8 +200,8 @@ def out_of_order(tables: Tables, notifications: pd.DataFrame) -> int:
     Two updates whose publications overlap in time may be accepted in either order; the pattern tolerates it (the refetch reads
     the newest state), a client that applies payloads does not.
     """
-    sequence = pd.Series(tables.updates["sequence"].to_numpy(), index=tables.updates["update"].to_numpy())
-    rank = sequence.reindex(notifications["update"].to_numpy()).to_numpy()
+    sequence = pd.Series(whole(tables.updates["sequence"]), index=tables.updates["update"].to_numpy())
+    rank = sequence.reindex(whole(notifications["update"])).to_numpy()
     known = ~np.isnan(rank.astype(float))
     rank = rank[known].astype(np.int64)
     channel = _codes(notifications["channel"])[0][known] + 1
@@ -222,7 +229,7 @@ def journeys(tables: Tables, scenario: Scenario) -> pd.DataFrame:
         frame[name] = subscriptions[name].astype("category").cat.remove_unused_categories().array[s]
     frame["received_at"] = _first_arrival(frame, attribute(tables, scenario))
     board = (subscriptions["resource"] == "dashboard").to_numpy()[s]
-    wanted = np.where(board, updates["sequence"].to_numpy()[u], updates["version"].to_numpy()[u])
+    wanted = np.where(board, whole(updates["sequence"])[u], whole(updates["version"])[u])
     refetch = _first_applied(tables.refetches, frame["subscriber"].to_numpy(), wanted)
     frame["due_at"], frame["started_at"], frame["fresh_at"] = refetch.T
     full = _full_payload(subscriptions, scenario)[s]
@@ -282,7 +289,7 @@ def _first_applied(refetches: pd.DataFrame, subscriber: Array, version: Array) -
     """
     applied = refetches[(refetches["outcome"] == "applied").to_numpy()]
     who = applied["subscriber"].to_numpy().astype(np.int64)
-    got = applied["version"].to_numpy().astype(np.int64)
+    got = whole(applied["version"])
     order = np.lexsort((applied["finished_at"].to_numpy(), who))
     span = int(max(got.max(initial=0), version.max(initial=0))) + 2
     lifted = np.maximum.accumulate(who[order] * span + np.maximum(got[order], 0)) if len(order) else who
@@ -304,8 +311,8 @@ def newest_update(refetches: pd.DataFrame, updates: pd.DataFrame) -> Array:
     kinds = {"server": 0, "site": 1, "dashboard": 2}
     position = np.arange(len(updates))
     site = (updates["resource"] == "site").to_numpy().astype(np.int64)
-    version, sequence = updates["version"].to_numpy().astype(np.int64), updates["sequence"].to_numpy().astype(np.int64)
-    got = refetches["version"].to_numpy().astype(np.int64)
+    version, sequence = whole(updates["version"]), whole(updates["sequence"])
+    got = whole(refetches["version"])
     span = int(max(version.max(), sequence.max(), got.max(initial=0))) + 2
     place = updates["resource_id"].to_numpy().astype(np.int64) * 3 + site
     known = np.concatenate([place * span + version, np.full(len(updates), 2) * span + sequence])

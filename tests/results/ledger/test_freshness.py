@@ -127,8 +127,8 @@ def test_a_detail_page_on_the_generic_channel_has_nothing_to_show_for_other_serv
 
 
 def test_notifications_of_a_foreign_target_belong_to_the_latest_update_before_them() -> None:
-    run = one_page([], [notification(-1, 7, 1.1), notification(-1, 7, 2.1), notification(-1, 7, 0.5)])
-    assert freshness.attribute(run, SCENARIO)["update"].tolist() == [0, 1, -1]
+    run = one_page([], [notification(None, 7, 1.1), notification(None, 7, 2.1), notification(None, 7, 0.5)])
+    assert freshness.attribute(run, SCENARIO)["update"].fillna(-1).tolist() == [0, 1, -1]
     assert freshness.deliveries(run, SCENARIO)["received_at"].tolist() == pytest.approx([1.1, 2.1])
 
 
