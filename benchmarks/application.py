@@ -33,6 +33,9 @@ from sim.live.serve import prepare_database
 from sim.scenario import Fleet, Scenario
 from sim.target import User
 
+EDGES = {"own": "sim.live.application", "starlette": "benchmarks.application_starlette"}
+"""Edge -> module that serves through it; `starlette` needs `pip install starlette uvicorn`."""
+
 WANTED = {"refetch of a server page": 1_500, "channel authorisation": 2_500}
 """Requests per second and core to reach."""
 
@@ -57,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.application", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--edge", choices=EDGES, default="own", help="what reads requests and writes answers")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as place:
         url = f"sqlite:///{place}/application.sqlite"
@@ -70,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             # Nothing listens there: only reads are measured, and those publish nothing.
             "broadcaster": {"host": "127.0.0.1", "port": 1, "app_id": "1", "key": "key", "secret": "secret"},
         }
-        with Child("application", pinned(0, "sim.live.application.main"), Path(place) / "log", listens=True) as child:
+        with Child("application", pinned(0, EDGES[args.edge]), Path(place) / "log", listens=True) as child:
             child.tell(json.dumps(config))
             port = _port(child, Path(place) / "ready")
             rows = [

@@ -60,8 +60,8 @@ def main(port: int, connections: int, seconds: float, requests: list[bytes]) -> 
 
 
 def _length(head: bytes) -> int:
-    at = head.find(b"Content-Length: ")
-    return 0 if at < 0 else int(head[at + 16 : head.find(b"\r", at) if head.find(b"\r", at) > 0 else None])
+    fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:])
+    return int(fields.get(b"content-length", 0))
 
 
 if __name__ == "__main__":
