@@ -25,7 +25,7 @@ from urllib.parse import quote
 import psutil
 
 from sim.brokeforge.application import Application
-from sim.brokeforge.broadcasting.dispatcher import Job
+from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent
 from sim.brokeforge.domain.database import Database
 from sim.brokeforge.http import Request
 from sim.live.processes import Child
@@ -145,7 +145,7 @@ def profile(url: str, users: tuple[User, ...], count: int = 3_000) -> None:
 
     class Nobody:
         def trigger(self, *event: object) -> None: ...
-        def push(self, job: Job, delay: float) -> None: ...
+        def push(self, job: BroadcastEvent, delay: float) -> None: ...
         def __len__(self) -> int:
             return 0
 

@@ -14,7 +14,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from sim.brokeforge.broadcasting.channels import SOCKET_ID, application_channels
-from sim.brokeforge.broadcasting.dispatcher import Broadcaster, Cache, Dispatcher, MemoryCache, Queue
+from sim.brokeforge.broadcasting.dispatcher import BroadcasterClient, Cache, Dispatcher, MemoryCache, Queue
 from sim.brokeforge.broadcasting.events import Event
 from sim.brokeforge.domain import observers, resources
 from sim.brokeforge.domain.change_set import Change, ChangeSet
@@ -47,7 +47,7 @@ class Context:
     def __init__(
         self,
         database: Database,
-        broadcaster: Broadcaster,
+        broadcaster: BroadcasterClient,
         queue: Queue,
         key: str,
         secret: str,
@@ -149,9 +149,10 @@ class Context:
 
     def _dispatch(self, change: Change, changes: ChangeSet) -> None:
         for event in change.events:
-            accepted_at = self.dispatcher.dispatch(event, changes.socket_id, changes.members)
+            outcome = self.dispatcher.dispatch(event, changes.socket_id, changes.members)
+            changes.told |= outcome.on_its_way
             if changes.published_at is None:
-                changes.published_at = accepted_at
+                changes.published_at = outcome.accepted_at
 
     def _full(self, event: Event) -> dict[str, Any] | None:
         """The resource that a full payload carries, read when it is sent; None: there is none (any more)."""

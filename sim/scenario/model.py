@@ -130,11 +130,14 @@ class Broadcast:
     provision_event: Annotated[bool, NAMES] = True
     """A changed provision step is announced by `ServerProvisionUpdated` on `servers.{id}.provision` as well."""
     debounce: float = 0.0
-    """Server-side debounced dispatch: seconds; the last of a window wins. 0: off."""
+    """Server-side debounced dispatch, seconds (Laravel 13's `DebounceFor`): each event goes through the queue, delayed by this,
+    and is dropped if another of its resource was dispatched meanwhile. 0: off."""
     debounce_max_wait: float | None = None
-    """Seconds after which a debounced dispatch leaves although changes go on. None: a storm may hold it back for ever."""
+    """A dispatch that comes this many seconds or more after the first of its series is not delayed, and ends the series. None:
+    a storm may hold it back for ever."""
     unique: bool = False
-    """While an event of the same resource waits in the queue, more of them are dropped."""
+    """Queued dispatch only: while an event of the same resource waits in the queue, more of them are dropped. The lock is given
+    back before the send begins (Laravel's `ShouldBeUniqueUntilProcessing`)."""
     unique_for: float = 60.0
     """Seconds after which such a lock is void (its job was lost)."""
     tries: int = 3
@@ -150,6 +153,8 @@ class Broadcast:
         _positive(self.queue_workers, "queue_workers")
         for name in ("unique_for", "tries", "connect_timeout", "timeout"):
             _positive(getattr(self, name), name)
+        if self.unique and self.debounce:
+            raise ValueError("unique and debounce exclude each other (the first wins, the last wins)")
         if self.debounce_max_wait is not None:
             _not_negative(self.debounce_max_wait, "debounce_max_wait", " s")
         for name in ("queue_latency", "commit_delay", "payload_bytes", "debounce", "backoff"):

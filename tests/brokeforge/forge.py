@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sim.brokeforge.application import Application
-from sim.brokeforge.broadcasting.dispatcher import BroadcastFailed, Job
+from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, BroadcastFailed
 from sim.brokeforge.domain import fleet
 from sim.brokeforge.domain.database import Database
 from sim.brokeforge.http import Request, Response
@@ -78,11 +78,11 @@ class HandQueue:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.jobs: list[tuple[int, int, Job]] = []
+        self.jobs: list[tuple[int, int, BroadcastEvent]] = []
         self._serial = 0
         self.gone = False
 
-    def push(self, job: Job, delay: float) -> None:
+    def push(self, job: BroadcastEvent, delay: float) -> None:
         if self.gone:
             raise OSError("queue is gone")
         self._serial += 1
@@ -97,7 +97,7 @@ class HandQueue:
         while self.jobs and self.jobs[0][0] <= until:
             due, _, job = heapq.heappop(self.jobs)
             self.clock._now = max(self.clock._now, due)
-            dispatcher.work(Job.from_json(job.to_json()))
+            dispatcher.work(BroadcastEvent.from_json(job.to_json()))
         self.clock._now = until
 
 

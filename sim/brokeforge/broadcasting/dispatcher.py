@@ -1,9 +1,21 @@
 """How an event reaches the broadcaster: at once or through the queue, unique or debounced, split, retried, counted.
 
-    dispatch(event) -+- debounced: a token per key; the job with the newest token is the one that sends
-                     +- unique: while a job of the same key waits, more are dropped
-                     +- queued: a job for a worker
+    dispatch(event) -+- debounced: a job for the queue, see below
+                     +- queued, unique: dropped while a job of the same key waits; else as queued
+                     +- queued: a job for the queue, which a worker may take after `queue_latency`
                      +- now: sent in the caller, and handed to the queue only when that fails
+
+*Debounced*, as Laravel 13.26's `DebounceFor(seconds, maxWait)`: a dispatch writes a new token for its key and waits `debounce`
+seconds in the queue, then `queue_latency`; a worker that takes a job whose token is no longer the newest drops it. The first
+dispatch of a series notes its instant. A dispatch that comes `debounce_max_wait` or more after it does not wait (its delay is 0)
+and ends the series; so does the job that is worked. Nothing is sent between two dispatches: the maximum is looked at when a
+dispatch comes, so a series that falls silent just before it still waits its `debounce`. A debounced event always goes through
+the queue, also with `dispatch = "now"`; `unique` and `debounce` exclude each other (Laravel: LogicException).
+
+*Unique*, as Laravel's `ShouldBeUniqueUntilProcessing`: the lock is given back before the send begins, so a change that is
+committed while its predecessor is being sent has its own event. (`ShouldBeUnique` holds the lock to the end of the send and
+loses that change: pages then show the old state until the next one.) An event that is sent now has no job, so there is nothing
+for it to be unique among.
 
 A job that fails is tried again after a pause, `tries` times in all. The change it tells of is committed whatever happens here:
 `dispatch` never raises.
@@ -16,7 +28,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -34,8 +46,8 @@ class BroadcastFailed(Exception):
     """The broadcaster was not reached, was too slow, or refused."""
 
 
-class Broadcaster(Protocol):
-    """Who talks to the broadcaster's HTTP API (`sim.live.application.publishing`)."""
+class BroadcasterClient(Protocol):
+    """What talks to the broadcaster's HTTP API (`sim.live.application.publishing`)."""
 
     def trigger(self, name: str, data: str, channels: list[str], socket_id: str | None) -> None:
         """Publish; returns when the broadcaster has accepted. Raises `BroadcastFailed`."""
@@ -43,8 +55,8 @@ class Broadcaster(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One event on its way."""
+class BroadcastEvent:
+    """One event on its way, as a job of the queue (Laravel's name for it)."""
 
     event: Event
     socket_id: str | None = None
@@ -70,7 +82,7 @@ class Job:
         )
 
     @classmethod
-    def from_json(cls, text: bytes) -> Job:
+    def from_json(cls, text: bytes) -> BroadcastEvent:
         members = orjson.loads(text)
         return cls(**(members | {"event": from_wire(members["event"])}))
 
@@ -78,7 +90,7 @@ class Job:
 class Queue(Protocol):
     """Where jobs wait: in this process or in Redis. A worker takes one and calls `Dispatcher.work`."""
 
-    def push(self, job: Job, delay: float) -> None:
+    def push(self, job: BroadcastEvent, delay: float) -> None:
         """Hand over *job*, to be worked *delay* seconds from now or later. Raises `OSError` when the queue is gone."""
         ...
 
@@ -132,19 +144,44 @@ class MemoryCache:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of a dispatch by now."""
+
+    state: Literal["accepted", "waiting", "dropped", "lost"]
+    """`waiting`: in the queue. `dropped`: not sent on purpose. `lost`: given up."""
+    accepted_at: int | None = None
+    """When the broadcaster had accepted the event, ns since 1970; None: not yet, or never."""
+    reason: str = ""
+    """Why it was dropped: `unique`, `debounced` or `missing`."""
+
+    @property
+    def on_its_way(self) -> bool:
+        """Accepted, or still to be sent."""
+        return self.state in ("accepted", "waiting")
+
+
+WAITING = Outcome("waiting")
+LOST = Outcome("lost")
+
+
 class Dispatcher:
-    """Sends events as `settings` says. *now*: ns since 1970. *full*: event -> the resource a full payload carries."""
+    """Sends events as `settings` says. *now*: ns since 1970. *full*: event -> the resource a full payload carries.
+
+    *report* is called once with what finally became of each event (accepted, dropped or lost).
+    """
 
     def __init__(
         self,
         settings: Broadcast,
-        broadcaster: Broadcaster,
+        broadcaster: BroadcasterClient,
         queue: Queue,
         cache: Cache,
         now: Callable[[], int],
         metrics: Metrics,
         full: Callable[[Event], dict[str, Any] | None] | None = None,
         stamp: bool = False,
+        report: Callable[[BroadcastEvent, Outcome], None] = lambda job, outcome: None,
     ) -> None:
         self.settings = settings
         self.broadcaster = broadcaster
@@ -154,86 +191,85 @@ class Dispatcher:
         self.metrics = metrics
         self.full = full
         self.stamp = stamp
+        self.report = report
 
-    def dispatch(self, event: Event, socket_id: str | None = None, members: dict[str, Any] | None = None) -> int:
-        """Broadcast *event*, now or later; never raises. *socket_id* is who made the change (`toOthers`).
-
-        Returns when the broadcaster had accepted it (ns); 0: not yet, or never.
-        """
+    def dispatch(self, event: Event, socket_id: str | None = None, members: dict[str, Any] | None = None) -> Outcome:
+        """Broadcast *event*, now or later; never raises. *socket_id* is who made the change (`toOthers`)."""
         settings, now = self.settings, self.now()
         excluded = socket_id if settings.to_others else None
-        job = Job(event, excluded, members or {}, dispatched_at=now)
+        job = BroadcastEvent(event, excluded, members or {}, dispatched_at=now)
         self.metrics.count("broadcast_dispatched_total", event=event.name)
         if settings.debounce > 0:
-            self._debounce(job, now)
-        elif settings.unique and not self.cache.add(f"unique:{event.key}", "1", settings.unique_for):
-            self.metrics.count("broadcast_dropped_total", event=event.name, reason="unique")
-        elif settings.dispatch == "queued":
-            self._push(replace(job, unique=settings.unique), settings.queue_latency)
-        else:
-            return self.work(replace(job, unique=settings.unique))
-        return 0
+            return self._debounce(job, now)
+        if settings.dispatch == "now":
+            return self.work(job)
+        if settings.unique and not self.cache.add(f"unique:{event.key}", "1", settings.unique_for):
+            return self._drop(job, "unique")
+        return self._push(replace(job, unique=settings.unique), settings.queue_latency)
 
-    def work(self, job: Job) -> int:
-        """Do one job; what a queue's worker calls. Never raises: a failure goes back to the queue until its tries are used.
-
-        Returns when the broadcaster had accepted the event (ns); 0: it was not sent.
-        """
+    def work(self, job: BroadcastEvent) -> Outcome:
+        """Do one job; what a queue's worker calls. Never raises: a failure goes back to the queue until its tries are used."""
         key = job.event.key
+        if job.unique and job.attempt == 1:
+            self.cache.forget(f"unique:{key}")
         if job.token:
             newest = self.cache.get(f"debounce:{key}")
             if newest is not None and newest != job.token:
-                self.metrics.count("broadcast_dropped_total", event=job.event.name, reason="debounced")
-                return 0
-            self.cache.forget(f"series:{key}")
-        sent_at = 0
+                return self._drop(job, "debounced")
+            if job.attempt == 1:
+                self.cache.forget(f"series:{key}")
         try:
-            sent_at = self._send(job)
+            return self._send(job)
         except BroadcastFailed as error:
             self.metrics.count("broadcast_failures_total", event=job.event.name)
             if job.attempt < self.settings.tries:
                 self.metrics.count("broadcast_retries_total", event=job.event.name)
-                self._push(replace(job, attempt=job.attempt + 1), self.settings.backoff)
-                return 0
-            self.metrics.count("broadcast_lost_total", event=job.event.name)
+                return self._push(replace(job, attempt=job.attempt + 1), self.settings.backoff)
             tries = f"{job.attempt} {'try' if job.attempt == 1 else 'tries'}"
             log.warning("%s: given up after %s: %s", job.event.name, tries, error)
-        if job.unique:
-            self.cache.forget(f"unique:{key}")
-        return sent_at
+            return self._lose(job)
 
-    def _debounce(self, job: Job, now: int) -> None:
-        """Last dispatch wins within a window; `max_wait` after the first of a series one goes out at once.
-
-        As Laravel's `DebounceFor`: an owner token in the cache, and an outdated job is dropped when its turn comes.
-        """
+    def _debounce(self, job: BroadcastEvent, now: int) -> Outcome:
         settings, key = self.settings, job.event.key
+        most = settings.debounce_max_wait
         ttl = max(10 * settings.debounce, 300.0)
         token = uuid.uuid4().hex
         delay = settings.debounce
-        if settings.debounce_max_wait is not None and not self.cache.add(f"series:{key}", str(now), ttl):
+        if most is not None and not self.cache.add(f"series:{key}", str(now), ttl + most):
             first = int(self.cache.get(f"series:{key}") or now)
-            left = settings.debounce_max_wait - (now - first) / 1e9
-            delay = max(0.0, min(delay, left))
+            if now - first >= round(most * 1e9):
+                self.cache.forget(f"series:{key}")
+                delay = 0.0
         self.cache.put(f"debounce:{key}", token, ttl)
-        self._push(replace(job, token=token), delay)
+        return self._push(replace(job, token=token), delay + settings.queue_latency)
 
-    def _push(self, job: Job, delay: float) -> None:
+    def _push(self, job: BroadcastEvent, delay: float) -> Outcome:
         try:
             self.queue.push(job, delay)
         except OSError:
             # Laravel would answer 500 here; the change is committed all the same, so it is counted and let go.
-            self.metrics.count("broadcast_lost_total", event=job.event.name)
+            return self._lose(job)
+        return WAITING
 
-    def _send(self, job: Job) -> int:
+    def _drop(self, job: BroadcastEvent, reason: str) -> Outcome:
+        self.metrics.count("broadcast_dropped_total", event=job.event.name, reason=reason)
+        outcome = Outcome("dropped", reason=reason)
+        self.report(job, outcome)
+        return outcome
+
+    def _lose(self, job: BroadcastEvent) -> Outcome:
+        self.metrics.count("broadcast_lost_total", event=job.event.name)
+        self.report(job, LOST)
+        return LOST
+
+    def _send(self, job: BroadcastEvent) -> Outcome:
         settings, event, started = self.settings, job.event, self.now()
         payload = event.broadcast_with(started)
         if settings.payload == "full" and self.full is not None and event.resource in ("server", "site"):
             resource = self.full(event)
             if resource is None and settings.dispatch == "queued":
                 # The row is gone by now: as with SerializesModels, the job is deleted and nothing is sent.
-                self.metrics.count("broadcast_dropped_total", event=event.name, reason="missing")
-                return 0
+                return self._drop(job, "missing")
             payload[event.resource] = resource
             if settings.payload_bytes:
                 payload["padding"] = "x" * settings.payload_bytes
@@ -248,4 +284,6 @@ class Dispatcher:
         self.metrics.count("broadcast_published_total", event=event.name)
         self.metrics.observe("broadcast_publish_seconds", (finished - started) / 1e9)
         self.metrics.observe("broadcast_wait_seconds", (started - job.dispatched_at) / 1e9)
-        return finished
+        outcome = Outcome("accepted", finished)
+        self.report(job, outcome)
+        return outcome

@@ -21,7 +21,7 @@ KEY = "change_set"
 
 @dataclass(slots=True)
 class Change:
-    """One saved change of one server or site. `sequence` is 0 until the commit gives it one."""
+    """One saved change of one server or site."""
 
     kind: Kind
     resource: Resource
@@ -31,7 +31,8 @@ class Change:
     """A meaningful field changed: there will be events."""
     events: tuple[Event, ...] = ()
     """Made when the row is written, as a new row has its id only then."""
-    sequence: int = 0
+    sequence: int | None = None
+    """Its number among all changes; None until the commit gives it one."""
     ended: tuple[Task, ...] = ()
     """Tasks that ended with this change; each is told of whole, on its own channel."""
 
@@ -52,7 +53,9 @@ class ChangeSet:
     committed_at: int | None = None
     """ns since 1970; None: not committed."""
     published_at: int | None = None
-    """When the broadcaster (or the queue) took the first event, ns since 1970; None: it took none."""
+    """When the broadcaster accepted the first event, ns since 1970; None: not yet, or never."""
+    told: bool = False
+    """At least one event was accepted, or is still to be sent."""
     end_turn: Callable[[], None] | None = None
     """Lets the next writer of the embedded file begin; None: it was called, or there is no such turn."""
 

@@ -2,7 +2,8 @@
 
 Instants are integer microseconds since 1970 (`Instant`): the same in SQLite, PostgreSQL and MariaDB, and nothing to parse
 on the way out. `version` of a server or site grows by one with each committed change of it (a firewall's or rule's change is
-its server's); the `counters` row `sequence` grows by one with each committed change of anything, in the order of the commits.
+its server's); the `counters` row `sequence` grows by one with each committed change of anything, in the order of the commits,
+and the row `user N` holds the sequence number of the newest change of that user's servers and sites.
 """
 
 from __future__ import annotations

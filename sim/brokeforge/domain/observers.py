@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import event, inspect
+from sqlalchemy import event, insert, inspect
 from sqlalchemy.orm import Session, object_session, sessionmaker
 
 from sim.brokeforge.broadcasting.events import Event, ServerProvisionUpdated, ServerSiteUpdated, ServerUpdated, TaskCompleted
@@ -20,6 +20,7 @@ from sim.brokeforge.domain import change_set, queries
 from sim.brokeforge.domain.change_set import Change, ChangeSet, Kind
 from sim.brokeforge.domain.models import (
     LIVE_KINDS,
+    Counter,
     Resource,
     Server,
     ServerEvent,
@@ -140,6 +141,7 @@ def listen(
             last = _count_up(session, len(pending))
             for back, change in enumerate(reversed(pending)):
                 change.sequence = last - back
+            _note_newest(session, {change.resource.user_id: change.sequence for change in pending})
 
     @event.listens_for(sessions, "after_commit")
     def committed(session: Session) -> None:
@@ -163,6 +165,15 @@ def _count_up(session: Session, by: int) -> int:
         return int(connection.execute(queries.COUNT_UP_RETURNING, {"by": by}).scalar_one())
     connection.execute(queries.COUNT_UP, {"by": by})
     return int(connection.execute(queries.SEQUENCE).scalar_one())
+
+
+def _note_newest(session: Session, newest: dict[int, int | None]) -> None:
+    """Write down each user's newest change, which is the version of their dashboard. Under the counter's lock, so in order."""
+    connection = session.connection()
+    for user, sequence in newest.items():
+        row = {"counter": queries.newest_of(user), "sequence": sequence}
+        if connection.execute(queries.SET_NEWEST, row).rowcount == 0:
+            connection.execute(insert(Counter), {"name": row["counter"], "value": sequence})
 
 
 def _save(saved: dict[tuple[type, int], Change], kind: Kind, model: object, observers: Observers) -> None:

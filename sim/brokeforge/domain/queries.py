@@ -30,6 +30,8 @@ _events, _metrics, _activities = ServerEvent.__table__.c, ServerMetric.__table__
 
 USER_BY_TOKEN = select(_users.id, _users.name).where(_users.token == bindparam("token"))
 SEQUENCE = select(Counter.value).where(Counter.name == "sequence")
+NEWEST_OF = select(Counter.value).where(Counter.name == bindparam("counter"))
+SET_NEWEST = update(Counter).where(Counter.name == bindparam("counter")).values(value=bindparam("sequence"))
 COUNT_UP = update(Counter).where(Counter.name == "sequence").values(value=Counter.value + bindparam("by"))
 COUNT_UP_RETURNING = COUNT_UP.returning(Counter.value)
 """For the databases that can (MariaDB cannot: update, then read one's own write)."""
@@ -138,6 +140,12 @@ def _domains_of(servers: Select[Any]) -> Select[Any]:
 DOMAINS = _domains_of(LATEST_SERVERS)
 """The sites of those servers: `Server::with('sites')`."""
 DOMAINS_OF_EVERYONE = _domains_of(LATEST_SERVERS_OF_EVERYONE)
+
+
+def newest_of(user_id: int) -> str:
+    """The counter that holds the sequence number of the newest change of a user's servers and sites."""
+    return f"user {user_id}"
+
 
 OWNER_OF_SERVER = select(_servers.user_id).where(_servers.id == bindparam("id"))
 OWNER_OF_SITE = select(_sites.user_id).where(_sites.id == bindparam("id"))

@@ -113,9 +113,14 @@ def site_resource(site: AnyRow) -> dict[str, Any]:
 
 
 def dashboard_resource(db: Connection, user_id: int, everyone: bool = False) -> dict[str, Any]:
-    """Five latest servers and sites, recent activities. *everyone*: without asking whose they are (the leak)."""
+    """Five latest servers and sites, recent activities. *everyone*: without asking whose they are (the leak).
+
+    Its version is the sequence number of the newest change among what it shows: the user's servers and sites, or everyone's.
+    """
     who = {} if everyone else {"user": user_id}
-    version = db.execute(queries.SEQUENCE).scalar_one()
+    # Read first, as every version; nothing of this user's has changed yet: 0.
+    counter = "sequence" if everyone else queries.newest_of(user_id)
+    version = db.execute(queries.NEWEST_OF, {"counter": counter}).scalar_one_or_none() or 0
     domains: dict[int, list[str]] = defaultdict(list)
     for server, domain in db.execute(queries.DOMAINS_OF_EVERYONE if everyone else queries.DOMAINS, who).all():
         domains[server].append(domain)

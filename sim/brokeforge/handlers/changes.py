@@ -2,6 +2,8 @@
 
 Each takes the row of its resource with a lock, moves it, and answers `{"version", "sequence", "changed", "broadcast"}` and
 the resource. `changed` is false when everything already was as asked: nothing is written then, and nothing is told.
+`broadcast` is true when an event was accepted or is still to be sent; false when there is none (a quiet change), when it was
+dropped (`unique`) or given up.
 """
 
 from __future__ import annotations
@@ -276,11 +278,12 @@ def _answer(
         "version": next((c.version for c in changes if c.resource is resource), resource.version),
         "sequence": sequence,
         "changed": bool(changes),
-        "broadcast": any(change.events for change in changes),
+        "broadcast": done.told,
     }
     if app.members:
-        # Beside the members in the payload: where the time went, for who made the change (ns since 1970; 0: not yet).
-        body |= {"committed_at": done.committed_at or 0, "published_at": done.published_at or 0}
+        # Beside the members in the payload: where the time went, for the one who made the change (ns since 1970; null: not
+        # yet, or never).
+        body |= {"committed_at": done.committed_at if changes else None, "published_at": done.published_at}
     if isinstance(resource, Server):
         body["server"] = _row(resource, ("id", *SERVER_FIELDS, "provision", "version"))
     else:

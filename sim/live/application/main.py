@@ -26,12 +26,12 @@ from typing import Any, Protocol
 import uvloop
 
 from sim.brokeforge.application import Application
-from sim.brokeforge.broadcasting.dispatcher import Cache, Job, Queue
+from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, Cache, Queue
 from sim.brokeforge.context import Board
 from sim.brokeforge.domain.database import Database
 from sim.live.application.edge import Connection, Workers
 from sim.live.application.job_runner import JobRunner, ProvisionForever
-from sim.live.application.publishing import BroadcasterAddress, HttpBroadcaster
+from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
 from sim.live.application.queue import ThreadQueue
 from sim.scenario import Api, Broadcast, build
 from sim.workload import load_traces
@@ -47,7 +47,7 @@ MIN_THREADS = 8
 class RunningQueue(Queue, Protocol):
     """A queue with workers of its own."""
 
-    def start(self, work: Callable[[Job], object]) -> None: ...
+    def start(self, work: Callable[[BroadcastEvent], object]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -64,7 +64,7 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
         shared=config.get("reuse_port", False),
     )
     address = BroadcasterAddress(**config["broadcaster"])
-    broadcaster = HttpBroadcaster(address, broadcast.connect_timeout, broadcast.timeout)
+    broadcaster = HttpBroadcasterClient(address, broadcast.connect_timeout, broadcast.timeout)
     queue: RunningQueue
     cache: Cache | None = None
     if url := config.get("redis"):

@@ -31,8 +31,8 @@ class BroadcasterAddress:
     tls: bool = False
 
 
-class HttpBroadcaster:
-    """`sim.brokeforge.broadcasting.dispatcher.Broadcaster` over HTTP. Times in seconds: to connect, and for the whole request."""
+class HttpBroadcasterClient:
+    """The dispatcher's `BroadcasterClient` over HTTP. Times in seconds: to connect, and for the whole request."""
 
     def __init__(
         self,

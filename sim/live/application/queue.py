@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from sim.brokeforge.broadcasting.dispatcher import Job
+from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent
 
 log = logging.getLogger("queue")
 
-Work = Callable[[Job], object]
+Work = Callable[[BroadcastEvent], object]
 
 
 def start_workers(number: int, run: Callable[[Work], None], work: Work) -> list[threading.Thread]:
@@ -30,7 +30,7 @@ class ThreadQueue:
     """An in-memory queue with *workers* threads."""
 
     def __init__(self, workers: int = 1) -> None:
-        self._jobs: list[tuple[float, int, Job]] = []
+        self._jobs: list[tuple[float, int, BroadcastEvent]] = []
         self._serial = 0
         self._changed = threading.Condition()
         self._closed = False
@@ -41,7 +41,7 @@ class ThreadQueue:
         """Begin to work the jobs with *work*."""
         self._threads = start_workers(self._workers, self._run, work)
 
-    def push(self, job: Job, delay: float) -> None:
+    def push(self, job: BroadcastEvent, delay: float) -> None:
         with self._changed:
             self._serial += 1
             heapq.heappush(self._jobs, (time.monotonic() + delay, self._serial, job))
@@ -64,7 +64,7 @@ class ThreadQueue:
             except Exception:
                 log.exception("job %s", job.event.name)
 
-    def _take(self) -> Job | None:
+    def _take(self) -> BroadcastEvent | None:
         """The next job whose time has come; None when the queue is closed."""
         with self._changed:
             while not self._closed:

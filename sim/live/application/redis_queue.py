@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from sim.brokeforge.broadcasting.dispatcher import Job
+from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent
 from sim.live.application.queue import Work, start_workers
 
 log = logging.getLogger("queue")
@@ -42,7 +42,7 @@ class RedisQueue:
     def start(self, work: Work) -> None:
         self._threads = start_workers(self._workers, self._run, work)
 
-    def push(self, job: Job, delay: float) -> None:
+    def push(self, job: BroadcastEvent, delay: float) -> None:
         try:
             if delay > 0:
                 self._redis.zadd(self._waiting, {job.to_json(): time.time() + delay})
@@ -76,7 +76,7 @@ class RedisQueue:
             if taken is None:
                 continue
             try:
-                work(Job.from_json(taken[1]))
+                work(BroadcastEvent.from_json(taken[1]))
             except Exception:
                 log.exception("job")
 

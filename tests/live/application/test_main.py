@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sim.brokeforge.broadcasting.dispatcher import BroadcastFailed, Job
+from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, BroadcastFailed
 from sim.brokeforge.broadcasting.events import ServerUpdated
 from sim.brokeforge.http import MAX_BODY
 from sim.live.application.edge import Connection, Workers
 from sim.live.application.job_runner import JobRunner
 from sim.live.application.main import listen, make_application, threads
-from sim.live.application.publishing import BroadcasterAddress, HttpBroadcaster
+from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
 from sim.live.application.queue import ThreadQueue
 from sim.live.application.redis_queue import RedisCache, RedisQueue
 from sim.live.serve import Options, embedded_target, prepare_database
@@ -91,7 +91,7 @@ def broadcaster() -> Iterator[FakeBroadcaster]:
 
 
 def test_a_publish_is_signed_and_keeps_its_connection(broadcaster: FakeBroadcaster) -> None:
-    http = HttpBroadcaster(broadcaster.address)
+    http = HttpBroadcasterClient(broadcaster.address)
     http.trigger("App\\Events\\ServerUpdated", '{"server_id":7}', ["private-servers.7"], None)
     http.trigger("App\\Events\\ServerUpdated", '{"server_id":7}', ["private-servers.7", "private-servers"], "1.2")
     assert broadcaster.bodies == [
@@ -111,7 +111,7 @@ def test_a_publish_is_signed_and_keeps_its_connection(broadcaster: FakeBroadcast
 
 
 def test_a_kept_connection_that_was_closed_is_made_anew(broadcaster: FakeBroadcaster) -> None:
-    http = HttpBroadcaster(broadcaster.address)
+    http = HttpBroadcasterClient(broadcaster.address)
     http.trigger("a", "{}", ["x"], None)
     broadcaster.answers = [b"hang up"]
     http.trigger("b", "{}", ["x"], None)
@@ -121,7 +121,7 @@ def test_a_kept_connection_that_was_closed_is_made_anew(broadcaster: FakeBroadca
 
 def test_a_broadcaster_that_closes_after_each_answer_is_served_by_new_connections(broadcaster: FakeBroadcaster) -> None:
     broadcaster.answers = [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"] * 2
-    http = HttpBroadcaster(broadcaster.address)
+    http = HttpBroadcasterClient(broadcaster.address)
     for _ in range(2):
         http.trigger("a", "{}", ["x"], None)
     assert broadcaster.connections == 2
@@ -134,7 +134,7 @@ def test_a_broadcaster_that_closes_after_each_answer_is_served_by_new_connection
 def test_any_other_answer_is_a_failure(broadcaster: FakeBroadcaster, answer: bytes) -> None:
     broadcaster.answers = [answer]
     with pytest.raises(BroadcastFailed):
-        HttpBroadcaster(broadcaster.address).trigger("a", "{}", ["x"], None)
+        HttpBroadcasterClient(broadcaster.address).trigger("a", "{}", ["x"], None)
 
 
 def test_nobody_there_and_nobody_answering_are_failures_in_time() -> None:
@@ -142,10 +142,10 @@ def test_nobody_there_and_nobody_answering_are_failures_in_time() -> None:
     address = BroadcasterAddress("127.0.0.1", silent.getsockname()[1], "1", "key", "secret")
     started = time.monotonic()
     with pytest.raises(BroadcastFailed):
-        HttpBroadcaster(address, timeout=0.1).trigger("a", "{}", ["x"], None)
+        HttpBroadcasterClient(address, timeout=0.1).trigger("a", "{}", ["x"], None)
     silent.close()
     with pytest.raises(BroadcastFailed):
-        HttpBroadcaster(address).trigger("a", "{}", ["x"], None)
+        HttpBroadcasterClient(address).trigger("a", "{}", ["x"], None)
     assert time.monotonic() - started < 5
 
 
@@ -156,15 +156,15 @@ def test_a_thread_queue_works_what_is_due_in_order() -> None:
     done: list[int] = []
     all_done = threading.Event()
 
-    def work(job: Job) -> None:
+    def work(job: BroadcastEvent) -> None:
         done.append(job.event.server_id)  # type: ignore[union-attr]
         if len(done) == 3:
             all_done.set()
 
     queue = ThreadQueue(1)
-    queue.push(Job(ServerUpdated(3)), 0.1)
-    queue.push(Job(ServerUpdated(1)), 0.0)
-    queue.push(Job(ServerUpdated(2)), 0.0)
+    queue.push(BroadcastEvent(ServerUpdated(3)), 0.1)
+    queue.push(BroadcastEvent(ServerUpdated(1)), 0.0)
+    queue.push(BroadcastEvent(ServerUpdated(2)), 0.0)
     assert len(queue) == 3
     queue.start(work)
     assert all_done.wait(5)
@@ -176,7 +176,7 @@ def test_workers_of_a_queue_work_side_by_side_and_survive_a_failure() -> None:
     both = threading.Barrier(2, timeout=5)
     met = threading.Event()
 
-    def work(job: Job) -> None:
+    def work(job: BroadcastEvent) -> None:
         if job.event.server_id == 9:  # type: ignore[union-attr]
             raise RuntimeError
         both.wait()
@@ -185,7 +185,7 @@ def test_workers_of_a_queue_work_side_by_side_and_survive_a_failure() -> None:
     queue = ThreadQueue(2)
     queue.start(work)
     for server in (9, 1, 2):
-        queue.push(Job(ServerUpdated(server)), 0.0)
+        queue.push(BroadcastEvent(ServerUpdated(server)), 0.0)
     assert met.wait(5)
     queue.close()
 
@@ -215,11 +215,11 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.service
 def test_a_redis_queue_is_shared_and_keeps_jobs_whole(redis_url: str) -> None:
-    jobs = [Job(ServerUpdated(n, 2), members={"update": n}, token="t", attempt=2) for n in range(20)]
-    done: list[Job] = []
+    jobs = [BroadcastEvent(ServerUpdated(n, 2), members={"update": n}, token="t", attempt=2) for n in range(20)]
+    done: list[BroadcastEvent] = []
     all_done = threading.Event()
 
-    def work(job: Job) -> None:
+    def work(job: BroadcastEvent) -> None:
         done.append(job)
         if len(done) == len(jobs):
             all_done.set()
@@ -276,7 +276,7 @@ def test_jobs_of_two_processes_go_through_one_redis(redis_url: str) -> None:
 def test_a_redis_that_is_gone_is_an_os_error_for_the_queue_and_grants_every_lock() -> None:
     nowhere = "redis://127.0.0.1:1/0"
     with pytest.raises(OSError, match="refused"):
-        RedisQueue(nowhere).push(Job(ServerUpdated(1)), 0)
+        RedisQueue(nowhere).push(BroadcastEvent(ServerUpdated(1)), 0)
     cache = RedisCache(nowhere)
     assert cache.add("k", "1", 1)
     assert cache.get("k") is None
