@@ -92,7 +92,7 @@ def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
     import simpy
 
     dashboards, workers = scenario.pages[0].subscribers, scenario.api.workers
-    wait, net, each = ns(0.5), ns(0.03), ns(scenario.broadcaster.per_subscriber)
+    wait, net, each = ns(0.5), ns(0.03), ns(scenario.broadcaster.costs.per_subscriber)
     at = updates.at.tolist()
     service = iter(columns(scenario.api.service, streams(scenario.seed)["service"], 4_000_000).tolist())
     env = simpy.Environment(initial_time=0)

@@ -32,8 +32,10 @@ def add_scenario(parser: argparse.ArgumentParser, *, program: Program | None = N
 
 
 def scenario(args: argparse.Namespace) -> Scenario:
-    """The scenario that the flags name. Raises `BadInput`, also for a key that the command's program cannot honour."""
+    """The scenario that the flags name. Raises `BadInput`, also for keys that contradict each other and for one that the
+    command's program cannot honour."""
     found = load_scenario(args.scenario, parse_assignments(args.set))
+    found.check()
     if args.program is not None:
         found = dataclasses.replace(found, ignore=(*found.ignore, *args.ignore))
         require_honoured(found, args.program)

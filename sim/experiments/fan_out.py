@@ -86,9 +86,9 @@ def apart(nodes: pd.DataFrame) -> float:
 def simulated(scenario: Scenario, subscribers: Iterable[float]) -> pd.DataFrame:
     """The model's curve: mean time to the first, the median and the last receiver (s) of each size, since the commit."""
     rows = []
-    way = scenario.broadcaster.fixed + scenario.network.to_broadcaster.mean() + scenario.network.to_subscriber.mean()
+    way = scenario.broadcaster.costs.fixed + scenario.network.to_broadcaster.mean() + scenario.network.to_subscriber.mean()
     for size in subscribers:
-        each = scenario.broadcaster.per_subscriber
+        each = scenario.broadcaster.costs.per_subscriber
         rows.append(
             {"subscribers": size} | {k: way + each * s for k, s in (("first", 1), ("median", (size + 1) / 2), ("last", size))}
         )
@@ -158,6 +158,7 @@ def _last(per_subscriber: float, rate: float, size: int, nodes: int, events: int
         {
             "policy": {"kind": "full_payload"},
             "broadcast.payload": "full",
+            "broadcaster.per_byte": 0.0,
             "broadcaster.fixed": 0.0,
             "broadcaster.per_subscriber": per_subscriber,
             "broadcaster.nodes": nodes,

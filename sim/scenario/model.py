@@ -18,7 +18,8 @@ from sim.distributions import Constant, Distribution, Lognormal
 from sim.errors import BadInput
 from sim.incidents import Incident
 from sim.marks import Bytes, Number, PerSecond, Share, load_test_only, simulator_only
-from sim.policy import Debounce, InFlight, Policy
+from sim.policy import Debounce, FullPayload, InFlight, Policy
+from sim.scenario.broadcaster import Broadcaster
 from sim.scenario.tree import build, hints, to_dict
 from sim.workload import Poisson, Workload
 
@@ -174,23 +175,6 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Broadcaster:
-    """Cost of a fan-out in the simulator: `fixed + position * per_subscriber` on each node."""
-
-    fixed: float = 0.0001
-    """Seconds of work per event before the first subscriber."""
-    per_subscriber: float = 0.0000045
-    """Seconds per subscriber and event."""
-    nodes: int = 1
-    """Broadcaster processes among which the pages are divided."""
-
-    def __post_init__(self) -> None:
-        _not_negative(self.fixed, "fixed", " s")
-        _not_negative(self.per_subscriber, "per_subscriber", " s")
-        _positive(self.nodes, "nodes")
-
-
-@dataclass(frozen=True, slots=True)
 class Api:
     """The application that answers refetches."""
 
@@ -198,6 +182,13 @@ class Api:
     """Requests that are worked on at the same time."""
     service: Annotated[Distribution, FREE_WORKERS] = field(default_factory=lambda: Lognormal(0.001, 0.5))
     """Time a worker needs for one refetch, seconds."""
+    save: Annotated[Distribution, FREE_WORKERS] = field(default_factory=Constant)
+    """Time a worker needs to save one change, seconds, once it has the change's lock. 0: a change is saved at once, by nobody."""
+    save_workers: Annotated[Literal["shared", "own"], FREE_WORKERS] = "shared"
+    """Where `save` is not 0: a change waits in the same queue as refetches for one of `workers`, which is also busy while the
+    broadcaster answers (`dispatch = "now"`); or it is made elsewhere (by a job, say) and waits for its lock only."""
+    save_lock: Annotated[Literal["resource", "database"], FREE_WORKERS] = "resource"
+    """What a change locks from its save to its commit: its own row, or everything (SQLite)."""
     service_per_row: Annotated[float, FREE_WORKERS] = 0.0
     """Additional seconds per server shown (dashboards grow with their rows)."""
     answer_bytes: Annotated[Bytes, ANSWERS] = 1500
@@ -348,6 +339,21 @@ class Scenario:
         if debounced or any(self.policy_of(pages).waits_for_silence for pages in self.pages if pages.subscribers):
             return self.drain, 0.0
         return 0.0, self.drain
+
+    @property
+    def extra_payload(self) -> int:
+        """Bytes of an event beyond a bare notification: the resource, as large as its answer, and the padding."""
+        return self.api.answer_bytes + self.broadcast.payload_bytes if self.broadcast.payload == "full" else 0
+
+    def check(self) -> None:
+        """Raise `BadInput` where keys contradict each other, so that no program can do what the scenario says."""
+        for i, pages in enumerate(self.pages):
+            if isinstance(self.policy_of(pages), FullPayload) and self.broadcast.payload != "full":
+                where = "policy" if pages.policy is None else f"pages[{i}].policy"
+                raise BadInput(
+                    f"scenario {self.name}: {where} = full_payload shows what the event carries, but broadcast.payload = "
+                    f"{self.broadcast.payload!r} carries an id only (set broadcast.payload = 'full', or another policy)"
+                )
 
     def policy_of(self, pages: Pages) -> Policy:
         return self.policy if pages.policy is None else pages.policy

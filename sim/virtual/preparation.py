@@ -33,7 +33,8 @@ def draw_updates(scenario: Scenario, rng: Streams) -> Updates:
 
 
 def check(scenario: Scenario) -> None:
-    """Raise `BadInput` where pages would show what the fleet does not have, or would never stay."""
+    """Raise `BadInput` where keys contradict each other, or pages would show what the fleet does not have, or never stay."""
+    scenario.check()
     for i, pages in enumerate(scenario.pages):
         where = f"scenario {scenario.name}: pages[{i}]"
         if not pages.subscribers:

@@ -70,6 +70,7 @@ scenarios = st.builds(
         channels=st.sampled_from(["both", "both", "specific", "generic", "per_user"]),
         moment=st.sampled_from(["after_commit", "on_save"]),
         commit_delay=st.sampled_from([0.0, 0.0317]),
+        payload=st.just("full"),
     ),
     network=st.builds(
         Network,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sim.distributions import Constant, Exponential, Lognormal
 from sim.errors import BadInput
 from sim.policy import Debounce, Immediate, Throttle, Window
-from sim.results.run import TABLES
+from sim.results.frames import INTEGERS
+from sim.results.schema import TABLES, nullable
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import preparation
@@ -192,7 +193,10 @@ def test_tables_have_the_columns_and_types_of_a_bundle(table: str) -> None:
         if isinstance(frame[name].dtype, pd.CategoricalDtype):
             assert str(schema.field(name).type).startswith("dictionary")
         else:
-            assert frame[name].dtype == schema.field(name).type.to_pandas_dtype()
+            wanted = (
+                INTEGERS[schema.field(name).type] if nullable(schema.field(name)) else schema.field(name).type.to_pandas_dtype()
+            )
+            assert frame[name].dtype == wanted, name
 
 
 # --- another simulator -------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def _fan_out(run: Run, start: float, end: float) -> Iterator[Parameter]:
     broad = spread[spread["size"] >= BREADTH]
     per_node = np.maximum(broad["size"].to_numpy(dtype=float) / scenario.broadcaster.nodes - 1, 1)
     slopes = (broad["max"] - broad["min"]).to_numpy() / per_node
-    each = scenario.broadcaster.per_subscriber
+    each = scenario.broadcaster.costs.per_subscriber
     if len(slopes) >= 3:
         each = float(np.median(slopes))
         yield Parameter(
@@ -83,7 +83,7 @@ def _fan_out(run: Run, start: float, end: float) -> Iterator[Parameter]:
             Estimate(each, *_interval(slopes, np.median), n=len(slopes)),
             f"first to last receiver of {len(slopes)} events",
         )
-    fixed = scenario.broadcaster.fixed + scenario.network.to_subscriber.mean() + each
+    fixed = scenario.broadcaster.costs.fixed + scenario.network.to_subscriber.mean() + each
     way = (spread["min"] - updates["committed_at"].reindex(spread.index)).dropna().to_numpy() - fixed
     if len(way) >= MIN_SAMPLES:
         way = np.maximum(way, SHORTEST)

@@ -175,8 +175,8 @@ class _FanOut:
     """Events through the nodes, one node after the other; collects what each group of pages hears."""
 
     def __init__(self, scenario: Scenario, database: Database, published: Array) -> None:
-        self._each = ns(scenario.broadcaster.per_subscriber)
-        self._fixed = ns(scenario.broadcaster.fixed)
+        self._each = ns(scenario.broadcaster.costs.between(scenario.extra_payload))
+        self._fixed = ns(scenario.broadcaster.costs.fixed)
         self._delay = ns(scenario.network.to_subscriber.mean())
         updates = database.updates
         key = updates.resource_id * len(RESOURCES) + updates.resource

@@ -67,8 +67,8 @@ class Broadcaster:
         self._clock = clock
         self._ledger = ledger
         self._rng = rng
-        self._fixed = ns(scenario.broadcaster.fixed)
-        self._each = ns(scenario.broadcaster.per_subscriber)
+        self._fixed = ns(scenario.broadcaster.costs.fixed)
+        self._each = ns(scenario.broadcaster.costs.between(scenario.extra_payload))
         self._network = scenario.network.to_subscriber
         self._last_arrival: Array = np.zeros(0, np.int64)
         self.nodes = [Node() for _ in range(scenario.broadcaster.nodes)]

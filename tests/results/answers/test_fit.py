@@ -46,7 +46,7 @@ def test_parameters_come_back(run: Run) -> None:
 def test_the_fitted_scenario_is_the_run_with_other_parameters(run: Run) -> None:
     scenario = fitted(run, fit(run))
     assert scenario.policy == SCENARIO.policy
-    assert scenario.broadcaster.per_subscriber == pytest.approx(0.00003, rel=0.05)
+    assert scenario.broadcaster.costs.per_subscriber == pytest.approx(0.00003, rel=0.05)
     assert sim.simulate(scenario, {"duration": 5.0}).updates["update"].size
 
 

@@ -112,7 +112,8 @@ def test_who_has_given_up_is_not_aborted():
 
 
 def test_full_payloads_are_fresh_when_they_arrive():
-    scenario = herd(4, policy={"kind": "full_payload"}, **{"broadcaster.per_subscriber": 0.01})
+    full = {"broadcast.payload": "full", "broadcaster.per_byte": 0.0, "broadcaster.per_subscriber": 0.01}
+    scenario = herd(4, policy={"kind": "full_payload"}, **full)
     result = fleet.run(scenario, updates=updates_at(1.0, 2.0))
     assert result.refetches == 0
     assert result.time_to_fresh == result.time_to_notified
