@@ -33,13 +33,13 @@ def prepare(requests: int) -> None:
 _compiled: dict[str, Any] = {}
 
 
-def serve(arrivals: Array, service: Array, free: Array) -> tuple[Array, int, int]:
-    """(begins, total wait, longest wait) of a first-come first-served queue, see `sim.virtual.fleet.queueing`.
+def serve(arrivals: Array, service: Array, free: Array) -> Array:
+    """Begins of a first-come first-served queue, see `sim.virtual.fleet.queueing`.
 
     *free* must be a heap (a sorted array is one); it is changed in place.
     """
-    begins, waited, longest = _loop(_serve)(arrivals, service, free)
-    return begins, int(waited), int(longest)
+    begins: Array = _loop(_serve)(arrivals, service, free)
+    return begins
 
 
 def sort_keys(keys: Array, low: int, high: int) -> Array:
@@ -58,18 +58,13 @@ def count_steps(values: Array, shift: int, first: int, size: int, chosen: Array 
     return counts, int(total), int(least), int(largest)
 
 
-def _serve(arrivals: Array, service: Array, free: Array) -> tuple[Array, int, int]:
+def _serve(arrivals: Array, service: Array, free: Array) -> Array:
     workers = free.size
     begins = np.empty_like(arrivals)
-    waited = longest = 0
     for k in range(arrivals.size):
         first = free[0]
         begin = arrivals[k] if arrivals[k] > first else first
         begins[k] = begin
-        wait = begin - arrivals[k]
-        waited += wait
-        if wait > longest:
-            longest = wait
         end = begin + service[k]
         # Sift down from the root.
         hole = 0
@@ -84,7 +79,7 @@ def _serve(arrivals: Array, service: Array, free: Array) -> tuple[Array, int, in
             free[hole] = free[child]
             hole = child
         free[hole] = end
-    return begins, waited, longest
+    return begins
 
 
 def _radix(keys: Array, low: int, high: int) -> Array:

@@ -16,7 +16,7 @@ to the nanosecond. `supports` says what needs the reference engine, because it f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,20 +24,19 @@ import numpy as np
 from sim.clock import SECOND, ns
 from sim.distributions import Constant
 from sim.errors import BadInput
-from sim.policy import Debounce as Debounced
-from sim.policy import FullPayload, Policy, Polling, RateLimit, Window
+from sim.policy import FullPayload, Polling
 from sim.scenario import Scenario
 from sim.virtual import preparation
 from sim.virtual.database import Database
-from sim.virtual.fleet.groups import Group, plan
-from sim.virtual.fleet.herds import NEVER, Herd, Tally
-from sim.virtual.fleet.histogram import Histogram
+from sim.virtual.fleet.groups import Group, answer_bytes, plan
+from sim.virtual.fleet.herds import NEVER, Herd, Outcomes, Tally, Window
 from sim.virtual.fleet.probes import Probes, load_samples, metric_frame
 from sim.virtual.fleet.refetching import LOAD_STEP, PIECE, Refetching
+from sim.virtual.fleet.result import FleetResult
 from sim.virtual.fleet.spread import Profile, Spread
 from sim.virtual.ledger import Tables
 from sim.virtual.preparation import SHARE, Progress, check, draw_updates
-from sim.workload import Updates, streams
+from sim.workload import RESOURCES, Updates, streams
 
 Array = np.ndarray[Any, Any]
 
@@ -77,137 +76,9 @@ def supports(scenario: Scenario) -> list[str]:
             (rule == "single_flight", "in_flight = 'single_flight': the next refetch waits for the answer"),
             (isinstance(policy, Polling) and policy.mode == "rest", "policy.mode = 'rest': the next poll waits for the answer"),
             (policy.jitter > 0 and cancels, "jitter with in_flight = 'cancel': refetches may start in another order"),
-            (0 < policy.jitter >= spacing(policy), "jitter of at least the least time between two refetches: they may overtake"),
-            (
-                not isinstance(scenario.network.to_api, Constant) and spacing(policy) == 0,
-                "network.to_api is random and the policy may refetch twice at once: requests may overtake",
-            ),
         ]
         reasons += [f"pages[{i}].{reason}" for needed, reason in page_checks if needed]
     return reasons
-
-
-def spacing(policy: Policy) -> float:
-    """Seconds that are sure to pass between two refetches of one page, jitter aside."""
-    match policy:
-        case Debounced(leading=False, trailing=True, max_wait=None) | Window() | RateLimit():
-            return policy.wait
-        case Polling():
-            return policy.interval
-        case FullPayload():
-            return float("inf")
-        case _:
-            return 0.0
-
-
-# --- what it finds -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class FleetResult:
-    """What a run came to: exact counts and means, histograms that merge by addition. Durations in `Histogram` are seconds when
-    read."""
-
-    updates: int
-    """Counted updates: intended in the window."""
-    subscribers: int
-    notifications: int
-    """Arrivals, of counted updates."""
-    refetches: int
-    """Started in the window, or in its drain for notifications."""
-    superseded: int
-    """Refetches of the whole run that the page's next one aborted."""
-    time_to_notified: Histogram
-    time_to_fresh: Histogram
-    never_fresh: int
-    """Pairs (counted update, page) that were not shown before the end of the run."""
-    starved: int
-    """Counted updates that at least one page never showed."""
-    expected: int
-    """Notifications that had to arrive: subscriptions x published updates, of counted ones."""
-    first_told: Array
-    """Per counted update that was notified to anybody: from commit to the first arrival, s."""
-    last_told: Array
-    """From commit to the last arrival, s."""
-    load: Array
-    """Refetches started in each 100 ms of the window."""
-    utilisation: float
-    """Share of the run in which the application's workers were busy."""
-    wait_mean: float
-    """Seconds from the arrival of a refetch to its begin, over all of the run; NaN: no refetch."""
-    wait_max: float
-    broadcaster_busy: list[float]
-    """Per node: share of the run in which it was writing."""
-    fresh_by_update: Array
-    """Per counted update: sum of the times to fresh over the pages, s; with `pages_by_update` the batches of an interval."""
-    pages_by_update: Array
-    window: float
-    """Seconds of updates."""
-
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """Metric -> {value, ci_low, ci_high, n}, by the names of a run's `summary.json`.
-
-        The interval of a mean is that of 20 batches of updates (the pair is no observation: pages see the same updates). None:
-        not known.
-        """
-        fresh, notified = self.time_to_fresh, self.time_to_notified
-        pairs = len(fresh) + self.never_fresh
-        per_second = self.load / (LOAD_STEP / SECOND)
-        figures: dict[str, float | int | None] = {
-            "updates": self.updates,
-            "updates.failed": 0,
-            "deliveries.expected": self.expected,
-            "deliveries.received": self.notifications,
-            "deliveries.missing": self.expected - self.notifications,
-            "deliveries.duplicate": 0,
-            "delivery_ratio": self.notifications / self.expected if self.expected else None,
-            "refetches": self.refetches,
-            "refetches_per_update": self.refetches / self.updates if self.updates else None,
-            "refetches_per_notification": self.refetches / self.notifications if self.notifications else None,
-            "refetch_rate.mean": self.load.sum() / self.window if self.window else None,
-            "refetch_rate.peak": float(per_second.max(initial=0.0)),
-            "refetches.superseded": self.superseded,
-            "starved_updates": self.starved,
-            "left_before_fresh": 0,
-            "starved_ratio": self.never_fresh / pairs if pairs else None,
-            "utilisation": self.utilisation,
-            "queue_wait.mean": self.wait_mean,
-            "queue_wait.max": self.wait_max,
-        }
-        for name, histogram, lost in (("time_to_notified", notified, 0), ("time_to_fresh", fresh, self.never_fresh)):
-            for level in (0.5, 0.95, 0.99):
-                # What was never shown took infinitely long: a quantile that falls on it is not known.
-                rank = level * (len(histogram) + lost) / len(histogram) if len(histogram) else 2.0
-                figures[f"{name}.p{level * 100:.0f}"] = histogram.quantile(rank) if rank <= 1 else None
-            figures[f"{name}.mean"] = histogram.mean if not lost else None
-            figures[f"{name}.max"] = histogram.max if not lost else None
-        rows = {
-            name: {"value": _plain(value), "ci_low": None, "ci_high": None, "n": self.updates} for name, value in figures.items()
-        }
-        low, high = batch_interval(self.fresh_by_update, self.pages_by_update)
-        if rows["time_to_fresh.mean"]["value"] is not None:
-            rows["time_to_fresh.mean"] |= {"ci_low": low, "ci_high": high}
-        return rows
-
-
-def batch_interval(totals: Array, counts: Array, batches: int = 20) -> tuple[float | None, float | None]:
-    """95 % interval of sum(totals)/sum(counts) from batches of consecutive rows (Student's t); (None, None) below two per
-    batch."""
-    if totals.size < 2 * batches or not counts.all():
-        return None, None
-    means = np.array(
-        [t.sum() / n.sum() for t, n in zip(np.array_split(totals, batches), np.array_split(counts, batches), strict=True)]
-    )
-    half = 2.093 * float(means.std(ddof=1)) / batches**0.5  # t of 19 degrees; the only number of batches in use
-    centre = float(totals.sum() / counts.sum())
-    return centre - half, centre + half
-
-
-def _plain(value: float | int | None) -> float | int | None:
-    """For JSON: NaN is None, NumPy's numbers are Python's."""
-    if value is None or value != value:
-        return None
-    return int(value) if isinstance(value, int | np.integer) else float(value)
 
 
 # --- the run -----------------------------------------------------------------------------------------------------------
@@ -217,6 +88,9 @@ BYTES_PER_UPDATE = 400
 BYTES_PER_REFETCH = 100
 """Of peak resident memory, by `benchmarks.simulation`: a page has its place and a row in the columns of its herd; a piece its
 own."""
+
+BATCHES = 20
+"""Of successive updates, whose differences say how sure a figure is."""
 
 PROBES = 200
 """Pages whose rows a bundle holds, unless told otherwise."""
@@ -243,19 +117,20 @@ def sample(
     The third is what the manifest says of it (`sampling`).
     """
     fleet = Fleet(scenario)
-    watching = Probes(scenario, fleet.database, fleet.plan, probes, fleet.rng["probes"], fleet.end)
+    watching = Probes(scenario, fleet.database, fleet.plan, probes, fleet.rng["probes"], fleet.window.end)
     result = fleet.run(progress, watching.watch)
     tables = watching.tables()
-    rows = load_samples(result.load, fleet.start, LOAD_STEP)
+    rows = load_samples(result.load, fleet.window.start, LOAD_STEP)
     totals = {
         ("application", "requests"): result.refetches,
         ("application", "busy_ratio"): result.utilisation,
         ("application", "refused"): 0,
         ("pages", "retries"): 0,
         ("pages", "open_at_end"): result.subscribers,
-        ("broadcaster", "frames"): result.notifications,
+        ("broadcaster", "frames"): result.frames,
+        ("broadcaster", "bytes"): result.frame_bytes,
     } | {("broadcaster", f"busy_ratio.{node}"): busy for node, busy in enumerate(result.broadcaster_busy)}
-    rows += [(fleet.end / SECOND, process, metric, float(value)) for (process, metric), value in totals.items()]
+    rows += [(fleet.window.end / SECOND, process, metric, float(value)) for (process, metric), value in totals.items()]
     return result, replace(tables, metrics=metric_frame(rows)), watching.sampling
 
 
@@ -286,96 +161,96 @@ class Fleet:
         check_memory(scenario, len(updates))
         self.scenario = scenario
         self.rng = rng
-        self.start = ns(scenario.warmup)
-        self.stop = ns(scenario.warmup + scenario.duration)
-        self.end = ns(scenario.warmup + scenario.duration + scenario.drain)
+        start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
+        self.window = Window(start, stop, ns(scenario.warmup + scenario.duration + scenario.drain))
         self.database = Database(updates, scenario)
-        self.counted: Array = updates.at >= self.start
-        self.plan = plan(scenario, self.database, rng, self.end)
-        self.groups = self.plan.groups
+        self.counted = np.flatnonzero((updates.at >= start) & (updates.at < stop))
+        """Rows of the updates that count."""
+        self.batch = np.full(len(updates), -1)
+        """Per update: its batch, -1 where it does not count."""
+        self.batch[self.counted] = np.arange(self.counted.size) * BATCHES // max(self.counted.size, 1)
+        self.plan = plan(scenario, self.database, rng, (start, stop), self.window.end)
 
     def run(self, progress: Progress | None = None, watch: Watcher | None = None) -> FleetResult:
-        fresh, notified = Spread(), Spread()
-        tallies = [self._tally(group, fresh) for group in self.groups]
-        refetching = Refetching(self.scenario, self.groups, self.rng, self.start, self.stop, self.end)
+        groups = self.plan.groups
+        fresh, notified = Spread(BATCHES), Spread(BATCHES)
+        tallies = [self._tally(group, fresh) for group in groups]
+        refetching = Refetching(self.scenario, groups, self.rng, self.window)
         for number, herd in refetching.herds(progress):
             tallies[number].add(herd)
             if watch is not None:
                 watch(number, herd)
         count = len(self.database.updates)
         first, last = np.full(count, NEVER), np.full(count, -1)
-        for group, tally in zip(self.groups, tallies, strict=True):
-            for updates, stop in self._arrivals(group, group.heard):
-                rows = group.updates[updates]
-                first[rows] = np.minimum(first[rows], group.heard[updates] + group.offsets[0])
-                last[rows] = np.maximum(last[rows], group.heard[updates] + group.offsets[stop - 1])
-                shifts = group.heard[updates] - tally.at[updates]
-                notified.add_shifted(Profile(group.offsets, rising=True), shifts, 0, stop)
+        sums, shown, owed = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64)
+        expected = 0
+        for group, tally in zip(groups, tallies, strict=True):
+            expected += int(np.count_nonzero(self.batch[group.events] >= 0)) * group.size
+            for events, heard, offsets in self._arrivals(group):
+                first[events] = np.minimum(first[events], heard + offsets[0])
+                last[events] = np.maximum(last[events], heard + offsets[-1])
+                shifts = heard - self.database.intended_at[events]
+                notified.add_shifted(Profile(offsets, rising=True), shifts, self.batch[events])
             if isinstance(group.policy, FullPayload):
-                # Each payload is the whole state: an event that was overtaken on its way is shown by the quicker one.
-                never = np.where(group.heard < 0, NEVER, group.heard)
-                shown = np.minimum.accumulate(never[::-1])[::-1]
-                for updates, stop in self._arrivals(group, shown):
-                    tally.show(updates, shown[updates] - tally.at[updates], group.offsets[:stop])
+                tally.show_payloads(group.events, group.heard)
             tally.finish()
-        totals, pages, wanted = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64)
-        for group, tally in zip(self.groups, tallies, strict=True):
-            totals[group.updates] += tally.total
-            pages[group.updates] += tally.pages
-            wanted[group.updates] += group.size
-        kept = self.counted & (pages > 0)
-        told = self.counted & (last >= 0)
-        queue = refetching.queue
-        later = int(np.maximum(queue.free - self.end, 0).sum())  # the backlog that the run leaves behind
+            sums[group.updates] += tally.total
+            shown[group.updates] += tally.pages
+            owed[group.updates] += tally.owed
+        counted = self.counted
+        told = counted[last[counted] >= 0]
+        since = self.database.committed_at[told]
+        queue, span = refetching.queue, self.window.stop - self.window.start
+        outcomes = [tally.outcomes for tally in tallies]
         return FleetResult(
-            updates=int(self.counted.sum()),
+            updates=counted.size,
             subscribers=self.scenario.subscribers,
-            notifications=len(notified.finish()),
-            refetches=int(refetching.load.sum()) + refetching.drained,
-            superseded=sum(tally.superseded for tally in tallies),
-            time_to_notified=notified.histogram,
-            time_to_fresh=fresh.finish(),
-            never_fresh=sum(tally.never for tally in tallies),
-            starved=int((self.counted & (pages < wanted)).sum()),
-            expected=sum(int((self.counted[g.updates] & (g.heard >= 0)).sum()) * g.size for g in self.groups if g.heard.size),
-            first_told=(first - self.database.committed_at)[told] / SECOND,
-            last_told=(last - self.database.committed_at)[told] / SECOND,
+            notifications=sum(len(part) for part in notified.finish()),
+            expected=expected,
+            frames=self.plan.frames,
+            frame_bytes=self.plan.bytes,
+            outcomes=sum(outcomes, Outcomes()),
+            answer_bytes=sum(
+                found.answered * answer_bytes(self.scenario, group.resource)
+                for found, group in zip(outcomes, groups, strict=True)
+            ),
+            notified=notified.finish(),
+            fresh=fresh.finish(),
+            never=(owed - shown)[counted],
+            owed=owed[counted],
+            fresh_sums=sums[counted] / SECOND,
+            fan_out=np.stack([first[told] - since, last[told] - since], axis=1) / SECOND,
             load=refetching.load,
-            utilisation=(queue.busy - later) / (queue.workers * self.end) if self.end else 0.0,
-            wait_mean=queue.waited / queue.count / 1e9 if queue.count else float("nan"),
-            wait_max=queue.longest / 1e9 if queue.count else float("nan"),
-            broadcaster_busy=self.plan.broadcaster_busy,
-            fresh_by_update=totals[kept] / 1e9,
-            pages_by_update=pages[kept],
+            utilisation=queue.busy / (queue.workers * span) if span else float("nan"),
+            wait_mean=queue.waited / queue.count / SECOND if queue.count else float("nan"),
+            wait_max=queue.longest / SECOND if queue.count else float("nan"),
+            broadcaster_busy=[node.busy / span if span else 0.0 for node in self.plan.nodes],
             window=self.scenario.duration,
         )
 
     def _tally(self, group: Group, fresh: Spread) -> Tally:
-        scenario = self.scenario
-        api, database = scenario.api, self.database
-        even = isinstance(api.service, Constant) and isinstance(scenario.network.to_api, Constant)
+        api, network, database = self.scenario.api, self.scenario.network, self.database
+        even = isinstance(api.service, Constant) and isinstance(network.to_api, Constant) and not group.policy.jitter
         return Tally(
             group,
             database.intended_at,
             database.committed_at,
-            self.counted,
-            self.end,
+            database.updates.resource_id * len(RESOURCES) + database.updates.resource,
+            self.batch,
+            self.window,
             fresh,
             overtakes=not even or api.timeout is not None,
             timeout=None if api.timeout is None else ns(api.timeout),
         )
 
-    def _arrivals(self, group: Group, instants: Array) -> Iterator[tuple[Array, int]]:
-        """(counted updates of the group, members [0:stop] to whom they come before the end), in bounded pieces.
-
-        *instants*: per update of the group, the group's own (ns); -1 or beyond the end: it comes to nobody.
-        """
-        if not instants.size:
-            return
-        told = np.flatnonzero((instants >= 0) & (instants + group.offsets[0] <= self.end) & self.counted[group.updates])
-        whole = instants[told] + group.offsets[-1] <= self.end
-        everyone = told[whole]
-        for part in np.array_split(everyone, 1 + everyone.size * min(group.size, 4096) // PIECE):
-            yield part, group.size
-        for update in told[~whole].tolist():
-            yield np.array([update]), int(np.searchsorted(group.offsets, self.end - instants[update], side="right"))
+    def _arrivals(self, group: Group) -> Iterator[tuple[Array, Array, Array]]:
+        """(counted events, their instants, offsets of the members to whom they come before the end), in bounded pieces."""
+        end = self.window.end
+        there = (self.batch[group.events] >= 0) & (group.heard + group.offsets[0] <= end)
+        events, heard = group.events[there], group.heard[there]
+        whole = heard + group.offsets[-1] <= end
+        for part in np.array_split(np.flatnonzero(whole), 1 + events.size * min(group.size, 4096) // PIECE):
+            if part.size:
+                yield events[part], heard[part], group.offsets
+        for one in np.flatnonzero(~whole)[:, None]:
+            yield events[one], heard[one], group.offsets[: np.searchsorted(group.offsets, end - heard[one[0]], side="right")]

@@ -4,7 +4,8 @@ Subscribers that hear the same events and follow the same policy fire at the sam
 the fan-out (shift equivariance: a policy knows only differences of time). So the events of a channel are taken through the
 broadcaster once per node, the policy once per group, and a subscriber costs eight bytes: its offset.
 
-Nodes that have the same number of members on every channel tell the same events at the same instants, so their groups are one.
+What pages hear and what they show are two things: on the generic channel a dashboard hears of everyone's servers and shows its
+user's.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from sim.clock import SECOND, ns
-from sim.policy import Debounce, FullPayload, Immediate, InFlight, Policy, Polling, fires
+from sim.policy import NEVER, Debounce, FullPayload, Immediate, InFlight, Policy, Polling
 from sim.scenario import Pages, Scenario
 from sim.virtual.database import Database
 from sim.virtual.draws import columns
 from sim.virtual.fleet.queueing import Fifo
+from sim.virtual.measures import frame_bytes
 from sim.virtual.reference.publishing import Channels, generic_channel, specific_channel, user_channel
 from sim.workload import RESOURCES, Streams
 
@@ -45,11 +47,19 @@ class Group:
     offsets: Array
     """Rising. Member k is notified (or polls) this long after the group's own instants."""
     updates: Array
-    """Rows of the database that these pages are to show, in the order of their commits."""
+    """Rows of the database that these pages are to show (owe), in the order of their commits."""
+    viewers: Array
+    """Per update: number of the user on whose pages it is to be seen; empty where all members show all updates."""
+    shown_by: dict[int, Array] | None
+    """Members of each such user; None where all members show all updates."""
+    events: Array
+    """Rows of the database whose events these pages hear, in the order of their publication. Empty where pages poll."""
     heard: Array
-    """The group's instant for each of these updates (-1: not published); with `offsets`, the arrivals. Empty where pages poll."""
+    """The group's instant for each event; with `offsets`, the arrivals."""
     fires: Array
     """Sorted instants of the policy on the group's notifications; with `offsets`, when refetches are due (before jitter)."""
+    answered: Array
+    """Per fire: how many notifications it answers."""
     extra: int
     """Added to the service time of each refetch."""
 
@@ -65,25 +75,30 @@ class Plan:
     published_at: Array
     """Per update: when the broadcaster had the event, ns; -1: not within the run."""
     groups: list[Group]
-    broadcaster_busy: list[float]
-    """Per node: share of the run in which it was writing."""
+    nodes: list[Fifo]
+    """What each node of the broadcaster had to do."""
+    frames: int
+    """Frames written by all of them."""
+    bytes: int
 
 
-def plan(scenario: Scenario, database: Database, rng: Streams, end: int) -> Plan:
-    """Take a scenario's updates through publication, fan-out and policies. Raises nothing: see `fleet.supports`."""
+def plan(scenario: Scenario, database: Database, rng: Streams, window: tuple[int, int], end: int) -> Plan:
+    """Take a scenario's updates through publication, fan-out and policies. Raises nothing: see `fleet.supports`.
+
+    *window*: in which nodes are observed, ns; *end*: of the run.
+    """
     broadcast = scenario.broadcast
     dispatched = database.intended_at if broadcast.moment == "on_save" else database.committed_at
     published = dispatched + columns(scenario.network.to_broadcaster, rng["to_broadcaster"], dispatched.size)
     published = np.where(published <= end, published, -1)
     # A broadcaster tells the specific channel before the generic one: what is due at one instant is sent in that order.
     seats = sorted(_seats(scenario), key=lambda seat: seat.resource == "dashboard")
-    groups = [_polling(scenario, database, seat, rng, end) for seat in seats if isinstance(seat.policy, Polling)]
+    views = _Views(scenario, database)
+    groups = [_polling(views, seat, rng, end) for seat in seats if isinstance(seat.policy, Polling)]
     listening = [seat for seat in seats if not isinstance(seat.policy, Polling)]
-    fan_out = _FanOut(scenario, database, published)
-    nodes = scenario.broadcaster.nodes
-    busy = [fan_out.tell(node, nodes, listening) for node in range(nodes)]
-    groups += fan_out.groups()
-    return Plan(published, groups, [min(1.0, part / end) if end else 0.0 for part in busy])
+    fan_out = _FanOut(scenario, database, published, window)
+    groups += fan_out.tell(listening, views)
+    return Plan(published, groups, fan_out.nodes, fan_out.frames, fan_out.bytes)
 
 
 # --- who sits where ----------------------------------------------------------------------------------------------------
@@ -91,7 +106,7 @@ def plan(scenario: Scenario, database: Database, rng: Streams, end: int) -> Plan
 
 @dataclass(frozen=True, slots=True)
 class _Seats:
-    """Pages of one entry that show the same and listen to the same channels."""
+    """Pages of one entry that show the same kind of thing and listen to the same channels."""
 
     entry: int
     policy: Policy
@@ -109,19 +124,17 @@ def _seats(scenario: Scenario) -> Iterator[_Seats]:
     for entry, pages in enumerate(scenario.pages):
         numbers = np.arange(first, first + pages.subscribers)
         first += pages.subscribers
-        if not pages.subscribers:
-            continue
-        for turn, step, resource, resource_id, channels in _views(scenario, pages):
-            mine = numbers[turn::step]
-            if mine.size:
-                policy, rule = scenario.policy_of(pages), scenario.in_flight_of(pages)
-                extra = _rows(scenario) * round(scenario.api.service_per_row * SECOND) if resource == "dashboard" else 0
-                yield _Seats(entry, policy, rule, resource, resource_id, channels, mine, extra)
+        for turn, step, resource, resource_id, channels in _turns(scenario, pages):
+            policy, rule = scenario.policy_of(pages), scenario.in_flight_of(pages)
+            extra = rows_shown(scenario) * round(scenario.api.service_per_row * SECOND) if resource == "dashboard" else 0
+            yield _Seats(entry, policy, rule, resource, resource_id, channels, numbers[turn::step], extra)
 
 
-def _views(scenario: Scenario, pages: Pages) -> Iterator[tuple[int, int, str, int, tuple[str, ...]]]:
+def _turns(scenario: Scenario, pages: Pages) -> Iterator[tuple[int, int, str, int, tuple[str, ...]]]:
     """(first seat, step, resource, id, channels) of what the pages of an entry show."""
     fleet = scenario.fleet
+    if not pages.subscribers:
+        return
     if pages.page != "dashboard":
         resource = "site" if pages.page == "site" else "server"
         count = fleet.sites if resource == "site" else fleet.servers
@@ -134,36 +147,86 @@ def _views(scenario: Scenario, pages: Pages) -> Iterator[tuple[int, int, str, in
         yield 0, 1, "dashboard", 0, tuple(generic_channel(resource) for resource in RESOURCES)
 
 
-def _rows(scenario: Scenario) -> int:
+def rows_shown(scenario: Scenario) -> int:
+    """Servers on one dashboard."""
     fleet = scenario.fleet
     return fleet.servers if scenario.api.dashboard_of == "everyone" else fleet.servers_per_user
+
+
+def answer_bytes(scenario: Scenario, resource: str) -> int:
+    """Of one refetch of a page that shows *resource*, head and body."""
+    api = scenario.api
+    return api.answer_bytes + (api.answer_bytes_per_row * rows_shown(scenario) if resource == "dashboard" else 0)
+
+
+class _Views:
+    """Which updates which pages are to show, whatever they hear of."""
+
+    def __init__(self, scenario: Scenario, database: Database) -> None:
+        updates, fleet = database.updates, scenario.fleet
+        each = np.array([fleet.servers_per_user if resource == "server" else fleet.sites_per_user for resource in RESOURCES])
+        self._user = (updates.resource_id - 1) // np.maximum(each[updates.resource], 1) + 1
+        self._of_everyone = scenario.api.dashboard_of == "everyone"
+        self._users = fleet.users
+        self._firsts = np.cumsum([0, *(pages.subscribers for pages in scenario.pages)])
+        kinds = updates.resource_id * len(RESOURCES) + updates.resource
+        self._rows = by_value(kinds)
+        self._rows_of_user = by_value(self._user)
+        self._all = np.arange(len(updates))
+
+    def of(self, seats: _Seats, members: Array) -> tuple[Array, Array, dict[int, Array] | None]:
+        """`updates`, `viewers` and `shown_by` of a `Group` with these *members* (subscriber numbers)."""
+        none: Array = np.empty(0, np.int64)
+        if seats.resource != "dashboard":
+            kind = seats.resource_id * len(RESOURCES) + RESOURCES.index(seats.resource)
+            return self._rows.get(kind, none), none, None
+        if self._of_everyone:
+            return self._all, none, None
+        users = (members - self._firsts[seats.entry]) % self._users + 1
+        if users.size and (users == users[0]).all():
+            return self._rows_of_user.get(int(users[0]), none), none, None
+        shown_by = by_value(users)
+        rows = np.sort(np.concatenate([none, *(self._rows_of_user.get(user, none) for user in shown_by)]))
+        return rows, self._user[rows], shown_by
+
+
+def by_value(values: Array) -> dict[int, Array]:
+    """Value -> its places, ascending."""
+    if not values.size:
+        return {}
+    order = np.argsort(values, kind="stable")
+    edges = np.flatnonzero(np.diff(values[order])) + 1
+    return {int(values[places[0]]): places for places in np.split(order, edges)}
 
 
 # --- pages that poll ---------------------------------------------------------------------------------------------------
 
 
-def _polling(scenario: Scenario, database: Database, seats: _Seats, rng: Streams, end: int) -> Group:
+def _polling(views: _Views, seats: _Seats, rng: Streams, end: int) -> Group:
     """Polls at a random phase of the interval: the phases are the offsets, the ticks the fires."""
     policy = seats.policy
     assert isinstance(policy, Polling)
     interval = ns(policy.interval)
     phases = (rng["polling"].random(seats.subscribers.size) * interval).astype(np.int64)
     order = np.argsort(phases, kind="stable")
-    updates = database.updates
-    shown = np.ones(len(updates), bool)
-    if seats.resource != "dashboard":
-        shown = (updates.resource == RESOURCES.index(seats.resource)) & (updates.resource_id == seats.resource_id)
+    members = seats.subscribers[order]
+    updates, viewers, shown_by = views.of(seats, members)
+    fires = np.arange(0, end + 1, interval, dtype=np.int64)
     return Group(
         pages=seats.entry,
         policy=policy,
         in_flight="cancel" if policy.mode == "cancel" else seats.in_flight,
         resource=seats.resource,
         resource_id=seats.resource_id,
-        subscribers=seats.subscribers[order],
+        subscribers=members,
         offsets=phases[order],
-        updates=np.flatnonzero(shown),
+        updates=updates,
+        viewers=viewers,
+        shown_by=shown_by,
+        events=np.empty(0, np.int64),
         heard=np.empty(0, np.int64),
-        fires=np.arange(0, end + 1, interval, dtype=np.int64),
+        fires=fires,
+        answered=np.zeros_like(fires),
         extra=seats.extra,
     )
 
@@ -172,106 +235,156 @@ def _polling(scenario: Scenario, database: Database, seats: _Seats, rng: Streams
 
 
 class _FanOut:
-    """Events through the nodes, one node after the other; collects what each group of pages hears."""
+    """Events through the nodes of the broadcaster.
 
-    def __init__(self, scenario: Scenario, database: Database, published: Array) -> None:
+    A subscriber sits on node `number % nodes`. Nodes on which equally many pages of each `_Seats` sit tell the same events at the
+    same instants, so they are computed once, and the pages of a `_Seats` on all of them are one group.
+    """
+
+    def __init__(self, scenario: Scenario, database: Database, published: Array, window: tuple[int, int]) -> None:
+        self._scenario = scenario
+        self._window = window
         self._each = ns(scenario.broadcaster.costs.between(scenario.extra_payload))
         self._fixed = ns(scenario.broadcaster.costs.fixed)
         self._delay = ns(scenario.network.to_subscriber.mean())
+        sent = np.flatnonzero(published >= 0)
+        self._events = sent[np.argsort(published[sent], kind="stable")]
+        """Rows of the database in the order in which a node takes them up."""
+        self._arrivals = published[self._events]
         updates = database.updates
-        key = updates.resource_id * len(RESOURCES) + updates.resource
-        kinds, self._kind = np.unique(key, return_inverse=True)
-        """Per update: which of the resources that change it is of (a number)."""
-        names = Channels(scenario)
-        self._channels = [names(int(kind % len(RESOURCES)), int(kind // len(RESOURCES))) for kind in kinds]
+        kinds, self._kind = np.unique(
+            updates.resource_id[self._events] * len(RESOURCES) + updates.resource[self._events], return_inverse=True
+        )
+        """Per event: which of the resources that change it is of (a number)."""
+        self._names = [(RESOURCES[int(kind % len(RESOURCES))], int(kind // len(RESOURCES))) for kind in kinds]
+        channels_of = Channels(scenario)
+        self._channels = [channels_of(RESOURCES.index(name), number) for name, number in self._names]
+        """Per kind: names of the channels on which it is told, in this order."""
         self._kinds_on: dict[str, list[int]] = defaultdict(list)
         for kind, channels in enumerate(self._channels):
             for name in channels:
                 self._kinds_on[name].append(kind)
-        sent = np.flatnonzero(published >= 0)
-        self._events = sent[np.argsort(published[sent], kind="stable")]
-        self._arrivals = published[self._events]
-        self._begins: dict[bytes, tuple[Array, int]] = {}
-        self._alike: dict[tuple[Any, ...], list[tuple[_Seats, Array]]] = defaultdict(list)
-        self._heard: dict[tuple[Any, ...], Array] = {}
+        self._places = by_value(self._kind)
+        self.nodes: list[Fifo] = [Fifo(1, window)] * scenario.broadcaster.nodes
+        self.frames = self.bytes = 0
 
-    def tell(self, node: int, nodes: int, seats: list[_Seats]) -> int:
-        """Let one node tell everything to its members among *seats*; returns how long it was busy, ns."""
-        here = [(seat, seat.subscribers[seat.subscribers % nodes == node]) for seat in seats]
-        sizes: dict[str, int] = defaultdict(int)
-        places = []
-        for seat, members in here:
-            places.append([(name, sizes[name]) for name in seat.channels])
+    def tell(self, seats: list[_Seats], views: _Views) -> Iterator[Group]:
+        """All that the pages on these *seats* hear, group by group."""
+        self._count_frames(seats)
+        count = len(self.nodes)
+        alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        members = [[seat.subscribers[seat.subscribers % count == node] for node in range(count)] for seat in seats]
+        for node in range(count):
+            alike[tuple(mine[node].size for mine in members)].append(node)
+        for sizes, nodes in alike.items():
+            told, before = self._positions(seats, sizes)
+            queue = Fifo(1, self._window)
+            begins = queue.serve(self._arrivals, self._fixed + told[self._kind] * self._each)
+            for node in nodes:
+                self.nodes[node] = queue
+            for seat, mine, size, ahead in zip(seats, members, sizes, before, strict=True):
+                if size:
+                    yield self._group(seat, views, [mine[node] for node in nodes], begins, ahead)
+
+    def _positions(self, seats: list[_Seats], sizes: tuple[int, ...]) -> tuple[Array, list[dict[int, int]]]:
+        """(per kind: members told on one node; per seat: kind -> members told before its first, for the kinds that it hears).
+
+        An event is told channel by channel, and on a channel seat by seat.
+        """
+        on_channel: dict[str, int] = defaultdict(int)
+        ahead = []
+        for seat, size in zip(seats, sizes, strict=True):
+            ahead.append({name: on_channel[name] for name in seat.channels})
             for name in seat.channels:
-                sizes[name] += members.size
-        told = np.array([sum(sizes.get(name, 0) for name in channels) for channels in self._channels], np.int64)
-        begins, busy = self._through(told)
-        for number, ((seat, members), place) in enumerate(zip(here, places, strict=True)):
-            if not members.size:
-                continue
-            before = self._before(place, sizes)
-            alike = (number, members.size, told.tobytes(), before.tobytes())
-            if alike not in self._heard:
-                heard = np.full(self._kind.size, -1, np.int64)
-                heard[self._events] = begins + self._fixed + before[self._kind[self._events]] * self._each + self._delay
-                self._heard[alike] = heard
-            self._alike[alike].append((seat, members))
-        return busy
+                on_channel[name] += size
+        told = np.array([sum(on_channel.get(name, 0) for name in channels) for channels in self._channels], np.int64)
+        before: list[dict[int, int]] = []
+        for mine in ahead:
+            heard = {}
+            for name, first in mine.items():
+                for kind in self._kinds_on.get(name, ()):
+                    channels = self._channels[kind]
+                    heard[kind] = first + sum(on_channel.get(other, 0) for other in channels[: channels.index(name)])
+            before.append(heard)
+        return told, before
 
-    def _through(self, told: Array) -> tuple[Array, int]:
-        """Instants at which the node takes up each event, and its work, when it tells *told[kind]* members of each."""
-        key = told.tobytes()
-        if key not in self._begins:
-            queue = Fifo(1)
-            service = self._fixed + told[self._kind[self._events]] * self._each
-            self._begins[key] = queue.serve(self._arrivals, service), queue.busy
-        return self._begins[key]
+    def _group(self, seat: _Seats, views: _Views, members: list[Array], begins: Array, before: dict[int, int]) -> Group:
+        """*members*: on each of the nodes that are alike. *begins*: when they take up each event."""
+        places = np.sort(np.concatenate([np.empty(0, np.int64), *(self._places[kind] for kind in before)]))
+        ahead = np.zeros(len(self._channels), np.int64)
+        ahead[list(before)] = list(before.values())
+        heard = begins[places] + self._fixed + ahead[self._kind[places]] * self._each + self._delay
+        fires, answered = fires_of(seat.policy, np.sort(heard))
+        subscribers = np.stack(members, axis=1).ravel()
+        updates, viewers, shown_by = views.of(seat, subscribers)
+        return Group(
+            pages=seat.entry,
+            policy=seat.policy,
+            in_flight=seat.in_flight,
+            resource=seat.resource,
+            resource_id=seat.resource_id,
+            subscribers=subscribers,
+            offsets=np.repeat(np.arange(1, members[0].size + 1, dtype=np.int64) * self._each, len(members)),
+            updates=updates,
+            viewers=viewers,
+            shown_by=shown_by,
+            events=self._events[places],
+            heard=heard,
+            fires=fires,
+            answered=answered,
+            extra=seat.extra,
+        )
 
-    def _before(self, place: list[tuple[str, int]], sizes: dict[str, int]) -> Array:
-        """Per kind: members told before the first of this seat's; -1 where it does not hear it."""
-        before = np.full(len(self._channels), -1, np.int64)
-        for name, ahead in place:
-            for kind in self._kinds_on.get(name, ()):
-                channels = self._channels[kind]
-                before[kind] = ahead + sum(sizes.get(other, 0) for other in channels[: channels.index(name)])
-        return before
-
-    def groups(self) -> Iterator[Group]:
-        """One group for each class of nodes on which the same seats hear the same at the same instants."""
-        for alike, parts in self._alike.items():
-            seat, heard = parts[0][0], self._heard[alike]
-            before = np.frombuffer(alike[3], np.int64)
-            updates = np.flatnonzero(before[self._kind] >= 0) if self._kind.size else np.empty(0, np.int64)
-            instants = heard[updates]
-            heard_at = np.sort(instants[instants >= 0])
-            rank = np.arange(1, parts[0][1].size + 1, dtype=np.int64)
-            yield Group(
-                pages=seat.entry,
-                policy=seat.policy,
-                in_flight=seat.in_flight,
-                resource=seat.resource,
-                resource_id=seat.resource_id,
-                subscribers=np.stack([members for _, members in parts], axis=1).ravel(),
-                offsets=np.repeat(rank * self._each, len(parts)),
-                updates=updates,
-                heard=instants,
-                fires=np.array(vector_fires(seat.policy, heard_at), np.int64),
-                extra=seat.extra,
-            )
+    def _count_frames(self, seats: list[_Seats]) -> None:
+        broadcast = self._scenario.broadcast
+        padding = broadcast.payload_bytes if broadcast.payload == "full" else 0
+        members: dict[str, int] = defaultdict(int)
+        for seat in seats:
+            for name in seat.channels:
+                members[name] += seat.subscribers.size
+        events = np.bincount(self._kind, minlength=len(self._channels)).tolist()
+        for count, (resource, number), channels in zip(events, self._names, self._channels, strict=True):
+            for name in channels:
+                if members.get(name):
+                    self.frames += count * members[name]
+                    self.bytes += count * members[name] * (frame_bytes(resource, number, name) + padding)
 
 
-def vector_fires(policy: Policy, heard: Array) -> Array | list[int]:
-    """Instants at which *policy* wants a refetch, given sorted notifications (ns): `sim.policy.fires`, at once where that is
-    possible."""
+def fires_of(policy: Policy, heard: Array) -> tuple[Array, Array]:
+    """(instants at which *policy* wants a refetch, how many notifications each answers), given sorted notifications (ns).
+
+    The machine of the policy decides (`sim.policy.fires`); where its rule is known in one expression, all fires at once.
+    """
+    none: Array = np.empty(0, np.int64)
     match policy:
         case FullPayload():
-            return []
+            return none, none
         case Immediate():
-            return heard
+            return heard, np.ones_like(heard)
         case Debounce(leading=False, trailing=True, max_wait=None):
             # The timer rings before a notification of the same instant: a gap of exactly `wait` is silence.
             wait = ns(policy.wait)
-            last = np.append(np.diff(heard) >= wait, True) if heard.size else np.empty(0, bool)
-            return heard[last] + wait
+            last = np.flatnonzero(np.append(np.diff(heard) >= wait, True)) if heard.size else none
+            return heard[last] + wait, np.diff(last, prepend=-1)
         case _:
-            return fires(policy, heard.tolist())
+            found = np.array(_driven(policy, heard.tolist()), np.int64).reshape(-1, 2)
+            return found[:, 0], found[:, 1]
+
+
+def _driven(policy: Policy, heard: list[int]) -> list[tuple[int, int]]:
+    machine = policy.machine()
+    due: list[tuple[int, int]] = []
+    unanswered = 0
+    for at in [*heard, NEVER]:
+        while machine.next_at <= at and machine.next_at != NEVER:
+            instant = machine.next_at
+            if machine.ring(instant):
+                due.append((instant, unanswered))
+                unanswered = 0
+        if at == NEVER:
+            break
+        unanswered += 1
+        if machine.call(at):
+            due.append((at, unanswered))
+            unanswered = 0
+    return due

@@ -1,28 +1,42 @@
-"""From the refetches of one group of pages to when each page shows each update.
+"""From the refetches of one group of pages to what each page shows, and since when.
 
-A herd is one refetch of every page of a group. It shows an update to the pages whose refetch *began* (and read the database)
-after the commit; pages whose refetch had begun before wait for the next herd. Since the queue begins requests in the order of
-their arrival, that is a split of the herd at one rank, found by a binary search: most updates fall between two herds and are
-answered by a whole one.
+A herd is one refetch of every page of a group. For one page its answers are a list, and all figures follow from that list in the
+order in which the page *hears* them:
 
-Herds must come in order and complete. An answer may be overtaken by the page's next one (random service), aborted by it
-(in-flight rule `cancel`) or given up (time-out); so a herd is counted only when no later herd can change what its pages show.
+    begun       10    30    20     the instant at which the answer's state was read from the database
+    heard       12    33    35     the instant at which it is on the screen (sorted)
+    best        10    30    30     the newest state that the page has shown so far: a running maximum
+    shows       the updates committed in (before, best], for the first time, at `heard`
+    outcome     not_newer where no update of the page was committed between the state shown before and this one, else applied;
+                a regression where the state shown before is the newer one (here the third)
+
+`Tally` does this for all pages of a group at once. A herd whose answers nobody can overtake any more is *settled*, that is
+counted. Most herds are settled whole: two binary searches say which updates they bring to all pages. Only updates that were
+committed while a herd was being read need a look at each page.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from sim.virtual.fleet.groups import Group
-from sim.virtual.fleet.spread import STEPS, Profile, Spread
+from sim.policy import Polling
+from sim.virtual.fleet.groups import Group, by_value
+from sim.virtual.fleet.spread import Profile, Spread
 
 Array = np.ndarray[Any, Any]
 
 NEVER = 1 << 61
 """An instant that no run reaches; adding durations to it does not overflow."""
+
+FAILED = -(1 << 61)
+ABORTED = FAILED + 1
+"""In the place of `begun`: there is no answer, because the page gave up, or because its next refetch aborted this one."""
 
 
 class Herd:
@@ -31,22 +45,28 @@ class Herd:
     `order[k]` is the member whose request began as the k-th; None where that is member k.
     """
 
-    __slots__ = ("base", "begun", "finished", "order", "profile", "started")
+    __slots__ = ("base", "begun", "heard", "order", "sent")
 
-    def __init__(self, base: int, started: Array, begun: Array, finished: Array, order: Array | None, rising: bool) -> None:
+    def __init__(
+        self, base: int, started: Array, begun: Array, finished: Array, order: Array | None, rising: bool = False
+    ) -> None:
+        """*finished*: when the page hears the answer; `NEVER` where it has given up. *rising*: it is sorted."""
         self.base = base
-        self.started = started
+        self.sent = Profile(started, rising=order is None)
         self.begun = begun
-        self.finished = finished
+        self.heard = Profile(finished, rising)
         self.order = order
-        self.profile = Profile(finished, rising)
-        """When each page shows the answer: when it is there, unless a later one was quicker."""
+
+    @classmethod
+    def of_members(cls, started: Array, begun: Array, finished: Array) -> Herd:
+        """From columns in the order of members, instants of the run."""
+        order = np.argsort(begun, kind="stable")
+        return cls(0, started[order], begun[order], finished[order], order)
 
     def moved(self, base: int) -> Herd:
         """The same herd at another instant, sharing all arrays: what an idle queue makes of equal requests is equal."""
         other = Herd.__new__(Herd)
-        other.base, other.started, other.begun = base, self.started, self.begun
-        other.finished, other.order, other.profile = self.finished, self.order, self.profile
+        other.base, other.sent, other.begun, other.heard, other.order = base, self.sent, self.begun, self.heard, self.order
         return other
 
     @property
@@ -54,58 +74,135 @@ class Herd:
         return self.begun.size
 
     @property
-    def last_shown(self) -> int:
-        return self.base + self.profile.largest
+    def first_heard(self) -> int:
+        return self.base + self.heard.least
 
-    def by_member(self, values: Array) -> Array:
-        """One of the arrays in the order of members."""
-        if self.order is None:
-            return values
-        sorted_back = np.empty_like(values)
-        sorted_back[self.order] = values
-        return sorted_back
+    @property
+    def last_heard(self) -> int:
+        return self.base + self.heard.largest
 
-    def show(self, at: Array) -> None:
-        """Pages show the answer at these instants (ns since the run's start, in the order of members) instead."""
-        at = at - self.base
-        self.profile = Profile(at if self.order is None else at[self.order])
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.base, self.begun, self.order)
+
+    def columns(self) -> tuple[Array, Array, Array]:
+        """(started, begun, finished) as instants of the run, in the order of members."""
+        parts = (self.sent.values, self.begun, self.heard.values)
+        started, begun, finished = (_by_member(self.base, part, self.order) for part in parts)
+        return started, begun, finished
+
+    def columns_of(self, members: Array) -> tuple[Array, Array, Array]:
+        """The same of some *members*."""
+        ranks = members
+        if self.order is not None:
+            ranks = np.empty_like(self.order)
+            ranks[self.order] = np.arange(self.order.size)
+            ranks = ranks[members]
+        return self.base + self.sent.values[ranks], self.base + self.begun[ranks], self.base + self.heard.values[ranks]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The instants at which the states that the pages show were read, in rising order: a herd's, or what is left of several."""
+
+    base: int
+    begun: Array
+    order: Array | None
+
+    @property
+    def least(self) -> int:
+        return self.base + int(self.begun[0])
+
+    @property
+    def largest(self) -> int:
+        return self.base + int(self.begun[-1])
+
+    @cached_property
+    def members(self) -> Array:
+        """In the order of members."""
+        return _by_member(self.base, self.begun, self.order)
+
+    @classmethod
+    def of_members(cls, begun: Array) -> Reading:
+        order = np.argsort(begun, kind="stable")
+        return cls(0, begun[order], order)
+
+
+def _by_member(base: int, values: Array, order: Array | None) -> Array:
+    if order is None:
+        return base + values
+    sorted_back = np.empty_like(values)
+    sorted_back[order] = values
+    sorted_back += base
+    return sorted_back
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What became of the refetches that count, over all pages of a group. They add up to `refetches`."""
+
+    applied: int = 0
+    not_newer: int = 0
+    superseded: int = 0
+    failed: int = 0
+    running: int = 0
+    regressions: int = 0
+    """Of the applied ones, those that replaced a newer state."""
+
+    @property
+    def refetches(self) -> int:
+        return self.applied + self.not_newer + self.superseded + self.failed + self.running
+
+    @property
+    def answered(self) -> int:
+        return self.applied + self.not_newer
+
+    def __add__(self, other: Outcomes) -> Outcomes:
+        return Outcomes(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Instants of a run, ns: updates and refetches count from `start`, updates and polls until `stop`, refetches until `end`."""
+
+    start: int
+    stop: int
+    end: int
 
 
 class Tally:
-    """Counts, for one group, how long each update took to each page."""
+    """What the pages of one group show, and what became of their refetches."""
 
     def __init__(
         self,
         group: Group,
         at: Array,
         committed: Array,
-        counted: Array,
-        end: int,
+        resource: Array,
+        batch: Array,
+        window: Window,
         spread: Spread,
         overtakes: bool = False,
         timeout: int | None = None,
     ) -> None:
-        """*at*, *committed* (ns), *counted* (bool): of all updates of the run; what is shown after *end* (ns) is never seen.
+        """*at*, *committed* (ns), *resource* (a number), *batch* (-1: it does not count): of all updates of the run.
 
         *overtakes*: a page's answers may come in another order than its refetches. *timeout* (ns): when pages give up.
         """
         self._group = group
-        self.at: Array = at[group.updates]
-        """Per update of the group: when it was intended, ns."""
+        self._at = at[group.updates]
         self._committed = committed[group.updates]
-        self._counted = counted[group.updates]
-        self._end = end
+        self._resource = resource[group.updates]
+        self._batch = batch[group.updates]
+        self._window = window
+        self._last_sent = window.stop - 1 if isinstance(group.policy, Polling) else window.end
         self._overtakes = overtakes
         self._timeout = timeout
         self._spread = spread
         self._open: deque[Herd] = deque()
-        self._aborted: deque[Array] = deque()
-        self._next = 0
-        self._partly: list[tuple[int, int | Array]] = []
-        self.never = 0
-        """Pairs (counted update, page) that were not shown before the end."""
-        self.superseded = 0
-        """Refetches that the page's next one aborted."""
+        self._shown = self._best = Reading(-1, np.zeros(group.size, np.int64), None)
+        """What each page shows, and the newest that it has shown; both are what it was loaded with at the run's start."""
+        self.outcomes = Outcomes()
         self.total: Array = np.zeros(group.updates.size)
         """Per update of the group: sum of the times to fresh, ns (float64), over the pages that showed it."""
         self.pages: Array = np.zeros(group.updates.size, np.int64)
@@ -113,149 +210,203 @@ class Tally:
 
     def add(self, herd: Herd) -> None:
         """The next herd of the group, complete."""
+        if self._timeout is not None and herd.heard.largest >= NEVER:
+            herd = self._given_up(herd, self._timeout)
         if self._group.in_flight == "cancel":
-            self._add_cancelling(herd)
+            if self._open:
+                self._settle(self._aborted(self._open.popleft(), herd))
+            self._open.append(herd)
         elif self._overtakes:
-            self._add_overtaking(herd)
+            self._overtake(herd)
         else:
-            self._answer(herd)
-
-    def show(self, updates: Array, shifts: Array, offsets: Array) -> None:
-        """Without a refetch: each of *updates* (numbers within the group) is on the screens *shifts* + *offsets* ns after it
-        was intended."""
-        total = self._spread.add_shifted(Profile(offsets, rising=True), shifts)
-        self._note(updates, shifts, offsets.size, total)
+            self._settle(herd)
 
     def finish(self) -> None:
         """No herd comes any more."""
-        if self._group.in_flight == "cancel":
-            self._settle()
         while self._open:
-            self._answer(self._open.popleft())
-        # Whatever was not shown to everybody by now never will be.
-        self.never = int(self._group.size * self._counted.sum() - self.pages[self._counted].sum())
+            self._settle(self._open.popleft())
 
-    # --- which answer a page shows -------------------------------------------------------------------------------------
+    def show_payloads(self, events: Array, heard: Array) -> None:
+        """Without a refetch: pages show what *events* (rows of the database) carry when they hear them (*heard* + offsets).
 
-    def _add_overtaking(self, herd: Herd) -> None:
-        """Answers are applied as they come: a page shows an update with the first that contains it, whichever refetch that
-        was."""
-        first = herd.base + int(herd.profile.least)
-        shown = None
-        for earlier in self._open:
-            if earlier.last_shown > first:
-                if shown is None:
-                    shown = herd.base + herd.by_member(herd.profile.values)
-                before = earlier.base + earlier.by_member(earlier.profile.values)
-                earlier.show(np.minimum(before, shown))
-        self._open.append(herd)
-        # No later refetch can even be sent before this one's herd was.
-        bound = herd.base + int(self._group.offsets[0])
-        while self._open and self._open[0].last_shown <= bound:
-            self._answer(self._open.popleft())
-
-    def _add_cancelling(self, herd: Herd) -> None:
-        """A new refetch aborts the running one; what that would have shown, the new one will."""
-        if self._open:
-            before = self._open[-1]
-            until = herd.base + herd.by_member(herd.started)
-            aborted = before.base + before.by_member(before.finished) > until
-            if aborted.any():
-                running = aborted & (until <= self._end)
-                if self._timeout is not None:
-                    running &= before.base + before.by_member(before.started) + self._timeout > until
-                self.superseded += int(running.sum())
-                self._aborted.append(aborted)
-            else:
-                self._settle()
-        self._open.append(herd)
-
-    def _settle(self) -> None:
-        """No open herd's answer is aborted any more, but by the next open one: pass on what each page will show, last to
-        first."""
-        herds = list(self._open)
-        for herd, heir, aborted in reversed(list(zip(herds, herds[1:], self._aborted, strict=False))):
-            own = herd.base + herd.by_member(herd.profile.values)
-            herd.show(np.where(aborted, heir.base + heir.by_member(heir.profile.values), own))
-        self._aborted.clear()
-        while self._open:
-            self._answer(self._open.popleft())
-
-    # --- which updates an answer contains ------------------------------------------------------------------------------
-
-    def _answer(self, herd: Herd) -> None:
-        if self._partly:
-            missed = [(update, self._rest(herd, update, left)) for update, left in self._partly]
-            self._partly = [(update, left) for update, left in missed if left is not None]
-        committed = self._committed
-        full = int(np.searchsorted(committed, herd.base + int(herd.begun[0]), side="right"))
-        some = int(np.searchsorted(committed, herd.base + int(herd.begun[-1]), side="right"))
-        if full > self._next:
-            self._count(herd, np.arange(self._next, full), 0, herd.size)
-        first = max(full, self._next)
-        if some > first:
-            ranks = np.searchsorted(herd.begun, committed[first:some] - herd.base)
-            for update, rank in zip(range(first, some), ranks.tolist(), strict=True):
-                self._count(herd, np.array([update]), rank, herd.size)
-                self._partly.append((update, self._missing(herd, rank)))
-        self._next = max(some, self._next)
-
-    def _rest(self, herd: Herd, update: int, left: int | Array) -> int | Array | None:
-        """Pages that missed *update* so far may have it now; returns who has not, None: nobody.
-
-        *left*: the first so many members, or (where each herd has an order of its own) a mask of them.
+        Each payload is the whole state of its resource, so an event that was overtaken on its way is shown by the quicker one.
         """
-        rank = int(np.searchsorted(herd.begun, self._committed[update] - herd.base))
-        if isinstance(left, int):
-            self._count(herd, np.array([update]), rank, left)
-            return min(rank, left) or None
-        assert herd.order is not None
-        has = left[herd.order]
-        still = None
-        if rank:
-            still = np.zeros_like(left)
-            still[herd.order[:rank]] = has[:rank]
-            has[:rank] = False
-        self._record_some(herd, update, has)
-        return still if still is not None and still.any() else None
+        group, end = self._group, self._window.end
+        at = np.full(group.updates.size, NEVER)
+        owed, place = np.isin(events, group.updates), np.searchsorted(group.updates, events)
+        at[place[owed]] = heard[owed]
+        for rows in by_value(self._resource).values():
+            at[rows] = np.minimum.accumulate(at[rows][::-1])[::-1]
+        for members, updates in self._views(0, at.size):
+            offsets = group.offsets if members is None else group.offsets[members]
+            updates = updates[(self._batch[updates] >= 0) & (at[updates] + offsets[0] <= end)]
+            profile = Profile(offsets, rising=True)
+            for update in updates[:, None]:
+                stop = int(np.searchsorted(offsets, end - at[update[0]], side="right"))
+                self._note(update, at[update] - self._at[update], profile, slice(0, stop))
 
-    def _record_some(self, herd: Herd, update: int, has: Array) -> None:
-        """The update is on the screens of these (bool, in the order of `herd.profile`) now."""
-        one, pages = np.array([update]), int(np.count_nonzero(has))
-        if not self._counted[update] or pages <= 2 * STEPS or herd.last_shown > self._end:
-            values = herd.profile.values[has]
-            self._record(herd, one, Profile(values), 0, values.size)
+    @property
+    def owed(self) -> Array:
+        """Per update of the group: pages that are to show it."""
+        group = self._group
+        if group.shown_by is None:
+            return np.full(group.updates.size, group.size)
+        sizes = {user: members.size for user, members in group.shown_by.items()}
+        return np.array([sizes[user] for user in group.viewers.tolist()], np.int64)
+
+    # --- which answers a page hears, and in which order ----------------------------------------------------------------
+
+    def _given_up(self, herd: Herd, timeout: int) -> Herd:
+        """Where the page gave up it hears nothing, at its time-out."""
+        started, begun, finished = herd.columns()
+        gave_up = finished >= NEVER
+        return Herd.of_members(started, np.where(gave_up, FAILED, begun), np.where(gave_up, started + timeout, finished))
+
+    def _aborted(self, herd: Herd, following: Herd) -> Herd:
+        """A page's next refetch aborts the one that still runs."""
+        started, begun, finished = herd.columns()
+        until = following.columns()[0]
+        aborted = (finished > until) & (until <= self._window.end)
+        if not aborted.any():
+            return herd
+        return Herd.of_members(started, np.where(aborted, ABORTED, begun), np.where(aborted, until, finished))
+
+    def _overtake(self, herd: Herd) -> None:
+        """Put the new herd's answers among the open ones, so that each page's are in the order in which it hears them."""
+        self._open.append(herd)
+        for later in range(len(self._open) - 1, 0, -1):
+            if not self._exchange(later - 1, later):
+                break
+        # No later refetch can even be sent before the first of this herd was.
+        bound = herd.base + int(self._group.offsets[0])
+        while self._open and self._open[0].last_heard <= bound:
+            self._settle(self._open.popleft())
+
+    def _exchange(self, earlier: int, later: int) -> bool:
+        """Exchange the answers of two open herds at each page that hears them the other way round; False: at none."""
+        before, after = self._open[earlier], self._open[later]
+        if before.last_heard <= after.first_heard:
+            return False
+        first, second = before.columns(), after.columns()
+        turned = first[2] > second[2]
+        if not turned.any():
+            return False
+        self._open[earlier] = Herd.of_members(*(np.where(turned, new, old) for old, new in zip(first, second, strict=True)))
+        self._open[later] = Herd.of_members(*(np.where(turned, old, new) for old, new in zip(first, second, strict=True)))
+        return True
+
+    # --- what an answer brings -----------------------------------------------------------------------------------------
+
+    def _settle(self, herd: Herd) -> None:
+        """Each page hears this answer now, or nothing."""
+        shown, best = self._shown, self._best
+        counting = self._counting(herd)
+        if herd.base + int(herd.begun[0]) >= 0 and herd.last_heard <= self._window.end:
+            now, judged = herd.reading, counting
         else:
-            shifts = herd.base - self.at[one]
-            self._note(one, shifts, pages, self._spread.add_steps(herd.profile.where(has), shifts, pages))
-
-    def _missing(self, herd: Herd, rank: int) -> int | Array:
-        """Members whose refetch began before the *rank*-th."""
-        if herd.order is None:
-            return rank
-        missing = np.zeros(herd.size, bool)
-        missing[herd.order[:rank]] = True
-        return missing
-
-    def _count(self, herd: Herd, updates: Array, start: int, stop: int) -> None:
-        self._record(herd, updates, herd.profile, start, stop)
-
-    def _record(self, herd: Herd, updates: Array, profile: Profile, start: int, stop: int) -> None:
-        """These updates are on the screens of profile[start:stop] now."""
-        updates = updates[self._counted[updates]]
-        if start >= stop or not updates.size:
-            return
-        limit = self._end - herd.base
-        if profile.largest > limit:
-            values = profile.values[start:stop]
-            seen = values[values <= limit]
-            if not seen.size:
+            _, begun, finished = herd.columns()
+            heard = (begun >= 0) & (finished <= self._window.end)
+            self._count_unheard(begun, finished, counting)
+            if not heard.any():
                 return
-            profile, start, stop = Profile(seen), 0, seen.size
-        shifts = herd.base - self.at[updates]
-        total = self._spread.add_shifted(profile, shifts, start, stop)
-        self._note(updates, shifts, stop - start, total)
+            now, judged = Reading.of_members(np.where(heard, begun, shown.members)), heard & counting
+        self._judge(shown, now, judged)
+        self._shown = self._best = now
+        if self._overtakes and now.least < best.largest and (now.members < best.members).any():
+            self._best = Reading.of_members(np.maximum(now.members, best.members))
+        self._show(herd, best, self._best)
 
-    def _note(self, updates: Array, shifts: Array, pages: int, total: int) -> None:
-        self.pages[updates] += pages
-        self.total[updates] += pages * shifts + (total - pages * int(shifts.sum())) / max(updates.size, 1)
+    def _counting(self, herd: Herd) -> Array | bool:
+        """Is the refetch counted? By when it was sent: of all pages, or of each."""
+        first, last = herd.base + herd.sent.least, herd.base + herd.sent.largest
+        if self._window.start <= first and last <= self._last_sent:
+            return True
+        if last < self._window.start or first > self._last_sent:
+            return False
+        started = herd.columns()[0]
+        return (started >= self._window.start) & (started <= self._last_sent)
+
+    def _count_unheard(self, begun: Array, finished: Array, counting: Array | bool) -> None:
+        """Columns in the order of members."""
+        over = finished > self._window.end
+        self.outcomes.running += int(np.count_nonzero(over & counting))
+        self.outcomes.failed += int(np.count_nonzero((begun == FAILED) & ~over & counting))
+        self.outcomes.superseded += int(np.count_nonzero((begun == ABORTED) & ~over & counting))
+
+    def _judge(self, shown: Reading, now: Reading, judged: Array | bool) -> None:
+        """Count which answers bring a page another state than it shows. *judged*: at which pages (or at all, or at none)."""
+        if judged is False:
+            return
+        count = self._group.size if judged is True else int(np.count_nonzero(judged))
+        low, high = self._between(min(shown.least, now.least), max(shown.largest, now.largest))
+        changed = 0
+        for members, updates in self._views(low, high):
+            committed = self._committed[updates]
+            if ((committed > shown.largest) & (committed <= now.least)).any():
+                size = self._group.size if members is None else members.size
+                changed += size if judged is True else int(np.count_nonzero(_of(judged, members)))
+                continue
+            had, has = (np.searchsorted(committed, _of(state.members, members), side="right") for state in (shown, now))
+            mine = True if judged is True else _of(judged, members)
+            changed += int(np.count_nonzero((had != has) & mine))
+            self.outcomes.regressions += int(np.count_nonzero((had > has) & mine))
+        self.outcomes.applied += changed
+        self.outcomes.not_newer += count - changed
+
+    def _show(self, herd: Herd, before: Reading, now: Reading) -> None:
+        """Count the updates that pages show for the first time: committed after what they showed *before*, and not after
+        *now*."""
+        low, high = self._between(before.least, now.largest)
+        in_order = before.order is None and now.order is None and herd.order is None
+        heard = herd.heard if herd.order is None else None
+        for members, updates in self._views(low, high):
+            updates = updates[self._batch[updates] >= 0]
+            committed = self._committed[updates]
+            whole = (committed > before.largest) & (committed <= now.least)
+            if members is None and whole.any():
+                self._note(updates[whole], herd.base - self._at[updates[whole]], herd.heard)
+                updates, committed = updates[~whole], committed[~whole]
+            if not updates.size:
+                continue
+            if members is None and in_order:
+                starts = np.searchsorted(now.begun, committed - now.base)
+                stops = np.searchsorted(before.begun, committed - before.base)
+                for update, start, stop in zip(updates, starts.tolist(), stops.tolist(), strict=True):
+                    self._note(update[None], herd.base - self._at[update[None]], herd.heard, slice(start, stop))
+                continue
+            if heard is None:
+                heard = Profile(_by_member(0, herd.heard.values, herd.order))
+            mine = heard if members is None else Profile(heard.values[members])
+            if members is not None and whole.any():
+                self._note(updates[whole], herd.base - self._at[updates[whole]], mine)
+                updates, committed = updates[~whole], committed[~whole]
+            had, has = _of(before.members, members), _of(now.members, members)
+            for update, instant in zip(updates, committed.tolist(), strict=True):
+                self._note(update[None], herd.base - self._at[update[None]], mine, (had < instant) & (has >= instant))
+
+    def _between(self, after: int, until: int) -> tuple[int, int]:
+        """The updates of the group committed in (after, until], as a range of their numbers."""
+        low, high = np.searchsorted(self._committed, [after, until], side="right").tolist()
+        return low, max(low, high)
+
+    def _views(self, low: int, high: int) -> Iterator[tuple[Array | None, Array]]:
+        """(members, updates in [low, high) that just these show), in numbers of the group; members None: all."""
+        if low == high:
+            return
+        updates = np.arange(low, high)
+        if self._group.shown_by is None:
+            yield None, updates
+            return
+        viewers = self._group.viewers[low:high]
+        for number in np.unique(viewers).tolist():
+            yield self._group.shown_by[number], updates[viewers == number]
+
+    def _note(self, updates: Array, shifts: Array, profile: Profile, pages: slice | Array | None = None) -> None:
+        """These updates are on the screens (all of the profile, a range, or those of a mask) at its durations + *shifts*."""
+        total, count = self._spread.add_shifted(profile, shifts, self._batch[updates], pages)
+        self.pages[updates] += count
+        self.total[updates] += total + count * shifts.astype(float)
+
+
+def _of(values: Array, members: Array | None) -> Array:
+    return values if members is None else values[members]

@@ -15,7 +15,7 @@ from sim.clock import SECOND, ns
 from sim.policy import FullPayload
 from sim.scenario import Scenario
 from sim.virtual.database import Database
-from sim.virtual.fleet.groups import Group, Plan
+from sim.virtual.fleet.groups import Group, Plan, answer_bytes
 from sim.virtual.fleet.herds import NEVER, Herd
 from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, Tables, frame, seconds, text, update_frame
 from sim.virtual.ledger import RESOURCES as SHOWN
@@ -53,9 +53,7 @@ class Probes:
     def watch(self, number: int, herd: Herd) -> None:
         members = self.members[number]
         if members.size:
-            columns = (herd.base + herd.by_member(part)[members] for part in (herd.started, herd.begun, herd.finished))
-            started, begun, finished = columns
-            self._seen[number].append((started, begun, finished))
+            self._seen[number].append(herd.columns_of(members))
 
     def tables(self) -> Tables:
         """The frames of `sim.results.run.TABLES`; `metrics` is left to the caller."""
@@ -76,10 +74,9 @@ class Probes:
         codes: dict[str, int] = {}
         parts = []
         for group, members in zip(self.plan.groups, self.members, strict=True):
-            told = np.flatnonzero(group.heard >= 0) if group.heard.size else np.empty(0, np.int64)
-            if not (members.size and told.size):
+            update = group.events
+            if not (members.size and update.size):
                 continue
-            update = group.updates[told]
             place = -1 if group.resource == "dashboard" else 0
             changed = self.database.updates
             channel = [
@@ -88,12 +85,12 @@ class Probes:
                     changed.resource[update].tolist(), changed.resource_id[update].tolist(), strict=True
                 )
             ]
-            at = group.heard[told][:, None] + group.offsets[members]
+            at = group.heard[:, None] + group.offsets[members]
             parts.append(
                 np.stack(
                     [
                         np.repeat(update, members.size),
-                        np.tile(group.subscribers[members], told.size),
+                        np.tile(group.subscribers[members], update.size),
                         np.repeat(channel, members.size),
                         at.ravel(),
                     ]
@@ -141,7 +138,7 @@ class Probes:
         """Columns subscriber, resource, id, started, finished (-1: never), version, status, bytes, answered, outcome."""
         group, members = self.plan.groups[number], self.members[number]
         started, begun, finished = (np.stack(column) for column in zip(*self._seen[number], strict=True))
-        version = np.searchsorted(self.database.commits(group.resource, group.resource_id), begun, side="right")
+        version = self._versions(group, members, begun)
         outcome = np.full(started.shape, OUT["applied"])
         status = np.full(started.shape, 200)
         if self.scenario.api.timeout is not None:
@@ -158,7 +155,7 @@ class Probes:
         version[unanswered], status[unanswered] = -1, 0
         finished = np.where((outcome == OUT["superseded"]) | running, -1, finished)
         _note_repeated(version, finished, outcome)
-        size = self.scenario.api.answer_bytes + self.scenario.api.answer_bytes_per_row * _rows_shown(self.scenario, group)
+        size = answer_bytes(self.scenario, group.resource)
         columns = [
             np.broadcast_to(group.subscribers[members], started.shape),
             np.full(started.shape, SHOWN.index(group.resource)),
@@ -168,11 +165,23 @@ class Probes:
             version,
             status,
             np.where(unanswered, 0, size),
-            np.broadcast_to(_answered(group)[: len(started), None], started.shape),
+            np.broadcast_to(group.answered[: len(started), None], started.shape),
             outcome,
         ]
         rows = np.stack([column.ravel() for column in columns])
         return rows[:, rows[3] <= self.end]
+
+    def _versions(self, group: Group, members: Array, begun: Array) -> Array:
+        """What the pages of *members* are answered when reading at *begun* (herds x members)."""
+        version = np.zeros(begun.shape, np.int64)
+        shown_by = group.shown_by or {0: members}
+        for user, all_of_user in shown_by.items():
+            mine = np.isin(members, all_of_user)
+            rows = group.updates[group.viewers == user] if group.shown_by else group.updates
+            known = (self.database.sequence if group.resource == "dashboard" else self.database.version)[rows]
+            count = np.searchsorted(self.database.committed_at[rows], begun[:, mine], side="right")
+            version[:, mine] = np.append(0, known)[count]
+        return version
 
     # --- subscriptions -------------------------------------------------------------------------------------------------
 
@@ -219,21 +228,6 @@ class Probes:
         if self.scenario.broadcast.channels == "per_user":
             return [user_channel(user, resource) for resource in RESOURCES]
         return [generic_channel(resource) for resource in RESOURCES]
-
-
-def _rows_shown(scenario: Scenario, group: Group) -> int:
-    if group.resource != "dashboard":
-        return 0
-    return scenario.fleet.servers if scenario.api.dashboard_of == "everyone" else scenario.fleet.servers_per_user
-
-
-def _answered(group: Group) -> Array:
-    """Notifications since the fire before, for each fire. One of the same instant counts only if it made the policy fire at
-    once."""
-    heard = np.sort(group.heard[group.heard >= 0]) if group.heard.size else group.heard
-    by_call = np.isin(group.fires, heard)
-    before, through = (np.searchsorted(heard, group.fires, side=side) for side in ("left", "right"))
-    return np.diff(np.where(by_call, through, before), prepend=0)
 
 
 def _note_repeated(version: Array, finished: Array, outcome: Array) -> None:

@@ -35,16 +35,21 @@ _CELL_NS = 1.0  # measured: lockstep's work, per worker and request
 
 
 class Fifo:
-    """One queue for `workers` workers. Feed it arrivals in order of time; `serve` may be called any number of times."""
+    """One queue for `workers` workers. Feed it arrivals in order of time; `serve` may be called any number of times.
 
-    def __init__(self, workers: int) -> None:
+    It is observed in a *window* [start, stop) (ns): `count`, `waited` and `longest` are those of the requests that arrive in it,
+    `busy` is the work done in it.
+    """
+
+    def __init__(self, workers: int, window: tuple[int, int] = (IDLE, -IDLE)) -> None:
         self.workers = workers
+        self.window = window
         self.free: Array = np.full(workers, IDLE, np.int64)
         """When each worker becomes free, ns, in rising order."""
         self.busy = 0
-        """Service given so far, ns."""
+        """Service given, ns."""
         self.count = 0
-        """Requests begun so far."""
+        """Requests."""
         self.waited = 0
         """Time that they waited altogether, ns."""
         self.longest = 0
@@ -55,22 +60,35 @@ class Fifo:
         constant."""
         if not arrivals.size:
             return arrivals.copy()
-        self.count += arrivals.size
-        self.busy += service * arrivals.size if isinstance(service, int) else int(service.sum())
-        if not isinstance(service, int) and self.workers > 1 and compiled.ENABLED:
-            begins, waited, longest = compiled.serve(arrivals, service, self.free)
-            self.free.sort()
-            self._note(waited, longest)
-            return begins
         if isinstance(service, int):
             begins = self._constant(arrivals, service)
+        elif self.workers == 1:
+            begins = self._single(arrivals, service)
+        elif compiled.ENABLED:
+            begins = compiled.serve(arrivals, service, self.free)
+            self.free.sort()
         else:
-            begins = self._single(arrivals, service) if self.workers == 1 else self._heap(arrivals, service)
-        wait = begins - arrivals
-        self._note(int(wait.sum()), int(wait.max()))
+            begins = self._heap(arrivals, service)
+        self._observe(arrivals, begins, service)
         return begins
 
-    def _note(self, waited: int, longest: int) -> None:
+    def _observe(self, arrivals: Array, begins: Array, service: Array | int) -> None:
+        """*arrivals* sorted; no service ends after the last of `free`."""
+        start, stop = self.window
+        if arrivals[0] >= stop or self.free[-1] <= start:
+            return
+        wait = begins - arrivals
+        if start <= arrivals[0] and self.free[-1] <= stop:
+            busy = service * arrivals.size if isinstance(service, int) else int(service.sum())
+        else:
+            busy = int(np.maximum(np.minimum(begins + service, stop) - np.maximum(begins, start), 0).sum())
+            wait = wait[slice(*np.searchsorted(arrivals, [start, stop]))]
+        self.busy += busy
+        if wait.size:
+            self._note(wait.size, int(wait.sum()), int(wait.max()))
+
+    def _note(self, count: int, waited: int, longest: int) -> None:
+        self.count += count
         self.waited += waited
         self.longest = max(self.longest, longest)
 
@@ -83,20 +101,22 @@ class Fifo:
         lockstep = size * (_STEP_NS + herds * self.workers * _CELL_NS)
         if 2 * lockstep > herds * size * _HEAP_NS:
             return self.serve(arrivals.ravel(), service.ravel()).reshape(arrivals.shape)
-        self.count += arrivals.size
-        self.busy += int(service.sum())
         begins = self._lockstep(arrivals, service)
-        wait = begins - arrivals
-        self._note(int(wait.sum()), int(wait.max()))
+        self._observe(arrivals.ravel(), begins.ravel(), service.ravel())
         return begins
 
-    def repeat(self, other: Fifo, at: int) -> None:
-        """As if what *other* has served, from idle, had been served here again *at* ns later. All workers must be free by
-        then."""
+    def repeat(self, other: Fifo, at: int, first: int) -> bool:
+        """As if what *other* has served, from idle and *first* ns on, had been served here again *at* ns later, when all workers
+        must be free. False: it is not known of *other* how much of it lies in the window, so nothing was done."""
+        start, stop = self.window
+        inside = start <= at + first and at + int(other.free[-1]) <= stop
+        if not (inside or at + first >= stop or at + int(other.free[-1]) <= start):
+            return False
         self.free = np.maximum(other.free + at, self.free)
-        self.count += other.count
-        self.busy += other.busy
-        self._note(other.waited, other.longest)
+        if inside:
+            self.busy += other.busy
+            self._note(other.count, other.waited, other.longest)
+        return True
 
     def _constant(self, arrivals: Array, service: int) -> Array:
         """Departures leave in the order of arrivals, so request k is served by the worker of request k - c."""

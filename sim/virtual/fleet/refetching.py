@@ -5,15 +5,13 @@ Herds go through in pieces of bounded size. How a piece is taken depends on what
     alone    equal requests that find the queue idle       answered as the last such herd of the group was, only moved
     file     herds of one group, one behind the other      no sorting: a matrix, herd by request
     solo     one large herd with jitter                    sorted, while the queue serves the one before
-    crowd    anything else                                 sorted together; who arrives later than the piece is kept for the next
+    crowd    anything else                                 sorted together; what arrives after the piece is kept for the next
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,7 @@ from sim.scenario import Scenario
 from sim.virtual.draws import columns
 from sim.virtual.fleet import compiled
 from sim.virtual.fleet.groups import Group
-from sim.virtual.fleet.herds import NEVER, Herd
+from sim.virtual.fleet.herds import NEVER, Herd, Window
 from sim.virtual.fleet.queueing import Fifo
 from sim.virtual.preparation import Progress
 from sim.workload import Streams
@@ -38,42 +36,32 @@ LOAD_STEP = 100_000_000
 """ns: refetches are counted per 100 ms."""
 
 SMALL = 4096
-"""Herds of at most so many are better counted together than each by itself."""
-
-"""Told the share of the run that is done, 0 to 1."""
+"""Herds of at most this many are better counted together than each by itself."""
 
 
-class _Pending:
-    """A herd that has been sent: its arrays in the order of members, and how many of its requests have not begun yet."""
+class _Open:
+    """A herd that has been sent and is not complete: its arrays in the order of members, instants of the run."""
 
-    __slots__ = ("base", "begun", "finished", "group", "left", "size", "started")
+    __slots__ = ("base", "columns", "group", "started")
 
     def __init__(self, group: int, base: int, started: Array) -> None:
         self.group = group
         self.base = base
         self.started = started
-        self.begun = self.finished = started
-        self.size = self.left = started.size
+        self.columns: Array = np.full((2, started.size), NEVER)
+        """Begun, finished; `NEVER`: not yet."""
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Late:
-    """Requests that arrive after the piece that they were sent in: columns, and the herds that `owner` counts in."""
-
-    arrivals: Array
-    extra: Array
-    herds: list[_Pending]
-    owner: Array
-    member: Array
+    @property
+    def is_complete(self) -> bool:
+        return bool((self.columns[0] < NEVER).all())
 
 
 class Refetching:
     """All refetches of a run through the queue of the application, in the order of their arrival."""
 
-    def __init__(self, scenario: Scenario, groups: list[Group], rng: Streams, start: int, stop: int, end: int) -> None:
-        """*start*, *stop*: of the window in which refetches are counted; *end*: of the run; ns."""
+    def __init__(self, scenario: Scenario, groups: list[Group], rng: Streams, window: Window) -> None:
         self.groups = groups
-        self.queue = Fifo(scenario.api.workers)
+        self.queue = Fifo(scenario.api.workers, (window.start, window.stop))
         self._service = scenario.api.service
         self._network = scenario.network.to_api
         self._to_api = ns(self._network.value) if isinstance(self._network, Constant) else 0
@@ -81,20 +69,19 @@ class Refetching:
         self._timeout = None if scenario.api.timeout is None else ns(scenario.api.timeout)
         self._jitter = [ns(group.policy.jitter) for group in groups]
         self._rng = rng
-        self._start = start
-        self._end = end
-        self._stop = stop
-        self.load: Array = np.zeros(max(0, -(-(stop - start) // LOAD_STEP)), np.int64)
+        self._window = window
+        self.load: Array = np.zeros(max(0, -(-(window.stop - window.start) // LOAD_STEP)), np.int64)
         """Refetches started in each 100 ms of the window."""
-        self.drained = 0
-        """Refetches started after it, but for polls."""
         self._helper: ThreadPoolExecutor
         self._prepared: Future[tuple[Array, Array, Array | int]] | None = None
         self._templates: dict[int, tuple[Herd, Fifo]] = {}
-        self._waiting: list[deque[_Pending]] = [deque() for _ in groups]
+        self._open: list[_Open] = []
+        """Herds of which some requests arrive after the piece that they were sent in, in the order of sending."""
+        self._late: Array = np.empty((3, 0), np.int64)
+        """These requests: arrival, extra service, place among all members of the open herds."""
         first, group, base = [], [], []
         for number, found in enumerate(groups):
-            fires = found.fires[found.fires + found.offsets[0] <= end] if found.size else found.fires[:0]
+            fires = found.fires[found.fires + found.offsets[0] <= window.end] if found.size else found.fires[:0]
             first.append(fires + found.offsets[0] + self._to_api)
             group.append(np.full(fires.size, number))
             base.append(fires)
@@ -121,22 +108,21 @@ class Refetching:
     def _herds(self, progress: Progress | None) -> Iterator[tuple[int, Herd]]:
         ends = np.cumsum(np.array([group.size for group in self.groups], np.int64)[self._group])
         count = self._first.size
-        late: _Late | None = None
         herd = 0
         while herd < count:
-            if late is None and self._is_alone(herd):
+            if not self._open and self._is_alone(herd):
                 yield self._moved(herd)
                 herd += 1
-            elif late is None and self._is_solo(herd):
+            elif not self._open and self._is_solo(herd):
                 yield self._solo(herd)
                 herd += 1
             else:
                 stop = self._piece_end(herd, ends)
                 until = int(self._first[stop]) if stop < count else NEVER
-                if late is None and self._in_file(herd, stop, until):
+                if not self._open and self._in_file(herd, stop, until):
                     yield from self._file(herd, stop)
                 else:
-                    late = yield from self._crowd(herd, stop, until, late)
+                    yield from self._crowd(herd, stop, until)
                 herd = stop
             if progress is not None:
                 progress(herd / count)
@@ -181,13 +167,15 @@ class Refetching:
             template = Herd(0, group.offsets, begun, finished, None, rising=self._timeout is None)
             self._templates[number] = template, queue
         template, queue = self._templates[number]
-        self.queue.repeat(queue, base)
-        self._count_starts(base, group.offsets, rising=True, polls=not group.heard.size)
+        arrivals = group.offsets + self._to_api
+        if not self.queue.repeat(queue, base, int(arrivals[0])):
+            self.queue.serve(base + arrivals, ns(self._service.mean()) + group.extra)
+        self._count_starts(base, group.offsets, rising=True)
         return number, template.moved(base)
 
     def _answered(self, started: Array, finished: Array) -> Array:
-        """Instants of the answers; `NEVER` where the page has given up."""
-        return finished if self._timeout is None else np.where(finished - started > self._timeout, NEVER, finished)
+        """Instants of the answers; `NEVER` where the page has given up. An answer at the instant of the time-out is too late."""
+        return finished if self._timeout is None else np.where(finished - started >= self._timeout, NEVER, finished)
 
     # --- herds of one group, one behind the other ----------------------------------------------------------------------
 
@@ -244,7 +232,7 @@ class Refetching:
         finished += self._to_api - base
         begun -= base
         at -= self._to_api + base
-        self._count_starts(base, at, rising=True, polls=not self.groups[number].heard.size)
+        self._count_starts(base, at, rising=True)
         return number, Herd(base, at, begun, self._answered(at, finished), order, rising=False)
 
     def _prepare(self, herd: int) -> tuple[Array, Array, Array | int]:
@@ -263,78 +251,69 @@ class Refetching:
 
     # --- anything else -------------------------------------------------------------------------------------------------
 
-    def _crowd(self, herd: int, stop: int, until: int, late: _Late | None) -> Generator[tuple[int, Herd], None, _Late | None]:
-        """Herds that run into each other: all their requests, and the *late* ones of the piece before, by arrival.
+    def _crowd(self, herd: int, stop: int, until: int) -> Iterator[tuple[int, Herd]]:
+        """Herds that run into each other: all their requests, and the late ones of earlier pieces, by arrival.
 
-        Returns (as a generator does) the requests that come after *until*: the next piece sorts them in among its own.
+        Requests that arrive from *until* on are late: the next piece sorts them in among its own.
         """
-        pending = [self._sent(index) for index in range(herd, stop)]
-        own = sum(part.size for part in pending)
-        arrivals = np.concatenate([part.base + part.started + self._delay(part.size) for part in pending])
-        extra = np.repeat([self.groups[part.group].extra for part in pending], [part.size for part in pending])
-        if late is not None:
-            arrivals, extra = np.concatenate([arrivals, late.arrivals]), np.concatenate([extra, late.extra])
+        sent = [self._sent(index) for index in range(herd, stop)]
+        first = sum(part.started.size for part in self._open)
+        requests = [self._late]
+        for part in sent:
+            arrivals = part.started + self._delay(part.started.size)
+            places = np.arange(first, first + arrivals.size)
+            requests.append(np.stack([arrivals, np.full_like(arrivals, self.groups[part.group].extra), places]))
+            first += arrivals.size
+        self._open += sent
+        arrivals, extra, places = np.concatenate(requests, axis=1)
         at, order = in_order(arrivals)
-        ready = at.size if until == NEVER else int(np.searchsorted(at, until))
+        ready = int(np.searchsorted(at, until))
         service = self._draw_service(ready) + extra[order[:ready]]
         begun = self.queue.serve(at[:ready], service)
-        finished = begun + service
-        finished += self._delay(ready)
-        columns = np.full((2, at.size), NEVER, np.int64)
-        columns[:, order[:ready]] = begun, finished
-        self._hand_out(pending, columns[:, :own])
-        if late is not None:
-            self._hand_out_late(late, columns[:, own:])
-        for number in sorted({part.group for part in (*pending, *(late.herds if late is not None else ()))}):
-            waiting = self._waiting[number]
-            while waiting and not waiting[0].left:
-                yield number, self._complete(waiting.popleft())
-        if ready == at.size:
-            return None
-        rest = np.sort(order[ready:])
-        herds = [*pending, *(late.herds if late is not None else ())]
-        owner = np.repeat(np.arange(len(pending)), [part.size for part in pending])
-        member = np.concatenate([np.arange(part.size) for part in pending])
-        if late is not None:
-            owner, member = np.concatenate([owner, late.owner + len(pending)]), np.concatenate([member, late.member])
-        return _Late(arrivals[rest], extra[rest], herds, owner[rest], member[rest])
+        columns = np.concatenate([part.columns for part in self._open], axis=1)
+        columns[:, places[order[:ready]]] = begun, begun + service + self._delay(ready)
+        late = np.sort(order[ready:])
+        yield from self._close(columns, np.stack([arrivals[late], extra[late], places[late]]))
 
-    def _sent(self, index: int) -> _Pending:
+    def _close(self, columns: Array, late: Array) -> Iterator[tuple[int, Herd]]:
+        """Give each open herd its part of the *columns*. Those that are complete go on, of each group in their order."""
+        herds, self._open = self._open, []
+        edges = np.cumsum([0, *(part.started.size for part in herds)])
+        removed = np.zeros(len(herds), np.int64)
+        blocked: set[int] = set()
+        done = []
+        for number, part in enumerate(herds):
+            part.columns = columns[:, edges[number] : edges[number + 1]]
+            if part.group in blocked or not part.is_complete:
+                blocked.add(part.group)
+                self._open.append(part)
+            else:
+                removed[number] = part.started.size
+                done.append(part)
+        late[2] -= np.cumsum(removed)[np.searchsorted(edges, late[2], side="right") - 1]
+        self._late = late
+        for part in done:
+            yield part.group, self._complete(part)
+
+    def _sent(self, index: int) -> _Open:
         number, base = int(self._group[index]), int(self._base[index])
         group, jitter = self.groups[number], self._jitter[number]
         started = group.offsets
         if jitter:
             started = started + (self._rng["jitter"].random(group.size) * jitter).astype(np.int64)
-        found = _Pending(number, base, started)
-        self._count_starts(base, started, rising=not jitter, polls=not group.heard.size)
-        self._waiting[number].append(found)
-        return found
+        self._count_starts(base, started, rising=not jitter)
+        return _Open(number, base, base + started)
 
     def _delay(self, count: int) -> Array | int:
         return _draw(self._network, self._rng["to_api"], count)
 
-    def _hand_out(self, pending: list[_Pending], columns: Array) -> None:
-        """Give each herd its part of the columns (begun, finished), in the order of members; `NEVER` where not yet."""
-        place = 0
-        for part in pending:
-            part.begun, part.finished = columns[:, place : place + part.size]
-            part.left = int((part.begun == NEVER).sum())
-            place += part.size
-
-    def _hand_out_late(self, late: _Late, columns: Array) -> None:
-        for number in np.unique(late.owner).tolist():
-            mine = late.owner == number
-            part, member = late.herds[number], late.member[mine]
-            part.begun[member], part.finished[member] = columns[:, mine]
-            part.left = int((part.begun == NEVER).sum())
-
-    def _complete(self, part: _Pending) -> Herd:
-        begun, started = part.begun - part.base, part.started
-        finished = self._answered(started, part.finished - part.base)
-        if not (self._jitter[part.group] or self._random_network):
-            return Herd(part.base, started, begun, finished, None, rising=False)
-        order = np.argsort(begun, kind="stable")
-        return Herd(part.base, started[order], begun[order], finished[order], order, rising=False)
+    def _complete(self, part: _Open) -> Herd:
+        started, (begun, finished) = part.started, part.columns
+        finished = self._answered(started, finished)
+        if self._jitter[part.group] or self._random_network:
+            return Herd.of_members(started, begun, finished)
+        base = part.base
+        return Herd(base, started - base, begun - base, np.where(finished < NEVER, finished - base, NEVER), None)
 
     # --- keeping count -------------------------------------------------------------------------------------------------
 
@@ -342,33 +321,28 @@ class Refetching:
         return _draw(self._service, self._rng["service"], count)
 
     def _count_file(self, bases: Array, group: Group) -> None:
-        polls = not group.heard.size
         if group.size > SMALL:
             for base in bases.tolist():
-                self._count_starts(base, group.offsets, rising=True, polls=polls)
+                self._count_starts(base, group.offsets, rising=True)
         else:
-            self._count_starts(0, (bases[:, None] + group.offsets).ravel(), rising=False, polls=polls)
+            self._count_starts(0, (bases[:, None] + group.offsets).ravel(), rising=False)
 
-    def _count_starts(self, base: int, started: Array, rising: bool, polls: bool = False) -> None:
-        """Add what starts in the window to its load, and what starts in the drain to `drained`; *polls* there answer nothing."""
-        start, stop, end = self._start - base, self._stop - base, self._end - base
+    def _count_starts(self, base: int, started: Array, rising: bool) -> None:
+        """Add what starts in the window to its load."""
+        start, stop = self._window.start - base, self._window.stop - base
         if rising:
             low = max(0, (int(started[0]) - start) // LOAD_STEP)
             high = min(self.load.size - 1, (int(started[-1]) - start) // LOAD_STEP)
             if low <= high:
                 edges = np.minimum(start + np.arange(low, high + 2) * LOAD_STEP, stop)
                 self.load[low : high + 1] += np.diff(np.searchsorted(started, edges))
-            late = int(np.searchsorted(started, end, side="right") - np.searchsorted(started, stop))
-        else:
-            inside = started[(started >= start) & (started < stop)] - start
-            if inside.size:
-                inside //= LOAD_STEP
-                low = int(inside.min())
-                counts = np.bincount(inside - low)
-                self.load[low : low + counts.size] += counts
-            late = int(((started >= stop) & (started <= end)).sum())
-        if not polls:
-            self.drained += max(late, 0)
+            return
+        inside = started[(started >= start) & (started < stop)] - start
+        if inside.size:
+            inside //= LOAD_STEP
+            low = int(inside.min())
+            counts = np.bincount(inside - low)
+            self.load[low : low + counts.size] += counts
 
 
 def in_order(instants: Array) -> tuple[Array, Array]:

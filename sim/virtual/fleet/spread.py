@@ -38,6 +38,7 @@ class Profile:
     def __init__(self, values: Array, rising: bool = False) -> None:
         self.values = values
         self.rising = rising
+        self._whole: Steps | None = None
 
     @property
     def size(self) -> int:
@@ -64,31 +65,28 @@ class Profile:
         edges = np.arange(first, (self.largest >> shift) + 2) << shift
         return shift, np.searchsorted(self.values, edges) if self.rising else edges
 
-    def part(self, start: int, stop: int) -> Steps:
-        """Of the values [start:stop]; at least one value."""
+    def part(self, chosen: slice | Array) -> Steps:
+        """Of the values of a range, or of those that are *chosen* (bool); at least one value."""
+        whole = isinstance(chosen, slice) and (chosen.start, chosen.stop) == (0, self.size)
+        if whole and self._whole is not None:
+            return self._whole
         shift, edges = self._grid
         first = self.least >> shift
-        if self.rising:
-            counts = np.diff(np.clip(edges, start, stop))
-            total, low, high = int(self._sums[stop] - self._sums[start]), int(self.values[start]), int(self.values[stop - 1])
+        if isinstance(chosen, slice) and self.rising:
+            counts = np.diff(np.clip(edges, chosen.start, chosen.stop))
+            total = int(self._sums[chosen.stop] - self._sums[chosen.start])
+            low, high = int(self.values[chosen.start]), int(self.values[chosen.stop - 1])
         elif compiled.ENABLED:
-            counts, total, low, high = compiled.count_steps(self.values[start:stop], shift, first, edges.size)
+            values, mask = (self.values[chosen], None) if isinstance(chosen, slice) else (self.values, chosen)
+            counts, total, low, high = compiled.count_steps(values, shift, first, edges.size, mask)
         else:
-            chosen = self.values[start:stop]
-            counts = np.bincount((chosen >> shift) - first, minlength=edges.size - 1)
-            total, low, high = int(chosen.sum()), int(chosen.min()), int(chosen.max())
-        return self._steps(counts, total, low, high)
-
-    def where(self, chosen: Array) -> Steps:
-        """Of the values that are *chosen* (bool); at least one value."""
-        if not compiled.ENABLED:
-            return Profile(self.values[chosen]).whole
-        shift, edges = self._grid
-        return self._steps(*compiled.count_steps(self.values, shift, self.least >> shift, edges.size, chosen))
-
-    @cached_property
-    def whole(self) -> Steps:
-        return self.part(0, self.size)
+            values = self.values[chosen]
+            counts = np.bincount((values >> shift) - first, minlength=edges.size - 1)
+            total, low, high = int(values.sum()), int(values.min()), int(values.max())
+        steps = self._steps(counts, total, low, high)
+        if whole:
+            self._whole = steps
+        return steps
 
     def _steps(self, counts: Array, total: int, least: int, largest: int) -> Steps:
         shift, first = self._grid[0], self.least >> self._grid[0]
@@ -98,44 +96,53 @@ class Profile:
 
 
 class Spread:
-    """Collects shifted profiles into a `Histogram`. Call `finish` once at the end."""
+    """Collects shifted profiles into a `Histogram` for each of *batches*. Call `finish` once at the end."""
 
-    def __init__(self) -> None:
-        self.histogram = Histogram()
-        self._waiting: list[Array] = []
+    def __init__(self, batches: int = 1) -> None:
+        self._histograms = [Histogram() for _ in range(batches)]
+        self._waiting: list[list[Array]] = [[] for _ in range(batches)]
         self._size = 0
 
-    def add(self, durations: Array) -> None:
-        """Count durations (int64 ns >= 0) as they are; they must not be changed afterwards."""
-        self._waiting.append(durations)
+    def add_shifted(self, profile: Profile, shifts: Array, batch: Array, chosen: slice | Array | None = None) -> tuple[int, int]:
+        """Count the profile's values (all, those of a range, or those of a mask) once for each shift (int64 ns), moved by it.
+
+        *batch*: of each shift. Returns (the sum of the values, ns, unshifted; how many they are).
+        """
+        if chosen is None:
+            chosen = slice(0, profile.size)
+        size = chosen.stop - chosen.start if isinstance(chosen, slice) else int(np.count_nonzero(chosen))
+        if size <= 0 or not shifts.size:
+            return 0, 0
+        numbers = [int(batch[0])] if batch[0] == batch[-1] else np.unique(batch).tolist()
+        if size <= 2 * STEPS:
+            values = profile.values[chosen]
+            for number in numbers:
+                self._add(number, (values + shifts[batch == number][:, None]).ravel())
+            return int(values.sum()), size
+        steps = profile.part(chosen)
+        for number in numbers:
+            self._add_steps(number, steps, shifts[batch == number], size)
+        return steps.total, size
+
+    def _add(self, batch: int, durations: Array) -> None:
+        """Count durations (int64 ns >= 0) as they are."""
+        self._waiting[batch].append(durations)
         self._size += durations.size
         if self._size >= _BUFFER:
             self.finish()
 
-    def add_shifted(self, profile: Profile, shifts: Array, start: int = 0, stop: int | None = None) -> int:
-        """Count the profile's values [start:stop] once for each shift (int64 ns), moved by it. Returns the exact sum of all,
-        ns."""
-        stop = profile.size if stop is None else stop
-        size = stop - start
-        if size <= 0 or not shifts.size:
-            return 0
-        if size <= 2 * STEPS:
-            chosen = profile.values[start:stop]
-            self.add((chosen + shifts[:, None]).ravel() if shifts.size > 1 else chosen + shifts[0])
-            return int(chosen.sum()) * shifts.size + size * int(shifts.sum())
-        return self.add_steps(profile.whole if size == profile.size else profile.part(start, stop), shifts, size)
-
-    def add_steps(self, steps: Steps, shifts: Array, size: int) -> int:
-        """Count *size* values, known by their steps, once for each shift, moved by it. Returns the exact sum of all, ns."""
+    def _add_steps(self, batch: int, steps: Steps, shifts: Array, size: int) -> None:
+        """Count *size* values, known by their steps, once for each shift, moved by it."""
         total = steps.total * shifts.size + size * int(shifts.sum())
         least, largest = steps.least + int(shifts.min()), steps.largest + int(shifts.max())
         moved = np.clip(steps.middles + shifts[:, None], least, largest)
-        self.histogram.add_counts(moved.ravel(), np.tile(steps.counts, shifts.size), total, least, largest)
-        return total
+        self._histograms[batch].add_counts(moved.ravel(), np.tile(steps.counts, shifts.size), total, least, largest)
 
-    def finish(self) -> Histogram:
-        """Everything counted so far."""
-        if self._waiting:
-            self.histogram.add(np.concatenate(self._waiting))
-            self._waiting, self._size = [], 0
-        return self.histogram
+    def finish(self) -> list[Histogram]:
+        """Everything counted so far, by batch."""
+        for histogram, waiting in zip(self._histograms, self._waiting, strict=True):
+            if waiting:
+                histogram.add(np.concatenate(waiting))
+                waiting.clear()
+        self._size = 0
+        return self._histograms

@@ -128,13 +128,13 @@ from sim.virtual.theory.queueing import (
     workers_for_wait,
 )
 from sim.virtual.theory.sizing import (
+    Herd,
     always_stable_subscribers,
     attempts_per_request,
     break_even_payload,
     fanout_subscribers_max,
     herd_freshness_mean,
     herd_freshness_quantile,
-    herd_freshness_sf,
     nodes_needed,
     retry_load,
     retry_utilisation_max,
@@ -145,6 +145,7 @@ from sim.virtual.theory.sizing import (
 __all__ = [
     "Capped",
     "Gap",
+    "Herd",
     "UpdateOrWait",
     "allen_cunneen_wait_mean",
     "always_stable_subscribers",
@@ -183,7 +184,6 @@ __all__ = [
     "herd_exponential_mean",
     "herd_freshness_mean",
     "herd_freshness_quantile",
-    "herd_freshness_sf",
     "herd_response_last",
     "herd_response_mean",
     "herd_sharing_response",

@@ -111,7 +111,7 @@ def test_a_repeat_is_the_same_again_later():
     arrivals = np.array([3, 4, 4, 9])
     template.serve(arrivals, 10)
     for at in (0, 1000, 2000):
-        queue.repeat(template, at)
+        assert queue.repeat(template, at, 3)
         other.serve(arrivals + at, 10)
     np.testing.assert_array_equal(queue.free, other.free)
     assert (queue.count, queue.busy, queue.waited, queue.longest) == (other.count, other.busy, other.waited, other.longest)
