@@ -17,9 +17,6 @@ Figures = dict[str, dict[str, Any]]
 LARGE = 500_000
 """Notifications and refetches from which a sweep takes the fleet engine: the reference engine would need a second or two."""
 
-COUNTED = ("refetches.applied", "refetches.wasted", "refetches.failed", "bytes_per_update")
-"""Sums over pages that the fleet engine knows of its probes only: scaled up."""
-
 
 def choose(scenario: Scenario, large: int = LARGE) -> Engine:
     """The fleet engine where the run is large and nothing in it feeds back, else the reference engine."""
@@ -45,8 +42,9 @@ def run(scenario: Scenario, engine: Engine = "auto", progress: Progress | None =
     """Simulate: all rows by the reference engine, those of *probes* pages (None: `fleet.PROBES`) drawn at random by
     the fleet engine.
 
-    The fleet engine's counts, times to notified and to fresh, load and queue are exact all the same; what only rows tell
-    (staleness, age of information, outcomes) it estimates from its probes, without bias. Raises `BadInput`.
+    The fleet engine's counts, outcomes, times to notified and to fresh, load and queue are exact all the same; what only rows
+    tell (staleness, age of information, times of single refetches) it estimates from its probes, without bias. Raises
+    `BadInput`.
     """
     if engine == "auto":
         engine = choose(scenario)
@@ -54,9 +52,4 @@ def run(scenario: Scenario, engine: Engine = "auto", progress: Progress | None =
         tables = reference.run(scenario, progress)
         return Outcome(engine, tables, summarise(tables), {"method": "all"})
     result, tables, sampling = fleet.sample(scenario, fleet.PROBES if probes is None else probes, progress)
-    share = sampling.get("share", 1.0)
-    estimated = summarise(tables)
-    for name in COUNTED:
-        row = estimated[name]
-        estimated[name] = {key: value if key == "n" or value is None else value / share for key, value in row.items()}
-    return Outcome(engine, tables, estimated | result.summary(), sampling)
+    return Outcome(engine, tables, summarise(tables) | result.summary(), sampling)

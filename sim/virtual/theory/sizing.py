@@ -40,10 +40,10 @@ def always_stable_subscribers(wait: float, workers: int, service_mean: float) ->
 class Herd:
     """Pages of one trailing debounce under Poisson updates, whose refetches are answered before the next ones are due.
 
-    Two refetches of a page are at least `wait` apart. So while a herd drains within `wait` herds never meet, and the pages of rank
-    r = ceil(k/c) are begun S (r - 1) and answered S r after the refetches arrive at the application. Their time to fresh is that
-    of `trailing_freshness_mean` with this response and this reading time: who is answered later also reads later, and so shows
-    updates that came while the herd was being answered. Exact, for any law of D (`debounce`).
+    Two refetches of a page are at least `wait` apart. So while a herd drains within `wait` herds never meet, and the pages of
+    rank r = ceil(k/c) are begun S (r - 1) and answered S r after the refetches arrive at the application. Their time to fresh is
+    that of `trailing_freshness_mean` with this response and this reading time: a page that is answered later also reads later,
+    and so shows updates that came while the herd was being answered. Exact.
     """
 
     rate: float
@@ -67,8 +67,8 @@ class Herd:
         drain = max(self.service * ranks, self.before + self.service * (ranks - 1))
         if drain > self.wait * (1 + 1e-12):
             raise BadInput(
-                f"{self.subscribers} pages on {self.workers} workers drain in {drain:.4g} s, longer than wait ({self.wait:.4g} s): "
-                "herds overlap, simulate instead"
+                f"{self.subscribers} pages on {self.workers} workers drain in {drain:.4g} s, longer than wait "
+                f"({self.wait:.4g} s): herds overlap, simulate instead"
             )
 
     @property

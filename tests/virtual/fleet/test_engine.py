@@ -20,9 +20,9 @@ from sim.results.run import Run
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import engines, fleet
 from sim.virtual.fleet import compiled, engine, refetching
-from sim.virtual.fleet.herds import Outcomes
 from sim.virtual.fleet.groups import _driven as driven
 from sim.virtual.fleet.groups import fires_of
+from sim.virtual.fleet.herds import Outcomes
 from sim.workload import Poisson, Updates
 
 STILL = Network(to_broadcaster=Constant(0.0), to_subscriber=Constant(0.0), to_api=Constant(0.0))
@@ -341,6 +341,7 @@ def test_the_engine_is_chosen_by_size():
 def test_a_bundle_has_the_rows_of_some_and_the_figures_of_all(tmp_path, monkeypatch):
     scenario = Scenario(
         name="many",
+        fleet=Fleet(users=1),
         duration=20,
         workload=Poisson(2.0),
         pages=(Pages("dashboard", 500),),

@@ -96,10 +96,12 @@ def test_shifted_profiles_count_like_their_values_one_by_one(size, shifts, risin
     start = random.randint(0, size - 1)
     stop = random.randint(start + 1, size)
     spread, profile, moves = Spread(), Profile(values, rising), np.array(shifts)
-    total = spread.add_shifted(profile, moves, start, stop)
+    chosen = slice(start, stop) if random.random() < 0.5 else np.isin(np.arange(size), np.arange(start, stop))
+    total, count = spread.add_shifted(profile, moves, np.zeros(moves.size, np.int64), chosen)
     every = (values[start:stop] + moves[:, None]).ravel()
-    histogram, expected = spread.finish(), of(every)
-    assert total == histogram.total == every.sum()
+    (histogram,), expected = spread.finish(), of(every)
+    assert (total, count) == (values[start:stop].sum(), stop - start)
+    assert histogram.total == every.sum()
     assert (len(histogram), histogram.least, histogram.largest) == (every.size, every.min(), every.max())
     step = 2_000_000_000 / STEPS / 1e9
     for q in (0.1, 0.5, 0.9):
