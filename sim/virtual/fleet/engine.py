@@ -47,7 +47,6 @@ def supports(scenario: Scenario) -> list[str]:
     """What in *scenario* needs the reference engine, one reason each; empty: the fleet engine runs it, exactly."""
     broadcast, api, costs = scenario.broadcast, scenario.api, scenario.broadcaster.costs
     checks = [
-        (costs.compose_per_subscriber > 0, "broadcaster.compose_per_subscriber: frames that are composed before the first write"),
         (costs.nagle, "broadcaster.nagle: a write waits for the acknowledgement of the one before"),
         (not costs.keep_alive, "broadcaster.keep_alive = false: each publish opens a connection"),
         (api.save != Constant(0.0), "api.save: changes wait for locks and for the workers that serve refetches"),

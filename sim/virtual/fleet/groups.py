@@ -242,10 +242,12 @@ class _FanOut:
     """
 
     def __init__(self, scenario: Scenario, database: Database, published: Array, window: tuple[int, int]) -> None:
-        self._scenario = scenario
+        costs = scenario.broadcaster.costs
         self._window = window
-        self._each = ns(scenario.broadcaster.costs.between(scenario.extra_payload))
-        self._fixed = ns(scenario.broadcaster.costs.fixed)
+        self._payload = scenario.extra_payload
+        self._each = ns(costs.between(self._payload))
+        self._compose = ns(costs.compose_per_subscriber)
+        self._fixed = ns(costs.fixed)
         self._delay = ns(scenario.network.to_subscriber.mean())
         sent = np.flatnonzero(published >= 0)
         self._events = sent[np.argsort(published[sent], kind="stable")]
@@ -279,12 +281,13 @@ class _FanOut:
         for sizes, nodes in alike.items():
             told, before = self._positions(seats, sizes)
             queue = Fifo(1, self._window)
-            begins = queue.serve(self._arrivals, self._fixed + told[self._kind] * self._each)
+            composed = self._fixed + told[self._kind] * self._compose
+            begins = queue.serve(self._arrivals, composed + told[self._kind] * self._each)
             for node in nodes:
                 self.nodes[node] = queue
             for seat, mine, size, ahead in zip(seats, members, sizes, before, strict=True):
                 if size:
-                    yield self._group(seat, views, [mine[node] for node in nodes], begins, ahead)
+                    yield self._group(seat, views, [mine[node] for node in nodes], begins + composed, ahead)
 
     def _positions(self, seats: list[_Seats], sizes: tuple[int, ...]) -> tuple[Array, list[dict[int, int]]]:
         """(per kind: members told on one node; per seat: kind -> members told before its first, for the kinds that it hears).
@@ -308,12 +311,12 @@ class _FanOut:
             before.append(heard)
         return told, before
 
-    def _group(self, seat: _Seats, views: _Views, members: list[Array], begins: Array, before: dict[int, int]) -> Group:
-        """*members*: on each of the nodes that are alike. *begins*: when they take up each event."""
+    def _group(self, seat: _Seats, views: _Views, members: list[Array], written: Array, before: dict[int, int]) -> Group:
+        """*members*: on each of the nodes that are alike. *written*: when they begin to write each event."""
         places = np.sort(np.concatenate([np.empty(0, np.int64), *(self._places[kind] for kind in before)]))
         ahead = np.zeros(len(self._channels), np.int64)
         ahead[list(before)] = list(before.values())
-        heard = begins[places] + self._fixed + ahead[self._kind[places]] * self._each + self._delay
+        heard = written[places] + ahead[self._kind[places]] * self._each + self._delay
         fires, answered = fires_of(seat.policy, np.sort(heard))
         subscribers = np.stack(members, axis=1).ravel()
         updates, viewers, shown_by = views.of(seat, subscribers)
@@ -336,8 +339,6 @@ class _FanOut:
         )
 
     def _count_frames(self, seats: list[_Seats]) -> None:
-        broadcast = self._scenario.broadcast
-        padding = broadcast.payload_bytes if broadcast.payload == "full" else 0
         members: dict[str, int] = defaultdict(int)
         for seat in seats:
             for name in seat.channels:
@@ -347,7 +348,7 @@ class _FanOut:
             for name in channels:
                 if members.get(name):
                     self.frames += count * members[name]
-                    self.bytes += count * members[name] * (frame_bytes(resource, number, name) + padding)
+                    self.bytes += count * members[name] * (frame_bytes(resource, number, name) + self._payload)
 
 
 def fires_of(policy: Policy, heard: Array) -> tuple[Array, Array]:

@@ -43,15 +43,13 @@ def samples(world: World, scenario: Scenario, end: int, refetches: pd.DataFrame,
 
 def bytes_sent(world: World, scenario: Scenario) -> int:
     """Bytes of all frames that the broadcaster wrote."""
-    broadcast = scenario.broadcast
-    padding = broadcast.payload_bytes if broadcast.payload == "full" else 0
     names = list(world.ledger.channels)
     updates = world.database.updates
     resource, resource_id = updates.resource.tolist(), updates.resource_id.tolist()
     total = 0
     for delivery in world.ledger.deliveries:
         frame = frame_bytes(RESOURCES[resource[delivery.update]], resource_id[delivery.update], names[delivery.channel])
-        total += len(delivery.subscribers) * (frame + padding)
+        total += len(delivery.subscribers) * (frame + scenario.extra_payload)
     return total
 
 
