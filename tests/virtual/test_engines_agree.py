@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.distributions import Constant, Exponential, Lognormal
-from sim.policy import Debounce, FullPayload, Immediate, RateLimit, Throttle, Window
+from sim.policy import Debounce, Immediate, RateLimit, Throttle, Window
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import fleet, reference
@@ -34,7 +34,7 @@ KEYS = {
 waits = st.sampled_from([0.0, 0.0437, 0.211, 0.5003])
 policies = st.one_of(
     st.just(Immediate()),
-    st.just(FullPayload()),
+    st.just(Immediate()),
     st.builds(Debounce, wait=waits, leading=st.booleans(), max_wait=st.sampled_from([None, 0.3001, 0.9])),
     st.builds(Debounce, wait=waits, leading=st.just(True), trailing=st.booleans(), timing=st.just("lodash")),
     st.builds(Throttle, wait=waits, timing=st.sampled_from(["lodash", "use-debounce"])),
