@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.live.drive": EDGE | {"sim.pusher", "sim.brokeforge.broadcasting.events"},
     "sim.live.measure": EDGE | {"sim.live.drive"},
     "sim.live.capacity": EDGE | {"sim.live.measure", "sim.pusher"},
-    "sim.live.doctor": EDGE | {"sim.live.drive", "sim.live.capacity", "sim.pusher"},
+    "sim.live.doctor": EDGE | {"sim.live.drive", "sim.live.capacity", "sim.live.probe", "sim.pusher"},
     "sim.live.record": EDGE,
     # What reports need of both sides: simulations made, results looked at.
     "sim.study": CONFIGURED | {"sim.virtual", "sim.results"},

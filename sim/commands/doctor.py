@@ -1,12 +1,14 @@
 """Every step of the pattern checked against a target, each with what to do about it.
 
-From the host's name to the refetch: DNS, TCP or TLS, /up, WebSocket upgrade, first frame, clock, channel authorisation as owner,
-stranger and guest, subscription, signed publish and receipt, the event's name, double notification, dispatch now or queued,
-the race with the commit, refetch (status, size, ETag, rate limit), and the limits of this machine. It changes the provisioning
-of one server of the target's first user; --no-changes leaves that out. Without --target it looks at the embedded target.
+From the settings to the refetch: .env, DNS, TCP or TLS, /up, WebSocket upgrade with the pages' Origin, first frame, clock, login,
+channel authorisation as owner, stranger and guest, subscription, signed publish and receipt, where a notification's time goes,
+the event's name, double notification, dispatch now or queued, the race with the commit, refetch (status, size, ETag, rate limit),
+and the limits of this machine. It changes the provisioning of one server of the target's first user; --no-changes leaves that
+out. Without --target it looks at the embedded target. docs/doctor.md shows what it says for some forty set-ups.
 
     workbench doctor
     workbench doctor --target target.json
+    workbench doctor --target ../shop/.env --accounts users.csv
     workbench doctor --target ../shop/.env --refetch /api/servers/{id} --version data.updated_at --listen 30
     workbench doctor --target target.json --json
 
@@ -20,32 +22,33 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from sim.commands import options
 from sim.errors import BadInput, ThresholdFailed, Unreachable
 from sim.live.capacity import consent
 from sim.live.capacity.consent import Volume
-from sim.live.doctor import network as doctor_network
-from sim.live.doctor import pattern as doctor_pattern
+from sim.live.doctor import account, network, pattern, timing
 from sim.live.doctor.checks import Finding, Patient, Step, examine
 from sim.live.serve import Options, embedded_target
-from sim.target import Target, laravel_settings
+from sim.target import Target
 
 STEPS = (
-    Step("dns", doctor_network.names),
-    Step("browser settings", doctor_network.browser_settings),
-    Step("connection", doctor_network.connects, ("dns",)),
-    Step("health", doctor_network.health, ("connection",)),
-    Step("clock", doctor_network.clock, ("connection",)),
-    Step("websocket", doctor_network.websocket, ("connection",)),
-    Step("private auth", doctor_pattern.authorisation, ("websocket",)),
-    Step("subscribe", doctor_pattern.subscription, ("websocket",)),
-    Step("publish", doctor_pattern.publication, ("websocket", "subscribe")),
-    Step("change", doctor_pattern.change, ("websocket", "subscribe")),
-    Step("after commit", doctor_pattern.race, ("websocket", "subscribe", "change")),
-    Step("refetch", doctor_pattern.refetch, ("connection",)),
-    Step("descriptors here", doctor_network.limits_here),
+    Step("settings", network.settings),
+    Step("browser settings", network.browser_settings),
+    Step("dns", network.names),
+    Step("connection", network.connects),
+    Step("health", network.health),
+    Step("clock", network.clock),
+    Step("websocket", network.websocket, places=("broadcaster for pages",)),
+    Step("account", account.login, places=("application",)),
+    Step("private auth", pattern.authorisation, ("websocket",)),
+    Step("subscribe", pattern.subscription, ("websocket",)),
+    Step("publish", pattern.publication, ("websocket",), ("broadcaster",)),
+    Step("broadcaster's time", timing.timing, ("websocket", "subscribe", "publish"), ("broadcaster",)),
+    Step("change", pattern.change, ("websocket", "subscribe")),
+    Step("after commit", pattern.race, ("websocket", "subscribe", "change"), ("application",)),
+    Step("refetch", pattern.refetch, places=("application",)),
+    Step("descriptors here", network.limits_here),
 )
 """In the order of the pattern."""
 
@@ -65,11 +68,11 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--timeout must be > 0 s, got {args.timeout:g}")
     if not 0 <= args.listen < float("inf"):
         raise BadInput(f"--listen must be >= 0 s, got {args.listen:g}")
-    with _target(args.target) as target:
-        consent.require(Volume(connections=1, publishes=10, deliveries=20, requests=30), target, args.i_own_this_target)
+    with _target(args.target) as found:
+        target = options.with_accounts(found, args.accounts)
+        consent.require(Volume(connections=1, publishes=40, deliveries=80, requests=60), target, args.i_own_this_target)
         patient = Patient(
             target,
-            browser=_browser(args.target),
             changes=not args.no_changes,
             refetch=args.refetch,
             version=args.version,
@@ -91,13 +94,6 @@ def _target(path: str | None) -> Iterator[Target]:
         return
     with embedded_target(None, Options(api_port=0, reverb_port=0)) as serving:
         yield serving.target
-
-
-def _browser(path: str | None) -> dict[str, str]:
-    """What a page is built with, where the target is a `.env` file."""
-    if path is None or path.endswith(".json"):
-        return {}
-    return {name: value for name, value in laravel_settings({}, Path(path)).items() if name.startswith("VITE_")}
 
 
 def _require_health(findings: list[Finding]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 from sim.errors import BadInput
 from sim.marks import Program
 from sim.scenario import Scenario, load_scenario, parse_assignments, require_honoured
-from sim.target import Target
+from sim.target import Target, read_users
 
 
 def add_scenario(parser: argparse.ArgumentParser, *, program: Program | None = None) -> None:
@@ -45,13 +46,24 @@ def scenario(args: argparse.Namespace) -> Scenario:
 def add_target(parser: argparse.ArgumentParser, otherwise: str = "the environment or .env, in Laravel's names") -> None:
     parser.add_argument("--target", metavar="FILE", help=f"target.json, or a .env with Laravel's names (default: {otherwise})")
     parser.add_argument(
+        "--accounts", type=Path, metavar="CSV", help="users of the application: id, token or email and password, servers, ..."
+    )
+    parser.add_argument(
         "--i-own-this-target", action="store_true", help="do not ask before sending load to a host that is not this machine"
     )
 
 
 def target(args: argparse.Namespace) -> Target:
-    """The target that the flags name, else the one of the environment."""
-    return Target.from_environment() if args.target is None else read_target(args.target)
+    """The target that the flags name, else the one of the environment; what was understood otherwise than written is said."""
+    found = Target.from_environment() if args.target is None else read_target(args.target)
+    for note in found.notes:
+        print(f"note: {note.said} -> {note.advice}" if note.advice else f"note: {note.said}", file=sys.stderr)
+    return with_accounts(found, args.accounts)
+
+
+def with_accounts(target: Target, path: Path | None) -> Target:
+    """The target with the users of a CSV file in place of its own."""
+    return target if path is None else dataclasses.replace(target, users=read_users(path))
 
 
 def read_target(path: str) -> Target:

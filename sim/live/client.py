@@ -65,6 +65,8 @@ class Answer:
     started_at: int = 0
     """When the request was handed to the kernel (after connecting, where that was necessary)."""
     finished_at: int = 0
+    cookies: tuple[str, ...] = ()
+    """The values of `Set-Cookie`."""
 
     @property
     def ok(self) -> bool:
@@ -96,7 +98,8 @@ class Connection:
             raise
         if not wire.keep_alive:
             self.close()
-        return Answer(wire.status, "", wire.headers, bytes(wire.body), started_at, time.time_ns())
+        cookies = tuple(wire.cookies)
+        return Answer(wire.status, "", wire.headers, bytes(wire.body), started_at, time.time_ns(), cookies)
 
     async def connect(self) -> str:
         """Connect ahead of the first request; returns why that failed, or an empty text."""
@@ -149,6 +152,7 @@ class _Wire(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: dict[str, str] = {}
+        self.cookies: list[str] = []
         self.body = bytearray()
         self.keep_alive = True
         self._ends_with_connection = False
@@ -167,6 +171,8 @@ class _Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # What follows a 101 is no HTTP; the answer itself is complete.
         except httptools.HttpParserError as error:
             self._finish(error)
         if len(self.body) > MAX_BODY:
@@ -181,6 +187,8 @@ class _Wire(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if name.lower() == b"set-cookie":
+            self.cookies.append(value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()

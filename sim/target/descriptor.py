@@ -17,7 +17,7 @@ import base64
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
@@ -107,6 +107,10 @@ class Target:
     def signed_path(self, path: str) -> str:
         """What is signed for a request of the broadcaster's HTTP API."""
         return self.path + path if self.sign == "full" else path
+
+    def signing(self, sign: str) -> Target:
+        """The same target with the other way to sign a path."""
+        return replace(self, sign="full" if sign == "full" else "bare")
 
     def keys(self, kind: str) -> Keys:
         """The numbers of all ids of *kind*: `users`, `servers`, `sites`, or a further list of the users."""

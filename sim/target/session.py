@@ -51,7 +51,7 @@ def login_refusal(status: int, location: str, login: str) -> str:
         401: "wrong credentials",
         404: f"there is no {login}",
         405: f"{login} takes no POST",
-        419: "the CSRF token was not accepted (SESSION_DOMAIN and SANCTUM_STATEFUL_DOMAINS must name this host)",
+        419: "the CSRF token was not accepted",
         422: "wrong credentials, or other fields are wanted",
         423: "the account is locked",
         429: "too many logins (Laravel allows five a minute for each address and name)",

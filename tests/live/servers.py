@@ -28,7 +28,7 @@ async def serving(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Async
     """A server on 127.0.0.1 that hands every request to *behave*; yields its port."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while not writer.is_closing():
                 await behave(await read_request(reader), writer)
                 await writer.drain()

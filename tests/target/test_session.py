@@ -29,7 +29,7 @@ def test_cookies_come_back_and_the_token_is_decoded() -> None:
         (302, "/", ""),
         (302, "https://shop.example/login", "wrong credentials"),
         (302, "/login/", "wrong credentials"),
-        (419, "", "SESSION_DOMAIN"),
+        (419, "", "CSRF"),
         (422, "", "wrong credentials"),
         (429, "", "five a minute"),
         (404, "", "there is no /login"),

@@ -6,15 +6,22 @@ to have gone well before. What cannot be checked any more is `skipped`, with the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+from urllib.parse import quote
 
 from sim.live.client import Answer, Connection, Origin
 from sim.live.doctor.listener import Listener
-from sim.target import Key, Target, User
+from sim.live.probe import places
+from sim.target import Key, Session, Target, User
 
 Status = Literal["ok", "problem", "skipped"]
+
+HOW_TO_GIVE_AN_ACCOUNT = (
+    "give one: --accounts users.csv (columns id, token or email and password, servers), or users in target.json"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,6 @@ class Patient:
     """The target under examination, and what the checks have found out so far."""
 
     target: Target
-    browser: dict[str, str] = field(default_factory=dict)
-    """What the page is built with: `VITE_REVERB_HOST` and the like of a .env file."""
     changes: bool = True
     """Whether checks may change the owner's first server."""
     refetch: str = "/servers/{id}"
@@ -50,48 +55,89 @@ class Patient:
     """Seconds to wait for anything."""
     listen: float = 0.0
     """Seconds in which somebody else will change the server; for applications whose change routes are not known."""
+    settle: float = 0.3
+    """Seconds in which further events of one change still come."""
     listener: Listener | None = None
+    up: dict[str, Answer] = field(default_factory=dict)
+    """Answer to `GET /up`, by place (`sim.live.probe.places`)."""
+    down: set[str] = field(default_factory=set)
+    """Places that do not answer."""
+    sessions: dict[Key, Session] = field(default_factory=dict)
+    """Of users who have logged in."""
     auths: dict[str, str] = field(default_factory=dict)
     """Channel -> `auth` member for the listener's socket."""
     subscribed: set[str] = field(default_factory=set)
     """Channels that the listener is on."""
+    same_secret: bool = False
+    """The broadcaster has accepted a signature that is made with the target's secret."""
+    direct: int = 0
+    """ns from publishing an event here to hearing it; 0: not known."""
     moved_to: str = ""
     """Status to which a check has moved the server's first step."""
 
+    def lose(self, place: str) -> None:
+        """*place* does not answer; pages may connect to the same one."""
+        self.down.add(place)
+        if self.target.subscribing == self.target.publishing and place == "broadcaster":
+            self.down.add("broadcaster for pages")
+
     @property
     def owner(self) -> User | None:
-        return next((user for user in self.target.users if user.servers), None)
+        users = self.target.users
+        return next((user for user in users if user.servers), users[0] if users else None)
 
     @property
     def stranger(self) -> User | None:
         """A user who does not own the owner's first server."""
-        return next((user for user in self.target.users if user.servers and self.server not in user.servers), None)
+        if self.owner is None or not self.owner.servers:
+            return None
+        return next((user for user in self.target.users if self.server not in user.servers), None)
 
     @property
     def server(self) -> Key:
-        return self.owner.servers[0] if self.owner else 1
+        return self.owner.servers[0] if self.owner and self.owner.servers else 1
 
     @property
     def channels(self) -> dict[str, str]:
         """The specific and the generic channel of the server."""
         return {"specific": f"private-servers.{self.server}", "generic": "private-servers"}
 
+    @property
+    def path(self) -> str:
+        """Of the resource that pages refetch."""
+        user = self.owner.id if self.owner else ""
+        return self.refetch.replace("{id}", quote(str(self.server))).replace("{user}", quote(str(user)))
+
     async def ask_api(self, method: str, path: str, user: User | None = None, body: bytes = b"", **headers: str) -> Answer:
-        """A request to the application, as *user* (None: as a guest)."""
-        given = [("Accept", "application/json"), *((name.replace("_", "-"), value) for name, value in headers.items())]
-        if user is not None:
-            given.append(("Authorization", f"Bearer {user.token}"))
-        return await self._ask(Origin.parse(self.target.api), method, path, given, body)
+        """A request to the application, as *user* (None: as a guest). Headers that are empty are left out."""
+        given = {"Accept": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        given = dict(self.target.headers) | {name: value for name, value in given.items() if value}
+        session = self.sessions.get(user.id) if user is not None else None
+        if session is not None:
+            given |= dict(session.headers())
+        elif user is not None and user.token:
+            given["Authorization"] = f"Bearer {user.token}"
+        answer = await self.ask("application", method, path, given.items(), body)
+        if session is not None:
+            session.absorb(answer.cookies)
+        return answer
 
-    async def ask_broadcaster(self, method: str, path: str, headers: Any = (), body: bytes = b"") -> Answer:
-        return await self._ask(Origin.parse(self.target.http_url), method, path, headers, body)
+    async def change_api(self, method: str, path: str, user: User | None, tree: object) -> Answer:
+        return await self.ask_api(method, path, user, json.dumps(tree).encode(), Content_Type="application/json")
 
-    async def _ask(self, origin: Origin, method: str, path: str, headers: Any, body: bytes) -> Answer:
-        connection = Connection(origin, self.patience)
-        try:
-            return await connection.request(method, path, headers, body)
-        finally:
-            connection.close()
+    async def ask(self, place: str, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> Answer:
+        """A request to one of the target's places, over a connection of its own."""
+        return await ask(places(self.target)[place], self.patience, method, path, headers, body)
+
+
+async def ask(
+    origin: Origin, patience: float, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
+) -> Answer:
+    connection = Connection(origin, patience)
+    try:
+        return await connection.request(method, path, headers, body)
+    finally:
+        connection.close()
 
 
 Check = Callable[[Patient], Awaitable[list[Finding]]]
@@ -105,6 +151,8 @@ class Step:
     check: Check
     needs: tuple[str, ...] = ()
     """Steps without which it makes no sense."""
+    places: tuple[str, ...] = ()
+    """Places that must answer."""
 
 
 async def examine(
@@ -116,8 +164,9 @@ async def examine(
     try:
         for step in steps:
             missing = [name for name in step.needs if name in failed]
-            if missing:
-                found = [Finding(step.name, "skipped", f"needs {missing[0]}")]
+            silent = [place for place in step.places if place in patient.down]
+            if missing or silent:
+                found = [Finding(step.name, "skipped", f"needs {missing[0]}" if missing else f"the {silent[0]} does not answer")]
             else:
                 found = await step.check(patient)
             if any(finding.status == "problem" for finding in found) or (found and all(f.status == "skipped" for f in found)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,22 +12,45 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus, WebSocketException
 
-from sim.live.client import reason_of
+from sim.live.client import Answer, Connection, Origin, reason_of
 from sim.pusher import messages
 from sim.pusher.messages import Malformed, Message
 from sim.target import Target
 
+MAX_EVENT = 8 << 20
+"""Bytes of the largest event that is listened to: what is too large is the target's to say, not ours."""
+
+UPGRADE = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+)
+
+
+class _Connect(connect):
+    """Browsers follow no redirect of a handshake."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A frame and when it was read, ns since 1970."""
+    """A frame, when it was read (ns since 1970), and its size in bytes."""
 
     message: Message
     at: int
+    size: int = 0
 
 
 class Refused(Exception):
     """The broadcaster did not let us in, or said something else than the protocol wants. The text says what."""
+
+    def __init__(self, said: str, answer: Answer | None = None, code: int = 0) -> None:
+        """*answer*: the HTTP answer in place of the upgrade; *code*: of the protocol's error, or of the close frame."""
+        super().__init__(said)
+        self.answer, self.code = answer, code
 
 
 class Listener:
@@ -37,35 +61,60 @@ class Listener:
         self.socket_id = ""
         self.activity_timeout = 0
         self.headers: dict[str, str] = {}
+        self.ended = ""
+        """Why the connection is gone; empty: it is there."""
+        self.code = 0
+        """Of the close frame that came."""
         self._connection = connection
         self._arrived = asyncio.Condition()
-        self._ended = ""
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
     async def open(cls, target: Target, timeout: float = 5.0) -> Listener:
-        """Upgrade and wait for `connection_established`. Raises `Refused`."""
+        """Upgrade, as a page of the application would, and wait for `connection_established`. Raises `Refused`."""
         url = f"{target.websocket_url}?protocol={messages.PROTOCOL}&client=js&version=8.6.0&flash=false"
+        origin: Any = target.page_origin or None
         try:
-            connection = await connect(url, open_timeout=timeout, compression=None, proxy=None, ping_interval=None)
-        except InvalidStatus as error:
-            status = error.response.status_code
-            body = (error.response.body or b"")[:80].decode("utf-8", "replace")
-            raise Refused(f"HTTP {status} in place of the upgrade ({body.strip() or error.response.reason_phrase})") from error
-        except InvalidMessage as error:
-            raise Refused("what answers there is no HTTP") from error
+            connection = await _Connect(
+                url, open_timeout=timeout, compression=None, proxy=None, ping_interval=None, max_size=MAX_EVENT, origin=origin
+            )
+        except (InvalidStatus, InvalidMessage) as error:
+            # Asked once more by a client that reads every answer, also of HTTP/1.0 and with a body.
+            answer = await _ask(target, url, timeout)
+            if answer.status == 0 and isinstance(error, InvalidStatus):
+                answer = Answer(error.response.status_code)
+            raise Refused("" if answer.status else "what answers there is no HTTP", answer if answer.status else None) from error
         except (OSError, WebSocketException, ValueError) as error:
             raise Refused(reason_of(error) if isinstance(error, OSError) else str(error)) from error
         listener = cls(connection)
         response = connection.response
         listener.headers = {name.lower(): value for name, value in response.headers.raw_items()} if response else {}
         first = await listener.wait(lambda message: True, timeout)
-        if first is None or first.message.event != messages.ESTABLISHED or not isinstance(first.message.data, dict):
+        data = first.message.data if first is not None else None
+        if first is None or first.message.event != messages.ESTABLISHED or not isinstance(data, dict):
             await listener.close()
-            raise Refused(_describe(first, listener._ended))
-        listener.socket_id = str(first.message.data.get("socket_id", ""))
-        listener.activity_timeout = int(first.message.data.get("activity_timeout", 0))
+            code = data.get("code") if isinstance(data, dict) else listener.code
+            raise Refused(_describe(first, listener.ended), code=code if isinstance(code, int) else 0)
+        listener.socket_id = str(data.get("socket_id", ""))
+        timeout_told = data.get("activity_timeout")
+        listener.activity_timeout = timeout_told if isinstance(timeout_told, int) else 0
         return listener
+
+    async def round_trip(self, timeout: float) -> float | None:
+        """Seconds from a WebSocket ping to its pong; None where none came."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await (await self._connection.ping())
+        except (TimeoutError, ConnectionClosed):
+            return None
+
+    def acknowledge(self, at_once: bool) -> bool:
+        """How the kernel acknowledges what comes next: at once, or late as for a page that has just sent something. False where
+        it cannot be told (not Linux). The mode does not last."""
+        quick = getattr(socket, "TCP_QUICKACK", None)
+        if quick is not None:
+            self._connection.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, quick, int(at_once))
+        return quick is not None
 
     async def subscribe(self, channel: str, auth: str, timeout: float = 5.0) -> str:
         """Why the subscription was refused; empty when it succeeded."""
@@ -79,14 +128,14 @@ class Listener:
             since,
         )
         if answer is None:
-            return self._ended or f"no answer within {timeout:g} s"
+            return self.ended or f"no answer within {timeout:g} s"
         return "" if answer.message.event == messages.SUBSCRIBED else _describe(answer, "")
 
     async def send(self, text: str) -> None:
         try:
             await self._connection.send(text)
         except ConnectionClosed:
-            self._ended = self._ended or "the connection was closed"
+            self.ended = self.ended or "the connection was closed"
 
     async def wait(self, wanted: Callable[[Message], Any], timeout: float, since: int = 0) -> Heard | None:
         """The first frame read at or after *since* that is *wanted*; None when none comes within *timeout* seconds."""
@@ -96,7 +145,7 @@ class Listener:
 
         try:
             async with asyncio.timeout(timeout), self._arrived:
-                await self._arrived.wait_for(lambda: find() is not None or self._ended)
+                await self._arrived.wait_for(lambda: find() is not None or self.ended)
         except TimeoutError:
             pass
         return find()
@@ -118,9 +167,11 @@ class Listener:
                 await self._take(text if isinstance(text, str) else text.decode("utf-8", "replace"))
             ended = "the broadcaster closed the connection"
         except ConnectionClosed as error:
-            ended = f"the connection was lost ({error.rcvd.code if error.rcvd else 'without a close frame'})"
+            close = error.rcvd
+            self.code = int(close.code) if close else 0
+            ended = f"the connection was lost ({f'{close.code} {close.reason}'.strip() if close else 'without a close frame'})"
         async with self._arrived:
-            self._ended = ended
+            self.ended = ended
             self._arrived.notify_all()
 
     async def _take(self, text: str) -> None:
@@ -132,8 +183,19 @@ class Listener:
             await self.send(messages.CLIENT_PONG)
             return
         async with self._arrived:
-            self.heard.append(Heard(message, time.time_ns()))
+            self.heard.append(Heard(message, time.time_ns(), len(text.encode())))
             self._arrived.notify_all()
+
+
+async def _ask(target: Target, url: str, timeout: float) -> Answer:
+    """The answer to the upgrade, as HTTP."""
+    connection = Connection(Origin.parse(target.subscribing.url), timeout)
+    path = url.partition("://")[2].partition("/")[2]
+    headers = [*UPGRADE, *([("Origin", target.page_origin)] if target.page_origin else [])]
+    try:
+        return await connection.request("GET", f"/{path}".removeprefix(target.subscribing.path), headers)
+    finally:
+        connection.close()
 
 
 def _describe(heard: Heard | None, ended: str) -> str:

@@ -3,38 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import Any
 from urllib.parse import urlencode
 
-from sim.clock import SECOND
 from sim.live.client import Answer
-from sim.live.doctor.checks import Finding, Patient
+from sim.live.doctor.account import FORM
+from sim.live.doctor.answers import is_html, is_json, json_of, on_the_way, said
+from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
 from sim.live.doctor.listener import Heard
+from sim.live.doctor.network import PROTOCOL
+from sim.live.doctor.timing import dispatch
 from sim.live.drive.requests import signed_event
 from sim.pusher.auth import channel_auth
+from sim.target import User
 
 ECHO_NAMESPACE = "App\\Events\\"
-QUEUED = 0.05
-"""Seconds after the answer from which on an event must have come through a queue."""
 
 RACES = 3
 """Changes after which the refetch is raced against the commit."""
 
+WHOLE_SECOND = 1.1
+"""Seconds after which a time stamp of whole seconds has moved on."""
+
+LARGE = 8_000
+"""Bytes of an event that are near the 10,000 of Reverb's and Pusher's limit."""
+
+CSRF = "a CSRF check stands before it, and no token of this session came: the page must send X-CSRF-TOKEN or X-XSRF-TOKEN"
+
+GUARD = "for tokens Broadcast::routes(['middleware' => ['auth:sanctum']])"
+
+
+# ---- who may listen
+
 
 async def authorisation(patient: Patient) -> list[Finding]:
     """Private channels: the owner may, a stranger and a guest may not; and the signature fits the broadcaster's secret."""
-    listener = patient.listener
+    listener, target = patient.listener, patient.target
     assert listener is not None
-    if not patient.target.api or patient.owner is None:
-        for channel in patient.channels.values():
-            patient.auths[channel] = channel_auth(patient.target.key, patient.target.secret, listener.socket_id, channel)
-        why = "no application in the target" if not patient.target.api else "no user with a server in the target"
-        return [Finding("private auth", "ok", f"signed here: {why}", "give api and users in target.json to check the endpoint")]
+    if not target.api or patient.owner is None or "application" in patient.down:
+        why = "no application in the target" if not target.api else "no user of the application is known"
+        why = "the application does not answer" if "application" in patient.down else why
+        advice = HOW_TO_GIVE_AN_ACCOUNT if target.api else "give api and users in target.json to check the endpoint"
+        return [_signed_here(patient, why, advice)]
     findings = []
     for channel in patient.channels.values():
         answer = await _authorise(patient, channel, patient.owner)
+        if answer.status in (404, 405) or on_the_way(answer, "application"):
+            # The same for every channel and for everybody: said once.
+            findings.append(Finding("private auth", "problem", f"POST {target.auth}: {said(answer)}", _no_route(patient, answer)))
+            return [*findings, _signed_here(patient, f"{target.auth} does not answer", "")]
         findings.append(_owner_finding(patient, channel, answer))
     specific = patient.channels["specific"]
     for who, user in (("stranger", patient.stranger), ("guest", None)):
@@ -46,26 +64,48 @@ async def authorisation(patient: Patient) -> list[Finding]:
     return findings
 
 
-async def _authorise(patient: Patient, channel: str, user: Any) -> Answer:
+def _signed_here(patient: Patient, why: str, advice: str) -> Finding:
+    target, listener = patient.target, patient.listener
+    assert listener is not None
+    if not target.secret:
+        return Finding("private auth", "skipped", f"{why}, and no secret to sign with", advice)
+    for channel in patient.channels.values():
+        patient.auths[channel] = channel_auth(target.key, target.secret, listener.socket_id, channel)
+    return Finding("private auth", "ok", f"signed here: {why}", advice)
+
+
+async def _authorise(patient: Patient, channel: str, user: User | None) -> Answer:
+    """As Echo does: a form, and no Accept."""
     assert patient.listener is not None
     body = urlencode({"socket_id": patient.listener.socket_id, "channel_name": channel}).encode()
-    form = "application/x-www-form-urlencoded"
-    return await patient.ask_api("POST", "/broadcasting/auth", user, body, Content_Type=form)
+    return await patient.ask_api("POST", patient.target.auth, user, body, Content_Type=FORM, Accept="")
+
+
+def _no_route(patient: Patient, answer: Answer) -> str:
+    elsewhere = on_the_way(answer, "application")
+    if elsewhere:
+        return elsewhere
+    return (
+        "no channel authorisation there: php artisan install:broadcasting, or Broadcast::routes() in a service provider; "
+        'an API has it under /api: "auth": "/api/broadcasting/auth" in target.json'
+    )
 
 
 def _owner_finding(patient: Patient, channel: str, answer: Answer) -> Finding:
     target = patient.target
     assert patient.listener is not None
-    auth = _json(answer).get("auth")
+    auth = json_of(answer).get("auth")
     if not answer.ok or not isinstance(auth, str):
-        said = _status(answer) if not answer.ok else f"HTTP {answer.status} without an auth member"
+        detail = said(answer) if not answer.ok else f"{said(answer)}, without an auth member"
         advice = {
-            401: "the token is not accepted: check the users in target.json",
+            200: "a page in place of JSON: a login form, or a proxy that answers everything with the start page",
+            302: f"sent to a page: the route does not take this proof; {GUARD}",
+            401: f"the token is not accepted, or the session: check the users; {GUARD}",
             403: "the channel's callback refuses its owner, or routes/channels.php does not name this channel",
-            404: "no /broadcasting/auth: is broadcasting installed (php artisan install:broadcasting)?",
-            419: "the CSRF check is on for this route",
-        }.get(answer.status, "look at the application's log")
-        return Finding("private auth", "problem", f"owner of {channel}: {said}", advice)
+            419: CSRF,
+            429: "the route is throttled: pages that reconnect together authorise together",
+        }.get(answer.status, "look at the application's log (storage/logs/laravel.log)")
+        return Finding("private auth", "problem", f"owner of {channel}: {detail}", advice)
     patient.auths[channel] = auth
     if target.secret and auth != channel_auth(target.key, target.secret, patient.listener.socket_id, channel):
         advice = (
@@ -78,59 +118,114 @@ def _owner_finding(patient: Patient, channel: str, answer: Answer) -> Finding:
 def _refusal_finding(who: str, channel: str, answer: Answer) -> Finding:
     if answer.status in (401, 403):
         return Finding("private auth", "ok", f"a {who} may not ({answer.status})")
-    if answer.ok and _json(answer).get("auth"):
+    if answer.ok and json_of(answer).get("auth"):
         return Finding(
             "private auth", "problem", f"a {who} may listen to {channel}", "the channel's callback must check the owner"
         )
-    advice = "a browser sees that as an error without a reason: answer 401 or 403 in JSON"
-    return Finding("private auth", "problem", f"a {who} gets {_status(answer)}", advice)
+    if who == "guest" and 300 <= answer.status < 400:
+        advice = "a browser follows it and sees a page with status 200: have the route answer 401 or 403 in JSON"
+        return Finding("private auth", "ok", f"a guest is sent away: {said(answer)}", advice)
+    advice = CSRF if answer.status == 419 else "a browser sees that as an error without a reason: answer 401 or 403 in JSON"
+    return Finding("private auth", "ok" if answer.status == 419 else "problem", f"a {who} gets {said(answer)}", advice)
 
 
 async def subscription(patient: Patient) -> list[Finding]:
     """The broadcaster accepts what the application signed."""
-    assert patient.listener is not None
+    target, listener = patient.target, patient.listener
+    assert listener is not None
     if not patient.auths:
         return [Finding("subscribe", "skipped", "nobody may")]
     findings = []
     for channel, auth in patient.auths.items():
-        refused = await patient.listener.subscribe(channel, auth, patient.patience)
+        refused = await listener.subscribe(channel, auth, patient.patience)
         if refused:
-            advice = (
-                "the broadcaster's secret differs from the signer's" if "4009" in refused else "look at the broadcaster's log"
-            )
-            findings.append(Finding("subscribe", "problem", f"{channel}: {refused}", advice))
+            advice = "look at the broadcaster's log"
+            if "4009" in refused:
+                advice = "the broadcaster's secret differs from the signer's: compare REVERB_APP_SECRET, restart the broadcaster"
+            findings.append(Finding("subscribe", "problem", f"{channel}: {refused}", PROTOCOL.get(listener.code, advice)))
         else:
             patient.subscribed.add(channel)
+            patient.same_secret |= bool(target.secret) and auth == channel_auth(
+                target.key, target.secret, listener.socket_id, channel
+            )
             findings.append(Finding("subscribe", "ok", channel))
     return findings
 
 
+# ---- what is published
+
+
 async def publication(patient: Patient) -> list[Finding]:
     """A signed event to the HTTP API, and its receipt."""
-    listener, channel = patient.listener, patient.channels["specific"]
+    listener, channel, target = patient.listener, patient.channels["specific"], patient.target
     assert listener is not None
-    if not patient.target.secret:
+    if not target.secret:
         return [Finding("publish", "skipped", "no secret in the target")]
     before = time.time_ns()
-    request = signed_event(patient.target, "workbench-doctor", [channel], {"at": before}, before)
-    answer = await patient.ask_broadcaster(*request)
-    if not answer.ok:
-        text = answer.body[:80].decode("utf-8", "replace").strip()
-        advice = {
-            401: "wrong REVERB_APP_SECRET, or a proxy changes path or body",
-            403: "wrong REVERB_APP_KEY, or the clock is off",
-            404: "wrong REVERB_APP_ID, or a path prefix is missing",
-            413: "the event is larger than max_request_size",
-        }.get(answer.status, "look at the broadcaster's log")
-        return [Finding("publish", "problem", f"{_status(answer)} {text}", advice)]
-    findings = [Finding("publish", "ok", f"accepted in {_ms(answer.finished_at - answer.started_at)}")]
-    heard = await listener.wait(lambda message: message.event == "workbench-doctor", patient.patience, before)
-    if heard is None and channel not in patient.subscribed:
+    answer = await _publish(patient, channel, before)
+    findings: list[Finding] = []
+    if answer.status == 401 and target.path:
+        other = "bare" if target.sign == "full" else "full"
+        before = time.time_ns()
+        again = await _publish(patient, channel, before, sign=other)
+        if _accepted(again):
+            what = "with the path prefix in what is signed" if other == "full" else "without the path prefix in what is signed"
+            advice = f'set "sign": "{other}" in ws of target.json; an SDK that signs the other way is refused (401)'
+            findings.append(Finding("publish", "ok", f"accepted only {what}", advice))
+            answer = again
+    if not _accepted(answer):
+        detail = said(answer) if not answer.ok else f"{said(answer)}: not what a broadcaster answers"
+        return [Finding("publish", "problem", detail, _publish_advice(patient, answer))]
+    findings.append(Finding("publish", "ok", f"accepted in {_ms(answer.finished_at - answer.started_at)}"))
+    if channel not in patient.subscribed:
         return [*findings, Finding("receipt", "skipped", f"not subscribed to {channel}")]
+    heard = await listener.wait(lambda message: message.event == "workbench-doctor", patient.patience, before)
     if heard is None:
         advice = "several broadcaster nodes without scaling (Redis), or HTTP and WebSocket on different servers"
-        return [*findings, Finding("receipt", "problem", "accepted, but nobody heard it", advice)]
+        advice = PROTOCOL.get(listener.code, advice)
+        return [*findings, Finding("receipt", "problem", f"accepted, but nobody heard it{_lost(patient)}", advice)]
     return [*findings, Finding("receipt", "ok", f"{_ms(heard.at - before)} after publishing")]
+
+
+async def _publish(patient: Patient, channel: str, now: int, sign: str = "") -> Answer:
+    target = patient.target.signing(sign) if sign else patient.target
+    return await patient.ask("broadcaster", *signed_event(target, "workbench-doctor", [channel], {"at": now}, now))
+
+
+def _accepted(answer: Answer) -> bool:
+    """A web page with status 200 is no accepted event."""
+    return (answer.ok and is_json(answer)) or (answer.ok and not answer.body)
+
+
+def _publish_advice(patient: Patient, answer: Answer) -> str:
+    elsewhere = on_the_way(answer, "broadcaster")
+    text = answer.body[:300].decode("utf-8", "replace").lower()
+    if elsewhere:
+        return elsewhere
+    if answer.status == 401 and "timestamp" in text:
+        return "the clocks differ by more than 600 s: synchronise them (chrony, systemd-timesyncd)"
+    if answer.status == 401 and patient.same_secret:
+        return (
+            "the secret is right (the subscription was accepted with it): something on the way changes path, query or body; "
+            "or the path has a prefix that one side signs and the other does not (REVERB_SERVER_PATH, ws.sign)"
+        )
+    if answer.status == 404 and "no matching application" not in text:
+        return "no HTTP API on this path: check the port and the path prefix, and that the proxy passes /apps on as well as /app"
+    return {
+        0: "look at the broadcaster's log; is it the port of its HTTP API?",
+        200: "a page in place of an answer: a web server answers there, or the proxy passes only /app on, not /apps",
+        401: "wrong REVERB_APP_SECRET, or a proxy changes path or body",
+        403: "the broadcaster does not let this app publish: REVERB_APP_KEY, or its quota",
+        404: "wrong REVERB_APP_ID",
+        405: "what answers there takes no POST: is it the broadcaster's port, and does the proxy pass /apps on?",
+        413: "the event is larger than max_request_size",
+        422: "the broadcaster finds the event malformed",
+    }.get(answer.status, "look at the broadcaster's log")
+
+
+def _lost(patient: Patient) -> str:
+    ended = patient.listener.ended if patient.listener is not None else ""
+    return f": {ended}" if ended else ""
 
 
 async def change(patient: Patient) -> list[Finding]:
@@ -138,31 +233,51 @@ async def change(patient: Patient) -> list[Finding]:
 
     Where the change routes are not known (a foreign application), somebody else makes the change while the doctor listens.
     """
-    assert patient.listener is not None
+    listener = patient.listener
+    assert listener is not None
     since, answer, patience = time.time_ns(), None, patient.listen
-    if patient.changes and patient.owner is not None and patient.target.api:
-        answer = await _make_change(patient)
-        if answer.ok:
+    may = patient.changes and patient.owner is not None and bool(patient.target.api) and "application" not in patient.down
+    if may:
+        answer = await make_change(patient)
+        if answer.ok and not is_html(answer):
             since, patience = answer.started_at, patient.patience
+        elif refusal := _change_refusal(answer):
+            return [refusal]
     if patience == 0:
-        said = "no changes allowed" if not patient.changes else _status(answer) if answer else "no application, or nobody who may"
-        return [Finding("change", "skipped", said, "give --listen SECONDS, and change something in the application meanwhile")]
+        detail = "no changes allowed" if not patient.changes else said(answer) if answer else "no application, or nobody who may"
+        return [Finding("change", "skipped", detail, "give --listen SECONDS, and change something in the application meanwhile")]
     channels = set(patient.channels.values())
-    first = await patient.listener.wait(lambda message: message.channel in channels, patience, since)
+    first = await listener.wait(lambda message: message.channel in channels, patience, since)
+    made = answer is not None and answer.ok
     if first is None:
         advice = (
-            "is it dispatched (broadcastWhen, wasChanged)? does a queue worker run? does REVERB_HOST lead to the broadcaster?"
+            "is it dispatched (broadcastWhen, wasChanged)? does a queue worker run? is BROADCAST_CONNECTION=reverb, and does "
+            "REVERB_HOST lead to the broadcaster?"
         )
-        said = f"saved ({answer.status}), but" if answer is not None and answer.ok else f"within {patience:g} s"
-        return [Finding("change", "problem", f"{said} nothing was broadcast on {', '.join(sorted(channels))}", advice)]
-    await asyncio.sleep(0.3)
-    heard = patient.listener.of(channels, since)
+        detail = f"saved ({answer.status if answer else 0}), but" if made else f"within {patience:g} s"
+        detail = f"{detail} nothing was broadcast on {', '.join(sorted(channels))}{_lost(patient)}"
+        return [Finding("change", "problem", detail, PROTOCOL.get(listener.code, advice))]
+    await asyncio.sleep(patient.settle)
+    heard = listener.of(channels, since)
     findings = [
         Finding("change", "ok", f"broadcast on {', '.join(sorted({str(h.message.channel) for h in heard}))}"),
         _name_finding(first),
         _double_finding(heard),
+        *_size_finding(heard),
     ]
-    return [*findings, _dispatch_finding(first, answer)] if answer is not None and answer.ok else findings
+    return [*findings, *dispatch(patient, first, answer)] if made and answer is not None else findings
+
+
+def _change_refusal(answer: Answer) -> Finding | None:
+    """A problem of the application's own; None where the route is only not known."""
+    if answer.status >= 500 and not on_the_way(answer, "application"):
+        advice = (
+            "the application fails on its own change: look at storage/logs/laravel.log (a broadcaster that refuses is one cause)"
+        )
+        return Finding("change", "problem", f"the application failed: {said(answer)}", advice)
+    if answer.status == 419:
+        return Finding("change", "problem", f"the application refused: {said(answer)}", CSRF)
+    return None
 
 
 def _name_finding(heard: Heard) -> Finding:
@@ -188,35 +303,42 @@ def _double_finding(heard: list[Heard]) -> Finding:
     return Finding("double notification", "ok", f"one event, on {channels[0]}")
 
 
-def _dispatch_finding(first: Heard, answer: Answer) -> Finding:
-    late = first.at - answer.finished_at
-    if late <= QUEUED * SECOND:
-        return Finding("dispatch", "ok", f"now: heard {_ms(first.at - answer.started_at)} after the request began")
-    advice = "an idle worker sleeps up to 3 s (--sleep) before it looks again; ShouldBroadcastNow sends within the request"
-    return Finding("dispatch", "ok", f"queued: heard {_ms(late)} after the answer", advice)
+def _size_finding(heard: list[Heard]) -> list[Finding]:
+    largest = max(h.size for h in heard)
+    if largest < LARGE:
+        return []
+    advice = "Reverb and Pusher refuse more than 10,000 bytes a request: send the id, and let the page fetch the rest"
+    return [Finding("event size", "ok", f"{largest:,} bytes", advice)]
+
+
+# ---- what the refetch brings
 
 
 async def race(patient: Patient) -> list[Finding]:
-    """Does a refetch that starts with the notification already see the change?"""
+    """Does a refetch that starts with the notification already see the change? Compared with a later refetch, like with like."""
     if not patient.changes or patient.owner is None:
         return [Finding("after commit", "skipped", "no changes allowed")]
     assert patient.listener is not None
     specific, stale, seen = patient.channels["specific"], 0, 0
+    before = version_of(await ask_resource(patient), patient.version)
     for _ in range(RACES):
         since = time.time_ns()
         # Not awaited yet: what matters is the time between the notification and the answer to the change.
-        making = asyncio.create_task(_make_change(patient))
+        making = asyncio.create_task(make_change(patient))
         heard = await patient.listener.wait(lambda message: message.channel == specific, patient.patience, since)
-        refetched = await _refetch(patient) if heard else None
-        answer = await making
-        wanted = _version(answer, "version") if answer else None
-        got = _version(refetched, patient.version) if refetched else None
-        if wanted is not None and got is not None:
+        refetched = await ask_resource(patient) if heard else None
+        await making
+        got = version_of(refetched, patient.version)
+        settled = version_of(await ask_resource(patient), patient.version)
+        if got is not None and settled is not None and settled != before:
             seen += 1
-            stale += got < wanted
-        await asyncio.sleep(0.05)
+            stale += got != settled
+        pause = WHOLE_SECOND if settled is not None and settled == before else 0.05
+        before = settled
+        await asyncio.sleep(pause)
     if not seen:
-        return [Finding("after commit", "skipped", "no version to compare in change and refetch")]
+        advice = "a counter, or a time stamp with fractions of a second, tells every change apart"
+        return [Finding("after commit", "skipped", f"{patient.version!r} did not change with the resource", advice)]
     if stale:
         advice = "the event leaves before the commit: set $afterCommit = true (or after_commit in config/queue.php)"
         return [Finding("after commit", "problem", f"{stale} of {seen} refetches on notification brought the old state", advice)]
@@ -225,30 +347,35 @@ async def race(patient: Patient) -> list[Finding]:
 
 async def refetch(patient: Patient) -> list[Finding]:
     """The GET that every page sends: status, size, ETag, limits."""
-    if not patient.target.api or patient.owner is None:
-        return [Finding("refetch", "skipped", "no application, or no user who may read, in the target")]
-    answer = await _refetch(patient)
-    path = patient.refetch.format(id=patient.server)
-    if not answer.ok:
-        advice = {
-            401: "the token is not accepted",
+    if not patient.target.api:
+        return [Finding("refetch", "skipped", "no application in the target")]
+    if patient.owner is None:
+        return [Finding("refetch", "skipped", "nobody who may read in the target", HOW_TO_GIVE_AN_ACCOUNT)]
+    answer = await ask_resource(patient)
+    if not answer.ok or is_html(answer):
+        advice = on_the_way(answer, "application") or {
+            200: "a page in place of JSON: is it the API's path? some applications answer everything with their start page",
+            302: "sent to the login form: the token or session is not accepted on this route",
+            401: "the token or session is not accepted: check the users (--accounts), and the guard of this route",
             403: "this user may not read it",
-            404: "set load.refetch to the path of your resource, as /api/servers/{id}",
+            404: "give the path of your resource: --refetch '/api/servers/{id}' (load.refetch in a scenario)",
+            409: "an Inertia page whose assets have changed: a page loads itself anew",
+            419: CSRF,
             429: "pages of one user share this limit: raise it, or debounce longer",
         }.get(answer.status, "look at the application's log")
-        return [Finding("refetch", "problem", f"GET {path}: {_status(answer)}", advice)]
+        return [Finding("refetch", "problem", f"GET {patient.path}: {said(answer)}", advice)]
     took, size = _ms(answer.finished_at - answer.started_at), len(answer.body)
-    findings = [Finding("refetch", "ok", f"GET {path}: {answer.status}, {size:,} bytes in {took}")]
-    if _version(answer, patient.version) is None:
-        advice = "set load.version to the path of a number or time that grows with every change, as data.updated_at"
+    findings = [Finding("refetch", "ok", f"GET {patient.path}: {answer.status}, {size:,} bytes in {took}")]
+    if version_of(answer, patient.version) is None:
+        advice = "give the path of a number or time that grows with every change: --version data.updated_at (load.version)"
         findings.append(
             Finding("version", "problem", f"no {patient.version!r} in the JSON: time to fresh cannot be measured", advice)
         )
     etag = answer.headers.get("etag")
     if etag:
-        again = await patient.ask_api("GET", path, patient.owner, If_None_Match=etag)
-        said = "unchanged answers are 304" if again.status == 304 else f"but If-None-Match still gets {again.status}"
-        findings.append(Finding("etag", "ok", said))
+        again = await patient.ask_api("GET", patient.path, patient.owner, If_None_Match=etag)
+        detail = "unchanged answers are 304" if again.status == 304 else f"but If-None-Match still gets {again.status}"
+        findings.append(Finding("etag", "ok", detail))
     else:
         findings.append(Finding("etag", "ok", "none", "an ETag saves the body where nothing changed (not the query)"))
     return [*findings, *_limits(answer)]
@@ -262,40 +389,28 @@ def _limits(answer: Answer) -> list[Finding]:
     return [Finding("rate limit", "ok", f"{limit} a minute, {left} left", advice)]
 
 
-async def _refetch(patient: Patient) -> Answer:
-    return await patient.ask_api("GET", patient.refetch.format(id=patient.server), patient.owner)
+async def ask_resource(patient: Patient) -> Answer:
+    return await patient.ask_api("GET", patient.path, patient.owner)
 
 
-async def _make_change(patient: Patient) -> Answer:
+async def make_change(patient: Patient) -> Answer:
     """Move the first step of the owner's server on by one: installing, completed, installing, ..."""
-    path, headers = f"/servers/{patient.server}/provision/1", {"Content_Type": "application/json"}
+    path = f"/servers/{patient.server}/provision/1"
     statuses = ("completed", "installing") if patient.moved_to == "installing" else ("installing", "completed")
     for status in statuses:
-        answer = await patient.ask_api("PUT", path, patient.owner, json.dumps({"status": status}).encode(), **headers)
-        if answer.ok and _json(answer).get("changed", True):
+        answer = await patient.change_api("PUT", path, patient.owner, {"status": status})
+        if answer.ok and json_of(answer).get("changed", True):
             patient.moved_to = status
             break
     return answer
 
 
-def _version(answer: Answer | None, path: str) -> Any:
+def version_of(answer: Answer | None, path: str) -> Any:
     """The value at a dotted path of the answer's JSON; None when there is none."""
-    found: Any = _json(answer) if answer is not None else None
+    found: Any = json_of(answer) if answer is not None and answer.ok else None
     for name in path.split("."):
         found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
-def _json(answer: Answer) -> dict[str, Any]:
-    try:
-        tree = json.loads(answer.body)
-    except ValueError:
-        return {}
-    return tree if isinstance(tree, dict) else {}
-
-
-def _status(answer: Answer) -> str:
-    return f"HTTP {answer.status}" if answer.status else answer.reason
+    return found if isinstance(found, int | float | str) else None
 
 
 def _ms(ns: int) -> str:

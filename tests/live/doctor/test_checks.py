@@ -17,7 +17,7 @@ from sim.live.doctor.checks import Finding, Patient, Step, examine
 from sim.live.doctor.network import websocket
 from sim.live.serve import embedded_target
 from sim.scenario import Scenario
-from sim.target import Target
+from sim.target import Address, Target
 from tests.live.servers import Behaviour, always, answer, self_signed, serving
 
 pytestmark = pytest.mark.loopback
@@ -133,7 +133,7 @@ def test_wrong_settings(target: Target, changed: dict[str, object], step: str, s
 def test_wrong_tokens(target: Target) -> None:
     users = tuple(dataclasses.replace(user, token="wrong") for user in target.users)
     found = examined(dataclasses.replace(target, users=users))
-    assert "the token is not accepted" in problems(found)["private auth"]
+    assert "check the users" in problems(found)["private auth"]
     assert found["subscribe"][0].status == "skipped"
 
 
@@ -157,13 +157,24 @@ def test_a_broadcaster_without_application_is_signed_for_here(target: Target) ->
 
 
 def test_the_page_is_built_for_another_host(target: Target) -> None:
-    same = {"VITE_REVERB_HOST": target.host, "VITE_REVERB_APP_KEY": target.key}
-    assert "use the same" in examined(target, browser=same)["browser settings"][0].detail
-    assert (
-        "'shop.example' in the page"
-        in examined(target, browser={"VITE_REVERB_HOST": "shop.example"})["browser settings"][0].detail
-    )
-    assert "VITE_REVERB_APP_KEY" in problems(examined(target, browser={"VITE_REVERB_APP_KEY": "old"}))["browser settings"]
+    assert "use the same" in examined(target)["browser settings"][0].detail
+    elsewhere = dataclasses.replace(target, browser=Address("localhost", target.port))
+    found = examined(elsewhere)
+    assert problems(found) == {}
+    assert "'localhost' in the page, '127.0.0.1' on the server" in found["browser settings"][0].detail
+    assert {f.detail.split(" in ")[0] for f in found["tcp"]} >= {f"broadcaster for pages localhost:{target.port}"}
+    assert "ws://localhost" in found["websocket"][0].detail
+
+
+def test_whoever_is_down_the_others_are_examined(target: Target) -> None:
+    found = examined(dataclasses.replace(target, api="http://127.0.0.1:9"))
+    assert set(problems(found)) == {"tcp"}
+    assert found["private auth"][0].detail == "signed here: the application does not answer"
+    assert found["receipt"][0].status == "ok"
+    found = examined(dataclasses.replace(target, port=9, browser=target.publishing))
+    assert set(problems(found)) == {"tcp"}
+    assert found["publish"][0].detail == "the broadcaster does not answer"
+    assert found["subscribe"][0].status == found["refetch"][0].status == "ok"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""The doctor's accounts: log in where a user has a login form's fields and no token."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from sim.live.client import Answer
+from sim.live.doctor.answers import on_the_way, said
+from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
+from sim.target import Session, User
+from sim.target.session import login_refusal
+
+FORM = "application/x-www-form-urlencoded"
+
+
+async def login(patient: Patient) -> list[Finding]:
+    """CSRF cookie and login form, as a browser does it, for owner and stranger."""
+    people = [(name, user) for name, user in (("owner", patient.owner), ("stranger", patient.stranger)) if user is not None]
+    if not people:
+        return [Finding("account", "skipped", "no user of the application is known", HOW_TO_GIVE_AN_ACCOUNT)]
+    findings = []
+    for name, user in people:
+        if user.login and not user.token:
+            findings.append(await _log_in(patient, name, user))
+        else:
+            findings.append(Finding("account", "ok", f"{name}: user {user.id}, by bearer token"))
+    return findings
+
+
+async def _log_in(patient: Patient, name: str, user: User) -> Finding:
+    target = patient.target
+    session = patient.sessions[user.id] = Session(target.page_origin)
+    cookie = await patient.ask_api("GET", target.login.csrf, user)
+    if "XSRF-TOKEN" not in session.cookies:
+        await patient.ask_api("GET", target.login.path, user, Accept="text/html")  # Without Sanctum the form itself sets it.
+    body = urlencode(user.login).encode()
+    headers = dict(session.headers(target.login.path))
+    answer = await patient.ask_api("POST", target.login.path, user, body, Content_Type=FORM, Referer=headers.get("Referer", ""))
+    refusal = login_refusal(answer.status, answer.headers.get("location", ""), target.login.path)
+    if not refusal:
+        return Finding("account", "ok", f"{name}: user {user.id}, logged in at {target.login.path} (session cookie)")
+    del patient.sessions[user.id]
+    return Finding("account", "problem", f"{name}: login: {refusal} ({said(answer)})", _advice(patient, answer, cookie))
+
+
+def _advice(patient: Patient, answer: Answer, cookie: Answer) -> str:
+    if answer.status == 419:
+        got = "the CSRF cookie came" if cookie.ok else f"{patient.target.login.csrf} gave no CSRF cookie"
+        return f"{got}: SANCTUM_STATEFUL_DOMAINS must name {patient.target.page_origin}, and SESSION_DOMAIN its host"
+    if answer.status in (404, 405):
+        return 'name the login form\'s path in target.json: "login": {"path": "/login", "csrf": "/sanctum/csrf-cookie"}'
+    return on_the_way(answer, "application") or "check the fields in users.csv or target.json, or give a token"

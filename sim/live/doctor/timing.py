@@ -1,0 +1,115 @@
+"""Where a notification's time goes: application, queue, publish, fan-out, network, delayed acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+
+from sim.clock import SECOND
+from sim.live.client import Answer
+from sim.live.doctor.checks import Finding, Patient
+from sim.live.doctor.listener import Heard
+from sim.live.drive.requests import signed_event
+
+QUEUED = 0.05
+"""Seconds after the answer from which on an event must have come through a queue."""
+
+ROUNDS = 5
+"""Events of a measurement."""
+
+DELAYED = (0.030, 0.25)
+"""Seconds between two frames of one publish that a delayed acknowledgement explains: Linux waits 40 ms, others up to 200."""
+
+
+async def timing(patient: Patient) -> list[Finding]:
+    """Events published here: what broadcaster and network need; and the second frame of an event on two channels."""
+    listener, channels = patient.listener, sorted(patient.subscribed)
+    assert listener is not None
+    if not channels or not patient.target.secret:
+        return [Finding("broadcaster's time", "skipped", "not subscribed, or no secret to publish with")]
+    round_trip = await listener.round_trip(patient.patience) or 0.0
+    answered, first, quick = await _measure(patient, channels, at_once=True)
+    if not first:
+        return [Finding("broadcaster's time", "skipped", "no event came back")]
+    patient.direct = round(statistics.median(first) * SECOND)
+    parts = f"published in {_ms(statistics.median(answered))}, heard after {_ms(patient.direct / SECOND)}"
+    findings = [Finding("broadcaster's time", "ok", f"{parts}, of which {_ms(round_trip / 2)} on the network (ping)")]
+    if quick:
+        _, _, late = await _measure(patient, channels, at_once=False)
+        findings += _second_frame(statistics.median(quick), statistics.median(late or quick))
+    return findings
+
+
+async def _measure(patient: Patient, channels: list[str], at_once: bool) -> tuple[list[float], list[float], list[float]]:
+    """Seconds to the answer, to the first frame, and from the first to the second, of each round."""
+    listener = patient.listener
+    assert listener is not None
+    answered, first, gaps = [], [], []
+    for number in range(ROUNDS):
+        name, since = f"workbench-doctor-{at_once}-{number}", time.time_ns()
+        listener.acknowledge(at_once)
+        answer = await patient.ask("broadcaster", *signed_event(patient.target, name, channels, {"at": since}, since))
+        if not answer.ok:
+            break
+        await listener.wait(lambda message, name=name: message.event == name, patient.patience, since)  # type: ignore[misc]
+        await _until(patient, name, since, len(channels))
+        at = [h.at for h in listener.heard if h.at >= since and h.message.event == name]
+        if not at:
+            break
+        answered.append((answer.finished_at - answer.started_at) / SECOND)
+        first.append((at[0] - since) / SECOND)
+        if len(at) > 1:
+            gaps.append((at[1] - at[0]) / SECOND)
+    return answered, first, gaps
+
+
+async def _until(patient: Patient, name: str, since: int, count: int) -> None:
+    """Wait until all frames of an event are there, for as long as a delayed acknowledgement may last."""
+    listener = patient.listener
+    assert listener is not None
+    deadline = time.monotonic() + DELAYED[1]
+    while time.monotonic() < deadline and not listener.ended:
+        if sum(h.at >= since and h.message.event == name for h in listener.heard) >= count:
+            return
+        await asyncio.sleep(0.001)
+
+
+def _second_frame(quick: float, late: float) -> list[Finding]:
+    """Seconds from the first frame of an event to the second, where the client acknowledges at once and where it does not: what
+    vanishes was the delayed acknowledgement."""
+    if late < DELAYED[0]:
+        return []
+    detail = f"the second frame of an event comes {_ms(late)} after the first"
+    if quick > late / 4:
+        return [Finding("second frame", "ok", detail, "not the client's acknowledgement: the broadcaster itself takes that long")]
+    advice = (
+        "the broadcaster sends without TCP_NODELAY (as Reverb does), so the second frame waits for the client's acknowledgement; "
+        "pages on one channel do not feel it, nor pages behind a proxy that sets TCP_NODELAY (nginx: tcp_nodelay on)"
+    )
+    return [Finding("delayed acknowledgement", "ok", f"{detail}, {_ms(quick)} where the client acknowledges at once", advice)]
+
+
+def dispatch(patient: Patient, first: Heard, answer: Answer) -> list[Finding]:
+    """Now or queued, and which part of the time until a change was heard each station took."""
+    total, late = first.at - answer.started_at, first.at - answer.finished_at
+    if late <= QUEUED * SECOND:
+        detail = f"now: heard {_ms(total / SECOND)} after the request began, which took {_ms(_took(answer))}"
+        return [Finding("dispatch", "ok", detail)]
+    broadcaster = min(patient.direct, late)
+    parts = [
+        f"application {_ms(_took(answer))}",
+        f"queue and its worker {_ms((late - broadcaster) / SECOND)}",
+        f"broadcaster and network {_ms(broadcaster / SECOND)}" if broadcaster else "broadcaster and network not known",
+    ]
+    detail = f"queued: heard {_ms(late / SECOND)} after the answer; {_ms(total / SECOND)} = {', '.join(parts)}"
+    advice = "an idle worker sleeps up to 3 s (--sleep) before it looks again; ShouldBroadcastNow sends within the request"
+    return [Finding("dispatch", "ok", detail, advice)]
+
+
+def _took(answer: Answer) -> float:
+    return (answer.finished_at - answer.started_at) / SECOND
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.1f} ms"

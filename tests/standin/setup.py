@@ -1,0 +1,84 @@
+"""A whole set-up for a case: broadcaster, application, proxies before either, and the target that its owner would write."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sim.live.broadcaster.node import Node
+from sim.live.broadcaster.settings import Settings
+from sim.pusher.server.apps import App
+from sim.target import Address, Target, User
+from tests.standin import application, proxy
+from tests.standin.application import key
+
+HEALTHY = application.Switches()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The defaults are healthy, and as far from the embedded target as a real application is."""
+
+    application: application.Switches | None = HEALTHY
+    """None: there is only a broadcaster."""
+    app: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the broadcaster's app."""
+    broadcaster: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the broadcaster, as `path` or `faithful`."""
+    before_broadcaster: proxy.Switches | None = None
+    before_application: proxy.Switches | None = None
+    pages_elsewhere: bool = False
+    """Pages connect through the proxy, the application publishes straight to the broadcaster."""
+    tls: bool = False
+    """TLS ends at the proxy before the broadcaster."""
+    sessions: bool = False
+    """Users log in; otherwise they have tokens."""
+    accounts: bool = True
+    target: Mapping[str, Any] = field(default_factory=dict)
+    """What the owner has written otherwise than it is."""
+    notes: tuple[Any, ...] = ()
+
+
+def users(switches: application.Switches, sessions: bool) -> tuple[User, ...]:
+    found = []
+    for number in (1, 2):
+        owned = tuple(key(switches.keys, n) for n in (2 * number - 1, 2 * number))
+        login = (("email", f"user-{number}@shop.example"), ("password", f"secret-{number}"))
+        found.append(User(number, "" if sessions else f"token-{number}", owned, login=login if sessions else ()))
+    return tuple(found)
+
+
+@contextlib.asynccontextmanager
+async def standing(setup: Setup, tls: ssl.SSLContext | None = None) -> AsyncIterator[Target]:
+    """All of it while the block runs; yields the target. *tls*: a server's context, for `Setup.tls`."""
+    app = App(**({"id": "1001", "key": "app-key", "secret": "app-secret"} | dict(setup.app)))
+    node, thresholds = Node(Settings(**({"apps": (app,), "port": 0} | dict(setup.broadcaster)))), gc.get_threshold()
+    async with contextlib.AsyncExitStack() as stack:
+        port = behind = await node.listen()
+        stack.push_async_callback(node.stop)
+        # A node arranges the collector for itself, as it owns its process.
+        stack.callback(gc.set_threshold, *thresholds)
+        stack.callback(gc.unfreeze)
+        path = str(setup.broadcaster.get("path", ""))
+        inner = Target("127.0.0.1", behind, "http", app.id, app.key, app.secret, path=f"/{path}" if path else "")
+        if setup.before_broadcaster is not None:
+            port = await stack.enter_async_context(proxy.proxy(setup.before_broadcaster, behind, tls if setup.tls else None))
+        api, accounts = "", ()
+        if setup.application is not None:
+            _, own = await stack.enter_async_context(application.application(setup.application, inner))
+            if setup.before_application is not None:
+                own = await stack.enter_async_context(proxy.proxy(setup.before_application, own))
+            api = f"http://127.0.0.1:{own}"
+            accounts = users(setup.application, setup.sessions) if setup.accounts else ()
+        scheme = "https" if setup.tls else "http"
+        written = dataclasses.replace(inner, port=port, scheme=scheme, api=api, users=accounts, notes=setup.notes)
+        if setup.pages_elsewhere:
+            written = dataclasses.replace(
+                written, port=behind, scheme="http", browser=Address("127.0.0.1", port, scheme, inner.path)
+            )
+        yield dataclasses.replace(written, **setup.target)
