@@ -1,12 +1,14 @@
-"""The application: one function from a request to a response.
+"""The application: from a request to a response, in two steps.
 
-`Application.handle` never raises. It may wait (for a lock, a slow database, the broadcaster), so whoever calls it decides on
-which thread; `Application.waits` says of a request whether it could.
+`arrive` decides what can be decided when a request comes: its route, and whether its user has attempts left. `answer` does the
+work; it never raises, and it may wait (for a lock, a slow database, the broadcaster), so a caller decides on which thread, and
+with how many workers (`sim.live.application.station`). `handle` is both, one after the other.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.exc import OperationalError
@@ -22,6 +24,38 @@ from sim.brokeforge.limiter import Headers, RateLimiter
 log = logging.getLogger("brokeforge")
 
 
+@dataclass(slots=True)
+class Visit:
+    """A request that has arrived. `refusal`: it is answered by that, without any work."""
+
+    request: Request
+    arrived_at: int
+    """ns since 1970."""
+    route: Route | None = None
+    arguments: list[Any] = field(default_factory=list)
+    limits: Headers = ()
+    """What is left of the user's attempts, for the answer's head."""
+    refusal: HttpError | None = None
+
+    @property
+    def needs_worker(self) -> bool:
+        """Pages, changes and channel authorisation are worked on by the application's workers; the rest is not."""
+        return self.refusal is None and self.route is not None and self.route.guarded
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes a model (or begins a job)."""
+        return self.needs_worker and self.request.method not in ("GET", "HEAD") and self.request.path != AUTHORISATION
+
+    @property
+    def cache_key(self) -> tuple[Any, ...] | None:
+        """What makes two refetches identical; None: its answer is nobody else's."""
+        request = self.request
+        if not self.needs_worker or request.method != "GET" or request.path == AUTHORISATION:
+            return None
+        return (request.path, request.query, *(request.headers.get(name) for name in _SHAPING))
+
+
 class Application(Context):
     """The context, and the routes through which it is reached."""
 
@@ -29,47 +63,66 @@ class Application(Context):
         """As `Context`."""
         super().__init__(*args, **kwargs)
         self.router = Router()
-        self.limiter = RateLimiter(self.api.rate_limit, self.now) if self.api.rate_limit else None
-        self._answers: dict[tuple[Any, ...], tuple[int, Response]] = {}
+        self.limiter = RateLimiter(self.api.rate_limit, self.now) if self.api.rate_limit is not None else None
 
-    def waits(self, request: Request) -> bool:
-        """Whether *request* may wait for something else than the processor: then it wants a thread of its own."""
-        if not self.database.embedded or self.api.database_latency > 0:
-            return request.path not in ("/up", "/metrics")
-        return request.method not in ("GET", "HEAD") and request.path != "/broadcasting/auth"
-
-    def handle(self, request: Request) -> Response:
-        """Answer *request*."""
-        started = self.now()
-        route: Route | None = None
-        limits: Headers = ()
+    def arrive(self, request: Request) -> Visit:
+        """Take *request* up: find its route and count it. Never waits, and asks no database."""
+        visit = Visit(request, self.now())
         try:
             if len(request.body) > MAX_BODY:
                 raise HttpError(413, f"The body has more than {MAX_BODY} bytes.")
-            route, arguments = self.router.find(request.method, request.path)
-            if route.guarded:
-                user = self._authenticate(request)
-                if self.limiter is not None:
-                    limits = self.limiter.hit(f"user {user.id}" if user else request.peer)
-                response = self._answer(route, request, user, arguments)
+            visit.route, visit.arguments = self.router.find(request.method, request.path)
+            if visit.route.guarded and self.limiter is not None:
+                # A sample user has one token, so the token tells users apart as well as their id does.
+                visit.limits = self.limiter.hit(request.headers.get("authorization") or request.peer)
+        except HttpError as error:
+            visit.refusal = error
+        return visit
+
+    def blocks(self, visit: Visit) -> bool:
+        """Whether *visit* may wait for something else than the processor: then it wants a thread of its own."""
+        if visit.refusal is not None:
+            return False
+        if not self.database.embedded or self.api.database_latency > 0:
+            return visit.request.path not in ("/up", "/metrics")
+        return visit.changes
+
+    def answer(self, visit: Visit) -> Response:
+        """Do the work of *visit*."""
+        request = visit.request
+        try:
+            if visit.refusal is not None:
+                raise visit.refusal
+            assert visit.route is not None
+            if visit.route.guarded:
+                response: Response = visit.route.handler(self, request, self._authenticate(request), *visit.arguments)
             else:
-                response = route.handler(self, request, *arguments)
+                response = visit.route.handler(self, request, *visit.arguments)
         except HttpError as error:
             response = error.response()
-            if error.status == 429:
-                self.metrics.count("throttled_total")
         except (OperationalError, PoolTimeout) as error:
             log.error("%s %s: database: %s", request.method, request.path, getattr(error, "orig", error))
             response = HttpError(503, "The database does not answer in time.", headers=(("Retry-After", "1"),)).response()
         except Exception:
             log.exception("%s %s", request.method, request.path)
             response = HttpError(500, "Server Error").response()
-        if limits:
-            response = Response(response.status, response.body, (*response.headers, *limits))
-        name = route.pattern if route else "none"
-        self.metrics.count("http_requests_total", route=name, method=request.method, status=str(response.status))
-        self.metrics.observe("http_request_seconds", (self.now() - started) / 1e9, route=name)
         return response
+
+    def leave(self, visit: Visit, response: Response) -> Response:
+        """Count *response* and give it what every answer to *visit* carries. The last thing before it is written."""
+        name = visit.route.pattern if visit.route else "none"
+        self.metrics.count("http_requests_total", route=name, method=visit.request.method, status=str(response.status))
+        self.metrics.observe("http_request_seconds", (self.now() - visit.arrived_at) / 1e9, route=name)
+        if response.status == 429:
+            self.metrics.count("throttled_total")
+        if visit.limits:
+            return Response(response.status, response.body, (*response.headers, *visit.limits))
+        return response
+
+    def handle(self, request: Request) -> Response:
+        """The whole way of *request*, without workers to wait for."""
+        visit = self.arrive(request)
+        return self.leave(visit, self.answer(visit))
 
     def _authenticate(self, request: Request) -> Person:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
@@ -79,23 +132,11 @@ class Application(Context):
                 return Person(row.id, row.name)
         raise HttpError(401, "Unauthenticated.", headers=(("WWW-Authenticate", "Bearer"),))
 
-    def _answer(self, route: Route, request: Request, user: Person, arguments: list[Any]) -> Response:
-        """The handler's answer, or (`api.cache`) the one that the same user got for the same thing a moment ago."""
-        if self.api.cache <= 0 or request.method != "GET" or route.pattern == "/broadcasting/auth":
-            response: Response = route.handler(self, request, user, *arguments)
-            return response
-        asked = tuple(request.headers.get(name) for name in _SHAPING)
-        key, now = (user.id, request.path, request.query, *asked), self.now()
-        until, response = self._answers.get(key, (0, _EMPTY))
-        if until <= now:
-            response = route.handler(self, request, user, *arguments)
-            if len(self._answers) > 10_000:
-                self._answers.clear()
-            self._answers[key] = (now + round(self.api.cache * 1e9), response)
-        return response
 
+AUTHORISATION = "/broadcasting/auth"
 
 _SHAPING = (
+    "authorization",
     "x-inertia",
     "x-inertia-version",
     "x-inertia-partial-component",
@@ -103,4 +144,4 @@ _SHAPING = (
     "x-inertia-partial-except",
     "if-none-match",
 )
-_EMPTY = Response()
+"""Headers that decide what an answer looks like."""

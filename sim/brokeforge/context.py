@@ -41,7 +41,8 @@ class Context:
     """*now*: ns since 1970. *wait*: how to sleep (seconds). *members*: whether measuring members go into payloads.
 
     *start*: begins a job in the background; False when it is too busy. None: there is nobody to run jobs.
-    *board*: the page for eyes; None: there is none.
+    *board*: the page for eyes; None: there is none. *save*: how long the next change holds its lock at least, seconds
+    (`api.save`); None: no longer than it takes.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Context:
         start: Callable[[Job], bool] | None = None,
         board: Board | None = None,
         asset_version: str = ASSET_VERSION,
+        save: Callable[[], float] | None = None,
     ) -> None:
         self.database = database
         self.broadcast = broadcast or Broadcast()
@@ -70,7 +72,11 @@ class Context:
         self.start = start
         self.board = board
         self.asset_version = asset_version
+        self.factor = 1.0
+        """How many times as long as configured a request takes that begins now (a slowdown); 0: no longer than its handler."""
+        self._save = save
         self.metrics = Metrics()
+        self.metrics.watch("queue_depth", lambda: len(queue))
         self.channels = application_channels()
         self.dispatcher = Dispatcher(
             self.broadcast,
@@ -106,8 +112,15 @@ class Context:
     def transaction(self, changes: ChangeSet | None = None) -> Iterator[Session]:
         """A change, on nobody's behalf (a job's) without *changes*: committed and broadcast at the end of the block."""
         changes = changes or ChangeSet()
-        delay = self.broadcast.commit_delay
-        with self.database.change((lambda: self.wait(delay)) if delay > 0 else None, changes) as session:
+        changes.now = self.now
+        least = 0.0 if self._save is None else self._save() * self.factor
+
+        def before_commit() -> None:
+            held = (self.now() - (changes.locked_at or self.now())) / 1e9
+            if (left := max(0.0, least - held) + self.broadcast.commit_delay) > 0:
+                self.wait(left)
+
+        with self.database.change(before_commit, changes) as session:
             yield session
         for change in changes.committed:
             kind = "server" if isinstance(change.resource, Server) else "site"

@@ -78,6 +78,8 @@ class Response:
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     """Besides Content-Length, which the edge writes."""
+    rows: int = 0
+    """Servers that a dashboard was made from, where each costs time (`api.service_per_row`)."""
 
 
 JSON = ("Content-Type", "application/json")

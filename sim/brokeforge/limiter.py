@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sim.brokeforge.http import HttpError
+from sim.clock import SECOND
 
 WINDOW = 60
-"""Seconds."""
+"""Seconds from a key's first request, as Laravel counts them."""
+KEYS = 100_000
+"""Keys that are counted at a time."""
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -22,21 +25,24 @@ class RateLimiter:
 
     def hit(self, key: str) -> Headers:
         """Count a request; the headers its answer carries. Raises `HttpError` 429 when *key* has used its minute up."""
-        now = self._now() // 1_000_000_000
+        now = self._now()
         until, used = self._windows.get(key, (0, 0))
         if until <= now:
-            if len(self._windows) > 100_000:
+            if len(self._windows) >= KEYS:
                 self._windows = {k: w for k, w in self._windows.items() if w[0] > now}
-            until, used = now + WINDOW, 0
+                if len(self._windows) >= KEYS:
+                    self._windows.clear()  # a flood of made-up keys: the memory is worth more than their counts
+            until, used = now + WINDOW * SECOND, 0
         if used >= self.limit:
+            left = -(-(until - now) // SECOND)
             raise HttpError(
                 429,
                 "Too Many Attempts.",
                 headers=(
                     ("X-RateLimit-Limit", str(self.limit)),
                     ("X-RateLimit-Remaining", "0"),
-                    ("Retry-After", str(until - now)),
-                    ("X-RateLimit-Reset", str(until)),
+                    ("Retry-After", str(left)),
+                    ("X-RateLimit-Reset", str(-(-until // SECOND))),
                 ),
             )
         self._windows[key] = (until, used + 1)

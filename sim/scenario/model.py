@@ -29,7 +29,7 @@ ONLY_MEANINGFUL = load_test_only("every update of a workload changes a field tha
 MEASURED = simulator_only("a load test meets the delays and costs that its machines have")
 ANSWERS = simulator_only("the application's answers have the size that they have")
 NO_HANGING = load_test_only("the simulator's broadcaster answers or refuses, it never hangs", promise=False)
-FREE_WORKERS = simulator_only("the embedded application takes the time that it takes")
+ITS_LOCKS = simulator_only("the embedded application's database locks as it does: SQLite everything, the others a row")
 NO_RETRIES = simulator_only("the load client does not retry")
 
 PageKind = Literal["detail", "firewall", "provision", "site", "dashboard"]
@@ -178,25 +178,27 @@ class Network:
 class Api:
     """The application that answers refetches."""
 
-    workers: Annotated[int, FREE_WORKERS] = 1
+    workers: int = 1
     """Requests that are worked on at the same time."""
-    service: Annotated[Distribution, FREE_WORKERS] = field(default_factory=lambda: Lognormal(0.001, 0.5))
-    """Time a worker needs for one refetch, seconds."""
-    save: Annotated[Distribution, FREE_WORKERS] = field(default_factory=Constant)
-    """Time a worker needs to save one change, seconds, once it has the change's lock. 0: a change is saved at once, by nobody."""
-    save_workers: Annotated[Literal["shared", "own"], FREE_WORKERS] = "shared"
+    service: Distribution = field(default_factory=lambda: Lognormal(0.001, 0.5))
+    """Time a worker needs for one refetch or one channel authorisation, seconds. The embedded application's own work counts into
+    it: it waits for what is left."""
+    save: Distribution = field(default_factory=Constant)
+    """Time a worker needs to save one change, seconds, once it has the change's lock. 0: a change is saved at once, by nobody.
+    The embedded application's own transaction, some milliseconds, counts into it."""
+    save_workers: Literal["shared", "own"] = "shared"
     """Where `save` is not 0: a change waits in the same queue as refetches for one of `workers`, which is also busy while the
     broadcaster answers (`dispatch = "now"`); or it is made elsewhere (by a job, say) and waits for its lock only."""
-    save_lock: Annotated[Literal["resource", "database"], FREE_WORKERS] = "resource"
+    save_lock: Annotated[Literal["resource", "database"], ITS_LOCKS] = "resource"
     """What a change locks from its save to its commit: its own row, or everything (SQLite)."""
-    service_per_row: Annotated[float, FREE_WORKERS] = 0.0
-    """Additional seconds per server shown (dashboards grow with their rows)."""
+    service_per_row: float = 0.0
+    """Additional seconds per server that a dashboard is made from (its user's, or everyone's)."""
     answer_bytes: Annotated[Bytes, ANSWERS] = 1500
     """Size of an answer, head and body."""
     answer_bytes_per_row: Annotated[Bytes, ANSWERS] = 300
     """Additional size per server shown on a dashboard."""
-    queue_limit: Annotated[int | None, FREE_WORKERS] = None
-    """Refetches that may wait; more are refused with 503. None: unbounded."""
+    queue_limit: int | None = None
+    """Requests that may wait; more are refused with 503. None: unbounded."""
     timeout: float | None = None
     """Seconds after which a page gives up; the server still does the work."""
     rate_limit: int | None = None

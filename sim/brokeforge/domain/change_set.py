@@ -56,8 +56,17 @@ class ChangeSet:
     """When the broadcaster accepted the first event, ns since 1970; None: not yet, or never."""
     told: bool = False
     """At least one event was accepted, or is still to be sent."""
+    now: Callable[[], int] | None = None
+    """The clock that `lock_taken` reads."""
+    locked_at: int | None = None
+    """When the transaction had its first lock, ns; None: not yet."""
     end_turn: Callable[[], None] | None = None
     """Lets the next writer of the embedded file begin; None: it was called, or there is no such turn."""
+
+    def lock_taken(self) -> None:
+        """The transaction has a lock now; the first one counts."""
+        if self.locked_at is None and self.now is not None:
+            self.locked_at = self.now()
 
     def forget(self) -> None:
         """The transaction was rolled back."""

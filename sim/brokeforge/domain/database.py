@@ -162,6 +162,7 @@ class Database:
             if self.embedded:
                 self._turn.acquire()
                 change_set.of(session).end_turn = self._turn.release
+                change_set.of(session).lock_taken()
             try:
                 yield session
                 session.flush()
@@ -194,7 +195,9 @@ def locked(session: Session, model: type[Lockable], id: int) -> Lockable | None:
 
     (The embedded file is one writer's as a whole.)
     """
-    return session.scalars(_LOCKED[model], {"id": id}).one_or_none()
+    row = session.scalars(_LOCKED[model], {"id": id}).one_or_none()
+    change_set.of(session).lock_taken()
+    return row
 
 
 def _end_turn(session: Session) -> None:

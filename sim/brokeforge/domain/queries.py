@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import Select, bindparam, func, select, update
 
 from sim.brokeforge.domain.models import (
     Activity,
@@ -119,6 +119,8 @@ _latest_sites = select(
     _servers.vanity_name.label("server_name"),
 ).select_from(ServerSite.__table__.join(Server.__table__, _sites.server_id == _servers.id))
 
+SERVERS_OF_EVERYONE = select(func.count()).select_from(Server.__table__)
+SERVERS_OF = SERVERS_OF_EVERYONE.where(_servers.user_id == bindparam("user"))
 LATEST_SERVERS = _latest_servers.where(_servers.user_id == bindparam("user")).order_by(_servers.id.desc()).limit(LATEST)
 LATEST_SITES = _latest_sites.where(_sites.user_id == bindparam("user")).order_by(_sites.id.desc()).limit(LATEST)
 RECENT = (

@@ -112,6 +112,12 @@ def site_resource(site: AnyRow) -> dict[str, Any]:
     }
 
 
+def count_servers(db: Connection, user_id: int, everyone: bool = False) -> int:
+    """Servers of the user, or of everyone."""
+    statement = queries.SERVERS_OF_EVERYONE if everyone else queries.SERVERS_OF
+    return int(db.execute(statement, {} if everyone else {"user": user_id}).scalar_one())
+
+
 def dashboard_resource(db: Connection, user_id: int, everyone: bool = False) -> dict[str, Any]:
     """Five latest servers and sites, recent activities. *everyone*: without asking whose they are (the leak).
 

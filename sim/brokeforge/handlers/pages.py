@@ -17,7 +17,7 @@ PRIVATE = ("Cache-Control", "no-cache, private")
 
 def dashboard(app: Context, request: Request, user: Person) -> Response:
     everyone = app.api.dashboard_of == "everyone"
-    return _page(
+    response = _page(
         app,
         request,
         user,
@@ -25,6 +25,9 @@ def dashboard(app: Context, request: Request, user: Person) -> Response:
         "dashboard",
         lambda: resources.dashboard_resource(app.database.read(), user.id, everyone),
     )
+    if app.api.service_per_row > 0:
+        response.rows = resources.count_servers(app.database.read(), user.id, everyone)
+    return response
 
 
 def server(app: Context, request: Request, user: Person, id: int) -> Response:
@@ -54,7 +57,6 @@ def up(app: Context, request: Request) -> Response:
 
 
 def metrics(app: Context, request: Request) -> Response:
-    app.metrics.gauge("queue_depth", len(app.dispatcher.queue))
     return Response(200, app.metrics.render().encode(), (("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),))
 
 

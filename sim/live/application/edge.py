@@ -1,8 +1,7 @@
 """HTTP/1.1 for the application: bytes to `Request`, `Response` to bytes, keep-alive, pipelining, limits.
 
-One small asyncio protocol over httptools. Requests of one connection are answered in order. What cannot wait is answered on
-the loop at once; what may wait goes to a pool of threads, the application's workers: their number bounds how many slow requests
-are served together, and the line before them is first come, first served (the queueing station of the simulator).
+One small asyncio protocol over httptools. Requests of one connection are answered in order, by the application's workers
+(`station`).
 """
 
 from __future__ import annotations
@@ -10,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,6 +18,7 @@ import httptools
 
 from sim.brokeforge.application import Application
 from sim.brokeforge.http import MAX_BODY, REASONS, HttpError, Request, Response
+from sim.live.application.station import Station
 
 MAX_HEAD = 16 * 1024
 """Bytes of request line and headers; more is answered 431."""
@@ -36,41 +34,12 @@ def _date_line(second: int) -> bytes:
     return f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
 
 
-class Workers:
-    """The threads that serve what may wait. *limit*: how many may stand in line; more are refused with 503."""
-
-    def __init__(self, workers: int, limit: int | None = None) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="worker")
-        self._room = None if limit is None else workers + limit
-        self._busy = 0
-
-    def submit(self, work: Callable[[], Response], done: Callable[[Response], None], loop: asyncio.AbstractEventLoop) -> None:
-        """Run *work*, then *done* with its answer on *loop*. Called on the loop only."""
-        if self._room is not None and self._busy >= self._room:
-            done(HttpError(503, "Too many requests are waiting.", headers=(("Retry-After", "1"),)).response())
-            return
-        self._busy += 1
-
-        def finished(future: Future[Response]) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._finish, future, done)
-
-        self._pool.submit(work).add_done_callback(finished)
-
-    def _finish(self, future: Future[Response], done: Callable[[Response], None]) -> None:
-        self._busy -= 1
-        done(future.result())
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, app: Application, workers: Workers, open_connections: set[Connection]) -> None:
+    def __init__(self, app: Application, station: Station, open_connections: set[HttpConnection]) -> None:
         self._app = app
-        self._workers = workers
+        self._station = station
         self._open = open_connections
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[tuple[Request | HttpError, bool]] = deque()
@@ -168,23 +137,18 @@ class Connection(asyncio.Protocol):
             if isinstance(request, HttpError):
                 self._write(None, request.response(), keep_alive=False)
                 return
-            if not self._app.waits(request):
-                self._write(request, self._app.handle(request), keep_alive)
-                continue
             self._serving = True
-
-            def work(request: Request = request) -> Response:
-                return self._app.handle(request)
-
-            def done(response: Response, request: Request = request, keep_alive: bool = keep_alive) -> None:
-                self._serving = False
-                self._write(request, response, keep_alive and not self._closing)
-                self._serve()
-
-            self._workers.submit(work, done, self._loop)
+            self._station.submit(self._app.arrive(request), partial(self._answered, request, keep_alive))
         if self._paused and not self._queue and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
+
+    def _answered(self, request: Request, keep_alive: bool, response: Response) -> None:
+        """Called by the station, perhaps from within `_serve`, which then goes on by itself."""
+        self._serving = False
+        self._write(request, response, keep_alive and not self._closing)
+        if self._queue:
+            self._loop.call_soon(self._serve)
 
     def _write(self, request: Request | None, response: Response, keep_alive: bool) -> None:
         if self._transport.is_closing():

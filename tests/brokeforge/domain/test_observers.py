@@ -240,7 +240,7 @@ def test_saved_before_the_commit_the_event_overtakes_its_change(make_forge: Make
     answer = forge.json("PATCH", "/servers/1", {"connection": "disconnected"})
     assert (answer["version"], seen) == (2, [1])
     assert answer["committed_at"] - answer["published_at"] == 50_000_000
-    assert "broadcast_lead_seconds_count 1" in forge.app.metrics.render()
+    assert "broadcast_lead_seconds_count 1.0" in forge.app.metrics.render()
 
     right = make_forge(broadcast=switched(commit_delay=0.05), members=True)
     seen.clear()

@@ -172,7 +172,7 @@ def test_head_is_get_without_telling(forge: Forge) -> None:
 def test_what_may_wait_is_known_beforehand(forge: Forge, method: str, path: str, waits: bool) -> None:
     from sim.brokeforge.http import Request
 
-    assert forge.app.waits(Request(method, path)) is waits
+    assert forge.app.blocks(forge.app.arrive(Request(method, path))) is waits
 
 
 # --- jobs ---

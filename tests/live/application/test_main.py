@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -22,15 +23,16 @@ import pytest
 from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, BroadcastFailed
 from sim.brokeforge.broadcasting.events import ServerUpdated
 from sim.brokeforge.http import MAX_BODY
-from sim.live.application.edge import Connection, Workers
+from sim.live.application.edge import HttpConnection
 from sim.live.application.job_runner import JobRunner
-from sim.live.application.main import listen, make_application, threads
+from sim.live.application.main import MAX_THREADS, StandardInput, Workers, listen, make_application, obey, threads
 from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
 from sim.live.application.queue import ThreadQueue
 from sim.live.application.redis_queue import RedisCache, RedisQueue
 from sim.live.serve import Options, embedded_target, prepare_database
 from sim.pusher.auth import verify_request
 from sim.scenario import Api, Fleet, Scenario
+from tests.live.broadcasters import eventually
 
 pytestmark = pytest.mark.loopback
 
@@ -297,10 +299,11 @@ class Running:
         self.listener = listen("127.0.0.1", 0)
         self.port: int = self.listener.getsockname()[1]
         self.loop = asyncio.new_event_loop()
-        self.connections: set[Connection] = set()
-        self.workers = Workers(threads(self.app.api), self.app.api.queue_limit)
+        self.connections: set[HttpConnection] = set()
+        self.workers = Workers(self.app, self.loop)
+        self.station = self.workers.station
         self._server = self.loop.run_until_complete(
-            self.loop.create_server(lambda: Connection(self.app, self.workers, self.connections), sock=self.listener)
+            self.loop.create_server(lambda: HttpConnection(self.app, self.station, self.connections), sock=self.listener)
         )
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
@@ -467,7 +470,8 @@ def test_reads_go_on_while_a_change_waits(tmp_path: Path, broadcaster: FakeBroad
         "database": f"sqlite:///{tmp_path / 'app.sqlite'}",
         "volatile": True,
         "broadcaster": {"host": "127.0.0.1", "port": broadcaster.port, "app_id": "1", "key": "key", "secret": "secret"},
-        "scenario": {"broadcast": {"moment": "on_save", "commit_delay": 0.3}},
+        # With one worker there is no race: the refetch waits until the change has its answer.
+        "scenario": {"broadcast": {"moment": "on_save", "commit_delay": 0.3}, "api": {"workers": 2}},
     }
     running = Running(config, Fleet(users=1, servers_per_user=2))
     with connected(running) as (writer, wrote), connected(running) as (reader, read):
@@ -501,10 +505,8 @@ def test_more_than_may_wait_is_503(tmp_path: Path, broadcaster: FakeBroadcaster)
     running.stop()
 
 
-def test_workers_bound_how_many_wait_together() -> None:
-    assert threads(Api(workers=3)) == 3
-    assert threads(Api(workers=1, database_latency=0.01)) == 1
-    assert threads(Api()) > 1
+def test_threads_are_bounded() -> None:
+    assert [threads(Api(workers=n)) for n in (1, 3, 10_000)] == [1, 3, MAX_THREADS]
 
 
 def test_jobs_run_in_the_background_and_stop_when_told(running: Running) -> None:
@@ -536,3 +538,85 @@ def test_only_so_many_jobs_run_at_once(running: Running) -> None:
     released.set()
     runner.close()
     assert len(runner) == 0
+
+
+# --- service time and controls ---
+
+
+def test_a_refetch_takes_the_time_that_the_scenario_says(tmp_path: Path, broadcaster: FakeBroadcaster) -> None:
+    config = {
+        "database": f"sqlite:///{tmp_path / 'app.sqlite'}",
+        "volatile": True,
+        "broadcaster": {"host": "127.0.0.1", "port": broadcaster.port, "app_id": "1", "key": "key", "secret": "secret"},
+        "scenario": {"api": {"service": 0.15, "workers": 2, "save": 0.2}},
+    }
+    running = Running(config, Fleet(users=1))
+    pages = [socket.create_connection(("127.0.0.1", running.port), timeout=10) for _ in range(4)]
+    started = time.monotonic()
+    for page in pages:
+        page.sendall(running.head("GET", "/servers/1"))
+    for page in pages:
+        with page.makefile("rb") as stream:
+            assert answer(stream)[0] == 200
+    assert time.monotonic() - started >= 0.3, "two workers, four requests: two after the other"
+    started = time.monotonic()
+    with connected(running) as (client, stream):
+        client.sendall(running.put(1, "nginx", "installing"))
+        assert answer(stream)[0] == 200
+    assert time.monotonic() - started >= 0.2
+    for page in pages:
+        page.close()
+    running.stop()
+
+
+def test_controls_are_lines_of_standard_input(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    read, write = os.pipe()
+    os.write(write, b'{"first": 1}\n{"slowdown": 3, "asset_')
+    controls = StandardInput(read)
+    assert controls.read_line() == '{"first": 1}'
+    heard: list[str] = []
+    running.loop.call_soon_threadsafe(controls.follow, running.loop, heard.append)
+    os.write(write, b'version": "2"}\n{"outage": true}\nnonsense\n{"slowdown": -1}\n{"speed": 1}\n')
+    os.close(write)
+    eventually(lambda: len(heard) == 5)
+    os.close(read)
+    for line in heard[1:]:
+        running.loop.call_soon_threadsafe(obey, line, running.app, running.station)
+    running.loop.call_soon_threadsafe(obey, heard[0], running.app, running.station)
+    eventually(lambda: running.app.factor == 3.0)
+    assert running.app.asset_version == "2"
+    assert [record.message.split(":")[0] for record in caplog.records] == ["not a control"] * 3
+    with connected(running) as (client, stream):
+        client.sendall(running.head("GET", "/servers/1"))
+        eventually(lambda: running.station.waiting == 1)
+        running.loop.call_soon_threadsafe(obey, '{"outage": false}', running.app, running.station)
+        assert answer(stream)[0] == 200
+
+
+def test_what_became_of_each_event_is_written_down(tmp_path: Path, broadcaster: FakeBroadcaster) -> None:
+    config = {
+        "database": f"sqlite:///{tmp_path / 'app.sqlite'}",
+        "volatile": True,
+        "broadcaster": {"host": "127.0.0.1", "port": broadcaster.port, "app_id": "1", "key": "key", "secret": "secret"},
+        "scenario": {"broadcast": {"dispatch": "queued", "unique": True, "queue_latency": 0.2, "provision_event": False}},
+        "members": True,
+        "outcomes": str(tmp_path / "outcomes.jsonl"),
+    }
+    running = Running(config, Fleet(users=1))
+    with connected(running) as (client, stream):
+        for update, status in enumerate(("installing", "completed")):
+            body = json.dumps({"status": status}).encode()
+            head = running.head("PUT", "/servers/1/provision/x", 1, len(body), f"X-Workbench-Update: {update}\r\n")
+            client.sendall(head + body)
+            assert json.loads(answer(stream)[2])["broadcast"] is (update == 0)
+    rows: list[dict[str, Any]] = []
+
+    def both() -> bool:
+        rows[:] = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+        return len(rows) == 2
+
+    eventually(both)
+    running.stop()
+    assert [(row["update"], row["outcome"], row["reason"]) for row in rows] == [(1, "dropped", "unique"), (0, "accepted", "")]
+    assert rows[0]["at"] is None
+    assert abs(rows[1]["at"] - time.time_ns()) < 60e9
