@@ -29,6 +29,10 @@ from sim.scenario import parse_assignments
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
 
 
+LONGEST = 86_400
+"""Seconds that one cell may be given: a day."""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run bundle (directory)")
     parser.add_argument("--notebook", metavar="NAME", help="notebook by name or path; default: the one that fits")
@@ -44,10 +48,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     runs = [Run(path) for path in args.runs]
-    notebook = named(args.notebook) if args.notebook else fitting(runs)
-    output = Path(args.output) if args.output else runs[0].directory / f"report-{notebook.stem}.html"
-    if not args.timeout > 0:
-        raise BadInput(f"--timeout must be > 0 s, got {args.timeout:g}")
+    notebook = fitting(runs) if args.notebook is None else named(args.notebook)
+    output = runs[0].directory / f"report-{notebook.stem}.html" if args.output is None else Path(args.output)
+    if not 0 < args.timeout <= LONGEST:
+        raise BadInput(f"--timeout must be > 0 s and at most {LONGEST} s, got {args.timeout:g}")
     if not output.parent.is_dir():
         raise BadInput(f"{output.parent} is not a directory (make it, or choose another -o)")
     kept = Path(args.execute_only) if args.execute_only else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import math
 import os
 import re
 import signal
@@ -46,7 +47,10 @@ def execute(notebook: Path, runs: Sequence[Run], timeout: float, parameters: Map
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     from tqdm import tqdm
 
-    node = nbformat.read(notebook, as_version=4)
+    try:
+        node = nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{notebook}: not a notebook: {str(error).splitlines()[0]}") from error
     _set(node, notebook.name, parameters or {})
     variables = os.environ | {
         VARIABLE: os.pathsep.join(str(found.directory.resolve()) for found in runs),
@@ -83,7 +87,7 @@ def _client(node: Any, timeout: float, directory: Path, profile: str, done: Any)
 
     return NotebookClient(
         node,
-        timeout=timeout,
+        timeout=math.ceil(timeout),
         km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisInterpreter()),
         extra_arguments=["--log-level=ERROR", f"--ipython-dir={profile}"],
         resources={"metadata": {"path": str(directory)}},
