@@ -3,17 +3,20 @@
 A parts directory holds, for each worker process `<pid>` (directories below it count as well, one per machine):
 
     header-<pid>.json              who wrote, by which clock, how much, how late; rewritten each second, `finished` at the end
-    <table>-<pid>-<n>.parquet      rows of `PARTS[<table>]`, a new file every few seconds, each written in one step
+    <table>-<pid>-<n>.arrows       rows of `PARTS[<table>]`, a `sim.results.journal`: whole at every moment; <n> grows where a
+                                   disk refused to take more
 
-A part's tables are those of `sim.results.run.TABLES` with times as whole nanoseconds since 1970 (`received_at_ns` for
-`received_at`; -1: it did not happen), by the clock of the machine that wrote. Tables of parts only:
+A process that makes several tests (Locust's web interface) puts the second into the directory `test-2` below, and so on: a test
+is read from its own directory. A part's tables are those of `sim.results.run.TABLES` with times as whole nanoseconds since 1970
+(`received_at_ns` for `received_at`; -1: it did not happen), by the clock of the machine that wrote. Tables of parts only:
 
     notifications  also has `event` (`event_key` of the frame: the same for all who heard it, in all processes), `sent_at_ns`
                    (intended time as the payload says; -1: it does not) and `stamp` (see `STAMPS`)
     counts         deliveries to subscribers that are counted rather than recorded row by row
     events         one row per different frame heard, with what its payload says: resource_id (null: nothing), instants
 
-Members of a header: `HEADER`. Nothing here reads a clock; a worker's clock offset is told.
+What lasts has a row when it begins, so that a process that dies leaves it, and another when it ends; `read_table` gives the last
+one of each (`LASTING`). Members of a header: `HEADER`. Nothing here reads a clock; a worker's clock offset is told.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,13 +32,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sim.clock import SECOND
 from sim.errors import BadInput
+from sim.results import journal
 from sim.results.run import TABLES
 
-PART_VERSION = 1
+PART_VERSION = 2
 NEVER = -1
 """An instant that did not happen."""
 
@@ -53,12 +57,15 @@ HEADER = {
     "finished": "whether the worker ended in order: every row is in a part",
     "clock": "{wall_ns, monotonic_ns: the pair at the start; steps_ns: largest disagreement since; on another machine "
     "than the master's also offset_ns: to add for the master's time, error_ns, round_trips}",
-    "subscribers": "{first, last: ids, inclusive; -1 without any; opened; subscribed: now; wanted: now}",
-    "probes": "how many subscribers of this process are recorded row by row; null: all",
+    "subscribers": "{first, last: ids, inclusive; -1 without any; opened: users that have a page; wanted: of these, those whose "
+    "page subscribes; subscribed: of these, those who have been subscribed, with the first page or a later one; listening: pages "
+    "that are subscribed now}",
+    "share": "of the pages, those that are recorded row by row: 1.0 is all; drawn by a hash of seed and subscriber",
     "receive_stamp": "kernel or read",
     "counters": "name -> count, see loadtests.recording.recorder.COUNTERS",
     "histograms": "name -> sim.results.histogram, nanoseconds, see loadtests.recording.recorder.HISTOGRAMS",
     "rows": "table -> rows in parts so far",
+    "fault": "what went wrong last with the recording; empty: nothing",
 }
 
 
@@ -108,16 +115,25 @@ PARTS: dict[str, pa.Schema] = {
 }
 
 
-def write_part(directory: Path, table: str, pid: int, serial: int, columns: Mapping[str, Any] | pa.Table) -> Path:
-    """Write `<table>-<pid>-<serial>.parquet` in one step. *columns*: column name -> array, all of `PARTS[table]`; or a table."""
+LASTING = {"subscriptions": ("subscriber", "channel", "subscribed_at_ns"), "pages": ("subscriber",)}
+"""Table -> what its rows are told apart by: of several rows of one thing the last counts."""
+
+
+def part_path(directory: Path, table: str, pid: int, serial: int) -> Path:
+    return directory / f"{table}-{pid}-{serial}.arrows"
+
+
+def to_part(table: str, columns: Mapping[str, Any]) -> pa.Table:
+    """*columns*: column name -> array, all of `PARTS[table]`."""
     schema = PARTS[table]
-    if not isinstance(columns, pa.Table):
-        columns = pa.Table.from_arrays([as_array(columns[f.name], f.type) for f in schema], schema=schema)
-    path = directory / f"{table}-{pid}-{serial}.parquet"
-    partial = path.with_suffix(".partial")
-    # Uncompressed: a part is written while messages arrive, and is read once.
-    pq.write_table(columns, partial, compression="none", use_dictionary=False)
-    partial.replace(path)
+    return pa.Table.from_arrays([as_array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def write_part(directory: Path, table: str, pid: int, serial: int, columns: Mapping[str, Any]) -> Path:
+    """A part of these rows and no more."""
+    path = part_path(directory, table, pid, serial)
+    with journal.Journal(path, PARTS[table]) as part:
+        part.append(to_part(table, columns))
     return path
 
 
@@ -138,10 +154,15 @@ def write_header(directory: Path, header: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
+LATER = re.compile(r"test-\d+")
+"""Name of the directory of a process's second test, third, ..."""
+
+
 def read_headers(directory: str | Path) -> list[dict[str, Any]]:
-    """The headers below *directory*, by worker; each has its own folder added as `directory`. Raises `BadInput`."""
+    """The headers of one test, by worker; each has its own folder added as `directory`. Raises `BadInput`."""
     found = []
-    for path in sorted(Path(directory).rglob("header-*.json")):
+    paths = sorted(Path(directory).rglob("header-*.json"))
+    for path in (path for path in paths if not any(map(LATER.fullmatch, path.relative_to(directory).parts))):
         try:
             header = json.loads(path.read_text(encoding="utf-8"))
             if header["part_version"] != PART_VERSION:
@@ -166,14 +187,20 @@ def read_table(
     pieces = []
     for header in headers:
         shift = offset_ns(header) if offset_ns else 0
-        paths = Path(header["directory"]).glob(f"{table}-{header['pid']}-*.parquet")
+        paths = Path(header["directory"]).glob(f"{table}-{header['pid']}-*.arrows")
         for path in sorted(paths, key=lambda path: int(path.stem.rpartition("-")[2])):
-            try:
-                piece = pq.read_table(path, schema=PARTS[table])
-            except (OSError, pa.ArrowInvalid) as error:
-                raise BadInput(f"{path}: cannot be read: {error}") from error
+            piece = journal.read(path, PARTS[table])
             pieces.append(_shifted(piece, shift) if shift else piece)
-    return pa.concat_tables(pieces).unify_dictionaries() if pieces else PARTS[table].empty_table()
+    rows = pa.concat_tables(pieces).unify_dictionaries() if pieces else PARTS[table].empty_table()
+    return _last_of_each(rows, LASTING[table]) if table in LASTING else rows
+
+
+def _last_of_each(rows: pa.Table, keys: tuple[str, ...]) -> pa.Table:
+    """In the order of their beginnings."""
+    plain = rows.select(keys).to_pandas()
+    last = ~plain.duplicated(keep="last")
+    began = plain.reset_index().groupby(list(keys), observed=True, sort=False)["index"].transform("min")
+    return rows.take(pa.array(began[last].sort_values(kind="stable").index.to_numpy()))
 
 
 def _refuse_shared(headers: list[dict[str, Any]]) -> None:
