@@ -22,6 +22,7 @@ def register() -> None:
     shipping.register()
     events.init.add_listener(_expect_storms)
     events.spawning_complete.add_listener(_freeze)
+    events.test_stopping.add_listener(_be_over)
     events.test_stop.add_listener(_finish)
     events.quitting.add_listener(_quit)
 
@@ -47,6 +48,12 @@ def _freeze(**_: Any) -> None:
     plant = _here()
     if plant is not None:
         plant.freeze()
+
+
+def _be_over(**_: Any) -> None:
+    plant = _here()
+    if plant is not None:
+        plant.over = True
 
 
 def _quit(environment: Environment, **_: Any) -> None:

@@ -130,6 +130,7 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
         "behaviour": pages.behaviour,
         "session": pages.session,
         "hidden": pages.hidden,
+        "refetch_on_reconnect": pages.refetch_on_reconnect,
         "http": scenario.load.http,
         "pool_size": scenario.load.pool_size,
         "timeout": scenario.api.timeout or EchoUser.timeout,

@@ -36,11 +36,11 @@ from websockets.uri import parse_uri
 from loadtests.client import auth as ways
 from loadtests.client.echo import Event
 from loadtests.client.http import Answer, Pool, split_url
-from loadtests.client.page import Page
+from loadtests.client.page import Page, Seat
 from loadtests.client.plant import Plant
 from loadtests.client.spec import Spec
 from loadtests.events import register
-from sim.clock import ns
+from sim.clock import Timer, ns
 from sim.distributions import Distribution
 from sim.errors import BadInput, WorkbenchError
 from sim.policy import Debounce, FullPayload, Immediate, InFlight, Policy, Polling, RateLimit, Throttle, Window
@@ -100,12 +100,17 @@ class EchoUser(User):
     """How long a page stays open; then the user opens another. None: for the whole test."""
     hidden: float = 0.0
     """Share of the pages in hidden tabs."""
+    refetch_on_reconnect: bool = False
+    """Refetch once the channels are subscribed again. Stock Echo does not; what came meanwhile then stays unseen."""
     label: str = ""
     """In Locust's table; empty: the class's name."""
     page: str = ""
     """What the page is called in the bundle; empty: the class's name."""
     resource: str = ""
     """What it shows: server, site, dashboard, or a foreign application's word."""
+
+    _seat: Seat | None = None
+    _leave: Timer | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -154,14 +159,23 @@ class EchoUser(User):
         given = [] if target is None else [line for line in target.headers if not (token and line[0].lower() == "authorization")]
         headers = self.headers + "".join(f"{name}: {value}\r\n" for name, value in given)
         headers += f"Authorization: Bearer {token}\r\n" if token else ""
-        hidden = self.hidden > 0 and plant.draws.random() < self.hidden
-        hook = None if type(self).on_event is EchoUser.on_event else self.on_event
-        subscriber = plant.subscriber()
         users, shown = self._numbers()
-        numbers = users.number(user), shown.number(resource_id)
-        lines = headers.encode("latin-1")
-        self.open_page = Page(plant, spec, subscriber, number, *numbers, lines, hidden, hook, keys=(user, resource_id))
+        self._seat = Seat(
+            number,
+            users.number(user),
+            shown.number(resource_id),
+            headers.encode("latin-1"),
+            keys=(user, resource_id),
+            # Spread evenly, as the simulator does.
+            hidden=int((number + 1) * self.hidden) > int(number * self.hidden),
+            hook=None if type(self).on_event is EchoUser.on_event else self.on_event,
+            renew=self._reopen,
+        )
+        self.open_page = Page(plant, spec, self._seat)
         spec.auth.prepare(self.open_page)
+        self._seat.headers = self.open_page.headers  # Who has logged in stays so, whatever page is open.
+        plant.recorder.opened += 1
+        plant.recorder.wanted += spec.subscribes
         plant.admit(self._open)
 
     def _open(self, release: Callable[[], None]) -> None:
@@ -171,16 +185,29 @@ class EchoUser(User):
             self._leave = self.plant.mux.call_at(self.plant.mux.now() + stay, self._reopen)
 
     def _reopen(self) -> None:
-        """Who leaves is replaced at once."""
-        self.open_page.close("closed")
+        """Who leaves is replaced at once, by another page."""
+        if self._leave is not None:
+            self._leave.cancel()
+        self.open_page.close()
+        seat = self.open_page.seat
+        seat.later = True
+        self.open_page = Page(self.plant, self.plant.specs[type(self)], seat)
         self.plant.admit(self._open)
 
     def on_stop(self) -> None:
-        if hasattr(self, "open_page"):
-            self.plant.withdraw(self._open)
-            if hasattr(self, "_leave"):
-                self._leave.cancel()
-            self.open_page.close("end")
+        plant = self.plant
+        if self._seat is None:
+            return
+        plant.withdraw(self._open)
+        if self._leave is not None:
+            self._leave.cancel()
+        if plant.over:
+            self.open_page.stop()
+        else:
+            self.open_page.close()
+        plant.recorder.opened -= 1
+        plant.recorder.wanted -= plant.specs[type(self)].subscribes
+        plant.recorder.subscribed -= self._seat.reached
 
     # ---- what all pages of the class share
 
@@ -225,6 +252,7 @@ class EchoUser(User):
             prefix=prefix,
             browser_origin=self.origin or (target.page_origin if target else ""),
             behaviour=self.behaviour,
+            refetch_on_reconnect=self.refetch_on_reconnect,
             stamp=plant.stamp,
             pool=self._shared_pool(plant, application),
             timeout=self.timeout,

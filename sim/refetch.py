@@ -132,8 +132,10 @@ class Refetcher:
         self._due(at, 0)
 
     def finished(self, refetch: Refetch, at: int, version: int | None, status: int | None, size: int) -> None:
-        """The answer to *refetch* is there (*status* < 400), or it failed (None or 0: no answer). Ignored once it has an
-        outcome. *version* None: the answer does not say; it is applied, and what the page shows is unknown from then on.
+        """The answer to *refetch* is there (2xx, or 304: not modified), or it failed (any other status; None or 0: no answer).
+        Ignored once it has an outcome.
+
+        *version* None: the answer does not say; it is applied, and what the page shows is unknown from then on.
         """
         if refetch.outcome:
             return
@@ -142,7 +144,7 @@ class Refetcher:
         refetch.version = version
         refetch.status = status or None
         refetch.bytes = size
-        if not status or status >= 400:
+        if status != 304 and not (status and 200 <= status < 300):  # A redirect leads to the login page, most likely.
             refetch.outcome = "failed"
         elif version is not None and version == self.version:
             refetch.outcome = "not_newer"

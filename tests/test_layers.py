@@ -14,7 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BASE = {"sim.errors", "sim.clock", "sim.distributions", "sim.marks"}
 CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.incidents", "sim.scenario"}
-RECORDED = {"sim.results.run", "sim.results.schema", "sim.results.parts", "sim.results.histogram", "sim.results.clocks"}
+RECORDED = {
+    "sim.results.run",
+    "sim.results.schema",
+    "sim.results.parts",
+    "sim.results.histogram",
+    "sim.results.clocks",
+    "sim.results.journal",
+}
 EDGE = CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.live.client", "sim.live.processes"}
 """What every package of `live` may use."""
 

@@ -76,12 +76,15 @@ class Subscription(Enum):
 class Event:
     """One published event as heard. The members for measuring are -1 where the payload has none."""
 
-    __slots__ = ("channel", "code", "data", "key", "name", "published_at", "sent_at", "update")
+    __slots__ = ("channel", "code", "data", "first_at", "key", "name", "published_at", "sent_at", "update")
 
-    def __init__(self, name: str, channel: str, data: Any, code: int = 0, key: int = 0) -> None:
-        """*key*: see `sim.results.parts.event_key`."""
-        self.name, self.channel, self.data, self.code, self.key = name, channel, data, code, key
-        self.update = self.sent_at = self.published_at = -1
+    def __init__(self, name: str, channel: str, data: Any) -> None:
+        self.name, self.channel, self.data = name, channel, data
+        self.key = event_key(repr((name, data)).encode())
+        """See `sim.results.parts.event_key`."""
+        self.code = 0
+        """The recorder's number for it, times four."""
+        self.update = self.sent_at = self.published_at = self.first_at = -1
         if type(data) is dict and "update" in data:
             update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
             self.update = update if type(update) is int else -1
@@ -119,11 +122,10 @@ class Ear:
     REMEMBERED = 1024
     """Frames. More are never on their way at the same time, and a forgotten one is merely read again."""
 
-    def __init__(self, code_of: Callable[[str], int], first: Callable[[Event], None]) -> None:
-        """*code_of*(channel) numbers channels for the recorder; *first*(event) is told of each different frame on a channel
-        (now and then of one that was told before)."""
+    def __init__(self, number: Callable[[Event], int]) -> None:
+        """*number*(event) is told of each different frame on a channel, and says what number it has from then on."""
         self._known: dict[bytes, Event] = {}
-        self._code_of, self._first = code_of, first
+        self._number = number
 
     def hear(self, payload: bytes) -> Event | messages.Message:
         """An `Event` on a channel, or a `Message` of the protocol itself. Raises `Malformed`."""
@@ -135,9 +137,8 @@ class Ear:
             return messages.Message(name, channel, data)
         if len(self._known) >= self.REMEMBERED:
             self._known.clear()
-        event = Event(name, channel, data, self._code_of(channel), event_key(payload))
-        self._known[payload] = event
-        self._first(event)
+        event = self._known[payload] = Event(name, channel, data)
+        event.code = self._number(event) << 2
         return event
 
 

@@ -49,12 +49,13 @@ Done = Callable[[Answer], None]
 class Exchange:
     """One request on its way. `abort()` gives it up: a waiting one is dropped, a running one loses its connection."""
 
-    __slots__ = ("connection", "deadline", "done", "message", "on_start", "pool", "repeatable", "timeout")
+    __slots__ = ("connection", "deadline", "done", "message", "on_start", "pool", "repeatable", "started_at", "timeout")
 
     def __init__(self, pool: Pool, message: bytes, done: Done, timeout: int, on_start: Callable[[int], None] | None) -> None:
         self.pool, self.message, self.timeout, self.on_start = pool, message, timeout, on_start
         self.done: Done | None = done
         self.connection: Connection | None = None
+        self.started_at = -1
         self.deadline = 0
         self.repeatable = message.startswith(b"GET ")
 
@@ -64,32 +65,42 @@ class Exchange:
             self.connection.abandon()
 
     def finish(self, answer: Answer) -> None:
-        done, self.done, self.connection = self.done, None, None
+        done, self.done, self.connection, self.message = self.done, None, None, b""
         if done is not None:
             done(answer)
 
 
 class Traffic:
-    """What all pools of a process share: the mux, stamps, and one sweep for everything that takes too long."""
+    """What all pools of a process share: the mux, stamps, and the time-outs.
+
+    Exchanges with one time-out are due in the order in which they start, so a line for each time-out and one timer for its head
+    will do; what has had its answer by then leaves the line when it comes to the head.
+    """
 
     def __init__(self, mux: Mux, stamp: bool = True) -> None:
         self.mux, self.stamp = mux, stamp
         self.running: set[Exchange] = set()
-        self._sweep: Entry | None = None
+        self._lines: dict[int, deque[Exchange]] = {}
+        self._alarms: dict[int, Entry] = {}
 
     def started(self, exchange: Exchange) -> None:
         self.running.add(exchange)
-        if self._sweep is None:
-            self._sweep = self.mux.call_at(self.mux.now() + SECOND // 4, self._sweep_up)
+        line = self._lines.setdefault(exchange.timeout, deque())
+        while line and line[0] not in self.running:
+            line.popleft()
+        line.append(exchange)
+        if exchange.timeout not in self._alarms:
+            self._alarms[exchange.timeout] = self.mux.call_at(exchange.deadline, self._ring, exchange.timeout)
 
-    def _sweep_up(self) -> None:
-        self._sweep = None
-        now = self.mux.now()
-        for exchange in [e for e in self.running if e.deadline <= now]:
-            if exchange.connection is not None:
-                exchange.connection.fail(f"no answer in {exchange.timeout / SECOND:g} s")
-        if self.running:
-            self._sweep = self.mux.call_at(now + SECOND // 4, self._sweep_up)
+    def _ring(self, timeout: int) -> None:
+        del self._alarms[timeout]
+        line, now = self._lines[timeout], self.mux.now()
+        while line and (line[0] not in self.running or line[0].deadline <= now):
+            exchange = line.popleft()
+            if exchange in self.running and exchange.connection is not None:
+                exchange.connection.fail(f"no answer in {timeout / SECOND:g} s")
+        if line:
+            self._alarms[timeout] = self.mux.call_at(line[0].deadline, self._ring, timeout)
 
 
 class Pool:
@@ -149,6 +160,7 @@ class Pool:
                     connection = Connection(self)
                 except OSError as error:
                     answer = Answer()
+                    answer.started_at = answer.finished_at = self.traffic.mux.now()
                     answer.error = f"connect: {(error.strerror or str(error)).lower()}"
                     exchange.finish(answer)
                     continue
@@ -197,7 +209,7 @@ class Connection:
         traffic = self._pool.traffic
         self._exchange, exchange.connection = exchange, self
         self._answer, self._body, self._complete = Answer(), [], False
-        self._answer.started_at = now = traffic.mux.now()
+        self._answer.started_at = exchange.started_at = now = traffic.mux.now()
         exchange.deadline = now + exchange.timeout
         traffic.started(exchange)
         if exchange.on_start is not None:

@@ -1,22 +1,28 @@
-"""One open page: its connection, its policy, its refetches, and what of it is recorded.
+"""One open page: its first load, its connection, its policy, its refetches, and what of it is recorded.
 
-Knows nothing of Locust. What all pages of one class have in common is their `Spec`.
+Knows nothing of Locust. What all pages of one class have in common is their `Spec`; what the pages have in common that one user
+opens one after the other is their `Seat`. A page has one life: it is loaded over HTTP as a browser does (unless there is no
+application), then connects; a reconnect is the same page, and who leaves and returns has another one, with a number of its own.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
 from loadtests.client.echo import Authorised, Echo, Event, State
-from loadtests.client.http import Answer, Exchange, Pool
+from loadtests.client.http import Answer, Pool
 from loadtests.client.link import Link
+from loadtests.client.retries import Request
 from loadtests.client.spec import Spec
-from sim.clock import SECOND
+from sim.clock import SECOND, Timer
+from sim.policy import Policy, Polling
 from sim.refetch import Refetch, Refetcher
 from sim.target import Key
 
@@ -26,93 +32,156 @@ if TYPE_CHECKING:
 BROWSER_CONNECTIONS = 6
 """Per host over HTTP/1.1, for a page with connections of its own."""
 
+HIDDEN_STEP = SECOND
+"""Browsers let the timers of a hidden tab ring once a second only, each tab at an instant of its own."""
+
+HIDDEN_POLL = 10
+"""Inertia polls only each tenth time in a hidden tab."""
+
+RELOAD = 5 * SECOND
+"""After which a user whose page did not load tries it again."""
+
+NEVER = -1
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """What the pages have in common that one user opens one after the other."""
+
+    number: int
+    """Among those of its class in this process."""
+    user: int
+    resource_id: int
+    """The numbers of the tables."""
+    headers: bytes
+    """Complete header lines of every request."""
+    keys: tuple[Key, Key] | None = None
+    """What the target calls user and resource; None: the same."""
+    hidden: bool = False
+    hook: Callable[[Event], Any] | None = None
+    """Says whether an event is a reason to refetch. Runs in the hub."""
+    renew: Callable[[], None] = lambda: None
+    """Leave the page and open another one: the application has told that it has changed (409)."""
+    later: bool = False
+    """Whether there was a page before: this one opens in mid-run."""
+    reached: bool = False
+    """Whether one of its pages has been subscribed."""
+
 
 class Page:
-    """Opened by `open`, closed by `close`; both from a greenlet or the mux."""
+    """Opened by `open`; ended by `close` (its user leaves) or `stop` (the run is over); from a greenlet or the mux."""
 
     __slots__ = (
         "_admission",
-        "_answering",
+        "_ending",
         "_etag",
-        "_hook",
-        "_keys",
+        "_loaded_version",
+        "_loading",
+        "_opened_at",
+        "_ordered",
         "_path",
         "_plant",
         "_record",
         "_refetcher",
         "_since",
         "_spec",
-        "_stale_at",
+        "_waiting",
         "echo",
         "headers",
-        "hidden",
-        "number",
         "pool",
         "prefix",
-        "resource_id",
+        "seat",
         "subscriber",
-        "user",
     )
 
-    def __init__(
-        self,
-        plant: Plant,
-        spec: Spec,
-        subscriber: int,
-        number: int,
-        user: int,
-        resource_id: int,
-        headers: bytes,
-        hidden: bool = False,
-        hook: Callable[[Event], Any] | None = None,
-        keys: tuple[Key, Key] | None = None,
-    ) -> None:
-        """*user* and *resource_id* are the numbers of the tables, *keys* what the target calls the two (None: the same).
-        *hook*(event), where there is one, says whether the event is a reason to refetch. It runs in the hub."""
-        self._plant, self._spec, self._hook = plant, spec, hook
-        self.subscriber, self.user, self.resource_id, self.hidden = subscriber, user, resource_id, hidden
-        self.headers, self.prefix = headers, spec.prefix
-        self.number = number
-        self._keys = keys or (user, resource_id)
+    def __init__(self, plant: Plant, spec: Spec, seat: Seat) -> None:
+        self._plant, self._spec, self.seat = plant, spec, seat
+        self.subscriber = plant.recorder.subscriber(spec.kind)
+        self.headers, self.prefix = seat.headers, spec.prefix
         self._path = spec.prefix + self._filled(spec.refetch)
         assert spec.application is not None or spec.pool is not None or not spec.refetch
         self.pool: Pool = spec.pool or Pool(plant.traffic, spec.application or spec.broadcaster, BROWSER_CONNECTIONS)
         self._record = plant.recorder.notification
         self._since: dict[str, int] = {}
         self._etag = b""
-        self._stale_at = self._answering = -1
+        self._ordered = True
+        self._opened_at = NEVER
+        self._loaded_version: int | None = None
+        self._waiting = NOTHING
+        self._ending: tuple[Waiting, str] = OVER
         self._admission: Callable[[], None] | None = None
+        self._loading: Request | Timer | None = None
         self.echo: Echo | None = None
         self._refetcher: Refetcher | None = None
 
     # ---- life
 
     def open(self, release: Callable[[], None]) -> None:
-        """Begin. *release()* is called once, when the first attempt to connect has come to an end."""
+        """Begin. *release()* is called once, when the first attempts to load and to connect have come to an end."""
         plant, spec = self._plant, self._spec
-        self._refetcher = Refetcher(
-            spec.policy, spec.in_flight, plant.mux, self._send, self._done, plant.random, SECOND if self.hidden else 0
-        )
-        plant.pages.add(self)
-        plant.recorder.opened += 1
-        if not spec.listens:
-            self._since[""] = plant.mux.now()
-            release()
-            return
         self._admission = release
+        plant.pages.add(self)
+        if spec.refetch:
+            self._load()
+        else:
+            self._listen(None)
+
+    def _load(self) -> None:
+        self._loading = None
+        plant, timeout = self._plant, self._spec.timeout
+        request = Request(plant.retries, self.pool, self._path, self._loaded, self.headers, timeout, self._retried)
+        if self._loading is None and self._refetcher is None:  # Else it has ended already.
+            self._loading = request
+
+    def _loaded(self, answer: Answer) -> None:
+        version, plant = self._read(answer), self._plant
+        loaded = 200 <= answer.status < 300
+        self.timed("GET", f"{self._spec.kind.refetch} (page)", answer, "" if loaded else _reason(answer))
+        if loaded:
+            self._loading = None
+            self._opened(answer.finished_at, version)
+            self._listen(version)
+        else:
+            self._loading = plant.mux.call_at(plant.mux.now() + RELOAD, self._load)
+            self._release()
+
+    def _opened(self, at: int, version: int | None) -> None:
+        self._opened_at, self._loaded_version = at, version if self._ordered else None
+        self._life(NEVER, "end")
+
+    def _life(self, closed_at: int, reason: str) -> None:
+        kind, seat = self._spec.kind, self.seat
+        who = (self.subscriber, kind.page, seat.user, kind.resource, seat.resource_id)
+        life = (self._opened_at, closed_at, reason, self._loaded_version)
+        self._plant.recorder.page((*who, *life, self._policy_name(), seat.hidden))
+
+    def _listen(self, version: int | None) -> None:
+        """Refetch by the policy from now on; connect."""
+        plant, spec = self._plant, self._spec
+        step, phase = (HIDDEN_STEP, plant.random.randrange(HIDDEN_STEP)) if self.seat.hidden else (0, 0)
+        self._refetcher = Refetcher(self._policy(), spec.in_flight, plant.mux, self._send, self._done, plant.random, step, phase)
+        self._refetcher.version = version
+        if not spec.listens:
+            self._release()
+            return
         self.echo = Echo(plant.mux, self._dial, plant.ear, self)
         if spec.subscribes:
-            plant.recorder.wanted += 1
             for channel in self.channels():
                 self.echo.subscribe(channel)
         self.echo.connect()
+
+    def _policy(self) -> Policy:
+        policy = self._spec.policy
+        if self.seat.hidden and isinstance(policy, Polling):
+            return replace(policy, interval=policy.interval * HIDDEN_POLL)
+        return policy
 
     def channels(self) -> list[str]:
         return [self._filled(channel) for channel in self._spec.channels]
 
     def _filled(self, template: str) -> str:
-        user, id = self._keys
-        return template.format(id=id, user=user, n=self.number)
+        user, id = self.seat.keys or (self.seat.user, self.seat.resource_id)
+        return template.format(id=id, user=user, n=self.seat.number)
 
     def _dial(self, echo: Echo) -> Link:
         spec = self._spec
@@ -123,23 +192,35 @@ class Page:
         if release is not None:
             release()
 
-    def close(self, reason: str = "end") -> None:
-        """Leave. *reason*: `end` of the test, or `closed` by the page's own will."""
-        plant = self._plant
-        plant.pages.discard(self)
-        self._release()
+    def close(self) -> None:
+        """Its user leaves: what runs is cancelled."""
+        now = self._plant.mux.now()
         if self._refetcher is not None:
             self._refetcher.close()
-        complete = self._is_complete()
-        self._end_subscriptions(plant.mux.now(), reason)
+        self._end_subscriptions(now, "closed")
+        if self._opened_at != NEVER:
+            self._life(max(now, self._opened_at), "closed")
+        self._go()
+
+    def stop(self) -> None:
+        """The run is over, and the page is open: it stays so in the tables."""
+        if self._refetcher is not None:
+            self._refetcher.stop()
+        self._plant.recorder.listening -= self._is_complete()
+        self._go()
+
+    def _go(self) -> None:
+        self._plant.pages.discard(self)
+        self._release()
+        if isinstance(self._loading, Request):
+            self._loading.abort()
+        elif self._loading is not None:
+            self._loading.cancel()
         if self.echo is not None:
             self.echo.disconnect()
-            if self._spec.subscribes:
-                plant.recorder.wanted -= 1
-                plant.recorder.subscribed -= complete
         if self._spec.pool is None:
             self.pool.close()
-        self.echo = self._refetcher = None
+        self.echo = self._refetcher = self._loading = None
 
     def lose(self) -> None:
         """Lose the connection, as by the broadcaster's restart, and come back."""
@@ -151,17 +232,19 @@ class Page:
         return bool(self._since) and len(self._since) == len(self._spec.channels)
 
     def _end_subscriptions(self, at: int, reason: str) -> None:
+        self._plant.recorder.listening -= self._is_complete()
         for channel, since in self._since.items():
-            self._subscription(channel, since, at, reason)
+            self._subscription(channel, since, max(at, since), reason)
         self._since.clear()
 
     def _subscription(self, channel: str, since: int, until: int, reason: str) -> None:
-        kind, until = self._spec.kind, max(until, since)
-        # Without an application there is nothing to refetch, whatever the policy: then it is left open.
-        policy = self._spec.policy.kind if self._spec.refetch else ""
-        self._plant.recorder.subscription(
-            self.subscriber, kind.page, self.user, kind.resource, self.resource_id, channel, since, until, reason, policy
-        )
+        kind, seat = self._spec.kind, self.seat
+        who = (self.subscriber, kind.page, seat.user, kind.resource, seat.resource_id)
+        self._plant.recorder.subscription(*who, channel, since, until, reason, self._policy_name())
+
+    def _policy_name(self) -> str:
+        """Without an application there is nothing to refetch, whatever the policy: then it is left open."""
+        return self._spec.policy.kind if self._spec.refetch else ""
 
     # ---- the connection's side
 
@@ -169,12 +252,8 @@ class Page:
         self._spec.auth.authorize(self, channel, socket_id, done)
 
     def timed(self, method: str, path: str, answer: Answer, error: str) -> None:
-        """One request of an authorisation, for Locust's table."""
-        recorder = self._plant.recorder
-        if error:
-            recorder.failure(method, path, error, http=True)
-        else:
-            recorder.timing(method, path, answer.finished_at - answer.started_at, http=True)
+        """One request besides the refetches, for Locust's table."""
+        self._plant.recorder.timing(method, path, answer.finished_at - answer.started_at, http=True, failed=error)
 
     def connected(self, at: int, took: int) -> None:
         recorder = self._plant.recorder
@@ -187,8 +266,8 @@ class Page:
         assert self.echo is not None
         established = self.echo.state is State.CONNECTED
         recorder.counters["drops" if established else "connect_failures"] += 1
-        recorder.failure("WS", "connection" if established else "connect", f"{code} {reason}" if code != 1006 else reason)
-        recorder.subscribed -= self._is_complete()
+        why = f"{code} {reason}" if code != 1006 else reason
+        recorder.timing("WS", "connection" if established else "connect", None, failed=why)
         self._end_subscriptions(at, "dropped")
         self._release()
 
@@ -196,18 +275,32 @@ class Page:
         recorder = self._plant.recorder
         recorder.counters["subscribed"] += 1
         recorder.timing("WS", "subscribe", took)
-        if channel not in self._since:
-            self._since[channel] = at
-            if self._is_complete():
-                recorder.subscribed += 1
-                self._misbehave(at)
+        if channel in self._since:
+            return
+        self._since[channel] = at
+        self._subscription(channel, at, NEVER, "end")
+        if self._is_complete():
+            recorder.listening += 1
+            self._complete(at)
+
+    def _complete(self, at: int) -> None:
+        """All channels are subscribed, for the first time or again."""
+        seat, spec, recorder = self.seat, self._spec, self._plant.recorder
+        if not seat.reached:
+            seat.reached = True
+            recorder.subscribed += 1
+        first = self._opened_at == NEVER or not seat.later
+        seat.later = True  # What follows, on this page or another, comes in mid-run.
+        if self._opened_at == NEVER:
+            self._opened(at, None)
+        if spec.behaviour != "good":
+            self._misbehave(at)
+        elif spec.refetch_on_reconnect and not first and self._refetcher is not None:
+            self._refetcher.demand(at)
 
     def _misbehave(self, at: int) -> None:
-        if self._spec.behaviour == "good":
-            return
         assert self.echo is not None
         self._end_subscriptions(at, "closed")
-        self._plant.recorder.subscribed -= 1
         if self._spec.behaviour == "stop_reading":
             self.echo.hang()
         elif self._spec.behaviour == "reconnect_loop":
@@ -216,92 +309,138 @@ class Page:
     def refused(self, channel: str, at: int, reason: str) -> None:
         recorder = self._plant.recorder
         recorder.counters["refused"] += 1
-        recorder.failure("WS", "subscribe", reason)
+        recorder.timing("WS", "subscribe", None, failed=reason)
         self._subscription(channel, at, at, "refused")
 
     def complained(self, code: int, message: str) -> None:
         recorder = self._plant.recorder
-        if code:
-            recorder.counters["complaints"] += 1
-            recorder.failure("WS", "pusher:error", f"{code} {message}")
-        else:
-            recorder.counters["malformed"] += 1
-            recorder.failure("WS", "frame", message)
+        recorder.counters["complaints" if code else "malformed"] += 1
+        recorder.timing("WS", "pusher:error" if code else "frame", None, failed=f"{code} {message}" if code else message)
 
     def heard(self, event: Event, arrived_at: int, read_at: int, stamp: int) -> None:
-        spec = self._spec
-        if spec.events and event.name not in spec.events:
+        events, hook = self._spec.events, self.seat.hook
+        if events and event.name not in events:
             self._plant.recorder.counters["unexpected"] += 1
             return
-        self._record(
-            event.update, event.key, event.sent_at, arrived_at, read_at, self.subscriber, event.code, spec.kind.code, stamp
-        )
-        if self._hook is not None and not self._hook(event):
+        self._record(event.code | stamp, arrived_at, read_at, self.subscriber)
+        if hook is not None and not hook(event):
             return
-        if self._stale_at < 0:
-            self._stale_at = event.sent_at
-        assert self._refetcher is not None
-        self._refetcher.notified(arrived_at if arrived_at < read_at else read_at)
+        at = arrived_at if arrived_at < read_at else read_at
+        if self._waiting is NOTHING:
+            self._waiting = Waiting(event.sent_at, at)
+        self._refetcher.notified(at)  # type: ignore[union-attr]
 
     # ---- the refetcher's side
 
     def _send(self, refetch: Refetch) -> Callable[[], None]:
-        stale_at, self._stale_at = self._stale_at, -1
+        waiting, self._waiting = self._waiting, NOTHING
         headers = self.headers if not self._etag else self.headers + b"If-None-Match: " + self._etag + b"\r\n"
-        exchange = self.pool.send("GET", self._path, partial(self._answered, refetch, stale_at), headers, b"", self._spec.timeout)
-        return partial(self._abort, refetch, stale_at, exchange)
+        done = partial(self._answered, refetch, waiting)
+        request = Request(self._plant.retries, self.pool, self._path, done, headers, self._spec.timeout, self._retried)
+        return partial(self._abort, refetch, waiting, request)
 
-    def _abort(self, refetch: Refetch, stale_at: int, exchange: Exchange) -> None:
-        if exchange.connection is None:
-            refetch.started_at = -1  # It had waited for a connection all the time.
-        exchange.abort()
-        self._still_stale(stale_at)
+    def _abort(self, refetch: Refetch, waiting: Waiting, request: Request) -> None:
+        request.abort()
+        refetch.started_at = request.started_at
+        self._still(waiting)
 
-    def _still_stale(self, since: int) -> None:
-        if since >= 0:
-            self._stale_at = since if self._stale_at < 0 else min(since, self._stale_at)
+    def _still(self, waiting: Waiting) -> None:
+        """What a refetch should have shown is waited for again, since the same time."""
+        if waiting is not NOTHING and (self._waiting is NOTHING or waiting.heard_at < self._waiting.heard_at):
+            self._waiting = waiting
 
-    def _answered(self, refetch: Refetch, stale_at: int, answer: Answer) -> None:
-        refetcher = self._refetcher
+    def _retried(self, answer: Answer) -> None:
+        self._plant.recorder.counters["retries"] += 1
+        self.timed("GET", self._spec.kind.refetch, answer, _reason(answer))
+
+    def _answered(self, refetch: Refetch, waiting: Waiting, answer: Answer) -> None:
+        refetcher, status = self._refetcher, answer.status
         if refetcher is None:
             return
         refetch.started_at = answer.started_at
-        status, version = answer.status, None
-        if status == 304:
-            version = refetcher.version
-        elif 200 <= status < 300:
-            found = version_of(answer.body, self._spec.version_path)
-            version = found if found >= 0 else None
-            self._etag = answer.headers.get(b"etag", b"")
-        elif 0 < status < 400:
-            # A redirect, to a login page most likely: not the resource.
-            self._plant.recorder.failure("GET", self._spec.kind.refetch, f"HTTP {status}", http=True)
-            status = 0
-        if status == 0 or status >= 400:
-            self._still_stale(stale_at)
-        self._answering = stale_at
+        version = refetcher.version if status == 304 else self._read(answer)
+        self._ending = waiting, ""
+        if not (200 <= status < 300 or status == 304):
+            self._still(waiting)
+            self._ending = NOTHING, _reason(answer)
         refetcher.finished(refetch, answer.finished_at, version, status, answer.size)
-        self._answering = -1
+        if status == 409:
+            self._plant.mux.call_at(answer.finished_at, self.seat.renew)
+
+    def _read(self, answer: Answer) -> int | None:
+        """The version of a whole answer; its ETag is remembered."""
+        if not 200 <= answer.status < 300:
+            return None
+        self._etag = answer.headers.get(b"etag", b"")
+        found = version_of(answer.body, self._spec.version_path)
+        if found is None:
+            return None
+        self._ordered = found.kind != "text"
+        self._spec.kind.versions.add(found.kind)
+        return found.number
 
     def _done(self, refetch: Refetch) -> None:
-        self._plant.recorder.refetch(
-            self._spec.kind, self.subscriber, self.resource_id, refetch, self._answering, refetch.outcome
-        )
+        (waiting, why), self._ending = self._ending, OVER
+        recorder, spec = self._plant.recorder, self._spec
+        if refetch.started_at < 0:
+            recorder.counters["unsent"] += 1  # It waited for a connection all the time.
+            return
+        if not self._ordered:
+            refetch.version = None
+        recorder.refetch(spec.kind, self.subscriber, self.seat.resource_id, refetch, *waiting, why)
 
 
-def version_of(body: bytes, path: tuple[str, ...]) -> int:
-    """The whole number at *path* of a JSON body; a time in ISO 8601 as microseconds since 1970; -1 where there is neither."""
+class Waiting(NamedTuple):
+    """Since when something that the page has heard of is not on it."""
+
+    stale_at: int
+    """Intended time of the update; -1: its payload does not say."""
+    heard_at: int
+    """Arrival of the notification."""
+
+
+NOTHING = Waiting(NEVER, NEVER)
+OVER = (NOTHING, "")
+
+
+class Version(NamedTuple):
+    """How new an answer is. Versions of one kind can be compared: counters and times are ordered, texts are equal or not."""
+
+    kind: Literal["counter", "time", "text"]
+    number: int
+    """A time as microseconds since 1970; of a text a hash."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def version_of(body: bytes, path: tuple[str, ...]) -> Version | None:
+    """What stands at *path* of a JSON body: a whole number (also in quotes), a time in ISO 8601 (UTC where it does not say), or
+    any other text or number, of which only equality is known. None: nothing that could be a version."""
     try:
         value = orjson.loads(body)
         for name in path:
             value = value[int(name)] if type(value) is list else value[name]
     except (ValueError, KeyError, IndexError, TypeError):
-        return -1
-    if type(value) is int:
-        return value
+        return None
     if type(value) is str:
-        try:
-            return int(value) if value.isdigit() else round(datetime.fromisoformat(value).timestamp() * 1e6)
-        except ValueError:
-            return -1
-    return -1
+        text = value.strip()
+        if text.isascii() and text.removeprefix("-").isdigit():
+            value = int(text)
+        else:
+            try:
+                at = datetime.fromisoformat(text)
+            except ValueError:
+                pass
+            else:
+                at = at if at.tzinfo else at.replace(tzinfo=UTC)
+                return Version("time", (at - _EPOCH) // timedelta(microseconds=1))
+    if type(value) is int and abs(value) < 1 << 63:
+        return Version("counter", value)
+    if type(value) not in (str, int, float) or value == "":
+        return None
+    return Version("text", int.from_bytes(hashlib.blake2b(str(value).encode(), digest_size=8).digest(), "big") >> 1)
+
+
+def _reason(answer: Answer) -> str:
+    return f"HTTP {answer.status}" if answer.status else answer.error

@@ -23,11 +23,14 @@ from locust.env import Environment
 from loadtests.client.echo import Ear
 from loadtests.client.http import Pool, Traffic
 from loadtests.client.mux import Mux
+from loadtests.client.retries import Retries
 from loadtests.client.spec import Spec
 from loadtests.client.streams import Origin
+from loadtests.recording.listeners import Listeners
 from loadtests.recording.recorder import Recorder
+from loadtests.recording.rows import Sample
 from loadtests.settings import Settings
-from sim.clock import SECOND
+from sim.clock import SECOND, ns
 
 HANDSHAKES = 200
 """First connections under way at once: a server's accept backlog is often not longer (Linux: 4096, PHP's streams: 102)."""
@@ -68,12 +71,24 @@ class Plant:
         # A worker's index is its master's to give; alone it is 0.
         self.worker = max(getattr(environment.runner, "worker_index", 0), 0)
         self.workers = max(getattr(environment.parsed_options, "expect_workers", 1) or 1, self.worker + 1)
-        self.recorder = Recorder(self.mux, environment.stats, self.worker, settings.parts, settings.probes, self.stamp)
-        self.ear = Ear(self.recorder.channel_code, self.recorder.event)
+        self.recorder = Recorder(
+            self.mux,
+            environment.stats,
+            self.worker,
+            settings.parts,
+            Sample(settings.scenario.seed, self._share(environment, settings)),
+            self.stamp,
+            self.worker * SUBSCRIBERS_PER_WORKER,
+            Listeners(environment.events.request, DRAIN_EVERY / SECOND),
+        )
+        self.recorder.write()
+        self.ear = Ear(self.recorder.event)
         self.random = random.Random(f"{settings.scenario.seed} jitter {self.worker}")
         self.draws = np.random.default_rng([settings.scenario.seed, self.worker])
         """For what is drawn once per page: how long it stays open, whether its tab is hidden."""
         self.settings = settings
+        api = settings.scenario.api
+        self.retries = Retries(self.mux, api.retries, ns(api.retry_backoff), api.retry_budget)
         self._origins: dict[tuple[str, bool], Origin] = {}
         self._pools: dict[tuple[str, int], Pool] = {}
         self._resolving = RLock()
@@ -91,12 +106,21 @@ class Plant:
         self.numbers: dict[type, Any] = {}
         """Of users and resources, for the tables."""
         self._opened: dict[type, int] = {}
+        self.over = False
+        """The run is: who stops now is not a user who leaves."""
         raise_descriptor_limit()
         gc.callbacks.append(self._collecting)
         now = self.mux.now()
         self.mux.call_at(now + DRAIN_EVERY, self._drain, now + DRAIN_EVERY)
         self.mux.call_at(now + PROBE_EVERY, self._probe, now + PROBE_EVERY)
         self.mux.call_at(now, self._report, now)
+
+    def _share(self, environment: Environment, settings: Settings) -> float:
+        """Of the pages whose rows are kept, so that a process keeps about `probes` of those that it will have."""
+        if settings.probes is None:
+            return 1.0
+        users = getattr(environment.parsed_options, "num_users", None) or settings.scenario.subscribers
+        return min(1.0, settings.probes * self.workers / max(users, 1))
 
     # ---- shared things
 
@@ -109,15 +133,6 @@ class Plant:
 
     def pool(self, origin: Origin, limit: int) -> Pool:
         return self._pools.setdefault((origin.authority, limit), Pool(self.traffic, origin, limit))
-
-    def subscriber(self) -> int:
-        """The next subscriber's id."""
-        recorder = self.recorder
-        if recorder.first < 0:
-            recorder.first = self.worker * SUBSCRIBERS_PER_WORKER
-            recorder.last = recorder.first - 1
-        recorder.last += 1
-        return recorder.last
 
     def number(self, page: type) -> int:
         """How many pages of this class this process had before."""
@@ -154,13 +169,18 @@ class Plant:
 
     # ---- rhythm
 
+    def _again(self, callback: Callable[[int], None], due: int, period: int) -> None:
+        """The next time, before this one does its work: what fails once is counted by the mux, and does not end the rhythm."""
+        due = max(due + period, self.mux.now())
+        self.mux.call_at(due, callback, due)
+
     def _drain(self, due: int) -> None:
+        self._again(self._drain, due, DRAIN_EVERY)
         self.recorder.drain()
         gaps, self._gaps = self._gaps, []
         if gaps:
             self.recorder.histograms["hub_gap"].add(gaps)
-        due = max(due + DRAIN_EVERY, self.mux.now())
-        self.mux.call_at(due, self._drain, due)
+        self.recorder.write()
 
     def _probe(self, due: int) -> None:
         now = self.mux.now()
@@ -170,20 +190,18 @@ class Plant:
         self.mux.call_at(now + PROBE_EVERY, self._probe, now + PROBE_EVERY)
 
     def _report(self, due: int) -> None:
+        self._again(self._report, due, SECOND)
         recorder = self.recorder
         recorder.metric("cpu_seconds", time.process_time())
         recorder.metric("rss_bytes", resident())
         recorder.metric("sockets", self.mux.watched)
-        recorder.metric("subscribed", recorder.subscribed)
+        recorder.metric("subscribed", recorder.listening)
         recorder.metric("requests_running", len(self.traffic.running))
         recorder.metric("requests_waiting", sum(pool.waiting for pool in self._pools.values()))
-        recorder.write_header()
         if self._settling and recorder.subscribed >= recorder.wanted:
             # All users had been started before, and now all are subscribed: what that has made stays as well.
             self.freeze()
             self._settling = False
-        due = max(due + SECOND, self.mux.now())
-        self.mux.call_at(due, self._report, due)
 
     # ---- garbage
 

@@ -37,6 +37,7 @@ class Spec:
     """Of the application's base URL, before every path."""
     browser_origin: str
     behaviour: str
+    refetch_on_reconnect: bool
     stamp: bool
     pool: Pool | None
     """Shared by all pages; None: each has its own."""

@@ -1,7 +1,7 @@
 """Samples of one worker process: to Locust's statistics, to histograms, to parts (the format is `sim.results.parts`).
 
-The hot path packs a row into a buffer (0.1 us). Twice a second the buffers are drained as NumPy arrays and everything else is
-done in batches: an `events.request.fire` for each message would cost as much as reading it. Locust's rows are
+The hot path packs a row of four numbers into a buffer (0.1 us). Twice a second the buffers are drained as NumPy arrays and
+everything else is derived from them in batches. Locust's rows are
 
     WS      connect, subscribe         opening handshake to `connection_established`; subscribe frame to its answer
     POST    /broadcasting/auth         channel authorisations
@@ -9,32 +9,44 @@ done in batches: an `events.request.fire` for each message would cost as much as
     NOTIFY  DetailPage                 intended time of the update -> arrival of its event (kernel's time)
     FRESH   DetailPage                 intended time of the oldest update waited for -> refetch that shows it applied
 
-Only HTTP counts in Locust's "Aggregated" row. NOTIFY rows of a target whose payload does not say when are counted without times.
+Where a payload does not say when its update was intended (without `serve --members`, or of somebody else's application), the two
+rows count from what is known, and say so: `NOTIFY DetailPage (after the first page)` from the first arrival of the event at any
+page of the process, `FRESH DetailPage (since notified)` from the arrival of the oldest notification waited for.
 
-Row by row are recorded the first `probes` subscribers of the process, or all; the others are counted per event and in the
-histograms, so a soak of days needs no more memory than a minute.
+Only HTTP counts in Locust's "Aggregated" row. Requests without an answer are requests and failures, as everywhere in Locust.
+
+Row by row are recorded all pages or a random share (`rows.Sample`); the others are counted per event and in the histograms, so a
+soak of days needs no more memory than a minute.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import platform
-import struct
-import time
+from array import array
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas  # noqa: F401  (pyarrow imports it with its first array, which would stop the hub for 0.3 s in mid-run)
 import pyarrow as pa
 
-from loadtests.client.echo import Event
+from loadtests.client.echo import Ear, Event
 from loadtests.client.mux import Mux
 from loadtests.recording import clocks
+from loadtests.recording.listeners import Listeners
+from loadtests.recording.rows import Rows, Sample
 from loadtests.recording.statistics import merge_samples
+from loadtests.recording.writer import PartWriter
+from sim.refetch import Refetch
 from sim.results import parts
 from sim.results.histogram import Histogram
+
+logger = logging.getLogger(__name__)
 
 COUNTERS = {
     "notifications": "events heard on channels of their page",
@@ -52,6 +64,11 @@ COUNTERS = {
     "answered": "notifications that refetches answer which came to an end by themselves",
     "failed_refetches": "of these refetches, without a usable answer",
     "negative": "latencies below zero: a clock that cannot be trusted",
+    "untimed": "notifications whose payload does not say when their update was intended",
+    "unsent": "refetches that waited for a connection when their page or the run ended",
+    "retries": "requests sent again after no answer, 429 or 503",
+    "recording_faults": "times that samples could not be counted or written (the header's `fault` says why)",
+    "rows_lost": "rows that are in no part because of that",
     "callback_errors": "exceptions in code that runs in the hub: ours or a page's",
     "gc_collections": "full collections of the garbage collector while recording",
     "hub_gaps": "times that the hub went round more than 50 ms late",
@@ -72,81 +89,63 @@ HISTOGRAMS = {
 
 VERSIONS = {"python": platform.python_version()} | {name: version(name) for name in ("locust", "gevent", "websockets")}
 
-OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer")
+OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer", "running")
 _CODE = {name: code for code, name in enumerate(OUTCOMES)}
-PART_ROWS = 1 << 16
-PART_SECONDS = 5.0
-
-
-class Rows:
-    """Fixed-size records appended to a buffer, taken out as one structured array."""
-
-    __slots__ = ("_buffer", "_count", "_dtype", "_pack", "_room", "_size")
-
-    def __init__(self, **columns: str) -> None:
-        """Column name -> struct code (q: int64, i: int32, h: int16)."""
-        self._dtype = np.dtype([(name, {"q": "<i8", "i": "<i4", "h": "<i2"}[code]) for name, code in columns.items()])
-        layout = struct.Struct("<" + "".join(columns.values()))
-        self._pack, self._size = layout.pack_into, layout.size
-        self._new(4096)
-
-    def _new(self, room: int) -> None:
-        self._buffer, self._room, self._count = bytearray(room * self._size), room, 0
-
-    def add(self, *values: int) -> None:
-        count = self._count
-        if count == self._room:
-            self._buffer.extend(bytes(len(self._buffer)))
-            self._room *= 2
-        self._pack(self._buffer, count * self._size, *values)
-        self._count = count + 1
-
-    def take(self) -> np.ndarray:
-        rows = np.frombuffer(self._buffer, self._dtype, self._count)
-        self._new(self._room)
-        return rows
+_UNKNOWN = int(np.iinfo(np.int64).min)
+"""A version that is not known, in packed rows only."""
 
 
 class Kind:
     """What all pages of one class have in common: its names in Locust's table and in the bundle."""
 
-    __slots__ = ("code", "label", "page", "refetch", "resource")
+    __slots__ = ("code", "label", "page", "refetch", "resource", "versions")
 
     def __init__(self, code: int, label: str, page: str, resource: str, refetch: str) -> None:
         self.code, self.label, self.page, self.resource, self.refetch = code, label, page, resource, refetch
+        self.versions: set[str] = set()
+        """Kinds that its answers had: counter, time, text."""
 
 
 class Recorder:
     """One per process: told by the pages, drained by a timer, ended by `finish`."""
 
-    def __init__(self, mux: Mux, stats: Any, worker: int, directory: Path | None, probes: int | None, stamp: bool) -> None:
-        self.stats, self.worker, self.probes = stats, worker, probes
-        self._mux, self._directory, self._stamp = mux, directory, stamp
+    def __init__(
+        self,
+        mux: Mux,
+        stats: Any,
+        worker: int,
+        directory: Path | None,
+        sample: Sample,
+        stamp: bool,
+        first: int = 0,
+        listeners: Listeners | None = None,
+    ) -> None:
+        """*first*: the first subscriber's number. Raises OSError where *directory* cannot be written."""
+        self.stats, self.worker, self.sample = stats, worker, sample
+        self._mux, self._stamp, self._listeners = mux, stamp, listeners or Listeners()
         self._started_at = mux.now()
-        self._notifications = Rows(
-            update="q", event="q", sent_at="q", arrived_at="q", read_at="q", subscriber="i", channel="i", kind="h", stamp="h"
-        )
+        self._notifications = Rows(event="i", arrived_at="q", read_at="q", subscriber="i")
         self._refetches = Rows(
-            due_at="q", started_at="q", finished_at="q", stale_at="q", resource_id="q", version="q", bytes="q",
-            subscriber="i", status="i", answered="i", kind="h", outcome="h",
+            due_at="q", started_at="q", finished_at="q", stale_at="q", heard_at="q", resource_id="q", version="q", bytes="q",
+            subscriber="i", status="i", answered="i", reason="i", kind="h", outcome="h",
         )  # fmt: skip
-        self.notification: Callable[..., None] = self._notifications.add
+        self.notification: Callable[[int, int, int, int], None] = self._notifications.add
+        """(code, arrived_at, read_at, subscriber); *code*: the event's, times four, plus the index of its stamp in `STAMPS`."""
         self._kinds: list[Kind] = []
+        self._first, self._kind_of = first, array("h")
+        self._events: list[Event] = []
+        self._events_before = 0
+        self._reasons: dict[str, int] = {"": 0}
         self._channels: dict[str, int] = {}
-        self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "metrics", "events")}
-        self._timings: dict[tuple[str, str, bool], list[float]] = {}
-        self._kept: dict[str, list[dict[str, Any]]] = {name: [] for name in parts.PARTS}
-        self._kept_rows = dict.fromkeys(parts.PARTS, 0)
-        self._written = dict.fromkeys(parts.PARTS, 0)
-        self._serial = dict.fromkeys(parts.PARTS, 0)
-        self._last_part = time.monotonic()
+        self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "pages", "metrics", "events")}
+        self._timings: dict[tuple[str, str, bool], dict[str, list[float]]] = {}
         self._steps = 0
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.histograms = {name: Histogram() for name in HISTOGRAMS}
-        self.first = self.last = -1
-        self.opened = self.subscribed = self.wanted = 0
-        if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
+        self.opened = self.wanted = self.subscribed = self.listening = 0
+        """See the header's `subscribers`."""
+        self._fault = ""
+        self._writer = PartWriter(directory) if directory is not None else None
 
     # ---- what pages report
 
@@ -158,177 +157,211 @@ class Recorder:
         self._kinds.append(Kind(len(self._kinds), label, page, resource, refetch))
         return self._kinds[-1]
 
-    def channel_code(self, channel: str) -> int:
-        return self._channels.setdefault(channel, len(self._channels))
+    def subscriber(self, kind: Kind) -> int:
+        """The next page's number."""
+        self._kind_of.append(kind.code)
+        return self._first + len(self._kind_of) - 1
 
-    def refetch(self, kind: Kind, subscriber: int, resource_id: int, refetch: Any, stale_at: int, outcome: str) -> None:
-        """*refetch*: a `sim.refetch.Refetch` that is done. *stale_at*: intended time of the oldest update it answers, or -1."""
+    def event(self, event: Event) -> int:
+        """A frame was heard on a channel for the first time; its number."""
+        self._events.append(event)
+        row = (event.update, event.key, event.channel, event.resource_id, event.sent_at, event.published_at)
+        self._other["events"].append(row)
+        return self._events_before + len(self._events) - 1
+
+    def refetch(
+        self, kind: Kind, subscriber: int, resource_id: int, refetch: Refetch, stale_at: int, heard_at: int, reason: str
+    ) -> None:
+        """*refetch* is over. *stale_at*, *heard_at*: intended time of the oldest update that it answers and arrival of the oldest
+        notification, or -1. *reason*: why it failed."""
+        version, status = refetch.version, refetch.status
         self._refetches.add(
-            refetch.due_at, refetch.started_at, refetch.finished_at, stale_at, resource_id,
-            -1 if refetch.version is None else refetch.version, refetch.bytes,
-            subscriber, refetch.status or 0, refetch.answered, kind.code, _CODE[outcome],
+            refetch.due_at, refetch.started_at, refetch.finished_at, stale_at, heard_at, resource_id,
+            _UNKNOWN if version is None else version, refetch.bytes, subscriber, status or 0, refetch.answered,
+            self._reasons.setdefault(reason, len(self._reasons)), kind.code, _CODE[refetch.outcome],
         )  # fmt: skip
 
     def subscription(self, *row: Any) -> None:
-        """subscriber, page, user, resource, resource_id, channel, subscribed_at, ended_at, reason, policy."""
+        """subscriber, page, user, resource, resource_id, channel, subscribed_at, ended_at, reason, policy; once when it begins
+        (`ended_at` -1), once when it ends."""
         self._other["subscriptions"].append(row)
-
-    def event(self, event: Event) -> None:
-        """A frame was heard on a channel for the first time."""
-        row = (event.update, event.key, event.channel, event.resource_id, event.sent_at, event.published_at)
-        self._other["events"].append(row)
 
     def metric(self, name: str, value: float) -> None:
         self._other["metrics"].append((self._mux.now(), f"harness-{self.worker}", name, float(value)))
 
-    def timing(self, method: str, name: str, took: int, http: bool = False) -> None:
-        """A sample for Locust's table only, *took* in ns."""
-        self._timings.setdefault((method, name, http), []).append(took / 1e6)
+    def page(self, row: tuple[Any, ...]) -> None:
+        """A page is open, or has closed: a row of `pages`, but for its weight."""
+        self._other["pages"].append((*row, self.sample.weight))
 
-    def failure(self, method: str, name: str, reason: str, http: bool = False) -> None:
-        """A failure for Locust's table, with its reason in Locust's list of errors."""
-        merge_samples(self.stats, method, name, failures={reason: 1}, aggregated=http)
+    def timing(self, method: str, name: str, took: int | None, http: bool = False, failed: str = "") -> None:
+        """A sample for Locust's table only, *took* in ns (None: it has no duration); *failed*: with this reason."""
+        row = self._timings.setdefault((method, name, http), {})
+        row.setdefault(failed, []).append(math.nan if took is None else took / 1e6)
 
     # ---- batches
 
     def drain(self) -> None:
-        """Take what was packed: into statistics, histograms, parts."""
-        self._drain_notifications(self._notifications.take())
-        self._drain_refetches(self._refetches.take())
+        """Take what was packed: into statistics, histograms, parts. What fails is counted, and the rest goes on."""
+        self._step(self._drain_notifications, self._notifications.take())
+        self._step(self._drain_refetches, self._refetches.take())
         timings, self._timings = self._timings, {}
-        for (method, name, http), values in timings.items():
-            merge_samples(self.stats, method, name, np.array(values), aggregated=http)
+        for (method, name, http), row in timings.items():
+            samples = {reason: np.array(values) for reason, values in row.items()}
+            self._step(self._count, row, method, name, samples, aggregated=http)
         for table, rows in self._other.items():
             if rows:
                 self._other[table] = []
-                names = parts.PARTS[table].names
-                self._keep(table, len(rows), dict(zip(names, zip(*rows, strict=True), strict=True)))
-        overdue = time.monotonic() - self._last_part > PART_SECONDS
-        if overdue or max(self._kept_rows.values()) >= PART_ROWS:
-            self._write_parts()
+                self._step(self._keep_rows, rows, table, rows)
+        if len(self._events) > 4 * Ear.REMEMBERED:
+            # What the ear has forgotten is heard no more under its old number.
+            forgotten = len(self._events) - Ear.REMEMBERED
+            del self._events[:forgotten]
+            self._events_before += forgotten
+
+    def _step(self, step: Callable[..., None], rows: Any, *arguments: Any, **named: Any) -> None:
+        try:
+            if len(rows):
+                step(*(arguments or (rows,)), **named)
+        except Exception as error:
+            self.counters["recording_faults"] += 1
+            self.counters["rows_lost"] += len(rows)
+            self._fault = f"{type(error).__name__}: {error}"
+            if self.counters["recording_faults"] <= 10:
+                logger.exception("samples could not be recorded (counted; the run goes on)")
+
+    def _count(
+        self,
+        method: str,
+        name: str,
+        samples: dict[str, np.ndarray],
+        *,
+        size: int = 0,
+        aggregated: bool = True,
+    ) -> None:
+        """Samples (ms) by why they failed (empty: they did not) into Locust's table, and to whoever else listens."""
+        together = np.concatenate(list(samples.values()))
+        failures = {reason: len(values) for reason, values in samples.items() if reason}
+        merge_samples(self.stats, method, name, together, size=size, failures=failures, aggregated=aggregated)
+        self._listeners.tell(method, name, samples, size)
 
     def _drain_notifications(self, rows: np.ndarray) -> None:
-        if not len(rows):
-            return
         counters, histograms = self.counters, self.histograms
-        counters["notifications"] += len(rows)
-        stamped = rows["stamp"] > 0
-        counters["coalesced"] += int((rows["stamp"] == 2).sum())
-        counters["unstamped"] += int(len(rows) - stamped.sum())
-        histograms["reader_lag"].add(rows["read_at"] - rows["arrived_at"])
-        for kind, mine in self._by_kind(rows):
-            known = mine["sent_at"] >= 0
-            latency = mine["arrived_at"][known] - mine["sent_at"][known]
-            histograms["time_to_notified"].add(latency)
-            counters["negative"] += int((latency < 0).sum())
-            unknown = len(mine) - len(latency)
-            merge_samples(self.stats, "NOTIFY", kind.label, latency / 1e6, untimed=unknown, aggregated=False)
-        recorded, counted = self._split(rows)
-        self._keep(
-            "notifications",
-            len(recorded),
-            {
-                "update": recorded["update"],
-                "event": recorded["event"],
-                "subscriber": recorded["subscriber"],
-                "channel": self._channel_names(recorded["channel"]),
-                "received_at_ns": recorded["arrived_at"],
-                "read_at_ns": recorded["read_at"],
-                "sent_at_ns": recorded["sent_at"],
-                "stamp": recorded["stamp"].astype(np.int8),
-            },
+        stamp, arrived = rows["event"] & 3, rows["arrived_at"]
+        numbers, which = np.unique((rows["event"] >> 2) - self._events_before, return_inverse=True)
+        events = [self._events[number] for number in numbers.tolist()]
+        update, key, sent_at = (
+            np.array([getattr(event, name) for event in events], np.int64)[which] for name in ("update", "key", "sent_at")
         )
-        if len(counted):
-            self._keep_counts(counted)
+        channel = np.array([self._channels.setdefault(event.channel, len(self._channels)) for event in events], np.int32)[which]
+        counters["notifications"] += len(rows)
+        counters["coalesced"] += int((stamp == 2).sum())
+        counters["unstamped"] += int((stamp == 0).sum())
+        counters["untimed"] += int((sent_at < 0).sum())
+        histograms["reader_lag"].add(rows["read_at"] - arrived)
+        since = self._since(events, which, arrived, sent_at)
+        kind_of = np.frombuffer(self._kind_of, np.int16)[rows["subscriber"] - self._first]
+        for kind in (self._kinds[code] for code in np.unique(kind_of)):
+            for timed, label in ((sent_at >= 0, kind.label), (sent_at < 0, f"{kind.label} (after the first page)")):
+                mine = timed & (kind_of == kind.code)
+                latency = arrived[mine] - since[mine]
+                if len(latency):
+                    self._count("NOTIFY", label, {"": latency / 1e6}, aggregated=False)
+        latency = (arrived - sent_at)[sent_at >= 0]
+        histograms["time_to_notified"].add(latency)
+        counters["negative"] += int((latency < 0).sum())
+        kept = self.sample.keeps(rows["subscriber"])
+        columns = {"update": update, "event": key, "subscriber": rows["subscriber"], "received_at_ns": arrived}
+        columns |= {"read_at_ns": rows["read_at"], "sent_at_ns": sent_at, "stamp": stamp.astype(np.int8), "channel": channel}
+        self._keep("notifications", {name: column[kept] for name, column in columns.items()})
+        if not kept.all():
+            self._keep_counts({name: column[~kept] for name, column in columns.items()})
 
-    def _keep_counts(self, rows: np.ndarray) -> None:
-        keys = np.stack([rows["update"], rows["event"], rows["channel"].astype(np.int64)], axis=1)
+    def _since(self, events: list[Event], which: np.ndarray, arrived: np.ndarray, sent_at: np.ndarray) -> np.ndarray:
+        """From when a notification's latency counts: the intended time, else the event's first arrival in this process."""
+        first = np.full(len(events), np.iinfo(np.int64).max)
+        np.minimum.at(first, which, arrived)
+        for event, at in zip(events, first.tolist(), strict=True):
+            event.first_at = min(at, event.first_at) if event.first_at >= 0 else at
+        return np.where(sent_at >= 0, sent_at, np.array([event.first_at for event in events])[which])
+
+    def _keep_counts(self, columns: dict[str, np.ndarray]) -> None:
+        keys = np.stack([columns["update"], columns["event"], columns["channel"].astype(np.int64)], axis=1)
         different, where, count = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
         first = np.full(len(different), np.iinfo(np.int64).max)
         last = np.full(len(different), -1)
-        np.minimum.at(first, where, rows["arrived_at"])
-        np.maximum.at(last, where, rows["arrived_at"])
-        columns = {"update": different[:, 0], "event": different[:, 1]}
-        columns["channel"] = self._channel_names(different[:, 2].astype(np.int32))
-        self._keep("counts", len(different), columns | {"received": count, "first_at_ns": first, "last_at_ns": last})
+        np.minimum.at(first, where, columns["received_at_ns"])
+        np.maximum.at(last, where, columns["received_at_ns"])
+        counted = {"update": different[:, 0], "event": different[:, 1], "channel": different[:, 2].astype(np.int32)}
+        self._keep("counts", counted | {"received": count, "first_at_ns": first, "last_at_ns": last})
 
     def _drain_refetches(self, rows: np.ndarray) -> None:
-        if not len(rows):
-            return
         counters, histograms = self.counters, self.histograms
         counters["refetches"] += len(rows)
+        over = (rows["finished_at"] >= 0) & (rows["started_at"] >= 0)
         counters["answered"] += int(rows["answered"][rows["finished_at"] >= 0].sum())
         started = rows[rows["started_at"] >= 0]
         histograms["start_lag"].add(started["started_at"] - started["due_at"])
-        for kind, mine in self._by_kind(rows):
-            answered = mine[(mine["status"] > 0) & (mine["finished_at"] >= 0)]
-            took = answered["finished_at"] - answered["due_at"]
-            histograms["refetch"].add(took)
-            histograms["service"].add(answered["finished_at"] - answered["started_at"])
-            failed = mine[mine["outcome"] == _CODE["failed"]]
-            counters["failed_refetches"] += len(failed)
-            reasons = {f"HTTP {status}" if status else "no answer": count for status, count in _tally(failed["status"])}
-            merge_samples(self.stats, "GET", kind.refetch, took / 1e6, size=int(answered["bytes"].sum()), failures=reasons)
-            fresh = mine[(mine["outcome"] == _CODE["applied"]) & (mine["stale_at"] >= 0)]
-            if len(fresh):
-                waited = fresh["finished_at"] - fresh["stale_at"]
+        reasons = list(self._reasons)
+        for kind, mine in ((kind, rows[over & (rows["kind"] == kind.code)]) for kind in self._kinds):
+            took = mine["finished_at"] - mine["due_at"]
+            answered = mine["status"] > 0
+            histograms["refetch"].add(took[answered])
+            histograms["service"].add((mine["finished_at"] - mine["started_at"])[answered])
+            failed = mine["outcome"] == _CODE["failed"]
+            counters["failed_refetches"] += int(failed.sum())
+            if len(mine):
+                ends = {reasons[code]: took[mine["reason"] == code] / 1e6 for code in np.unique(mine["reason"])}
+                self._count("GET", kind.refetch, ends, size=int(mine["bytes"].sum()))
+            applied = mine[mine["outcome"] == _CODE["applied"]]
+            timed = applied["stale_at"] >= 0
+            waited = (applied["finished_at"] - applied["stale_at"])[timed]
+            if len(waited):
                 histograms["time_to_fresh"].add(waited)
-                merge_samples(self.stats, "FRESH", kind.label, waited / 1e6, aggregated=False)
-        recorded, _ = self._split(rows)
+                self._count("FRESH", kind.label, {"": waited / 1e6}, aggregated=False)
+            heard = applied[~timed & (applied["heard_at"] >= 0)]
+            if len(heard):
+                since = heard["finished_at"] - heard["heard_at"]
+                self._count("FRESH", f"{kind.label} (since notified)", {"": since / 1e6}, aggregated=False)
+        kept = rows[self.sample.keeps(rows["subscriber"])]
         resources = pa.array([kind.resource for kind in self._kinds], pa.string())
-        columns = {name: recorded[name] for name in ("subscriber", "resource_id", "version", "status", "bytes", "answered")}
-        columns |= {f"{name}_ns": recorded[name] for name in ("due_at", "started_at", "finished_at")}
-        columns["resource"] = pa.DictionaryArray.from_arrays(pa.array(recorded["kind"].astype(np.int32)), resources)
-        columns["outcome"] = pa.DictionaryArray.from_arrays(pa.array(recorded["outcome"].astype(np.int32)), pa.array(OUTCOMES))
-        self._keep("refetches", len(recorded), columns)
-
-    def _by_kind(self, rows: np.ndarray) -> list[tuple[Kind, np.ndarray]]:
-        return [(self._kinds[code], rows[rows["kind"] == code]) for code in np.unique(rows["kind"])]
-
-    def _split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of probes, rows of the others."""
-        if self.probes is None:
-            return rows, rows[:0]
-        probe = rows["subscriber"] < self.first + self.probes
-        return rows[probe], rows[~probe]
-
-    def _channel_names(self, codes: np.ndarray) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(self._channels), pa.string()))
+        columns: dict[str, Any] = {name: kept[name] for name in ("subscriber", "resource_id", "bytes", "answered")}
+        columns |= {f"{name}_ns": kept[name] for name in ("due_at", "started_at", "finished_at")}
+        columns["version"] = pa.array(kept["version"], mask=kept["version"] == _UNKNOWN)
+        columns["status"] = pa.array(kept["status"], mask=kept["status"] == 0)
+        columns["resource"] = pa.DictionaryArray.from_arrays(pa.array(kept["kind"].astype(np.int32)), resources)
+        columns["outcome"] = pa.DictionaryArray.from_arrays(pa.array(kept["outcome"].astype(np.int32)), pa.array(OUTCOMES))
+        self._keep("refetches", columns)
 
     # ---- parts
 
-    def _keep(self, table: str, rows: int, columns: dict[str, Any]) -> None:
-        if self._directory is None or not rows:
-            return
-        schema = parts.PARTS[table]
-        self._kept[table].append({f.name: parts.as_array(columns[f.name], f.type) for f in schema})
-        self._kept_rows[table] += rows
+    def _keep_rows(self, table: str, rows: list[tuple[Any, ...]]) -> None:
+        columns: dict[str, Any] = dict(zip(parts.PARTS[table].names, zip(*rows, strict=True), strict=True))
+        if "subscriber" in columns:
+            kept = self.sample.keeps(columns["subscriber"])
+            if not kept.all():
+                columns = {name: [v for v, keep in zip(column, kept, strict=True) if keep] for name, column in columns.items()}
+        self._keep(table, columns)
 
-    def _write_parts(self) -> None:
-        self._last_part = time.monotonic()
-        if self._directory is None:
+    def _keep(self, table: str, columns: dict[str, Any]) -> None:
+        rows = len(next(iter(columns.values())))
+        if self._writer is None or not rows:
             return
-        for table, batches in self._kept.items():
-            if batches:
-                schema = parts.PARTS[table]
-                pieces = [pa.Table.from_arrays([batch[f.name] for f in schema], schema=schema) for batch in batches]
-                merged = pa.concat_tables(pieces).unify_dictionaries().combine_chunks()
-                self._kept[table] = []
-                parts.write_part(self._directory, table, os.getpid(), self._serial[table], merged)
-                self._serial[table] += 1
-                self._written[table] += self._kept_rows[table]
-                self._kept_rows[table] = 0
+        if "channel" in columns and isinstance(columns["channel"], np.ndarray):
+            names = pa.array(list(self._channels), pa.string())
+            columns = columns | {"channel": pa.DictionaryArray.from_arrays(pa.array(columns["channel"]), names)}
+        self._writer.add(table, columns, rows)
 
-    def write_header(self, finished: bool = False) -> None:
-        step = self._mux.step()
-        if abs(step) > abs(self._steps):
-            self._steps = step
-        self.counters["callback_errors"] = self._mux.errors
-        if self._directory is not None:
-            parts.write_header(self._directory, self.header(finished))
+    def write(self) -> None:
+        """Have what was drained written, with a header."""
+        if self._writer is not None:
+            self._writer.write(self.header(finished=False))
 
     def header(self, finished: bool) -> dict[str, Any]:
         """See `sim.results.parts.HEADER`."""
+        step = self._mux.step()
+        if abs(step) > abs(self._steps):
+            self._steps = step
+        pages = len(self._kind_of)
         return {
             "part_version": parts.PART_VERSION,
             "pid": os.getpid(),
@@ -345,26 +378,30 @@ class Recorder:
                 **clocks.members(),
             },
             "subscribers": {
-                "first": self.first,
-                "last": self.last,
+                "first": self._first if pages else -1,
+                "last": self._first + pages - 1 if pages else -1,
                 "opened": self.opened,
-                "subscribed": self.subscribed,
                 "wanted": self.wanted,
+                "subscribed": self.subscribed,
+                "listening": self.listening,
             },
-            "probes": self.probes,
+            "share": self.sample.share,
             "receive_stamp": "kernel" if self._stamp else "read",
-            "counters": self.counters,
+            "counters": self.counters | {"callback_errors": self._mux.errors},
             "histograms": {name: histogram.to_dict() for name, histogram in self.histograms.items()},
-            "rows": self._written,
+            "version_kinds": self._version_kinds(),
+            "rows": {},
+            "fault": self._fault,
         }
+
+    def _version_kinds(self) -> dict[str, list[str]]:
+        found: dict[str, set[str]] = {}
+        for kind in self._kinds:
+            found.setdefault(kind.resource, set()).update(kind.versions)
+        return {resource: sorted(kinds) for resource, kinds in found.items() if kinds}
 
     def finish(self) -> None:
         """The last rows and the last header. Nothing may be recorded afterwards."""
         self.drain()
-        self._write_parts()
-        self.write_header(finished=True)
-
-
-def _tally(values: np.ndarray) -> list[tuple[int, int]]:
-    different, counts = np.unique(values, return_counts=True)
-    return list(zip(different.tolist(), counts.tolist(), strict=True))
+        if self._writer is not None:
+            self._writer.finish(self.header(finished=True))

@@ -23,21 +23,18 @@ def merge_samples(
     milliseconds: np.ndarray = _NOTHING,
     *,
     size: int = 0,
-    untimed: int = 0,
     failures: Mapping[str, int] | None = None,
     aggregated: bool = True,
 ) -> None:
-    """Count responses of these durations (and *untimed* ones without), *size* bytes in all, and failures by reason.
-
-    A failure without a response counts as a request without a time.
-    """
+    """Count requests of these durations (NaN: without one), *size* bytes of responses in all, and failures of these by reason."""
     failed = sum(failures.values()) if failures else 0
-    if not (milliseconds.size or untimed or failed):
+    if not (milliseconds.size or failed):
         return
-    buckets = np.unique(bucket(milliseconds), return_counts=True)
+    timed = milliseconds[~np.isnan(milliseconds)]
+    buckets = np.unique(bucket(timed), return_counts=True)
     entries = [stats.get(name, method)] + ([stats.total] if aggregated else [])
     for entry in entries:
-        _log(entry, milliseconds, buckets, size, untimed)
+        _log(entry, milliseconds.size - timed.size, timed, buckets, size)
         if failed:
             entry.num_failures += failed
             entry.num_fail_per_sec[int(time.time())] += failed
@@ -47,7 +44,7 @@ def merge_samples(
         error.occurrences += count
 
 
-def _log(entry: StatsEntry, milliseconds: np.ndarray, buckets: tuple[Any, Any], size: int, untimed: int) -> None:
+def _log(entry: StatsEntry, untimed: int, milliseconds: np.ndarray, buckets: tuple[Any, Any], size: int) -> None:
     now = time.time()
     second = int(now)
     # What `StatsEntry.log` does on the first sample of a second.

@@ -10,8 +10,8 @@ A process that makes several tests (Locust's web interface) puts the second into
 is read from its own directory. A part's tables are those of `sim.results.run.TABLES` with times as whole nanoseconds since 1970
 (`received_at_ns` for `received_at`; -1: it did not happen), by the clock of the machine that wrote. Tables of parts only:
 
-    notifications  also has `event` (`event_key` of the frame: the same for all who heard it, in all processes), `sent_at_ns`
-                   (intended time as the payload says; -1: it does not) and `stamp` (see `STAMPS`)
+    notifications  also has `event` (`event_key`: the same for all who heard it, in all processes), `sent_at_ns` (intended
+                   time as the payload says; -1: it does not) and `stamp` (see `STAMPS`)
     counts         deliveries to subscribers that are counted rather than recorded row by row
     events         one row per different frame heard, with what its payload says: resource_id (null: nothing), instants
 
@@ -64,6 +64,8 @@ HEADER = {
     "receive_stamp": "kernel or read",
     "counters": "name -> count, see loadtests.recording.recorder.COUNTERS",
     "histograms": "name -> sim.results.histogram, nanoseconds, see loadtests.recording.recorder.HISTOGRAMS",
+    "version_kinds": "what is shown (as server) -> kinds of versions that its answers had: counter, time (microseconds since "
+    "1970), or text, which has no order; without any, the answers have no version",
     "rows": "table -> rows in parts so far",
     "fault": "what went wrong last with the recording; empty: nothing",
 }
@@ -77,12 +79,12 @@ def _part_schema(schema: pa.Schema, *more: pa.Field) -> pa.Schema:
     return pa.schema([*fields, *more])
 
 
-def event_key(frame: bytes) -> int:
-    """The identity of a broadcast that does not say which one it is: everybody who hears it hears the same bytes.
+def event_key(content: bytes) -> int:
+    """The identity of an event that does not say which one it is: everybody hears the same name and payload, on each channel.
 
-    Two broadcasts of the same bytes (one resource, twice within the resolution of its time stamp) share it.
+    Two events of the same content (one resource, twice within the resolution of its time stamp) share it.
     """
-    return int.from_bytes(hashlib.blake2b(frame, digest_size=8).digest(), "big", signed=True)
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 
 PARTS: dict[str, pa.Schema] = {
@@ -91,6 +93,7 @@ PARTS: dict[str, pa.Schema] = {
     ),
     "refetches": _part_schema(TABLES["refetches"]),
     "subscriptions": _part_schema(TABLES["subscriptions"]),
+    "pages": _part_schema(TABLES["pages"]),
     "metrics": _part_schema(TABLES["metrics"]),
     "counts": pa.schema(
         [

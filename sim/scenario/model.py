@@ -30,7 +30,6 @@ MEASURED = simulator_only("a load test meets the delays and costs that its machi
 ANSWERS = simulator_only("the application's answers have the size that they have")
 NO_HANGING = load_test_only("the simulator's broadcaster answers or refuses, it never hangs", promise=False)
 ITS_LOCKS = simulator_only("the embedded application's database locks as it does: SQLite everything, the others a row")
-NO_RETRIES = simulator_only("the load client does not retry")
 
 PageKind = Literal["detail", "firewall", "provision", "site", "dashboard"]
 Behaviour = Literal["good", "stop_reading", "reconnect_loop", "never_subscribe"]
@@ -91,7 +90,7 @@ class Pages:
     """How long a page stays open, seconds; None: for the whole run. Who leaves is replaced at once."""
     hidden: Share = 0.0
     """Share of the pages in hidden tabs, whose timers ring on whole seconds only."""
-    refetch_on_reconnect: Annotated[bool, simulator_only("the load client does as stock Echo")] = False
+    refetch_on_reconnect: bool = False
     """Refetch once the channels are subscribed again. Stock Echo does not; what came meanwhile then stays unseen."""
 
     def __post_init__(self) -> None:
@@ -205,11 +204,11 @@ class Api:
     """Requests per user and minute; more get 429. None: off."""
     cache: float = 0.0
     """Seconds for which identical refetches share one answer. 0: off."""
-    retries: Annotated[int, NO_RETRIES] = 0
+    retries: int = 0
     """Further attempts of a page whose refetch failed or timed out."""
-    retry_backoff: Annotated[float, NO_RETRIES] = 0.0
+    retry_backoff: float = 0.0
     """First pause before a retry, seconds, doubled each time. 0: at once."""
-    retry_budget: Annotated[Number | None, NO_RETRIES] = None
+    retry_budget: Number | None = None
     """Retries allowed per first attempt, over all pages. None: unbounded."""
     database_latency: Annotated[float, load_test_only("in virtual time it is part of `api.service`")] = 0.0
     """Additional seconds of each database round trip of the embedded application."""

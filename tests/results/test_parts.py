@@ -66,8 +66,8 @@ def test_what_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="workers 0 and 1 both recorded subscriber 10"):
         parts.read_table(tmp_path, "metrics")
     header(tmp_path, 8, 1, 11, 20)
-    (tmp_path / "metrics-7-0.parquet").write_bytes(b"PAR1 half a file")
-    with pytest.raises(BadInput, match=r"metrics-7-0\.parquet"):
+    (tmp_path / "metrics-7-0.arrows").write_bytes(b"half a file of another kind")
+    with pytest.raises(BadInput, match=r"metrics-7-0\.arrows"):
         parts.read_table(tmp_path, "metrics")
     (tmp_path / "header-9.json").write_text("{")
     with pytest.raises(BadInput, match=r"header-9\.json"):
@@ -80,4 +80,32 @@ def test_what_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
 def test_nothing_half_written_is_there(tmp_path: Path) -> None:
     header(tmp_path, 7, 0, 0, 1)
     metrics(tmp_path, 7, 0, [T0])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["header-7.json", "metrics-7-0.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["header-7.json", "metrics-7-0.arrows"]
+
+
+def test_of_what_lasts_the_last_row_counts_in_the_order_of_the_beginnings(tmp_path: Path) -> None:
+    """A process that dies leaves the rows of what it had open."""
+    header(tmp_path, 7, 0, 0, 1)
+    common: dict[str, Any] = {"page": ["detail"] * 4, "user": [1] * 4, "resource": ["server"] * 4, "resource_id": [5] * 4}
+    rows = {
+        "subscriber": [0, 1, 0, 0],
+        "channel": ["a", "a", "a", "a"],
+        "subscribed_at_ns": [T0, T0, T0, T0 + 9],
+        "ended_at_ns": [parts.NEVER, parts.NEVER, T0 + 5, parts.NEVER],
+        "reason": ["end", "end", "dropped", "end"],
+        "policy": ["debounce"] * 4,
+    }
+    parts.write_part(tmp_path, "subscriptions", 7, 0, common | rows)
+    found = parts.read_table(tmp_path, "subscriptions").to_pylist()
+    assert [(row["subscriber"], row["subscribed_at_ns"] - T0, row["reason"]) for row in found] == [
+        (0, 0, "dropped"), (1, 0, "end"), (0, 9, "end")
+    ]  # fmt: skip
+    assert parts.read_table(tmp_path, "pages").num_rows == 0
+
+
+def test_a_later_test_of_the_same_processes_is_read_by_itself(tmp_path: Path) -> None:
+    header(tmp_path, 7, 0, 0, 1)
+    header(tmp_path / "test-2", 7, 0, 0, 5)
+    header(tmp_path / "other-machine" / "test-2", 8, 1, 10, 15)
+    assert [h["subscribers"]["last"] for h in parts.read_headers(tmp_path)] == [1]
+    assert [h["subscribers"]["last"] for h in parts.read_headers(tmp_path / "test-2")] == [5]

@@ -32,7 +32,7 @@ def append_parts(
     them. Where only probes are recorded row by row, the tables hold the probes alone, and the manifest says so.
     """
     headers = parts.read_headers(directory)
-    subscriptions = _of_probes(parts.read_table(directory, "subscriptions", offset), headers)
+    subscriptions = parts.read_table(directory, "subscriptions", offset)
     run.append("subscriptions", parts.run_columns("subscriptions", subscriptions, epoch))
     notifications = parts.read_table(directory, "notifications", offset)
     columns = parts.run_columns("notifications", notifications, epoch)
@@ -40,33 +40,19 @@ def append_parts(
         frames = [table.to_pandas().astype({"channel": str}) for table in (notifications, subscriptions)]
         columns["update"] = pa.array(attribute(frames[0], sent, frames[1]))
     run.append("notifications", columns)
-    for table in ("refetches", "metrics"):
+    for table in ("pages", "refetches", "metrics"):
         run.append(table, parts.run_columns(table, parts.read_table(directory, table, offset), epoch))
-    share = share_of_probes(headers)
+    share = share_recorded(headers)
     if share < 1:
         counted = parts.read_table(directory, "counts", offset)["received"].to_numpy()
         run.manifest.sampling = {"method": "subscribers", "share": share, "counted": int(counted.sum())}
 
 
-def share_of_probes(headers: Sequence[Mapping[str, Any]]) -> float:
+def share_recorded(headers: Sequence[Mapping[str, Any]]) -> float:
     """Share of the subscribers that are recorded row by row; 1: all of them."""
-    recorded = everybody = 0
-    for header in headers:
-        size = header["subscribers"]["last"] - header["subscribers"]["first"] + 1 if header["subscribers"]["first"] >= 0 else 0
-        everybody += size
-        recorded += size if header["probes"] is None else min(size, header["probes"])
-    return recorded / everybody if everybody else 1.0
-
-
-def _of_probes(subscriptions: pa.Table, headers: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """The rows of those who are recorded: nobody can say what the others missed, one by one."""
-    subscriber = subscriptions["subscriber"].to_numpy()
-    keep = np.zeros(len(subscriber), dtype=bool)
-    for header in headers:
-        first, probes = header["subscribers"]["first"], header["probes"]
-        last = header["subscribers"]["last"] if probes is None else first + probes - 1
-        keep |= (subscriber >= first) & (subscriber <= last)
-    return subscriptions.filter(pa.array(keep))
+    sizes = [h["subscribers"]["last"] - h["subscribers"]["first"] + 1 if h["subscribers"]["first"] >= 0 else 0 for h in headers]
+    recorded = sum(size * header["share"] for size, header in zip(sizes, headers, strict=True))
+    return recorded / sum(sizes) if sum(sizes) else 1.0
 
 
 def append_updates(run: RunWriter, rows: pa.Table, directory: Path, epoch: int, offset: Offset | None = None) -> None:

@@ -35,7 +35,7 @@ def header(worker: int = 0, lag: int = 1_000_000, finished: bool = True, **clock
         "pid": 100 + worker,
         "worker": worker,
         "finished": finished,
-        "probes": None,
+        "share": 1.0,
         "clock": {"wall_ns": 0, "monotonic_ns": 0, "steps_ns": -3_000, **clock},
         "subscribers": {"first": worker * 10, "last": worker * 10 + 4, "opened": 5, "subscribed": 4, "wanted": 5},
         "counters": {"notifications": 100, "coalesced": 10, "unstamped": 0, "negative": worker, "callback_errors": 0},
@@ -165,13 +165,9 @@ def test_times_are_seconds_by_the_master_s_clock(directory: Path, tmp_path: Path
     assert run.subscriptions["subscribed_at"].tolist() == pytest.approx([-1.0, -1.0], abs=1e-9)
 
 
-def test_only_probes_are_in_the_tables_where_the_others_are_counted(directory: Path, tmp_path: Path) -> None:
+def test_what_is_counted_stands_beside_the_rows_of_a_share(directory: Path, tmp_path: Path) -> None:
     for worker in (0, 1):
-        parts.write_header(directory, header(worker) | {"probes": 1})
-        common = {"subscriber": [worker * 10 + 3], "channel": [CHANNEL]}
-        page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0], "policy": ["debounce"]}
-        times = {"subscribed_at_ns": [EPOCH], "ended_at_ns": [parts.NEVER], "reason": ["end"]}
-        parts.write_part(directory, "subscriptions", 100 + worker, 1, common | times | page)
+        parts.write_header(directory, header(worker) | {"share": 0.2})
         counted = {
             "update": [0],
             "event": [7],
@@ -182,7 +178,6 @@ def test_only_probes_are_in_the_tables_where_the_others_are_counted(directory: P
         }
         parts.write_part(directory, "counts", 100 + worker, 0, counted)
     run = collected(directory, tmp_path, [row(0)])
-    assert run.subscriptions["subscriber"].tolist() == [0, 10]
     assert run.manifest.sampling == {"method": "subscribers", "share": 0.2, "counted": 8}
 
 

@@ -41,19 +41,23 @@ def test_buckets_are_locusts_own(values):
 
 def test_failures_are_counted_and_listed():
     stats, reference = RequestStats(), RequestStats()
-    merge_samples(stats, "GET", "/x", np.array([5.0]), failures={"HTTP 500": 2, "no answer": 1})
-    for reason in ("HTTP 500", "HTTP 500", "no answer"):
-        reference.log_error("GET", "/x", reason)
-    assert stats.get("/x", "GET").num_failures == stats.total.num_failures == 3
+    merge_samples(stats, "GET", "/x", np.array([5.0, 6.0, np.nan, 7.0]), failures={"HTTP 500": 2, "no answer": 1})
+    for took, reason in ((5.0, "HTTP 500"), (6.0, "HTTP 500"), (None, "no answer"), (7.0, "")):
+        reference.log_request("GET", "/x", took, 0)
+        if reason:
+            reference.log_error("GET", "/x", reason)
+    for entry, logged in ((stats.get("/x", "GET"), reference.get("/x", "GET")), (stats.total, reference.total)):
+        assert (entry.num_requests, entry.num_failures, entry.num_none_requests) == (4, 3, 1)
+        assert (entry.fail_ratio, entry.avg_response_time) == (logged.fail_ratio, logged.avg_response_time)
     assert {k: e.occurrences for k, e in stats.errors.items()} == {k: e.occurrences for k, e in reference.errors.items()}
 
 
 def test_what_is_not_http_leaves_the_aggregated_row_alone():
     stats = RequestStats()
-    merge_samples(stats, "NOTIFY", "Page", np.array([1.0, 2.0]), untimed=3, failures={"x": 1}, aggregated=False)
+    merge_samples(stats, "NOTIFY", "Page", np.array([1.0, np.nan, 2.0]), failures={"x": 1}, aggregated=False)
     assert stats.total.num_requests == stats.total.num_failures == 0
     entry = stats.get("Page", "NOTIFY")
-    assert (entry.num_requests, entry.num_none_requests) == (5, 3)
+    assert (entry.num_requests, entry.num_none_requests) == (3, 1)
     assert entry.avg_response_time == 1.5
     merge_samples(stats, "NOTIFY", "nothing")
     assert ("nothing", "NOTIFY") not in stats.entries

@@ -6,14 +6,15 @@ from locust import task
 from loadtests import pages
 from loadtests.client.auth import Bearer, Signed
 from loadtests.client.http import Pool
-from loadtests.client.page import version_of
 from loadtests.settings import Settings
 from loadtests.shapes import SHAPES, Shape, chosen, parameters, percentile
 from loadtests.users import Debounce, EchoUser, park
+from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.policy import Polling
 from sim.scenario import Pages, Scenario
 from sim.target import Target, User
+from tests.loadtests.inside.fixtures import EVENTS
 
 TARGET = Target(
     "127.0.0.1", 1, "http", "1", "key", "secret", "http://127.0.0.1:1/base",
@@ -44,6 +45,7 @@ class Busy(OrderPage):
 class FakeEnvironment:
     def __init__(self, plant):
         self.stats, self.runner, self.parsed_options = plant.recorder.stats, None, None
+        self.events = EVENTS
 
 
 def test_a_page_without_tasks_parks_and_one_with_tasks_does_them():
@@ -63,7 +65,30 @@ def test_a_page_of_a_few_lines_is_whole(plant):
     assert b"Authorization: Bearer secret token\r\n" in user.open_page.headers
     assert plant.recorder.opened == plant.recorder.wanted == 1
     user.on_stop()
-    assert plant.recorder.wanted == 0
+    assert plant.recorder.opened == plant.recorder.wanted == 0
+    assert not plant.pages
+
+
+def test_who_leaves_is_replaced_by_another_page_on_the_same_seat(plant):
+    class Restless(OrderPage):
+        session = Constant(3600.0)
+        hidden = 0.5
+
+    users = [Restless(FakeEnvironment(plant)) for _ in range(4)]
+    for user in users:
+        user.on_start()
+    assert [user.open_page.seat.hidden for user in users] == [False, True, False, True]
+    user = users[1]
+    before = user.open_page
+    user._reopen()
+    page = user.open_page
+    assert page is not before
+    assert (page.seat is before.seat, page.subscriber - before.subscriber) == (True, 3)
+    assert page.headers == before.headers
+    assert plant.recorder.opened == plant.recorder.wanted == 4
+    plant.over = True
+    for user in users:
+        user.on_stop()
     assert not plant.pages
 
 
@@ -73,11 +98,6 @@ def test_pages_spread_evenly_whoever_the_worker_is(plant):
         user = OrderPage(FakeEnvironment(plant))
         user.plant = plant
         assert [user.who(n)[2] for n in range(5)] == places
-
-
-def test_ids_of_subscribers_of_different_workers_never_meet(plant):
-    plant.worker = 3
-    assert [plant.subscriber() for _ in range(2)] == [3_000_000, 3_000_001]
 
 
 def test_a_scenario_becomes_classes_with_its_weights():
@@ -142,23 +162,6 @@ def test_connections_per_subscriber_are_the_pages_own(plant):
     assert isinstance(first.open_page.pool, Pool)
     first.on_stop()
     second.on_stop()
-
-
-@pytest.mark.parametrize(
-    ("body", "path", "version"),
-    [
-        (b'{"version":7}', "version", 7),
-        (b'{"data":{"updated_at":"2026-01-01T00:00:00.000001Z"}}', "data.updated_at", 1767225600000001),
-        (b'{"data":[{"v":"12"}]}', "data.0.v", 12),
-        (b'{"version":null}', "version", -1),
-        (b'{"version":"soon"}', "version", -1),
-        (b'{"other":1}', "version", -1),
-        (b"<html>", "version", -1),
-        (b'{"data":[1]}', "data.x", -1),
-    ],
-)
-def test_where_the_version_is(body, path, version):
-    assert version_of(body, tuple(path.split("."))) == version
 
 
 # ---- shapes

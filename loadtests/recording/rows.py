@@ -1,0 +1,66 @@
+"""Rows packed into a buffer while messages arrive (0.1 us each), taken out as one array; and whose rows are kept at all."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Rows:
+    """Fixed-size records appended to a buffer, taken out as one structured array."""
+
+    __slots__ = ("_buffer", "_count", "_dtype", "_pack", "_room", "_size")
+
+    def __init__(self, **columns: str) -> None:
+        """Column name -> struct code (q: int64, i: int32, h: int16)."""
+        self._dtype = np.dtype([(name, {"q": "<i8", "i": "<i4", "h": "<i2"}[code]) for name, code in columns.items()])
+        layout = struct.Struct("<" + "".join(columns.values()))
+        self._pack, self._size = layout.pack_into, layout.size
+        self._new(4096)
+
+    def _new(self, room: int) -> None:
+        self._buffer, self._room, self._count = bytearray(room * self._size), room, 0
+
+    def add(self, *values: int) -> None:
+        count = self._count
+        if count == self._room:
+            self._buffer.extend(bytes(len(self._buffer)))
+            self._room *= 2
+        self._pack(self._buffer, count * self._size, *values)
+        self._count = count + 1
+
+    def take(self) -> np.ndarray:
+        rows = np.frombuffer(self._buffer, self._dtype, self._count)
+        self._new(self._room)
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Whose rows are kept: a random share of the pages, by a hash of seed and subscriber. The others are counted.
+
+    Not the first ones: those are served first, and their figures are not the others'.
+    """
+
+    seed: int = 0
+    share: float = 1.0
+
+    @property
+    def weight(self) -> float:
+        """How many pages a page that is kept stands for."""
+        return 1.0 / self.share if self.share else 0.0
+
+    def keeps(self, subscribers: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Of each of these subscribers, whether its rows are kept."""
+        # The finaliser of SplitMix64 (Steele et al., OOPSLA 2014) on a stream of its own for each seed.
+        x = np.atleast_1d(np.asarray(subscribers)).astype(np.uint64)
+        start = np.uint64((self.seed * 0xD1342543DE82EF95 + 0x9E3779B97F4A7C15) % 2**64)
+        with np.errstate(over="ignore"):
+            x = start + x * np.uint64(0x9E3779B97F4A7C15)
+            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        kept: npt.NDArray[np.bool_] = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53 < self.share
+        return kept
