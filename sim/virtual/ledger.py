@@ -25,7 +25,7 @@ from sim.workload import RESOURCES as CHANGED
 
 Array = np.ndarray[Any, Any]
 
-OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer")
+OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer", "running")
 RESOURCES = ("server", "site", "dashboard")
 PAGES = ("detail", "firewall", "provision", "site", "dashboard")
 REASONS = ("end", "closed", "dropped", "refused")

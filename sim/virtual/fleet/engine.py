@@ -161,7 +161,7 @@ class Fleet:
         self.scenario = scenario
         self.rng = rng
         start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
-        self.window = Window(start, stop, ns(scenario.warmup + scenario.duration + scenario.drain))
+        self.window = Window(start, stop, ns(scenario.warmup + scenario.duration + sum(scenario.tail)))
         self.database = Database(updates, scenario)
         self.counted = np.flatnonzero((updates.at >= start) & (updates.at < stop))
         """Rows of the updates that count."""

@@ -170,9 +170,10 @@ class _Views:
         self._users = fleet.users
         self._firsts = np.cumsum([0, *(pages.subscribers for pages in scenario.pages)])
         kinds = updates.resource_id * len(RESOURCES) + updates.resource
-        self._rows = by_value(kinds)
-        self._rows_of_user = by_value(self._user)
-        self._all = np.arange(len(updates))
+        self._all = np.argsort(database.committed_at, kind="stable")
+        self._rows = {kind: self._all[places] for kind, places in by_value(kinds[self._all]).items()}
+        self._rows_of_user = {user: self._all[places] for user, places in by_value(self._user[self._all]).items()}
+        self._place = np.argsort(self._all)
 
     def of(self, seats: _Seats, members: Array) -> tuple[Array, Array, dict[int, Array] | None]:
         """`updates`, `viewers` and `shown_by` of a `Group` with these *members* (subscriber numbers)."""
@@ -186,7 +187,8 @@ class _Views:
         if users.size and (users == users[0]).all():
             return self._rows_of_user.get(int(users[0]), none), none, None
         shown_by = by_value(users)
-        rows = np.sort(np.concatenate([none, *(self._rows_of_user.get(user, none) for user in shown_by)]))
+        rows = np.concatenate([none, *(self._rows_of_user.get(user, none) for user in shown_by)])
+        rows = rows[np.argsort(self._place[rows])]
         return rows, self._user[rows], shown_by
 
 

@@ -233,8 +233,8 @@ class Tally:
         """
         group, end = self._group, self._window.end
         at = np.full(group.updates.size, NEVER)
-        owed, place = np.isin(events, group.updates), np.searchsorted(group.updates, events)
-        at[place[owed]] = heard[owed]
+        _, place, event = np.intersect1d(group.updates, events, assume_unique=True, return_indices=True)
+        at[place] = heard[event]
         for rows in by_value(self._resource).values():
             at[rows] = np.minimum.accumulate(at[rows][::-1])[::-1]
         for members, updates in self._views(0, at.size):

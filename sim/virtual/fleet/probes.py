@@ -25,6 +25,7 @@ from sim.workload import RESOURCES
 Array = np.ndarray[Any, Any]
 
 OUT = {name: code for code, name in enumerate(OUTCOMES)}
+ANSWERED = (OUT["applied"], OUT["not_newer"])
 
 
 class Probes:
@@ -63,6 +64,7 @@ class Probes:
             notifications=self._notifications(),
             refetches=self._refetches(),
             subscriptions=self._subscriptions(),
+            pages=self._pages(),
             metrics=metric_frame([]),
             scenario=self.scenario,
         )
@@ -115,8 +117,9 @@ class Probes:
 
     def _refetches(self) -> pd.DataFrame:
         parts = [self._group_refetches(number) for number, seen in enumerate(self._seen) if seen]
-        rows = np.concatenate([np.empty((10, 0), np.int64), *parts], axis=1)
-        rows = rows[:, np.argsort(np.where(rows[4] < 0, NEVER, rows[4]), kind="stable")]
+        rows = np.concatenate([np.empty((9, 0), np.int64), *parts], axis=1)
+        rows = rows[:, np.argsort(rows[4], kind="stable")]
+        unanswered = ~np.isin(rows[8], ANSWERED)
         return frame(
             "refetches",
             {
@@ -125,37 +128,32 @@ class Probes:
                 "resource_id": rows[2],
                 "due_at": seconds(rows[3]),
                 "started_at": seconds(rows[3]),
-                "finished_at": seconds(rows[4]),
-                "version": rows[5],
-                "status": rows[6],
-                "bytes": rows[7],
-                "answered": rows[8],
-                "outcome": text(rows[9], OUTCOMES),
+                "finished_at": np.where(rows[4] < NEVER, rows[4] / SECOND, np.nan),
+                "version": pd.arrays.IntegerArray(rows[5], unanswered),
+                "status": pd.arrays.IntegerArray(np.full(rows.shape[1], 200), unanswered),
+                "bytes": np.where(unanswered, 0, rows[6]),
+                "answered": rows[7],
+                "outcome": text(rows[8], OUTCOMES),
             },
         )
 
     def _group_refetches(self, number: int) -> Array:
-        """Columns subscriber, resource, id, started, finished (-1: never), version, status, bytes, answered, outcome."""
+        """Columns subscriber, resource, id, started, finished (`NEVER`: no end), version, bytes, answered, outcome."""
         group, members = self.plan.groups[number], self.members[number]
         started, begun, finished = (np.stack(column) for column in zip(*self._seen[number], strict=True))
         version = self._versions(group, members, begun)
         outcome = np.full(started.shape, OUT["applied"])
-        status = np.full(started.shape, 200)
         if self.scenario.api.timeout is not None:
             given_up = finished >= NEVER
-            outcome[given_up], status[given_up] = OUT["failed"], 0
+            outcome[given_up] = OUT["failed"]
             finished = np.where(given_up, started + ns(self.scenario.api.timeout), finished)
         if group.in_flight == "cancel":
             aborted = np.zeros(started.shape, bool)
             aborted[:-1] = (finished[:-1] > started[1:]) & (started[1:] <= self.end)
             outcome[aborted] = OUT["superseded"]
-        running = (finished > self.end) & (outcome != OUT["superseded"])
-        outcome[running] = OUT["cancelled"]
-        unanswered = outcome != OUT["applied"]
-        version[unanswered], status[unanswered] = -1, 0
-        finished = np.where((outcome == OUT["superseded"]) | running, -1, finished)
+        outcome[(finished > self.end) & (outcome != OUT["superseded"])] = OUT["running"]
+        finished = np.where((outcome == OUT["superseded"]) | (outcome == OUT["running"]), NEVER, finished)
         _note_repeated(version, finished, outcome)
-        size = answer_bytes(self.scenario, group.resource)
         columns = [
             np.broadcast_to(group.subscribers[members], started.shape),
             np.full(started.shape, SHOWN.index(group.resource)),
@@ -163,8 +161,7 @@ class Probes:
             started,
             finished,
             version,
-            status,
-            np.where(unanswered, 0, size),
+            np.full(started.shape, answer_bytes(self.scenario, group.resource)),
             np.broadcast_to(group.answered[: len(started), None], started.shape),
             outcome,
         ]
@@ -186,38 +183,61 @@ class Probes:
     # --- subscriptions -------------------------------------------------------------------------------------------------
 
     def _subscriptions(self) -> pd.DataFrame:
-        rows: list[tuple[int, int, int, int, int, int, str]] = []
-        fleet = self.scenario.fleet
-        firsts = np.cumsum([0, *(pages.subscribers for pages in self.scenario.pages)])
-        for group, members in zip(self.plan.groups, self.members, strict=True):
-            page = PAGES.index(self.scenario.pages[group.pages].page)
-            policy = POLICIES.index(group.policy.kind)
-            for subscriber in group.subscribers[members].tolist():
-                if group.resource == "dashboard":
-                    user = (subscriber - int(firsts[group.pages])) % fleet.users + 1
-                else:
-                    each = fleet.sites_per_user if group.resource == "site" else fleet.servers_per_user
-                    user = owner(group.resource_id, each)
-                for channel in self._channels(group, user):
-                    rows.append((subscriber, page, user, SHOWN.index(group.resource), group.resource_id, policy, channel))
-        rows.sort(key=lambda row: row[0])
-        numbers = np.array([row[:6] for row in rows], np.int64).reshape(-1, 6)
-        names = sorted({row[6] for row in rows})
+        """One row per page and channel."""
+        views = self._views()
+        channels = [self._channels(self.plan.groups[number], user) for number, user in zip(views[0], views[3], strict=True)]
+        rows = np.repeat(views, [len(mine) for mine in channels], axis=1)
+        names = sorted({name for mine in channels for name in mine})
         return frame(
             "subscriptions",
-            {
-                "subscriber": numbers[:, 0],
-                "page": text(numbers[:, 1], PAGES),
-                "user": numbers[:, 2],
-                "resource": text(numbers[:, 3], SHOWN),
-                "resource_id": numbers[:, 4],
-                "channel": text(np.array([names.index(row[6]) for row in rows], np.int64), names),
-                "subscribed_at": np.zeros(len(rows)),
-                "ended_at": np.full(len(rows), np.nan),
-                "reason": text(np.full(len(rows), REASONS.index("end")), REASONS),
-                "policy": text(numbers[:, 5], POLICIES),
+            _view_columns(rows)
+            | {
+                "channel": text(np.array([names.index(name) for mine in channels for name in mine], np.int64), names),
+                "subscribed_at": np.zeros(rows.shape[1]),
+                "ended_at": np.full(rows.shape[1], np.nan),
+                "reason": text(np.full(rows.shape[1], REASONS.index("end")), REASONS),
             },
         )
+
+    def _pages(self) -> pd.DataFrame:
+        """Each page is open from the run's start to its end."""
+        rows = self._views()
+        count = rows.shape[1]
+        return frame(
+            "pages",
+            _view_columns(rows)
+            | {
+                "opened_at": np.zeros(count),
+                "closed_at": np.full(count, np.nan),
+                "reason": text(np.full(count, REASONS.index("end")), REASONS),
+                "loaded_version": pd.arrays.IntegerArray(np.zeros(count, np.int64), np.zeros(count, bool)),
+                "hidden": np.zeros(count, bool),
+                "weight": np.full(count, self.scenario.subscribers / max(self.chosen.size, 1)),
+            },
+        )
+
+    def _views(self) -> Array:
+        """Columns group, subscriber, page, user, resource, id, policy of the chosen pages, by subscriber."""
+        fleet = self.scenario.fleet
+        firsts = np.cumsum([0, *(pages.subscribers for pages in self.scenario.pages)])
+        parts = [np.empty((7, 0), np.int64)]
+        for number, (group, members) in enumerate(zip(self.plan.groups, self.members, strict=True)):
+            mine = group.subscribers[members]
+            if group.resource == "dashboard":
+                user = (mine - firsts[group.pages]) % fleet.users + 1
+            else:
+                each = fleet.sites_per_user if group.resource == "site" else fleet.servers_per_user
+                user = np.full(mine.shape, owner(group.resource_id, each))
+            same = (
+                PAGES.index(self.scenario.pages[group.pages].page),
+                SHOWN.index(group.resource),
+                group.resource_id,
+                POLICIES.index(group.policy.kind),
+            )
+            page, shown, resource_id, policy = (np.full(mine.shape, value) for value in same)
+            parts.append(np.stack([np.full(mine.shape, number), mine, page, user, shown, resource_id, policy]))
+        rows = np.concatenate(parts, axis=1)
+        return rows[:, np.argsort(rows[1], kind="stable")]
 
     def _channels(self, group: Group, user: int) -> list[str]:
         """A page that polls listens to nothing: its row has an empty channel."""
@@ -228,6 +248,18 @@ class Probes:
         if self.scenario.broadcast.channels == "per_user":
             return [user_channel(user, resource) for resource in RESOURCES]
         return [generic_channel(resource) for resource in RESOURCES]
+
+
+def _view_columns(rows: Array) -> dict[str, Any]:
+    """What the tables `pages` and `subscriptions` both say of a page; columns as in `Probes._views`."""
+    return {
+        "subscriber": rows[1],
+        "page": text(rows[2], PAGES),
+        "user": rows[3],
+        "resource": text(rows[4], SHOWN),
+        "resource_id": rows[5],
+        "policy": text(rows[6], POLICIES),
+    }
 
 
 def _note_repeated(version: Array, finished: Array, outcome: Array) -> None:

@@ -113,7 +113,7 @@ class Spread:
         size = chosen.stop - chosen.start if isinstance(chosen, slice) else int(np.count_nonzero(chosen))
         if size <= 0 or not shifts.size:
             return 0, 0
-        numbers = [int(batch[0])] if batch[0] == batch[-1] else np.unique(batch).tolist()
+        numbers = [int(batch[0])] if (batch == batch[0]).all() else np.unique(batch).tolist()
         if size <= 2 * STEPS:
             values = profile.values[chosen]
             for number in numbers:
