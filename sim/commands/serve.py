@@ -14,6 +14,7 @@ examples:
   workbench serve --database postgresql://postgres@localhost/brokeforge --processes 2
   workbench serve --provision 3 --speed 5
   workbench serve --nodes 2
+  workbench serve --like reverb
   workbench serve --redis redis://127.0.0.1:6379/0 --set broadcast.dispatch=queued --set broadcast.queue_workers=4
 
   curl -s -H "Authorization: Bearer $(python -c 'import json; print(json.load(open("target.json"))["users"][0]["token"])')" \\
@@ -66,6 +67,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--trace", default="stack", metavar="TRACE", help="recorded trace that --provision replays (default: %(default)s)"
     )
     parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="times as fast as recorded (default: %(default)s)")
+    parser.add_argument(
+        "--like", choices=("workbench", "reverb"), help="whose time and manners the broadcaster has (broadcaster.model)"
+    )
+    parser.add_argument("--cost", type=float, metavar="X", help="times as slow as measured (broadcaster.cost; default: 1)")
     parser.add_argument("--scenario", metavar="SCENARIO", help="name or file: its [fleet], [broadcast] and [api] count")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the scenario")
 
@@ -145,6 +150,8 @@ def _write(target: Target, path: Path) -> None:
 
 def _scenario(args: argparse.Namespace) -> Scenario:
     changes = parse_assignments(args.set)
+    flags = {"broadcaster.model": args.like, "broadcaster.cost": args.cost}
+    changes |= {key: value for key, value in flags.items() if value is not None}
     if args.scenario:
         scenario = load_scenario(args.scenario, changes)
     else:

@@ -30,10 +30,10 @@ from sim.brokeforge.domain.database import Database
 from sim.errors import BadInput, WorkbenchError
 from sim.live.application.main import listen
 from sim.live.broadcaster.main import command as broadcaster_command
-from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.settings import Settings, Timing
 from sim.live.processes import Child, stop_all
 from sim.pusher.server.apps import App
-from sim.scenario import Broadcast, Fleet, Scenario, to_dict
+from sim.scenario import Broadcast, Broadcaster, Fleet, Scenario, to_dict
 from sim.target import Target, User
 
 PATIENCE = 20.0
@@ -202,9 +202,11 @@ def _broadcaster(target: Target, scenario: Scenario, options: Options, scratch: 
         apps=(App(target.app_id, target.key, target.secret),),
         host=target.host,
         port=target.port,
-        nodes=options.nodes,
+        nodes=max(options.nodes, scenario.broadcaster.nodes),
         redis=options.redis or "",
         max_request_size=request_size(scenario.broadcast),
+        faithful=scenario.broadcaster.model == "reverb",
+        timing=timing_of(scenario),
     )
     child = Child(
         "broadcaster",
@@ -214,6 +216,22 @@ def _broadcaster(target: Target, scenario: Scenario, options: Options, scratch: 
     )
     child.tell(settings.to_json())
     return child
+
+
+def timing_of(scenario: Scenario) -> Timing | None:
+    """The time that the scenario's broadcaster takes; None: it is the embedded one with its own costs."""
+    wanted = scenario.broadcaster
+    if replace(wanted, nodes=1) == Broadcaster():
+        return None
+    costs = wanted.costs
+    return Timing(
+        fixed=costs.fixed,
+        compose_per_subscriber=costs.compose_per_subscriber,
+        per_subscriber=costs.between(scenario.extra_payload),
+        answer=costs.answer,
+        nagle=costs.nagle,
+        keep_alive=costs.keep_alive,
+    )
 
 
 def request_size(broadcast: Broadcast) -> int:

@@ -41,12 +41,15 @@ MODELS: dict[str, FanOut] = {
 
 @dataclass(frozen=True, slots=True)
 class Broadcaster:
-    """The broadcaster in virtual time. An event takes a node `fixed` seconds, then a frame is composed for each subscriber, then
-    one after the other is written: the k-th of n leaves `fixed + n * compose_per_subscriber + k * per_subscriber` after the
-    node took it up, plus `per_byte` for each byte of a full payload."""
+    """The broadcaster, in virtual time and as embedded. An event takes a node `fixed` seconds, then a frame is composed
+    for each subscriber, then one after the other is written: the k-th of n leaves
+    `fixed + n * compose_per_subscriber + k * per_subscriber` after the node took it up, plus `per_byte` for each byte of a full
+    payload. With all keys at their defaults the embedded broadcaster is as fast as it can be; else it takes these times, or its
+    own where those are longer."""
 
     model: Literal["workbench", "reverb"] = "workbench"
-    """Whose costs stand where a key of this table is not set: the embedded broadcaster's, or Laravel Reverb's as measured."""
+    """Whose costs stand where a key of this table is not set: the embedded broadcaster's, or Laravel Reverb's as measured. As
+    `reverb` the embedded broadcaster has Reverb's manners as well (HTTP/1.0, no close frames ...)."""
     cost: Number = 1.0
     """Factor on all times of this table: a machine that is slower (2) or faster (0.5) than the one they were measured on."""
     fixed: float | None = None

@@ -306,7 +306,7 @@ class Scenario:
     """How the application broadcasts."""
     network: Annotated[Network, MEASURED] = field(default_factory=Network)
     """Delays between the parts."""
-    broadcaster: Annotated[Broadcaster, MEASURED] = field(default_factory=Broadcaster)
+    broadcaster: Broadcaster = field(default_factory=Broadcaster)
     """What a fan-out costs."""
     api: Api = field(default_factory=Api)
     """The application that answers refetches."""

@@ -17,6 +17,7 @@ from email.utils import formatdate
 from sim.errors import BadInput
 from sim.live.broadcaster.bus import Bus
 from sim.live.broadcaster.metrics import MEDIA_TYPE, Metrics
+from sim.live.broadcaster.pacing import Pacing
 from sim.live.broadcaster.peer import Peer
 from sim.live.broadcaster.settings import Settings
 from sim.pusher.http import Request, Response
@@ -59,6 +60,7 @@ class Node:
         self._woken = 0.0
         self._refusal_logged = float("-inf")
         self._departed = 0
+        self._pacing = None if settings.timing is None else Pacing(settings.timing, self.hub.outbox)
         self._bus: Bus | None = None
         self._cluster: Cluster | None = None
 
@@ -127,7 +129,10 @@ class Node:
             self.metrics.nodes = len(self._cluster.nodes) if self._cluster else 0
             respond(Response(200, self.metrics.render(self.hub), json=False, media_type=MEDIA_TYPE))
             return
-        self.api.handle(request, self.now(), respond)
+        if self._pacing is not None:
+            self._pacing.publish(lambda answer: self.api.handle(request, self.now(), answer), respond)
+        else:
+            self.api.handle(request, self.now(), respond)
 
     # ---- fan-out
 
@@ -136,10 +141,12 @@ class Node:
         asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self.hub.outbox.flush(WRITES_PER_TURN):
+        if self._pacing is not None:
+            self._pacing.flush()
+        elif self.hub.outbox.flush(WRITES_PER_TURN):
             asyncio.get_running_loop().call_soon(self._flush)
-        else:
-            self.metrics.fan_out.observe(time.perf_counter() - self._woken)
+            return
+        self.metrics.fan_out.observe(time.perf_counter() - self._woken)
 
     # ---- life
 

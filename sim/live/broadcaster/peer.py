@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, cast
@@ -76,6 +77,9 @@ class Peer(Connection, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=self.node.settings.write_buffer)
+        timing = self.node.settings.timing
+        if timing is not None and timing.nagle:
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         if transport.get_extra_info("sslcontext") is None:
             self.fd = self.socket_fd = transport.get_extra_info("socket").fileno()
         self.last_seen = self.node.now()
@@ -230,6 +234,8 @@ class Peer(Connection, asyncio.BufferedProtocol):
 
     def _respond(self, reader: HttpReader, request: Request, keep_alive: bool, response: Response) -> None:
         reader.busy = False
+        timing = self.node.settings.timing
+        keep_alive = keep_alive and (timing is None or timing.keep_alive)
         self._answer(response, keep_alive=keep_alive, head=request.method == "HEAD")
         if not reader.serving and not self.ended:
             self._serve(reader)

@@ -21,11 +21,31 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from sim.errors import BadInput, did_you_mean
 from sim.pusher.server.apps import App, RateLimiting
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How another broadcaster behaves in time, for this one to keep to: seconds, on the one loop that it has.
+
+    An event that n subscribers get takes `fixed + n * compose_per_subscriber`, in which nothing else happens; then one write
+    after the other follows, `per_subscriber` apart, and nothing else happens either. What this broadcaster takes itself counts
+    into these times, so they cannot be shorter than its own.
+    """
+
+    fixed: float = 0.0
+    compose_per_subscriber: float = 0.0
+    per_subscriber: float = 0.0
+    answer: Literal["before", "after"] = "before"
+    """When a publish is answered: before the first write, or after the last one."""
+    nagle: bool = False
+    """TCP_NODELAY is off: a second frame to a client waits for the acknowledgement of the first."""
+    keep_alive: bool = True
+    """False: the connection of a publish is closed with its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +68,8 @@ class Settings:
     scaling_channel: str = "reverb"
     drain: float = 0.0
     """On SIGTERM, close the connections spread over so long; 0: all at once."""
+    timing: Timing | None = None
+    """Behave in time like another broadcaster; None: as fast as it can."""
     write_buffer: int = 1 << 20
     """What may wait for one subscriber, beyond the kernel's own buffer, before it is dropped."""
     clock_rate: float = 1.0
@@ -61,7 +83,8 @@ class Settings:
     def from_json(cls, text: str) -> Settings:
         tree = json.loads(text)
         apps = tuple(_app(app, "settings") for app in tree.pop("apps"))
-        return cls(apps=apps, **tree)
+        timing = tree.pop("timing", None)
+        return cls(apps=apps, timing=None if timing is None else Timing(**timing), **tree)
 
 
 def _app(tree: Mapping[str, Any], where: str) -> App:

@@ -49,6 +49,9 @@ class Outbox:
         """Frames handed to subscribers since the start."""
         self.bytes = 0
         """Their bytes."""
+        self.taken = 0
+        """Frames for subscribers that were published since the start, sent or not."""
+        self.writes = 0
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -60,6 +63,7 @@ class Outbox:
             self._runs.append(run)
             if len(self._runs) == 1:
                 self.wake()
+        self.taken += len(run.subscribers)
         run.frames.append(frame)
         run.size += len(frame)
 
@@ -83,6 +87,7 @@ class Outbox:
                 if connection is not excluded:
                     connection.write(data)
             writes -= len(batch)
+            self.writes += len(batch)
             self.delivered += len(batch) * len(frames)
             self.bytes += len(batch) * run.size
             run.position = start + len(batch)

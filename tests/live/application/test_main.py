@@ -25,7 +25,7 @@ from sim.brokeforge.broadcasting.events import ServerUpdated
 from sim.brokeforge.http import MAX_BODY
 from sim.live.application.edge import HttpConnection
 from sim.live.application.job_runner import JobRunner
-from sim.live.application.main import MAX_THREADS, StandardInput, Workers, listen, make_application, obey, threads
+from sim.live.application.main import MAX_THREADS, StandardInput, Workers, listen, make_application, threads
 from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
 from sim.live.application.queue import ThreadQueue
 from sim.live.application.redis_queue import RedisCache, RedisQueue
@@ -571,26 +571,24 @@ def test_a_refetch_takes_the_time_that_the_scenario_says(tmp_path: Path, broadca
 
 def test_controls_are_lines_of_standard_input(running: Running, caplog: pytest.LogCaptureFixture) -> None:
     read, write = os.pipe()
-    os.write(write, b'{"first": 1}\n{"slowdown": 3, "asset_')
+    os.write(write, b'{"first": 1}\n{"asset_')
     controls = StandardInput(read)
     assert controls.read_line() == '{"first": 1}'
-    heard: list[str] = []
-    running.loop.call_soon_threadsafe(controls.follow, running.loop, heard.append)
-    os.write(write, b'version": "2"}\n{"outage": true}\nnonsense\n{"slowdown": -1}\n{"speed": 1}\n')
-    os.close(write)
-    eventually(lambda: len(heard) == 5)
-    os.close(read)
-    for line in heard[1:]:
-        running.loop.call_soon_threadsafe(obey, line, running.app, running.station)
-    running.loop.call_soon_threadsafe(obey, heard[0], running.app, running.station)
+    bad = [b"nonsense", b"[1]", b"{}", b'{"speed": 1}', b'{"outage": -1}', b'{"factor": 2}', b'{"slowdown": 1}']
+    os.write(write, b'version": "2"}\n' + b"\n".join(bad) + b'\n{"outage": 0.3}\n{"slowdown": 60, "factor": 3}\n')
+    running.loop.call_soon_threadsafe(controls.follow, running.loop, running.workers.controls.obey)
     eventually(lambda: running.app.factor == 3.0)
-    assert running.app.asset_version == "2"
-    assert [record.message.split(":")[0] for record in caplog.records] == ["not a control"] * 3
+    started = time.monotonic()
+    os.write(write, b'{"outage": 0.3}\n{"slowdown": 0, "factor": 3}\n')
+    os.close(write)
     with connected(running) as (client, stream):
+        eventually(lambda: running.app.factor == 1.0)
         client.sendall(running.head("GET", "/servers/1"))
-        eventually(lambda: running.station.waiting == 1)
-        running.loop.call_soon_threadsafe(obey, '{"outage": false}', running.app, running.station)
         assert answer(stream)[0] == 200
+    assert time.monotonic() - started >= 0.3, "nothing begins in an outage"
+    assert running.app.asset_version == "2"
+    assert [record.message.split(":")[0] for record in caplog.records] == ["not a control"] * len(bad)
+    os.close(read)
 
 
 def test_what_became_of_each_event_is_written_down(tmp_path: Path, broadcaster: FakeBroadcaster) -> None:
