@@ -1,16 +1,22 @@
 """The `workbench` command: one table of sub-commands, one place where an error becomes a line and an exit code.
 
-Exit codes: 0 pass, 1 tool error, 2 usage or bad input, 3 threshold failed, 4 run invalid, 5 target unreachable.
+Exit codes: 0 pass, 1 tool error, 2 usage or bad input, 3 threshold failed, 4 run invalid, 5 target unreachable, 130 interrupted,
+143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
+from typing import NoReturn
 
+from sim.commands.options import version
 from sim.errors import WorkbenchError, did_you_mean
 
 # One module of sim.commands each, with `configure(parser)` and `run(args) -> int | None`. Imported only when called, so that
@@ -25,16 +31,30 @@ COMMANDS = {
     "compare": "differences of two runs, with intervals and a verdict",
     "check": "a run against its thresholds",
     "explain": "where the time went",
+    "scenario": "list, show and start scenarios; every key",
     "calibrate": "harness floor and drain rate of this machine",
-    "plan": "workers, ports, descriptors that a number of subscribers needs",
+    "plan": "workers, ports, descriptors for a number of subscribers",
     "fit": "fit the simulator's parameters to a measured run",
     "doctor": "every step of the pattern checked against a target",
-    "record": "run a real provisioning command and record its steps as a trace",
+    "record": "record the steps of a provisioning command as a trace",
 }
+
+DESCRIPTION = """Pages that are told of a change and fetch it again: simulated, load-tested, explained.
+
+  workbench scenario                     # what can be run
+  workbench simulate demo
+  workbench loadtest demo -o runs/demo
+  workbench report runs/demo
+"""
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+WIDTH = 80
+"""Columns of help: what any terminal has."""
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         """One line, not the whole usage; exit 2 as documented."""
         raise WorkbenchUsage(f"{message} (see {self.prog} --help)")
 
@@ -43,48 +63,154 @@ class WorkbenchUsage(WorkbenchError):
     exit_code = 2
 
 
+class _Help(argparse.HelpFormatter):
+    """Help of one style: paragraphs filled to `WIDTH` columns, indented lines as they are, examples under one heading."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=WIDTH)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(_blocks(text))
+
+
+def _blocks(text: str) -> list[str]:
+    found: list[str] = []
+    headed = False
+    for block in re.split(r"\n\s*\n", re.sub(r"(?mi)^examples:\s*\n", "\n\n", text.strip())):
+        lines = block.splitlines()
+        if not block.strip():
+            continue
+        if found:
+            found.append("")
+        if _is_example(lines[0]) and not headed:
+            found.append("examples:")
+            headed = True
+        while lines:
+            line, more = lines.pop(0), []
+            if not line.startswith("  "):
+                while lines and not lines[0].startswith("  "):
+                    more.append(lines.pop(0))
+                found += textwrap.wrap(" ".join([line, *more]), WIDTH)
+            elif term := re.match(r"( +\S+ {2,})(?=[^# ])", line):
+                hanging = " " * term.end()
+                while lines and lines[0].startswith(hanging):
+                    more.append(lines.pop(0).strip())
+                found += textwrap.wrap(" ".join([line, *more]), WIDTH, subsequent_indent=hanging, break_on_hyphens=False)
+            else:
+                found += _example(line) if "workbench " in line else [line]
+    return found
+
+
+def _is_example(line: str) -> bool:
+    return re.match(r"\s+(sudo )?workbench ", line) is not None
+
+
+def _example(line: str) -> list[str]:
+    """A command of an example within `WIDTH` columns: its comment on a line before it, options on lines of their own."""
+    command, _, comment = line.partition("  #")
+    command = command.strip()
+    shown = [f"  # {comment.strip()}"] if comment else []
+    indent = "  "
+    while len(indent + command) > WIDTH - 2:
+        # Where no quotation is open: inside one a backslash would be part of the text.
+        cuts = [m.start() for m in re.finditer(" --?[a-z]", command[: WIDTH - 6]) if _is_whole(command[: m.start()])]
+        if not cuts:
+            break
+        shown.append(f"{indent}{command[: cuts[-1]]} \\")
+        command, indent = command[cuts[-1] + 1 :], "      "
+    return [*shown, indent + command]
+
+
+def _is_whole(text: str) -> bool:
+    return text.count("'") % 2 == text.count('"') % 2 == 0
+
+
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser; with *only*, just that sub-command gets its arguments (and its module is imported)."""
-    parser = _Parser(prog="workbench", description=__doc__.splitlines()[0], epilog=__doc__.splitlines()[2])
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    codes = (__doc__ or "").partition("\n\n")[2]
+    parser = _Parser(prog="workbench", description=DESCRIPTION, epilog=codes, formatter_class=_Help)
+    parser.add_argument("--version", action="version", version=f"workbench {version()}")
+    parser.add_argument("--completion", choices=SHELLS, help="print a script that completes commands, options, scenarios")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, summary in COMMANDS.items():
         if only not in (None, name):
             continue
         module = importlib.import_module(f"sim.commands.{name}") if only else None
-        child = commands.add_parser(
-            name,
-            help=summary,
-            description=module.__doc__ if module else summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        child = commands.add_parser(name, help=summary, description=module.__doc__ if module else summary, formatter_class=_Help)
         if module:
             module.configure(child)
             child.set_defaults(run=module.run)
     return parser
 
 
+def completion(shell: str) -> str:
+    """A script for *shell* that completes commands, options and the names of scenarios."""
+    import shtab
+
+    from sim.scenario import SCENARIO_DIR
+
+    parser = _Parser(prog="workbench")
+    commands = parser.add_subparsers(dest="command")
+    names = sorted(path.stem for path in SCENARIO_DIR.glob("*.toml"))
+    for name, summary in COMMANDS.items():
+        child = commands.add_parser(name, help=summary)
+        importlib.import_module(f"sim.commands.{name}").configure(child)
+        for action in child._actions:
+            if action.dest == "scenario" and not action.choices:
+                action.choices = names
+            elif isinstance(action.metavar, str) and action.metavar in ("FILE", "DIR", "PATH", "RUN"):
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    return str(shtab.complete(parser, shell))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `workbench ARGV`; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     name = argv[0] if argv and not argv[0].startswith("-") else None
+    # A terminal that cannot show a letter shows its number: a verdict is not lost for it.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        if name is not None and name not in COMMANDS:
-            raise WorkbenchUsage(f"no command {name!r}{did_you_mean(name, COMMANDS)}")
-        args = build_parser(name).parse_args(argv)
-        return args.run(args) or 0
+        code = _run(name, argv)
+        sys.stdout.flush()
+        return code
     except WorkbenchError as error:
-        print(f"workbench: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(str(error), error.exit_code)
     except MemoryError:
-        print("workbench: not enough memory for that: lower the largest number asked for", file=sys.stderr)
-        return 1
+        return _failed("not enough memory for that: lower the largest number asked for", 1)
+    except RecursionError:
+        return _failed("the input is nested too deeply", 2)
     except KeyboardInterrupt:
-        print("workbench: interrupted", file=sys.stderr)
-        return 130
+        return _failed("interrupted", 130)
     except BrokenPipeError:
         # The reader of a pipe has gone (`workbench ... | head`): not an error, and nothing may be said on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A full disk, a directory without permission: what was to be written could not be, and Python would try again at its end.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(f"cannot read or write: {where}{error.strerror or error}", 2)
+
+
+def _run(name: str | None, argv: Sequence[str]) -> int:
+    if name is not None and name not in COMMANDS:
+        raise WorkbenchUsage(f"no command {name!r}{did_you_mean(name, COMMANDS)}")
+    args = build_parser(name).parse_args(argv)
+    if args.completion:
+        print(completion(args.completion))
+        return 0
+    if args.command is None:
+        raise WorkbenchUsage("the following arguments are required: COMMAND (see workbench --help)")
+    return args.run(args) or 0
+
+
+def _failed(said: str, code: int) -> int:
+    # One line, whatever an argument or a file name had in it.
+    print(f"workbench: {' '.join(said.split(chr(10)))}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

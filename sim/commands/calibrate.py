@@ -12,9 +12,9 @@ measured with one process. `workbench plan` counts with the same figures.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
+from sim.commands import options
 from sim.errors import BadInput
 from sim.live.capacity import calibration
 from sim.results.text import number, seconds
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     measured = calibration.calibrate(args.subscribers, said)
     path = calibration.store(measured)
     if args.json:
-        print(json.dumps(measured.to_dict(), indent=1))
+        options.print_json("calibrate", measured.to_dict())
         return 0
     print(f"{'floor':24}p50 {seconds(measured.floor_p50)}   p99 {seconds(measured.floor_p99)}   ({measured.receive_stamp} time)")
     print(f"{'reader lag':24}p50 {seconds(measured.lag_p50)}   p99 {seconds(measured.lag_p99)}   (one message to each)")

@@ -5,7 +5,7 @@ invalid or partial has no result, whatever its figures are.
 
     workbench check runs/demo
     workbench check runs/demo --threshold time_to_fresh_ms='p(99) < 1500' --threshold samples='deliveries >= 10000'
-    workbench check runs/demo --scenario strict --junit junit.xml --summary summary.md
+    workbench check runs/demo --scenario demo --junit junit.xml --summary summary.md
 
 Exit codes: 0 all hold, 2 bad input, 3 one does not hold or has no samples, 4 the run is invalid.
 """
@@ -13,7 +13,6 @@ Exit codes: 0 all hold, 2 bad input, 3 one does not hold or has no samples, 4 th
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from sim.commands import options
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         options.write_text(args.summary, outcomes.markdown(name, [], checks, verdict))
     if args.json:
         found = [{"threshold": str(c.threshold), "value": c.value, "ok": c.ok} for c in checks]
-        print(json.dumps({"valid": not reasons, "reasons": reasons, "thresholds": found}, indent=1))
+        options.print_json("check", {"valid": not reasons, "reasons": reasons, "thresholds": found})
     else:
         print("\n".join(check.said for check in checks))
     if reasons:

@@ -16,7 +16,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from sim.commands import options
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     found = compare.compare(a, b, args.band, args.vary)
     report = compare.to_markdown(found, *names(a, b), args.band)
     if args.json:
-        print(json.dumps([compare.jsonable(difference) for difference in found], indent=1))
+        options.print_json("compare", {"differences": [compare.jsonable(difference) for difference in found]})
     elif args.output is None:
         print(report, end="")
     if args.output is not None:

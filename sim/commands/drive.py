@@ -4,7 +4,7 @@ Every update leaves at its intended time, whatever the target does; lateness, an
 the scenario's `publisher.via`: the application's change routes, or the broadcaster's HTTP API directly.
 
     workbench drive demo --target target.json
-    workbench drive demo --target target.json --set workload.rate=50 -o updates.parquet
+    workbench drive demo --target target.json --set workload.speed=20 -o updates.parquet
     workbench drive demo --set publisher.via=broadcaster --json      # target from .env: REVERB_APP_ID, REVERB_APP_KEY, ...
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -57,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         sent.write(args.output, table)
     result = sent.summary(table)
-    print(json.dumps(result) if args.json else _lines(result))
+    if args.json:
+        options.print_json("drive", result)
+    else:
+        print(_lines(result))
     if rows and all(row.http_status == 0 for row in rows):
         raise Unreachable(f"{way.origin.authority}: none of {len(rows)} updates was answered ({rows[-1].reason})")
     return 0

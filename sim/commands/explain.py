@@ -15,8 +15,8 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 
+from sim.commands import options
 from sim.errors import BadInput
 from sim.results.answers import explain
 from sim.results.run import Run
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput(f"--{name} must be between 1 and 1000, got {getattr(args, name)}")
     found = explain.explain(Run(args.run_directory), worst=args.worst, windows=args.windows)
     if args.json:
-        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+        options.print_json("explain", found.to_dict())
     else:
         print(found.to_markdown() if args.markdown else found.to_text(), end="")
     return 0

@@ -14,7 +14,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from sim.commands import options
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         options.write_text(args.output, to_toml(scenario))
     if args.json:
-        print(json.dumps([_jsonable(parameter) for parameter in parameters], indent=1))
+        options.print_json("fit", {"parameters": [_jsonable(parameter) for parameter in parameters]})
         return 0
     for parameter in parameters:
         unit = number if "bytes" in parameter.key else seconds

@@ -23,7 +23,6 @@ does not answer, 130 interrupted (the bundle holds what was measured, marked par
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from pathlib import Path
 
@@ -87,7 +86,10 @@ def run(args: argparse.Namespace) -> int:
         options.write_text(args.junit, outcome.junit())
     if args.summary:
         options.write_text(args.summary, outcome.markdown())
-    print(json.dumps(outcome.to_dict(), indent=1) if args.json else outcome.text())
+    if args.json:
+        options.print_json("loadtest", outcome.to_dict())
+    else:
+        print(outcome.text())
     outcome.require_pass()
     return 0
 

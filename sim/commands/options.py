@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.metadata
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sim.errors import BadInput
 from sim.marks import Program
 from sim.scenario import Scenario, load_scenario, parse_assignments, require_honoured
 from sim.target import Target, read_users
+
+JSON_SCHEMA = 1
+"""Version of what `--json` prints: grows when a member changes its meaning or goes; new members may come without it."""
+
+
+def version() -> str:
+    """`0.1.0`, of the installed package."""
+    try:
+        return importlib.metadata.version("notify-refetch-workbench")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def add_scenario(parser: argparse.ArgumentParser, *, program: Program | None = None) -> None:
@@ -96,6 +111,12 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def print_json(command: str, members: Mapping[str, Any]) -> None:
+    """What `--json` prints, the same for every command: an object of *members*, headed by the command and the version."""
+    head = {"workbench": {"command": command, "version": version(), "schema": JSON_SCHEMA}}
+    print(json.dumps(head | dict(members), indent=1, allow_nan=False))
 
 
 def host_and_port(text: str) -> tuple[str, int]:

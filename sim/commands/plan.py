@@ -11,12 +11,12 @@ rate and mixture of pages of a scenario.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 
 import psutil
 
+from sim.commands import options
 from sim.commands.measuring.one import calibrated
 from sim.commands.terminal import Terminal
 from sim.errors import BadInput, InvalidRun
@@ -51,7 +51,10 @@ def run(args: argparse.Namespace) -> int:
         ports=limits.local_ports(),
     )
     plan = capacity.plan(scenario, ruler, machine)
-    print(json.dumps(plan.to_dict(), indent=1) if args.json else _text(plan, machine))
+    if args.json:
+        options.print_json("plan", plan.to_dict())
+    else:
+        print(_text(plan, machine))
     return 0
 
 

@@ -17,10 +17,10 @@ Every run of the same thing is a replica: NAME/01.jsonl, NAME/02.jsonl, ... A sc
   trace = "traces/nginx"
 
 Examples:
-  workbench record -- ./deploy.sh                                   one step, whatever it does
-  sudo workbench record -- apt-get install -y nginx                one step per package
+  workbench record -- ./deploy.sh                     # one step, whatever it does
+  sudo workbench record -- apt-get install -y nginx            # one step per package
   sudo workbench record --replicas 5 --before 'apt-get purge -y --autoremove nginx' -- apt-get install -y nginx
-  workbench record --name stack --steps stack.steps                one step per line of the file
+  workbench record --name stack --steps stack.steps               # one step per line
   workbench record --name stack --steps stack.steps -- ssh root@new-server
   workbench record --step-pattern '^TASK \\[(.+)\\]' -- ansible-playbook site.yml
   workbench record --step-pattern '^#\\d+ \\[(?P<name>.+?)\\]' -- docker build --progress plain .
@@ -29,7 +29,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -37,6 +36,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sim.commands import options
 from sim.errors import BadInput, WorkbenchError
 from sim.live.record.recordable import Job, parse_steps
 from sim.live.record.recorder import record
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         if status or trace.partial:
             break
     if args.json:
-        print(json.dumps(results, indent=1))
+        options.print_json("record", {"traces": results})
     # A command that takes the interruption for a good end has still been cut short.
     return status or (130 if trace.partial else 0)
 

@@ -17,7 +17,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from sim.commands import options
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         options.write_text(kept, nbformat.writes(executed))
     options.write_text(output, execution.to_html(executed, code=not args.no_code))
     if args.json:
-        print(json.dumps({"notebook": notebook.name, "html": str(output), "runs": [str(r.directory) for r in runs]}))
+        options.print_json("report", {"notebook": notebook.name, "html": str(output), "runs": [str(r.directory) for r in runs]})
     else:
         print(f"{output}  ({notebook.stem} on {', '.join(r.name for r in runs)})")
     return 0

@@ -17,8 +17,9 @@ examples:
   workbench serve --like reverb
   workbench serve --redis redis://127.0.0.1:6379/0 --set broadcast.dispatch=queued --set broadcast.queue_workers=4
 
-  curl -s -H "Authorization: Bearer $(python -c 'import json; print(json.load(open("target.json"))["users"][0]["token"])')" \\
-       -X PUT -d '{"status": "installing"}' http://127.0.0.1:8000/servers/1/provision/nginx
+  TOKEN=$(jq -r '.users[0].token' target.json)
+  curl -X PUT -H "Authorization: Bearer $TOKEN" -d '{"status": "installing"}' \\
+      http://127.0.0.1:8000/servers/1/provision/nginx
 """
 
 from __future__ import annotations

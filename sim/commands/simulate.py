@@ -14,7 +14,6 @@ Prints what it came to; with -o it writes a run bundle as a load test does, for 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             command = f"workbench simulate {args.scenario}"
             summary = simulate(scenario, output=args.output, progress=progress, command=command, engine=engine).summary
     if args.json:
-        print(json.dumps(summary, indent=1))
+        options.print_json("simulate", summary)
         return 0
     if engine == "fleet":
         print(f"{'engine':20}fleet: figures of all pages, rows of {min(fleet.PROBES, scenario.subscribers)}")

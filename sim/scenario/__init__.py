@@ -20,7 +20,16 @@ from sim.scenario.model import (
     Publisher,
     Scenario,
 )
-from sim.scenario.reading import SCENARIO_DIR, load_scenario, parse_assignments, parse_value, to_toml
+from sim.scenario.reading import (
+    SCENARIO_DIR,
+    find_scenario,
+    load_scenario,
+    parse_assignments,
+    parse_value,
+    scenario_names,
+    to_text,
+    to_toml,
+)
 from sim.scenario.tree import build, to_dict
 
 __all__ = [
@@ -39,6 +48,7 @@ __all__ = [
     "Publisher",
     "Scenario",
     "build",
+    "find_scenario",
     "keys",
     "kinds",
     "load_scenario",
@@ -46,6 +56,8 @@ __all__ = [
     "parse_assignments",
     "parse_value",
     "require_honoured",
+    "scenario_names",
     "to_dict",
+    "to_text",
     "to_toml",
 ]

@@ -24,6 +24,7 @@ from sim.incidents import Incident
 from sim.marks import Only, Program, Unit
 from sim.policy import Policy
 from sim.scenario.model import Scenario
+from sim.scenario.reading import to_text
 from sim.scenario.tree import to_dict
 from sim.workload import Workload
 
@@ -195,16 +196,11 @@ def _values(plain: Any) -> str:
 
 
 def _default(f: dataclasses.Field[Any]) -> str:
-    tree = to_dict(_default_value(f))
-    if isinstance(tree, dict) and tree.get("kind") == "constant":
-        tree = tree["value"]
-    if isinstance(tree, dict):
-        return " ".join(str(leaf) if name == "kind" else f"{name}={leaf}" for name, leaf in tree.items()) or "empty"
-    if isinstance(tree, list):
-        return ", ".join(map(str, tree)) or "empty"
-    if isinstance(tree, bool):
-        return str(tree).lower()
-    return "none" if tree is None else f"{tree:.12g}" if isinstance(tree, float) else str(tree) or "empty"
+    """As TOML would hold it; `none` for a key that is not set."""
+    value = to_dict(_default_value(f))
+    if isinstance(value, dict) and value.get("kind") == "constant":
+        value = value["value"]
+    return "none" if value is None else to_text(value)
 
 
 # --- what a program cannot honour ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ Variants (`policy`, `workload`, durations) are tables with a `kind`; a bare numb
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -376,13 +377,14 @@ class Scenario:
         return dataclasses.replace(self, pages=pages)
 
     def replace(self, changes: Mapping[str, Any]) -> Scenario:
-        """A variant with dotted keys set: `{"policy.wait": 0.1, "pages.0.subscribers": 500}`.
+        """A variant with dotted keys set: `{"policy.wait": 0.1, "pages.0.subscribers": 500}`; `pages[0]` is `pages.0`.
 
         Another `kind` keeps the members that it has as well. Raises `BadInput` for a key that no scenario has. A value is what
         TOML would hold.
         """
         tree = to_dict(self)
-        for dotted, value in changes.items():
+        for written, value in changes.items():
+            dotted = re.sub(r"\[(\d+)\]", r".\1", written)
             *parents, last = dotted.split(".")
             node: Any = tree
             try:
@@ -396,7 +398,7 @@ class Scenario:
                         del node[name]
                 node[int(last) if isinstance(node, list) else last] = value
             except (KeyError, IndexError, ValueError, AttributeError) as error:
-                raise BadInput(f"scenario {self.name}: no key {dotted!r}") from error
+                raise BadInput(f"scenario {self.name}: no key {written!r}") from error
         return build(Scenario, tree, where=f"scenario {self.name}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,22 +18,35 @@ SCENARIO_DIR = Path(__file__).resolve().parents[2] / "data" / "scenarios"
 
 def load_scenario(source: str | Path, changes: Mapping[str, Any] | None = None) -> Scenario:
     """Read a scenario by path, or by name from data/scenarios. Raises `BadInput` naming file, key and remedy."""
-    path = Path(source)
-    if not path.suffix and not path.exists():
-        named = SCENARIO_DIR / f"{source}.toml"
-        if not named.exists():
-            known = [p.stem for p in SCENARIO_DIR.glob("*.toml")]
-            raise BadInput(f"scenario {str(source)!r} not found{did_you_mean(str(source), known)}")
-        path = named
+    path = find_scenario(source)
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        # With or without a byte order mark, as editors write it.
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise BadInput(f"scenario {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise BadInput(f"scenario {path}: nested too deeply") from error
+    except ValueError as error:  # TOML, UTF-8, or a number of thousands of digits
         raise BadInput(f"scenario {path}: not valid TOML: {error}") from error
     tree.setdefault("name", path.stem)
     scenario: Scenario = build(Scenario, tree, where=str(path))
     return scenario.replace(changes) if changes else scenario
+
+
+def scenario_names() -> list[str]:
+    """The scenarios that come with the workbench."""
+    return sorted(path.stem for path in SCENARIO_DIR.glob("*.toml"))
+
+
+def find_scenario(source: str | Path) -> Path:
+    """The file of a scenario, by path or by name; a directory of that name does not stand in its way. Raises `BadInput`."""
+    path = Path(source)
+    if path.suffix or path.is_file() or path.parent != Path():
+        return path
+    named = SCENARIO_DIR / f"{source}.toml"
+    if not named.is_file():
+        raise BadInput(f"scenario {str(source)[:200]!r} not found{did_you_mean(str(source)[:200], scenario_names())}")
+    return named
 
 
 def parse_value(text: str) -> Any:
@@ -41,6 +55,8 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{text[:60]!r}...: cannot be read as a value: {error}") from error
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -56,13 +72,14 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
 
 def to_toml(scenario: Scenario) -> str:
     """The scenario as a TOML file that `load_scenario` reads back as an equal one: how a run hands it to its processes."""
-    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in to_dict(scenario).items())
+    return "".join(f"{key} = {to_text(value)}\n" for key, value in to_dict(scenario).items())
 
 
-def _toml_value(value: Any) -> str:
-    """Everything nested is inline; a JSON text is a TOML text as well."""
+def to_text(value: Any) -> str:
+    """A plain tree as a TOML value: everything nested is inline; a JSON text is a TOML text as well."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml_value(leaf)}" for key, leaf in value.items()) + "}"
+        bare = re.compile(r"[A-Za-z0-9_-]+")
+        return "{" + ", ".join(f"{k if bare.fullmatch(k) else json.dumps(k)} = {to_text(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_toml_value(leaf) for leaf in value) + "]"
-    return json.dumps(value)
+        return "[" + ", ".join(to_text(leaf) for leaf in value) + "]"
+    return f"{value:.12g}" if isinstance(value, float) and float(f"{value:.12g}") == value else json.dumps(value)

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from sim.errors import BadInput, did_you_mean
 
+MOST = 1 << 63
+"""No number of a scenario is as large: tables and clocks count in 64 bits."""
+
 
 def to_dict(value: Any) -> Any:
     """The plain tree (dict, list, number, text) that `build` turns back into *value*; None members are left out."""
@@ -37,16 +40,16 @@ def build(wanted: Any, value: Any, where: str, path: str = "") -> Any:
     if origin is Literal:
         allowed = typing.get_args(wanted)
         if value not in allowed:
-            raise BadInput(f"{at} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+            raise BadInput(f"{at} must be one of {', '.join(map(repr, allowed))}, got {short(value)}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise BadInput(f"{at} must be a list, got {value!r}")
+            raise BadInput(f"{at} must be a list, got {short(value)}")
         element = typing.get_args(wanted)[0]
         return tuple(build(element, item, where, f"{path}[{i}]") for i, item in enumerate(value))
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
-            raise BadInput(f"{at} must be a table, got {value!r}")
+            raise BadInput(f"{at} must be a table, got {short(value)}")
         element = typing.get_args(wanted)[1]
         return {key: build(element, item, where, f"{path}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(wanted):
@@ -57,14 +60,22 @@ def build(wanted: Any, value: Any, where: str, path: str = "") -> Any:
 def _build_plain(wanted: Any, value: Any, at: str) -> Any:
     """A number, a text or a truth value; an int serves as float, a bool never as a number."""
     words = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
+    if isinstance(value, int) and abs(value) >= MOST:
+        raise BadInput(f"{at} must be a number below 2^63 in size, got one of {value.bit_length()} bits")
     accepted: Any = (int, float) if wanted is float else wanted
     if not isinstance(value, accepted) or (isinstance(value, bool) and wanted is not bool):
-        raise BadInput(f"{at} must be {words.get(wanted, wanted.__name__)}, got {value!r}")
+        raise BadInput(f"{at} must be {words.get(wanted, wanted.__name__)}, got {short(value)}")
     if wanted is float:
         if value != value or value in (float("inf"), float("-inf")):
-            raise BadInput(f"{at} must be a finite number, got {value!r}")
+            raise BadInput(f"{at} must be a finite number, got {short(value)}")
         return float(value)
     return value
+
+
+def short(value: Any) -> str:
+    """What was given, for a message of one line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 @cache
@@ -75,7 +86,7 @@ def hints(cls: type) -> dict[str, Any]:
 def _build_dataclass(cls: type, value: Any, where: str, path: str) -> Any:
     at = f"{where}: {path}" if path else where
     if not isinstance(value, Mapping):
-        raise BadInput(f"{at} must be a table, got {value!r}")
+        raise BadInput(f"{at} must be a table, got {short(value)}")
     types_of = hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     members: dict[str, Any] = {}
@@ -88,7 +99,7 @@ def _build_dataclass(cls: type, value: Any, where: str, path: str) -> Any:
         members[key] = build(types_of[key], item, where, dotted)
     try:
         return cls(**members)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadInput(f"{at + '.' if path else where + ': '}{error}") from error
 
 
@@ -106,7 +117,7 @@ def _build_union(variants: tuple[Any, ...], value: Any, where: str, path: str) -
     if isinstance(value, int | float) and not isinstance(value, bool) and "constant" in kinds:
         return build(kinds["constant"], {"value": value}, where, path)
     if not isinstance(value, Mapping):
-        raise BadInput(f"{at} must be a table with a kind ({', '.join(sorted(kinds))}), got {value!r}")
+        raise BadInput(f"{at} must be a table with a kind ({', '.join(sorted(kinds))}), got {short(value)}")
     kind = value.get("kind")
     if kind is None:
         raise BadInput(f"{at}: kind is missing (one of {', '.join(sorted(kinds))})")

@@ -48,7 +48,7 @@ def test_a_number_has_a_unit_unless_it_is_a_pure_number() -> None:
 def test_defaults_are_as_they_would_be_written() -> None:
     assert KEYS["policy", "debounce", "wait"].default == "0.5"
     assert KEYS["network", "", "to_api"].default == "0.0002"
-    assert KEYS["api", "", "service"].default == "lognormal scale=0.001 sigma=0.5"
+    assert KEYS["api", "", "service"].default == '{kind = "lognormal", scale = 0.001, sigma = 0.5}'
     assert KEYS["broadcast", "", "provision_event"].default == "true"
     assert KEYS["api", "", "timeout"].default == "none"
 

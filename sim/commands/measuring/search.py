@@ -6,13 +6,13 @@ value that held is the answer; each step leaves a bundle of its own, so that rep
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sim.commands import options
 from sim.commands.measuring.one import Settings, run_load_test
 from sim.commands.measuring.outcome import Outcome
 from sim.errors import BadInput
@@ -42,7 +42,7 @@ def search(scenario: Scenario, settings: Settings, text: str, as_json: bool = Fa
         knee = value
     if as_json:
         steps = [{"value": value, "bundle": str(outcome.directory), "fails": why} for value, outcome, why in rows]
-        print(json.dumps({"key": key, "knee": knee, "steps": steps}, indent=1))
+        options.print_json("loadtest", {"key": key, "knee": knee, "steps": steps})
     else:
         print(table(key, rows, knee))
     return 0 if knee is not None else 3

@@ -132,7 +132,7 @@ def test_replicas_stop_where_the_preparation_or_the_command_fails(here: Path, ca
 def test_json_is_all_that_is_on_standard_output(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["record", "--json", "-o", "t.jsonl", "--", "echo", "hello"]) == 0
     out, err = capfd.readouterr()
-    (result,) = json.loads(out)
+    (result,) = json.loads(out)["traces"]
     assert result["trace"] == "t.jsonl"
     assert [step["status"] for step in result["steps"]] == ["completed"]
     assert "hello" in err

@@ -1,0 +1,182 @@
+"""List the scenarios that come with the workbench, show one, or begin a new one; every key with what it means.
+
+examples:
+  workbench scenario                      # the named ones, a line each
+  workbench scenario demo                 # one of them
+  workbench scenario mine.toml            # a commented start, where the file is not there yet
+  workbench scenario --keys               # every key: unit, default, who honours it, meaning
+  workbench scenario --keys policy        # those of one table
+  workbench scenario demo --set policy.wait=0.2 > mine.toml
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sim.commands import options
+from sim.errors import BadInput, did_you_mean
+from sim.scenario import (
+    Key,
+    find_scenario,
+    keys,
+    kinds,
+    load_scenario,
+    parse_assignments,
+    scenario_names,
+    to_dict,
+    to_toml,
+)
+
+WIDTH = 80
+
+START = {
+    "description": '"what this scenario is for"',
+    "duration": "20",
+    "workload": '{kind = "poisson", rate = 2}',
+    "policy": '{kind = "debounce", wait = 0.5, max_wait = 2}',
+    "pages": '[{page = "detail", subscribers = 100}, {page = "dashboard", subscribers = 50}]',
+    "thresholds": '{delivery_ratio = "value >= 1", time_to_fresh_ms = "p(95) < 2000"}',
+}
+"""Keys that a new scenario sets; the others are there as comments, with their defaults."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", nargs="?", metavar="NAME", help="a named scenario, a file, or a new file (*.toml)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="show it with this key changed")
+    parser.add_argument("--keys", action="store_true", help="print every key; NAME: of one table only")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.keys:
+        chosen = _chosen(args.scenario)
+        if args.json:
+            options.print_json("scenario", {"keys": [key.to_dict() for key in chosen]})
+        else:
+            print("\n".join(_described(chosen)))
+        return 0
+    if args.scenario is None:
+        named = {name: summary(load_scenario(name).description) for name in scenario_names()}
+        if args.json:
+            options.print_json("scenario", {"scenarios": named})
+        else:
+            for name, text in named.items():
+                print(textwrap.fill(text, WIDTH, initial_indent=f"{name:15}", subsequent_indent=" " * 15))
+        return 0
+    path = Path(args.scenario)
+    if path.suffix == ".toml" and not path.exists():
+        if args.set:
+            raise BadInput(f"scenario {path}: no such file (a new one takes no --set: write it first, then change it)")
+        options.require_place(path)
+        options.write_text(path, start())
+        print(f"{path}  (run it: workbench simulate {path})")
+        return 0
+    found = load_scenario(args.scenario, parse_assignments(args.set))
+    if args.json:
+        options.print_json("scenario", {"scenario": to_dict(found)})
+    elif args.set:
+        print(to_toml(found), end="")
+    else:
+        print(find_scenario(args.scenario).read_text(encoding="utf-8-sig"), end="")
+    return 0
+
+
+def summary(description: str) -> str:
+    """The first sentence."""
+    text = " ".join(description.split())
+    return text.partition(". ")[0].rstrip(".")
+
+
+def start() -> str:
+    """A new scenario as a commented TOML file, which `load_scenario` reads."""
+    lines = [
+        "# A scenario for `workbench simulate`, `loadtest`, `sweep` and `drive`. What is commented out shows its default.",
+    ]
+    top = [key for key in keys() if not key.table and key.name not in ("name", "ignore")]
+    for key in top:
+        if key.name != "thresholds":
+            lines += _entry(key.name, START.get(key.name), key)
+    for table, about in _tables():
+        lines += ["", *_comment(about)]
+        for kind, text in kinds().get(table, {}).items():
+            members = ", ".join(key.name for key in keys() if (key.table, key.kind) == (table, kind))
+            lines += _comment(f"  {kind}: {text.rstrip('.')}{f' ({members})' if members else ''}", hanging="    ")
+        if table == "pages":
+            for key in keys():
+                lines += _comment(f"  {key.name}: {key.meaning.rstrip('.')}", "    ") if key.table == table else []
+        if table in START:
+            lines.append(f"{table} = {START[table]}")
+        elif table != "incidents":
+            for key in keys():
+                if key.table == table:
+                    lines += _entry(f"{table}.{key.name}", None, key)
+        else:
+            lines.append('# incidents = [{kind = "restart", at = 10, down = 5}]')
+    lines += ["", *_comment("Pass or fail: metric and condition."), f"thresholds = {START['thresholds']}"]
+    return "\n".join(lines) + "\n"
+
+
+def _tables() -> Iterator[tuple[str, str]]:
+    seen = dict.fromkeys(key.table for key in keys() if key.table not in ("", "distribution"))
+    for table in seen:
+        about = next((key.meaning for key in keys() if not key.table and key.name == table), "")
+        yield table, f"{table}: {about or TABLES[table]}"
+
+
+TABLES = {
+    "fleet": "who owns what",
+    "workload": "what changes, and when",
+    "pages": "who watches",
+    "policy": "when a page refetches",
+    "broadcast": "how the application broadcasts",
+    "network": "delays between the parts",
+    "broadcaster": "what a fan-out costs",
+    "api": "the application that answers refetches",
+    "incidents": "what goes wrong, and when",
+    "publisher": "who makes the updates of a load test",
+    "load": "how a load test is made and measured",
+    "distribution": "a duration that is drawn, wherever a number of seconds may stand",
+}
+"""What each table says."""
+
+
+def _entry(dotted: str, value: str | None, key: Key) -> list[str]:
+    unit = f" [{key.unit}]" if key.unit else ""
+    about = _comment(f"{key.meaning.rstrip('.')}{unit}" + (f"; {key.only.program} only" if key.only else ""))
+    default = key.default if key.default != "none" else "..."
+    return ["", *about, f"{dotted} = {value}" if value else f"# {dotted} = {default}"]
+
+
+def _comment(text: str, hanging: str = "") -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent="# ", subsequent_indent=f"# {hanging}")
+
+
+def _chosen(table: str | None) -> Sequence[Key]:
+    if table is None:
+        return keys()
+    chosen = [key for key in keys() if key.table == table or (not key.table and key.name == table)]
+    if not chosen:
+        known = {key.table for key in keys() if key.table}
+        raise BadInput(f"--keys {table}: no table {table!r}{did_you_mean(table, known)}")
+    return chosen
+
+
+def _described(chosen: Sequence[Key]) -> Iterator[str]:
+    """Within `WIDTH` columns: a heading for each table and kind, and for each key a line with its value and what it means."""
+    heading = None
+    for key in chosen:
+        if heading != (key.table, key.kind):
+            if heading is not None:
+                yield ""
+            heading = key.table, key.kind
+            about = kinds()[key.table][key.kind] if key.kind else TABLES.get(key.table, "the run")
+            name = f"{key.table} {key.kind}".strip() or "(top)"
+            yield from textwrap.wrap(f"[{name}]  {about}", WIDTH, subsequent_indent="    ")
+        unit = f" [{key.unit}]" if key.unit else ""
+        yield from textwrap.wrap(
+            f"  {key.name} = {key.default}{unit}  ({key.values}; {key.program})", WIDTH, subsequent_indent="      "
+        )
+        yield from textwrap.wrap(key.meaning, WIDTH, initial_indent="      ", subsequent_indent="      ")
