@@ -16,8 +16,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sim.commands.options import version
 from sim.errors import WorkbenchError, did_you_mean
+from sim.version import version
 
 # One module of sim.commands each, with `configure(parser)` and `run(args) -> int | None`. Imported only when called, so that
 # `workbench --help` is quick and a notebook's kernel never meets a socket.
@@ -147,11 +147,11 @@ def completion(shell: str) -> str:
     """A script for *shell* that completes commands, options and the names of scenarios."""
     import shtab
 
-    from sim.scenario import SCENARIO_DIR
+    from sim.commands.scenario import scenario_names
 
     parser = _Parser(prog="workbench")
     commands = parser.add_subparsers(dest="command")
-    names = sorted(path.stem for path in SCENARIO_DIR.glob("*.toml"))
+    names = scenario_names()
     for name, summary in COMMANDS.items():
         child = commands.add_parser(name, help=summary)
         importlib.import_module(f"sim.commands.{name}").configure(child)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
 import json
 import os
 import sys
@@ -16,17 +15,10 @@ from sim.errors import BadInput
 from sim.marks import Program
 from sim.scenario import Scenario, load_scenario, parse_assignments, require_honoured
 from sim.target import Target, read_users
+from sim.version import version
 
 JSON_SCHEMA = 1
 """Version of what `--json` prints: grows when a member changes its meaning or goes; new members may come without it."""
-
-
-def version() -> str:
-    """`0.1.0`, of the installed package."""
-    try:
-        return importlib.metadata.version("notify-refetch-workbench")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def add_scenario(parser: argparse.ArgumentParser, *, program: Program | None = None) -> None:
