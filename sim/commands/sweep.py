@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     found = sweeps.overview(sweep, frame, shown)
     if args.json:
         rows = json.loads(found.to_json(orient="records"))
-        options.print_json("sweep", {"rows": rows})
+        print(json.dumps(rows, indent=1))
         return 0
     print(found.to_string(index=False, float_format=lambda value: f"{value:.4g}", na_rep="-"))
     if args.output is not None:

@@ -214,7 +214,7 @@ def test_a_killed_process_leaves_what_it_had(tmp_path: Path):
 def test_the_command(tmp_path: Path, capsys):
     arguments = ["sweep", "demo", "--vary", "policy.wait=0.1,0.5", "--precision", "10", "--processes", "1", "--json"]
     assert cli.main([*arguments, "--set", "duration=3", "-o", str(tmp_path / "out")]) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
+    rows = json.loads(capsys.readouterr().out)
     assert [row["policy.wait"] for row in rows] == [0.1, 0.5]
     assert all(row["replications"] == 3 for row in rows)
 
