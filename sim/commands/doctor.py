@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterator
 
 from sim.commands import options
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         report = (lambda finding: None) if args.json else (lambda finding: print(finding.line(), flush=True))
         findings = asyncio.run(examine(patient, STEPS, report))
     if args.json:
-        options.print_json("doctor", {"findings": [finding.to_dict() for finding in findings]})
+        print(json.dumps([finding.to_dict() for finding in findings], indent=1))
     _require_health(findings)
     return 0
 

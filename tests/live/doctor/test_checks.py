@@ -226,5 +226,5 @@ def test_exit_codes_and_json(
     path = tmp_path / "target.json"
     dataclasses.replace(target, **changed).write(path)  # type: ignore[arg-type]
     assert cli.main(["doctor", "--target", str(path), "--json", "--timeout", "2"]) == code
-    findings = json.loads(capsys.readouterr().out)["findings"]
+    findings = json.loads(capsys.readouterr().out)
     assert {tuple(finding) for finding in findings} == {("step", "status", "detail", "advice")}
