@@ -1,4 +1,5 @@
 """Durations as frozen values. `sample(rng, size)` gives float64 seconds; `mean()`, `variance()` and `cdf(x)` are exact.
+`length_biased(rng, size)` draws each duration in proportion to its length: those under way at an instant (`residual`).
 
 `scale` is always the mean, so a scenario that swaps one shape for another keeps its load. `fit` goes the other way: from
 measured durations to the distribution that makes them likeliest.
@@ -39,6 +40,9 @@ class Constant:
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return np.full(size, self.value)
 
+    def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        return np.full(size, self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Exponential:
@@ -64,6 +68,9 @@ class Exponential:
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.exponential(self.scale, size)
+
+    def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        return rng.gamma(2.0, self.scale, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,9 @@ class Uniform:
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.uniform(self.low, self.high, size)
+
+    def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        return np.sqrt(self.low**2 + rng.random(size) * (self.high**2 - self.low**2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +143,9 @@ class Lognormal:
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.lognormal(self.mu, self.sigma, size)
 
+    def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        return rng.lognormal(self.mu + self.sigma**2, self.sigma, size)
+
 
 @dataclass(frozen=True, slots=True)
 class Gamma:
@@ -160,6 +173,9 @@ class Gamma:
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.gamma(self.shape, self.scale / self.shape, size)
+
+    def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        return rng.gamma(self.shape + 1, self.scale / self.shape, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +206,9 @@ class Weibull:
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return self.characteristic * rng.weibull(self.shape, size)
+
+    def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        return self.characteristic * rng.gamma(1 + 1 / self.shape, 1.0, size) ** (1 / self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +242,9 @@ class Pareto:
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return self.least * (1 + rng.pareto(self.shape, size))
 
+    def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        return self.least * (1 + rng.pareto(self.shape - 1, size))
+
 
 @dataclass(frozen=True, slots=True)
 class Empirical:
@@ -249,6 +271,10 @@ class Empirical:
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.choice(np.asarray(self.values, float), size)
+
+    def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        values = np.asarray(self.values, float)
+        return rng.choice(values, size, p=values / values.sum() if values.sum() > 0 else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,15 +309,32 @@ class Mixture:
         return np.tensordot(self.shares, np.stack([part.cdf(x) for part in self.parts]), axes=1)
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        which = rng.choice(len(self.parts), size, p=self.shares)
+        return self._drawn(rng, size, self.shares, "sample")
+
+    def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        means = self.shares * [part.mean() for part in self.parts]
+        return self._drawn(rng, size, means / means.sum() if means.sum() > 0 else self.shares, "length_biased")
+
+    def _drawn(self, rng: np.random.Generator, size: int, shares: np.ndarray, draw: str) -> np.ndarray:
+        which = rng.choice(len(self.parts), size, p=shares)
         drawn = np.empty(size)
         for i, part in enumerate(self.parts):
             chosen = which == i
-            drawn[chosen] = part.sample(rng, int(chosen.sum()))
+            drawn[chosen] = getattr(part, draw)(rng, int(chosen.sum()))
         return drawn
 
 
 Distribution = Constant | Exponential | Uniform | Lognormal | Gamma | Weibull | Pareto | Empirical | Mixture
+
+
+def residual(distribution: Distribution, rng: np.random.Generator, size: int) -> np.ndarray:
+    """What is left, at an instant that knows nothing of it, of a duration that is under way then; seconds.
+
+    Long durations are under way more often than short ones, each in proportion to its length, and the instant lies anywhere
+    within (W. Feller, An Introduction to Probability Theory, vol. 2, XI.4). So a renewal process whose first duration is drawn
+    like this has its long-run rate, 1 / mean, from the start.
+    """
+    return distribution.length_biased(rng, size) * rng.random(size)
 
 
 # --- fitting -----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from sim.clock import ns
 from sim.distributions import Constant, Distribution, Lognormal
 from sim.errors import BadInput
 from sim.incidents import Incident
@@ -22,7 +23,7 @@ from sim.marks import Bytes, Number, PerSecond, Share, load_test_only, simulator
 from sim.policy import Debounce, FullPayload, InFlight, Policy
 from sim.scenario.broadcaster import Broadcaster
 from sim.scenario.tree import build, hints, to_dict
-from sim.workload import Poisson, Workload
+from sim.workload import Poisson, Streams, Updates, Workload
 
 HARNESS = load_test_only("it says how the load is made and measured; virtual time needs neither", promise=False)
 NAMES = load_test_only("it names events or adds ones that no page of a scenario listens to", promise=False)
@@ -356,6 +357,21 @@ class Scenario:
                     f"scenario {self.name}: {where} = full_payload shows what the event carries, but broadcast.payload = "
                     f"{self.broadcast.payload!r} carries an id only (set broadcast.payload = 'full', or another policy)"
                 )
+
+    @property
+    def length(self) -> float:
+        """Seconds from the start of the run to its end."""
+        return self.warmup + self.duration + sum(self.tail)
+
+    def draw_updates(self, rng: Streams) -> Updates:
+        """The workload's updates, from the run's start to the end of the cool-down. Raises `BadInput`.
+
+        They are drawn for the whole length and then cut: so policies with and without a cool-down meet the same updates.
+        """
+        if not self.warmup + self.duration:
+            return Updates.none()
+        drawn = self.workload.updates(rng["workload"], self.length, self.fleet.servers, self.fleet.sites)
+        return drawn[drawn.at < ns(self.length - self.tail[1])]
 
     def policy_of(self, pages: Pages) -> Policy:
         return self.policy if pages.policy is None else pages.policy

@@ -8,23 +8,35 @@ from itertools import repeat
 import numpy as np
 
 from sim.clock import SECOND, ns
-from sim.distributions import Constant, Distribution
+from sim.distributions import Constant, Distribution, residual
 
 BLOCK = 4096
+
+LONGEST = 1e9
+"""Seconds: longer than any run, and short enough for 64 bits of nanoseconds."""
 
 
 def draws(distribution: Distribution, rng: np.random.Generator) -> Callable[[], int]:
     """A function that gives the next duration (ns >= 0) of *distribution*. A constant takes no randomness."""
     if isinstance(distribution, Constant):
         return repeat(ns(distribution.value)).__next__
-    return _drawn(distribution, rng).__next__
+    return _blocks(lambda size: columns(distribution, rng, size)).__next__
+
+
+def residuals(distribution: Distribution, rng: np.random.Generator) -> Callable[[], int]:
+    """As `draws`: what is left, at an instant of its own, of a duration that is under way then (`distributions.residual`)."""
+    return _blocks(lambda size: _ns(np.minimum(residual(distribution, rng, size), LONGEST))).__next__
 
 
 def columns(distribution: Distribution, rng: np.random.Generator, size: int) -> np.ndarray:
     """*size* durations at once, int64 ns."""
-    return np.rint(distribution.sample(rng, size) * SECOND).astype(np.int64)
+    return _ns(distribution.sample(rng, size))
 
 
-def _drawn(distribution: Distribution, rng: np.random.Generator) -> Iterator[int]:
+def _blocks(draw: Callable[[int], np.ndarray]) -> Iterator[int]:
     while True:
-        yield from columns(distribution, rng, BLOCK).tolist()
+        yield from draw(BLOCK).tolist()
+
+
+def _ns(seconds: np.ndarray) -> np.ndarray:
+    return np.rint(seconds * SECOND).astype(np.int64)

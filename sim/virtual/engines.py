@@ -8,7 +8,7 @@ from sim.results.summary import summarise
 from sim.scenario import Scenario
 from sim.virtual import fleet, reference
 from sim.virtual.ledger import Tables
-from sim.virtual.preparation import Progress, check, draw_updates, expected_size
+from sim.virtual.preparation import Progress, check, expected_size
 from sim.workload import streams
 
 Engine = Literal["auto", "reference", "fleet"]
@@ -23,7 +23,7 @@ def choose(scenario: Scenario, large: int = LARGE) -> Engine:
     if fleet.supports(scenario):
         return "reference"
     check(scenario)
-    size = sum(expected_size(scenario, draw_updates(scenario, streams(scenario.seed))))
+    size = sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed))))
     return "fleet" if size >= large else "reference"
 
 

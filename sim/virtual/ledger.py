@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from sim.clock import SECOND
 from sim.policy import Policy
-from sim.results.run import TABLES
+from sim.results.frames import typed
+from sim.results.schema import TABLES
 from sim.results.upgrade import upgraded
 from sim.scenario import Scenario
 from sim.virtual.database import Database
@@ -83,14 +84,12 @@ def text(codes: Array, names: Sequence[str]) -> pd.Categorical:
 
 def frame(table: str, columns: dict[str, Any]) -> pd.DataFrame:
     """A frame with the columns of *table*, in its order and types."""
-    schema = TABLES[table]
-    typed = {}
-    for name in schema.names:
-        column = columns[name]
-        kind = schema.field(name).type
-        given = isinstance(column, pd.Categorical | pd.arrays.IntegerArray)
-        typed[name] = column if given else np.asarray(column, dtype=kind.to_pandas_dtype())
-    return pd.DataFrame(typed)
+    return typed(table, columns)
+
+
+def nulls(numbers: Array) -> pd.arrays.IntegerArray:
+    """Whole numbers with a null where there is -1 (none, unknown)."""
+    return pd.arrays.IntegerArray(numbers.astype(np.int64), numbers == NOT_YET)
 
 
 def update_frame(database: Database, published: Array) -> pd.DataFrame:
@@ -101,12 +100,17 @@ def update_frame(database: Database, published: Array) -> pd.DataFrame:
             "update": np.arange(len(published)),
             "resource": text(database.updates.resource, CHANGED),
             "resource_id": database.updates.resource_id,
-            "version": database.version,
-            "sequence": database.sequence,
+            "version": nulls(database.version),
+            "sequence": nulls(database.sequence),
             "intended_at": seconds(database.intended_at),
             "committed_at": seconds(database.committed_at),
             "published_at": seconds(published),
-            "status": text(np.where(published < 0, STATUSES.index("not_broadcast"), 0), STATUSES),
+            "status": text(
+                np.select(
+                    [database.committed_at < 0, published < 0], [STATUSES.index("failed"), STATUSES.index("not_broadcast")]
+                ),
+                STATUSES,
+            ),
         },
     )
 
@@ -156,7 +160,7 @@ class Delivery:
 
 @dataclass
 class Ledger:
-    """Rows as they come; `refetches` and `subscriptions` say what their integers are."""
+    """Rows as they come; `refetches`, `subscriptions` and `pages` say what their integers are."""
 
     channels: dict[str, int] = field(default_factory=dict)
     """Name on the wire -> code."""
@@ -164,6 +168,7 @@ class Ledger:
     refetch_rows: bytearray = field(default_factory=bytearray)
     """Packed by `refetch_row`."""
     subscription_rows: list[list[int]] = field(default_factory=list)
+    page_rows: list[list[int]] = field(default_factory=list)
     samples: list[tuple[float, str, str, float]] = field(default_factory=list)
     """Rows of `metrics`: at (s), process, metric, value."""
 
@@ -206,8 +211,8 @@ class Ledger:
                 "due_at": seconds(rows[:, 3]),
                 "started_at": seconds(rows[:, 4]),
                 "finished_at": seconds(rows[:, 5]),
-                "version": rows[:, 6],
-                "status": rows[:, 7],
+                "version": nulls(rows[:, 6]),
+                "status": nulls(rows[:, 7]),
                 "bytes": rows[:, 8],
                 "answered": rows[:, 9],
                 "outcome": text(rows[:, 10], OUTCOMES),
@@ -231,6 +236,27 @@ class Ledger:
                 "ended_at": seconds(rows[:, 7]),
                 "reason": text(rows[:, 8], REASONS),
                 "policy": text(rows[:, 9], POLICIES),
+            },
+        )
+
+    def pages(self) -> pd.DataFrame:
+        """In the order in which they opened."""
+        rows = np.array(self.page_rows, np.int64).reshape(-1, 10)
+        return frame(
+            "pages",
+            {
+                "subscriber": rows[:, 0],
+                "page": text(rows[:, 1], PAGES),
+                "user": rows[:, 2],
+                "resource": text(rows[:, 3], RESOURCES),
+                "resource_id": rows[:, 4],
+                "opened_at": seconds(rows[:, 5]),
+                "closed_at": seconds(rows[:, 6]),
+                "reason": text(np.where(rows[:, 6] == NOT_YET, REASONS.index("end"), REASONS.index("closed")), REASONS),
+                "loaded_version": nulls(rows[:, 7]),
+                "policy": text(rows[:, 8], POLICIES),
+                "hidden": rows[:, 9] == 1,
+                "weight": np.ones(len(rows)),
             },
         )
 

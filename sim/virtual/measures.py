@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,16 @@ Sample = tuple[float, str, str, float]
 
 def frame_bytes(resource: str, resource_id: int, channel: str) -> int:
     """Length of one notification on the wire: the JSON inside JSON that the broadcaster sends, and the WebSocket header."""
+    length = _bare_frame(resource) + len(str(resource_id)) + len(channel)
+    return length + (2 if length < 126 else 4)
+
+
+@cache
+def _bare_frame(resource: str) -> int:
+    """Length of its text without the id and the name of the channel."""
     event = "App\\Events\\ServerUpdated" if resource == "server" else "App\\Events\\ServerSiteUpdated"
-    data = json.dumps({f"{resource}_id": resource_id, "timestamp": "2026-01-01T00:00:00+00:00"}, separators=(",", ":"))
-    text = json.dumps({"event": event, "data": data, "channel": channel}, separators=(",", ":"))
-    return len(text) + (2 if len(text) < 126 else 4)
+    data = json.dumps({f"{resource}_id": 0, "timestamp": "2026-01-01T00:00:00+00:00"}, separators=(",", ":"))
+    return len(json.dumps({"event": event, "data": data, "channel": ""}, separators=(",", ":"))) - 1
 
 
 def load(work: Array, end: int, workers: int) -> list[Sample]:
@@ -38,6 +46,24 @@ def load(work: Array, end: int, workers: int) -> list[Sample]:
     return [(t, "application", "busy_ratio", v) for t, v in zip(at, busy.tolist(), strict=True)] + [
         (t, "application", "queue_peak", v) for t, v in zip(at, longest.tolist(), strict=True)
     ]
+
+
+def station(work: Array, start: int, stop: int, workers: int) -> dict[str, float]:
+    """What the window [*start*, *stop*) saw of a station: share of the workers' time that was work, and how long those that
+    arrived in it waited for a worker, mean and most, s (NaN: nobody did). *work*: arrival, begin, end (ns)."""
+    inside = work[(work[:, 0] >= start) & (work[:, 0] < stop)]
+    waits = (inside[:, 1] - inside[:, 0]) / SECOND
+    return {
+        "utilisation": busy(work[:, 1:], start, stop) / workers,
+        "queue_wait.mean": float(waits.mean()) if waits.size else math.nan,
+        "queue_wait.max": float(waits.max()) if waits.size else math.nan,
+    }
+
+
+def busy(intervals: Array, start: int, stop: int) -> float:
+    """Sum of the parts of *intervals* (int64 ns, begin and end) that lie in [*start*, *stop*), as a share of its length."""
+    inside = np.minimum(intervals[:, 1], stop) - np.maximum(intervals[:, 0], start)
+    return float(np.maximum(inside, 0).sum()) / (stop - start) if stop > start else 0.0
 
 
 def _work_until(instants: Array, begins: Array, ends: Array) -> Array:

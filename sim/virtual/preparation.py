@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
+
+import psutil
 
 from sim.errors import BadInput
 from sim.policy import FullPayload, Immediate, Polling
 from sim.scenario import Pages, Scenario
-from sim.workload import RESOURCES, Streams, Updates
+from sim.workload import RESOURCES, Updates
 
 Progress = Callable[[float], None]
 """Told the share of the run that is done, 0 to 1."""
@@ -21,15 +22,7 @@ BYTES_PER_UPDATE = 400
 """Of peak resident memory, tables included; measured by benchmarks/reference.py --memory."""
 
 SHARE = 0.8
-"""Of the memory that is free, this much may be used."""
-
-
-def draw_updates(scenario: Scenario, rng: Streams) -> Updates:
-    """The workload's updates, from the run's start to the end of its window."""
-    duration = scenario.warmup + scenario.duration
-    if duration == 0:
-        return Updates.none()
-    return scenario.workload.updates(rng["workload"], duration, scenario.fleet.servers, scenario.fleet.sites)
+"""Of the memory that is available, this much may be used."""
 
 
 def check(scenario: Scenario) -> None:
@@ -48,16 +41,17 @@ def check(scenario: Scenario) -> None:
 
 
 def expected_size(scenario: Scenario, updates: Updates) -> tuple[int, int]:
-    """(notifications, refetches) of a run in which nothing goes wrong; refetches are an upper bound."""
+    """(notifications, refetches) of a run in which nothing goes wrong; refetches are an upper bound, where service times are
+    constant."""
     notifications = refetches = 0
-    horizon = scenario.warmup + scenario.duration + scenario.drain
+    horizon = scenario.length
     on_server = Counter(updates.resource_id[updates.resource == RESOURCES.index("server")].tolist())
     on_site = Counter(updates.resource_id[updates.resource == RESOURCES.index("site")].tolist())
     for pages in scenario.pages:
         heard = _heard(scenario, pages, on_server, on_site)
         policy = scenario.policy_of(pages)
         if isinstance(policy, Polling):
-            refetches += round(pages.subscribers * horizon / policy.interval)
+            refetches += _polls(scenario, pages.subscribers, policy, horizon)
             continue
         notifications += heard
         if isinstance(policy, FullPayload):
@@ -66,6 +60,15 @@ def expected_size(scenario: Scenario, updates: Updates) -> tuple[int, int]:
         # Two edges at most in each wait, and never more refetches than notifications.
         refetches += min(heard, round(pages.subscribers * (2 * horizon / wait + 2))) if wait else heard
     return notifications, refetches
+
+
+def _polls(scenario: Scenario, pages: int, policy: Polling, horizon: float) -> int:
+    """Polls of *pages* pages. One that rests between its polls waits for each answer, and answers take workers."""
+    if policy.mode != "rest":
+        return round(pages * (horizon / policy.interval + 1))
+    service = scenario.api.service.mean()
+    each = pages * (horizon / (policy.interval + service + 2 * scenario.network.to_api.mean()) + 1)
+    return round(min(each, horizon * scenario.api.workers / service + pages) if service else each)
 
 
 def _heard(scenario: Scenario, pages: Pages, on_server: Counter[int], on_site: Counter[int]) -> int:
@@ -83,7 +86,7 @@ def _heard(scenario: Scenario, pages: Pages, on_server: Counter[int], on_site: C
 
 
 def check_memory(scenario: Scenario, updates: Updates) -> None:
-    """Raise `BadInput` where the run would not fit into the memory that is free."""
+    """Raise `BadInput` where the run would not fit into the memory that is available."""
     notifications, refetches = expected_size(scenario, updates)
     need = (
         notifications * BYTES_PER_NOTIFICATION
@@ -91,15 +94,15 @@ def check_memory(scenario: Scenario, updates: Updates) -> None:
         + scenario.subscribers * BYTES_PER_PAGE
         + len(updates) * BYTES_PER_UPDATE
     )
-    free = free_memory()
-    if need > SHARE * free:
+    available = available_memory()
+    if need > SHARE * available:
         raise BadInput(
             f"scenario {scenario.name}: {notifications:,} notifications and up to {refetches:,} refetches need about "
-            f"{need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free (lower duration, pages.*.subscribers or the workload's rate, "
-            "or use the fleet engine)"
+            f"{need / 1e9:.1f} GB, {available / 1e9:.1f} GB are available (lower duration, pages.*.subscribers or the workload's "
+            "rate, or use the fleet engine)"
         )
 
 
-def free_memory() -> int:
-    """Bytes that can be had without swapping."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def available_memory() -> int:
+    """Bytes that can be had without swapping: those that are free, and those that caches would give back."""
+    return int(psutil.virtual_memory().available)

@@ -20,7 +20,7 @@ from sim.results.schema import TABLES, nullable
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import preparation
-from sim.virtual.preparation import draw_updates, expected_size
+from sim.virtual.preparation import expected_size
 from sim.virtual.reference import run
 from sim.workload import Poisson, streams
 from tests.virtual.scenes import EXACT, metric, play, scene
@@ -211,7 +211,7 @@ def with_simpy(scenario: Scenario) -> list[float]:
     last = [0.0] * pages
     timing = [False] * pages
     answers: list[float] = []
-    updates = draw_updates(scenario, streams(scenario.seed))
+    updates = scenario.draw_updates(streams(scenario.seed))
 
     def publish(at: int) -> Any:
         yield env.timeout(at / 1e9 + scenario.network.to_broadcaster.mean())
@@ -310,15 +310,15 @@ def test_a_page_of_what_there_is_not_is_refused(changes: dict[str, Any], words: 
 
 
 def test_a_run_that_would_not_fit_is_refused_with_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "free_memory", lambda: 10_000_000)
-    with pytest.raises(BadInput, match=r"1,000,000 notifications .* need about 0\.\d GB, 0\.0 GB are free \(lower"):
+    monkeypatch.setattr(preparation, "available_memory", lambda: 10_000_000)
+    with pytest.raises(BadInput, match=r"1,000,000 notifications .* need about 0\.\d GB, 0\.0 GB are available \(lower"):
         run(scene([float(i) for i in range(10)], pages__0__subscribers=100_000))
 
 
 @settings(max_examples=25, deadline=None)
 @given(scenarios)
 def test_the_size_is_estimated_exactly_for_notifications_and_from_above_for_refetches(scenario: Scenario) -> None:
-    notifications, refetches = expected_size(scenario, draw_updates(scenario, streams(scenario.seed)))
+    notifications, refetches = expected_size(scenario, scenario.draw_updates(streams(scenario.seed)))
     tables = run(scenario)
     assert notifications == len(tables.notifications)
     assert refetches >= len(tables.refetches)

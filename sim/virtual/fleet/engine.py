@@ -35,7 +35,7 @@ from sim.virtual.fleet.refetching import LOAD_STEP, PIECE, Refetching
 from sim.virtual.fleet.result import FleetResult
 from sim.virtual.fleet.spread import Profile, Spread
 from sim.virtual.ledger import Tables
-from sim.virtual.preparation import SHARE, Progress, check, draw_updates
+from sim.virtual.preparation import SHARE, Progress, check
 from sim.workload import RESOURCES, Updates, streams
 
 Array = np.ndarray[Any, Any]
@@ -136,7 +136,7 @@ def sample(
 def check_memory(scenario: Scenario, updates: int) -> None:
     """Raise `BadInput` where the run would not fit into the memory that is free."""
     need = scenario.subscribers * BYTES_PER_PAGE + updates * BYTES_PER_UPDATE + PIECE * BYTES_PER_REFETCH
-    free = preparation.free_memory()
+    free = preparation.available_memory()
     if need > SHARE * free:
         raise BadInput(
             f"scenario {scenario.name}: {scenario.subscribers:,} pages and {updates:,} updates need about {need / 1e9:.1f} GB, "
@@ -156,13 +156,13 @@ class Fleet:
             )
         rng = streams(scenario.seed)
         if updates is None:
-            updates = draw_updates(scenario, rng)
+            updates = scenario.draw_updates(rng)
         check_memory(scenario, len(updates))
         self.scenario = scenario
         self.rng = rng
         start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
-        self.window = Window(start, stop, ns(scenario.warmup + scenario.duration + sum(scenario.tail)))
-        self.database = Database(updates, scenario)
+        self.window = Window(start, stop, ns(scenario.length))
+        self.database = Database(updates, scenario, rng)
         self.counted = np.flatnonzero((updates.at >= start) & (updates.at < stop))
         """Rows of the updates that count."""
         self.batch = np.full(len(updates), -1)

@@ -20,6 +20,7 @@ import numpy as np
 from sim.clock import SECOND, ns
 from sim.incidents import Deploy, Outage, Slowdown
 from sim.scenario import Scenario
+from sim.virtual.database import History
 
 RATE_WINDOW = 60 * SECOND
 """Laravel's limiter counts attempts from a user's first request for one minute, then anew."""
@@ -42,8 +43,8 @@ class View:
     user: int
     resource: str
     resource_id: int
-    commits: list[int]
-    """Instants at which its version grew (`Database.commits`)."""
+    history: History
+    """When its version grew, and to what (`Database.history`)."""
     size: int
     """Bytes of its answer, head and body."""
     extra: int = 0
@@ -92,7 +93,7 @@ class Api:
         end = begin + service
         heapq.heapreplace(self._free, end)
         self._log += _work(at, begin, end)
-        version = bisect_right(view.commits, begin)
+        version = view.history.at(begin)
         if self._guarded:
             self._begins.append(begin)
             if view.cacheable:

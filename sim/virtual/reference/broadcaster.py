@@ -49,15 +49,28 @@ class Members:
 class Node:
     """One process of the broadcaster."""
 
-    __slots__ = ("busy", "channels", "free_at", "sent")
+    __slots__ = ("_work", "channels", "free_at", "sent")
 
     def __init__(self) -> None:
         self.free_at = 0
-        self.busy = 0
-        """Nanoseconds of work so far."""
+        self._work: list[tuple[int, int]] = []
         self.sent = 0
         """Frames written so far."""
         self.channels: dict[str, Members] = {}
+
+    def works(self, begin: int, end: int) -> None:
+        """It is busy from *begin*, not before `free_at`, to *end*."""
+        self._work.append((begin, end))
+        self.free_at = end
+
+    def stop(self, at: int) -> None:
+        """It goes down; what it had accepted and not done by *at* is not done."""
+        self._work = [(begin, min(end, at)) for begin, end in self._work if begin < at]
+        self.free_at = at
+
+    def intervals(self) -> Array:
+        """int64 (n, 2): when it was busy, begin and end, ns."""
+        return np.array(self._work, np.int64).reshape(-1, 2)
 
 
 class Broadcaster:
@@ -81,7 +94,7 @@ class Broadcaster:
         self.up = False
         self.generation += 1
         for node in self.nodes:
-            node.free_at = self._clock.now()
+            node.stop(self._clock.now())
 
     def start(self) -> None:
         self.up = True
@@ -112,8 +125,7 @@ class Broadcaster:
                 if members is not None and members.connections:
                     at = self._tell(update, channel, members, at)
                     node.sent += len(members.connections)
-            node.free_at = at
-            node.busy += at - begin
+            node.works(begin, at)
         return self.nodes[update % len(self.nodes)].free_at
 
     def _tell(self, update: int, channel: str, members: Members, at: int) -> int:

@@ -28,7 +28,7 @@ from sim.scenario import Scenario
 from sim.virtual.database import Database
 from sim.virtual.draws import draws
 from sim.virtual.ledger import Ledger, Tables, update_frame
-from sim.virtual.preparation import Progress, check, check_memory, draw_updates
+from sim.virtual.preparation import Progress, check, check_memory
 from sim.virtual.reference import measures
 from sim.virtual.reference.api import Api
 from sim.virtual.reference.broadcaster import Broadcaster
@@ -59,13 +59,13 @@ class Simulation:
         check(scenario)
         rng = streams(scenario.seed)
         if updates is None:
-            updates = draw_updates(scenario, rng)
+            updates = scenario.draw_updates(rng)
         check_memory(scenario, updates)
         self.scenario = scenario
-        self.end = ns(scenario.warmup + scenario.duration + scenario.drain)
+        self.end = ns(scenario.length)
         self.clock = EventList()
         self.ledger = Ledger()
-        self.database = Database(updates, scenario)
+        self.database = Database(updates, scenario, rng)
         network = scenario.network
         to_api = draws(network.to_api, rng["to_api"])
         self.api = Api(scenario, draws(scenario.api.service, rng["service"]))
@@ -81,6 +81,7 @@ class Simulation:
             self.client,
             self.ledger,
             random.Random(int(rng["jitter"].integers(1 << 62))),
+            random.Random(int(rng["hidden"].integers(1 << 62))),
             draws(network.to_subscriber, rng["handshake"]),
         )
         self._schedule_incidents(rng["incidents"])
@@ -90,14 +91,13 @@ class Simulation:
                 Page(self.world, group, seat).present()
 
     def run(self, progress: Progress | None = None) -> None:
-        """Let time pass until the end of the drain, then close what is open."""
+        """Let time pass until the end; what runs then has no end."""
         for part in range(1, SLICES + 1):
             self.clock.run(self.end * part // SLICES)
             if progress is not None:
                 progress(part / SLICES)
-        self.stale = measures.stale_pages(self.world, self.scenario, self.end)
-        for page in list(self.world.open_pages.values()):
-            page.refetcher.close()
+        for page in self.world.open_pages.values():
+            page.finish()
 
     def tables(self) -> Tables:
         database, ledger = self.database, self.ledger
@@ -105,13 +105,14 @@ class Simulation:
         notifications, refetches = ledger.notifications(), ledger.refetches()
         # What is still on its way when the run ends does not arrive.
         notifications = notifications[notifications["received_at"] <= self.end / SECOND]
-        ledger.samples += measures.samples(self.world, self.scenario, self.end, refetches, self.stale)
+        ledger.samples += measures.samples(self.world, self.scenario, self.end, refetches)
         return Tables(
             scenario=self.scenario,
             updates=update_frame(database, published),
             notifications=notifications,
             refetches=refetches,
             subscriptions=ledger.subscriptions(),
+            pages=ledger.pages(),
             metrics=ledger.metrics(),
         )
 

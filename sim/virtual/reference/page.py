@@ -10,9 +10,9 @@ from sim.clock import SECOND, EventList
 from sim.policy import InFlight, Policy, Polling
 from sim.refetch import Abort, Refetch, Refetcher
 from sim.scenario import Pages, Scenario
-from sim.virtual.database import Database
-from sim.virtual.draws import draws
-from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, RESOURCES, Connection, Ledger, refetch_row
+from sim.virtual.database import EVERYONE, NOTHING, Database
+from sim.virtual.draws import draws, residuals
+from sim.virtual.ledger import NOT_YET, OUTCOMES, PAGES, POLICIES, REASONS, RESOURCES, Connection, Ledger, refetch_row
 from sim.virtual.reference.api import Api, View
 from sim.virtual.reference.broadcaster import Broadcaster
 from sim.virtual.reference.client import Client
@@ -26,11 +26,17 @@ HIDDEN_STEP = SECOND
 HIDDEN_POLL = 10
 """Inertia polls only each tenth time in a hidden tab."""
 
+RELOAD = 5 * SECOND
+"""After how long a user loads a page again whose first load has failed (assumed)."""
+
 ROUND_TRIPS = 2
 """Of a connection: TCP, then upgrade and `connection_established`."""
 
 AUTHORISATION = 500
 """Bytes of an answer of the authorisation route, head and body."""
+
+FIRST_LOAD = 1 << 62
+"""In the place of the instant at which a page was loaded: no release is newer, so a first load is never answered by 409."""
 
 SILENT = -1
 """Channel code of a page that listens to nothing."""
@@ -49,10 +55,12 @@ class World:
     client: Client
     ledger: Ledger
     jitter: random.Random
+    hidden: random.Random
+    """Draws the phase of a hidden tab's timers."""
     network: Callable[[], int]
     """Delay of one frame to a subscriber, ns."""
     open_pages: dict[int, Page] = field(default_factory=dict)
-    """Subscriber number -> page, for those that are open."""
+    """Subscriber number -> page, for those that are open or being loaded."""
     opened: list[int] = field(default_factory=lambda: [0])
     """How many pages have been opened so far, in its one place."""
 
@@ -71,8 +79,11 @@ class Group:
         self.kind = PAGES.index(pages.page)
         self.policy: Policy = scenario.policy_of(pages)
         self.in_flight: InFlight = scenario.in_flight_of(pages)
-        self.session = None if pages.session is None else draws(pages.session, streams[f"session.{name}"])
-        self.first_session = streams[f"session.{name}.first"]
+        self.session: Callable[[], int] | None = None
+        """Draws how long a page stays."""
+        if pages.session is not None:
+            self.session = draws(pages.session, streams[f"session.{name}"])
+            self.rest_of_session = residuals(pages.session, streams[f"session.{name}.first"])
         self.listens = not isinstance(self.policy, Polling) and pages.behaviour in ("good", "stop_reading")
 
     def hidden(self, seat: int) -> bool:
@@ -93,12 +104,13 @@ class Group:
             extra = round(api.service_per_row * SECOND) * rows
             size = api.answer_bytes + api.answer_bytes_per_row * rows
             user = seat % fleet.users + 1
-            return View(user, "dashboard", 0, database.commits("dashboard", 0), size, extra)
+            shows = EVERYONE if api.dashboard_of == "everyone" else user
+            return View(user, "dashboard", 0, database.history("dashboard", 0, shows), size, extra)
         resource = "site" if self.pages.page == "site" else "server"
         count, each = (fleet.sites, fleet.sites_per_user) if resource == "site" else (fleet.servers, fleet.servers_per_user)
         resource_id = seat % count + 1
-        commits = database.commits(resource, resource_id)
-        return View(owner(resource_id, each), resource, resource_id, commits, scenario.api.answer_bytes)
+        history = database.history(resource, resource_id)
+        return View(owner(resource_id, each), resource, resource_id, history, scenario.api.answer_bytes)
 
     def channels(self, view: View) -> list[str]:
         """Channels to which such a page subscribes."""
@@ -112,9 +124,10 @@ class Group:
 
 
 class Page:
-    """A page in a browser, from when it opens until it closes."""
+    """One life of a page in a browser: from its first load until its user leaves."""
 
     __slots__ = (
+        "_life",
         "_rows",
         "_tries",
         "channels",
@@ -125,6 +138,7 @@ class Page:
         "seat",
         "subscriber",
         "view",
+        "was_subscribed",
         "world",
     )
 
@@ -137,49 +151,47 @@ class Page:
         self.channels = group.channels(self.view)
         self.connection: Connection | None = None
         self.made_at = world.clock.now()
-        self.refetcher = Refetcher(
-            group.policy_of(seat),
-            group.in_flight,
-            world.clock,
-            self._send,
-            self._done,
-            world.jitter,
-            HIDDEN_STEP if group.hidden(seat) else 0,
-        )
+        self.refetcher: Refetcher | None = None  # until it is loaded
+        self.was_subscribed = False
+        self._life: list[int] = []  # its row of the ledger
         self._rows: dict[int, list[int]] = {}  # channel code -> its open row of the ledger
         world.open_pages[self.subscriber] = self
-        if not self.channels:
-            self._note(SILENT)
 
     # --- opening and closing -------------------------------------------------------------------------------------------
 
     def present(self) -> None:
         """It was open before the run began: loaded, connected and subscribed at once."""
-        self.refetcher.version = 0
+        self._shows(0)
         if self.channels:
             connection = self._connected()
             for channel in self.channels:
                 self._subscribed(connection, channel)
         if self.group.session is not None:
-            # Somewhere within its session: what is left of it is a random part.
-            self._stay(int(self.group.session() * self.group.first_session.random()))
+            self._stay(self.group.rest_of_session())
 
     def open(self) -> None:
-        """It opens now: the whole page is loaded, then it connects."""
-        world = self.world
-        world.client.get(self.view, self.made_at, self._loaded, None)
+        """Its user opens it now: the whole page is loaded, then it connects."""
+        self._load()
         if self.group.session is not None:
             self._stay(self.group.session())
 
-    def close(self, reason: str = "closed") -> None:
+    def close(self) -> None:
+        """Its user leaves."""
         world = self.world
         if world.open_pages.pop(self.subscriber, None) is None:
             return
         if self.connection is not None:
             world.broadcaster.disconnect(self.connection)
             self.connection = None
-        self.refetcher.close()
-        self._end(reason)
+        if self.refetcher is not None:
+            self.refetcher.close()
+            self._life[6] = world.clock.now()
+        self._end("closed")
+
+    def finish(self) -> None:
+        """The run is over, and the page still open."""
+        if self.refetcher is not None:
+            self.refetcher.stop()
 
     def replace(self) -> None:
         """Its user leaves (or loads it anew): another page takes the seat at once."""
@@ -190,13 +202,50 @@ class Page:
     def _stay(self, duration: int) -> None:
         self.world.clock.call_at(self.world.clock.now() + duration, self.replace)
 
-    def _loaded(self, _: None, at: int, version: int | None, status: int | None, size: int) -> None:
+    def _load(self) -> None:
         if self.subscriber in self.world.open_pages:
-            self.refetcher.version = version
+            self.made_at = self.world.clock.now()
+            self.world.client.get(self.view, FIRST_LOAD, self._loaded, None)
+
+    def _loaded(self, _: None, at: int, version: int | None, status: int | None, size: int) -> None:
+        if not status or status >= 400:
+            self.world.clock.call_at(at + RELOAD, self._load)
+        elif self.subscriber in self.world.open_pages:
+            self._shows(version)
             if self.channels:
                 self._tries = first_attempts(at)
                 next(self._tries)  # now
                 self._attempt()
+
+    def _shows(self, version: int | None) -> None:
+        """Its first load is applied: from now on it is open."""
+        world, group, hidden = self.world, self.group, self.group.hidden(self.seat)
+        self.refetcher = Refetcher(
+            group.policy_of(self.seat),
+            group.in_flight,
+            world.clock,
+            self._send,
+            self._done,
+            world.jitter,
+            HIDDEN_STEP if hidden else 0,
+            int(world.hidden.random() * HIDDEN_STEP) if hidden else 0,
+        )
+        self.refetcher.version = version
+        self._life = [
+            self.subscriber,
+            group.kind,
+            self.view.user,
+            _RESOURCE[self.view.resource],
+            self.view.resource_id,
+            world.clock.now(),
+            NOT_YET,
+            NOT_YET if version is None else version,
+            POLICIES.index(group.policy.kind),
+            int(hidden),
+        ]
+        world.ledger.page_rows.append(self._life)
+        if not self.channels:
+            self._note(SILENT)
 
     # --- the connection ------------------------------------------------------------------------------------------------
 
@@ -234,11 +283,12 @@ class Page:
             self._try_again()
             return
         connection = self._connected()
-        authorisation = View(self.view.user, "authorisation", 0, [], AUTHORISATION, cacheable=False)
+        authorisation = View(self.view.user, "authorisation", 0, NOTHING, AUTHORISATION, cacheable=False)
         for channel in self.channels:
             world.client.get(authorisation, world.clock.now(), self._authorised, (connection, channel))
 
     def _connected(self) -> Connection:
+        assert self.refetcher is not None
         self.connection = Connection(self.subscriber, self.refetcher.notified)
         if self.group.pages.behaviour == "stop_reading":
             self.connection.open = False  # is written to, and never hears
@@ -257,15 +307,18 @@ class Page:
     def _subscribed(self, connection: Connection, channel: str) -> None:
         if connection is not self.connection:
             return
-        again = self.made_at < self.world.clock.now() and self.group.pages.refetch_on_reconnect
         self.world.broadcaster.subscribe(connection, channel)
         self._note(self.world.ledger.channel(channel))
-        if again and len(connection.channels) == len(self.channels):
-            self.refetcher.demand(self.world.clock.now())
+        if len(connection.channels) == len(self.channels):
+            if self.was_subscribed and self.group.pages.refetch_on_reconnect:
+                assert self.refetcher is not None
+                self.refetcher.demand(self.world.clock.now())
+            self.was_subscribed = True
 
     # --- refetching ----------------------------------------------------------------------------------------------------
 
     def _send(self, refetch: Refetch) -> Abort | None:
+        assert self.refetcher is not None
         return self.world.client.get(self.view, self.made_at, self.refetcher.finished, refetch)
 
     def _done(self, refetch: Refetch) -> None:
@@ -277,8 +330,8 @@ class Page:
             refetch.due_at,
             refetch.started_at,
             refetch.finished_at,
-            -1 if refetch.version is None else refetch.version,
-            refetch.status or 0,
+            NOT_YET if refetch.version is None else refetch.version,
+            NOT_YET if refetch.status is None else refetch.status,
             refetch.bytes,
             refetch.answered,
             _OUTCOME[refetch.outcome],
@@ -299,7 +352,7 @@ class Page:
             self.view.resource_id,
             channel,
             now,
-            now if refused else -1,
+            now if refused else NOT_YET,
             REASONS.index(refused or "end"),
             POLICIES.index(self.group.policy.kind),
         ]

@@ -283,7 +283,7 @@ def test_an_impossible_fleet_is_refused_in_one_line():
 
 
 def test_a_run_that_does_not_fit_is_refused_with_the_figure(monkeypatch):
-    monkeypatch.setattr("sim.virtual.preparation.free_memory", lambda: 10**9)
+    monkeypatch.setattr("sim.virtual.preparation.available_memory", lambda: 10**9)
     with pytest.raises(BadInput, match=r"4,000,000 pages and .* need about 1\.2 GB, 1\.0 GB are free"):
         fleet.run(herd(4_000_000), updates=updates_at(1.0))
 
