@@ -21,6 +21,7 @@ EXACT = Scenario(
     name="exact",
     duration=10,
     drain=10,
+    cooldown=0,
     fleet=Fleet(users=1, servers_per_user=1, sites_per_user=1),
     workload=Instants(at=(1.0,)),
     pages=(Pages("detail", 1),),

@@ -30,6 +30,7 @@ RANDOM = Scenario(
     seed=7,
     duration=60,
     drain=30,
+    cooldown=0,
     fleet=Fleet(users=4, servers_per_user=3),
     workload=Poisson(rate=3.0),
     pages=(Pages("detail", 24), Pages("dashboard", 8)),

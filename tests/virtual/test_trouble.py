@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sim.errors import BadInput
@@ -136,9 +137,18 @@ def test_a_page_that_closed_neither_hears_nor_refetches() -> None:
     assert (sent["started_at"].dropna() <= sent["ended_at"].fillna(1e9)).all()
 
 
-def test_timers_of_hidden_pages_bunch_on_whole_seconds() -> None:
-    tables = play([1.3], pages__0__subscribers=4, pages__0__hidden=0.5)
-    assert ms(tables.refetches["started_at"]) == [1806.1, 1806.3, 2000.0, 2000.0]
+def test_timers_of_hidden_pages_ring_once_a_second_each_at_a_phase_of_its_own() -> None:
+    at = [1.3, 2.9, 5.05, 8.6]
+    tables = play(at, pages__0__subscribers=400, pages__0__hidden=0.5)
+    hidden = tables.pages.set_index("subscriber")["hidden"]
+    assert hidden.sum() == 200
+    started = tables.refetches["started_at"].groupby(tables.refetches["subscriber"])
+    for subscriber, instants in started:
+        phases = {round(instant % 1, 6) for instant in instants}
+        assert (len(phases) == 1) == hidden[subscriber]
+    first = started.min()
+    assert (first - first[~hidden].mean())[hidden].between(-0.03, 1.03).all(), "held back by up to a second"
+    assert np.histogram(first[hidden], bins=4, range=(1.8, 2.8))[0].min() > 25, "and not all to the same instant"
 
 
 def test_a_session_without_length_is_refused() -> None:

@@ -27,7 +27,7 @@ from sim.errors import BadInput
 from sim.policy import FullPayload, Polling
 from sim.scenario import Scenario
 from sim.virtual import preparation
-from sim.virtual.database import Database
+from sim.virtual.database import Database, feeds_back
 from sim.virtual.fleet.groups import Group, answer_bytes, plan
 from sim.virtual.fleet.herds import NEVER, Herd, Outcomes, Tally, Window
 from sim.virtual.fleet.probes import Probes, load_samples, metric_frame
@@ -49,7 +49,7 @@ def supports(scenario: Scenario) -> list[str]:
     checks = [
         (costs.nagle, "broadcaster.nagle: a write waits for the acknowledgement of the one before"),
         (not costs.keep_alive, "broadcaster.keep_alive = false: each publish opens a connection"),
-        (api.save != Constant(0.0), "api.save: changes wait for locks and for the workers that serve refetches"),
+        (feeds_back(scenario), "api.save: changes wait for the workers that serve refetches (unless api.save_workers = 'own')"),
         (bool(scenario.incidents), "incidents: connections, queues and pages react to them"),
         (broadcast.dispatch == "queued", "broadcast.dispatch = 'queued': workers wait for the broadcaster's answer"),
         (broadcast.debounce > 0, "broadcast.debounce: merged events are chosen while time passes"),

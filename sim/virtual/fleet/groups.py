@@ -88,7 +88,7 @@ def plan(scenario: Scenario, database: Database, rng: Streams, window: tuple[int
     *window*: in which nodes are observed, ns; *end*: of the run.
     """
     broadcast = scenario.broadcast
-    dispatched = database.intended_at if broadcast.moment == "on_save" else database.committed_at
+    dispatched = database.saved_at if broadcast.moment == "on_save" else database.committed_at
     published = dispatched + columns(scenario.network.to_broadcaster, rng["to_broadcaster"], dispatched.size)
     published = np.where(published <= end, published, -1)
     # A broadcaster tells the specific channel before the generic one: what is due at one instant is sent in that order.

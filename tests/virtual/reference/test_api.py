@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.scenario import Scenario
+from sim.virtual.database import NOTHING, History
 from sim.virtual.measures import load, peak
 from sim.virtual.reference.api import Answer, Api, View
 from tests.virtual.scenes import metric, ms, play
@@ -25,7 +26,8 @@ def api(service: int = 10, incidents: list[dict[str, Any]] | None = None, **keys
 
 
 def view(user: int = 1, resource_id: int = 1, commits: list[int] | None = None, resource: str = "server") -> View:
-    return View(user, resource, resource_id, commits or [], size=1500)
+    instants = commits or []
+    return View(user, resource, resource_id, History(instants, list(range(1, len(instants) + 1))), size=1500)
 
 
 def ask(api: Api, *arrivals: int, of: View | None = None) -> list[Answer]:
@@ -81,7 +83,7 @@ def test_identical_refetches_share_an_answer_while_it_is_made_and_after() -> Non
 
 def test_a_dashboard_is_shared_by_one_users_pages_only() -> None:
     cached = api(cache=1.0)
-    board = [View(user, "dashboard", 0, [], 1500) for user in (1, 1, 2)]
+    board = [View(user, "dashboard", 0, NOTHING, 1500) for user in (1, 1, 2)]
     assert [cached.answer(one, 0, 0)[0] for one in board] == [10, 10, 20]
 
 
