@@ -73,7 +73,8 @@ def test_polling_overtakes_a_debounce_where_theory_says() -> None:
 
 
 def test_overlapping_answers_may_leave_pages_stale_and_single_flight_does_not() -> None:
-    scenario = study.only(SCENARIO, "dashboard").replace({"policy": to_dict(Debounce(wait=0.1))})
+    changes = {"policy": to_dict(Debounce(wait=0.1)), "cooldown": 0.0}
+    scenario = study.only(SCENARIO, "dashboard").replace(changes)
     found = study.variants(scenario, study.rules(service=0.5))
     assert found.loc["overlap (Inertia 2, 3)", "out_of_order"] > 0
     assert found.loc["single flight", "stale_at_end"] == 0

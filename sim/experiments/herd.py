@@ -153,6 +153,7 @@ def _one_herd(size: int, each: float, workers: int, wait: float, jitter: float) 
         name="one herd",
         duration=2.0,
         drain=2 * wait + 2 * size * each / workers + 10,
+        cooldown=0.0,
         fleet=Fleet(users=1),
         workload=Regular(rate=0.9),
         pages=(Pages("dashboard", size),),

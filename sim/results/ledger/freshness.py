@@ -252,15 +252,35 @@ def _interested(tables: Tables, scenario: Scenario) -> pd.DataFrame:
     changed = updates["resource_id"].to_numpy().astype(np.int64) * 2 + (updates["resource"] == "site").to_numpy()
     heard = _listening(tables, scenario)
     u, s = heard["u"].to_numpy(), heard["s"].to_numpy()
-    heard = heard[board[s] | (shown[s] == changed[u])]
+    heard = heard[np.where(board[s], _on_board(tables, scenario)[u] == _shown_to(tables, scenario)[s], shown[s] == changed[u])]
     silent = _silent(subscriptions)
     if not silent.any():
         return heard
     boards, others = np.flatnonzero(silent & board), np.flatnonzero(silent & ~board)
-    u1, s1 = _cross(np.zeros(len(updates), dtype=np.int64), np.zeros(len(boards), dtype=np.int64))
+    u1, s1 = _cross(_on_board(tables, scenario), _shown_to(tables, scenario)[boards])
     u2, s2 = _cross(changed, shown[others])
     polled = _open(updates, subscriptions, np.concatenate([u1, u2]), np.concatenate([boards[s1], others[s2]]))
     return pd.concat([heard, polled], ignore_index=True)
+
+
+def _everyones(tables: Tables, scenario: Scenario) -> bool:
+    """Whether dashboards show everyone's resources (in runs of version 1 their version counted everyone's changes)."""
+    return scenario.api.dashboard_of == "everyone" or getattr(tables, "schema_version", 2) < 2
+
+
+def _on_board(tables: Tables, scenario: Scenario) -> Array:
+    """Per update: the user on whose dashboards it is to be seen; 0: on all."""
+    updates, fleet = tables.updates, scenario.fleet
+    if _everyones(tables, scenario):
+        return np.zeros(len(updates), np.int64)
+    each = np.where(updates["resource"] == "site", fleet.sites_per_user, fleet.servers_per_user)
+    return (updates["resource_id"].to_numpy().astype(np.int64) - 1) // np.maximum(each, 1) + 1
+
+
+def _shown_to(tables: Tables, scenario: Scenario) -> Array:
+    """Per subscription: whose resources a dashboard shows; 0: everyone's."""
+    user = tables.subscriptions["user"].to_numpy().astype(np.int64)
+    return np.zeros_like(user) if _everyones(tables, scenario) else user
 
 
 def _full_payload(subscriptions: pd.DataFrame, scenario: Scenario) -> Array:

@@ -61,7 +61,9 @@ def test_a_dashboard_is_fresh_by_the_sequence_over_all_changes() -> None:
     page = {"page": "dashboard", "resource": "dashboard", "resource_id": 0, "channel": "private-servers"}
     boards = [notification(0, 7, 1.1, channel="private-servers")]
     run = one_page([refetch(7, 1.5, 1, resource="dashboard"), refetch(7, 2.5, 2, resource="dashboard")], boards, updates, **page)
-    assert freshness.journeys(run, SCENARIO)["fresh_at"].tolist() == pytest.approx([1.6, 2.6])
+    everyones = SCENARIO.replace({"api.dashboard_of": "everyone"})
+    assert freshness.journeys(run, everyones)["fresh_at"].tolist() == pytest.approx([1.6, 2.6])
+    assert freshness.journeys(run, SCENARIO).empty, "it does not show servers 3 and 4"
 
 
 def test_a_polling_page_without_a_channel_has_to_show_its_resource() -> None:
