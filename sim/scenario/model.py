@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from sim.clock import ns
+import numpy as np
+
 from sim.distributions import Constant, Distribution, Lognormal
 from sim.errors import BadInput
 from sim.incidents import Incident
@@ -24,6 +25,7 @@ from sim.policy import Debounce, FullPayload, InFlight, Policy
 from sim.scenario.broadcaster import Broadcaster
 from sim.scenario.tree import build, hints, to_dict
 from sim.workload import Poisson, Streams, Updates, Workload
+from sim.workload.updates import to_ns
 
 HARNESS = load_test_only("it says how the load is made and measured; virtual time needs neither", promise=False)
 NAMES = load_test_only("it names events or adds ones that no page of a scenario listens to", promise=False)
@@ -371,7 +373,7 @@ class Scenario:
         if not self.warmup + self.duration:
             return Updates.none()
         drawn = self.workload.updates(rng["workload"], self.length, self.fleet.servers, self.fleet.sites)
-        return drawn[drawn.at < ns(self.length - self.tail[1])]
+        return drawn[drawn.at < to_ns(np.array(self.length - self.tail[1]))]
 
     def policy_of(self, pages: Pages) -> Policy:
         return self.policy if pages.policy is None else pages.policy
