@@ -20,6 +20,9 @@ from sim.target import Target
 MAX_EVENT = 8 << 20
 """Bytes of the largest event that is listened to: what is too large is the target's to say, not ours."""
 
+GOODBYE = 0.5
+"""Seconds to wait for the answer to our close frame."""
+
 UPGRADE = (
     ("Connection", "Upgrade"),
     ("Upgrade", "websocket"),
@@ -76,7 +79,14 @@ class Listener:
         origin: Any = target.page_origin or None
         try:
             connection = await _Connect(
-                url, open_timeout=timeout, compression=None, proxy=None, ping_interval=None, max_size=MAX_EVENT, origin=origin
+                url,
+                open_timeout=timeout,
+                close_timeout=GOODBYE,
+                compression=None,
+                proxy=None,
+                ping_interval=None,
+                max_size=MAX_EVENT,
+                origin=origin,
             )
         except (InvalidStatus, InvalidMessage) as error:
             # Asked once more by a client that reads every answer, also of HTTP/1.0 and with a body.
