@@ -27,6 +27,7 @@ from sim.scenario.tree import build, hints, to_dict
 from sim.workload import Poisson, Streams, Updates, Workload
 from sim.workload.updates import to_ns
 
+OF_ONES_OWN = load_test_only("it says how an application of one's own names things", promise=False)
 HARNESS = load_test_only("it says how the load is made and measured; virtual time needs neither", promise=False)
 NAMES = load_test_only("it names events or adds ones that no page of a scenario listens to", promise=False)
 ONLY_MEANINGFUL = load_test_only("every update of a workload changes a field that is broadcast anyway", promise=False)
@@ -42,6 +43,13 @@ Behaviour = Literal["good", "stop_reading", "reconnect_loop", "never_subscribe"]
 def _positive(value: float, name: str, unit: str = "") -> None:
     if not value > 0:
         raise ValueError(f"{name} must be > 0{unit}, got {value!r}")
+
+
+def _template(text: str) -> None:
+    try:
+        text.format(id="", user="", n="")
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{text!r} may hold {{id}}, {{user}} and {{n}}, no other braces") from error
 
 
 def _not_negative(value: float, name: str, unit: str = "") -> None:
@@ -96,9 +104,37 @@ class Pages:
     """Share of the pages in hidden tabs, whose timers ring on whole seconds only."""
     refetch_on_reconnect: bool = False
     """Refetch once the channels are subscribed again. Stock Echo does not; what came meanwhile then stays unseen."""
+    channels: Annotated[tuple[str, ...], OF_ONES_OWN] = ()
+    """Channels of an application of one's own, as `["private-orders.{id}"]`; `{id}` is the resource, `{user}` its owner, `{n}`
+    the page's number. Empty: the pattern's."""
+    events: Annotated[tuple[str, ...], OF_ONES_OWN] = ()
+    """Names on the wire of the events that count, as `["App\\Events\\OrderShipped"]`. Empty: the pattern's, or any on channels of
+    one's own."""
+    ids: Annotated[str, OF_ONES_OWN] = ""
+    """List of the target's users that gives `{id}`, as `orders`: pages spread evenly over what they own. Empty: the page's own
+    (`servers`, `sites`)."""
+    refetch: Annotated[str, OF_ONES_OWN] = ""
+    """Path of the resource, as `/api/orders/{id}`. Empty: `load.refetch`, or the pattern's."""
+    version: Annotated[str, OF_ONES_OWN] = ""
+    """Path in its JSON of what serves as version. Empty: `load.version`."""
+    headers: Annotated[Mapping[str, str], OF_ONES_OWN] = field(default_factory=dict)
+    """Further headers of the page's requests to the application."""
+    inertia: Annotated[bool, OF_ONES_OWN] = False
+    """The resource is an Inertia page: loaded as HTML, refetched with `X-Inertia` and the assets' version that it names; 409 is
+    answered by a full load."""
+    only: Annotated[tuple[str, ...], OF_ONES_OWN] = ()
+    """Props that an Inertia page reloads (`router.reload({only: [...]})`). Empty: all."""
 
     def __post_init__(self) -> None:
         _not_negative(self.subscribers, "subscribers")
+        for template in (*self.channels, self.refetch):
+            _template(template)
+        if self.only and not self.inertia:
+            raise ValueError("only needs inertia = true: other applications have no partial reload")
+        if self.channels and any(not channel for channel in self.channels):
+            raise ValueError("channels must not hold an empty name")
+        if self.refetch and not self.refetch.startswith("/"):
+            raise ValueError(f"refetch must be a path that begins with /, got {self.refetch!r}")
         if not 0 <= self.hidden <= 1:
             raise ValueError(f"hidden must be a share between 0 and 1, got {self.hidden!r}")
 

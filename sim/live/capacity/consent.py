@@ -6,17 +6,30 @@ Loopback is always allowed. `--i-own-this-target` answers the question and lifts
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 import sys
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from sim.errors import BadInput
-from sim.scenario import Scenario
+from sim.scenario import Pages, Scenario
 from sim.target import Target
+from sim.workload import streams
 
 METERED = {"pusher.com": "Pusher Channels", "pusherapp.com": "Pusher Channels", "ably.io": "Ably", "ably.net": "Ably"}
 """Services that bill connections and messages, by the end of the host's name."""
+
+
+COUNTS = ("connections", "publishes", "deliveries", "requests")
+
+RECONNECT = 1.0
+"""Seconds after which pusher-js comes back at the earliest."""
+
+MARGIN = 6.0
+"""Standard deviations by which a drawn number is put above its mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +43,9 @@ class Volume:
     deliveries: int = 0
     """Notifications that the target will send to our subscribers."""
     requests: int = 0
-    """HTTP requests besides the publishes: authorisations and refetches."""
+    """HTTP requests besides the publishes: page loads, logins, handshakes, authorisations, refetches."""
+    besides: str = ""
+    """What cannot be counted beforehand."""
 
     @property
     def billed(self) -> int:
@@ -47,12 +62,72 @@ def volume_of_publishing(scenario: Scenario, updates: int) -> Volume:
     return Volume(publishes=updates)
 
 
-def volume_of_load(scenario: Scenario, updates: int) -> Volume:
-    """Of a load test, as an upper bound: every notification is refetched."""
-    servers = max(1, scenario.fleet.servers)
-    heard = sum(p.subscribers * (1.0 if p.page == "dashboard" else 1.0 / servers) for p in scenario.pages)
-    deliveries = round(updates * heard)
-    return Volume(scenario.subscribers, updates, deliveries, deliveries + 2 * scenario.subscribers)
+def volume_of_load(scenario: Scenario, target: Target) -> Volume:
+    """Of a load test, as an upper bound: what its seed draws is counted, what it will draw is put well above its mean.
+
+    A notification is a refetch at most, a failed refetch as many as `api.retries` allows; whoever leaves is replaced, and loads the
+    page; a page that reconnects for ever authorises each time anew. A live application's own changes (passive) are not known.
+    """
+    cooldown, drain = scenario.tail
+    seconds = scenario.warmup + scenario.duration + cooldown
+    passive, application = scenario.publisher.via == "none", bool(target.api)
+    updates = scenario.workload.updates(streams(scenario.seed)["workload"], seconds, scenario.fleet.servers, scenario.fleet.sites)
+    total = 0 if passive else len(updates)
+    sites = 0 if passive else int(np.count_nonzero(updates.resource))
+    # Pages connect before the updates begin, and stay for the drain.
+    span = seconds + drain + scenario.subscribers / scenario.load.connect_rate
+    connections = deliveries = requests = 0
+    for pages in scenario.pages:
+        heard, channels = _heard(scenario, target, pages, total, sites)
+        policy = scenario.policy_of(pages)
+        refetching = application and policy.kind != "full_payload"
+        listening = 0 if policy.kind == "polling" else pages.subscribers
+        lives = _lives(pages, span, scenario.seed)
+        loops = listening * math.ceil(span / RECONNECT) if pages.behaviour == "reconnect_loop" else 0
+        arrivals = (lives if listening else 0) + loops
+        refetches = min(heard, pages.subscribers * total * channels) if refetching else 0
+        if policy.kind == "polling":
+            refetches = pages.subscribers * math.ceil(span / policy.interval) + lives
+        if refetching and pages.refetch_on_reconnect:
+            refetches += arrivals
+        logins = 2 * pages.subscribers if scenario.load.auth == "cookie" or any(u.login for u in target.users) else 0
+        connections += listening
+        deliveries += heard
+        loads = lives if application else 0
+        requests += (refetches + loads) * (1 + scenario.api.retries) + arrivals * (1 + channels * application) + logins
+    besides = "a refetch for every notification of the application's own changes" if passive and application else ""
+    return Volume(connections, total, deliveries, requests, besides)
+
+
+def _heard(scenario: Scenario, target: Target, pages: Pages, updates: int, sites: int) -> tuple[int, int]:
+    """(notifications at most, channels of each page) of one kind of page."""
+    if scenario.policy_of(pages).kind == "polling":
+        return 0, 0
+    everybody, processes = pages.subscribers, scenario.load.processes
+    if pages.page == "dashboard":
+        users = max(1, len(target.users) or scenario.fleet.users)
+        share = everybody // users + processes if scenario.broadcast.channels == "per_user" else everybody
+        return updates * share, 2
+    of_sites = pages.page == "site"
+    kind, fleet = ("sites", scenario.fleet.sites) if of_sites else ("servers", scenario.fleet.servers)
+    resources = sum(len(user.ids(kind)) for user in target.users) or fleet
+    # Pages spread evenly, in each load process.
+    share = everybody if scenario.broadcast.channels == "generic" else everybody // max(1, resources) + processes
+    return (sites if of_sites else updates - sites) * min(share, everybody), 1
+
+
+def _lives(pages: Pages, span: float, seed: int) -> int:
+    """Pages that are opened in *span* seconds: the first ones, and those that replace whoever leaves."""
+    if pages.session is None or not pages.subscribers:
+        return pages.subscribers
+    rng = np.random.default_rng(seed)
+    seats = min(pages.subscribers, 1_000)
+    opened, until = np.zeros(seats, dtype=np.int64), np.zeros(seats)
+    while (open_still := until < span).any() and opened.sum() < 1_000_000:
+        opened += open_still
+        until[open_still] += np.maximum(pages.session.sample(rng, int(open_still.sum())), 1e-3)
+    mean = float(opened.mean()) * pages.subscribers
+    return math.ceil(mean + MARGIN * (float(opened.std()) + 1) * math.sqrt(pages.subscribers) + MARGIN)
 
 
 def hosts(target: Target) -> list[str]:
@@ -78,7 +153,7 @@ def require(volume: Volume, target: Target, owned: bool) -> None:
     print(describe(volume, remote), file=sys.stderr)
     over = [
         f"{getattr(volume, name)} {name} (cap {getattr(CAP, name)})"
-        for name in Volume.__slots__
+        for name in COUNTS
         if getattr(volume, name) > getattr(CAP, name)
     ]
     if over:
@@ -96,6 +171,7 @@ def describe(volume: Volume, remote: list[str]) -> str:
     lines = [
         f"This will send to {', '.join(remote)}, at most: {volume.connections} WebSocket connections, {volume.publishes} changes "
         f"or events, {volume.requests} other HTTP requests; the target will send {volume.deliveries} notifications."
+        + (f" Besides: {volume.besides}." if volume.besides else "")
     ]
     for host in remote:
         service = next((name for end, name in METERED.items() if host == end or host.endswith("." + end)), None)
