@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from loadtests.client import auth as ways
+from loadtests.client.inertia import ACCEPT
 from loadtests.settings import Settings
-from loadtests.users import EchoUser, Who
+from loadtests.users import EchoUser, Who, way_of
 from sim.errors import BadInput
 from sim.scenario import Broadcast, Pages, Scenario
 from sim.target import Target
@@ -21,7 +22,9 @@ class PatternPage(EchoUser):
 
     @classmethod
     def identities(cls, target: Target) -> list[Who]:
-        """Every owned resource, with its owner."""
+        """Every owned resource, with its owner; every user, where nothing of the page asks for a resource."""
+        if not any("{id}" in template for template in (*cls.channels, cls.refetch)):
+            return [(user.id, user.token, 0) for user in target.users]
         owned = [(user.id, user.token, id) for user in target.users for id in user.ids(cls.owned)]
         if target.users and not owned:
             raise BadInput(f"target: no user owns any of the {cls.owned} that {cls.__name__} shows")
@@ -115,6 +118,12 @@ def user_classes(settings: Settings) -> dict[str, type[EchoUser]]:
     return found
 
 
+def _alone(pages: Pages, settings: Settings) -> bool:
+    """Whether nobody is known who may read: then there is the fan-out alone, signed for here, and nothing to refetch."""
+    target = settings.target
+    return target is not None and not target.users and not (settings.login or settings.refetch or pages.refetch)
+
+
 def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> dict[str, Any]:
     scenario: Scenario = settings.scenario
     policy = scenario.policy_of(pages)
@@ -125,8 +134,8 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
         "weight": pages.subscribers,
         "policy": policy,
         "in_flight": scenario.in_flight_of(pages),
-        "channels": [] if policy.kind == "polling" else base.channel_names(scenario.broadcast),
-        "events": [prefix + name for name in base.event_names()],
+        "channels": [] if policy.kind == "polling" else list(pages.channels) or base.channel_names(scenario.broadcast),
+        "events": list(pages.events) or ([] if pages.channels else [prefix + name for name in base.event_names()]),
         "behaviour": pages.behaviour,
         "session": pages.session,
         "hidden": pages.hidden,
@@ -135,13 +144,21 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
         "pool_size": scenario.load.pool_size,
         "timeout": scenario.api.timeout or EchoUser.timeout,
         "host": settings.target.api if settings.target else None,
+        "fan_out_alone": _alone(pages, settings),
     }
-    if settings.refetch:
-        parameters["refetch"] = settings.refetch
-    if settings.version:
-        parameters["version"] = settings.version
+    lines = "".join(f"{name}: {value}\r\n" for name, value in pages.headers.items())
+    own = {
+        "refetch": pages.refetch or settings.refetch,
+        "version": pages.version or settings.version,
+        "owned": pages.ids,
+        "resource": pages.ids,
+        "inertia": pages.inertia,
+        "only": pages.only,
+        "headers": (ACCEPT if pages.inertia else EchoUser.headers) + lines if pages.inertia or lines else "",
+    }
+    parameters |= {name: value for name, value in own.items() if value}
     if settings.auth == "signed" and settings.target:
         parameters["auth"] = ways.Signed(settings.target.key, settings.target.secret)
-    if settings.auth == "cookie":
-        parameters["auth"] = ways.Cookie(dict(settings.login))
+    if settings.auth == "cookie" and settings.target:
+        parameters["auth"] = way_of(settings.target, settings.login)
     return parameters

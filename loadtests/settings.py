@@ -51,11 +51,15 @@ class Settings:
         auth = given.get("WORKBENCH_AUTH", "")
         if auth and auth not in AUTHS:
             raise BadInput(f"WORKBENCH_AUTH: no such way {auth!r}{did_you_mean(auth, AUTHS)}")
-        if auth == "cookie" and "WORKBENCH_LOGIN" not in given:
-            raise BadInput("WORKBENCH_AUTH=cookie needs the fields of the login form in WORKBENCH_LOGIN (email=...&password=...)")
+        target = Target.read(path) if path else _laravel_target(environment, need_target)
+        if auth == "cookie" and "WORKBENCH_LOGIN" not in given and not (target and any(user.login for user in target.users)):
+            raise BadInput(
+                "WORKBENCH_AUTH=cookie needs users with a login in the target, or the fields of one login form for everybody in "
+                "WORKBENCH_LOGIN (email=...&password=...)"
+            )
         return cls(
             scenario=load_scenario(given["WORKBENCH_SCENARIO"]) if "WORKBENCH_SCENARIO" in given else DEFAULT,
-            target=Target.read(path) if path else _laravel_target(environment, need_target),
+            target=target,
             parts=Path(given["WORKBENCH_PARTS"]) if "WORKBENCH_PARTS" in given else None,
             probes=_whole(given, "WORKBENCH_PROBES"),
             shape=given.get("WORKBENCH_SHAPE", ""),

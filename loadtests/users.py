@@ -25,7 +25,7 @@ loss, all without a greenlet of its own; the user's greenlet is parked, or runs 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import gevent
@@ -53,6 +53,13 @@ Who = tuple[Key, str, Key]
 """User's id, bearer token, id of the resource shown; ids as the target writes them."""
 
 
+def way_of(target: Target, credentials: Mapping[str, str] | None = None) -> ways.Auth:
+    """By token, or by a session where users of the target log in; *credentials*: of one for everybody."""
+    if credentials or any(user.login for user in target.users):
+        return ways.Cookie(credentials, target.login.path, target.login.csrf, target.auth, target.page_origin)
+    return ways.Bearer(target.auth)
+
+
 def park(user: EchoUser) -> None:
     """The task of a page that has no tasks: nothing, until Locust kills it. As one that waits, so that a stop need not be."""
     user._state = LOCUST_STATE_WAITING
@@ -75,6 +82,10 @@ class EchoUser(User):
     """Event names on the wire that count; empty: any."""
     refetch: str = ""
     """URL path of the resource; empty: nothing is refetched."""
+    inertia: bool = False
+    """The resource is an Inertia page; `version` is then a path within its page object, as `props.order.updated_at`."""
+    only: Sequence[str] = ()
+    """Props that it reloads; empty: all."""
     version: str = "version"
     """JSON path of the version in the answer: a whole number or an ISO 8601 time."""
     policy: Policy = Debounce()
@@ -92,6 +103,8 @@ class EchoUser(User):
     """List of the target's users that holds the ids, as `servers`; empty: `ids`."""
     auth: ways.Auth | None = None
     """None: by the token at `/broadcasting/auth`, or signed with the target's secret where there is no application."""
+    fan_out_alone: bool = False
+    """Nothing is asked of the application, though there is one: channels are signed for here, and nothing is refetched."""
     verify: bool = True
     """False: take any certificate."""
     behaviour: str = "good"
@@ -160,6 +173,9 @@ class EchoUser(User):
         headers = self.headers + "".join(f"{name}: {value}\r\n" for name, value in given)
         headers += f"Authorization: Bearer {token}\r\n" if token else ""
         users, shown = self._numbers()
+        logins = plant.logins
+        if logins is None:
+            logins = plant.logins = {u.id: u.login for u in target.users if u.login} if target else {}
         self._seat = Seat(
             number,
             users.number(user),
@@ -169,6 +185,7 @@ class EchoUser(User):
             # Spread evenly, as the simulator does.
             hidden=int((number + 1) * self.hidden) > int(number * self.hidden),
             hook=None if type(self).on_event is EchoUser.on_event else self.on_event,
+            login=() if token else logins.get(user, ()),
             renew=self._reopen,
         )
         self.open_page = Page(plant, spec, self._seat)
@@ -230,18 +247,20 @@ class EchoUser(User):
             raise BadInput("no broadcaster (set the class's broadcaster, or WORKBENCH_TARGET)")
         query = f"?protocol={PROTOCOL}&client=js&version=8.6.0&flash=false"
         uri = parse_uri(url if "?" in url else url + query)
-        base, prefix = split_url(self.host or (target.api if target else ""))
+        base, prefix = split_url("" if self.fan_out_alone else self.host or (target.api if target else ""))
         application = plant.origin(base, self.verify) if base != "://" else None
         name = type(self).__name__
         way = self.auth
         if way is None and target is not None:
-            way = ways.Bearer(target.auth) if application else ways.Signed(target.key, target.secret)
+            way = way_of(target) if application else ways.Signed(target.key, target.secret)
         label = self.label or name
         return Spec(
             kind=plant.recorder.kind(label, self.page or name, self.resource or name, self.refetch or label),
             channels=tuple(self.channels),
             events=frozenset(self.events),
             refetch=self.refetch if application else "",
+            inertia=self.inertia,
+            only=tuple(self.only),
             version_path=tuple(self.version.split(".")),
             policy=self.policy if application and self.refetch else FullPayload(),
             in_flight=self.in_flight,

@@ -1,21 +1,23 @@
 """Ways to authorise a private channel, and to be somebody at the application.
 
 Bearer   POST /broadcasting/auth with the page's own headers (a token), as Echo's `bearerToken` does
-Cookie   log in once per page as a browser does: session cookie and CSRF token, then the same POST
+Cookie   log in once per user as a browser does: session cookie and CSRF token, then the same POST
 Signed   no application: sign with the app's secret on the spot
 """
 
 from __future__ import annotations
 
-from http.cookies import SimpleCookie
+from collections.abc import Iterable, Mapping
 from typing import Protocol
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 import orjson
+from gevent.event import AsyncResult
 
 from loadtests.client.echo import Authorised
 from loadtests.client.http import Answer, Pool
 from sim.pusher.auth import channel_auth
+from sim.target.session import Session, login_refusal
 
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 
@@ -26,6 +28,10 @@ class Page(Protocol):
     pool: Pool
     prefix: str
     headers: bytes
+
+    @property
+    def login(self) -> tuple[tuple[str, str], ...]:
+        """Fields of the login form; empty: none of the user's own."""
 
     def timed(self, method: str, path: str, answer: Answer, error: str) -> None: ...
 
@@ -74,40 +80,54 @@ def _read(answer: Answer) -> tuple[str | None, str | None, str]:
 
 
 class Cookie(Bearer):
-    """A session by Laravel's rules: the CSRF cookie, the login form, and both in every later request."""
+    """A session by Laravel's rules: the CSRF cookie, the login form, and both in every later request. All pages of one user share
+    a session, as the tabs of one browser do."""
 
     def __init__(
         self,
-        credentials: dict[str, str],
+        credentials: Mapping[str, str] | None = None,
         login: str = "/login",
         csrf: str = "/sanctum/csrf-cookie",
         path: str = "/broadcasting/auth",
+        origin: str = "",
     ) -> None:
+        """*credentials*: of pages whose user has no login of their own. *origin*: of the pages; Sanctum looks at it."""
         super().__init__(path)
-        self.credentials, self.login, self.csrf = credentials, login, csrf
+        self.credentials, self.login, self.csrf, self.origin = dict(credentials or {}), login, csrf, origin
+        self._sessions: dict[tuple[tuple[str, str], ...], AsyncResult] = {}
 
     def prepare(self, page: Page) -> None:
-        jar: dict[str, str] = {}
-        self._collect(jar, page, "GET", self.csrf, page.pool.fetch("GET", page.prefix + self.csrf, page.headers))
-        body = urlencode(self.credentials).encode()
-        answer = page.pool.fetch("POST", page.prefix + self.login, FORM + page.headers + _session(jar), body)
-        self._collect(jar, page, "POST", self.login, answer)
-        page.headers += _session(jar)
+        form = page.login or tuple(self.credentials.items())
+        if not form:
+            return  # Its token is in its headers.
+        known = self._sessions.get(form)
+        if known is None:
+            known = self._sessions[form] = AsyncResult()
+            known.set(self._log_in(page, form))
+        page.headers += known.get()
 
-    def _collect(self, jar: dict[str, str], page: Page, method: str, path: str, answer: Answer) -> None:
-        failed = answer.status == 0 or answer.status >= 400
-        page.timed(method, path, answer, (answer.error or f"HTTP {answer.status}") if failed else "")
-        for line in answer.headers.get(b"set-cookie", b"").decode("latin-1").split("\n"):
-            for name, morsel in SimpleCookie(line).items():
-                jar[name] = morsel.value
+    def _log_in(self, page: Page, form: tuple[tuple[str, str], ...]) -> bytes:
+        """Header lines of the session."""
+        session = Session(self.origin)
+        self._ask(session, page, "GET", self.csrf, b"")
+        answer = self._ask(session, page, "POST", self.login, urlencode(form).encode())
+        location = answer.headers.get(b"location", b"").decode("latin-1")
+        refusal = login_refusal(answer.status, location, self.login)
+        page.timed("POST", self.login, answer, answer.error or refusal)
+        return _lines(session.headers())
+
+    def _ask(self, session: Session, page: Page, method: str, path: str, body: bytes) -> Answer:
+        headers = page.headers + _lines(session.headers(self.login)) + (FORM if body else b"")
+        answer = page.pool.fetch(method, page.prefix + path, headers, body)
+        session.absorb(answer.headers.get(b"set-cookie", b"").decode("latin-1").split("\n"))
+        if method == "GET":
+            failed = answer.status == 0 or answer.status >= 400
+            page.timed(method, path, answer, (answer.error or f"HTTP {answer.status}") if failed else "")
+        return answer
 
 
-def _session(jar: dict[str, str]) -> bytes:
-    """Header lines: the cookies, and the token that Laravel wants back decoded."""
-    lines = "Cookie: " + "; ".join(f"{name}={value}" for name, value in jar.items()) + "\r\n" if jar else ""
-    if "XSRF-TOKEN" in jar:
-        lines += f"X-XSRF-TOKEN: {unquote(jar['XSRF-TOKEN'])}\r\n"
-    return lines.encode("latin-1")
+def _lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1", "replace")
 
 
 class Signed:

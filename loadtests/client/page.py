@@ -18,6 +18,7 @@ import orjson
 
 from loadtests.client.echo import Authorised, Echo, Event, State
 from loadtests.client.http import Answer, Pool
+from loadtests.client.inertia import Inertia
 from loadtests.client.link import Link
 from loadtests.client.retries import Request
 from loadtests.client.spec import Spec
@@ -66,6 +67,8 @@ class Seat:
     """Whether there was a page before: this one opens in mid-run."""
     reached: bool = False
     """Whether one of its pages has been subscribed."""
+    login: tuple[tuple[str, str], ...] = ()
+    """Fields of the login form, where the user has a session of their own."""
 
 
 class Page:
@@ -75,6 +78,7 @@ class Page:
         "_admission",
         "_ending",
         "_etag",
+        "_inertia",
         "_loaded_version",
         "_loading",
         "_opened_at",
@@ -104,6 +108,7 @@ class Page:
         self._record = plant.recorder.notification
         self._since: dict[str, int] = {}
         self._etag = b""
+        self._inertia = Inertia(spec.only) if spec.inertia else None
         self._ordered = True
         self._opened_at = NEVER
         self._loaded_version: int | None = None
@@ -248,6 +253,10 @@ class Page:
 
     # ---- the connection's side
 
+    @property
+    def login(self) -> tuple[tuple[str, str], ...]:
+        return self.seat.login
+
     def authorize(self, channel: str, socket_id: str, done: Authorised) -> None:
         self._spec.auth.authorize(self, channel, socket_id, done)
 
@@ -335,6 +344,8 @@ class Page:
     def _send(self, refetch: Refetch) -> Callable[[], None]:
         waiting, self._waiting = self._waiting, NOTHING
         headers = self.headers if not self._etag else self.headers + b"If-None-Match: " + self._etag + b"\r\n"
+        if self._inertia is not None:
+            headers += self._inertia.headers
         done = partial(self._answered, refetch, waiting)
         request = Request(self._plant.retries, self.pool, self._path, done, headers, self._spec.timeout, self._retried)
         return partial(self._abort, refetch, waiting, request)
@@ -372,7 +383,8 @@ class Page:
         if not 200 <= answer.status < 300:
             return None
         self._etag = answer.headers.get(b"etag", b"")
-        found = version_of(answer.body, self._spec.version_path)
+        body = answer.body if self._inertia is None else self._inertia.learn(answer.body)
+        found = version_of(body, self._spec.version_path)
         if found is None:
             return None
         self._ordered = found.kind != "text"

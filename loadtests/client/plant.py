@@ -31,6 +31,7 @@ from loadtests.recording.recorder import Recorder
 from loadtests.recording.rows import Sample
 from loadtests.settings import Settings
 from sim.clock import SECOND, ns
+from sim.target import Key
 
 HANDSHAKES = 200
 """First connections under way at once: a server's accept backlog is often not longer (Linux: 4096, PHP's streams: 102)."""
@@ -103,6 +104,8 @@ class Plant:
         self.impossible: set[type] = set()
         """Classes whose pages cannot be opened at all."""
         self.identities: dict[type, Any] = {}
+        self.logins: dict[Key, tuple[tuple[str, str], ...]] | None = None
+        """Fields of the login form, of users who have one; None: not looked for yet."""
         self.numbers: dict[type, Any] = {}
         """Of users and resources, for the tables."""
         self._opened: dict[type, int] = {}

@@ -43,6 +43,9 @@ class Spec:
     """Shared by all pages; None: each has its own."""
     timeout: float
     """Seconds for a refetch."""
+    inertia: bool = False
+    """The resource is an Inertia page, of which a reload wants the props `only` (empty: all)."""
+    only: tuple[str, ...] = ()
 
     @property
     def listens(self) -> bool:

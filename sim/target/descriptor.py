@@ -112,6 +112,11 @@ class Target:
         """The same target with the other way to sign a path."""
         return replace(self, sign="full" if sign == "full" else "bare")
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of what there are ids."""
+        return ("users", "servers", "sites", *dict.fromkeys(name for user in self.users for name, _ in user.owned))
+
     def keys(self, kind: str) -> Keys:
         """The numbers of all ids of *kind*: `users`, `servers`, `sites`, or a further list of the users."""
         return Keys(user.id for user in self.users) if kind == "users" else Keys(i for u in self.users for i in u.ids(kind))
@@ -135,8 +140,7 @@ class Target:
 
     def public(self) -> dict[str, Any]:
         """What a run bundle may keep: no secret, no token, no header; and which number of the tables is which id."""
-        kinds = ("users", "servers", "sites", *dict.fromkeys(name for user in self.users for name, _ in user.owned))
-        keys = {kind: found for kind in kinds if (found := self.keys(kind).to_dict())}
+        keys = {kind: found for kind in self.kinds if (found := self.keys(kind).to_dict())}
         return {
             "ws": self.publishing.to_dict(),
             "app": {"id": self.app_id, "key": self.key},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Key = int | str
@@ -37,6 +37,10 @@ class Keys:
         """The number that tables hold for *key*. Raises KeyError for a text that was not given."""
         return key if isinstance(key, int) else self._numbers[key]
 
+    def has(self, text: str) -> bool:
+        """Whether *text* is an id that tables hold by another number."""
+        return text in self._numbers
+
     def key(self, number: int) -> Key:
         """The target's own id for a number of a table."""
         return self._keys.get(number, number)
@@ -44,3 +48,14 @@ class Keys:
     def to_dict(self) -> dict[str, str]:
         """Number -> id, of those that differ: what a run bundle keeps to be read."""
         return {str(number): key for number, key in self._keys.items()}
+
+
+def renamed(channel: str, keys: Mapping[str, Keys]) -> str:
+    """The name of a channel in tables, with numbers in place of the target's own ids: `private-servers.0193-...` is
+    `private-servers.1`. *keys*: by the word before the id, as `servers`."""
+    words = channel.split(".")
+    for i, word in enumerate(words[:-1]):
+        known = keys.get(word.rpartition("-")[2])
+        if known is not None and known.has(words[i + 1]):
+            words[i + 1] = str(known.number(words[i + 1]))
+    return ".".join(words)

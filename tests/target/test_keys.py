@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.target.keys import Key, Keys, key_of
+from sim.target.keys import Key, Keys, key_of, renamed
 
 UUID = "0193ab4e-7b1c-7000-8000-000000000001"
 
@@ -53,3 +53,12 @@ def test_numbers_are_distinct_and_lead_back(given_keys: list[Key]) -> None:
     numbers = {keys.number(key) for key in distinct}
     assert len(numbers) == len(distinct)
     assert all(keys.key(keys.number(key)) == key for key in distinct)
+
+
+def test_channels_in_tables_have_numbers() -> None:
+    keys = {"servers": Keys([UUID, 7]), "users": Keys(["ada"])}
+    assert renamed(f"private-servers.{UUID}", keys) == "private-servers.1"
+    assert renamed(f"private-servers.{UUID}.provision", keys) == "private-servers.1.provision"
+    assert renamed("private-users.ada.servers", keys) == "private-users.1.servers"
+    for same in ("private-servers", "private-servers.7", f"private-orders.{UUID}", "servers"):
+        assert renamed(same, keys) == same

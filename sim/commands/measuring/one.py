@@ -116,7 +116,7 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler) -> Iterato
         return
     target = options.read_target(settings.target)
     limits.require_ports(scenario.subscribers, target.host)
-    consent.require(_volume(scenario), target, settings.owned)
+    consent.require(_volume(scenario, target), target, settings.owned)
     require_reachable(target)
     if all(consent.is_loopback(host) for host in consent.hosts(target)):
         ports = {"broadcaster": target.port} | ({"application": Origin.parse(target.api).port} if target.api else {})
@@ -125,9 +125,8 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler) -> Iterato
     yield target
 
 
-def _volume(scenario: Scenario) -> consent.Volume:
-    updates = scenario.workload.expected(scenario.warmup + scenario.duration, scenario.fleet.servers, scenario.fleet.sites)
-    return consent.volume_of_load(scenario, round(updates))
+def _volume(scenario: Scenario, target: Target) -> consent.Volume:
+    return consent.volume_of_load(scenario, target)
 
 
 def _scrape(sampler: Sampler, target: Target) -> None:
@@ -235,7 +234,7 @@ def join(scenario: Scenario, settings: Settings) -> int:
         raise BadInput("--join needs --target: the target.json of the first machine, as this machine reaches it")
     _require_room(scenario)
     target = options.read_target(settings.target)
-    consent.require(_volume(scenario), target, settings.owned)
+    consent.require(_volume(scenario, target), target, settings.owned)
     require_reachable(target)
     host, port = settings.master
     if reason := why_unreachable(host, port):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from sim.errors import BadInput
+from sim.policy import FullPayload, Polling
 from sim.scenario import Pages, Scenario
 from sim.target import Target
 from sim.workload import streams
@@ -65,8 +66,8 @@ def volume_of_publishing(scenario: Scenario, updates: int) -> Volume:
 def volume_of_load(scenario: Scenario, target: Target) -> Volume:
     """Of a load test, as an upper bound: what its seed draws is counted, what it will draw is put well above its mean.
 
-    A notification is a refetch at most, a failed refetch as many as `api.retries` allows; whoever leaves is replaced, and loads the
-    page; a page that reconnects for ever authorises each time anew. A live application's own changes (passive) are not known.
+    A notification is a refetch at most, a failed refetch as many as `api.retries` allows; whoever leaves is replaced, and loads
+    the page; a page that reconnects for ever authorises each time anew. A live application's own changes (passive) are not known.
     """
     cooldown, drain = scenario.tail
     seconds = scenario.warmup + scenario.duration + cooldown
@@ -80,13 +81,13 @@ def volume_of_load(scenario: Scenario, target: Target) -> Volume:
     for pages in scenario.pages:
         heard, channels = _heard(scenario, target, pages, total, sites)
         policy = scenario.policy_of(pages)
-        refetching = application and policy.kind != "full_payload"
-        listening = 0 if policy.kind == "polling" else pages.subscribers
+        refetching = application and not isinstance(policy, FullPayload)
+        listening = 0 if isinstance(policy, Polling) else pages.subscribers
         lives = _lives(pages, span, scenario.seed)
         loops = listening * math.ceil(span / RECONNECT) if pages.behaviour == "reconnect_loop" else 0
         arrivals = (lives if listening else 0) + loops
         refetches = min(heard, pages.subscribers * total * channels) if refetching else 0
-        if policy.kind == "polling":
+        if isinstance(policy, Polling):
             refetches = pages.subscribers * math.ceil(span / policy.interval) + lives
         if refetching and pages.refetch_on_reconnect:
             refetches += arrivals

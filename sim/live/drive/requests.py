@@ -178,12 +178,13 @@ def event_of(resource: str, id: Key, owner: User | None) -> ServerUpdated | Serv
 
 
 def channel_finder(target: Target, scenario: Scenario) -> Callable[[str, int], list[str]]:
-    """A function of resource and its number in tables: on which channels its changes are broadcast."""
-    resources = _Resources(target)
+    """A function of resource and its number in tables: on which channels, as tables name them, its changes are broadcast."""
+    resources, users = _Resources(target), target.keys("users")
 
     def channels(resource: str, number: int) -> list[str]:
-        id = resources.keys[resource].key(number)
-        return event_of(resource, id, resources.owners[resource].get(id)).broadcast_on(scenario.broadcast.channels)
+        owner = resources.owners[resource].get(resources.keys[resource].key(number))
+        kind = ServerUpdated if resource == "server" else ServerSiteUpdated
+        return kind(number, users.number(owner.id) if owner else 0).broadcast_on(scenario.broadcast.channels)
 
     return channels
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import io
 
 import pytest
@@ -10,7 +12,8 @@ from sim.errors import BadInput
 from sim.live.capacity import consent, limits
 from sim.live.capacity.consent import Volume
 from sim.scenario import Scenario
-from sim.target import Target
+from sim.target import Target, User
+from sim.virtual import reference
 
 HERE = Target("localhost", 1, "http", "a", "k", "s", "http://127.0.0.1:1")
 THERE = Target("192.0.2.7", 1, "http", "a", "k", "s", "http://192.0.2.8:1")
@@ -63,10 +66,52 @@ def test_a_metered_service_says_what_is_billed() -> None:
     assert consent.hosts(METERED) == ["ws-eu.pusher.com"]
 
 
-def test_volume_of_a_load_test_counts_every_refetch() -> None:
-    pages = [{"page": "dashboard", "subscribers": 10}, {"page": "detail", "subscribers": 40}]
-    scenario = Scenario().replace({"pages": pages, "fleet.users": 2, "fleet.servers_per_user": 5})
-    assert consent.volume_of_load(scenario, 100) == Volume(connections=50, publishes=100, deliveries=1400, requests=1500)
+PATTERN = [{"page": "dashboard", "subscribers": 10}, {"page": "detail", "subscribers": 40}, {"page": "site", "subscribers": 5}]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"policy.wait": 0.0, "policy.kind": "immediate"},
+        {"policy": {"kind": "polling", "interval": 0.7}},
+        {"broadcast.channels": "generic"},
+        {"broadcast.channels": "per_user"},
+        {"pages.1.session": {"kind": "exponential", "scale": 2.0}, "pages.0.session": 1.0, "pages.0.refetch_on_reconnect": True},
+        {"pages.1.hidden": 0.5, "api.retries": 2, "api.queue_limit": 0, "api.service": 0.2},
+        {"workload": {"kind": "bursty"}},
+        {"workload": {"kind": "constant", "rate": 30.0, "site_share": 0.5}},
+    ],
+)
+def test_what_is_announced_is_never_exceeded_by_a_simulated_run(changes: dict[str, object]) -> None:
+    scenario = Scenario(duration=6.0).replace(
+        {"pages": copy.deepcopy(PATTERN), "fleet.users": 3, "fleet.servers_per_user": 2} | changes
+    )
+    users = tuple(User(i, "t", (2 * i - 1, 2 * i), (i,)) for i in range(1, 4))
+    volume = consent.volume_of_load(scenario, dataclasses.replace(HERE, users=users))
+    run = reference.run(scenario)
+    lives = len(run.pages)
+    listening = [p for p in scenario.pages if scenario.policy_of(p).kind != "polling"]
+    channels = {"dashboard": 2}
+    assert volume.publishes >= len(run.updates)
+    assert volume.connections == sum(p.subscribers for p in listening)
+    assert len(run.notifications) <= volume.deliveries
+    attempts = len(run.refetches) * (1 + scenario.api.retries)
+    authorisations = sum(channels.get(page, 1) for page in run.pages["page"]) if listening else 0
+    assert attempts + lives + authorisations <= volume.requests
+
+
+def test_a_live_application_s_own_changes_cannot_be_announced() -> None:
+    scenario = Scenario().replace({"publisher.via": "none", "pages": [{"subscribers": 10, "behaviour": "reconnect_loop"}]})
+    volume = consent.volume_of_load(scenario, HERE)
+    assert (volume.connections, volume.publishes, volume.deliveries) == (10, 0, 0)
+    assert volume.requests > 10 * 2 * scenario.duration
+    assert "the application's own changes" in consent.describe(volume, ["shop.example"])
+
+
+def test_without_an_application_nothing_is_asked_of_it() -> None:
+    volume = consent.volume_of_load(Scenario(), METERED)
+    assert volume.requests == volume.connections
 
 
 def test_too_few_descriptors_say_the_command() -> None:

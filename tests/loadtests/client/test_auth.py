@@ -25,6 +25,7 @@ class Page:
 
     def __init__(self, pool: Pool, headers: bytes = b"") -> None:
         self.pool, self.prefix, self.headers = pool, "", headers
+        self.login: tuple[tuple[str, str], ...] = ()
         self.timings: list[tuple[str, str, int, str]] = []
 
     def timed(self, method: str, path: str, answer: Answer, error: str) -> None:
@@ -112,9 +113,19 @@ def test_a_session_by_cookie_and_csrf_token(mux: Mux) -> None:
                 connection.sendall(answer("200 OK", json.dumps({"auth": "key:1"})) if good else answer("403 Forbidden"))
 
     with listening(application) as port:
-        page, way = page_of(mux, port), Cookie({"email": "ada@shop.example", "password": "pass"})
+        page, way = page_of(mux, port), Cookie(origin="https://shop.example")
+        page.login = (("email", "ada@shop.example"), ("password", "pass"))
         way.prepare(page)
         assert authorized(way, page) == ("key:1", None, "")
+        # A second tab of the same user has the session; a user with a token needs none.
+        tab, other = page_of(mux, port), page_of(mux, port, b"Authorization: Bearer t\r\n")
+        tab.login = page.login
+        way.prepare(tab)
+        way.prepare(other)
+        assert tab.headers == page.headers
+        assert other.headers == b"Authorization: Bearer t\r\n"
+        assert tab.timings == other.timings == []
+    assert all("Origin: https://shop.example\r\n" in text for text in seen)
     assert [timing[:3] for timing in page.timings] == [
         ("GET", "/sanctum/csrf-cookie", 204),
         ("POST", "/login", 302),
@@ -131,7 +142,7 @@ def test_a_login_that_is_refused_is_told(mux: Mux) -> None:
     with listening(application) as port:
         page = page_of(mux, port)
         Cookie({"email": "x"}).prepare(page)
-    assert [timing[3] for timing in page.timings] == ["HTTP 419", "HTTP 419"]
+    assert [timing[3] for timing in page.timings] == ["HTTP 419", "the CSRF token was not accepted"]
 
 
 def test_signed_on_the_spot(mux: Mux) -> None:

@@ -561,3 +561,20 @@ def test_versions_without_an_order_are_equal_or_not_and_that_is_all(monkeypatch:
         world.run(1)
     assert world.recorder.pages[0][-1] is None
     assert [row[:3] for row in world.recorder.refetches] == [("not_newer", 200, None), ("applied", 200, None)]
+
+
+def test_an_inertia_page_reloads_what_it_wants_with_the_version_of_its_assets(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b'<div id="app" data-page="{&quot;component&quot;:&quot;Show&quot;,&quot;version&quot;:&quot;v1&quot;,'
+    body += b'&quot;props&quot;:{&quot;order&quot;:{&quot;version&quot;:7}}}"></div>'
+
+    def loaded(answer: Answer) -> None:
+        answer.status, answer.body = 200, body
+
+    path = ("props", "order", "version")
+    world = World(monkeypatch, answer=loaded, inertia=True, only=("order",), version_path=path)
+    assert world.recorder.pages[0][-1] == 7
+    world.event()
+    world.run(1)
+    headers = world.asked[-1][1].decode()
+    assert "X-Inertia-Version: v1" in headers
+    assert "X-Inertia-Partial-Component: Show\r\nX-Inertia-Partial-Data: order" in headers

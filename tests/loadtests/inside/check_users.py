@@ -4,7 +4,7 @@ import pytest
 from locust import task
 
 from loadtests import pages
-from loadtests.client.auth import Bearer, Signed
+from loadtests.client.auth import Bearer, Cookie, Signed
 from loadtests.client.http import Pool
 from loadtests.settings import Settings
 from loadtests.shapes import SHAPES, Shape, chosen, parameters, percentile
@@ -234,3 +234,59 @@ def test_percentile_of_counts():
     assert percentile({10: 99, 500: 1}, 0.99) == 10
     assert percentile({10: 98, 500: 2}, 0.99) == 500
     assert percentile({}, 0.99) == 0
+
+
+SHOP = Target(
+    "127.0.0.1", 1, "http", "1", "key", "secret", "http://127.0.0.1:1",
+    (
+        User("ada", "t1", owned=(("orders", ("o-1", "o-2")),)),
+        User("bob", owned=(("orders", ("o-3",)),), login=(("email", "bob@shop.example"), ("password", "p"))),
+    ),
+    headers=(("X-Tenant", "7"), ("Authorization", "Basic x")),
+    auth="/api/broadcasting/auth",
+)  # fmt: skip
+
+
+def test_pages_of_an_application_of_ones_own_need_no_python(plant):
+    own = Pages(
+        subscribers=3, channels=("private-orders.{id}",), events=("Shipped",), ids="orders", refetch="/orders/{id}",
+        version="props.order.updated_at", headers={"X-Extra": "1"}, inertia=True, only=("order",),
+    )  # fmt: skip
+    settings = Settings(Scenario(pages=(own,)), SHOP)
+    plant.settings = settings
+    (page,) = pages.user_classes(settings).values()
+    users = [page(FakeEnvironment(plant)) for _ in range(3)]
+    for user in users[:2]:
+        user.on_start()
+    spec = plant.specs[page]
+    assert (spec.events, spec.refetch, spec.inertia, spec.only) == ({"Shipped"}, "/orders/{id}", True, ("order",))
+    assert isinstance(spec.auth, Cookie)
+    assert spec.auth.path == "/api/broadcasting/auth"
+    assert spec.browser_origin == "http://127.0.0.1:1"
+    assert [user.open_page.channels() for user in users[:2]] == [["private-orders.o-1"], ["private-orders.o-2"]]
+    assert [(user.open_page.seat.user, user.open_page.seat.resource_id) for user in users[:2]] == [(1, 1), (1, 2)]
+    headers = users[0].open_page.headers.decode()
+    assert "X-Tenant: 7\r\n" in headers
+    assert "X-Extra: 1\r\n" in headers
+    assert "text/html" in headers
+    assert headers.count("Authorization: ") == 1
+    assert page.identities(SHOP)[2] == ("bob", "", "o-3")
+    assert plant.logins == {"bob": (("email", "bob@shop.example"), ("password", "p"))}
+
+
+def test_a_page_that_asks_for_no_resource_is_every_user_s():
+    settings = Settings(Scenario(pages=(Pages(channels=("private-App.Models.User.{user}",), refetch="/api/me"),)), SHOP)
+    (page,) = pages.user_classes(settings).values()
+    assert page.identities(SHOP) == [("ada", "t1", 0), ("bob", "", 0)]
+    assert list(page.events) == []
+
+
+def test_where_nobody_may_read_there_is_the_fan_out_alone(plant):
+    alone = Target("127.0.0.1", 1, "http", "1", "key", "secret", "http://127.0.0.1:1")
+    plant.settings = settings = Settings(Scenario(pages=(Pages(),)), alone)
+    (page,) = pages.user_classes(settings).values()
+    user = page(FakeEnvironment(plant))
+    user.on_start()
+    assert plant.specs[page].application is None
+    assert plant.specs[page].refetch == ""
+    assert isinstance(plant.specs[page].auth, Signed)
