@@ -159,12 +159,13 @@ def _find(source: str | Path) -> list[Path]:
 @lru_cache(maxsize=256)
 def _read(path: Path, _modified: int) -> Trace:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # By line feeds alone: a name may hold what `splitlines` takes for an end of line, as U+2028.
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except OSError as error:
         raise BadInput(f"trace {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"trace {path}: not UTF-8 text (byte {error.start})") from error
-    if not lines:
+    if lines == [""]:
         raise BadInput(f"trace {path}: empty file (record one: workbench record -- COMMAND)")
     head = _object(lines[0], f"{path}:1")
     if head.get("trace") != FORMAT:
@@ -214,7 +215,7 @@ def parse_transitions(rows: Iterable[tuple[Mapping[str, Any], str]]) -> tuple[Tr
 def _object(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{where}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadInput(f"{where}: each line must be a JSON object, got {line[:40]!r}")

@@ -80,7 +80,7 @@ def parse_steps(text: str, where: str = "steps") -> tuple[tuple[str, str], ...]:
     there twice, or where there are no steps at all.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -96,9 +96,20 @@ def parse_steps(text: str, where: str = "steps") -> tuple[tuple[str, str], ...]:
     return tuple(found.items())
 
 
+_SECRET = r"[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential)[\w.-]*"
+_VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s'";&|]+)+"""
+_ASSIGNED = re.compile(rf"(?i)((?<![\w-])(?:{_SECRET}['\"]?\s*[=:]\s*|--?{_SECRET}\s+)){_VALUE}")
+"""`--password=...`, `--password ...`, `DB_PASSWORD=...`, `X-Api-Key: ...`."""
+_BEARER = re.compile(r"(?i)\b(bearer|basic|digest)\s+[\w.~+/=-]+")
+_MYSQL = re.compile(r"((?<![\w-])(?:mysql|mariadb)\w*\b(?:\s+\S+)*?\s+)-p[^\s'\"]+")
+
+
 def scrub(command: str) -> str:
-    """*command* without what a trace that is passed on should not hold: passwords in URLs, the home directory."""
+    """*command* without what a trace that is passed on should not hold: passwords, tokens and keys, the home directory."""
     command = re.sub(r"(\w+://)[^/\s@]+@", r"\1", command)
+    command = _BEARER.sub(r"\1 ***", command)
+    command = _ASSIGNED.sub(r"\1***", command)
+    command = _MYSQL.sub(r"\1-p***", command)
     home = os.path.expanduser("~")
     return command.replace(home + "/", "~/") if len(home) > 1 else command
 

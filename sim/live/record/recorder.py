@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -22,10 +23,15 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
-from sim.errors import BadInput
+from sim.errors import BadInput, WorkbenchError
 from sim.live.record.recordable import APT, Job, find, reporting_to
 from sim.live.record.steps import AptReader, DpkgReader, LineReader, Reader, Recording
 from sim.workload import Trace
+
+LONGEST = 65_536
+"""Bytes of a line that are looked at; what never ends a line must not be kept."""
+
+_ENDS = re.compile(rb"(\r?\n|\r(?!\n|\Z))")
 
 SILENCE = 0.25
 """Seconds in which nothing more comes from a command that is over: a pseudo-terminal delivers its last lines a little late."""
@@ -71,6 +77,7 @@ class _Run:
         self.interrupted: int | None = None
         self.ended = 0.0
         """When the command was last known to be at work, seconds since the start."""
+        self._failure: Exception | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._start = time.monotonic_ns()
 
@@ -151,9 +158,18 @@ class _Run:
         status = self.wait()
         os.close(tell_over)
         lines.join()
+        if self._failure is not None:
+            raise WorkbenchError(f"what the command reported could not be read: {self._failure}") from self._failure
         if self.interrupted is None:
             reader.end(status == 0, self.ended)
         return status
+
+    def _feed(self, reader: Reader, line: bytes, at: float, rewritten: bool) -> None:
+        # Whatever happens, the command's words must go on being read: one that nobody reads waits for ever.
+        try:
+            reader.feed(line.decode(errors="replace"), at, rewritten)
+        except Exception as error:
+            self._failure = self._failure or error
 
     def _read(self, read: int, over: int, reader: Reader, echo: int | None) -> None:
         """Feed *reader* until the last writer has gone; or, once the command is over (*over* is at its end), until silence.
@@ -161,7 +177,7 @@ class _Run:
         A daemon that the command has started may keep the descriptor open for ever, or go on
         talking, but what the command itself said is there by then.
         """
-        rest, watched, patience, latest = b"", [read, over], None, math.inf
+        rest, ended_by, watched, patience, latest = b"", b"\n", [read, over], None, math.inf
         # A pseudo-terminal whose other end is gone says so by an error (EIO), a pipe by an empty read.
         with contextlib.suppress(OSError):
             while (ready := select.select(watched, [], [], patience)[0]) and self.now() < latest:
@@ -176,11 +192,14 @@ class _Run:
                 self.ended = max(self.ended, at := self.now())
                 if echo is not None:
                     echo = _pass_on(echo, data)
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    reader.feed(line.decode(errors="replace"), at)
+                # A line ends where it is ended, or where the next one takes its place.
+                *parts, rest = _ENDS.split(rest + data)
+                for line, end in zip(parts[::2], parts[1::2], strict=True):
+                    self._feed(reader, line, at, ended_by == b"\r")
+                    ended_by = end
+                rest = rest[:LONGEST]
         if rest:
-            reader.feed(rest.decode(errors="replace"), self.ended)
+            self._feed(reader, rest, self.ended, ended_by == b"\r")
         os.close(read)
         os.close(over)
 

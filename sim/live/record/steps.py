@@ -55,7 +55,9 @@ class Recording:
 class Reader(Protocol):
     """What turns a command's lines into a recording."""
 
-    def feed(self, line: str, at: float) -> None: ...
+    def feed(self, line: str, at: float, rewritten: bool = False) -> None:
+        """*rewritten*: it took the place of the line before (a carriage return was between them)."""
+        ...
 
     def end(self, ok: bool, at: float) -> None: ...
 
@@ -80,7 +82,7 @@ class AptReader:
         for package in planned:
             recording.mark(package, "pending", 0.0)
 
-    def feed(self, line: str, at: float) -> None:
+    def feed(self, line: str, at: float, rewritten: bool = False) -> None:
         found = self._LINE.fullmatch(line)
         if not found or found["text"].startswith(self._ASIDE):
             return
@@ -112,8 +114,8 @@ class DpkgReader:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
 
-    def feed(self, line: str, at: float) -> None:
-        kind, *rest = (part.strip() for part in line.split(": ") if part.strip())
+    def feed(self, line: str, at: float, rewritten: bool = False) -> None:
+        kind, *rest = [part.strip() for part in line.split(": ") if part.strip()] or [""]
         if kind == "processing" and len(rest) == 2 and rest[0] != "trigproc":
             self.recording.mark(rest[1].split(":")[0], "installing", at)
         elif kind == "status" and " : error : " in line:
@@ -128,23 +130,28 @@ class DpkgReader:
 class LineReader:
     """Lines of the command's own output: each that matches *pattern* begins a step, and so ends the one before.
 
-    The step's name is the group `name`, else the first group, else all that matched; a name that comes again gets a number.
+    The step's name is the group `name`, else the first group, else all that matched; a name that comes again gets a number,
+    unless it only takes the place of itself, as the lines of a progress bar do.
     """
 
-    # Colours, and what a progress bar has overwritten.
-    _NOISE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|^.*\r(?!$)")
+    # Colours and cursor moves (CSI), window titles and links (OSC), character sets and other escapes; then control characters.
+    _NOISE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
     def __init__(self, recording: Recording, pattern: re.Pattern[str]) -> None:
         self.recording = recording
         self.pattern = pattern
         self._times: dict[str, int] = {}
+        self._latest = ""
 
-    def feed(self, line: str, at: float) -> None:
-        found = self.pattern.search(self._NOISE.sub("", line).rstrip("\r"))
+    def feed(self, line: str, at: float, rewritten: bool = False) -> None:
+        found = self.pattern.search(self._NOISE.sub("", line))
         if not found:
             return
         groups = found.groupdict()
         name = (groups.get("name") or (found.group(1) if found.re.groups else None) or found.group()).strip()
+        if rewritten and name == self._latest:
+            return
+        self._latest = name
         self._times[name] = self._times.get(name, 0) + 1
         if self._times[name] > 1:
             name = f"{name} ({self._times[name]})"

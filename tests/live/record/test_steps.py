@@ -153,7 +153,7 @@ def test_a_matching_line_ends_the_step_before() -> None:
         (r"#\d+ \[(?P<name>.+?)\]", "#7 [2/5] RUN true", "2/5"),
         (r"^Step (\d+)/\d+", "Step 3/9 : COPY . .", "3"),
         (r"^==.*", "== all of it  ", "== all of it"),
-        (r"^(?:Step) \d+", "10%\r20%\rStep 4\r", "Step 4"),
+        (r"^(?:Step) \d+", "Step 4\r", "Step 4"),
     ],
 )
 def test_the_name_is_the_named_group_the_first_or_the_whole_match(pattern: str, line: str, name: str) -> None:
@@ -172,3 +172,34 @@ def test_whatever_is_reported_the_recording_is_a_legal_trace(marks: list[tuple[s
         assert t.status in NEXT[now.get(t.step)]  # type: ignore[index]
         now[t.step] = t.status
     assert sorted(now) == list(range(1, len(now) + 1))
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "\x1b[32m{}\x1b[0m",
+        "\x1b]0;a title\x07{}",
+        "\x1b]8;;http://x/y\x1b\\{}\x1b]8;;\x1b\\",
+        "\x1b(B{}\x0f",
+        "\x1bP1$r\x1b\\{}",
+        "{}\x1b]never ended",
+    ],
+)
+def test_what_only_paints_is_no_part_of_a_name(noise: str) -> None:
+    recording = Recording()
+    LineReader(recording, re.compile("^TASK (.+)")).feed("TASK " + noise.format("nginx"), 1.0)
+    LineReader(recording, re.compile("^TASK (.+)")).feed(noise.format("TASK php"), 2.0)
+    assert [t.name for t in recording.transitions() if t.status == "installing"] == ["nginx", "php"]
+
+
+def test_a_line_that_takes_its_own_place_is_one_step() -> None:
+    recording = Recording()
+    reader = LineReader(recording, re.compile(r"^get (\w+)"))
+    lines = [("get a 1 %", False), ("get a 9 %", True), ("get b 1 %", True), ("get b 2 %", False)]
+    for n, (line, rewritten) in enumerate(lines):
+        reader.feed(line, float(n), rewritten)
+    assert [(t.at, t.name) for t in recording.transitions() if t.status == "installing"] == [
+        (0.0, "a"),
+        (2.0, "b"),
+        (3.0, "b (2)"),
+    ]
