@@ -4,8 +4,10 @@
 points meet the same updates (common random numbers) and differences between points are far surer than the points.
 
 *As often as needed*: a point is repeated until the 95 % interval of the mean of one metric over its replications (Student's t)
-is narrower than `precision` times that mean to either side. The rule looks at the replications in order, so the table does not
-depend on how many ran at once.
+is narrower than `precision` times that mean to either side, and then `CONFIRMING` times more: an interval at which one stops
+because it looks narrow is too narrow. The rule looks at the replications in order, so the table does not depend on how many ran
+at once. Its intervals covered the truth in 93 to 95 % of 20,000 simulated sweeps (normal, gamma and log-normal figures, precision
+0.05 and 0.1); without the last ones, and from three replications on, in 90 to 94 %.
 
 *Resumable*: each finished simulation is one line of `rows.jsonl`, on disk before the next; a sweep that was killed goes on from
 there.
@@ -17,9 +19,10 @@ import itertools
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +42,17 @@ Row = dict[str, Any]
 CONNECT_TIMEOUT = 10.0
 """Seconds in which a Dask scheduler has to answer."""
 
-LEAST = 3
+COST = "refetches_per_update"
+"""By which the cheapest of the settings that meet an objective is chosen."""
+
+LEAST = 5
 """Replications before an interval is believed."""
+
+CONFIRMING = 2
+"""Replications after it was narrow for the first time."""
+
+ALIVE_EVERY = 5.0
+"""Seconds between two looks whether there still is a worker."""
 
 
 @dataclass(frozen=True)
@@ -86,28 +98,68 @@ class Sweep:
     def enough(self, values: Sequence[float | None]) -> int | None:
         """How many of these replications (in order) the rule asks for; None: more than there are."""
         for count in range(self.replications, min(len(values), self.max_replications) + 1):
-            if count == self.max_replications or self.narrow(values[:count]):
+            if count == self.max_replications:
                 return count
+            if self.narrow(values[:count]):
+                same = len(set(values[:count])) == 1
+                wanted = count if same else min(count + CONFIRMING, self.max_replications)
+                return wanted if wanted <= len(values) else None
         return None
 
     def narrow(self, values: Sequence[float | None]) -> bool:
-        mean, half = interval(values)
-        # What is undefined each time (nothing is ever shown) stays so; where all are equal there is nothing to narrow.
-        if all(value is None for value in values):
+        """Is the mean of these replications known to `precision`? What each time is undefined, or never, is known."""
+        if len(set(values)) == 1 and len(values) >= self.replications:
             return True
+        mean, half = interval(values)
         return half is not None and mean is not None and half <= self.precision * abs(mean)
 
 
 def interval(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """(mean, half width of its 95 % interval by Student's t) over replications; None where it is not known."""
+    """(mean, half width of its 95 % interval by Student's t) over replications; None where it is not known.
+
+    A figure that is never (inf) in one replication is never in the mean.
+    """
     if not values or any(value is None for value in values):
         return None, None
     known = np.array(values, float)
+    if not np.isfinite(known).all():
+        return math.inf, None
     if known.size < 2:
         return float(known[0]), None
     from scipy.special import stdtrit
 
     return float(known.mean()), float(stdtrit(known.size - 1, 0.975) * known.std(ddof=1) / math.sqrt(known.size))
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A condition that a setting is to meet, as `time_to_fresh.p99 < 2` (in the units of a summary)."""
+
+    metric: str
+    op: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        found = re.fullmatch(r"\s*([a-z_][\w.]*)\s*(<=|>=|<|>)\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*", text)
+        try:
+            if found is not None:
+                return cls(found[1], found[2], float(found[3]))
+        except ValueError:
+            pass
+        raise BadInput(f"--objective {text!r}: write METRIC OP NUMBER, for example 'time_to_fresh.p99 < 2'")
+
+    def met(self, values: Sequence[float | None]) -> str:
+        """yes, no, or unsure: the interval of the mean over replications (to either side) decides. Never and undefined are no."""
+        mean, half = interval(values)
+        if mean is None or math.isinf(mean):
+            return "no"
+        sides = [_holds(side, self.op, self.limit) for side in (mean - (half or 0.0), mean + (half or 0.0))]
+        return "yes" if all(sides) else "unsure" if any(sides) else "no"
+
+
+def _holds(value: float, op: str, limit: float) -> bool:
+    return {"<": value < limit, "<=": value <= limit, ">": value > limit, ">=": value >= limit}[op]
 
 
 def parse_vary(assignments: Sequence[str]) -> dict[str, list[Any]]:
@@ -132,22 +184,44 @@ def simulate(scenario: Scenario, engine: Engine) -> Row:
     """Run in a worker process: the figures of one scenario, flat."""
     started = time.perf_counter()
     ran = engines.run(scenario, engine)
-    figures = {name: row["value"] for name, row in ran.summary.items()}
+    figures = {name: math.inf if row.get("never") else row["value"] for name, row in ran.summary.items()}
     return {"engine": ran.engine, "seconds": time.perf_counter() - started} | figures
 
 
-def _leave_interrupts() -> None:
-    """In a worker: Ctrl-C goes to the whole group, and is the parent's to answer."""
+def _in_worker() -> None:
+    """In a worker: Ctrl-C goes to the whole group, and is the parent's to answer. When the parent has gone, the worker goes."""
+    import multiprocessing
     import signal
+    import threading
+    from multiprocessing.connection import wait as ready
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        ready([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where simulations run."""
+
+    executor: Executor
+    parallel: int
+    """Simulations at a time."""
+    alive: Callable[[], bool] = lambda: True
+    """Is there still a worker?"""
 
 
 @contextmanager
-def workers(count: int | None = None, scheduler: str | None = None) -> Iterator[tuple[Executor, int]]:
-    """(executor, simulations at a time): processes on this machine (default: one per core), or a Dask cluster by its address.
+def workers(count: int | None = None, scheduler: str | None = None) -> Iterator[Pool]:
+    """Processes on this machine (default: one per core), or a Dask cluster by its address.
 
-    Raises `Unreachable` where no scheduler answers, `BadInput` where Dask is not installed.
+    Raises `Unreachable` where no scheduler answers, `BadInput` where Dask is not installed, here or this package there.
     """
     if scheduler is None:
         import multiprocessing
@@ -155,9 +229,9 @@ def workers(count: int | None = None, scheduler: str | None = None) -> Iterator[
 
         count = count or os.cpu_count() or 1
         # Not forked: compiled loops and drawing threads do not survive it.
-        pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_interrupts)
+        pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_in_worker)
         try:
-            yield pool, count
+            yield Pool(pool, count)
         except BaseException:
             # Nobody waits for simulations that are still running: what they would say is done again when the sweep goes on.
             for process in list((pool._processes or {}).values()):
@@ -178,8 +252,24 @@ def workers(count: int | None = None, scheduler: str | None = None) -> Iterator[
         threads = sum(client.nthreads().values())
         if not threads:
             raise Unreachable(f"scheduler {scheduler}: it has no workers (start some: dask worker {scheduler})")
+        _require_package(client, scheduler)
         with client.get_executor(pure=False, retries=1) as executor:
-            yield executor, threads
+            yield Pool(executor, threads, alive=lambda: bool(client.nthreads()))
+
+
+def _require_package(client: Any, scheduler: str) -> None:
+    """Raise `BadInput` where a worker, or the scheduler, cannot import this package: its tasks would wait for ever."""
+    from importlib.util import find_spec
+
+    found = client.run(find_spec, "sim", on_error="return")
+    without = [address for address, spec in found.items() if spec is None or isinstance(spec, Exception)]
+    if client.run_on_scheduler(find_spec, "sim") is None:
+        without.append("the scheduler itself")
+    if without:
+        raise BadInput(
+            f"scheduler {scheduler}: {without[0]}{f' and {len(without) - 1} more' if len(without) > 1 else ''} cannot import sim "
+            "(install notify-refetch-workbench there, in this version)"
+        )
 
 
 # --- the sweep ---------------------------------------------------------------------------------------------------------
@@ -188,7 +278,7 @@ Told = Callable[[int, int], None]
 """(simulations done, simulations expected in all, as far as is known)."""
 
 
-def run(sweep: Sweep, executor: Executor, parallel: int, directory: Path | None = None, told: Told | None = None) -> pd.DataFrame:
+def run(sweep: Sweep, pool: Pool, directory: Path | None = None, told: Told | None = None) -> pd.DataFrame:
     """Run what is not done yet; returns the tidy table: one row per point and replication (`Row`).
 
     With *directory*: rows are kept there as they come, and the table is written to `sweep.parquet` at the end. Raises
@@ -200,14 +290,16 @@ def run(sweep: Sweep, executor: Executor, parallel: int, directory: Path | None 
     running: dict[Future[Row], tuple[int, int]] = {}
     try:
         while True:
-            for point, replication in state.next(parallel - len(running), parallel):
+            for point, replication in state.next(pool.parallel - len(running), pool.parallel):
                 scenario = sweep.at(point, replication)
-                running[executor.submit(simulate, scenario, sweep.engine)] = point, replication
+                running[pool.executor.submit(simulate, scenario, sweep.engine)] = point, replication
             if told is not None:
                 told(len(done), state.expected())
             if not running:
                 break
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            finished, _ = wait(running, ALIVE_EVERY, return_when=FIRST_COMPLETED)
+            if not finished and not pool.alive():
+                raise Unreachable("no worker is left (what is done is kept: start workers, and the same sweep again)")
             for future in finished:
                 point, replication = running.pop(future)
                 state.note(point, replication, journal.keep(point, replication, _result(sweep, point, future)))
@@ -225,8 +317,15 @@ def _result(sweep: Sweep, point: int, future: Future[Row]) -> Row:
     try:
         return future.result()
     except WorkbenchError as error:
-        where = ", ".join(f"{key}={value}" for key, value in sweep.points[point].items())
-        raise type(error)(f"at {where}: {error}") from error
+        raise type(error)(f"at {_where(sweep, point)}: {error}") from error
+    except BrokenExecutor as error:
+        raise WorkbenchError(
+            f"at {_where(sweep, point)}: a worker process ended (out of memory? try fewer --processes)"
+        ) from error
+
+
+def _where(sweep: Sweep, point: int) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sweep.points[point].items())
 
 
 class _State:
@@ -370,15 +469,34 @@ def write(path: Path, frame: pd.DataFrame) -> None:
     partial.replace(path)
 
 
-def overview(sweep: Sweep, frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per point: the varied keys, replications, and for each metric its mean and `<metric> +-` (half its 95 %
-    interval)."""
+def overview(
+    sweep: Sweep, frame: pd.DataFrame, metrics: Sequence[str], objective: Objective | None = None, cost: str = COST
+) -> pd.DataFrame:
+    """One row per point.
+
+    Columns: the varied keys; replications; `precise` (is the mean of the sweep's metric known to its precision?); for each metric
+    its mean and `<metric> +-` (half its 95 % interval), inf: never; with *objective* `objective` (yes, no, unsure) and `cheapest`
+    (of those that surely meet it, the one with the least mean *cost*).
+    """
     rows = []
     for point, group in frame.groupby("point", sort=True):
         row: dict[str, Any] = {key: _cell(value) for key, value in sweep.points[int(str(point))].items()}
         row["replications"] = len(group)
+        row["precise"] = sweep.narrow(_values(group, sweep.metric))
         for metric in metrics:
-            values = [None if pd.isna(value) else float(value) for value in group[metric]] if metric in group else [None]
-            row[metric], row[f"{metric} +-"] = interval(values)
+            row[metric], row[f"{metric} +-"] = interval(_values(group, metric))
+        if objective is not None:
+            row["objective"] = objective.met(_values(group, objective.metric))
+            row["cost"] = interval(_values(group, cost))[0]
         rows.append(row)
+    if objective is not None:
+        good = [row["cost"] for row in rows if row["objective"] == "yes" and row["cost"] is not None]
+        for row in rows:
+            row["cheapest"] = row["objective"] == "yes" and bool(good) and row["cost"] == min(good)
+            del row["cost"]
     return pd.DataFrame(rows)
+
+
+def _values(group: pd.DataFrame, metric: str) -> list[float | None]:
+    """NaN is what was not known."""
+    return [None if pd.isna(value) else float(value) for value in group[metric]] if metric in group else [None]
