@@ -112,7 +112,8 @@ def _table(sweep: sweeps.Sweep, found: pd.DataFrame, shown: Sequence[str], objec
         written = text.unit_of(metric)
         cells = []
         for mean, half in zip(found[metric].astype(float), found[f"{metric} +-"].astype(float), strict=True):
-            spread = f" ±{100 * half / abs(mean):.2g} %" if math.isfinite(half) and mean and math.isfinite(mean) else ""
+            relative = 100 * half / abs(mean) if mean and math.isfinite(mean) else math.nan
+            spread = f" ±{relative:.1f} %" if relative >= 0.05 else ""
             cells.append("never" if math.isinf(mean) else written(mean) + spread)
         columns.append([family, figure, *cells])
     if "objective" in found:
