@@ -21,6 +21,7 @@ from sim.clock import SECOND, Entry, Scheduler
 from sim.pusher import messages
 from sim.pusher.messages import Malformed
 from sim.results.parts import event_key
+from sim.target.keys import EXACT
 
 ACTIVITY_TIMEOUT = 120 * SECOND
 """Silence after which pusher-js pings by its own option; the server's `activity_timeout` is usually shorter."""
@@ -86,16 +87,17 @@ class Event:
         """The recorder's number for it, times four."""
         self.update = self.sent_at = self.published_at = self.first_at = -1
         if type(data) is dict and "update" in data:
-            update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
-            self.update = update if type(update) is int else -1
-            self.sent_at = sent_at if type(sent_at) is int else -1
-            self.published_at = published_at if type(published_at) is int else -1
+            self.update, self.sent_at, self.published_at = (
+                value if type(value := data.get(name)) is int and abs(value) < 1 << 63 else -1
+                for name in ("update", "sent_at", "published_at")
+            )
 
     @property
     def resource_id(self) -> int | None:
-        """Which resource changed, as the pattern's payload says (`server_id`, `site_id`); None where it does not."""
+        """Which resource changed, as the pattern's payload says (`server_id`, `site_id`); None where it does not, or where tables
+        hold its id by another number (`sim.target.keys`)."""
         data = self.data if type(self.data) is dict else {}
-        ids = [value for name in ("server_id", "site_id", "id") if type(value := data.get(name)) is int and abs(value) < 1 << 63]
+        ids = [value for name in ("server_id", "site_id", "id") if type(value := data.get(name)) is int and abs(value) < EXACT]
         return ids[0] if ids else None
 
 

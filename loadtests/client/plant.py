@@ -32,6 +32,7 @@ from loadtests.recording.rows import Sample
 from loadtests.settings import Settings
 from sim.clock import SECOND, ns
 from sim.target import Key
+from sim.target.keys import renamed
 
 HANDSHAKES = 200
 """First connections under way at once: a server's accept backlog is often not longer (Linux: 4096, PHP's streams: 102)."""
@@ -82,6 +83,8 @@ class Plant:
             self.worker * SUBSCRIBERS_PER_WORKER,
             Listeners(environment.events.request, DRAIN_EVERY / SECOND),
         )
+        if settings.target is not None and (keys := settings.target.all_keys()):
+            self.recorder.named = lambda channel: renamed(channel, keys)
         self.recorder.write()
         self.ear = Ear(self.recorder.event)
         self.random = random.Random(f"{settings.scenario.seed} jitter {self.worker}")

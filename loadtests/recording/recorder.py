@@ -144,6 +144,8 @@ class Recorder:
         self.histograms = {name: Histogram() for name in HISTOGRAMS}
         self.opened = self.wanted = self.subscribed = self.listening = 0
         """See the header's `subscribers`."""
+        self.named: Callable[[str], str] = str
+        """What tables call a channel: by numbers, where the target's own ids are of another kind."""
         self._fault = ""
         self._writer = PartWriter(directory) if directory is not None else None
 
@@ -165,7 +167,7 @@ class Recorder:
     def event(self, event: Event) -> int:
         """A frame was heard on a channel for the first time; its number."""
         self._events.append(event)
-        row = (event.update, event.key, event.channel, event.resource_id, event.sent_at, event.published_at)
+        row = (event.update, event.key, self.named(event.channel), event.resource_id, event.sent_at, event.published_at)
         self._other["events"].append(row)
         return self._events_before + len(self._events) - 1
 
@@ -184,7 +186,7 @@ class Recorder:
     def subscription(self, *row: Any) -> None:
         """subscriber, page, user, resource, resource_id, channel, subscribed_at, ended_at, reason, policy; once when it begins
         (`ended_at` -1), once when it ends."""
-        self._other["subscriptions"].append(row)
+        self._other["subscriptions"].append((*row[:5], self.named(row[5]), *row[6:]))
 
     def metric(self, name: str, value: float) -> None:
         self._other["metrics"].append((self._mux.now(), f"harness-{self.worker}", name, float(value)))

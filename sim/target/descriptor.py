@@ -121,6 +121,10 @@ class Target:
         """The numbers of all ids of *kind*: `users`, `servers`, `sites`, or a further list of the users."""
         return Keys(user.id for user in self.users) if kind == "users" else Keys(i for u in self.users for i in u.ids(kind))
 
+    def all_keys(self) -> dict[str, Keys]:
+        """The numbers of all kinds of which some differ from the ids."""
+        return {kind: keys for kind in self.kinds if (keys := self.keys(kind)).to_dict()}
+
     def to_dict(self) -> dict[str, Any]:
         signed = {"sign": self.sign} if self.sign != "bare" else {}
         optional = {
@@ -140,7 +144,7 @@ class Target:
 
     def public(self) -> dict[str, Any]:
         """What a run bundle may keep: no secret, no token, no header; and which number of the tables is which id."""
-        keys = {kind: found for kind in self.kinds if (found := self.keys(kind).to_dict())}
+        keys = {kind: keys.to_dict() for kind, keys in self.all_keys().items()}
         return {
             "ws": self.publishing.to_dict(),
             "app": {"id": self.app_id, "key": self.key},

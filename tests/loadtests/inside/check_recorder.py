@@ -18,6 +18,7 @@ from sim.results import parts
 from sim.results.histogram import Histogram
 from sim.results.journal import Journal
 from sim.results.run import TABLES
+from sim.target.keys import Keys, renamed
 from tests.loadtests.inside.fixtures import EVENTS
 
 T0 = 1_800_000_000_000_000_000
@@ -367,3 +368,14 @@ def test_locust_s_own_listener_is_not_asked_and_a_broken_one_only_once():
     for _ in range(2):
         Listeners(hook).tell("GET", "/x", {"": np.array([1.0, 2.0])}, 10)
     assert set(calls) == {"broken"}
+
+
+def test_channels_in_tables_have_the_numbers_of_foreign_ids(recorder, tmp_path):
+    keys = {"servers": Keys(["0193-a"])}
+    recorder.named = lambda channel: renamed(channel, keys)
+    recorder.subscription(0, "detail", 1, "server", 1, "private-servers.0193-a", 5, 6, "closed", "debounce")
+    recorder.event(Event("E", "private-servers.0193-a", {"server_id": "0193-a", "update": 2**70}))
+    recorder.finish()
+    subscriptions, events = (parts.read_table(tmp_path / "parts", name).to_pandas() for name in ("subscriptions", "events"))
+    assert list(subscriptions["channel"]) == list(events["channel"]) == ["private-servers.1"]
+    assert events["resource_id"].isna().all()
