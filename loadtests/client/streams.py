@@ -9,12 +9,14 @@ last one's; `sim.results.parts.STAMPS` says which rows that concerns.
 from __future__ import annotations
 
 import _socket
+import itertools
 import os
 import ssl
 import struct
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+import gevent
 from gevent import socket as gevent_socket
 
 from loadtests.client.mux import READ, WRITE, Mux
@@ -42,7 +44,7 @@ class Owner(Protocol):
 
 
 class Origin:
-    """Scheme, host and port, resolved once to an address that answers. Creating one may block its greenlet."""
+    """Scheme, host and port, resolved once to the addresses that answer. Creating one may block its greenlet."""
 
     def __init__(self, url: str, *, verify: bool = True) -> None:
         parts = urlsplit(url)
@@ -56,17 +58,30 @@ class Origin:
             self.tls = ssl.create_default_context()
             if not verify:
                 self.tls.check_hostname, self.tls.verify_mode = False, ssl.CERT_NONE
-        self.family, self.address = self._resolve()
+        self.addresses = self._resolve()
+        self._turn = itertools.cycle(self.addresses)
 
-    def _resolve(self) -> tuple[int, Any]:
-        """The first address that accepts a connection (`localhost` is often two); the first of all when none does."""
+    def address(self) -> tuple[int, Any]:
+        """(family, address) of the next connection: all addresses of the host in turn, as a crowd of browsers has them."""
+        return next(self._turn)
+
+    def _resolve(self) -> list[tuple[int, Any]]:
+        """The addresses that accept a connection (`localhost` is often two); the first of all when none does."""
+        found = gevent_socket.getaddrinfo(self.host, self.port, type=_socket.SOCK_STREAM)
+        known = list(dict.fromkeys((int(family), address) for family, _, _, _, address in found))
+        probes = [gevent.spawn(_accepts, *address) for address in known]
+        gevent.joinall(probes)
+        return [address for address, probe in zip(known, probes, strict=True) if probe.value] or known[:1]
+
+
+def _accepts(family: int, address: Any) -> bool:
+    with gevent_socket.socket(family, _socket.SOCK_STREAM) as probe:
+        probe.settimeout(5)
         try:
-            probe = gevent_socket.create_connection((self.host, self.port), timeout=5)
+            probe.connect(address)
         except OSError:
-            found = gevent_socket.getaddrinfo(self.host, self.port, type=_socket.SOCK_STREAM)
-            return found[0][0], found[0][4]
-        with probe:
-            return probe.family, probe.getpeername()
+            return False
+        return True
 
 
 def open_stream(mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> Stream:
@@ -82,12 +97,13 @@ class Stream:
     __slots__ = ("_descriptor", "_mux", "_open", "_owner", "_paused", "_receive", "_socket", "_stamp", "_waiting")
 
     def __init__(self, mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> None:
-        sock = _socket.socket(origin.family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+        family, address = origin.address()
+        sock = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
         try:
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             if stamp:
                 sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            sock.connect_ex(origin.address)
+            sock.connect_ex(address)
             mux.watch(sock.fileno(), self, WRITE)
         except OSError:
             sock.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+import socket
 from pathlib import Path
 
 from sim.errors import BadInput
@@ -39,9 +40,17 @@ def local_ports() -> int:
     return int(high) - int(low) + 1
 
 
+def addresses_of(host: str) -> int:
+    """Addresses of *host* to which connections go in turn; local ports are counted for each."""
+    try:
+        return len({info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
+    except (OSError, UnicodeError):
+        return 1
+
+
 def require_ports(connections: int, host: str) -> None:
-    """Raise `BadInput` when *connections* to one address of the target exceed the local ports."""
-    ports = local_ports()
+    """Raise `BadInput` when this machine's *connections* to all addresses of *host* exceed the local ports."""
+    ports = local_ports() * addresses_of(host)
     if connections > ports:
         more = math.ceil(connections / ports)
         raise BadInput(
