@@ -8,6 +8,7 @@
     mux         one readiness loop and one list of timers for all of them, inside gevent's hub
     plant       what a worker process has once: mux, recorder, connections
     recorder    samples: to parts, to Locust's statistics, to histograms
+    screen      what is shown meanwhile: a tab of Locust's web interface, Prometheus
     shapes      how many subscribers when
 
 `import locust` patches the whole process, so nothing that a notebook or `sim` imports may import this package.

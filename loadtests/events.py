@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,20 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.client.plant import Plant
 from loadtests.recording import clocks, shipping
+from loadtests.screen import figures, prometheus, tab
+from loadtests.settings import Settings
 from loadtests.shapes import STORM
+from sim.errors import BadInput
+
+logger = logging.getLogger(__name__)
 
 
 def register() -> None:
     """Listen to Locust's events. `loadtests.users` calls it when it is imported, so a locustfile need not."""
     clocks.register()
     shipping.register()
+    events.init.add_listener(_leave_out)
+    events.init.add_listener(_show)
     events.init.add_listener(_expect_storms)
     events.spawning_complete.add_listener(_freeze)
     events.test_stopping.add_listener(_be_over)
@@ -31,6 +41,51 @@ def _here() -> Plant | None:
     """This process's plant; a master has none."""
     plant = Plant.current
     return plant if plant is not None and plant.pid == os.getpid() else None
+
+
+def _leave_out(environment: Environment, **_: Any) -> None:
+    """User classes that `--tags` or `--exclude-tags` leave without a task: Locust would try to start them, and log a traceback
+    for each user. A page without tasks of its own has no tags."""
+    options = environment.parsed_options
+    tags, excluded = (set(getattr(options, name, None) or ()) for name in ("tags", "exclude_tags"))
+    if not (tags or excluded):
+        return
+    said = " and ".join(
+        [f"--tags {' '.join(sorted(tags))}"] * bool(tags) + [f"--exclude-tags {' '.join(sorted(excluded))}"] * bool(excluded)
+    )
+    idle = [cls for cls in environment.user_classes if not _has_task(cls.tasks, tags, excluded)]
+    if len(idle) == len(environment.user_classes):
+        print(f"locust: {said} leaves no task of any page", file=sys.stderr)
+        sys.exit(BadInput.exit_code)
+    for cls in idle:
+        logger.warning("%s leaves no task of %s: it is not started", said, cls.__name__)
+        environment.user_classes.remove(cls)
+
+
+def _has_task(tasks: Iterable[Any], tags: set[str], excluded: set[str]) -> bool:
+    """By Locust's rule: a task passes by one of the tags, and by none of those excluded."""
+
+    def passes(task: Any) -> bool:
+        if hasattr(task, "tasks"):
+            return _has_task(task.tasks, tags, excluded)
+        own: set[str] = getattr(task, "locust_tag_set", set())
+        return (not tags or not own.isdisjoint(tags)) and own.isdisjoint(excluded)
+
+    return any(map(passes, tasks))
+
+
+def _show(environment: Environment, **_: Any) -> None:
+    """What there is to see while it runs: tab and endpoint."""
+    shown = figures.register(environment)
+    if shown is None:
+        return
+    settings = Plant.configured or Settings.from_environment(need_target=False)
+    try:
+        prometheus.register(shown, settings.prometheus)
+    except BadInput as error:
+        print(f"locust: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    tab.register(shown)
 
 
 def _expect_storms(environment: Environment, **_: Any) -> None:

@@ -4,6 +4,7 @@ WORKBENCH_TARGET     target.json; without it Laravel's own names (REVERB_APP_KEY
 WORKBENCH_SCENARIO   scenario, by path or by name; without it the pages of `DEFAULT`
 WORKBENCH_PARTS      directory for raw samples; without it Locust's statistics only
 WORKBENCH_PROBES     subscribers per process recorded row by row; without it all
+WORKBENCH_PROMETHEUS PORT or HOST:PORT for Prometheus to scrape; the web interface has it at /metrics anyway
 WORKBENCH_SHAPE      constant, ramp, steps, spike, storm or soak (loadtests.shapes); without it -u, -r and -t
 WORKBENCH_AUTH       bearer, cookie, signed; without it bearer, or signed where the target has no application
 WORKBENCH_LOGIN      for cookie: the fields of the login form, as email=ada@shop.example&password=secret
@@ -14,6 +15,7 @@ WORKBENCH_VERSION    JSON path of its version, as data.updated_at
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +38,7 @@ class Settings:
     parts: Path | None = None
     probes: int | None = None
     shape: str = ""
+    prometheus: str = ""
     auth: str = ""
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
     refetch: str = ""
@@ -60,9 +63,10 @@ class Settings:
         return cls(
             scenario=load_scenario(given["WORKBENCH_SCENARIO"]) if "WORKBENCH_SCENARIO" in given else DEFAULT,
             target=target,
-            parts=Path(given["WORKBENCH_PARTS"]) if "WORKBENCH_PARTS" in given else None,
+            parts=_writable(Path(given["WORKBENCH_PARTS"])) if "WORKBENCH_PARTS" in given else None,
             probes=_whole(given, "WORKBENCH_PROBES"),
             shape=given.get("WORKBENCH_SHAPE", ""),
+            prometheus=given.get("WORKBENCH_PROMETHEUS", ""),
             auth=auth,
             login=dict(parse_qsl(given.get("WORKBENCH_LOGIN", ""))),
             refetch=given.get("WORKBENCH_REFETCH", ""),
@@ -74,10 +78,25 @@ class Settings:
 def _laravel_target(environment: Mapping[str, str] | None, needed: bool) -> Target | None:
     try:
         return Target.from_environment(environment)
-    except BadInput:
+    except BadInput as error:
         if needed:
-            raise
+            missing = str(error).partition(" (")[0]
+            raise BadInput(
+                f"{missing} (set WORKBENCH_TARGET=target.json, or these, in the environment or a .env file)"
+            ) from error
         return None
+
+
+def _writable(directory: Path) -> Path:
+    """Seen to be so before any load begins."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(b"room for a part")
+            probe.flush()
+    except OSError as error:
+        raise BadInput(f"WORKBENCH_PARTS: cannot write to {directory}: {error.strerror or error}") from error
+    return directory
 
 
 def _whole(given: Mapping[str, str], name: str) -> int | None:

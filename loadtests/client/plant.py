@@ -173,6 +173,11 @@ class Plant:
             if share >= 1.0 or self.draws.random() < share:
                 page.lose()
 
+    @property
+    def requests_waiting(self) -> int:
+        """In line for a connection of a shared pool."""
+        return sum(pool.waiting for pool in self._pools.values())
+
     # ---- rhythm
 
     def _again(self, callback: Callable[[int], None], due: int, period: int) -> None:
@@ -203,7 +208,7 @@ class Plant:
         recorder.metric("sockets", self.mux.watched)
         recorder.metric("subscribed", recorder.listening)
         recorder.metric("requests_running", len(self.traffic.running))
-        recorder.metric("requests_waiting", sum(pool.waiting for pool in self._pools.values()))
+        recorder.metric("requests_waiting", self.requests_waiting)
         if self._settling and recorder.subscribed >= recorder.wanted:
             # All users had been started before, and now all are subscribed: what that has made stays as well.
             self.freeze()

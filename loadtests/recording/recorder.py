@@ -78,6 +78,7 @@ COUNTERS = {
 HISTOGRAMS = {
     "time_to_notified": "intended time of the update to arrival of its event",
     "time_to_fresh": "intended time of the oldest update waited for to end of the refetch applied",
+    "since_notified": "arrival of the oldest notification waited for to end of the refetch applied",
     "reader_lag": "arrival of a frame (kernel) to this process reading it: the harness's own queue",
     "start_lag": "refetch due to request sent: the harness's own queue",
     "refetch": "refetch due to answer complete",
@@ -315,15 +316,16 @@ class Recorder:
                 ends = {reasons[code]: took[mine["reason"] == code] / 1e6 for code in np.unique(mine["reason"])}
                 self._count("GET", kind.refetch, ends, size=int(mine["bytes"].sum()))
             applied = mine[mine["outcome"] == _CODE["applied"]]
-            timed = applied["stale_at"] >= 0
+            timed, heard = applied["stale_at"] >= 0, applied["heard_at"] >= 0
+            since = applied["finished_at"] - applied["heard_at"]
+            histograms["since_notified"].add(since[heard])
             waited = (applied["finished_at"] - applied["stale_at"])[timed]
             if len(waited):
                 histograms["time_to_fresh"].add(waited)
                 self._count("FRESH", kind.label, {"": waited / 1e6}, aggregated=False)
-            heard = applied[~timed & (applied["heard_at"] >= 0)]
-            if len(heard):
-                since = heard["finished_at"] - heard["heard_at"]
-                self._count("FRESH", f"{kind.label} (since notified)", {"": since / 1e6}, aggregated=False)
+            untimed = since[heard & ~timed]
+            if len(untimed):
+                self._count("FRESH", f"{kind.label} (since notified)", {"": untimed / 1e6}, aggregated=False)
         kept = rows[self.sample.keeps(rows["subscriber"])]
         resources = pa.array([kind.resource for kind in self._kinds], pa.string())
         columns: dict[str, Any] = {name: kept[name] for name in ("subscriber", "resource_id", "bytes", "answered")}

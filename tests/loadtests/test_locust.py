@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from sim.results import parts
 from sim.target import Target
+from tests.brokeforge import chrome
 
 pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
@@ -340,3 +342,41 @@ def test_a_target_that_is_not_there_is_a_row_with_a_reason(target: Path, tmp_pat
     assert header["finished"]
     assert header["counters"]["connect_failures"] > 0
     assert header["subscribers"]["subscribed"] == 0
+
+
+@pytest.mark.browser
+def test_the_web_interface_draws_freshness_while_it_runs(target: Path, tmp_path: Path) -> None:
+    """In a real browser: the tab is there, and its charts are over Locust's own table while it is open, and only then."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(SCENARIO)
+    command = [sys.executable, "-m", "locust", "--web-host", "127.0.0.1", "--web-port", str(port), "--autostart", "-u", "60"]
+    variables = os.environ | {"WORKBENCH_TARGET": str(target), "WORKBENCH_SCENARIO": str(scenario)}
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen([*command, "-r", "100"], cwd=ROOT, env=variables, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            for _ in range(300):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.1)
+            with chrome.tab() as browser:
+                browser.open(f"http://127.0.0.1:{port}/")
+                button = "[...document.querySelectorAll('[role=tab]')].find(b => b.textContent.trim() === '%s')"
+                browser.wait_for(button % "Freshness")
+                browser.evaluate(f"({button % 'Freshness'}).click()")
+                browser.wait_for("document.querySelector('iframe').contentDocument?.querySelectorAll('svg path').length >= 12")
+                # 4 pages that poll twice a second: there are refetches to be drawn, whoever publishes.
+                drawn = "[...document.querySelector('iframe').contentDocument.querySelectorAll('path')]"
+                browser.wait_for(f"{drawn}.some(p => (p.getAttribute('d').match(/L/g) || []).length >= 1)")
+                shown = "getComputedStyle(document.querySelector('iframe')).display"
+                assert browser.evaluate(shown) == "block"
+                browser.evaluate(f"({button % 'Statistics'}).click()")
+                browser.wait_for(f"{shown} === 'none'")
+                assert browser.errors == []
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+    assert "Traceback" not in (tmp_path / "log").read_text()

@@ -15,6 +15,7 @@ from sim.policy import Polling
 from sim.scenario import Pages, Scenario
 from sim.target import Target, User
 from tests.loadtests.inside.fixtures import EVENTS
+from tests.loadtests.peer import listening, request
 
 TARGET = Target(
     "127.0.0.1", 1, "http", "1", "key", "secret", "http://127.0.0.1:1/base",
@@ -90,6 +91,30 @@ def test_who_leaves_is_replaced_by_another_page_on_the_same_seat(plant):
     for user in users:
         user.on_stop()
     assert not plant.pages
+
+
+def test_tasks_have_locusts_own_client_with_the_page_s_headers(plant):
+    heard = []
+
+    def answer(connection, number):
+        while received := request(connection):
+            heard.append(received)
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")
+
+    with listening(answer) as port:
+
+        class Shopper(OrderPage):
+            host = f"http://127.0.0.1:{port}"
+
+        user = Shopper(FakeEnvironment(plant))
+        user.on_start()
+        with user.client.post("/cart", json={"id": 5}, name="POST a cart", catch_response=True) as response:
+            assert response.status_code == 404
+            response.success()
+        assert user.client is user.client
+        user.client.get("/cart?id=5", name="/cart")
+        user.on_stop()
+    assert any(b"POST /cart" in text and b"Bearer secret token" in text and b'"id":' in text for text in heard)
 
 
 def test_pages_spread_evenly_whoever_the_worker_is(plant):

@@ -1,0 +1,196 @@
+"""What is shown while it runs: sums over processes, the series of the charts, Prometheus, the tab of Locust's web interface."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+from locust import HttpUser, tag, task
+from locust.env import Environment
+from locust.runners import MasterRunner
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtests import events
+from loadtests.client.plant import Plant
+from loadtests.screen import figures, prometheus, tab
+from loadtests.screen.figures import Figures, Sums, difference, of_plant
+from sim.clock import SECOND
+from sim.errors import BadInput
+from sim.refetch import Refetch
+from sim.results.histogram import Histogram
+
+MS = 1_000_000
+T0 = 1_800_000_000 * SECOND
+
+
+def refetched(recorder, count, took=40):
+    kind = recorder.kind("DetailPage", "detail", "server", "/servers/{id}")
+    page = recorder.subscriber(kind)
+    for _ in range(count):
+        done = Refetch(T0, 1, T0, T0 + took * MS, 1, 200, 100, "applied")
+        recorder.refetch(kind, page, 5, done, T0, T0 + 10 * MS, "")
+    recorder.drain()
+
+
+@pytest.fixture
+def environment(plant):
+    environment = Environment()
+    environment.stats = plant.recorder.stats
+    return environment
+
+
+def test_the_series_has_what_happened_between_its_points(plant, environment):
+    shown = Figures(environment)
+    plant.recorder.opened, plant.recorder.listening = 7, 5
+    refetched(plant.recorder, 10, took=40)
+    shown.tick()
+    refetched(plant.recorder, 5, took=400)
+    shown.tick()
+    shown.tick()
+    first, second, third = shown.series
+    assert (first["users"], first["listening"]) == (7, 5)
+    assert first["time_to_fresh_p50"] == pytest.approx(40, rel=0.02)
+    assert first["since_notified_p99"] == pytest.approx(30, rel=0.02)
+    assert second["time_to_fresh_p50"] == pytest.approx(400, rel=0.02)
+    assert third["time_to_fresh_p50"] is None
+    assert (first["refetches"] > 0, third["refetches"]) == (True, 0)
+
+
+def test_a_master_adds_up_its_workers_and_forgets_those_that_are_gone(plant):
+    runner = MasterRunner.__new__(MasterRunner)
+    runner.greenlet, runner.clients = None, {"a": None, "b": None}
+    shown = Figures(types.SimpleNamespace(runner=runner))
+    refetched(plant.recorder, 3)
+    plant.recorder.opened = 4
+    for worker in ("a", "b", "gone"):
+        shown.hear(worker, of_plant(plant))
+    sums = shown.sums()
+    assert (sums.gauges["users"], sums.counters["refetches"], sums.histograms["time_to_fresh"].count) == (8, 6, 6)
+
+
+def test_a_worker_reports_with_locusts_own_report(plant):
+    data = {}
+    refetched(plant.recorder, 3)
+    figures._report("a", data)
+    sums = Sums()
+    sums.add(data[figures.REPORT])
+    assert sums.counters["refetches"] == 3
+
+
+def test_a_new_test_begins_its_histograms_anew():
+    before, now = Histogram(), Histogram()
+    before.add([5, 7])
+    now.add([5])
+    assert difference(now, before) is now
+    now.add([7, 9])
+    assert difference(now, before).count == 1
+
+
+def test_prometheus_gets_one_family_a_name_and_cumulative_buckets(plant, environment):
+    refetched(plant.recorder, 10, took=40)
+    refetched(plant.recorder, 1, took=400)
+    environment.stats.log_error("GET", "/servers/{id}", "HTTP 500")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(prometheus.Collector(Figures(environment)))
+    families = list(text_string_to_metric_families(generate_latest(registry).decode()))
+    names = [family.name for family in families]
+    assert len(names) == len(set(names))
+    samples = {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+    row = (("method", "GET"), ("name", "/servers/{id}"))
+    assert samples["locust_requests_total", row] == 11
+    assert samples["locust_failures_total", row] == 1
+    assert samples["workbench_refetches_total", ()] == 11
+    for name, labels in (("workbench_time_to_fresh_seconds", ()), ("locust_response_time_seconds", row)):
+        found = {le: samples[f"{name}_bucket", (("le", le), *labels)] for le in ("0.025", "0.05", "0.25", "0.5", "+Inf")}
+        assert found == {"0.025": 0, "0.05": 10, "0.25": 10, "0.5": 11, "+Inf": 11}
+    assert samples["workbench_time_to_fresh_seconds_sum", ()] == pytest.approx(0.8)
+    counts = [int(value) for _, value in prometheus.bounds(Histogram())]
+    assert counts == [0] * (len(prometheus.BUCKETS) + 1)
+    assert np.all(np.diff(prometheus.BUCKETS) > 0)
+
+
+@pytest.mark.parametrize("address", ["x", "127.0.0.1:x", "99999", "no.such.host.invalid:1"])
+def test_an_address_that_is_none_is_refused_in_a_line(environment, address):
+    with pytest.raises(BadInput, match=f"WORKBENCH_PROMETHEUS={address}"):
+        prometheus.register(Figures(environment), address)
+
+
+def test_the_web_interface_has_a_tab_with_a_table_and_charts(plant, environment, monkeypatch):
+    monkeypatch.setattr(tab.gevent, "spawn", lambda run: None)
+    monkeypatch.setattr(sys, "argv", ["locust"])  # Locust's page shows the options that it was started with.
+    environment.create_local_runner()
+    web_ui = environment.create_web_ui("127.0.0.1", 0, delayed_start=True)
+    web_ui.template_args["extendedTabs"] = [{"title": "Own", "key": "own"}]
+    shown = Figures(environment)
+    tab.register(shown)
+    prometheus.register(shown, "")
+    client = web_ui.app.test_client()
+    refetched(plant.recorder, 10, took=40)
+    shown.tick()
+    assert client.get("/freshness").status_code == client.get("/freshness/tab.js").status_code == 200
+    assert client.get("/freshness/other.js").status_code == 404
+    (point,) = client.get("/freshness/series").get_json()
+    assert point["time_to_fresh_p50"] == pytest.approx(40, rel=0.02)
+    assert "workbench_refetches_total 10.0" in client.get("/metrics").get_data(as_text=True)
+    page = client.get("/").get_data(as_text=True)
+    assert page.count("/freshness/tab.js") == 1
+    assert '"Own"' in page
+    assert '"Freshness"' in page
+    (stats,) = client.get("/stats/requests").get_json()["extended_stats"]
+    rows = {row["name"]: row["now"] for row in stats["data"]}
+    assert len(rows) == len(tab.ROWS)
+    assert rows["update to shown, p50"].endswith(" ms")
+    assert rows["update to notified, p50"] == "-"
+    environment.runner.quit()
+
+
+# ---- tags
+
+
+class Untagged(HttpUser):
+    tasks = [lambda user: None]  # noqa: RUF012
+
+
+class Tagged(HttpUser):
+    @tag("a", "b")
+    @task
+    def work(self):
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("tags", "excluded", "left"),
+    [
+        ([], [], {"Untagged", "Tagged"}),
+        (["a"], [], {"Tagged"}),
+        ([], ["b"], {"Untagged"}),
+        ([], ["c"], {"Untagged", "Tagged"}),
+        (["a"], ["b"], None),
+        (["c"], [], None),
+    ],
+)
+def test_tags_leave_out_who_has_no_task_left(tags, excluded, left, capsys):
+    options = types.SimpleNamespace(tags=tags, exclude_tags=excluded)
+    environment = types.SimpleNamespace(parsed_options=options, user_classes=[Untagged, Tagged])
+    if left is not None:
+        events._leave_out(environment)
+        assert {cls.__name__ for cls in environment.user_classes} == left
+        return
+    with pytest.raises(SystemExit) as end:
+        events._leave_out(environment)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_figures_of_a_test_that_is_over_stay_but_nobody_is_there(plant, environment):
+    shown = Figures(environment)
+    refetched(plant.recorder, 3)
+    plant.recorder.opened = 4
+    shown.sums()
+    Plant.current, before = None, Plant.current
+    try:
+        sums = shown.sums()
+        assert (sums.counters["refetches"], sums.gauges["users"]) == (3, 0)
+    finally:
+        Plant.current = before
