@@ -24,6 +24,7 @@ from sim.distributions import (
     Weibull,
     fit,
     fit_best,
+    residual,
 )
 
 ALL: list[Any] = [
@@ -55,6 +56,22 @@ def test_samples_have_the_mean_the_variance_and_the_shares_that_are_claimed(dist
     assert drawn.var() == pytest.approx(distribution.variance(), rel=0.1, abs=1e-12)
     for x in np.quantile(drawn, [0.01, 0.3, 0.7, 0.99]):
         assert distribution.cdf(np.array([x]))[0] == pytest.approx((drawn <= x).mean(), abs=0.005)
+
+
+@pytest.mark.parametrize("distribution", ALL, ids=repr)
+def test_what_is_left_of_a_duration_under_way_has_the_equilibrium_distribution(distribution: Any) -> None:
+    """Its mean is E[X^2] / 2 E[X], and it is at most x with probability 1/E[X] times the integral of 1 - F up to x."""
+    n, mean = 200_000, distribution.mean()
+    drawn = residual(distribution, np.random.default_rng(2), n)
+    assert drawn.shape == (n,)
+    if mean == 0:
+        assert not drawn.any()
+        return
+    assert drawn.mean() == pytest.approx((distribution.variance() + mean**2) / (2 * mean), rel=0.03)
+    for x in np.quantile(drawn, [0.1, 0.5, 0.9]):
+        grid = np.linspace(0, x, 20_001)
+        share = np.trapezoid(1 - distribution.cdf(grid), grid) / mean
+        assert (drawn <= x).mean() == pytest.approx(share, abs=0.006)
 
 
 @pytest.mark.parametrize("distribution", ALL, ids=repr)

@@ -62,8 +62,8 @@ class Broadcaster:
     """Seconds between two writes for each byte that a full payload has beyond a bare notification. None: the model's
     (0.000000001: a gigabyte per second, assumed)."""
     answer: Answered | None = None
-    """When a publish is answered: `before` the fan-out (only `fixed` is done), or `after` its last write. None: the model's
-    (workbench `before`, reverb `after`)."""
+    """When a publish is answered: `before` the first write, or `after` the last one. None: the model's (workbench `before`,
+    reverb `after`)."""
     nagle: bool | None = None
     """Nagle's algorithm is on (no TCP_NODELAY): a second frame to one connection waits for the acknowledgement of the first,
     which the client delays by 40 ms. None: the model's (workbench false, reverb true)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from sim.virtual.reference import run
@@ -178,6 +179,62 @@ def test_an_old_answer_that_comes_late_stays_on_the_screen() -> None:
         assert metric(tables, "stale_at_end") == metric(tables, "regressions") == 0
 
 
+@pytest.mark.parametrize(("shows", "versions", "outcome"), [("user", [1, 1], "not_newer"), ("everyone", [1, 2], "applied")])
+def test_a_dashboards_version_is_the_newest_change_of_what_it_shows(shows: str, versions: list[int], outcome: str) -> None:
+    """On the generic channel it hears of another user's server too, and refetches: for nothing, unless it shows everyone's."""
+    workload = {"kind": "constant", "rate": 1.0}
+    scenario = scene(fleet__users=2, duration=3, pages__0__page="dashboard", api__dashboard_of=shows)
+    tables = run(scenario.replace({"workload": workload}))
+    assert tables.updates["resource_id"].tolist() == [1, 2]
+    assert tables.pages["user"].tolist() == [1]
+    assert tables.refetches["version"].tolist() == versions
+    assert tables.refetches["outcome"].tolist() == ["applied", outcome]
+
+
+def test_the_sequence_counts_everyones_changes() -> None:
+    """The other user's change came first: the dashboard's version jumps."""
+    workload = {"kind": "constant", "rate": 1.0}
+    scenario = scene(fleet__users=2, duration=4, pages=[{"page": "dashboard", "subscribers": 2}])
+    tables = run(scenario.replace({"workload": workload}))
+    mine = tables.refetches[tables.refetches["outcome"] == "applied"]
+    assert mine.groupby("subscriber")["version"].agg(list).tolist() == [[1, 3], [2]]
+
+
+# --- the window and what follows it --------------------------------------------------------------------------------------
+
+
+def test_updates_go_on_through_the_cool_down_so_that_the_end_rescues_no_starving_page() -> None:
+    """Updates every 0.4 s, a trailing debounce of 0.5 s: the page shows nothing, also not after the window."""
+    starving = scene(duration=10, drain=5).replace({"workload": {"kind": "constant", "rate": 2.5}, "cooldown": None})
+    tables = run(starving)
+    assert tables.updates["intended_at"].max() > 14.5
+    assert tables.refetches.empty
+    rescued = run(starving.replace({"cooldown": 0.0}))
+    assert rescued.updates["intended_at"].max() < 10
+    assert len(rescued.refetches) == 1
+    both = run(starving.replace({"cooldown": 2.0}))
+    assert 11.5 < both.updates["intended_at"].max() < 12
+    assert both.notifications["received_at"].max() < 12.1
+
+
+def test_a_policy_with_a_cool_down_meets_the_same_updates_as_one_without() -> None:
+    scenario = scene(duration=20, drain=5).replace({"workload": {"kind": "poisson", "rate": 3.0}, "cooldown": None})
+    starving = run(scenario)
+    throttled = run(scenario.replace({"policy": {"kind": "throttle", "wait": 0.5}}))
+    mine = throttled.updates["intended_at"].tolist()
+    assert mine == starving.updates["intended_at"].tolist()[: len(mine)]
+    assert max(mine) < 20 < starving.updates["intended_at"].max()
+
+
+def test_load_is_that_of_the_window() -> None:
+    """Two refetches, one after the window: 10 ms of 10 s; the second of a herd of two waits 10 ms."""
+    tables = play([1.0, 9.8], pages__0__subscribers=2, broadcaster__per_subscriber=0.0)
+    assert metric(tables, "utilisation") == pytest.approx(0.002)
+    assert metric(tables, "queue_wait.mean") == pytest.approx(0.005)
+    assert metric(tables, "queue_wait.max") == pytest.approx(0.01)
+    assert np.isnan(metric(play([]), "queue_wait.mean"))
+
+
 def test_a_dashboard_owes_nothing_for_what_it_does_not_show() -> None:
     """Told of its own user's servers only, it is not stale because another user's server has changed."""
     other = {"fleet__users": 2, "pages": [{"page": "dashboard", "subscribers": 2}], "broadcast__channels": "per_user"}
@@ -191,8 +248,10 @@ def test_a_dashboard_owes_nothing_for_what_it_does_not_show() -> None:
 def test_a_queue_delays_and_its_worker_is_busy_until_the_broadcaster_answers() -> None:
     """Poll 100 ms; a job takes 2 ms on the way and 1.1 ms of fan-out. The second waits for the first."""
     queued = {"broadcast__dispatch": "queued", "broadcast__queue_latency": 0.1}
-    tables = play([1.0, 1.0], **queued)
+    tables = play([1.0, 1.0], broadcaster__answer="after", **queued)
     assert ms(tables.updates["published_at"]) == [1102.0, 1105.1]
+    tables = play([1.0, 1.0], broadcaster__answer="before", broadcaster__compose_per_subscriber=0.005, **queued)
+    assert ms(tables.updates["published_at"]) == [1102.0, 1102 + 1 + 5 + 2]
     tables = play([1.0, 1.0], broadcast__queue_workers=2, **queued)
     assert ms(tables.updates["published_at"]) == [1102.0, 1102.0]
 
@@ -202,16 +261,38 @@ def test_a_unique_event_is_dropped_while_one_of_its_resource_waits() -> None:
     assert tables.updates["status"].tolist() == ["committed", "not_broadcast", "committed"]
 
 
-def test_coalescing_sends_the_last_of_a_series() -> None:
+def test_a_change_that_comes_while_a_unique_event_is_sent_has_an_event_of_its_own() -> None:
+    """The lock is released before the send begins: at 1.1 s, and the way to the broadcaster takes 2 ms."""
+    unique = {"broadcast__dispatch": "queued", "broadcast__queue_latency": 0.1, "broadcast__unique": True}
+    assert play([1.0, 1.099], **unique).updates["status"].tolist() == ["committed", "not_broadcast"]
+    tables = play([1.0, 1.101], **unique)
+    assert tables.updates["status"].tolist() == ["committed", "committed"]
+    assert tables.refetches["version"].max() == 2
+
+
+def test_unique_is_for_queued_dispatch_only() -> None:
+    assert play([1.0, 1.0], broadcast__unique=True).updates["status"].tolist() == ["committed", "committed"]
+
+
+def test_a_debounced_dispatch_sends_the_last_of_a_series() -> None:
     tables = play([1.0, 1.2, 1.4], broadcast__debounce=0.3)
     assert ms(tables.updates["published_at"]) == [None, None, 1702.0]
     assert tables.refetches["version"].tolist() == [3]
 
 
-def test_coalescing_with_a_cap_sends_in_between() -> None:
-    at = [1.0, 1.2, 1.4, 1.6]
-    tables = play(at, broadcast__debounce=0.3, broadcast__debounce_max_wait=0.4)
-    assert ms(tables.updates["published_at"]) == [None, None, 1402.0, 1902.0]
+@pytest.mark.parametrize(
+    ("at", "latency", "published"),
+    [
+        ([1.0, 1.2, 1.4, 1.6], 0.0, [None, None, 1402.0, 1902.0]),  # 1.4 is 0.4 s after the first: at once
+        ([1.0, 1.2], 0.0, [None, 1502.0]),  # the maximum is looked at when an event is dispatched
+        ([1.0, 2.0, 2.2], 0.0, [1302.0, None, 2502.0]),  # what was sent ends its series
+        ([1.0, 1.2, 1.4, 1.401], 0.002, [None, None, None, 1705.0]),  # overtaken while it waits for a worker
+    ],
+)
+def test_a_debounced_dispatch_with_a_maximum(at: list[float], latency: float, published: list[float | None]) -> None:
+    """As Laravel 13's DebounceFor; through the queue, also with dispatch = "now"."""
+    tables = play(at, broadcast__debounce=0.3, broadcast__debounce_max_wait=0.4, broadcast__queue_latency=latency)
+    assert ms(tables.updates["published_at"]) == published
 
 
 def test_policies_meet_the_same_updates() -> None:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sim.errors import BadInput
@@ -73,9 +74,11 @@ def test_after_a_long_restart_pages_come_back_at_their_slots() -> None:
     assert ms(tables.subscriptions["subscribed_at"]) == [0.0, 2000.0 + 1005 + 15000 + (BACK - 1000)]
 
 
-def test_what_is_published_while_the_broadcaster_is_down_is_lost_unless_a_queue_tries_again() -> None:
+def test_an_event_that_finds_no_broadcaster_is_tried_again_by_the_queue_as_often_as_it_may() -> None:
+    """Also one that was sent at once: the application hands it to its queue then."""
     down: dict[str, Any] = {"incidents": [{"kind": "restart", "at": 0.9, "down": 0.5}]}
-    assert play([1.0], **down).updates["status"].tolist() == ["not_broadcast"]
+    assert play([1.0], broadcast__tries=1, **down).updates["status"].tolist() == ["not_broadcast"]
+    assert ms(play([1.0], broadcast__backoff=0.7, **down).updates["published_at"]) == [1000 + 2 + 700 + 2]
     tables = play([1.0], broadcast__dispatch="queued", broadcast__tries=3, broadcast__backoff=0.3, **down)
     assert ms(tables.updates["published_at"]) == [1000 + 2 + 300 + 2 + 300 + 2]
     tables = play([1.0], broadcast__dispatch="queued", broadcast__tries=2, broadcast__backoff=0.3, **down)
@@ -116,6 +119,80 @@ def test_who_leaves_is_replaced_and_the_newcomer_loads_connects_and_subscribes()
     opening = AUTHORISE + HANDSHAKE + AUTHORISE + SUBSCRIBE  # loading takes as long as authorising
     assert round((second["subscribed_at"] - first["ended_at"]) * 1000, 6) == opening
     assert round((second["ended_at"] - first["ended_at"]) * 1000, 6) == 6000
+
+
+def test_each_life_of_a_page_has_a_row_from_its_first_load_on() -> None:
+    """A page is open from when its first load is applied, 18 ms after the one before it has left."""
+    tables = play([1.0, 4.0], pages__0__session={"kind": "constant", "value": 6.0}, pages__0__refetch_on_reconnect=True)
+    pages = tables.pages
+    assert pages["subscriber"].tolist() == list(range(len(pages)))
+    assert pages["opened_at"].iloc[0] == 0
+    closed, opened = ms(pages["closed_at"]), ms(pages["opened_at"])
+    assert opened[1:] == [closing + AUTHORISE for closing in closed[:-1]]  # type: ignore[operator]
+    assert (pages["closed_at"] - pages["opened_at"]).iloc[1] == pytest.approx(6.0 - AUTHORISE / 1000)
+    assert closed[-1] is None
+    assert pages["reason"].tolist() == ["closed"] * (len(pages) - 1) + ["end"]
+    committed = tables.updates["committed_at"].to_numpy()
+    read_at = pages["opened_at"].to_numpy() - 0.014  # 10 ms of work, 4 ms back
+    assert pages["loaded_version"].tolist() == [0, *np.searchsorted(committed, read_at[1:], side="right")]
+    assert (pages["weight"] == 1).all()
+    assert not pages["hidden"].any()
+    assert len(tables.subscriptions) == len(pages)
+    assert len(tables.refetches) <= 2, "to subscribe for the first time is no reconnect"
+
+
+def test_a_reconnect_is_the_same_page() -> None:
+    tables = play([], incidents=[{"kind": "disconnect", "at": 2.0}])
+    assert len(tables.pages) == 1
+    assert tables.pages["closed_at"].isna().all()
+
+
+def test_a_first_load_that_fails_is_tried_again_and_opens_no_page_before() -> None:
+    """The limiter takes each user's first request of a minute: two seats of one user, of which one loads at once."""
+    session = {"kind": "constant", "value": 30.0}
+    tables = play([], duration=100, api__rate_limit=1, pages__0__subscribers=2, pages__0__session=session)
+    later = tables.pages[tables.pages["opened_at"] > 0]
+    assert len(later)
+    assert (later["opened_at"].diff().dropna() > 20).all(), "never two in a minute of the limiter's"
+    assert tables.pages["loaded_version"].notna().all()
+    assert (tables.pages.groupby("subscriber").size() == 1).all()
+
+
+@pytest.mark.parametrize("sent", ["running", "cancelled"])
+def test_a_request_without_an_answer_is_running_or_its_page_left(sent: str) -> None:
+    """A service of 30 s: at the end of the run the page is still open, or it left at 6 s at the latest."""
+    changes: dict[str, Any] = {"api__service": {"kind": "constant", "value": 30.0}}
+    if sent == "cancelled":
+        changes |= {"pages__0__session": {"kind": "constant", "value": 6.0}, "policy": {"kind": "immediate"}}
+    tables = play([0.001], **changes)
+    (refetch,) = tables.refetches.to_dict("records")
+    assert refetch["outcome"] == sent
+    assert np.isnan(refetch["finished_at"])
+    assert pd.isna(refetch["version"])
+    assert pd.isna(refetch["status"])
+
+
+def test_what_was_not_sent_has_no_row() -> None:
+    tables = play([9.0], drain=0, policy={"kind": "debounce", "wait": 60.0})
+    assert tables.refetches.empty
+    single = play([1.0, 1.1], in_flight="single_flight", policy={"kind": "immediate"}, api__service=60.0)
+    assert single.refetches["outcome"].tolist() == ["running"]
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        {"kind": "exponential", "scale": 20.0},
+        {"kind": "lognormal", "scale": 20.0, "sigma": 1.0},
+        {"kind": "uniform", "low": 5.0, "high": 35.0},
+        {"kind": "constant", "value": 20.0},
+    ],
+    ids=lambda session: session["kind"],
+)
+def test_sessions_are_stationary_from_the_start(session: dict[str, Any]) -> None:
+    """A renewal process in equilibrium: 4,000 seats at a mean of 20 s close 200 pages a second, in the first ten seconds too."""
+    tables = play([], duration=10, drain=0, api__workers=50, pages__0__subscribers=4000, pages__0__session=session)
+    assert (tables.pages["closed_at"] <= 10).sum() == pytest.approx(2000, abs=4 * 2000**0.5)
 
 
 def test_the_number_of_open_pages_stays() -> None:

@@ -3,6 +3,9 @@
 Work that is admitted is done, whoever gave up meanwhile (PHP does not notice). So all about a request is settled when it arrives:
 it is begun when the first worker is free (J. Kiefer, J. Wolfowitz 1955), and then reads the state of the database. Nothing here
 waits; who asks gets the instant of the answer with it.
+
+A change that tells the broadcaster itself keeps its worker until that has answered, which is not known in advance. While such
+workers are held, and no other is free, requests wait in a queue here, to be settled when a worker is.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.clock import SECOND, ns
+from sim.clock import SECOND, EventList, ns
 from sim.incidents import Deploy, Outage, Slowdown
 from sim.scenario import Scenario
 from sim.virtual.database import History
@@ -31,7 +34,10 @@ REFUSAL = 300
 LONG_AGO = -(1 << 62)
 
 Answer = tuple[int, int | None, int, int]
-"""(instant at which it leaves, version (None: it has none), status, bytes)."""
+"""(instant at which it leaves, instant at which it read the database (None: it did not), status, bytes)."""
+
+Began = Callable[[int], int | None]
+"""Called with the instant at which a worker begins a change; returns when it will be done, None: `release` will say."""
 
 _work = struct.Struct("=3q").pack
 
@@ -53,12 +59,19 @@ class View:
 
 
 class Api:
-    """Told of each arrival, in their order."""
+    """Told of each arrival, in their order: at once when each is sent (`answer`), or when it is there (`request`, `change`)."""
 
-    def __init__(self, scenario: Scenario, service: Callable[[], int]) -> None:
+    def __init__(self, scenario: Scenario, service: Callable[[], int], clock: EventList | None = None) -> None:
+        """*clock*: needed where changes are worked on as well (`request`, `change`)."""
         api, incidents = scenario.api, scenario.incidents
+        self._clock = clock
         self._service = service
         self._free = [0] * api.workers
+        """Heap: when each worker that is not held is free."""
+        self._held = 0
+        self._queue: deque[tuple[int, Callable[[], None]]] = deque()
+        """What cannot be settled yet: arrival, and what to do when it can."""
+        self._wakes_at = -1
         self._queue_limit = api.queue_limit
         self._begins: deque[int] = deque()
         self._rate_limit = api.rate_limit
@@ -84,26 +97,92 @@ class Api:
             early = self._guard(view, at)
             if early is not None:
                 return early
+        return self._settle(view, made_at, at)
+
+    def request(self, view: View, made_at: int, at: int, heard: Callable[[Answer], None]) -> None:
+        """As `answer`, for a request that arrives now, where changes are worked on as well: *heard* is told the answer when it is
+        settled, now or later, but not after it leaves."""
+        early = self._guard(view, at) if self._guarded else None
+        if early is not None:
+            heard(early)
+        else:
+            self._take_turn(at, lambda: heard(self._settle(view, made_at, at)))
+
+    def change(self, at: int, begins: Began) -> bool:
+        """A change arrives now, and waits for a worker like any request; False: it is refused, because the queue is full."""
+        if self._is_full(at):
+            self.refused += 1
+            return False
+        self._take_turn(at, lambda: self._settle_change(at, begins))
+        return True
+
+    def release(self, arrived_at: int, begin: int) -> None:
+        """The worker that was held by a change since *begin* is free from now on."""
+        now = self._now()
+        self._held -= 1
+        self._log += _work(arrived_at, begin, now)
+        heapq.heappush(self._free, now)
+        self._settle_queue()
+
+    def slowed(self, at: int, service: int) -> int:
+        """*service* of what begins at *at*, stretched by a slowdown."""
+        for start, end, factor in self._slow:
+            if start <= at < end:
+                service = round(service * factor)
+        return service
+
+    def _now(self) -> int:
+        assert self._clock is not None, "changes need a clock"
+        return self._clock.now()
+
+    def _can_settle(self) -> bool:
+        """Is the next worker known? A worker that is free now is; a later one only while none is held."""
+        return bool(self._free) and (not self._held or self._free[0] <= self._now())
+
+    def _take_turn(self, at: int, settle: Callable[[], None]) -> None:
+        self._queue.append((at, settle))
+        self._settle_queue()
+
+    def _settle_queue(self) -> None:
+        while self._queue and self._can_settle():
+            self._queue.popleft()[1]()
+        if self._queue and self._free and self._free[0] != self._wakes_at:
+            assert self._clock is not None
+            self._wakes_at = self._free[0]
+            self._clock.post(self._wakes_at, self._settle_queue)
+
+    def _settle(self, view: View, made_at: int, at: int) -> Answer:
         begin = self._free[0]
         if begin < at:
             begin = at
         service = self._service() + view.extra
         if self._troubled:
-            begin, service = self._trouble(begin, service)
+            begin = self._begun(begin)
+            service = self.slowed(begin, service)
         end = begin + service
         heapq.heapreplace(self._free, end)
         self._log += _work(at, begin, end)
-        version = view.history.at(begin)
         if self._guarded:
             self._begins.append(begin)
             if view.cacheable:
-                self._cached[_key(view)] = (version, end)
+                self._cached[_key(view)] = (begin, end)
         if self._releases and made_at < self._released(begin):
-            return end, version, 409, REFUSAL
-        return end, version, 200, view.size
+            return end, None, 409, REFUSAL
+        return end, begin, 200, view.size
+
+    def _settle_change(self, at: int, begins: Began) -> None:
+        begin = self._begun(max(heapq.heappop(self._free), at))
+        if self._guarded:
+            self._begins.append(begin)
+        end = begins(begin)
+        if end is None:
+            self._held += 1
+        else:
+            self._log += _work(at, begin, end)
+            heapq.heappush(self._free, end)
 
     def work(self) -> np.ndarray[Any, Any]:
-        """int64 (n, 3): arrival, begin and end of each request that was worked on, ns, in order of arrival."""
+        """int64 (n, 3): arrival, begin and end of each request that was worked on, ns."""
         return np.frombuffer(self._log, np.int64).reshape(-1, 3)
 
     def _guard(self, view: View, at: int) -> Answer | None:
@@ -113,14 +192,20 @@ class Api:
             return at, None, 429, REFUSAL
         if self._cache and view.cacheable:
             # Who comes while the answer is being made waits for it.
-            version, ready = self._cached.get(_key(view), (0, LONG_AGO))
+            read_at, ready = self._cached.get(_key(view), (0, LONG_AGO))
             if at <= ready + self._cache:
                 self.from_cache += 1
-                return max(at, ready), version, 200, view.size
-        if self._queue_limit is not None and self._waiting(at) >= self._queue_limit and self._free[0] > at:
+                return max(at, ready), read_at, 200, view.size
+        if self._is_full(at):
             self.refused += 1
             return at, None, 503, REFUSAL
         return None
+
+    def _is_full(self, at: int) -> bool:
+        """Is the queue full, and no worker free?"""
+        if self._queue_limit is None or (self._free and self._free[0] <= at and not self._queue):
+            return False
+        return self._waiting(at) + len(self._queue) >= self._queue_limit
 
     def _allowed(self, user: int, at: int) -> bool:
         since, count = self._windows.get(user, (LONG_AGO, 0))
@@ -136,14 +221,12 @@ class Api:
             begins.popleft()
         return len(begins)
 
-    def _trouble(self, begin: int, service: int) -> tuple[int, int]:
+    def _begun(self, begin: int) -> int:
+        """When a worker that is free at *begin* begins: not in an outage."""
         for start, end in self._outages:
             if start <= begin < end:
                 begin = end
-        for start, end, factor in self._slow:
-            if start <= begin < end:
-                service = round(service * factor)
-        return begin, service
+        return begin
 
     def _released(self, at: int) -> int:
         """Instant of the last release up to *at*; long ago: none yet."""

@@ -1,8 +1,9 @@
-"""The broadcaster: who is subscribed, and the serial cost of telling them all.
+"""The broadcaster: what is subscribed, and the serial cost of sending to all.
 
-Each node is one thread with one event loop. It takes up an event when it is done with the one before, and writes to one
-subscriber after the other: the k-th gets its frame `fixed + k * per_subscriber` after the node began. Who is told is settled
-when the event is accepted, because a subscription that comes later stands behind the event in the same loop.
+Each node is one thread with one event loop. It takes up an event when it is done with the one before, composes all frames, and
+writes to one subscriber after the other: the k-th of n gets its frame `fixed + n * compose_per_subscriber + k * per_subscriber`
+after the node began (`sim.scenario.broadcaster`). The receivers are settled when the event is accepted, because a subscription
+that comes later stands behind the event in the same loop.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from sim.virtual.draws import columns
 from sim.virtual.ledger import Connection, Delivery, Ledger
 
 Array = np.ndarray[Any, Any]
+
+
+DELAYED_ACKNOWLEDGEMENT = 40_000_000
+"""How long a receiver keeps an acknowledgement back, ns (Linux's least; `TCP_DELACK_MIN`)."""
 
 
 class Members:
@@ -80,10 +85,19 @@ class Broadcaster:
         self._clock = clock
         self._ledger = ledger
         self._rng = rng
-        self._fixed = ns(scenario.broadcaster.costs.fixed)
-        self._each = ns(scenario.broadcaster.costs.between(scenario.extra_payload))
+        costs = scenario.broadcaster.costs
+        self._fixed = ns(costs.fixed)
+        self._compose = ns(costs.compose_per_subscriber)
+        self._each = ns(costs.between(scenario.extra_payload))
+        self._answers_before = costs.answer == "before"
+        self._nagle = costs.nagle
         self._network = scenario.network.to_subscriber
         self._last_arrival: Array = np.zeros(0, np.int64)
+        """Per subscriber: no frame that is written later arrives earlier."""
+        self._acknowledged: Array = np.zeros(0, np.int64)
+        """Per subscriber: when the last frame that has left, or will leave, is acknowledged."""
+        self._held_until: Array = np.zeros(0, np.int64)
+        """Per subscriber: when the frames leave that Nagle's algorithm has held back last."""
         self.nodes = [Node() for _ in range(scenario.broadcaster.nodes)]
         self.up = True
         self.generation = 0
@@ -115,24 +129,28 @@ class Broadcaster:
             channels[channel].leave(connection)
 
     def accept(self, update: int, channels: Sequence[str]) -> int:
-        """An event is here now. Tell every subscriber; returns the instant at which the node that took it can answer."""
+        """An event is here now, for every subscriber; returns the instant at which the node that took it can answer."""
         now = self._clock.now()
-        for node in self.nodes:
+        answers_at = now
+        for number, node in enumerate(self.nodes):
             begin = max(now, node.free_at)
-            at = begin + self._fixed
-            for channel in channels:
-                members = node.channels.get(channel)
-                if members is not None and members.connections:
-                    at = self._tell(update, channel, members, at)
-                    node.sent += len(members.connections)
+            receivers = [(name, node.channels[name]) for name in channels if name in node.channels]
+            count = sum(len(members.connections) for _, members in receivers)
+            composed = at = begin + self._fixed + count * self._compose
+            for channel, members in receivers:
+                if members.connections:
+                    at = self._write(update, channel, members, at)
+            node.sent += count
             node.works(begin, at)
-        return self.nodes[update % len(self.nodes)].free_at
+            if number == update % len(self.nodes):
+                answers_at = composed if self._answers_before else at
+        return answers_at
 
-    def _tell(self, update: int, channel: str, members: Members, at: int) -> int:
+    def _write(self, update: int, channel: str, members: Members, at: int) -> int:
         """Write to *members* from instant *at* on; returns when it is done."""
         connections, subscribers = members.columns()
         done = at + len(connections) * self._each
-        if isinstance(self._network, Constant):
+        if isinstance(self._network, Constant) and not self._nagle:
             first = at + self._each + ns(self._network.value)
             whens: Sequence[int] = (
                 range(first, done + ns(self._network.value) + 1, self._each) if self._each else [first] * len(connections)
@@ -148,10 +166,24 @@ class Broadcaster:
         return done
 
     def _arrivals(self, subscribers: Array, at: int) -> Array:
-        """Instants of arrival with a network that varies; a connection keeps its frames in order."""
-        if len(subscribers) and subscribers.max() >= len(self._last_arrival):
-            self._last_arrival = np.pad(self._last_arrival, (0, int(subscribers.max()) + 1))
+        """Instants of arrival where the network varies or Nagle's algorithm is on; a connection keeps the order of its frames."""
+        if len(subscribers) and subscribers.max() >= self._last_arrival.size:
+            room = (0, int(subscribers.max()) + 1)
+            self._last_arrival = np.pad(self._last_arrival, room)
+            self._acknowledged, self._held_until = np.pad(self._acknowledged, room), np.pad(self._held_until, room)
         sent = at + self._each * np.arange(1, len(subscribers) + 1)
-        arrivals = np.maximum(sent + columns(self._network, self._rng, len(subscribers)), self._last_arrival[subscribers])
+        way = columns(self._network, self._rng, len(subscribers))
+        if self._nagle:
+            sent = self._held_back(subscribers, sent, way)
+        arrivals = np.maximum(sent + way, self._last_arrival[subscribers])
         self._last_arrival[subscribers] = arrivals
         return arrivals
+
+    def _held_back(self, subscribers: Array, written: Array, way: Array) -> Array:
+        """When frames leave: not while one before them is not acknowledged; all that wait for that leave together."""
+        acknowledged, held_until = self._acknowledged[subscribers], self._held_until[subscribers]
+        joins = written <= held_until
+        sent = np.where(joins, held_until, np.maximum(written, acknowledged))
+        self._held_until[subscribers] = np.where(sent > written, sent, held_until)
+        self._acknowledged[subscribers] = np.where(joins, acknowledged, sent + 2 * way + DELAYED_ACKNOWLEDGEMENT)
+        return sent

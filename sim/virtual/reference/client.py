@@ -10,7 +10,8 @@ from sim.distributions import Constant
 from sim.policy import NEVER
 from sim.refetch import Abort
 from sim.scenario import Scenario
-from sim.virtual.reference.api import Api, View
+from sim.virtual.database import feeds_back
+from sim.virtual.reference.api import Answer, Api, View
 
 Done = Callable[[Any, int, int | None, int | None, int], None]
 """(token, at, version, status, size): the final answer; status None: there is none."""
@@ -23,6 +24,8 @@ class Client:
     """What all pages' requests have in common. The retry budget is shared: so many retries for each first attempt."""
 
     def __init__(self, scenario: Scenario, clock: EventList, api: Api, network: Callable[[], int]) -> None:
+        self.shared = feeds_back(scenario)
+        """Changes arrive at the application as well: nobody knows an answer in advance."""
         self.clock = clock
         self.api = api
         self.network = network
@@ -30,7 +33,7 @@ class Client:
         self.retries = scenario.api.retries
         self.backoff = ns(scenario.api.retry_backoff)
         self.budget = scenario.api.retry_budget
-        self.in_order = isinstance(scenario.network.to_api, Constant)
+        self.in_order = isinstance(scenario.network.to_api, Constant) and not self.shared
         """Requests arrive in the order in which they are sent, so the application can be told of an arrival when it is sent."""
         self.simple = self.in_order and self.timeout is None and not self.retries
         self.first_attempts = 0
@@ -48,9 +51,9 @@ class Client:
             request = Request(self, view, made_at, done, token)
             request.send()
             return request.abort
-        at, version, status, size = self.api.answer(view, made_at, self.clock.now() + self.network())
+        at, read_at, status, size = self.api.answer(view, made_at, self.clock.now() + self.network())
         at += self.network()
-        self.clock.post(at, done, token, at, version, status, size)
+        self.clock.post(at, done, token, at, None if read_at is None else view.history.at(read_at), status, size)
         return None
 
     def may_retry(self, attempt: int) -> bool:
@@ -62,8 +65,8 @@ class Client:
 class Request:
     """One GET that may be given up and tried again. An answer to an attempt that was given up is not heard.
 
-    When an answer will come is known once its request has arrived, so an attempt has either an answer or a time-out to wait for,
-    never both. One that would come at the very instant of the time-out is too late.
+    An answer that would come at the very instant of the time-out is too late. When an answer will come is mostly known once its
+    request has arrived: then an attempt has either an answer or a time-out to wait for, never both.
     """
 
     __slots__ = ("attempts", "awaited", "client", "done", "made_at", "timer", "token", "view")
@@ -89,7 +92,7 @@ class Request:
         if client.in_order:
             self._arrive(self.attempts, arrival, deadline)
             return
-        if arrival >= deadline:
+        if arrival >= deadline or (client.shared and deadline < NEVER):
             clock.post(deadline, self._give_up, self.attempts)
         clock.post(arrival, self._arrive, self.attempts, arrival, deadline)
 
@@ -100,20 +103,30 @@ class Request:
             self.timer.cancel()
 
     def _arrive(self, attempt: int, at: int, deadline: int) -> None:
+        api = self.client.api
+        if self.client.shared:
+            api.request(self.view, self.made_at, at, lambda answer: self._settled(attempt, deadline, answer))
+        else:
+            self._settled(attempt, deadline, api.answer(self.view, self.made_at, at))
+
+    def _settled(self, attempt: int, deadline: int, answer: Answer) -> None:
         clock = self.client.clock
-        at, version, status, size = self.client.api.answer(self.view, self.made_at, at)
+        at, read_at, status, size = answer
         at += self.client.network()
         if at < deadline:
-            clock.post(at, self._answered, attempt, version, status, size)
-        elif clock.now() < deadline:
+            clock.post(at, self._answered, attempt, read_at, status, size)
+        elif clock.now() < deadline and not self.client.shared:
             clock.post(deadline, self._give_up, attempt)
 
-    def _answered(self, attempt: int, version: int | None, status: int, size: int) -> None:
+    def _answered(self, attempt: int, read_at: int | None, status: int, size: int) -> None:
         if attempt != self.awaited:
             return
         if status in RETRIED:
             self._failed(status, size)
         else:
+            self.awaited = 0
+            # Asked for now, when all that was committed up to that instant is known.
+            version = None if read_at is None else self.view.history.at(read_at)
             self.done(self.token, self.client.clock.now(), version, status, size)
 
     def _give_up(self, attempt: int) -> None:

@@ -1,7 +1,7 @@
 """The reference engine: the whole pattern, event by event. It is the specification of what the workbench simulates.
 
-    update      intended by the workload; committed `commit_delay` later; dispatched when committed (`after_commit`) or when
-                saved (`on_save`: a refetch may then be quicker than the commit)
+    update      intended by the workload; saved; committed `commit_delay` later; dispatched when committed (`after_commit`) or
+                when saved (`on_save`: a refetch may then be quicker than the commit)                     -> `changes`
     dispatch    at once, or by a queue with workers; on the server merged by a debounce     -> `publishing`
     fan-out     serial on each node; told is who is subscribed when the event is accepted   -> `broadcaster`
     page        hears, and refetches as its policy and its in-flight rule say               -> `page`, `sim.refetch`
@@ -25,13 +25,14 @@ import numpy as np
 from sim.clock import SECOND, EventList, ns
 from sim.incidents import Deploy, Disconnect, Restart
 from sim.scenario import Scenario
-from sim.virtual.database import Database
+from sim.virtual.database import Database, feeds_back
 from sim.virtual.draws import draws
 from sim.virtual.ledger import Ledger, Tables, update_frame
 from sim.virtual.preparation import Progress, check, check_memory
 from sim.virtual.reference import measures
 from sim.virtual.reference.api import Api
 from sim.virtual.reference.broadcaster import Broadcaster
+from sim.virtual.reference.changes import Changes
 from sim.virtual.reference.client import Client
 from sim.virtual.reference.page import Group, Page, World
 from sim.virtual.reference.publishing import Publishing
@@ -68,11 +69,17 @@ class Simulation:
         self.database = Database(updates, scenario, rng)
         network = scenario.network
         to_api = draws(network.to_api, rng["to_api"])
-        self.api = Api(scenario, draws(scenario.api.service, rng["service"]))
+        self.api = Api(scenario, draws(scenario.api.service, rng["service"]), self.clock)
         self.client = Client(scenario, self.clock, self.api, to_api)
         self.broadcaster = Broadcaster(scenario, self.clock, self.ledger, rng["to_subscriber"])
         to_broadcaster = draws(network.to_broadcaster, rng["to_broadcaster"])
         self.publishing = Publishing(scenario, self.clock, self.database, self.broadcaster, to_broadcaster)
+        if feeds_back(scenario):
+            save = draws(scenario.api.save, rng["save"])
+            Changes(scenario, self.clock, self.database, self.api, self.publishing, save)
+        else:
+            on_save = scenario.broadcast.moment == "on_save"
+            self.publishing.follow((self.database.saved_at if on_save else self.database.committed_at).tolist())
         self.world = World(
             self.clock,
             self.database,

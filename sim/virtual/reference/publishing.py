@@ -1,12 +1,12 @@
-"""From a committed change to the event at the broadcaster: at once or by a queue, and what is merged or given up on the way."""
+"""From a committed change to the event at the broadcaster: at once or by a queue, and what is merged or given up on the way.
+
+The same decisions as `sim.brokeforge.broadcasting.dispatcher`, in virtual time.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 
 from sim.clock import EventList, ns
 from sim.scenario import Scenario
@@ -14,11 +14,12 @@ from sim.virtual.database import Database
 from sim.virtual.reference.broadcaster import Broadcaster
 from sim.workload import RESOURCES
 
-Array = np.ndarray[Any, Any]
+Answered = Callable[[int], None]
+"""Called with the update when the broadcaster has answered for it, or was not there."""
 
 
 class Publishing:
-    """Dispatches every update, by number (its row in the database)."""
+    """Dispatches updates, by number (their row in the database)."""
 
     def __init__(
         self, scenario: Scenario, clock: EventList, database: Database, broadcaster: Broadcaster, network: Callable[[], int]
@@ -27,50 +28,71 @@ class Publishing:
         self._clock = clock
         self._broadcaster = broadcaster
         self._network = network
+        self._opens = not scenario.broadcaster.costs.keep_alive
         updates = database.updates
         self._channels = Channels(scenario)
         self._resource = updates.resource.tolist()
         self._resource_id = updates.resource_id.tolist()
         self.published_at: list[int] = [-1] * len(updates)
         """Instant at which the broadcaster had the event; -1: never."""
+        self._queue = Queue(scenario, clock, self)
+        self._debounce = Debounce(scenario) if broadcast.debounce else None
+        self.answers = broadcast.dispatch == "now" and self._debounce is None
+        """Whether the one who dispatches waits for the broadcaster."""
 
-        self._send: Callable[[int], None] = self._post
-        if broadcast.dispatch == "queued":
-            self._send = Queue(scenario, clock, self).push
-        dispatch: Callable[[int, int], None] = self._dispatch
-        if broadcast.debounce:
-            dispatch = Coalescing(scenario, clock, self.key, self._send).dispatch
-        at = database.intended_at if broadcast.moment == "on_save" else database.committed_at
-        clock.call_each(at.tolist(), range(len(updates)), dispatch)
+    def follow(self, at: list[int]) -> None:
+        """Dispatch every update at its instant, known in advance."""
+        order = sorted(range(len(at)), key=at.__getitem__)
+        self._clock.call_each([at[update] for update in order], order, self.dispatch)
 
     def key(self, update: int) -> tuple[int, int]:
         """What a debounced or unique dispatch is unique by: the resource."""
         return self._resource[update], self._resource_id[update]
 
-    def _dispatch(self, update: int, at: int) -> None:
-        self._send(update)
+    def dispatch(self, update: int, at: int, answered: Answered | None = None) -> None:
+        """The event of *update* leaves now, *at*. *answered*: where the one who dispatches waits (see `answers`)."""
+        if self._debounce is not None:
+            self._queue.push(update, self._debounce.delay(self.key(update), update, at))
+        elif self.answers:
+            self._clock.post(at + self._way(), self._post_now, update, answered)
+        else:
+            self._queue.push(update)
 
-    def _post(self, update: int) -> None:
-        """Inside the request that made the change: one attempt."""
-        self._clock.call_at(self._clock.now() + self._network(), self.deliver, update)
+    def _way(self) -> int:
+        """Until a request is at the broadcaster; one that opens a connection goes there and back before."""
+        way = self._network()
+        return way + self._network() + self._network() if self._opens else way
 
-    def post(self, update: int, answered: Callable[..., None]) -> None:
+    def _post_now(self, update: int, answered: Answered | None) -> None:
+        at = self._deliver(update)
+        if at is None:
+            self._queue.failed(update)
+            if answered is not None:
+                answered(update)
+        elif answered is not None:
+            self._clock.post(at, answered, update)
+
+    def may_send(self, update: int) -> bool:
+        """Asked by a worker of the queue that has taken *update*: not where a newer one has taken its place."""
+        return self._debounce is None or self._debounce.holds(self.key(update), update)
+
+    def post(self, update: int, answered: Callable[[int, bool], None]) -> None:
         """From a queue worker: *answered(update, accepted)* when the broadcaster has answered."""
-        self._clock.call_at(self._clock.now() + self._network(), self._deliver_for, update, answered)
+        self._clock.post(self._clock.now() + self._way(), self._post_for, update, answered)
 
-    def deliver(self, update: int) -> int:
-        """The request is at the broadcaster; returns the instant of its answer, -1 when there is nobody."""
-        if not self._broadcaster.up:
-            return -1
-        self.published_at[update] = self._clock.now()
-        return self._broadcaster.accept(update, self._channels(self._resource[update], self._resource_id[update]))
-
-    def _deliver_for(self, update: int, answered: Callable[..., None]) -> None:
-        at = self.deliver(update)
-        if at < 0:
+    def _post_for(self, update: int, answered: Callable[[int, bool], None]) -> None:
+        at = self._deliver(update)
+        if at is None:
             answered(update, False)
         else:
-            self._clock.call_at(at, answered, update, True)
+            self._clock.post(at, answered, update, True)
+
+    def _deliver(self, update: int) -> int | None:
+        """The request is at the broadcaster; returns the instant of its answer, None when there is nobody."""
+        if not self._broadcaster.up:
+            return None
+        self.published_at[update] = self._clock.now()
+        return self._broadcaster.accept(update, self._channels(self._resource[update], self._resource_id[update]))
 
 
 class Channels:
@@ -116,7 +138,10 @@ def owner(resource_id: int, per_user: int) -> int:
 
 
 class Queue:
-    """Laravel's queue: a job may be taken `queue_latency` after its dispatch, by the first worker that is free."""
+    """Laravel's queue: a job may be taken `queue_latency` after its dispatch, by the first worker that is free.
+
+    What the broadcaster did not take, also when it was sent at once, is tried again `backoff` later, `tries` times in all.
+    """
 
     def __init__(self, scenario: Scenario, clock: EventList, publishing: Publishing) -> None:
         broadcast = scenario.broadcast
@@ -126,20 +151,27 @@ class Queue:
         self._free = broadcast.queue_workers
         self._tries = broadcast.tries
         self._backoff = ns(broadcast.backoff)
-        self._unique = broadcast.unique
+        self._unique = broadcast.unique and not broadcast.debounce
         self._unique_for = ns(broadcast.unique_for)
         self._locked: dict[tuple[int, int], int] = {}
         self._failures: dict[int, int] = {}
         self._ready: deque[int] = deque()
 
-    def push(self, update: int) -> None:
+    def push(self, update: int, delay: int = 0) -> None:
+        """A job for *update*, *delay* (and the latency) from now; dropped where it is to be unique and is not."""
         now = self._clock.now()
         if self._unique:
             key = self._publishing.key(update)
             if now < self._locked.get(key, 0):
                 return
             self._locked[key] = now + self._unique_for
-        self._clock.call_at(now + self._latency, self._available, update)
+        self._clock.post(now + delay + self._latency, self._available, update)
+
+    def failed(self, update: int) -> None:
+        """The broadcaster did not take it."""
+        failures = self._failures[update] = self._failures.get(update, 0) + 1
+        if failures < self._tries:
+            self._clock.post(self._clock.now() + self._backoff, self._available, update)
 
     def _available(self, update: int) -> None:
         self._ready.append(update)
@@ -147,49 +179,48 @@ class Queue:
 
     def _work(self) -> None:
         while self._free and self._ready:
-            self._free -= 1
-            self._publishing.post(self._ready.popleft(), self._answered)
+            update = self._ready.popleft()
+            if self._unique and not self._failures.get(update):
+                # Before it is sent: what is committed from now on has an event of its own.
+                self._locked.pop(self._publishing.key(update), None)
+            if self._publishing.may_send(update):
+                self._free -= 1
+                self._publishing.post(update, self._answered)
 
     def _answered(self, update: int, accepted: bool) -> None:
-        """A worker is done with *update*, which is tried again later where nobody answered."""
         self._free += 1
-        failures = 0 if accepted else self._failures.get(update, 0) + 1
-        if 0 < failures < self._tries:
-            self._failures[update] = failures
-            self._clock.call_at(self._clock.now() + self._backoff, self._available, update)
-        elif self._unique:
-            self._locked.pop(self._publishing.key(update), None)
+        if not accepted:
+            self.failed(update)
         self._work()
 
 
-class Coalescing:
+class Debounce:
     """Server-side debounced dispatch (Laravel 13's `DebounceFor`): of a series on one resource the last event is sent.
 
-    Each dispatch is delayed by `debounce` and takes the token of its resource; who comes up without the token is dropped. Once
-    `debounce_max_wait` has passed since the first of a series, a dispatch is not delayed.
+    Each dispatch takes the token of its resource and waits; one that comes up without the token is dropped. A dispatch that comes
+    `debounce_max_wait` or more after the first of its series does not wait, and ends the series; so does one that is sent.
     """
 
-    def __init__(
-        self, scenario: Scenario, clock: EventList, key: Callable[[int], tuple[int, int]], send: Callable[[int], None]
-    ) -> None:
-        self._clock = clock
-        self._key = key
-        self._send = send
+    def __init__(self, scenario: Scenario) -> None:
         self._wait = ns(scenario.broadcast.debounce)
         cap = scenario.broadcast.debounce_max_wait
         self._max_wait = None if cap is None else ns(cap)
-        self._series: dict[tuple[int, int], tuple[int, int]] = {}
-        """Resource -> (instant of the first of the series, update that holds the token)."""
+        self._first: dict[tuple[int, int], int] = {}
+        """Resource -> instant of the first dispatch of the series."""
+        self._token: dict[tuple[int, int], int] = {}
+        """Resource -> update that was dispatched last."""
 
-    def dispatch(self, update: int, at: int) -> None:
-        key = self._key(update)
-        first, _ = self._series.get(key, (at, update))
-        self._series[key] = (first, update)
-        overdue = self._max_wait is not None and at - first >= self._max_wait
-        self._clock.call_at(at if overdue else at + self._wait, self._come_up, update)
+    def delay(self, key: tuple[int, int], update: int, at: int) -> int:
+        """*update* is dispatched; returns how long it waits."""
+        self._token[key] = update
+        if self._max_wait is not None and at - self._first.setdefault(key, at) >= self._max_wait:
+            del self._first[key]
+            return 0
+        return self._wait
 
-    def _come_up(self, update: int) -> None:
-        key = self._key(update)
-        if self._series.get(key, (0, -1))[1] == update:
-            del self._series[key]
-            self._send(update)
+    def holds(self, key: tuple[int, int], update: int) -> bool:
+        """It has come up: is it still the last? Then its series is over."""
+        if self._token[key] != update:
+            return False
+        self._first.pop(key, None)
+        return True

@@ -51,8 +51,9 @@ def test_workers_serve_side_by_side() -> None:
 
 
 def test_the_version_is_that_of_the_beginning_of_the_work() -> None:
-    answers = ask(api(), 0, 0, 0, of=view(commits=[0, 10, 11]))
-    assert [version for _, version, _, _ in answers] == [1, 2, 3]
+    seen = view(commits=[0, 10, 11])
+    assert [read_at for _, read_at, _, _ in ask(api(), 0, 0, 0, of=seen)] == [0, 10, 20]
+    assert [seen.history.at(at) for at in (-1, 0, 9, 10, 20)] == [0, 1, 1, 2, 3]
 
 
 def test_the_queue_refuses_who_finds_it_full() -> None:
@@ -75,8 +76,8 @@ def test_identical_refetches_share_an_answer_while_it_is_made_and_after() -> Non
     cached = api(cache=20e-9)
     answers = ask(cached, 0, 5, 30, of=view(commits=[0, 3]))
     assert leaves(answers) == [10, 10, 30]
-    assert [version for _, version, _, _ in answers] == [1, 1, 1]
-    assert ask(cached, 31, of=view(commits=[0, 3])) == [(41, 2, 200, 1500)]
+    assert [read_at for _, read_at, _, _ in answers] == [0, 0, 0]
+    assert ask(cached, 31, of=view(commits=[0, 3])) == [(41, 31, 200, 1500)]
     assert cached.work().tolist() == [[0, 0, 10], [31, 31, 41]]
     assert cached.from_cache == 2
 

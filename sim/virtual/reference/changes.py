@@ -1,0 +1,79 @@
+"""Changes as what they are in an application: requests that wait for a worker and for a lock, are saved, and told of.
+
+    arrives    when it is intended; waits with the refetches for a worker (`Api.change`)
+    saved      `api.save` after the worker has begun it and the change before it has left its lock
+    committed  `broadcast.commit_delay` later; then the lock is free
+    told of    when it is committed, or when it is saved (`broadcast.moment`)
+    done       its worker is free when it is committed and, with `dispatch = "now"`, the broadcaster has answered
+
+Only where changes share their workers with refetches: else every commit is known in advance (`Database`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sim.clock import EventList, ns
+from sim.scenario import Scenario
+from sim.virtual.database import Database
+from sim.virtual.reference.api import Api
+from sim.virtual.reference.publishing import Publishing
+
+
+class Changes:
+    """Makes every update of the database's columns, by number."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        clock: EventList,
+        database: Database,
+        api: Api,
+        publishing: Publishing,
+        save: Callable[[], int],
+    ) -> None:
+        self._clock = clock
+        self._database = database
+        self._api = api
+        self._publishing = publishing
+        self._save = save
+        self._delay = ns(scenario.broadcast.commit_delay)
+        self._on_save = scenario.broadcast.moment == "on_save"
+        self._waits = publishing.answers
+        self._one_lock = scenario.api.save_lock == "database"
+        self._lock_free: dict[tuple[int, int], int] = {}
+        self._told: dict[int, tuple[int, int]] = {}
+        """Update whose worker waits for the broadcaster -> (its arrival, when it was begun)."""
+        clock.call_each(database.intended_at.tolist(), range(len(database.updates)), self._arrives)
+
+    def _arrives(self, update: int, at: int) -> None:
+        self._api.change(at, lambda begin: self._begins(update, at, begin))
+
+    def _begins(self, update: int, at: int, begin: int) -> int | None:
+        """A worker begins it; returns when it is done, None where the broadcaster has to answer first."""
+        key = (0, 0) if self._one_lock else self._publishing.key(update)
+        locked = max(begin, self._lock_free.get(key, 0))
+        saved = locked + self._api.slowed(locked, self._save())
+        committed = self._lock_free[key] = saved + self._delay
+        if self._on_save:
+            self._clock.post(saved, self._dispatch, update)
+        self._clock.post(committed, self._commit, update)
+        if not self._waits:
+            return committed
+        self._told[update] = at, begin
+        return None
+
+    def _commit(self, update: int) -> None:
+        self._database.commit(update, self._clock.now())
+        if not self._on_save:
+            self._dispatch(update)
+
+    def _dispatch(self, update: int) -> None:
+        self._publishing.dispatch(update, self._clock.now(), self._answered if self._waits else None)
+
+    def _answered(self, update: int) -> None:
+        """The broadcaster has answered, or was not there."""
+        if self._database.committed_at[update] < 0:  # told of as it was saved; its transaction goes on
+            self._clock.post(self._clock.now() + self._delay, self._answered, update)
+        else:
+            self._api.release(*self._told.pop(update))

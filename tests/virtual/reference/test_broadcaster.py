@@ -1,0 +1,59 @@
+"""A fan-out in time: composed before it is written, written one after the other, held back by Nagle, ended by a restart."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.virtual.scenes import metric, ms, play
+
+
+def test_all_frames_are_composed_before_the_first_is_written() -> None:
+    tables = play([1.0], pages__0__subscribers=4, broadcaster__compose_per_subscriber=0.01)
+    assert ms(tables.notifications["received_at"]) == [1002 + 1 + 40 + 3 + 0.1 * k for k in (1, 2, 3, 4)]
+
+
+def test_a_payload_costs_time_between_writes() -> None:
+    full = {"broadcast__payload": "full", "broadcast__payload_bytes": 98_500, "broadcaster__per_byte": 1e-8}
+    tables = play([1.0], pages__0__subscribers=3, **full)
+    assert ms(tables.notifications["received_at"]) == [1006.0 + 1.1 * k for k in (1, 2, 3)]
+
+
+def test_a_publish_that_opens_a_connection_goes_there_and_back_before() -> None:
+    assert ms(play([1.0], broadcaster__keep_alive=False).updates["published_at"]) == [1006.0]
+
+
+def test_nagle_holds_back_what_follows_until_the_first_is_acknowledged() -> None:
+    """Written at 1003.1, arrived at 1006.1, acknowledged 40 ms later, which takes 3 ms back: 1049.1. Two that wait for that leave
+    together; the next one then is acknowledged at 1095.1."""
+    tables = play([1.0, 1.01, 1.02, 1.06, 1.2], broadcaster__nagle=True)
+    assert ms(tables.notifications["received_at"]) == [1006.1, 1052.1, 1052.1, 1098.1, 1206.1]
+    assert tables.notifications["update"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_nagle_is_per_connection() -> None:
+    tables = play([1.0], pages=[{"page": "detail", "subscribers": 3}], broadcaster__nagle=True)
+    assert ms(tables.notifications["received_at"]) == [1006.1, 1006.2, 1006.3]
+
+
+@pytest.mark.parametrize("down", [0.0, 0.05])
+def test_a_restart_ends_the_fan_out_that_was_under_way(down: float) -> None:
+    """1,000 subscribers at 10 ms each are ten seconds of writing. After the restart at 2 s the node is free at once."""
+    tables = play(
+        [1.0, 5.0],
+        pages__0__subscribers=1000,
+        broadcaster__per_subscriber=0.01,
+        incidents=[{"kind": "restart", "at": 2.0, "down": down}],
+    )
+    again = tables.notifications[tables.notifications["update"] == 1]
+    assert ms(again["received_at"])[0] == 5000 + 2 + 1 + 10 + 3
+    before = tables.notifications[tables.notifications["update"] == 0]
+    assert len(before) == 99, "those that were written, and arrived, until 2 s"
+
+
+def test_busy_is_by_the_window_and_without_what_a_restart_ended() -> None:
+    """Ten seconds of window; one event of a second, and one that a restart ends after half of that."""
+    slow = {"pages__0__subscribers": 99, "broadcaster__per_subscriber": 0.01, "broadcaster__fixed": 0.01}
+    assert metric(play([3.0], **slow), "busy_ratio.0") == pytest.approx(0.1)
+    assert metric(play([9.5], **slow), "busy_ratio.0") == pytest.approx(0.0498), "the rest is in the drain"
+    ended = play([3.0], incidents=[{"kind": "restart", "at": 3.502}], **slow)
+    assert metric(ended, "busy_ratio.0") == pytest.approx(0.05)

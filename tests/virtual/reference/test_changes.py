@@ -1,0 +1,130 @@
+"""A change as a request: it waits for a worker and for its lock, is saved, and keeps its worker until the broadcaster answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim.virtual.reference import run
+from tests.virtual.scenes import metric, ms, play, scene
+
+SAVE: dict[str, Any] = {"api__save": 0.05, "api__workers": 8}
+
+
+def test_a_save_of_no_time_is_there_at_once_and_takes_nobody() -> None:
+    tables = play([1.0])
+    assert ms(tables.updates["committed_at"]) == [1000.0]
+    assert metric(tables, "requests") == 1
+
+
+def test_a_change_takes_its_time_and_then_is_told_of() -> None:
+    tables = play([1.0], **SAVE)
+    assert ms(tables.updates["committed_at"]) == [1050.0]
+    assert ms(tables.updates["published_at"]) == [1052.0]
+    assert tables.refetches["version"].tolist() == [1]
+    assert metric(tables, "requests") == 2
+
+
+@pytest.mark.parametrize(("lock", "committed"), [("resource", [1050.0, 1100.0, 1150.0]), ("database", [1050.0, 1100.0, 1150.0])])
+def test_changes_of_one_resource_are_saved_one_after_the_other(lock: str, committed: list[float]) -> None:
+    """So updates that are intended at one instant wait for the save."""
+    tables = play([1.0, 1.0, 1.0], api__save_lock=lock, **SAVE)
+    assert ms(tables.updates["committed_at"]) == committed
+    assert tables.updates["version"].tolist() == tables.updates["sequence"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("lock", "apart"), [("resource", False), ("database", True)])
+def test_changes_of_different_resources_wait_for_each_other_in_one_database_only(lock: str, apart: bool) -> None:
+    workload = {"kind": "constant", "rate": 100.0}  # one server after the other
+    tables = run(scene(fleet__servers_per_user=4, api__save_lock=lock, duration=0.05, **SAVE).replace({"workload": workload}))
+    waited = (tables.updates["committed_at"] - tables.updates["intended_at"]).round(6)
+    assert len(waited) == 4
+    assert (waited.max() > 0.051) == apart
+
+
+def test_the_lock_is_held_to_the_commit() -> None:
+    tables = play([1.0, 1.0], broadcast__commit_delay=0.1, **SAVE)
+    assert ms(tables.updates["committed_at"]) == [1150.0, 1300.0]
+
+
+def test_on_save_the_event_leaves_before_the_commit() -> None:
+    tables = play([1.0], broadcast__commit_delay=0.1, broadcast__moment="on_save", **SAVE)
+    assert ms(tables.updates["published_at"]) == [1052.0]
+    assert ms(tables.updates["committed_at"]) == [1150.0]
+
+
+@pytest.mark.parametrize(("answer", "second"), [("before", 1050 + 2 + 1), ("after", 1050 + 2 + 1 + 100)])
+def test_a_worker_that_tells_the_broadcaster_waits_for_its_answer(answer: str, second: float) -> None:
+    """One worker, fan-out of 100 ms: the next change is begun when the broadcaster has answered for the first."""
+    tables = play(
+        [1.0, 1.0],
+        api__save=0.05,
+        broadcaster__answer=answer,
+        broadcaster__per_subscriber=0.1,
+    )
+    assert ms(tables.updates["committed_at"]) == [1050.0, second + 50]
+    queued = play([1.0, 1.0], api__save=0.05, broadcast__dispatch="queued", broadcaster__answer=answer)
+    assert ms(queued.updates["committed_at"]) == [1050.0, 1100.0]
+
+
+def test_a_refetch_waits_behind_changes_and_a_change_behind_refetches() -> None:
+    """One worker. The refetch of the first change arrives at 1.0651 s, while the second is saved until 1.15 s and told of until
+    1.153 s."""
+    at = [1.0, 1.06]
+    tables = play(at, policy={"kind": "immediate"}, api__save=0.05)
+    assert ms(tables.updates["committed_at"]) == [1050.0, 1110.0]
+    first = tables.refetches.iloc[0]
+    assert ms(tables.refetches["started_at"])[0] == 1056.1
+    assert round(first["finished_at"] * 1000, 6) == 1113 + 10 + 4  # the second change has its worker until 1113
+    assert first["version"] == 2, "read when it was begun"
+    slow = play([1.0, 1.0561], policy={"kind": "immediate"}, api__save=0.001, api__service={"kind": "constant", "value": 0.2})
+    assert ms(slow.updates["committed_at"])[1] > 1200, "behind the refetch of the first"
+
+
+def test_a_change_that_finds_the_queue_full_fails() -> None:
+    tables = play([1.0, 1.0, 1.0], api__save=0.05, api__queue_limit=1)
+    assert tables.updates["status"].tolist() == ["committed", "committed", "failed"]
+    assert tables.updates["version"].isna().tolist() == [False, False, True]
+    assert metric(tables, "refused") == 1
+
+
+def test_a_change_that_is_not_saved_when_the_run_ends_is_not_in_the_database() -> None:
+    tables = play([9.9], drain=0, api__save=0.5)
+    assert tables.updates["status"].tolist() == ["failed"]
+    assert np.isnan(tables.updates["committed_at"]).all()
+
+
+def test_a_change_finishes_although_the_broadcaster_is_away() -> None:
+    down = {"incidents": [{"kind": "restart", "at": 1.0, "down": 5.0}]}
+    tables = play([1.1, 1.2], api__save=0.05, broadcast__tries=1, **down)
+    assert ms(tables.updates["committed_at"]) == [1150.0, 1250.0]
+    assert tables.updates["status"].tolist() == ["not_broadcast"] * 2
+
+
+def test_changes_that_are_made_elsewhere_wait_for_their_lock_only() -> None:
+    tables = play([1.0, 1.0], policy={"kind": "immediate"}, api__save=0.05, api__save_workers="own")
+    assert ms(tables.updates["committed_at"]) == [1050.0, 1100.0]
+    assert metric(tables, "requests") == 2, "the refetches"
+
+
+def test_a_request_that_waits_for_a_held_worker_may_time_out() -> None:
+    """The only worker tells a slow broadcaster from 1.05 to 3.053 s."""
+    changes: dict[str, Any] = {"broadcaster__answer": "after", "broadcaster__compose_per_subscriber": 2.0, "api__save": 0.05}
+    polls = {"kind": "polling", "interval": 0.4}
+    pages = [{"page": "detail", "subscribers": 1}, {"page": "detail", "subscribers": 1, "policy": polls}]
+    tables = play([1.0], pages=pages, api__timeout=0.3, **changes)
+    lost = tables.refetches[tables.refetches["outcome"] == "failed"]
+    assert len(lost) >= 4
+    assert ((lost["finished_at"] - lost["started_at"]).round(9) == 0.3).all()
+    late = tables.refetches[tables.refetches["started_at"] > 3.2]
+    assert set(late["outcome"]) <= {"applied", "not_newer"}
+
+
+def test_busy_changes_are_the_applications_work() -> None:
+    scenario = scene(api__save=0.02).replace({"workload": {"kind": "poisson", "rate": 10.0}, "duration": 60.0})
+    tables = run(scenario.replace({"broadcast.dispatch": "queued"}))
+    inside = len(tables.updates[tables.updates["intended_at"] < 60])
+    refetches = tables.refetches["started_at"].between(0, 60).sum()
+    assert metric(tables, "utilisation") == pytest.approx((inside * 0.02 + refetches * 0.01) / 60, rel=0.02)
