@@ -26,6 +26,7 @@ import math
 import os
 import platform
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +48,9 @@ from sim.results import parts
 from sim.results.histogram import Histogram
 
 logger = logging.getLogger(__name__)
+
+REFUSALS = 50
+"""Different texts of refusals that are told apart; what a target says is its own affair."""
 
 COUNTERS = {
     "notifications": "events heard on channels of their page",
@@ -142,6 +146,7 @@ class Recorder:
         self._timings: dict[tuple[str, str, bool], dict[str, list[float]]] = {}
         self._steps = 0
         self.counters = dict.fromkeys(COUNTERS, 0)
+        self._refusals: Counter[str] = Counter()
         self.histograms = {name: Histogram() for name in HISTOGRAMS}
         self.opened = self.wanted = self.subscribed = self.listening = 0
         """See the header's `subscribers`."""
@@ -210,6 +215,8 @@ class Recorder:
         timings, self._timings = self._timings, {}
         for (method, name, http), row in timings.items():
             samples = {reason: np.array(values) for reason, values in row.items()}
+            if method == "WS" and len(self._refusals) < REFUSALS:
+                self._refusals.update({reason: len(values) for reason, values in row.items() if reason})
             self._step(self._count, row, method, name, samples, aggregated=http)
         for table, rows in self._other.items():
             if rows:
@@ -393,6 +400,7 @@ class Recorder:
             "receive_stamp": "kernel" if self._stamp else "read",
             "counters": self.counters | {"callback_errors": self._mux.errors},
             "histograms": {name: histogram.to_dict() for name, histogram in self.histograms.items()},
+            "refusals": dict(self._refusals.most_common(5)),
             "version_kinds": self._version_kinds(),
             "rows": {},
             "fault": self._fault,

@@ -379,3 +379,17 @@ def test_channels_in_tables_have_the_numbers_of_foreign_ids(recorder, tmp_path):
     subscriptions, events = (parts.read_table(tmp_path / "parts", name).to_pandas() for name in ("subscriptions", "events"))
     assert list(subscriptions["channel"]) == list(events["channel"]) == ["private-servers.1"]
     assert events["resource_id"].isna().all()
+
+
+def test_what_the_target_says_when_it_refuses_is_in_the_header(recorder):
+    for _ in range(3):
+        recorder.timing("WS", "pusher:error", None, failed="4009 Origin not allowed")
+        recorder.timing("WS", "subscribe", 5, failed="")
+        recorder.timing("POST", "/broadcasting/auth", 5, http=True, failed="HTTP 403")
+    recorder.timing("WS", "subscribe", None, failed="HTTP 403")
+    recorder.drain()
+    assert recorder.header(finished=False)["refusals"] == {"4009 Origin not allowed": 3, "HTTP 403": 1}
+    for number in range(200):
+        recorder.timing("WS", "frame", None, failed=f"garbage {number}")
+        recorder.drain()
+    assert len(recorder.header(finished=False)["refusals"]) == 5
