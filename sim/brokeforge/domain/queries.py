@@ -26,6 +26,7 @@ RECENT_ACTIVITIES = 10
 
 _users, _servers, _sites = User.__table__.c, Server.__table__.c, ServerSite.__table__.c
 _firewalls, _rules = ServerFirewall.__table__.c, ServerFirewallRule.__table__.c
+_tasks = Task.__table__.c
 _events, _metrics, _activities = ServerEvent.__table__.c, ServerMetric.__table__.c, Activity.__table__.c
 
 USER_BY_TOKEN = select(_users.id, _users.name).where(_users.token == bindparam("token"))
@@ -151,8 +152,9 @@ def newest_of(user_id: int) -> str:
 
 OWNER_OF_SERVER = select(_servers.user_id).where(_servers.id == bindparam("id"))
 OWNER_OF_SITE = select(_sites.user_id).where(_sites.id == bindparam("id"))
-OWNER_OF_TASK = (
-    select(_servers.user_id)
-    .select_from(Task.__table__.join(Server.__table__, Task.__table__.c.server_id == _servers.id))
-    .where(Task.__table__.c.id == bindparam("id"))
+TASK = (
+    select(_servers.user_id, _tasks.id, _tasks.server_id, _tasks.name, _tasks.status, _tasks.created_at, _tasks.completed_at)
+    .select_from(Task.__table__.join(Server.__table__, _tasks.server_id == _servers.id))
+    .where(_tasks.id == bindparam("id"))
 )
+OWNER_OF_TASK = TASK.with_only_columns(_servers.user_id)

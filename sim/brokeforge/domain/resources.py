@@ -112,6 +112,19 @@ def site_resource(site: AnyRow) -> dict[str, Any]:
     }
 
 
+def task_resource(task: AnyRow) -> dict[str, Any]:
+    """As `TaskCompleted` has it, and where it runs."""
+    return {
+        "id": task.id,
+        "server_id": task.server_id,
+        "name": task.name,
+        "status": task.status,
+        "completed": task.status == "completed",
+        "completed_at": iso(task.completed_at),
+        "created_at": iso(task.created_at),
+    }
+
+
 def count_servers(db: Connection, user_id: int, everyone: bool = False) -> int:
     """Servers of the user, or of everyone."""
     statement = queries.SERVERS_OF_EVERYONE if everyone else queries.SERVERS_OF

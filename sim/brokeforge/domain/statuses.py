@@ -64,6 +64,12 @@ TRANSITIONS: Mapping[str, Mapping[str, set[str]]] = {
         "disabled": {"active", "installing"},
         "failed": {"installing"},
     },
+    "task status": {
+        "pending": {"running", "completed", "failed"},
+        "running": {"completed", "failed"},
+        "completed": set(),
+        "failed": set(),
+    },
     "rule status": {
         "pending": {"installing", "deleting"},
         "installing": {"active", "failed"},

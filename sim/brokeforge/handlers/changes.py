@@ -59,7 +59,14 @@ RULE_FIELDS: dict[str, v.Rule] = {
     "status": v.status,
 }
 EVENT_FIELDS: dict[str, v.Rule] = {"kind": v.one_of(*sorted(LIVE_KINDS)), "message": v.text(500)}
-_TABLES = {"status": {ServerSite: "site status", ServerFirewallRule: "rule status"}}
+_TABLES = {
+    "status": {
+        ServerSite: "site status",
+        ServerFirewall: "firewall status",
+        ServerFirewallRule: "rule status",
+        Task: "task status",
+    }
+}
 
 
 def create_server(app: Context, request: Request, user: Person) -> Response:
@@ -171,6 +178,19 @@ def delete_rule(app: Context, request: Request, user: Person, id: int, rule_id: 
     return _answer(app, request, session, server, rule)
 
 
+def update_firewall(app: Context, request: Request, user: Person, id: int) -> Response:
+    """Install, enable or disable the firewall as a whole."""
+    fields = v.validate(request.json(), {"status": v.status}, required=("status",))
+    with app.change(request) as session:
+        server = _lock(session, Server, id, user)
+        if server.firewall is None:
+            raise HttpError(404, "This server has no firewall.")
+        _assign(server.firewall, fields)
+        if session.is_modified(server.firewall):
+            _note(app, session, server, "firewall", f"firewall {server.firewall.status}")
+    return _answer(app, request, session, server)
+
+
 def delete_firewall(app: Context, request: Request, user: Person, id: int) -> Response:
     with app.change(request) as session:
         server = _lock(session, Server, id, user)
@@ -201,17 +221,17 @@ def create_task(app: Context, request: Request, user: Person, id: int) -> Respon
 
 
 def update_task(app: Context, request: Request, user: Person, id: int) -> Response:
-    """Its end is broadcast whole (`TaskCompleted`), beside its server's `ServerUpdated`."""
-    ends = v.one_of("completed", "failed")
-    status = v.validate(request.json(), {"status": ends}, required=("status",))["status"]
+    """Its end is broadcast whole (`TaskCompleted`), beside its server's `ServerUpdated`. What has ended stays as it is."""
+    fields = v.validate(request.json(), {"status": v.status}, required=("status",))
     with app.change(request) as session:
         task = session.get(Task, id)
         if task is None:
             raise HttpError(404, f"No task {id}.")
         server = _lock(session, Server, task.server_id, user)
         session.refresh(task)
-        if task.status != status:
-            task.status, task.completed_at = status, app.now_us()
+        _assign(task, fields)
+        if task.status in ("completed", "failed") and session.is_modified(task):
+            task.completed_at = app.now_us()
     return _answer(app, request, session, server, task)
 
 

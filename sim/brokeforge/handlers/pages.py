@@ -8,7 +8,7 @@ from typing import Any
 
 from sim.brokeforge.broadcasting.channels import Person, authorise
 from sim.brokeforge.context import Context
-from sim.brokeforge.domain import resources
+from sim.brokeforge.domain import queries, resources
 from sim.brokeforge.handlers import inertia
 from sim.brokeforge.http import HttpError, Request, Response, json_response
 
@@ -45,6 +45,12 @@ def firewall(app: Context, request: Request, user: Person, id: int) -> Response:
 def site(app: Context, request: Request, user: Person, id: int) -> Response:
     row = _owned(user, "site", id, resources.find_site(app.database.read(), id))
     return _page(app, request, user, "sites/show", "site", lambda: resources.site_resource(row))
+
+
+def task(app: Context, request: Request, user: Person, id: int) -> Response:
+    """What a page shows until `TaskCompleted` brings the rest with it: the one resource that is broadcast whole."""
+    row = _owned(user, "task", id, app.database.read().execute(queries.TASK, {"id": id}).one_or_none())
+    return _page(app, request, user, "tasks/show", "task", lambda: resources.task_resource(row))
 
 
 def broadcasting_auth(app: Context, request: Request, user: Person) -> Response:
@@ -90,4 +96,4 @@ def matches(header: str, etag: str) -> bool:
     return bool(header) and any(tag.strip().removeprefix("W/") in (etag, "*") for tag in header.split(","))
 
 
-__all__ = ["broadcasting_auth", "dashboard", "firewall", "matches", "metrics", "server", "site", "up"]
+__all__ = ["broadcasting_auth", "dashboard", "firewall", "matches", "metrics", "server", "site", "task", "up"]

@@ -58,6 +58,12 @@ from tests.brokeforge.forge import Forge
         ("PATCH", "/servers/1/firewall/rules/6", {"name": "not this server's"}, 404, None),
         ("DELETE", "/servers/1/firewall/rules/6", None, 404, None),
         ("POST", "/servers", {}, 422, "vanity_name"),
+        ("PATCH", "/servers/1/firewall", {"status": "failed"}, 422, "status"),
+        ("PATCH", "/servers/1/firewall", {}, 422, "status"),
+        ("POST", "/servers/1/events", {"kind": "rumour", "message": "x"}, 422, "kind"),
+        ("POST", "/servers/1/tasks", {}, 422, "name"),
+        ("PATCH", "/tasks/1", {"status": "completed"}, 404, None),
+        ("GET", "/tasks/1", None, 404, None),
         ("PATCH", "/servers/3", {"connection": "disconnected"}, 403, None),
         ("DELETE", "/servers/3", None, 403, None),
         ("POST", "/servers/3/sites", {"domain": "x.example.test"}, 403, None),
@@ -173,6 +179,62 @@ def test_what_may_wait_is_known_beforehand(forge: Forge, method: str, path: str,
     from sim.brokeforge.http import Request
 
     assert forge.app.blocks(forge.app.arrive(Request(method, path))) is waits
+
+
+def test_each_change_of_the_pattern_is_one_request_and_one_version(forge: Forge) -> None:
+    """What pattern.md lists, in the order in which a page would see it."""
+    changes: list[tuple[str, str, Any]] = [
+        ("POST", "/servers/1/firewall/rules", {"name": "web", "port": 8080}),
+        ("PATCH", "/servers/1/firewall/rules/{rule}", {"status": "installing"}),
+        ("PATCH", "/servers/1/firewall/rules/{rule}", {"status": "active"}),
+        ("PATCH", "/servers/1/firewall/rules/{rule}", {"port": 8081}),
+        ("DELETE", "/servers/1/firewall/rules/{rule}", None),
+        ("PATCH", "/servers/1/firewall", {"status": "disabled"}),
+        ("PATCH", "/servers/1/firewall", {"status": "active"}),
+        ("PATCH", "/servers/1", {"connection": "disconnected"}),
+        ("PATCH", "/servers/1", {"monitoring_status": "uninstalling"}),
+        ("PATCH", "/servers/1", {"monitoring_status": None}),
+        ("PATCH", "/servers/1", {"scheduler_status": "failed"}),
+        ("PATCH", "/servers/1", {"supervisor_status": "installing"}),
+        ("PATCH", "/servers/1", {"provision_status": "installing"}),
+        ("PUT", "/servers/1/provision/nginx", {"status": "installing"}),
+        ("POST", "/servers/1/events", {"kind": "log", "message": "GET / 200"}),
+        ("POST", "/servers/1/events", {"kind": "progress", "message": "database dump: 40 %"}),
+        ("POST", "/servers/1/tasks", {"name": "dump app"}),
+        ("PATCH", "/tasks/{task}", {"status": "running"}),
+        ("PATCH", "/tasks/{task}", {"status": "completed"}),
+    ]
+    made: dict[str, int] = {}
+    for version, (method, path, body) in enumerate(changes, 2):
+        path = path.format(**made) if "{" in path else path
+        answer = json.loads(forge.request(method, path, body).body)
+        assert (answer["version"], answer["changed"], answer["broadcast"]) == (version, True, True), (method, path, answer)
+        made |= {part: answer[part]["id"] for part in ("rule", "task") if part in answer}
+    for version, (method, path, body) in enumerate(
+        [
+            ("PATCH", "/sites/1", {"status": "deploying"}),
+            ("PATCH", "/sites/1", {"status": "active", "last_deployed_at": "2027-01-15T08:00:00+00:00"}),
+            ("PATCH", "/sites/1", {"git_status": "updating"}),
+            ("PATCH", "/sites/1", {"health": "unhealthy"}),
+        ],
+        2,
+    ):
+        assert forge.json(method, path, body)["version"] == version
+
+
+def test_a_task_is_broadcast_whole_and_ends_once(forge: Forge) -> None:
+    task = forge.json("POST", "/servers/1/tasks", {"name": "dump app"}, status=201)["task"]["id"]
+    assert forge.json("GET", f"/tasks/{task}")["completed"] is False
+    assert forge.request("GET", f"/tasks/{task}", user=2).status == 403
+    assert forge.request("PATCH", f"/tasks/{task}", {"status": "failed"}, user=2).status == 403
+    forge.json("PATCH", f"/tasks/{task}", {"status": "completed"})
+    (sent,) = forge.broadcaster.of("TaskCompleted")
+    page = forge.json("GET", f"/tasks/{task}")
+    assert sent.channels == [f"private-tasks.{task}"]
+    assert {name: page[name] for name in ("id", "name", "completed")} == {"id": task, "name": "dump app", "completed": True}
+    assert sent.data["task"].keys() == {"id", "name", "completed", "completed_at"}
+    assert "status" in forge.json("PATCH", f"/tasks/{task}", {"status": "failed"}, status=422)["errors"]
+    assert forge.json("PATCH", f"/tasks/{task}", {"status": "completed"})["changed"] is False
 
 
 # --- jobs ---
