@@ -7,6 +7,7 @@
     +-- OriginNotAllowed     4009
     +-- NotAMember           4009   client event to a channel without a subscription to it
     +-- InvalidMessage       4200
+    +-- TooManyChannels      4100   one connection subscribes to more than it may
     +-- PongMissing          4201
     +-- RateLimited          4301
     +-- ClientEventsOff      4301
@@ -61,6 +62,11 @@ class NotAMember(PusherError):
 class InvalidMessage(PusherError):
     code = 4200
     message = "Invalid message format"
+
+
+class TooManyChannels(PusherError):
+    code = 4100
+    message = "Too many channels on one connection"
 
 
 class PongMissing(PusherError):

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii as _string
+from math import isinf
 from typing import Any, NoReturn
 
 PROTOCOL = 7
@@ -51,7 +52,15 @@ def _refuse(constant: str) -> NoReturn:
     raise Malformed(f"{constant} is not JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse).decode
+def _number(text: str) -> float:
+    """A fraction or power of ten; one that no double holds cannot be written as JSON again."""
+    value = float(text)
+    if isinf(value):
+        raise Malformed(f"{text[:20]} is too large")
+    return value
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse, parse_float=_number).decode
 
 
 def _depth(value: Any) -> int:
@@ -65,7 +74,8 @@ def _depth(value: Any) -> int:
 def loads(text: str) -> Any:
     """The value of a JSON text by RFC 8259, in Unicode that can be written again.
 
-    Stricter than `json.loads`: no NaN and no lone surrogates, and nesting that is too deep is an error like any other.
+    Stricter than `json.loads`: no NaN, no number that is too large (`1e999`) and no lone surrogates; and nesting that is too
+    deep is an error like any other.
     Raises `Malformed`.
     """
     try:

@@ -155,20 +155,22 @@ class Player:
         if masked:
             return f"{head}\r\n\r\n".encode() + encode("text", masked[1].encode())
         own = SOCKET_ID.sub(lambda m: self.ids.get(m[0], m[0]), body)
-        if own == body:
+        if "\r\n\r\n" not in text or head.count(" ") < 2:
             return text.encode()
-        method, target, _ = head.split(" ", 2)
+        method, target, rest = head.split(" ", 2)
         path = target.partition("?")[0]
         query = Request(method, target).query()
-        secret = self.apps.get(path.split("/")[2], ("", ""))[1]
-        if auth.verify_request(secret, method, path, query, body.encode()):
-            key, stamp = query.pop("auth_key"), int(query.pop("auth_timestamp"))
-            for name in ("auth_signature", "auth_version", "body_md5"):
-                query.pop(name, None)
-            target = f"{path}?{auth.sign_request(key, secret, method, path, query, own.encode(), stamp)}"
-        head = re.sub(r"(?i)content-length: \d+", f"Content-Length: {len(own.encode())}", head)
-        head = f"{method} {target} {head.split(' ', 2)[2]}"
-        return f"{head}\r\n\r\n{own}".encode()
+        parts = path.split("/")
+        secret = self.apps.get(parts[2], ("", ""))[1] if len(parts) > 2 else ""
+        if auth.verify_request(secret, method, path, query, _whole(head, body)):
+            # A signature is good for ten minutes, so it is made anew; everything else of the query stays as it was written.
+            fresh = query | {"auth_timestamp": str(int(time.time()))}
+            signature = auth.request_signature(secret, method, path, fresh, _whole(head, own))
+            target = target.replace(query["auth_timestamp"], fresh["auth_timestamp"])
+            target = target.replace(query["auth_signature"], signature)
+        if own != body:
+            rest = re.sub(r"(?i)content-length: \d+", f"Content-Length: {len(own.encode())}", rest)
+        return f"{method} {target} {rest}\r\n\r\n{own}".encode()
 
     # ---- receiving
 
@@ -348,3 +350,10 @@ def _shown(step: dict[str, Any]) -> str:
         if member in step:
             return f"{step.get('opcode', '')} {step[member]!r}".strip()
     return "nothing more"
+
+
+def _whole(head: str, body: str) -> bytes:
+    """The body that is signed: without the sizes of its chunks, where it is chunked."""
+    if not re.search(r"(?i)transfer-encoding:\s*chunked", head):
+        return body.encode()
+    return "".join(re.findall(r"[0-9a-fA-F]+\r\n(.*?)\r\n", body, re.DOTALL)[:-1]).encode()

@@ -22,7 +22,7 @@ from sim.brokeforge.http import HttpError, invalid
 from sim.pusher.auth import channel_auth
 
 PREFIXES = ("private-encrypted-", "private-", "presence-")
-SOCKET_ID = re.compile(r"\d+\.\d+")
+SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
 CHANNEL_NAME = re.compile(r"#?[-a-zA-Z0-9_=@,.;]+")
 
 

@@ -28,16 +28,16 @@ SILENCE_SECONDS = 6.0
 """Our own heartbeats come back through Redis: when nothing comes for so long, the connection is dead though it looks open."""
 
 
-class Listener(Protocol):
-    """Whom a bus tells."""
+class BusMember(Protocol):
+    """A node, as a bus sees it."""
 
     def joined(self) -> None: ...
     def lost(self) -> None: ...
     def receive(self, text: str) -> None: ...
 
 
-class Deaf:
-    """A listener for a stream that only shows whether its other end lives."""
+class NoMember:
+    """For a stream that only shows whether its other end lives."""
 
     def joined(self) -> None: ...
     def lost(self) -> None: ...
@@ -45,7 +45,7 @@ class Deaf:
 
 
 class Bus(Protocol):
-    def start(self, listener: Listener) -> None: ...
+    def start(self, listener: BusMember) -> None: ...
     def send(self, text: str) -> None: ...
     async def close(self) -> None:
         """Send what waits, briefly, and be gone."""
@@ -67,7 +67,7 @@ class RedisBus:
         self._arrived = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, listener: Listener) -> None:
+    def start(self, listener: BusMember) -> None:
         self._tasks = [asyncio.create_task(self._publish()), asyncio.create_task(self._listen(listener))]
 
     def send(self, text: str) -> None:
@@ -88,12 +88,14 @@ class RedisBus:
                     for text in batch:
                         pipeline.publish(self._channel, text)
                     await pipeline.execute()
-            except (RedisError, OSError):
+            except Exception as error:
+                if not isinstance(error, RedisError | OSError):
+                    log.exception("the node's messages to others")
                 # It may have arrived in part. A text that comes twice would be an event that comes twice: at most once, then.
                 self._lost(len(batch))
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _listen(self, listener: Listener) -> None:
+    async def _listen(self, listener: BusMember) -> None:
         complained = False
         while True:
             subscription = self._redis.pubsub(ignore_subscribe_messages=True)
@@ -108,10 +110,12 @@ class RedisBus:
                     message = await subscription.get_message(timeout=1.0)
                     if message is not None:
                         heard = asyncio.get_running_loop().time()
-                        listener.receive(message["data"])
+                        _hand_over(listener, message["data"])
                     elif asyncio.get_running_loop().time() - heard > SILENCE_SECONDS:
                         raise TimeoutError("silent")
-            except (RedisError, OSError) as error:
+            except Exception as error:
+                if not isinstance(error, RedisError | OSError):
+                    log.exception("the node's messages from others")
                 listener.lost()
                 if not complained:
                     log.warning(
@@ -133,6 +137,14 @@ class RedisBus:
         await _quietly(self._redis.aclose())
 
 
+def _hand_over(listener: BusMember, text: str) -> None:
+    """What one message does must not end the hearing of all others."""
+    try:
+        listener.receive(text)
+    except Exception:
+        log.exception("a message from another node")
+
+
 async def _quietly(closing: Awaitable[object]) -> None:
     with contextlib.suppress(RedisError, OSError):
         await closing
@@ -148,16 +160,16 @@ class ParentBus:
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, listener: Listener) -> None:
+    def start(self, listener: BusMember) -> None:
         self._task = asyncio.create_task(self._listen(listener))
 
-    async def _listen(self, listener: Listener) -> None:
+    async def _listen(self, listener: BusMember) -> None:
         self._socket.setblocking(False)
         reader, self._writer = await asyncio.open_connection(sock=self._socket, limit=1 << 24)
         listener.joined()
         with contextlib.suppress(OSError):  # a parent that dies with unread texts resets the stream
             while line := await reader.readline():
-                listener.receive(line.decode())
+                _hand_over(listener, line.decode(errors="replace"))
         listener.lost()
         self._orphaned()
 

@@ -28,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sim.errors import BadInput, WorkbenchError
-from sim.live.broadcaster.bus import Deaf, ParentBus, RedisBus
+from sim.live.broadcaster.bus import NoMember, ParentBus, RedisBus
 from sim.live.broadcaster.node import Node
 from sim.live.broadcaster.nodes import Supervisor
 from sim.live.broadcaster.settings import Settings, from_environment, read_file
@@ -63,7 +63,7 @@ async def _serve(settings: Settings, ready: Callable[[int], None], bus_fd: int |
         node.join(RedisBus(settings.redis, settings.scaling_channel, node.metrics.lose))
     if bus_fd is not None:
         parent = ParentBus(bus_fd, node.metrics.lose, stopped.set)
-        node.join(parent) if not settings.redis else parent.start(Deaf())
+        node.join(parent) if not settings.redis else parent.start(NoMember())
     ready(await node.listen())
     await stopped.wait()
     await node.stop()

@@ -125,7 +125,7 @@ class Node:
         """Answer one HTTP request."""
         self.metrics.requests += 1
         path = request.path
-        if path == f"{self.api.prefix}/metrics" and not self.settings.faithful:
+        if path == f"{self.api.prefix}/metrics" and self.settings.metrics and not self.settings.faithful:
             self.metrics.nodes = len(self._cluster.nodes) if self._cluster else 0
             respond(Response(200, self.metrics.render(self.hub), json=False, media_type=MEDIA_TYPE))
             return
@@ -212,7 +212,11 @@ class Node:
         while True:
             due += seconds
             await asyncio.sleep(due - loop.time())
-            action()
+            try:
+                action()
+            except Exception:
+                # The next tick may go well; a node without its timer would keep dead connections for ever.
+                log.exception("a node's timer")
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

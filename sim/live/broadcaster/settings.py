@@ -21,7 +21,8 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 from sim.errors import BadInput, did_you_mean
@@ -72,6 +73,8 @@ class Settings:
     """Behave in time like another broadcaster; None: as fast as it can."""
     write_buffer: int = 1 << 20
     """What may wait for one subscriber, beyond the kernel's own buffer, before it is dropped."""
+    metrics: bool = True
+    """Whether `GET /metrics` answers; it tells whoever asks how many are connected."""
     clock_rate: float = 1.0
     """Seconds of protocol time per second: tests of pruning need no minutes."""
 
@@ -97,17 +100,52 @@ def _app(tree: Mapping[str, Any], where: str) -> App:
     missing = [key for key in ("id", "key", "secret") if not values.get(key)]
     if missing:
         raise BadInput(f"{where}: an app needs {', '.join(missing)}")
-    if "allowed_origins" in values:
+    if isinstance(values.get("allowed_origins"), list):
         values["allowed_origins"] = tuple(values["allowed_origins"])
     limiting = values.get("rate_limiting")
     if isinstance(limiting, Mapping):
         limits = {key: value for key, value in limiting.items() if key != "enabled"}
-        values["rate_limiting"] = RateLimiting(**limits) if limiting.get("enabled", True) else None
-    values["id"] = str(values["id"])
-    try:
-        return App(**values)
-    except TypeError as error:
-        raise BadInput(f"{where}: {error}") from error
+        enabled = _typed(limiting, {"enabled": bool}, f"{where}: rate_limiting").get("enabled", True)
+        limits = _typed(limits, get_type_hints(RateLimiting), f"{where}: rate_limiting", complete=True)
+        values["rate_limiting"] = RateLimiting(**limits) if enabled else None
+    if type(values["id"]) is int:
+        values["id"] = str(values["id"])
+    return App(**_typed(values, get_type_hints(App), where))
+
+
+def _typed(values: Mapping[str, Any], hints: Mapping[str, Any], where: str, complete: bool = False) -> dict[str, Any]:
+    """*values*, each of the type that *hints* gives it; *complete*: no others. Raises `BadInput` that names the key."""
+    if not isinstance(values, Mapping):
+        raise BadInput(f"{where} must be a table, got {values!r}")
+    for key, value in values.items():
+        if key not in hints:
+            if complete:
+                raise BadInput(f"{where}: no setting {key!r}{did_you_mean(key, hints)}")
+        elif not _is(value, hints[key]):
+            raise BadInput(f"{where}: {key} must be {_in_words(hints[key])}, got {value!r}")
+    return dict(values)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    kind, members = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in members
+    if kind in (Union, UnionType):
+        return any(_is(value, member) for member in members)
+    if kind is tuple:
+        return isinstance(value, tuple) and all(_is(item, members[0]) for item in value)
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint
+
+
+def _in_words(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "nothing"}
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return "a list of texts"
+    return words.get(hint) or " or ".join(_in_words(member) for member in get_args(hint))
 
 
 def read_file(path: str | Path) -> Settings:
@@ -118,13 +156,18 @@ def read_file(path: str | Path) -> Settings:
         tree = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
         server = tree.get("servers", {}).get("reverb", {})
         apps = tuple(_app(app, str(path)) for app in tree.get("apps", {}).get("apps", []))
+        scaling, tls = server.get("scaling", {}), server.get("options", {}).get("tls", {})
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise BadInput(f"{path}: {error}") from error
-    scaling = server.get("scaling", {})
-    tls = server.get("options", {}).get("tls", {})
-    flat = {key: server[key] for key in ("host", "port", "path", "max_request_size") if key in server}
+    flat = _typed(
+        {key: server[key] for key in ("host", "port", "path", "max_request_size") if key in server},
+        get_type_hints(Settings),
+        f"{path}: servers.reverb",
+    )
+    _typed(scaling, {"enabled": bool, "channel": str}, f"{path}: servers.reverb.scaling")
+    _typed(tls, {"local_cert": str, "local_pk": str}, f"{path}: servers.reverb.options.tls")
     return Settings(
         apps=apps,
         **flat,

@@ -7,6 +7,7 @@ wait for other nodes (`Api.ask`). Sources: Pusher "HTTP API reference"; laravel/
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -32,6 +33,10 @@ UPGRADE_REQUIRED = refuse(426, "Upgrade header MUST be provided", UPGRADE_HEADER
 INTERNAL_ERROR = Response(500, "Internal server error.", json=False)
 
 
+MAX_AGE = 600
+"""Seconds that a signature is good for (Pusher "HTTP API reference")."""
+
+
 class Rejected(Exception):
     """The request cannot be served; carries its answer."""
 
@@ -43,8 +48,10 @@ class Rejected(Exception):
 class Api:
     """The routes of one node. Replace `ask` and `announce` to have a cluster behind them."""
 
-    def __init__(self, hub: Hub, prefix: str = "") -> None:
+    def __init__(self, hub: Hub, prefix: str = "", clock: Callable[[], float] = time.time) -> None:
+        """*clock*: seconds since 1970, to tell how old a signature is."""
         self.hub = hub
+        self.clock = clock
         self.prefix = prefix.rstrip("/")
         self.ask: Ask = lambda space, query, now, done: done(queries.answer(space, query, now))
         self.announce: Callable[[Space, dict[str, Any]], None] = lambda space, message: None
@@ -89,11 +96,24 @@ class Api:
             raise Rejected(UNSIGNED)
         path = request.path[len(self.prefix) :]
         query = request.query()
+        if self.hub.faithful and "auth_signature[]=" in unquote(request.target):
+            raise Rejected(INTERNAL_ERROR)
         if self.hub.faithful and not request.body:
             query.pop("body_md5", None)
         if not verify_request(space.app.secret, request.method, path, query, request.body):
             raise Rejected(UNSIGNED)
+        if not self.hub.faithful:
+            self._require_own_and_fresh(space, query)
         return space
+
+    def _require_own_and_fresh(self, space: Space, query: Mapping[str, str]) -> None:
+        """Raises `Rejected` 401 for a signature in another app's name, or one that is too old to be anything but a replay."""
+        if query.get("auth_key") != space.app.key:
+            raise Rejected(Response(401, "The auth_key is not this application's key.", json=False))
+        stamp = query.get("auth_timestamp", "")
+        if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 12) or abs(self.clock() - int(stamp)) > MAX_AGE:
+            seen = f"The auth_timestamp must be within {MAX_AGE} seconds of the server's time, {int(self.clock())}."
+            raise Rejected(Response(401, seen, json=False))
 
     # ---- the routes
 

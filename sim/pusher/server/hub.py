@@ -24,6 +24,7 @@ from sim.pusher.errors import (
     PongMissing,
     PusherError,
     RateLimited,
+    TooManyChannels,
     Unauthorized,
     UnknownApp,
 )
@@ -32,7 +33,7 @@ from sim.pusher.server.apps import App
 from sim.pusher.server.channels import kind_of
 from sim.pusher.server.outbox import Outbox
 from sim.pusher.server.state import Channel, Connection, Space
-from sim.pusher.server.subscription import Subscription, text_member
+from sim.pusher.server.subscription import MAX_CHANNELS, Subscription, text_member
 
 SECOND = 1_000_000_000
 TICK_SECONDS = 60
@@ -99,8 +100,7 @@ class Hub:
             return
         self.counters.opened += 1
         assert connection.space is not None
-        timeout = connection.space.app.activity_timeout
-        connection.write(frames.text(messages.connection_established(connection.socket_id, timeout)))
+        connection.write(self._welcome(connection, connection.space.app))
 
     def _admit(self, connection: Connection, key: str, origin: str | None) -> None:
         space = self._by_key.get(key)
@@ -226,6 +226,8 @@ class Hub:
             self._leave(connection, space, channel)  # it comes back as somebody else
             channel = None
         if channel is None:
+            if len(connection.channels) >= MAX_CHANNELS and not self.faithful:
+                raise TooManyChannels
             channel = space.channels.get(name) or space.channels.setdefault(name, Channel(name, kind))
             channel.add(connection, user)
             connection.channels[name] = channel
@@ -234,7 +236,9 @@ class Hub:
         roster = None
         if kind.presence:
             roster = quirks.roster(channel) if self.faithful else channel.roster()
-        connection.write(frames.text(messages.subscription_succeeded(name, roster)))
+        # PHP takes the text "0" for nothing (row `channel_zero`).
+        shown = "" if self.faithful and name == "0" else name
+        connection.write(frames.text(messages.subscription_succeeded(shown, roster)))
         if kind.cache:
             cached = space.recall(name, now)
             connection.write(frames.text(messages.cache_miss(name) if cached is None else cached))
@@ -286,6 +290,16 @@ class Hub:
     def _pong(self, connection: Connection, data: Any, now: int) -> None:
         """Activity was noted already."""
 
+    def _established(self, connection: Connection, data: Any, now: int) -> None:
+        """Reverb answers the server's own event as if the connection were new (row `own_established`)."""
+        if not self.faithful or connection.space is None:
+            raise InvalidMessage
+        connection.write(self._welcome(connection, connection.space.app))
+
+    @staticmethod
+    def _welcome(connection: Connection, app: App) -> bytes:
+        return frames.text(messages.connection_established(connection.socket_id, app.activity_timeout))
+
     def _client_event(self, connection: Connection, space: Space, message: messages.Message, payload: bytes) -> None:
         if type(message.channel) is not str or not message.channel or type(message.data) not in (dict, list, type(None)):
             raise InvalidMessage
@@ -331,5 +345,6 @@ ARMS: dict[str, Callable[[Hub, Connection, Any, int], None]] = {
     "pusher:unsubscribe": Hub._unsubscribe,
     "pusher:ping": Hub._ping,
     "pusher:pong": Hub._pong,
+    messages.ESTABLISHED: Hub._established,
 }
 """The whole client-to-server protocol, besides client events."""

@@ -85,6 +85,33 @@ DIFFERENCES = {
         "it must be the app's key",
         "a signature for another key is a mistake that should show",
     ),
+    "request_key": Difference(
+        "a signed request may carry another `auth_key`", "401", "a signature in another app's name is a mistake that should show"
+    ),
+    "request_age": Difference(
+        "a signed request is good for ever", "401 beyond 600 seconds", "documented API: what was overheard cannot be sent again"
+    ),
+    "array_signature": Difference(
+        "500 for `auth_signature[]=...`", "the one signature in it counts", "a name with brackets is a list of one"
+    ),
+    "own_established": Difference(
+        "a client's own pusher:connection_established is answered by another one",
+        "4200",
+        "it is the server's event; a client that sends it is confused",
+    ),
+    "channel_zero": Difference(
+        'the answer to a subscription to the channel "0" does not name it', "it does", 'PHP takes the text "0" for nothing'
+    ),
+    "bounds": Difference(
+        "names of channels are as long as a message allows, and a connection may have any number of them",
+        "200 characters (4200), 1,000 channels (4100)",
+        "without a bound one stranger fills the memory",
+    ),
+    "unsigned_user": Difference(
+        "channel_data of a public channel is kept, and counts as who the connection is",
+        "it is ignored",
+        "nobody has signed it",
+    ),
     "presence_user": Difference(
         "a presence subscription without user_id is accepted and empties every roster while it lasts",
         "4200",

@@ -11,6 +11,11 @@ from sim.pusher.errors import InvalidMessage, Unauthorized
 from sim.pusher.server.apps import App
 from sim.pusher.server.channels import Kind, kind_of
 
+MAX_NAME = 200
+"""Characters of a channel's name that can be subscribed to (Pusher's limit for a name with its prefix)."""
+MAX_CHANNELS = 1_000
+"""Channels of one connection. At this bound a stranger's connection holds about a megabyte."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
@@ -27,9 +32,12 @@ class Subscription:
         """Raises `InvalidMessage`. *faithful*: Reverb's channel kinds, and it subscribes to the empty name as well."""
         channel = text_member(data, "channel")
         auth, channel_data = text_member(data, "auth") or "", text_member(data, "channel_data") or ""
-        if channel is None or (not channel and not faithful):
+        if channel is None or (not faithful and not 0 < len(channel) <= MAX_NAME):
             raise InvalidMessage
-        return cls(channel, kind_of(channel, loose=faithful), auth, channel_data, _user(channel_data))
+        kind = kind_of(channel, loose=faithful)
+        user = _user(channel_data)
+        # What nobody has signed is not kept: it would be memory that any stranger can fill, and a name that anybody can take.
+        return cls(channel, kind, auth, channel_data, user if kind.guarded or faithful else {})
 
     def verify(self, app: App, socket_id: str, *, faithful: bool = False) -> None:
         """Raises `Unauthorized` for a missing or wrong signature, `InvalidMessage` for presence of nobody."""

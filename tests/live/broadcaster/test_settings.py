@@ -80,6 +80,15 @@ def test_settings_reach_a_child_whole() -> None:
     assert Settings.from_json(settings.to_json()) == settings
 
 
+def _app_with(member: str) -> str:
+    return '{"apps":{"apps":[{"id":1,"key":"k","secret":"s",' + member + "}]}}"
+
+
+def test_a_typing_error_in_the_environment_is_refused() -> None:
+    with pytest.raises(BadInput, match="accept_client_events_from must be one of all, members, none, got 'membres'"):
+        from_environment(ENVIRONMENT | {"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": "membres"})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -87,6 +96,20 @@ def test_settings_reach_a_child_whole() -> None:
         ("[]", "reverb.json"),
         ('{"apps":{"apps":[{"key":"k","secret":"s"}]}}', "an app needs id"),
         ('{"apps":{"apps":[{"id":1,"key":"k","secret":"s","ping_intervall":1}]}}', "did you mean 'ping_interval'"),
+        ('{"servers":{"reverb":{"port":"18099"}}}', "servers.reverb: port must be a whole number, got '18099'"),
+        ('{"servers":{"reverb":{"port":true}}}', "port must be a whole number, got True"),
+        ('{"servers":{"reverb":{"max_request_size":1.5}}}', "max_request_size must be a whole number"),
+        ('{"servers":{"reverb":{"scaling":{"enabled":"no"}}}}', "scaling: enabled must be true or false, got 'no'"),
+        ('{"servers":{"reverb":{"options":{"tls":[]}}}}', "tls must be a table"),
+        ('{"servers":{"reverb":{"options":{"tls":{"local_cert":1}}}}}', "local_cert must be a text"),
+        (_app_with('"accept_client_events_from":"member"'), "must be one of all, members, none, got 'member'"),
+        (_app_with('"ping_interval":"60"'), "ping_interval must be a whole number, got '60'"),
+        (_app_with('"max_connections":"many"'), "max_connections must be a whole number or nothing, got 'many'"),
+        (_app_with('"allowed_origins":"*"'), "allowed_origins must be a list of texts, got '*'"),
+        (_app_with('"allowed_origins":[1]'), "allowed_origins must be a list of texts"),
+        (_app_with('"rate_limiting":{"max_attempts":"9"}'), "rate_limiting: max_attempts must be a whole number"),
+        (_app_with('"rate_limiting":{"max_attempt":9}'), "did you mean 'max_attempts'"),
+        (_app_with('"rate_limiting":{"enabled":1}'), "enabled must be true or false"),
     ],
 )
 def test_a_bad_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:

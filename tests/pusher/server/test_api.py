@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -158,7 +159,7 @@ def test_a_path_prefix_is_in_front_of_every_route_and_not_signed() -> None:
 def test_a_signature_is_for_one_body() -> None:
     server = Server()
     data = json.dumps(EVENT).encode()
-    query = auth.sign_request("key", "secret", "POST", "/apps/1/events", {}, data, 1)
+    query = auth.sign_request("key", "secret", "POST", "/apps/1/events", {}, data, int(time.time()))
     assert server.raw(Request("POST", f"/apps/1/events?{query}", body=data)).status == 200
     assert server.raw(Request("POST", f"/apps/1/events?{query}", body=data + b" ")).status == 401
 
@@ -182,3 +183,40 @@ def test_answers_on_the_wire() -> None:
         b"HTTP/1.0 200 OK\r\nCache-Control:  no-cache, private\r\nContent-Length: 2\r\n"
         b"Content-Type:   application/json\r\nDate:           now\r\n\r\n{}"
     )
+
+
+# ---- signatures
+
+
+def signed(server: Server, key: str, age: float, more: str = "") -> int:
+    """The answer's status to a request with a right signature that is *age* seconds old."""
+    path = "/apps/1/channels"
+    query = auth.sign_request(key, "secret", "GET", path, {}, b"", int(server.api.clock() - age))
+    return server.raw(Request("GET", f"{path}?{query}{more}")).status
+
+
+@pytest.mark.parametrize(("age", "fresh"), [(0, True), (599, True), (-599, True), (602, False), (-602, False), (86_400, False)])
+def test_a_signature_is_good_for_ten_minutes(server: Server, age: float, fresh: bool) -> None:
+    assert signed(server, "key", age) == (200 if fresh else 401)
+    assert signed(Server(faithful=True), "key", age) == 200
+
+
+def test_a_signature_in_another_apps_name_is_refused(server: Server) -> None:
+    assert signed(server, "other", 0) == 401
+    assert signed(Server(faithful=True), "other", 0) == 200
+
+
+@pytest.mark.parametrize("stamp", ["", "now", "1e9", "-1", "\u0661\u0662", "9" * 40])
+def test_a_time_stamp_that_is_none_is_refused(server: Server, stamp: str) -> None:
+    params = {"auth_key": "key", "auth_timestamp": stamp, "auth_version": "1.0"}
+    signature = auth.request_signature("secret", "GET", "/apps/1/channels", params, b"")
+    query = urlencode([*params.items(), ("auth_signature", signature)])
+    assert server.raw(Request("GET", f"/apps/1/channels?{query}")).status == 401
+
+
+def test_a_signature_as_a_list_counts_or_is_reverbs_fault() -> None:
+    for faithful, status in ((False, 200), (True, 500)):
+        server = Server(faithful)
+        query = auth.sign_request("key", "secret", "GET", "/apps/1/channels", {}, b"", int(server.api.clock()))
+        query = query.replace("auth_signature=", "auth_signature[]=")
+        assert server.raw(Request("GET", f"/apps/1/channels?{query}")).status == status

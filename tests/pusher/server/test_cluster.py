@@ -110,6 +110,38 @@ def test_a_roster_is_global_and_so_are_arrivals_and_departures(bus: Bus) -> None
     assert [(f["event"], f["data"]["user_id"]) for f in bo.received()] == [("pusher_internal:member_removed", "1")]
 
 
+def test_after_a_time_without_a_bus_the_others_get_a_fresh_chance_to_be_heard(bus: Bus) -> None:
+    a, b = bus.nodes["a"], bus.nodes["b"]
+    ada = a.member("presence-r", {"user_id": "1"})
+    b.member("presence-r", {"user_id": "2"})
+    bus.settle()
+    ada.received()
+    for node in bus.nodes.values():
+        node.cluster.lost()
+        node.wait(NODE_SECONDS * 3)
+    a.cluster.joined(a.now)
+    a.cluster.tick(a.now)  # before any of the others has spoken
+    assert set(a.cluster.nodes) == {"b", "c"}
+    assert ada.received() == [], "nobody has left"
+    for node in (b, bus.nodes["c"]):
+        node.cluster.joined(node.now)
+    bus.settle()
+    bus.wait(NODE_SECONDS)
+    assert ada.received() == []
+
+
+def test_a_question_does_not_wait_for_a_node_that_has_said_goodbye(bus: Bus) -> None:
+    a, b, c = bus.nodes.values()
+    b.member("news")
+    answers = a.ask({"kind": "connections"})
+    asked = bus.waiting.pop()
+    b.cluster.receive(asked, b.now)
+    c.cluster.leave()
+    del bus.nodes["c"]
+    bus.settle()
+    assert answers == [1], "without waiting for the time-out"
+
+
 def test_answers_are_merged_over_nodes(bus: Bus) -> None:
     a, b, c = bus.nodes.values()
     for node in (a, b):

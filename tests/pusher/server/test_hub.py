@@ -11,6 +11,7 @@ from sim.pusher import messages
 from sim.pusher.frames import PING, TEXT
 from sim.pusher.server.apps import App, RateLimiting
 from sim.pusher.server.channels import kind_of
+from sim.pusher.server.subscription import MAX_CHANNELS, MAX_NAME
 from tests.pusher.peers import APP, House, Peer
 
 
@@ -379,3 +380,85 @@ def test_closing_costs_by_the_connections_own_channels_and_is_idempotent(house: 
 
 def test_an_app_does_not_show_its_secret() -> None:
     assert "secret" not in repr(APP)
+
+
+# ---- what a stranger can do
+
+
+def test_a_name_has_an_end_and_a_connection_a_number_of_channels(house: House) -> None:
+    peer = house.open()
+    peer.received()
+    house.send(peer, messages.subscribe("x" * MAX_NAME))
+    assert peer.events() == ["pusher_internal:subscription_succeeded"]
+    house.send(peer, messages.subscribe("x" * (MAX_NAME + 1)))
+    assert code(peer) == 4200
+    for number in range(1, MAX_CHANNELS):
+        house.send(peer, messages.subscribe(str(number)))
+    assert set(peer.events()) == {"pusher_internal:subscription_succeeded"}
+    house.send(peer, messages.subscribe("one more"))
+    assert code(peer) == 4100
+    house.send(peer, messages.unsubscribe("1"))
+    house.send(peer, messages.subscribe("one more"))
+    assert peer.events() == ["pusher_internal:subscription_succeeded"]
+    assert len(house.hub.spaces["1"].channels) == MAX_CHANNELS
+
+
+def test_what_nobody_signed_is_not_kept_and_makes_nobody(house: House) -> None:
+    peer = house.open()
+    house.subscribe(peer, "news", {"user_id": "7", "user_info": ["x" * 5_000]})
+    (data,) = house.hub.spaces["1"].channels["news"].subscribers.values()
+    assert data == {}
+    assert house.hub.terminate(house.hub.spaces["1"], "7") == 0
+    faithful = House(faithful=True)
+    faithful.subscribe(faithful.open(), "news", {"user_id": "7"})
+    assert faithful.hub.terminate(faithful.hub.spaces["1"], "7") == 1
+
+
+@pytest.mark.parametrize("accept", ["all", "members"])
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "[1e400]"])
+def test_a_client_event_that_cannot_be_written_as_json_is_not_relayed(accept: str, number: str) -> None:
+    house = House(replace(APP, accept_client_events_from=accept))
+    one, other = house.member("private-x"), house.member("private-x")
+    house.send(one, f'{{"event":"client-a","channel":"private-x","data":{{"n":{number}}}}}')
+    assert code(one) == 4200
+    assert other.received() == []
+    house.send(one, '{"event":"client-a","channel":"private-x","data":{"n":1e300}}')
+    assert other.received()[0]["data"] == {"n": 1e300}
+
+
+def test_the_servers_own_event_from_a_client_is_an_error_or_as_reverb_has_it_another_welcome(house: House) -> None:
+    peer = house.open()
+    peer.received()
+    house.send(peer, '{"event":"pusher:connection_established"}')
+    assert code(peer) == 4200
+    faithful = House(faithful=True)
+    peer = faithful.open()
+    welcome = peer.received()
+    faithful.send(peer, '{"event":"pusher:connection_established"}')
+    assert peer.received() == welcome
+
+
+def test_a_channel_named_zero_is_named_in_its_answer_except_as_php_has_it() -> None:
+    for faithful, named in ((False, True), (True, False)):
+        house = House(faithful=faithful)
+        peer = house.open()
+        peer.received()
+        house.send(peer, messages.subscribe("0"))
+        assert (peer.received()[0].get("channel") == "0") is named
+
+
+def test_a_quiet_client_that_answers_with_control_frames_alone_is_kept(house: House) -> None:
+    """Its pong takes back that it was pinged, at each silence anew."""
+    peer = house.member("news")
+    house.hub.touch(peer, house.now)
+    for _ in range(4):
+        house.wait(61)
+        house.hub.tick(house.now)
+        assert [opcode for opcode, _ in peer.frames()] == [PING]
+        house.hub.touch(peer, house.now)
+    assert not peer.ended
+    house.wait(61)
+    house.hub.tick(house.now)
+    house.wait(61)
+    house.hub.tick(house.now)
+    assert peer.ended, "one that does not answer is not"
