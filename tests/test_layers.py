@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"sim.errors", "sim.clock", "sim.distributions", "sim.marks"}
+BASE = {"sim.errors", "sim.clock", "sim.distributions", "sim.marks", "sim.shipped"}
 CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.incidents", "sim.scenario"}
 RECORDED = {
     "sim.results.run",
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.clock": set(),
     "sim.marks": set(),
     "sim.version": set(),
+    "sim.shipped": set(),
     "sim.distributions": {"sim.marks"},
     "sim.incidents": {"sim.marks"},
     "sim.pusher": set(),
@@ -38,7 +39,15 @@ ALLOWED: dict[str, set[str]] = {
     "sim.policy": {"sim.clock", "sim.machines"},
     "sim.refetch": {"sim.clock", "sim.policy"},
     "sim.workload": BASE,
-    "sim.scenario": {"sim.errors", "sim.marks", "sim.distributions", "sim.policy", "sim.workload", "sim.incidents"},
+    "sim.scenario": {
+        "sim.errors",
+        "sim.marks",
+        "sim.shipped",
+        "sim.distributions",
+        "sim.policy",
+        "sim.workload",
+        "sim.incidents",
+    },
     "sim.target": {"sim.errors"},
     "sim.results": CONFIGURED,
     "sim.virtual": CONFIGURED

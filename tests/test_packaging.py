@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from sim import shipped
+from sim.scenario import SCENARIO_DIR
+from sim.workload import TRACE_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,3 +27,19 @@ def test_no_clone_changes_the_bytes_of_a_sample_run() -> None:
         pytest.skip("no git checkout here")
     assert len(files) > 0
     assert [line for line in asked.splitlines() if not line.endswith(": text: unset")] == []
+
+
+def test_what_comes_with_the_workbench_is_found_in_a_checkout_and_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shipped.shipped("data") == ROOT / "data"
+    assert (SCENARIO_DIR, TRACE_DIR) == (ROOT / "data" / "scenarios", ROOT / "data" / "traces")
+    monkeypatch.setattr(shipped, "CHECKOUT", None)
+    assert shipped.shipped("notebooks") == ROOT / "sim" / "files" / "notebooks"
+
+
+def test_every_dependency_is_pinned() -> None:
+    """What an extra of pyproject.toml names has its version in constraints.txt."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    names = {re.split(r"[\[<>=; ]", name)[0].lower() for name in wanted}
+    assert names - pinned == set()

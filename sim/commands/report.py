@@ -24,8 +24,9 @@ from sim.errors import BadInput, did_you_mean
 from sim.results.answers import execution
 from sim.results.run import Run
 from sim.scenario import parse_assignments
+from sim.shipped import shipped
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
+NOTEBOOKS = shipped("notebooks")
 
 
 LONGEST = 86_400

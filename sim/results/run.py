@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 from sim.errors import BadInput
 from sim.results.schema import SCHEMA_VERSION, TABLES, nullable
 from sim.scenario import Scenario, build, not_honoured, to_dict
+from sim.shipped import CHECKOUT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -334,10 +335,11 @@ def _sha256(path: Path) -> str:
 
 def git_state() -> dict[str, Any]:
     """{commit, dirty} of the checkout this code runs from; empty outside one."""
-    root = Path(__file__).resolve().parent
+    if CHECKOUT is None:
+        return {}
     try:
         commit, status = (
-            subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=True, timeout=5).stdout
+            subprocess.run(["git", *args], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=5).stdout
             for args in (("rev-parse", "HEAD"), ("status", "--porcelain"))
         )
     except (OSError, subprocess.SubprocessError):

@@ -12,8 +12,9 @@ from typing import Any
 from sim.errors import BadInput, did_you_mean
 from sim.scenario.model import Scenario
 from sim.scenario.tree import build, to_dict
+from sim.shipped import shipped
 
-SCENARIO_DIR = Path(__file__).resolve().parents[2] / "data" / "scenarios"
+SCENARIO_DIR = shipped("data") / "scenarios"
 
 
 def load_scenario(source: str | Path, changes: Mapping[str, Any] | None = None) -> Scenario:

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from sim.errors import BadInput, did_you_mean
+from sim.shipped import shipped
 from sim.workload.updates import NEXT, STATUSES, Status
 
 FORMAT = 1
-TRACE_DIR = Path(__file__).resolve().parent.parent.parent / "data" / "traces"
+TRACE_DIR = shipped("data") / "traces"
 
 
 @dataclass(frozen=True, slots=True)

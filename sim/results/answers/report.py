@@ -20,6 +20,7 @@ from sim.results import text, thresholds
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
 from sim.results.summary import DESCRIPTIONS
+from sim.shipped import shipped
 from sim.workload import RESOURCES, Updates
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ pd.set_option("display.width", 160)
 
 def data_dir() -> Path:
     """The project's data directory, wherever the notebook runs."""
-    return Path(__file__).resolve().parents[3] / "data"
+    return shipped("data")
 
 
 def sample(name: str) -> Run:
