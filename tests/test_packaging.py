@@ -40,6 +40,7 @@ def test_every_dependency_is_pinned() -> None:
     """What an extra of pyproject.toml names has its version in constraints.txt."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
-    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
     names = {re.split(r"[\[<>=; ]", name)[0].lower() for name in wanted}
     assert names - pinned == set()
