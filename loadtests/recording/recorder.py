@@ -262,7 +262,8 @@ class Recorder:
         update, key, sent_at = (
             np.array([getattr(event, name) for event in events], np.int64)[which] for name in ("update", "key", "sent_at")
         )
-        channel = np.array([self._channels.setdefault(event.channel, len(self._channels)) for event in events], np.int32)[which]
+        names = [self.named(event.channel) for event in events]
+        channel = np.array([self._channels.setdefault(name, len(self._channels)) for name in names], np.int32)[which]
         counters["notifications"] += len(rows)
         counters["coalesced"] += int((stamp == 2).sum())
         counters["unstamped"] += int((stamp == 0).sum())

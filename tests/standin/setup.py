@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import gc
+import json
+import queue
+import random
+import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sim.live.broadcaster.node import Node
 from sim.live.broadcaster.settings import Settings
+from sim.live.client import Connection, Origin
 from sim.pusher.server.apps import App
 from sim.target import Address, Target, User
 from tests.standin import application, proxy
@@ -82,3 +89,37 @@ async def standing(setup: Setup, tls: ssl.SSLContext | None = None) -> AsyncIter
                 written, port=behind, scheme="http", browser=Address("127.0.0.1", port, scheme, inner.path)
             )
         yield dataclasses.replace(written, **setup.target)
+
+
+@contextlib.contextmanager
+def standing_in_a_thread(setup: Setup, changes: float = 0.0) -> Iterator[Target]:
+    """The same beside a test that does not run on asyncio. *changes*: a second, made by the users in turn; 0: none."""
+    ready: queue.Queue[Target] = queue.Queue()
+    over = threading.Event()
+
+    async def serve() -> None:
+        async with standing(setup) as target:
+            ready.put(target)
+            while not over.is_set():
+                await asyncio.sleep(1 / changes if changes else 0.05)
+                if changes:
+                    await _change(setup, target)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    try:
+        yield ready.get(timeout=10)
+    finally:
+        over.set()
+        thread.join(10)
+
+
+async def _change(setup: Setup, target: Target) -> None:
+    """Somebody works with the application."""
+    assert setup.application is not None
+    user = random.choice(users(setup.application, sessions=False))
+    body = json.dumps({"status": secrets.token_hex(4)})
+    headers = [("Authorization", f"Bearer {user.token}"), ("Content-Type", "application/json")]
+    connection = Connection(Origin.parse(target.api))
+    await connection.request("PUT", f"/servers/{random.choice(user.servers)}/provision/1", headers, body.encode())
+    connection.close()
