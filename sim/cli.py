@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sim.errors import WorkbenchError, did_you_mean
+from sim.errors import Interrupted, WorkbenchError, did_you_mean
 from sim.version import version
 
 # One module of sim.commands each, with `configure(parser)` and `run(args) -> int | None`. Imported only when called, so that
@@ -30,6 +30,7 @@ COMMANDS = {
     "report": "execute the fitting notebook on runs, write HTML",
     "compare": "differences of two runs, with intervals and a verdict",
     "check": "a run against its thresholds",
+    "recover": "a bundle of what a killed load test has left",
     "explain": "where the time went",
     "scenario": "list, show and start scenarios; every key",
     "calibrate": "harness floor and drain rate of this machine",
@@ -181,8 +182,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed("not enough memory for that: lower the largest number asked for", 1)
     except RecursionError:
         return _failed("the input is nested too deeply", 2)
-    except KeyboardInterrupt:
-        return _failed("interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        code = interrupt.exit_code if isinstance(interrupt, Interrupted) else 130
+        return _failed("interrupted" if code == 130 else f"ended by {interrupt}", code)
     except BrokenPipeError:
         # The reader of a pipe has gone (`workbench ... | head`): not an error, and nothing may be said on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

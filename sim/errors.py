@@ -12,6 +12,7 @@ The message is the whole of what a user sees: one line that says what, where, an
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -35,6 +36,14 @@ class InvalidRun(WorkbenchError):
 
 class Unreachable(WorkbenchError):
     exit_code = 5
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked for the end. What is measured is kept; the exit code is the shell's for the signal (130, 143)."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,11 +1,17 @@
-"""What goes wrong during a run, and when. Frozen values, seconds since the run's start; the simulator makes them happen."""
+"""What goes wrong during a run, and when. Frozen values, seconds since the run's start.
+
+The simulator makes them happen in virtual time, a load test to the embedded target; to a target of one's own by `command`, which
+is run at its time: `command = ["docker", "restart", "reverb"]`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from sim.marks import Number, Share
+from sim.marks import Number, Share, load_test_only
+
+Command = Annotated[tuple[str, ...], load_test_only("virtual time has no target to run it against", promise=False)]
 
 
 def _check(**durations: float) -> None:
@@ -23,6 +29,10 @@ class Restart:
     """When it happens, seconds since the run's start."""
     down: float = 0.0
     """Seconds until it accepts connections again."""
+    signal: Annotated[Literal["SIGTERM", "SIGKILL"], load_test_only("virtual time has no process", promise=False)] = "SIGTERM"
+    """What ends it: asked to stop it closes its connections, killed it lets them drop."""
+    command: Command = ()
+    """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
         _check(at=self.at, down=self.down)
@@ -36,6 +46,8 @@ class Disconnect:
     at: float = 0.0
     share: Share = 1.0
     """Share of the connections that drop, chosen at random."""
+    command: Command = ()
+    """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
         _check(at=self.at)
@@ -51,6 +63,8 @@ class Outage:
     at: float = 0.0
     duration: float = 0.0
     """Seconds that it lasts."""
+    command: Command = ()
+    """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
         _check(at=self.at, duration=self.duration)
@@ -65,6 +79,8 @@ class Slowdown:
     duration: float = 0.0
     factor: Number = 1.0
     """How many times as long a request takes."""
+    command: Command = ()
+    """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
         _check(at=self.at, duration=self.duration)
@@ -83,6 +99,8 @@ class Deploy:
     kind: ClassVar[str] = "deploy"
     at: float = 0.0
     down: float = 0.0
+    command: Command = ()
+    """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
         _check(at=self.at, down=self.down)

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,7 +28,8 @@ from sim.errors import BadInput, Unreachable
 from sim.live.capacity import consent
 from sim.live.drive import sent
 from sim.live.drive.publisher import READY, Publisher, Sent, event_loop
-from sim.live.drive.requests import Via, via
+from sim.live.drive.requests import via
+from sim.results.journal import Journal
 from sim.workload import Updates, streams
 
 PRIORITY = -10
@@ -46,12 +48,16 @@ def run(args: argparse.Namespace) -> int:
     scenario = options.scenario(args)
     target = options.target(args)
     way = via(target, scenario)
-    duration = scenario.warmup + scenario.duration
+    duration = scenario.warmup + scenario.duration + scenario.tail[0]
     updates = scenario.workload.updates(
         streams(scenario.seed)["workload"], duration, scenario.fleet.servers, scenario.fleet.sites
     )
     consent.require(consent.volume_of_publishing(scenario, len(updates)), target, args.i_own_this_target)
-    rows = _publish(way, updates, _epoch(args.epoch), scenario.publisher.connections)
+    options.require_place(args.output)
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(sent.open_journal(args.output)) if args.output else None
+        publisher = Publisher(way, _epoch(args.epoch), scenario.publisher.connections, write=_to(journal))
+        rows = _publish(publisher, updates)
     table = sent.to_table(rows)
     if args.output:
         sent.write(args.output, table)
@@ -60,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         options.print_json("drive", result)
     else:
         print(_lines(result))
-    if rows and all(row.http_status == 0 for row in rows):
+    if rows and all(row.http_status is None for row in rows):
         raise Unreachable(f"{way.origin.authority}: none of {len(rows)} updates was answered ({rows[-1].reason})")
     return 0
 
@@ -77,7 +83,11 @@ def _epoch(text: str | None) -> int:
     return int(text)
 
 
-def _publish(way: Via, updates: Updates, epoch: int, connections: int) -> list[Sent]:
+def _to(journal: Journal | None) -> Callable[[Sequence[Sent]], object]:
+    return lambda rows: journal.append(sent.to_table(rows)) if journal is not None else None
+
+
+def _publish(publisher: Publisher, updates: Updates) -> list[Sent]:
     """Run the publisher until it is done or a signal stops it."""
     # A publisher that waits for the processor measures that, not the target; only who may do so moves ahead.
     with contextlib.suppress(PermissionError):
@@ -86,7 +96,6 @@ def _publish(way: Via, updates: Updates, epoch: int, connections: int) -> list[S
     with asyncio.Runner(loop_factory=event_loop) as runner, tqdm(total=len(updates), unit="update", disable=quiet) as bar:
 
         async def publish() -> list[Sent]:
-            publisher = Publisher(way, epoch, connections)
             with contextlib.ExitStack() as stack:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, publisher.stop)
@@ -102,12 +111,12 @@ def _lines(result: dict[str, object]) -> str:
         return "-" if value is None else f"{float(str(value)) * 1000:.2f}"
 
     lines = [
-        f"updates       {result['updates']} sent, {result['failed']} failed",
+        f"updates       {result['updates']} sent, {result['failed']} failed, {result['unknown']} of unknown fate",
         f"lateness ms   p50 {ms('lateness_p50')}  p99 {ms('lateness_p99')}  max {ms('lateness_max')}",
         f"waited ms     p50 {ms('waited_p50')}  p99 {ms('waited_p99')}  max {ms('waited_max')}  (for the change before)",
         f"answer ms     p50 {ms('answer_p50')}  p99 {ms('answer_p99')}  max {ms('answer_max')}",
     ]
     failures = result["failures"]
     assert isinstance(failures, dict)
-    lines += [f"failed        {count} x {reason}" for reason, count in failures.items()]
+    lines += [f"no success    {count} x {reason}" for reason, count in failures.items()]
     return "\n".join(lines)

@@ -1,45 +1,72 @@
-"""Progress of a load test on standard error: bars where it is a terminal, one line per phase anyway."""
+"""Progress of a load test on standard error: a line that is rewritten where it is a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+import time
+from collections.abc import Callable
 
-from tqdm import tqdm
-
-from sim.live.measure.loadtest import Observer
+from sim.live.measure.loadtest import Look, Observer
 from sim.live.measure.swarm import Progress
+from sim.results.text import number, seconds
+
+EVERY = 10.0
+"""Seconds between two lines where nobody watches a terminal."""
 
 
 class Terminal(Observer):
-    """Draws what it is told. *quiet*: nothing."""
+    """Says what it is told. *quiet*: nothing."""
 
     def __init__(self, subscribers: int, quiet: bool = False) -> None:
-        self._total = subscribers
+        self._subscribers = subscribers
         self._quiet = quiet
-        self._bar: tqdm[Any] | None = None
-        self._phase = ""
+        self._live = sys.stderr.isatty()
+        self._shown_at = float("-inf") if self._live else time.monotonic()
+        self._width = 0
+        self._refetches = (0.0, 0)
 
     def connecting(self, progress: Progress) -> None:
-        self._show("subscribers", self._total, progress.subscribed)
+        if self._is_time():
+            self._show(f"connecting: {progress.subscribed:,} of {progress.wanted:,} subscribed ({self._subscribers:,} wanted)")
 
-    def running(self, elapsed: float, total: float) -> None:
-        self._show("seconds", round(total), round(elapsed))
+    def running(self, elapsed: float, total: float, look: Callable[[], Look]) -> None:
+        if self._is_time():
+            self._show(self._line(elapsed, total, look()))
 
     def said(self, line: str) -> None:
-        self.close()
         if not self._quiet:
-            print(line, file=sys.stderr)
-
-    def _show(self, phase: str, total: int, now: int) -> None:
-        if phase != self._phase:
             self.close()
-            self._phase = phase
-            self._bar = tqdm(total=total, unit=f" {phase}", leave=False, disable=self._quiet or not sys.stderr.isatty())
-        assert self._bar is not None
-        self._bar.update(now - self._bar.n)
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar, self._phase = None, ""
+        if self._width:
+            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
+        self._width = 0
+
+    def _is_time(self) -> bool:
+        return not self._quiet and time.monotonic() - self._shown_at >= (0.5 if self._live else EVERY)
+
+    def _show(self, line: str) -> None:
+        self._shown_at = time.monotonic()
+        if self._live:
+            print("\r" + line.ljust(self._width), end="", file=sys.stderr, flush=True)
+            self._width = len(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _line(self, elapsed: float, total: float, look: Look) -> str:
+        counters = look.harness.counters
+        before, done = self._refetches
+        rate = (counters["refetches"] - done) / (elapsed - before) if elapsed > before else 0.0
+        self._refetches = (elapsed, counters["refetches"])
+        summary = look.harness.live_summary()
+
+        def quantiles(name: str) -> str:
+            return "/".join(seconds(summary[f"{name}.{p}"]["value"]) for p in ("p50", "p95", "p99"))
+
+        failed = counters["failed_refetches"] + counters["drops"] + counters["refused"]
+        return (
+            f"{elapsed:.0f} of {total:.0f} s  {number(look.subscribed)} subscribed  {number(look.updates)} updates  "
+            f"{number(counters['notifications'])} deliveries  notified {quantiles('time_to_notified')}  "
+            f"fresh {quantiles('time_to_fresh')}  {rate:.0f} refetches/s  {number(failed)} failures"
+        )

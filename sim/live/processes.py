@@ -22,6 +22,21 @@ from sim.errors import WorkbenchError
 PR_SET_PDEATHSIG = 1
 
 
+def python(*arguments: str) -> list[str]:
+    """The command line of a Python child. What lies in the working directory is not imported (`-P`): it may be named
+    `queue.py`."""
+    return [sys.executable, "-P", *arguments]
+
+
+def importable() -> dict[str, str]:
+    """The environment in which a `python` child finds this project: a checkout that is not installed is named by its path."""
+    root = Path(__file__).resolve().parents[2]
+    if root.name == "site-packages":
+        return {}
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and Path(path).resolve() != root]
+    return {"PYTHONPATH": os.pathsep.join([str(root), *others])}
+
+
 class Child:
     """A running command. Use as a context manager, or call `stop` yourself."""
 
@@ -37,7 +52,7 @@ class Child:
                 stdin=subprocess.PIPE if listens else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **importable(), **(environment or {})},
                 start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
@@ -51,18 +66,29 @@ class Child:
         """None while it runs; negative: ended by that signal."""
         return self._process.poll()
 
+    @property
+    def end(self) -> str:
+        """How it ended, in words."""
+        code = self.exit_code
+        if code is None:
+            return "still running"
+        return f"exit {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
     def wait(self, timeout: float) -> bool:
         """Whether it ended within *timeout* seconds."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
         return self.exit_code is not None
 
-    def tell(self, line: str) -> None:
-        """One line for its standard input, and the end of it. A child that has ended does not hear it."""
+    def tell(self, line: str, more: bool = False) -> None:
+        """One line for its standard input, and the end of it unless *more* may follow. A child that has ended does not hear
+        it."""
         assert self._process.stdin is not None, "the child was started without listens"
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.close()
+            self._process.stdin.flush()
+            if not more:
+                self._process.stdin.close()
 
     def wait_until_it_says(self, text: str, timeout: float) -> None:
         """Raise `WorkbenchError` when it ends, or *timeout* seconds pass, before *text* is in its output."""
@@ -73,10 +99,10 @@ class Child:
                 raise WorkbenchError(f"{self.name} was not ready within {timeout:g} s: {self.last_words()}")
             time.sleep(0.02)
 
-    def ask_to_stop(self) -> None:
-        """SIGTERM to the child; it may finish what it does."""
+    def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
+        """Send the signal to the child; on SIGTERM it may finish what it does."""
         if self.exit_code is None:
-            self._process.terminate()
+            self._process.send_signal(number)
 
     def stop(self, timeout: float = 10.0) -> None:
         """Ask, wait, then kill the whole group. Returns when nothing of it is left."""
@@ -86,7 +112,8 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
 
     def last_words(self, lines: int = 3) -> str:
         """The end of its output in one line, to say why it died."""
@@ -97,7 +124,7 @@ class Child:
     def require_alive(self) -> None:
         """Raise `WorkbenchError` with its last words when it has ended."""
         if self.exit_code is not None:
-            raise WorkbenchError(f"{self.name} ended early (exit {self.exit_code}): {self.last_words()}")
+            raise WorkbenchError(f"{self.name} ended early ({self.end}): {self.last_words()}")
 
     def __enter__(self) -> Child:
         return self

@@ -14,24 +14,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import http.client
 import json
 import secrets
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sim.brokeforge.domain import fleet as sample
 from sim.brokeforge.domain.database import Database
+from sim.clock import SECOND
 from sim.errors import BadInput, WorkbenchError
 from sim.live.application.main import listen
-from sim.live.broadcaster.main import command as broadcaster_command
 from sim.live.broadcaster.settings import Settings, Timing
-from sim.live.processes import Child, stop_all
+from sim.live.processes import Child, python, stop_all
+from sim.pusher import auth
 from sim.pusher.server.apps import App
 from sim.scenario import Broadcast, Broadcaster, Fleet, Scenario, to_dict
 from sim.target import Target, User
@@ -60,6 +62,8 @@ class Options:
     processes: int = 1
     """Application processes that share the port (SO_REUSEPORT)."""
     members: bool = False
+    outcomes: Path | None = None
+    """File for what became of each event (`sim.live.application.main`); None: nobody asks."""
     provision: int = 0
     """Servers that are being provisioned all the time, in the first application process."""
     trace: str = "stack"
@@ -72,13 +76,18 @@ class Options:
 
 @dataclass(slots=True)
 class Serving:
-    """The running target."""
+    """The running target. Its parts can be taken down and brought up again where they were, and be hindered: what a load test's
+    incidents do (`sim.live.measure.incidents.Embedded`)."""
 
     target: Target
-    broadcaster: Child | None = None
-    applications: list[Child] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the user should know, for example that an existing database was used as it is."""
+    parts: dict[str, list[Child]] = field(default_factory=dict)
+    """Part -> its processes, in the order in which they were started."""
+    _start: dict[str, Callable[[], list[Child]]] = field(default_factory=dict, repr=False)
+    _down: set[str] = field(default_factory=set, repr=False)
+    """Parts that were taken down and not brought up yet."""
+    _scratch: Path = field(default=Path(), repr=False)
     _read: dict[str, int] = field(default_factory=dict, repr=False)
     """How far each log was read by `said`."""
 
@@ -87,29 +96,83 @@ class Serving:
         """Process name -> pid, for sampling."""
         return {child.name: child.pid for child in self._children}
 
+    def ended(self) -> list[Child]:
+        """Processes that are gone though nobody has stopped them."""
+        return [
+            child
+            for part, children in self.parts.items()
+            for child in children
+            if part not in self._down and child.exit_code is not None
+        ]
+
     def require_alive(self) -> None:
         """Raise `WorkbenchError` when one of the processes has ended."""
-        for child in self._children:
+        for child in self.ended():
             child.require_alive()
 
     def said(self) -> list[str]:
-        """What the applications have complained of since the last call, a line each."""
+        """What the processes have complained of since the last call, a line each."""
         lines = []
-        for child in self.applications:
+        for child in self._children:
             with child.log.open(encoding="utf-8", errors="replace") as log:
                 log.seek(self._read.get(child.name, 0))
-                lines += [f"{child.name}: {line}" for line in log.read().splitlines()]
+                lines += [f"{child.name}: {line}" for line in log.read().splitlines() if not _is_readiness(line)]
                 self._read[child.name] = log.tell()
         return lines
 
+    def bring_up(self, part: str) -> None:
+        """Start a part, on its ports; what is left of it is killed first."""
+        for child in self.parts.get(part, []):
+            child.stop(0)
+            self._ready(child).unlink(missing_ok=True)
+        self.parts[part] = self._start[part]()
+        self._down.discard(part)
+
+    def take_down(self, part: str, number: int) -> None:
+        """Send the signal to a part; returns at once."""
+        self._down.add(part)
+        for child in self.parts[part]:
+            child.ask_to_stop(number)
+
+    def is_up(self, part: str) -> bool:
+        """Whether all processes of a part accept."""
+        return part not in self._down and all(self._ready(child).exists() for child in self.parts[part])
+
+    def disconnect(self, share: float) -> int:
+        """The broadcaster drops a share of its connections, chosen at random; returns how many, 0 where it does not answer."""
+        path = f"/apps/{self.target.app_id}/connections"
+        body = json.dumps({"share": share}).encode()
+        query = auth.sign_request(self.target.key, self.target.secret, "DELETE", path, {}, body, time.time_ns() // SECOND)
+        connection = http.client.HTTPConnection(self.target.host, self.target.port, timeout=5.0)
+        try:
+            connection.request("DELETE", f"{path}?{query}", body, {"Content-Type": "application/json"})
+            return int(json.loads(connection.getresponse().read())["dropped"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+            return 0
+        finally:
+            connection.close()
+
+    def control(self, **members: Any) -> None:
+        """Tell each application process one of its controls (`sim.live.application.main`): outage, slowdown, asset_version."""
+        for child in self.parts["application"]:
+            child.tell(json.dumps(members), more=True)
+
     @property
     def _children(self) -> list[Child]:
-        return [*([self.broadcaster] if self.broadcaster else []), *self.applications]
+        return [child for children in self.parts.values() for child in children]
+
+    def _ready(self, child: Child) -> Path:
+        return self._scratch / f"{child.name}.ready"
 
     def stop(self) -> None:
         """Applications first: what they still publish has somebody to go to."""
-        stop_all(self.applications)
-        stop_all([self.broadcaster] if self.broadcaster else [])
+        for part in ("application", "broadcaster"):
+            stop_all(self.parts.get(part, []))
+
+
+def _is_readiness(line: str) -> bool:
+    """The one line that a broadcaster says when all is well."""
+    return line.startswith('{"host"')
 
 
 @contextlib.contextmanager
@@ -119,7 +182,7 @@ def embedded_target(scenario: Scenario | None = None, options: Options | None = 
     scenario = scenario or Scenario()
     options = options or Options(api_port=0, reverb_port=0)
     scratch = Path(tempfile.mkdtemp(prefix="workbench-"))
-    serving = Serving(Target(options.host, 0, "http", "", "", ""))
+    serving = Serving(Target(options.host, 0, "http", "", "", ""), _scratch=scratch)
     try:
         _start(serving, scenario, options, scratch)
         yield serving
@@ -145,10 +208,12 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
             app_id=credentials["app_id"],
             key=credentials["key"],
             secret=credentials["secret"],
-            api=f"http://{_bracketed(options.host)}:{api_port}",
+            api=f"http://{bracketed(options.host)}:{api_port}",
         )
     # The reservations are given up only now, just before the processes take the ports.
-    serving.broadcaster = _broadcaster(serving.target, scenario, options, scratch)
+    broadcaster = partial(_broadcaster, serving.target, scenario, options, scratch)
+    serving._start["broadcaster"] = lambda: [broadcaster()]
+    serving.bring_up("broadcaster")
     url = options.database or f"sqlite:///{scratch / 'workbench.sqlite'}"
     users = prepare_database(url, scenario, serving.notes, volatile=options.database is None)
     serving.target = replace(serving.target, users=users)
@@ -161,14 +226,19 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
         "broadcaster": {"host": options.host, "port": reverb_port, **credentials},
         "scenario": {"broadcast": to_dict(scenario.broadcast), "api": to_dict(scenario.api)},
         "members": options.members,
+        "outcomes": str(options.outcomes) if options.outcomes else None,
         "redis": options.redis,
     }
     run = {"servers": options.provision, "trace": options.trace, "speed": options.speed}
-    for number in range(options.processes):
+
+    def applications() -> list[Child]:
         # One process runs the jobs, or each server would be provisioned several times over.
-        jobs = {"provision": run} if number == 0 and options.provision else {}
-        serving.applications.append(_application(config | jobs, scratch, number, options.processes))
-    _wait([serving.broadcaster, *serving.applications], scratch)
+        jobs = [{"provision": run} if number == 0 and options.provision else {} for number in range(options.processes)]
+        return [_application(config | more, scratch, number, options.processes) for number, more in enumerate(jobs)]
+
+    serving._start["application"] = applications
+    serving.bring_up("application")
+    _wait(serving, scratch)
 
 
 def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: bool = False) -> tuple[User, ...]:
@@ -210,7 +280,7 @@ def _broadcaster(target: Target, scenario: Scenario, options: Options, scratch: 
     )
     child = Child(
         "broadcaster",
-        [*broadcaster_command(), "--ready-file", str(scratch / "broadcaster.ready")],
+        python("-m", "sim.live.broadcaster", "--settings-from-stdin", "--ready-file", str(scratch / "broadcaster.ready")),
         scratch / "broadcaster.log",
         listens=True,
     )
@@ -241,15 +311,15 @@ def request_size(broadcast: Broadcast) -> int:
 
 def _application(config: dict[str, Any], scratch: Path, number: int, of: int) -> Child:
     name = "application" if of == 1 else f"application-{number}"
-    child = Child(name, [sys.executable, "-m", "sim.live.application"], scratch / f"{name}.log", listens=True)
-    child.tell(json.dumps({**config, "ready": str(scratch / f"{name}.ready")}))
+    child = Child(name, python("-m", "sim.live.application"), scratch / f"{name}.log", listens=True)
+    child.tell(json.dumps({**config, "ready": str(scratch / f"{name}.ready")}), more=True)
     return child
 
 
-def _wait(children: list[Child], scratch: Path) -> None:
+def _wait(serving: Serving, scratch: Path) -> None:
     """Until each child's ready file is there. Raises `WorkbenchError` with the last words of one that ends before."""
     deadline = time.monotonic() + PATIENCE
-    for child in children:
+    for child in (child for children in serving.parts.values() for child in children):
         while not (scratch / f"{child.name}.ready").exists():
             child.require_alive()
             if time.monotonic() > deadline:
@@ -260,6 +330,8 @@ def _wait(children: list[Child], scratch: Path) -> None:
 @contextlib.contextmanager
 def _reserve(host: str, port: int, flag: str) -> Iterator[int]:
     """Hold *port* (0: a free one) for as long as the block runs. Raises `BadInput` that names the flag."""
+    if not host:
+        raise BadInput("--host: an empty address would be every address of this machine (say 0.0.0.0 where that is wanted)")
     try:
         held = listen(host, port)
     except OverflowError as error:
@@ -274,7 +346,8 @@ def _reserve(host: str, port: int, flag: str) -> Iterator[int]:
         yield held.getsockname()[1]
 
 
-def _bracketed(host: str) -> str:
+def bracketed(host: str) -> str:
+    """A host as URLs have it."""
     return f"[{host}]" if ":" in host else host
 
 

@@ -350,7 +350,7 @@ class Scenario:
     """What a fan-out costs."""
     api: Api = field(default_factory=Api)
     """The application that answers refetches."""
-    incidents: Annotated[tuple[Incident, ...], simulator_only("a load test does not break its target")] = ()
+    incidents: tuple[Incident, ...] = ()
     """What goes wrong, and when."""
     publisher: Annotated[Publisher, HARNESS] = field(default_factory=Publisher)
     """Who makes the updates of a load test."""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from sim.cli import main
@@ -206,8 +207,9 @@ def test_what_the_application_complains_of_is_heard() -> None:
     scenario = SMALL.replace({"broadcast.tries": 1})
     with embedded_target(scenario) as serving:
         assert serving.said() == []
-        assert serving.broadcaster is not None
-        serving.broadcaster.stop()
+        assert serving.ended() == []
+        serving.parts["broadcaster"][0].stop()
+        assert [child.name for child in serving.ended()] == ["broadcaster"]
         answer = request(serving.target, "PATCH", "/servers/1", serving.target.users[0], {"connection": "disconnected"})
         assert (answer[0], answer[1]["version"]) == (200, 2), "the change is committed all the same"
         deadline = time.monotonic() + 5
@@ -216,6 +218,26 @@ def test_what_the_application_complains_of_is_heard() -> None:
         assert len(said) == 1
         assert said[0].startswith("application: brokeforge: ServerUpdated: given up after 1 try: 127.0.0.1:")
         assert serving.said() == []
+
+
+def test_a_part_is_taken_down_and_brought_up_where_it_was() -> None:
+    with embedded_target(SMALL) as serving:
+        before, port = dict(serving.pids), serving.target.port
+        serving.take_down("broadcaster", signal.SIGKILL)
+        assert not serving.is_up("broadcaster")
+        assert serving.ended() == [], "it was stopped on purpose"
+        serving.bring_up("broadcaster")
+        deadline = time.monotonic() + PATIENCE
+        while not serving.is_up("broadcaster") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert serving.is_up("broadcaster")
+        assert serving.target.port == port
+        assert serving.pids["broadcaster"] != before["broadcaster"]
+        assert serving.pids["application"] == before["application"]
+        with subscribed(serving.target, serving.target.users[0], "private-servers") as page:
+            assert serving.disconnect(1.0) == 1
+            with pytest.raises(ConnectionClosed):
+                page.recv(timeout=5)
 
 
 def test_a_database_of_ones_own_is_kept_and_its_users_too(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import sys
 import tempfile
 import time
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sim.clock import SECOND
 from sim.commands import options
 from sim.commands.measuring.abort import Abort
+from sim.commands.measuring.finish import finish
 from sim.commands.measuring.outcome import Outcome
 from sim.commands.terminal import Terminal
 from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
@@ -21,16 +21,15 @@ from sim.live.capacity import calibration, consent, limits
 from sim.live.capacity.calibration import Calibration
 from sim.live.client import Origin
 from sim.live.drive.requests import via
-from sim.live.drive.sent import changed
 from sim.live.measure import swarm
-from sim.live.measure.harness import Harness, cpu_shares, offset_of, polled, publisher_added
-from sim.live.measure.loadtest import Job, Measured, Observer, collect_into, interruptible, measure, shielded
-from sim.live.measure.sampling import Sampler, listeners
-from sim.live.measure.verdict import judge
+from sim.live.measure.incidents import Player
+from sim.live.measure.loadtest import Job, Observer, interruptible, measure, shielded
+from sim.live.measure.measured import Measured, Places
+from sim.live.measure.sampling import SCHEMA, Sampler, listeners
 from sim.live.probe import require_reachable, why_unreachable
-from sim.live.serve import Options, embedded_target
-from sim.results.run import RunWriter
-from sim.results.thresholds import Threshold, check, parse_all
+from sim.live.serve import Options, Serving, embedded_target
+from sim.results.journal import Journal
+from sim.results.thresholds import Threshold, parse_all
 from sim.scenario import Load, Scenario, to_toml
 from sim.target import Target
 
@@ -54,35 +53,54 @@ class Settings:
 
 def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
     """Measure *scenario*; the bundle is complete when this returns. Raises `BadInput`, `Unreachable` or `WorkbenchError` before
-    there is anything to keep; an interrupt in mid-run returns an `Outcome` that says so."""
+    there is anything to keep; what goes wrong later, or an interrupt, returns an `Outcome` that says so."""
     thresholds = parse_all(scenario.thresholds)
-    directory = settings.output or Path("runs") / f"{scenario.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (directory / "manifest.json").exists():
-        raise BadInput(f"{directory} already holds a run (choose another -o, or remove it)")
     _require_room(scenario)
+    places = Places(settings.output or Path("runs") / f"{scenario.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    places.make()
     observer = Terminal(scenario.subscribers, settings.quiet)
-    ruler = calibrated(observer)
     began = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-")))
-        stack.enter_context(interruptible())
-        sampler = Sampler()
-        target = stack.enter_context(_target(scenario, settings, sampler))
-        if scenario.publisher.via != "none":
-            via(target, scenario)  # raises now for what the publisher could not do later
-        job = _job(scenario, settings, target, scratch, sampler, thresholds)
+    with interruptible():
         try:
-            measured = measure(job, observer)
+            ruler = calibrated(observer)
+            measured = _measured(scenario, settings, places, thresholds, observer)
+        except BaseException:
+            places.clear(logs=True)
+            raise
         finally:
             observer.close()
-        # From here on an interrupt would only cost what was measured.
-        with shielded(), RunWriter(directory, scenario, "measured", settings.command) as run:
-            run.manifest.target = target.public()
-            collect_into(run, job, measured, offset_of)
-            outcome = _judged(run, job, measured, thresholds, ruler, time.monotonic() - began)
-            if outcome.reasons:
-                shutil.copytree(job.order.logs, directory / "logs", dirs_exist_ok=True)
-            return outcome
+        with shielded():
+            try:
+                return finish(places, measured, thresholds, ruler, time.monotonic() - began)
+            except BaseException:
+                observer.said(f"what was measured is kept: workbench recover {places.directory}")
+                raise
+
+
+def _measured(
+    scenario: Scenario, settings: Settings, places: Places, thresholds: Sequence[Threshold], observer: Observer
+) -> Measured:
+    """Run it. What goes wrong once there is something to keep is noted in what is returned, and not raised."""
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-")))
+        sampler = Sampler(stack.enter_context(Journal(places.sampled, SCHEMA)))
+        target, serving = stack.enter_context(_target(scenario, settings, sampler, places))
+        incidents = Player(scenario.incidents, serving, places.logs)
+        if scenario.publisher.via != "none":
+            via(target, scenario)  # raises now for what the publisher could not do later
+        order = _order(scenario, settings, target, scratch, places)
+        measured = Measured(scenario, target.public(), order.workers, os.getpid(), settings.command, settings.target is None)
+        measured.save(places)
+        job = Job(scenario, places, order, sampler, incidents, Abort(thresholds, places.parts))
+        try:
+            measure(job, measured, observer)
+        except BaseException as error:
+            if measured.epoch is None:
+                raise
+            observer.said(f"{type(error).__name__}: {error}")
+    if measured.epoch is None:
+        measured.epoch = measured.ended_at
+    return measured
 
 
 def calibrated(observer: Observer) -> Calibration | None:
@@ -106,13 +124,14 @@ def _require_room(scenario: Scenario) -> None:
 
 
 @contextlib.contextmanager
-def _target(scenario: Scenario, settings: Settings, sampler: Sampler) -> Iterator[Target]:
+def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Places) -> Iterator[tuple[Target, Serving | None]]:
     """The target of the run, seen to be there; what can be watched of it is given to the sampler."""
     if settings.target is None:
-        with embedded_target(scenario, Options(api_port=0, reverb_port=0, members=scenario.publisher.members)) as serving:
+        chosen = Options(api_port=0, reverb_port=0, members=scenario.publisher.members, outcomes=places.outcomes.absolute())
+        with embedded_target(scenario, chosen) as serving:
             sampler.watch(serving.pids)
             _scrape(sampler, serving.target)
-            yield serving.target
+            yield serving.target, serving
         return
     target = options.read_target(settings.target)
     limits.require_ports(scenario.subscribers, target.host)
@@ -122,7 +141,7 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler) -> Iterato
         ports = {"broadcaster": target.port} | ({"application": Origin.parse(target.api).port} if target.api else {})
         sampler.watch(listeners(ports))
     _scrape(sampler, target)
-    yield target
+    yield target, None
 
 
 def _volume(scenario: Scenario, target: Target) -> consent.Volume:
@@ -133,24 +152,16 @@ def _scrape(sampler: Sampler, target: Target) -> None:
     sampler.scrape({"broadcaster": target.http_url} | ({"application": target.api} if target.api else {}))
 
 
-def _job(
-    scenario: Scenario,
-    settings: Settings,
-    target: Target,
-    scratch: Path,
-    sampler: Sampler,
-    thresholds: Sequence[Threshold],
-) -> Job:
-    """Write the files that the processes read, and say what they are to do."""
+def _order(scenario: Scenario, settings: Settings, target: Target, scratch: Path, places: Places) -> swarm.Order:
+    """Write the files that the load processes read, and say what they are to do. The target's has secrets: it lies in
+    *scratch*."""
     target.write(scratch / "target.json")
     (scratch / "scenario.toml").write_text(to_toml(scenario), encoding="utf-8")
-    for name in ("parts", "logs"):
-        (scratch / name).mkdir()
-    order = swarm.Order(
+    return swarm.Order(
         scenario=scratch / "scenario.toml",
         target=scratch / "target.json",
-        parts=scratch / "parts",
-        logs=scratch / "logs",
+        parts=places.parts.absolute(),
+        logs=places.logs,
         epoch=time.time_ns(),
         subscribers=scenario.subscribers,
         connect_rate=scenario.load.connect_rate,
@@ -162,70 +173,12 @@ def _job(
         extra=settings.locust,
         settings=load_settings(scenario.load),
     )
-    return Job(scenario, target, order, scratch, sampler, Abort(thresholds, order.parts))
 
 
 def load_settings(load: Load) -> dict[str, str]:
     """The scenario's `load` as the environment of Locust's processes."""
     values = {"AUTH": load.auth, "REFETCH": load.refetch, "VERSION": load.version, "PROBES": load.probes}
     return {f"WORKBENCH_{name}": str(value) for name, value in values.items() if value not in (None, "")}
-
-
-def _judged(
-    run: RunWriter,
-    job: Job,
-    measured: Measured,
-    thresholds: Sequence[Threshold],
-    ruler: Calibration | None,
-    duration: float,
-) -> Outcome:
-    """Summary, verdict and thresholds; closes the bundle."""
-    # Here and not above: it draws in scipy.stats, which takes longer to import than everything else together.
-    from sim.results.ledger.deliveries import account
-    from sim.results.summary import summarise
-
-    frames = run.frames()
-    summary = summarise(frames, job.scenario)
-    harness = Harness(measured.headers)
-    fates = account(frames, job.scenario, harness.unfinished)
-    end = measured.epoch + round((job.scenario.warmup + job.scenario.duration) * SECOND)
-    shares = cpu_shares(job.sampler, measured.epoch, end)
-    busiest = max((share for name, share in shares.items() if name.startswith("harness")), default=0.0)
-    evidence = harness.evidence(
-        summary,
-        job.order.workers,
-        busiest,
-        measured.invalid,
-        passive=job.scenario.publisher.via == "none",
-        floor=ruler.floor_p99 if ruler else None,
-        publisher_added=publisher_added(frames),
-        finished_refetches=polled(frames, job.scenario),
-        share=run.manifest.sampling.get("share", 1.0),
-        lost_by_harness=fates["missing.harness"],
-        unchanged=0 if measured.rows is None else len(measured.rows) - len(changed(measured.rows)),
-    )
-    verdict = judge(evidence)
-    run.summary = summary
-    floor = {"floor_p50": ruler.floor_p50, "floor_p99": ruler.floor_p99, "drain_rate": ruler.drain_rate} if ruler else {}
-    run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
-    run.manifest.clock = harness.clock()
-    remarks = (*verdict.remarks, *(f"left out: {key}" for key in run.manifest.extra.get("left_out", ())))
-    run.manifest.validity["remarks"] = list(remarks)
-    run.manifest.extra |= {"cpu_shares": shares, "deliveries": fates}
-    reasons = ("interrupted", *verdict.reasons) if measured.interrupted else verdict.reasons
-    run.close(partial=measured.interrupted, reasons=reasons)
-    return Outcome(
-        directory=run.directory,
-        name=job.scenario.name,
-        summary=summary,
-        harness=run.manifest.harness,
-        fates=fates,
-        reasons=verdict.reasons,
-        remarks=remarks,
-        checks=check(thresholds, summary),
-        duration=duration,
-        interrupted=measured.interrupted,
-    )
 
 
 def join(scenario: Scenario, settings: Settings) -> int:
@@ -240,8 +193,9 @@ def join(scenario: Scenario, settings: Settings) -> int:
     if reason := why_unreachable(host, port):
         raise Unreachable(f"master {host}:{port}: {reason} (start the load test there first, with --bind)")
     with tempfile.TemporaryDirectory(prefix="workbench-") as scratch, interruptible():
-        job = _job(scenario, settings, target, Path(scratch), Sampler(), ())
-        joined = swarm.Join(job.order, settings.master)
+        places = Places(Path(scratch))
+        places.make()
+        joined = swarm.Join(_order(scenario, settings, target, Path(scratch), places), settings.master)
         try:
             print(f"{scenario.load.processes} workers for {host}:{port}", file=sys.stderr)
             while joined.running():

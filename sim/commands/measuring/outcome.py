@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.errors import InvalidRun, ThresholdFailed
+from sim.errors import Interrupted, InvalidRun, ThresholdFailed
 from sim.results.answers import outcomes
 from sim.results.text import number, percent, seconds
 from sim.results.thresholds import Check
@@ -38,14 +39,19 @@ class Outcome:
     checks: Sequence[Check]
     duration: float
     """Seconds from the first process to the last."""
-    interrupted: bool = False
+    trouble: Sequence[str] = ()
+    """What went wrong with the target; a run is valid all the same, since that is a result."""
+    interrupted: str = ""
+    """Name of the signal that ended it."""
+    partial: bool = False
+    """Whether something of it is missing."""
 
     @property
     def verdict(self) -> str:
         if self.interrupted:
-            return "partial (interrupted)"
+            return f"partial ({self.interrupted})"
         if self.reasons:
-            return "INVALID"
+            return "INVALID, partial" if self.partial else "INVALID"
         failed = sum(not check.ok for check in self.checks)
         return f"valid, {failed} of {len(self.checks)} thresholds failed" if failed else "valid"
 
@@ -71,6 +77,7 @@ class Outcome:
             ("refetches", f"{number(value('refetches_per_update'))} per update   {number(value('refetches.failed'))} failed"),
             ("harness floor", f"p50 {floor[0]}   p99 {floor[1]}"),
             ("reader's lag", f"p50 {lag[0]}   p99 {lag[1]}"),
+            *zip(("target", *[""] * (len(self.trouble) - 1)), self.trouble or ("healthy: nothing failed there",), strict=True),
         ]
 
     def text(self) -> str:
@@ -86,7 +93,7 @@ class Outcome:
         return outcomes.markdown(self.name, self.rows(), self.checks, self.verdict) + ("\n" + notes if notes else "")
 
     def junit(self) -> str:
-        reasons = ["interrupted", *self.reasons] if self.interrupted else self.reasons
+        reasons = [self.interrupted, *self.reasons] if self.interrupted else self.reasons
         return outcomes.junit(self.name, self.checks, reasons, self.duration)
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +101,8 @@ class Outcome:
             "bundle": str(self.directory),
             "verdict": self.verdict,
             "valid": not self.reasons and not self.interrupted,
+            "partial": self.partial,
+            "trouble": list(self.trouble),
             "reasons": list(self.reasons),
             "remarks": list(self.remarks),
             "thresholds": [{"threshold": str(check.threshold), "value": check.value, "ok": check.ok} for check in self.checks],
@@ -105,7 +114,7 @@ class Outcome:
     def require_pass(self) -> None:
         """Raise what the exit code is made from. An invalid run fails first: its figures decide nothing."""
         if self.interrupted:
-            raise KeyboardInterrupt
+            raise Interrupted(signal.Signals[self.interrupted])
         if self.reasons:
             raise InvalidRun(f"the run is invalid: {self.reasons[0]}")
         require(self.checks)

@@ -34,7 +34,7 @@ def search(scenario: Scenario, settings: Settings, text: str, as_json: bool = Fa
         print(f"{key} = {value}", file=sys.stderr)
         outcome = run_load_test(variant, replace(settings, output=root / f"{key}={value}"))
         if outcome.interrupted:
-            raise KeyboardInterrupt
+            outcome.require_pass()
         why = fails(outcome)
         rows.append((value, outcome, why))
         if why:

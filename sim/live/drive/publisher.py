@@ -12,8 +12,8 @@ import asyncio
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sim.clock import SECOND
@@ -33,8 +33,16 @@ GRACE = 1.0
 ORDER_PATIENCE = 1.0
 """Seconds to wait for the predecessor's answer; a target that takes longer gets both at once."""
 
-HEED = 0.2
-"""Seconds after which a sleeping publisher looks whether it was stopped."""
+NAP = 0.2
+"""Seconds at most that a waiting publisher sleeps before it looks whether it was stopped."""
+
+FLUSH = 0.05
+"""Seconds between two batches of rows: what a publisher that is killed has not written yet."""
+
+NO_ANSWER = "stopped before the answer"
+
+UNSURE = (500, 502, 504)
+"""HTTP statuses after which the change may be committed all the same: what failed came later, or sat in between."""
 
 LEAD = 300_000
 """Nanoseconds before an update for which the loop stays awake: a sleep that ends on time costs less than one that is late."""
@@ -42,7 +50,7 @@ LEAD = 300_000
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One update as it happened. Instants in ns since 1970; 0: not known or never."""
+    """One update as it happened. Instants in ns since 1970."""
 
     update: int
     """Serial within the run; the header `X-Workbench-Update` carries it."""
@@ -52,32 +60,53 @@ class Sent:
     ready_at: int
     """When it could be sent: intended, or when its predecessor was answered. From here to `started_at` the publisher was late."""
     started_at: int
-    finished_at: int
-    http_status: int
-    """0: no answer came, `reason` says why."""
+    finished_at: int | None
+    """When the answer was complete, or given up; None: not yet."""
+    http_status: int | None
+    """None: no answer came, `reason` says why."""
     reason: str
     receipt: Receipt
+    channels: tuple[str, ...] = ()
+    """On which its event is broadcast."""
+    reached: bool = True
+    """Whether the request left this process: what could not even connect has certainly changed nothing."""
 
     @property
     def status(self) -> str:
         """The word of the bundle's `updates` table; `unchanged` rows do not go there, as nothing was updated."""
+        if self.http_status is None:
+            return "unknown" if self.reached else "failed"
         if not 200 <= self.http_status < 300:
-            return "failed"
-        if not self.receipt.changed:
+            # A redirect may lead back to the page (changed) or to the login (not).
+            return "unknown" if self.http_status in UNSURE or 300 <= self.http_status < 400 else "failed"
+        if self.receipt.changed is False:
             return "unchanged"
         return "committed" if self.receipt.broadcast else "not_broadcast"
 
     @property
     def failure(self) -> str:
-        """Why it failed: the reason, or the HTTP status; empty for a success."""
-        return "" if self.status != "failed" else self.reason or f"HTTP {self.http_status}"
+        """Why there was no success: the reason, or the HTTP status; empty for a success."""
+        if self.http_status is not None and 200 <= self.http_status < 300:
+            return ""
+        return self.reason or f"HTTP {self.http_status}"
 
 
 class Publisher:
     """Sends a sequence of updates, each `at_ns` after *epoch* (ns since 1970), over keep-alive connections."""
 
-    def __init__(self, via: Via, epoch: int, connections: int = 8, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        via: Via,
+        epoch: int,
+        connections: int = 8,
+        timeout: float = 10.0,
+        write: Callable[[Sequence[Sent]], object] = lambda rows: None,
+    ) -> None:
+        """*write*(rows) is called every `FLUSH` seconds with the updates sent and with those answered since, so that they outlive
+        this process: of an update the last row counts."""
         self.sent: list[Sent] = []
+        self._write = write
+        self._unwritten: list[Sent] = []
         self._via = via
         # Instants of the plan are turned into the monotonic clock once: a step of the wall clock must not shift the load.
         self._epoch = epoch
@@ -98,8 +127,32 @@ class Publisher:
         Raises `BadInput` when the plan asks for a change that the target's users cannot make.
         """
         await self._warm_up()
-        tasks: set[asyncio.Task[Sent]] = set()
-        latest: dict[tuple[str, int], asyncio.Task[Sent]] = {}
+        flushing = asyncio.create_task(self._flush_often())
+        try:
+            await self._send_all(updates, progress)
+        finally:
+            flushing.cancel()
+            self._flush()
+        if self._error is not None:
+            raise self._error
+        for connection in self._idle:
+            connection.close()
+        self.sent.sort(key=lambda row: row.update)
+        return self.sent
+
+    async def _flush_often(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH)
+            self._flush()
+
+    def _flush(self) -> None:
+        rows, self._unwritten = self._unwritten, []
+        if rows:
+            self._write(rows)
+
+    async def _send_all(self, updates: Iterable[Update], progress: Callable[[], Any]) -> None:
+        tasks: set[asyncio.Task[Sent | None]] = set()
+        latest: dict[tuple[str, int], asyncio.Task[Sent | None]] = {}
         for serial, update in enumerate(updates):
             if not await self._wait_until(self._epoch + update.at_ns):
                 break
@@ -111,14 +164,8 @@ class Publisher:
             task.add_done_callback(self._note)
             progress()
         await self._settle(tasks)
-        if self._error is not None:
-            raise self._error
-        for connection in self._idle:
-            connection.close()
-        self.sent.sort(key=lambda row: row.update)
-        return self.sent
 
-    async def _settle(self, tasks: set[asyncio.Task[Sent]]) -> None:
+    async def _settle(self, tasks: set[asyncio.Task[Sent | None]]) -> None:
         """Until all are answered; once stopped, for `GRACE` more, then what is unanswered is given up."""
         answered = asyncio.gather(*tasks)
         stopped = asyncio.create_task(self._stopped.wait())
@@ -131,13 +178,14 @@ class Publisher:
                 task.cancel()
         await asyncio.gather(answered, return_exceptions=True)
 
-    def _note(self, task: asyncio.Task[Sent]) -> None:
+    def _note(self, task: asyncio.Task[Sent | None]) -> None:
         """A failure of the target is a row; an exception is a plan that cannot be carried out at all."""
         if (error := task.exception()) is not None:
             self._error = error
             self.stop()
-        else:
-            self.sent.append(task.result())
+        elif (row := task.result()) is not None:
+            self.sent.append(row)
+            self._unwritten.append(row)
 
     async def _warm_up(self) -> None:
         """Connect before the first update is due. Who cannot connect now will say so in its rows."""
@@ -148,37 +196,54 @@ class Publisher:
         due = at + self._monotonic
         while (ahead := due - time.monotonic_ns()) > 0 and not self._stopped.is_set():
             # In short sleeps: looking at a flag costs less than waiting for the clock and for the signal at once.
-            await asyncio.sleep(min(max(ahead - LEAD, 0) / SECOND, HEED))
+            await asyncio.sleep(min(max(ahead - LEAD, 0) / SECOND, NAP))
         return not self._stopped.is_set()
 
-    async def _send(self, serial: int, update: Update, predecessor: asyncio.Task[Sent] | None) -> Sent:
+    async def _send(self, serial: int, update: Update, predecessor: asyncio.Task[Sent | None] | None) -> Sent | None:
+        """One update to its end; None when the publisher was stopped before it was sent."""
         intended_at = ready_at = self._epoch + update.at_ns
-        started_at, answer = 0, Answer(0, "stopped before it was sent")
+        row, answer = None, Answer(0, NO_ANSWER)
         try:
             if predecessor is not None and not predecessor.done():
                 await asyncio.wait([predecessor], timeout=ORDER_PATIENCE)
-                ready_at = max(intended_at, predecessor.result().finished_at if predecessor.done() else time.time_ns())
+                before = predecessor.result() if predecessor.done() else None
+                ready_at = max(intended_at, before.finished_at or 0 if before is not None else time.time_ns())
             async with self._free:
-                started_at = time.time_ns()
+                row = self._begin(serial, update, intended_at, ready_at)
                 connection = self._idle.pop() if self._idle else Connection(self._via.origin, self._timeout)
-                answer = Answer(0, "stopped before the answer", started_at=started_at)
-                request = self._via.request(serial, update, intended_at, started_at)
-                answer = await connection.request(*request)
+                answer = Answer(0, NO_ANSWER, started_at=row.started_at)
+                answer = await connection.request(*self._via.request(serial, update, intended_at, row.started_at))
                 self._idle.append(connection)
         except asyncio.CancelledError:
             pass  # `run` has given it up; the row says so.
-        return Sent(
-            update=serial,
-            resource=update.resource,
-            resource_id=self._via.resource_id(update),
-            intended_at=intended_at,
-            ready_at=ready_at,
-            started_at=started_at,
+        return row and replace(
+            row,
             finished_at=answer.finished_at or time.time_ns(),
-            http_status=answer.status,
+            http_status=answer.status or None,
             reason=answer.reason,
             receipt=self._via.receipt(answer),
+            reached=answer.started_at > 0,
         )
+
+    def _begin(self, serial: int, update: Update, intended_at: int, ready_at: int) -> Sent:
+        """The row of an update that is sent now. It is written before there is an answer: should this process be killed
+        meanwhile, the change may have been made all the same."""
+        via = self._via
+        row = Sent(
+            update=serial,
+            resource=update.resource,
+            resource_id=via.resource_id(update),
+            intended_at=intended_at,
+            ready_at=ready_at,
+            started_at=time.time_ns(),
+            finished_at=None,
+            http_status=None,
+            reason=NO_ANSWER,
+            receipt=Receipt(),
+            channels=tuple(via.channels(update)),
+        )
+        self._unwritten.append(row)
+        return row
 
 
 def event_loop() -> asyncio.AbstractEventLoop:

@@ -7,7 +7,8 @@ Both can add the members for measuring: serial of the update, intended time, tim
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from sim.brokeforge.broadcasting.events import ServerSiteUpdated, ServerUpdated, broadcast_name
@@ -16,7 +17,7 @@ from sim.errors import BadInput
 from sim.live.client import Answer, Origin
 from sim.live.drive.changes import Changes
 from sim.pusher import auth
-from sim.scenario import Scenario
+from sim.scenario import Broadcast, Scenario
 from sim.target import Key, Target, User
 from sim.workload import Update
 
@@ -31,15 +32,18 @@ class Request(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What an answer says about the update. Instants in ns since 1970, 0: not known; versions -1: not known."""
+    """What an answer says about the update; None: it does not say. Instants in ns since 1970."""
 
-    version: int = -1
-    sequence: int = -1
-    committed_at: int = 0
-    published_at: int = 0
+    version: int | None = None
+    sequence: int | None = None
+    committed_at: int | None = None
+    published_at: int | None = None
     broadcast: bool = True
-    changed: bool = True
-    """False: the target already was in the state that was asked for."""
+    """False: the application has decided not to broadcast this change."""
+    changed: bool | None = None
+    """False: the target already was in the state that was asked for; None: it does not say."""
+    tells: bool = False
+    """Whether the answer would say when the event was published: then no `published_at` means not yet, or never."""
 
 
 class Via(Protocol):
@@ -51,6 +55,10 @@ class Via(Protocol):
 
     def resource_id(self, update: Update) -> int:
         """The number that tables hold for the workload's n-th resource of the target."""
+        ...
+
+    def channels(self, update: Update) -> list[str]:
+        """On which its event is broadcast by the scenario, as tables name them: with numbers for ids."""
         ...
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request: ...
@@ -67,6 +75,7 @@ class _Resources:
             self.owners["server"] |= dict.fromkeys(user.servers, user)
             self.owners["site"] |= dict.fromkeys(user.sites, user)
         self.keys = {kind: target.keys(f"{kind}s") for kind in self.owners}
+        self._users = target.keys("users")
         self._numbers = {kind: sorted(map(self.keys[kind].number, owners)) for kind, owners in self.owners.items()}
 
     def number(self, update: Update) -> int:
@@ -78,6 +87,18 @@ class _Resources:
 
     def owner(self, update: Update) -> User | None:
         return self.owners[update.resource].get(self.id(update))
+
+    def channels(self, update: Update, broadcast: Broadcast) -> list[str]:
+        owner, kind = self.owner(update), ServerUpdated if update.resource == "server" else ServerSiteUpdated
+        return kind(self.number(update), self._users.number(owner.id) if owner else 0).broadcast_on(broadcast.channels)
+
+    def event(self, update: Update) -> ServerUpdated | ServerSiteUpdated:
+        """What the change is broadcast as."""
+        # A foreign application's ids may be texts.
+        kind: Any = ServerUpdated if update.resource == "server" else ServerSiteUpdated
+        owner = self.owner(update)
+        event: ServerUpdated | ServerSiteUpdated = kind(self.id(update), owner.id if owner else 0)
+        return event
 
     def require_owner(self, update: Update) -> User:
         """Raises `BadInput` for a resource that nobody of the target's users may change."""
@@ -105,11 +126,14 @@ class Routes:
             )
         self.origin = Origin.parse(target.api)
         self._resources = _Resources(target)
+        self._scenario = scenario
         self._changes = Changes()
-        self._members = scenario.publisher.members
 
     def resource_id(self, update: Update) -> int:
         return self._resources.number(update)
+
+    def channels(self, update: Update) -> list[str]:
+        return self._resources.channels(update, self._scenario.broadcast)
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
         id, owner = self._resources.id(update), self._resources.require_owner(update)
@@ -119,24 +143,55 @@ class Routes:
             ("Content-Type", "application/json"),
             ("Accept", "application/json"),
         ]
-        if self._members:
+        if self._scenario.publisher.members:
             headers += [("X-Workbench-Update", str(serial)), ("X-Workbench-Sent", str(intended_at))]
         return Request(method, path, tuple(headers), json.dumps(body).encode())
 
     def receipt(self, answer: Answer) -> Receipt:
         try:
-            tree = json.loads(answer.body) if answer.ok else {}
-            self._changes.learn(tree)
-            return Receipt(
-                version=int(tree.get("version", -1)),
-                sequence=int(tree.get("sequence", -1)),
-                committed_at=int(tree.get("committed_at", 0)),
-                published_at=int(tree.get("published_at", 0)),
-                broadcast=bool(tree.get("broadcast", True)),
-                changed=bool(tree.get("changed", True)),
-            )
-        except (ValueError, TypeError, AttributeError):
+            tree = json.loads(answer.body) if answer.ok else None
+        except ValueError:
             return Receipt()
+        if not isinstance(tree, dict):
+            return Receipt()
+        self._changes.learn(tree)
+        return Receipt(
+            version=version_at(tree, self._scenario.load.version or "version"),
+            sequence=_number(tree.get("sequence")),
+            committed_at=_instant(tree.get("committed_at")),
+            published_at=_instant(tree.get("published_at")),
+            broadcast=tree.get("broadcast") is not False,
+            changed=changed if isinstance(changed := tree.get("changed"), bool) else None,
+            tells="published_at" in tree,
+        )
+
+
+def version_at(tree: Any, path: str) -> int | None:
+    """What stands at *path* (`data.updated_at`) of an answer: a counter, or a time in ISO 8601 as microseconds since 1970. None
+    for what is neither. The same path is read in the refetched resource, so that like is compared with like."""
+    try:
+        for name in path.split("."):
+            tree = tree[int(name)] if isinstance(tree, list) else tree[name]
+    except (KeyError, IndexError, ValueError, TypeError):
+        return None
+    if isinstance(tree, str):
+        if tree.isdigit():
+            return _number(int(tree)) if len(tree) < 20 else None
+        try:
+            return round(datetime.fromisoformat(tree).timestamp() * 1e6)
+        except (ValueError, OverflowError, OSError):
+            return None
+    return _number(tree)
+
+
+def _number(value: Any) -> int | None:
+    """A version or a sequence number; None for what is none, and for what no table can hold."""
+    return value if type(value) is int and 0 <= value < 1 << 63 else None
+
+
+def _instant(value: Any) -> int | None:
+    """Nanoseconds since 1970; None for 0 as well, which stands for "not yet"."""
+    return _number(value) or None
 
 
 class Direct:
@@ -154,8 +209,11 @@ class Direct:
     def resource_id(self, update: Update) -> int:
         return self._resources.number(update)
 
+    def channels(self, update: Update) -> list[str]:
+        return self._resources.channels(update, self._broadcast)
+
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
-        event = event_of(update.resource, self._resources.id(update), self._resources.owner(update))
+        event = self._resources.event(update)
         payload = event.broadcast_with(now)
         if self._broadcast.payload == "full" and self._broadcast.payload_bytes:
             # There is no application that could say what the resource looks like: its size is what the fan-out feels.
@@ -167,26 +225,8 @@ class Direct:
 
     def receipt(self, answer: Answer) -> Receipt:
         """The event is its own commit: it is there when it is sent, and published when the broadcaster has taken it."""
-        return Receipt(committed_at=answer.started_at, published_at=answer.finished_at) if answer.ok else Receipt()
-
-
-def event_of(resource: str, id: Key, owner: User | None) -> ServerUpdated | ServerSiteUpdated:
-    """What a change of this resource is broadcast as."""
-    kind: Any = ServerUpdated if resource == "server" else ServerSiteUpdated  # A foreign application's ids may be texts.
-    event: ServerUpdated | ServerSiteUpdated = kind(id, owner.id if owner else 0)
-    return event
-
-
-def channel_finder(target: Target, scenario: Scenario) -> Callable[[str, int], list[str]]:
-    """A function of resource and its number in tables: on which channels, as tables name them, its changes are broadcast."""
-    resources, users = _Resources(target), target.keys("users")
-
-    def channels(resource: str, number: int) -> list[str]:
-        owner = resources.owners[resource].get(resources.keys[resource].key(number))
-        kind = ServerUpdated if resource == "server" else ServerSiteUpdated
-        return kind(number, users.number(owner.id) if owner else 0).broadcast_on(scenario.broadcast.channels)
-
-    return channels
+        told = Receipt(committed_at=answer.started_at, published_at=answer.finished_at, changed=True, tells=True)
+        return told if answer.ok else Receipt()
 
 
 def signed_event(target: Target, name: str, channels: list[str], payload: Mapping[str, Any], now: int) -> Request:

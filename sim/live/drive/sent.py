@@ -1,23 +1,26 @@
-"""What the publisher leaves behind: one row per update, as a Parquet file with instants in whole ns since 1970.
+"""What the publisher leaves behind: one row per update, with instants in whole ns since 1970 (null: never, or not known).
 
-The publisher is a process of its own; this file is how its rows reach the run bundle. It is written in one step, at the end.
+The publisher is a process of its own. Its rows reach the run bundle by a journal that is written while it goes on, so that they
+are there whatever happens to it; `workbench drive -o` makes a Parquet file of them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.live.drive.publisher import Sent
+from sim.results import journal
+from sim.results.journal import Journal
 
 SCHEMA = pa.schema(
     [
@@ -32,6 +35,9 @@ SCHEMA = pa.schema(
         ("finished_at", pa.int64()),
         ("committed_at", pa.int64()),
         ("published_at", pa.int64()),
+        ("changed", pa.bool_()),
+        ("tells", pa.bool_()),
+        ("channels", pa.list_(pa.string())),
         ("status", pa.string()),
         ("http_status", pa.int32()),
         ("failure", pa.string()),
@@ -39,84 +45,93 @@ SCHEMA = pa.schema(
 )
 
 
+OF_RECEIPT = ("version", "sequence", "committed_at", "published_at", "changed", "tells")
+
+
 def to_table(rows: Sequence[Sent]) -> pa.Table:
     """The rows as columns of `SCHEMA`."""
 
     def value(row: Sent, name: str) -> Any:
-        return getattr(row.receipt if name in ("version", "sequence", "committed_at", "published_at") else row, name)
+        return getattr(row.receipt if name in OF_RECEIPT else row, name)
 
     return pa.table({name: [value(row, name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
 
 
+def open_journal(path: Path) -> Journal:
+    """Where the rows for *path* go while they come. Raises `BadInput`."""
+    return Journal(_partial(path), SCHEMA)
+
+
 def write(path: Path, table: pa.Table) -> None:
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial)
-    partial.replace(path)
+    """All rows as Parquet, in one step; the journal is not needed any more."""
+    finished = path.with_name(path.name + ".finished")
+    pq.write_table(table, finished)
+    finished.replace(path)
+    _partial(path).unlink(missing_ok=True)
 
 
-def read(path: Path) -> pa.Table:
-    """Raises `BadInput` when the file is missing or damaged; an absent publisher left no file."""
+def read(path: Path) -> tuple[pa.Table, bool]:
+    """The rows, and whether these are all: a publisher that died has left its journal. Raises `BadInput` for neither."""
+    if not path.exists() and _partial(path).exists():
+        return _last_of_each(journal.read(_partial(path), SCHEMA)), False
     try:
-        return pq.read_table(path, schema=SCHEMA)
+        return pq.read_table(path, schema=SCHEMA), True
     except (OSError, pa.ArrowInvalid) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from error
 
 
-def update_columns(table: pa.Table, epoch: int) -> dict[str, Any]:
-    """Columns of the bundle's `updates`: float seconds since *epoch*.
-
-    A target that does not say when it committed has done so after the request was sent and before the answer was complete; the
-    first stands for the commit and the last for the publication, so that no latency comes out below zero and none too short.
-    (A queue may publish later; what nobody heard then counts as lost.) What changed nothing is no update, and is left out.
-    """
-    table = changed(table)
-    committed = np.array(table["status"].to_pylist()) != "failed"
-    broadcast = np.array(table["status"].to_pylist()) == "committed"
-    columns: dict[str, Any] = {
-        name: table[name] for name in ("update", "resource", "resource_id", "version", "sequence", "status")
-    }
-    columns["intended_at"] = (table["intended_at"].to_numpy() - epoch) / SECOND
-    for name, happened, otherwise in (("committed_at", committed, "started_at"), ("published_at", broadcast, "finished_at")):
-        told = table[name].to_numpy()
-        at = np.where(told > 0, told, table[otherwise].to_numpy())
-        columns[name] = np.where(happened, (at - epoch) / SECOND, np.nan)
-    return columns
+def begun(path: Path) -> bool:
+    """Whether a publisher has ever written there."""
+    return path.exists() or _partial(path).exists()
 
 
-def changed(table: pa.Table) -> pa.Table:
-    """The rows without those for which the target already was in the state that was asked for."""
-    return table.filter(pc.not_equal(table["status"], "unchanged"))
+def count(path: Path) -> int:
+    """How many updates a publisher has written so far."""
+    return len(read(path)[0]) if begun(path) else 0
+
+
+def _last_of_each(table: pa.Table) -> pa.Table:
+    """An update has a row when it was sent, and another when it was answered."""
+    last = {update: i for i, update in enumerate(table["update"].to_pylist())}
+    return table.take(sorted(last.values())).sort_by("update")
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def frame(table: pa.Table) -> pd.DataFrame:
+    """The rows for pandas, whole numbers staying whole (Int64 where they can be null)."""
+    whole = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+    return table.to_pandas(types_mapper=whole.get)
 
 
 def metric_columns(table: pa.Table, epoch: int) -> dict[str, Any]:
     """Columns of the bundle's `metrics`: for each update the publisher's lateness, how long it waited for its predecessor,
-    the answer time and the HTTP status. What was never sent has none."""
-    table = table.filter(pc.greater(table["started_at"], 0))
-    intended, ready, started, finished = _instants(table)
-    at = (intended - epoch) / SECOND
-    values = {
-        "lateness": (started - ready) / SECOND,
-        "waited_seconds": (ready - intended) / SECOND,
-        "answer_seconds": (finished - started) / SECOND,
-        "http_status": table["http_status"].to_numpy().astype(float),
-    }
-    return {
-        "at": np.tile(at, len(values)),
-        "process": ["publisher"] * (len(at) * len(values)),
-        "metric": np.repeat(list(values), len(at)).tolist(),
-        "value": np.concatenate(list(values.values())),
-    }
-
-
-def _instants(table: pa.Table) -> Iterator[np.ndarray]:
-    return (table[name].to_numpy() for name in ("intended_at", "ready_at", "started_at", "finished_at"))
+    the answer time and the HTTP status (none where no answer came)."""
+    rows: list[tuple[float, str, float]] = []
+    for row in table.to_pylist():
+        at = (row["intended_at"] - epoch) / SECOND
+        spans = {"lateness": ("ready_at", "started_at"), "waited_seconds": ("intended_at", "ready_at")}
+        spans |= {"answer_seconds": ("started_at", "finished_at")} if row["finished_at"] is not None else {}
+        rows += [(at, name, (row[until] - row[since]) / SECOND) for name, (since, until) in spans.items()]
+        if row["http_status"] is not None:
+            rows.append((at, "http_status", float(row["http_status"])))
+    at, metric, value = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+    return {"at": at, "process": ["publisher"] * len(at), "metric": metric, "value": value}
 
 
 def summary(table: pa.Table) -> dict[str, Any]:
-    """What `workbench drive` prints: counts, failures by reason, lateness and answer times in seconds."""
-    intended, ready, started, finished = _instants(table.filter(pc.greater(table["started_at"], 0)))
+    """What `workbench drive` prints: counts, failures by reason, lateness and answer times in seconds.
+
+    *unknown*: updates of which nobody knows whether they were committed; no answer came, or one that does not tell."""
+    intended, ready, started, finished = (
+        table[name].to_numpy() for name in ("intended_at", "ready_at", "started_at", "finished_at")
+    )
+    status = Counter(table["status"].to_pylist())
     failures = Counter(reason for reason in table["failure"].to_pylist() if reason)
-    result: dict[str, Any] = {"updates": len(table), "failed": sum(failures.values()), "failures": dict(failures)}
+    result: dict[str, Any] = {"updates": len(table), "failed": status["failed"], "unknown": status["unknown"]}
+    result["failures"] = dict(failures)
     for name, values in (("lateness", started - ready), ("waited", ready - intended), ("answer", finished - started)):
         for label, p in (("p50", 50), ("p99", 99), ("max", 100)):
             result[f"{name}_{label}"] = float(np.percentile(values, p)) / SECOND if len(values) else None

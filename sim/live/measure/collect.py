@@ -6,46 +6,70 @@ All instants become seconds since the run's start (the publisher's epoch), by th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from sim.live.drive.sent import changed, metric_columns, update_columns
-from sim.live.measure.attribution import attribute
 from sim.results import parts
 from sim.results.run import RunWriter
 
 Offset = Callable[[dict[str, Any]], int]
 """Header of a worker -> nanoseconds to add to its instants."""
 
+Attribute = Callable[[pd.DataFrame, pd.DataFrame], pd.Series]
 
-def append_parts(
-    run: RunWriter, directory: Path, epoch: int, offset: Offset | None = None, sent: pd.DataFrame | None = None
-) -> None:
-    """Notifications, refetches, subscriptions and the harness's own metrics of all workers.
 
-    *sent*: updates by channel (`attribution.per_channel`); notifications that do not say which they are of are matched with
-    them. Where only probes are recorded row by row, the tables hold the probes alone, and the manifest says so.
-    """
+@dataclass(frozen=True)
+class Heard:
+    """What all subscribers heard, each notification with its update where that can be known. Instants in ns since 1970."""
+
+    notifications: pa.Table
+    """As in the parts, with `update` null where nobody knows."""
+    counts: pd.DataFrame
+    """Of the subscribers that are not recorded row by row."""
+    events: pd.DataFrame
+
+    @classmethod
+    def read(cls, directory: Path, offset: Offset | None, attribute: Attribute) -> Heard:
+        """*attribute*(notifications, events): the update of each notification (`attribution`)."""
+        rows = parts.read_table(directory, "notifications", offset)
+        counts = parts.read_table(directory, "counts", offset).to_pandas().astype({"channel": str})
+        # The instants in a payload are by the clock of who published, not of who heard.
+        events = parts.read_table(directory, "events").to_pandas(integer_object_nulls=True)
+        events = events.astype({"channel": str, "resource_id": "Int64"})
+        frame = rows.select(["update", "event", "subscriber", "channel", "received_at_ns"]).to_pandas().astype({"channel": str})
+        column = pa.array(attribute(frame, events), pa.int64(), from_pandas=True)
+        return cls(rows.set_column(rows.column_names.index("update"), "update", column), counts, events)
+
+    @cached_property
+    def first_at(self) -> pd.Series:
+        """Update -> first arrival at anybody."""
+        columns = {"update": self.notifications["update"].to_numpy(), "at": self.notifications["received_at_ns"].to_numpy()}
+        rows = pd.concat([pd.DataFrame(columns).dropna(), self.counts.rename(columns={"first_at_ns": "at"})[["update", "at"]]])
+        return rows[rows["update"] >= 0].astype("int64").groupby("update")["at"].min()
+
+    @cached_property
+    def told(self) -> pd.Series:
+        """Update -> published_at, as the payload says: just before the event was posted. (Only of payloads that say.)"""
+        said = self.events[(self.events["update"] >= 0) & (self.events["published_at_ns"] >= 0)]
+        return said.groupby("update")["published_at_ns"].min()
+
+
+def append_parts(run: RunWriter, directory: Path, epoch: int, heard: Heard, offset: Offset | None = None) -> None:
+    """Notifications, refetches, subscriptions and the harness's own metrics of all workers. Where only some subscribers are
+    recorded row by row, the tables hold these alone, and the manifest says so."""
     headers = parts.read_headers(directory)
-    subscriptions = parts.read_table(directory, "subscriptions", offset)
-    run.append("subscriptions", parts.run_columns("subscriptions", subscriptions, epoch))
-    notifications = parts.read_table(directory, "notifications", offset)
-    columns = parts.run_columns("notifications", notifications, epoch)
-    if sent is not None and len(notifications) and pc.min(notifications["update"]).as_py() < 0:
-        frames = [table.to_pandas().astype({"channel": str}) for table in (notifications, subscriptions)]
-        columns["update"] = pa.array(attribute(frames[0], sent, frames[1]))
-    run.append("notifications", columns)
-    for table in ("pages", "refetches", "metrics"):
+    run.append("notifications", parts.run_columns("notifications", heard.notifications, epoch))
+    for table in ("subscriptions", "pages", "refetches", "metrics"):
         run.append(table, parts.run_columns(table, parts.read_table(directory, table, offset), epoch))
     share = share_recorded(headers)
     if share < 1:
-        counted = parts.read_table(directory, "counts", offset)["received"].to_numpy()
-        run.manifest.sampling = {"method": "subscribers", "share": share, "counted": int(counted.sum())}
+        run.manifest.sampling = {"method": "subscribers", "share": share, "counted": int(heard.counts["received"].sum())}
 
 
 def share_recorded(headers: Sequence[Mapping[str, Any]]) -> float:
@@ -55,57 +79,29 @@ def share_recorded(headers: Sequence[Mapping[str, Any]]) -> float:
     return recorded / sum(sizes) if sum(sizes) else 1.0
 
 
-def append_updates(run: RunWriter, rows: pa.Table, directory: Path, epoch: int, offset: Offset | None = None) -> None:
-    """The publisher's rows. Where a payload tells when its event was published, that is believed before the answer's end.
+def append_passive(run: RunWriter, heard: Heard, epoch: int) -> None:
+    """Nobody of ours published, so the updates are the different events that were heard (`attribution.tell_apart`).
 
-    An application that does not tell when it committed has done so before it published (unless it broadcasts on save, where the
-    two are as good as one instant for everybody but the race that it is about).
+    When they were wanted is known only where the payload says it, when they were committed never. The broadcaster had taken them
+    when the payload says so, and at the latest when the first subscriber heard of them.
     """
-    run.append("metrics", metric_columns(rows, epoch))
-    rows = changed(rows)
-    columns = update_columns(rows, epoch)
-    told = heard_events(directory, offset).groupby("update")["published_at_ns"].min()
-    heard = told.reindex(rows["update"].to_numpy(), fill_value=parts.NEVER).to_numpy()
-    at = parts.seconds(heard, epoch)
-    for name in ("published_at", "committed_at"):
-        untold = (rows[name].to_numpy() <= 0) & ~np.isnan(at)
-        columns[name] = np.where(untold, at, columns[name])
+    rows = heard.notifications.select(["update", "event", "channel", "received_at_ns"]).to_pandas().astype({"channel": str})
+    first = rows.sort_values("received_at_ns").groupby("update").first()
+    said = heard.events.groupby("event").first().reindex(first["event"])
+    sent_at, published_at = (said[name].fillna(parts.NEVER).to_numpy("int64") for name in ("sent_at_ns", "published_at_ns"))
+    named = [resource_of(channel) for channel in first["channel"]]
+    ids = [id if pd.isna(told) else int(told) for (_, id), told in zip(named, said["resource_id"], strict=True)]
+    nothing = pa.nulls(len(first), pa.int64())
+    columns = {"update": first.index.to_numpy(), "resource": [name for name, _ in named], "resource_id": ids}
+    columns |= {"version": nothing, "sequence": nothing, "status": ["committed"] * len(first)}
+    columns["intended_at"] = parts.seconds(sent_at, epoch)
+    columns["committed_at"] = np.full(len(first), np.nan)
+    columns["published_at"] = parts.seconds(np.where(published_at > 0, published_at, first["received_at_ns"]), epoch)
     run.append("updates", columns)
 
 
-def append_heard(run: RunWriter, directory: Path, epoch: int, offset: Offset | None = None) -> None:
-    """Passive mode: nobody of ours published, so the updates are those whose payload named them."""
-    told = heard_events(directory, offset)
-    told = (
-        told[told["update"] >= 0]
-        .groupby("update")
-        .agg(sent_at=("sent_at_ns", "min"), published_at=("published_at_ns", "min"), channel=("channel", "min"))
-    )
-    known = told["published_at"].to_numpy() > 0
-    published = parts.seconds(np.where(known, told["published_at"], told["sent_at"]), epoch)
-    resource = [("site" if channel.startswith("private-site") else "server") for channel in told["channel"]]
-    run.append(
-        "updates",
-        {
-            "update": told.index.to_numpy(),
-            "resource": resource,
-            "resource_id": [resource_id_of(channel) for channel in told["channel"]],
-            "version": np.full(len(told), -1),
-            "sequence": np.full(len(told), -1),
-            "intended_at": parts.seconds(told["sent_at"].to_numpy(), epoch),
-            "committed_at": published,
-            "published_at": published,
-            "status": ["committed"] * len(told),
-        },
-    )
-
-
-def heard_events(directory: Path, offset: Offset | None = None) -> pd.DataFrame:
-    """The different events that anybody heard, with the instants in their payloads (ns; -1: not said)."""
-    return parts.read_table(directory, "events", offset).to_pandas().astype({"channel": str})
-
-
-def resource_id_of(channel: str) -> int:
-    """`private-servers.5` -> 5; a generic channel has none: 0."""
-    digits = channel.rpartition(".")[2]
-    return int(digits) if digits.isdigit() else 0
+def resource_of(channel: str) -> tuple[str, int]:
+    """What a channel's name says: `private-servers.5` -> server, 5; `private-users.3.servers` -> server, 0 (none)."""
+    words = channel.removeprefix("private-").split(".")
+    names = [word for word in words if not word.isdigit()] or words
+    return names[-1].removesuffix("s"), int(words[-1]) if words[-1].isdigit() else 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sim.clock import SECOND
-from sim.live.measure.sampling import Sampler
+from sim.live.measure.sampling import Sample
 from sim.live.measure.verdict import Evidence
 from sim.results.histogram import Histogram, merged
 from sim.scenario import Scenario
@@ -163,17 +163,17 @@ def polled(frames: Any, scenario: Scenario) -> int | None:
     return int(finished.between(scenario.warmup, scenario.warmup + scenario.duration, inclusive="left").sum())
 
 
-def cpu_shares(sampler: Sampler, start: int, end: int) -> dict[str, float]:
+def cpu_shares(samples: Sequence[Sample], start: int, end: int) -> dict[str, float]:
     """Share of one core that each process used between two instants (ns since 1970), from its CPU seconds."""
-    first: dict[str, tuple[int, float]] = {}
+    first: dict[str, int] = {}
     last: dict[str, tuple[int, float]] = {}
-    for at, process, metric, value in sampler.rows:
+    used: dict[str, float] = {}
+    for at, process, metric, value in samples:
         if metric == "cpu_seconds" and start <= at <= end:
-            first.setdefault(process, (at, value))
+            first.setdefault(process, at)
+            if process in last:
+                before = last[process][1]
+                # A process that was restarted counts from zero again.
+                used[process] = used.get(process, 0.0) + (value - before if value >= before else value)
             last[process] = (at, value)
-    shares = {}
-    for process, (at, value) in last.items():
-        began, before = first[process]
-        if at > began:
-            shares[process] = (value - before) / ((at - began) / SECOND)
-    return shares
+    return {name: seconds / ((last[name][0] - first[name]) / SECOND) for name, seconds in used.items()}

@@ -10,12 +10,17 @@ import contextlib
 import http.client
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 
+from sim.clock import SECOND
 from sim.live.client import Origin
+from sim.results import journal
+from sim.results.journal import Journal
 
 TIMEOUT = 0.5
 """Seconds for one `/metrics` answer; a target that is slower than this under load is asked again a second later."""
@@ -24,12 +29,20 @@ SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[^}]*\})?)\s+(\S+)")
 """A line of Prometheus' text format: name with labels, value."""
 
 
+Sample = tuple[int, str, str, float]
+"""(ns since 1970, process, metric, value)."""
+
+SCHEMA = pa.schema([("at", pa.int64()), ("process", pa.string()), ("metric", pa.string()), ("value", pa.float64())])
+"""Of a sampler's journal: `Sample`."""
+
+
 class Sampler:
     """Collects rows; call `sample` about once a second."""
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, str, str, float]] = []
-        """(ns since 1970, process, metric, value)."""
+    def __init__(self, journal: Journal | None = None) -> None:
+        """*journal* (of `SCHEMA`): where the rows go besides, so that they outlive this process."""
+        self.rows: list[Sample] = []
+        self._journal = journal
         self._processes: dict[str, psutil.Process] = {}
         self._pages: dict[str, Origin] = {}
 
@@ -44,7 +57,13 @@ class Sampler:
         self._pages |= {name: Origin.parse(url) for name, url in pages.items()}
 
     def sample(self) -> None:
-        now = time.time_ns()
+        """Raises `OSError` where the journal cannot be written."""
+        known = len(self.rows)
+        self._look(time.time_ns())
+        if self._journal is not None:
+            self._journal.append(_columns(self.rows[known:]))
+
+    def _look(self, now: int) -> None:
         for name, process in tuple(self._processes.items()):
             try:
                 with process.oneshot():
@@ -62,10 +81,22 @@ class Sampler:
             elif status:
                 del self._pages[name]
 
-    def columns(self, epoch: int) -> dict[str, Any]:
-        """Columns of the bundle's `metrics` table, seconds since *epoch*."""
-        at, process, metric, value = zip(*self.rows, strict=True) if self.rows else ((), (), (), ())
-        return {"at": [(t - epoch) / 1e9 for t in at], "process": process, "metric": metric, "value": value}
+
+def _columns(rows: Sequence[Sample]) -> dict[str, Any]:
+    return {name: [row[i] for row in rows] for i, name in enumerate(SCHEMA.names)}
+
+
+def metric_columns(rows: Sequence[Sample], epoch: int) -> dict[str, Any]:
+    """Columns of the bundle's `metrics` table, seconds since *epoch*."""
+    columns = _columns(rows)
+    return columns | {"at": [(at - epoch) / SECOND for at in columns["at"]]}
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """The rows of a journal; none where there is none."""
+    if not path.exists():
+        return []
+    return list(zip(*journal.read(path, SCHEMA).to_pydict().values(), strict=True))
 
 
 def parse_metrics(text: str) -> Iterator[tuple[str, float]]:

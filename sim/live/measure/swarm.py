@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import socket
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sim.errors import WorkbenchError
-from sim.live.processes import Child, stop_all
+from sim.live.processes import Child, python, stop_all
 from sim.results import parts
 
 LEAVE = 3.0
@@ -69,7 +68,7 @@ def locust_command(*arguments: str) -> list[str]:
     if spec is None or not spec.submodule_search_locations:
         raise WorkbenchError("the package loadtests is not installed (make install)")
     locustfile = Path(next(iter(spec.submodule_search_locations))) / "locustfile.py"
-    return [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", *arguments]
+    return python("-m", "locust", "-f", str(locustfile), "--headless", *arguments)
 
 
 def environment(order: Order) -> dict[str, str]:

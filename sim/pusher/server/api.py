@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 from urllib.parse import unquote
 
@@ -216,6 +217,19 @@ class Api:
         self.announce(space, {"type": "terminate", "user_id": user_id})
         respond(OK)
 
+    def _disconnect(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
+        """No route of Pusher's: `{"share": 0.5}` drops that share of this node's connections, chosen at random. A load test makes
+        its incidents with it."""
+        if self.hub.faithful:
+            raise Rejected(GET_ONLY)
+        share: Any = self._body(request).get("share")
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            self._validate({"share": ["The share must be a number between 0 and 1."]})
+        connections = list(space.connections.values())
+        dropped = Random(now).sample(connections, round(share * len(connections)))
+        self.hub.stop(dropped)
+        respond(self._json({"dropped": len(dropped)}))
+
     # ---- bodies
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -251,6 +265,7 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., None]]] = [
     ("POST", re.compile(r"/apps/([^/]+)/events"), Api._events),
     ("POST", re.compile(r"/apps/([^/]+)/batch_events"), Api._batch_events),
     ("GET", re.compile(r"/apps/([^/]+)/connections"), Api._connections),
+    ("DELETE", re.compile(r"/apps/([^/]+)/connections"), Api._disconnect),
     ("GET", re.compile(r"/apps/([^/]+)/channels"), Api._channels),
     ("GET", re.compile(r"/apps/([^/]+)/channels/([^/]+)"), Api._channel),
     ("GET", re.compile(r"/apps/([^/]+)/channels/([^/]+)/users"), Api._users),

@@ -42,7 +42,7 @@ GOOD = Outcome(
 )
 FAILED = replace(GOOD, checks=check(parse_all({"delivery_ratio": "value >= 1"}), SUMMARY))
 INVALID = replace(FAILED, reasons=("the load client read late",))
-PARTIAL = replace(GOOD, interrupted=True)
+PARTIAL = replace(GOOD, interrupted="SIGINT")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ PARTIAL = replace(GOOD, interrupted=True)
         (GOOD, "valid", None),
         (FAILED, "valid, 1 of 1 thresholds failed", ThresholdFailed),
         (INVALID, "INVALID", InvalidRun),
-        (PARTIAL, "partial (interrupted)", KeyboardInterrupt),
+        (PARTIAL, "partial (SIGINT)", KeyboardInterrupt),
     ],
 )
 def test_verdicts(outcome: Outcome, verdict: str, error: type[BaseException] | None) -> None:

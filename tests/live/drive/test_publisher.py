@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.live.client import Answer
-from sim.live.drive import sent
+from sim.live.drive import publisher, sent
 from sim.live.drive.publisher import Publisher, Sent, event_loop
 from sim.live.drive.requests import Direct, Receipt, Routes, via
 from sim.pusher import auth
@@ -49,7 +51,7 @@ def publish(behave: Behaviour, count: int = 20, every: float = 0.005, servers: i
 def test_rows_carry_what_the_answer_says() -> None:
     rows = publish(always(answer(b'{"version": 7, "sequence": 9, "committed_at": 5, "published_at": 6}')))
     assert [row.update for row in rows] == list(range(20))
-    assert {row.receipt for row in rows} == {Receipt(7, 9, 5, 6)}
+    assert {row.receipt for row in rows} == {Receipt(7, 9, 5, 6, tells=True)}
     assert {row.resource_id for row in rows} == {11, 12, 13}
     assert {row.status for row in rows} == {"committed"}
     assert all(row.intended_at <= row.ready_at <= row.started_at <= row.finished_at for row in rows)
@@ -95,23 +97,34 @@ def test_changes_of_one_server_wait_for_each_other_and_that_is_not_lateness() ->
 
 
 @pytest.mark.parametrize(
-    ("behave", "failure"),
+    ("behave", "failure", "status"),
     [
-        (always(answer(status="500 Oops")), "HTTP 500"),
-        (always(answer(status="429 Slow Down")), "HTTP 429"),
-        (always(b"what?\r\n\r\n"), "garbage"),
-        (always(b"", close=True), "reset"),
-        (always(b""), "timeout"),
+        (always(answer(status="429 Slow Down")), "HTTP 429", "failed"),
+        (always(answer(status="403 Forbidden")), "HTTP 403", "failed"),
+        # What comes after these may have been committed before.
+        (always(answer(status="500 Oops")), "HTTP 500", "unknown"),
+        (always(answer(status="504 Gateway Timeout")), "HTTP 504", "unknown"),
+        (always(answer(status="302 Found")), "HTTP 302", "unknown"),
+        (always(b"what?\r\n\r\n"), "garbage", "unknown"),
+        (always(b"", close=True), "reset", "unknown"),
+        (always(b""), "timeout", "unknown"),
     ],
 )
-def test_failures_are_rows_with_a_reason(behave: Behaviour, failure: str) -> None:
+def test_what_did_not_succeed_is_a_row_with_a_reason(behave: Behaviour, failure: str, status: str) -> None:
     rows = publish(behave, count=4, timeout=0.2)
     assert len(rows) == 4
-    assert all(row.status == "failed" and row.failure.startswith(failure) for row in rows)
+    assert all(row.status == status and row.failure.startswith(failure) for row in rows)
     table = sent.to_table(rows)
-    assert sent.summary(table)["failed"] == 4
-    columns = sent.update_columns(table, rows[0].intended_at)
-    assert all(at != at for at in columns["committed_at"]), "a failed change was never committed"
+    assert sent.summary(table) | {status: 4} == sent.summary(table)
+    assert {receipt for row in rows for receipt in row.receipt[:4]} == {None}
+
+
+def test_what_could_not_connect_has_certainly_changed_nothing() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        rows = asyncio.run(Publisher(Routes(target(port), Scenario()), time.time_ns()).run(updates(3, 0.001)))
+    assert [(row.status, row.failure, row.http_status) for row in rows] == [("failed", "refused", None)] * 3
 
 
 def test_a_target_that_dies_and_returns() -> None:
@@ -125,7 +138,7 @@ def test_a_target_that_dies_and_returns() -> None:
             writer.close()
 
     rows = publish(flaky)
-    assert sum(row.status == "failed" for row in rows) == 5
+    assert sum(row.status == "unknown" for row in rows) == 5
     assert rows[-1].status == "committed"
 
 
@@ -173,8 +186,16 @@ def test_the_default_payload_has_nothing_else() -> None:
 
 def test_an_answer_that_is_no_json_says_nothing_about_versions() -> None:
     routes = Routes(target(1), Scenario())
-    for body in (b"<html>", b"[1]", b'{"version": "x"}', b"\xff"):
+    for body in (b"<html>", b"[1]", b'{"version": "x"}', b'{"version": 1e400}', b'{"sequence": -1}', b"\xff"):
         assert routes.receipt(Answer(200, body=body)) == Receipt()
+
+
+def test_an_answer_that_says_not_yet_is_not_one_that_says_nothing() -> None:
+    routes = Routes(target(1), Scenario())
+    assert routes.receipt(Answer(200, body=b'{"version": 4, "committed_at": 5, "published_at": 0}')) == Receipt(
+        4, None, 5, tells=True
+    )
+    assert not routes.receipt(Answer(200, body=b'{"version": 4}')).tells
 
 
 def test_who_cannot_drive_says_what_to_do() -> None:
@@ -197,20 +218,41 @@ def test_a_change_that_nobody_may_make_ends_the_plan() -> None:
         asyncio.run(main())
 
 
-def test_rows_survive_the_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_rows_survive_the_file(tmp_path: Path) -> None:
     rows = publish(always(answer(b'{"version": 7, "sequence": 9}')), count=3)
     sent.write(tmp_path / "sent.parquet", sent.to_table(rows))
-    table = sent.read(tmp_path / "sent.parquet")
-    epoch = rows[0].intended_at
-    columns = sent.update_columns(table, epoch)
-    assert columns["intended_at"].tolist() == pytest.approx([0, 0.005, 0.01])
-    # The target did not say when: commit not before the request, publication not after the answer.
-    assert columns["committed_at"].tolist() == [(row.started_at - epoch) / SECOND for row in rows]
-    assert columns["published_at"].tolist() == [(row.finished_at - epoch) / SECOND for row in rows]
-    metrics = sent.metric_columns(table, epoch)
+    table, complete = sent.read(tmp_path / "sent.parquet")
+    assert complete
+    assert table.to_pylist() == sent.to_table(rows).to_pylist()
+    metrics = sent.metric_columns(table, rows[0].intended_at)
     assert {len(column) for column in metrics.values()} == {12}
     with pytest.raises(BadInput, match="cannot be read"):
         sent.read(tmp_path / "none.parquet")
+
+
+def test_rows_are_on_disk_while_the_publisher_still_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "FLUSH", 0.01)
+    path, seen = tmp_path / "sent.parquet", []
+
+    async def watch(request: bytes, writer: asyncio.StreamWriter) -> None:
+        seen.append(len(sent.read(path)[0]) if path.with_name("sent.parquet.partial").stat().st_size else 0)
+        writer.write(answer())
+
+    async def main() -> list[Sent]:
+        async with serving(watch) as port:
+            with sent.open_journal(path) as rows:
+                write = lambda batch: rows.append(sent.to_table(batch))  # noqa: E731
+                return await Publisher(Routes(target(port), Scenario()), time.time_ns(), 2, write=write).run(updates(10, 0.05))
+
+    rows = asyncio.run(main())
+    table, complete = sent.read(path)
+    assert not complete
+    assert sorted(table["update"].to_pylist()) == [row.update for row in rows]
+    assert 0 < seen[-1] < 10, "a killed publisher would have left these"
+    # Torn in the middle of a batch: what came before it is there.
+    journal = path.with_name("sent.parquet.partial")
+    journal.write_bytes(journal.read_bytes()[:-600])
+    assert 0 < len(sent.read(path)[0]) < 10
 
 
 def test_stop_does_not_wait_for_a_target_that_never_answers() -> None:
@@ -221,4 +263,5 @@ def test_stop_does_not_wait_for_a_target_that_never_answers() -> None:
             return await publisher.run(updates(5, 0.001))
 
     rows = asyncio.run(main())
-    assert [row.failure for row in rows] == ["stopped before the answer"] * 5
+    # One server's second change waits for the answer to the first: what was never sent is no row.
+    assert {(row.failure, row.status) for row in rows} == {("stopped before the answer", "unknown")}

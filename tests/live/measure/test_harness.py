@@ -11,12 +11,10 @@ import pandas as pd
 import pytest
 
 from sim.clock import SECOND
-from sim.live.drive import sent
-from sim.live.drive.publisher import Sent
-from sim.live.drive.requests import Receipt
 from sim.live.measure import collect
+from sim.live.measure.attribution import tell_apart
+from sim.live.measure.collect import Heard
 from sim.live.measure.harness import Harness, cpu_shares, offset_of, polled, publisher_added
-from sim.live.measure.sampling import Sampler
 from sim.live.measure.swarm import progress_of
 from sim.results import parts
 from sim.results.histogram import Histogram
@@ -82,11 +80,12 @@ def test_the_largest_offset_and_error_of_several_machines() -> None:
 
 
 def test_cpu_shares_are_of_one_core_between_two_instants() -> None:
-    sampler = Sampler()
-    for second, used in enumerate([100.0, 100.5, 101.5, 101.5]):
-        sampler.rows.append((second * SECOND, "harness-0", "cpu_seconds", used))
-    assert cpu_shares(sampler, SECOND, 3 * SECOND) == {"harness-0": pytest.approx(0.5)}
-    assert cpu_shares(sampler, 4 * SECOND, 5 * SECOND) == {}
+    samples = [(n * SECOND, "harness-0", "cpu_seconds", used) for n, used in enumerate([100.0, 100.5, 101.5, 101.5])]
+    assert cpu_shares(samples, SECOND, 3 * SECOND) == {"harness-0": pytest.approx(0.5)}
+    assert cpu_shares(samples, 4 * SECOND, 5 * SECOND) == {}
+    # One that was restarted counts from zero again.
+    restarted = [(n * SECOND, "broadcaster", "cpu_seconds", used) for n, used in enumerate([7.0, 8.0, 0.5, 1.5])]
+    assert cpu_shares(restarted, 0, 3 * SECOND) == {"broadcaster": pytest.approx(2.5 / 3)}
 
 
 def test_lateness_counts_only_where_it_reaches_the_tail() -> None:
@@ -144,23 +143,17 @@ def directory(tmp_path: Path) -> Path:
     return folder
 
 
-def row(serial: int, http_status: int = 200, **receipt: Any) -> Sent:
-    at = EPOCH + (serial + 1) * SECOND
-    return Sent(serial, "server", 1, at, at, at + 500, at + 9_000_000, http_status, "", Receipt(3, serial + 1, **receipt))
-
-
-def collected(directory: Path, tmp_path: Path, rows: list[Sent] | None) -> Run:
+def collected(directory: Path, tmp_path: Path) -> Run:
+    """The tables of a run in which we only listened."""
+    heard = Heard.read(directory, offset_of, tell_apart)
     with RunWriter(tmp_path / "run", Scenario(), "measured") as run:
-        collect.append_parts(run, directory, EPOCH, offset_of)
-        if rows is None:
-            collect.append_heard(run, directory, EPOCH, offset_of)
-        else:
-            collect.append_updates(run, sent.to_table(rows), directory, EPOCH, offset_of)
+        collect.append_parts(run, directory, EPOCH, heard, offset_of)
+        collect.append_passive(run, heard, EPOCH)
     return Run(tmp_path / "run")
 
 
 def test_times_are_seconds_by_the_master_s_clock(directory: Path, tmp_path: Path) -> None:
-    run = collected(directory, tmp_path, [row(0)])
+    run = collected(directory, tmp_path)
     assert run.notifications["received_at"].tolist() == pytest.approx([1.002, 1.002], abs=1e-9)
     assert run.subscriptions["subscribed_at"].tolist() == pytest.approx([-1.0, -1.0], abs=1e-9)
 
@@ -177,27 +170,49 @@ def test_what_is_counted_stands_beside_the_rows_of_a_share(directory: Path, tmp_
             "last_at_ns": [EPOCH],
         }
         parts.write_part(directory, "counts", 100 + worker, 0, counted)
-    run = collected(directory, tmp_path, [row(0)])
+    run = collected(directory, tmp_path)
     assert run.manifest.sampling == {"method": "subscribers", "share": 0.2, "counted": 8}
 
 
-def test_what_the_payload_tells_is_believed_before_the_answer_s_end(directory: Path, tmp_path: Path) -> None:
-    run = collected(directory, tmp_path, [row(0), row(1), row(2, committed_at=EPOCH + 7, published_at=EPOCH + 8), row(3, 500)])
-    assert run.updates["published_at"].tolist()[:3] == pytest.approx([1.001 - 0.005, 2.009, 8e-9], abs=1e-9)
-    assert run.updates["committed_at"].tolist()[1:3] == pytest.approx([2.0000005, 7e-9], abs=1e-9)
-    assert np.isnan(run.updates["committed_at"].iloc[3])
-    assert run.updates["status"].astype(str).tolist() == ["committed"] * 3 + ["failed"]
-
-
-def test_what_changed_nothing_is_no_update(directory: Path, tmp_path: Path) -> None:
-    run = collected(directory, tmp_path, [row(0), row(1, changed=False)])
-    assert len(run.updates) == 1
-    assert (run.metrics["metric"].astype(str) == "http_status").sum() == 2
-
-
 def test_a_listener_takes_the_updates_from_what_it_heard(directory: Path, tmp_path: Path) -> None:
-    run = collected(directory, tmp_path, None)
-    assert run.updates["update"].tolist() == [0]
-    assert run.updates["intended_at"].iloc[0] == pytest.approx(0.995)
-    assert collect.resource_id_of("private-servers.5") == 5
-    assert collect.resource_id_of(CHANNEL) == 0
+    run = collected(directory, tmp_path)
+    update = run.updates.iloc[0]
+    assert len(run.updates) == 1
+    assert (update["resource"], update["resource_id"], update["status"]) == ("server", 1, "committed")
+    assert update["intended_at"] == 1.0, "as the payload says, whatever the clock of who heard it"
+    assert update["published_at"] == pytest.approx(1.001, abs=1e-9)
+    assert np.isnan(update["committed_at"])
+    assert run.notifications["update"].tolist() == [0, 0]
+
+
+def test_a_listener_needs_no_members_for_measuring(directory: Path, tmp_path: Path) -> None:
+    """Payload {server_id, timestamp}, a second event with the same bytes at one page, and nobody says when it was wanted."""
+    for worker in (0, 1):
+        at = EPOCH + 2 * SECOND + worker * 7_000_000
+        common = {"update": [-1, -1], "event": [8, 8], "subscriber": [worker * 10] * 2, "stamp": [1, 1]}
+        times = {"received_at_ns": [at, at + SECOND], "read_at_ns": [at, at + SECOND], "sent_at_ns": [-1, -1]}
+        parts.write_part(
+            directory, "notifications", 100 + worker, 1, common | times | {"channel": ["private-sites.5", "private-sites.5"]}
+        )
+        said = {"update": [-1], "event": [8], "channel": ["private-sites.5"], "resource_id": [None]}
+        parts.write_part(directory, "events", 100 + worker, 1, said | {"sent_at_ns": [-1], "published_at_ns": [-1]})
+    run = collected(directory, tmp_path)
+    assert run.notifications["update"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert run.updates["resource"].tolist() == ["server", "site", "site"]
+    assert run.updates["resource_id"].tolist() == [1, 5, 5]
+    assert run.updates["published_at"].tolist()[1:] == pytest.approx([2.0, 3.0]), "when the first of them heard of it"
+    assert run.updates["intended_at"].isna().tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("channel", "expected"),
+    [
+        ("private-servers.5", ("server", 5)),
+        ("private-servers", ("server", 0)),
+        ("private-users.3.sites", ("site", 0)),
+        ("orders.7", ("order", 7)),
+        ("7", ("7", 7)),
+    ],
+)
+def test_what_a_channel_says(channel: str, expected: tuple[str, int]) -> None:
+    assert collect.resource_of(channel) == expected

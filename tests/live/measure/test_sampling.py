@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from sim.live.measure.sampling import Sampler, listeners, parse_metrics
+from sim.live.measure.sampling import SCHEMA, Sampler, listeners, metric_columns, parse_metrics, read_samples
+from sim.results.journal import Journal
 from tests.live.servers import Behaviour, always, answer, serving
 
 TEXT = """# HELP requests_total Requests.
@@ -27,14 +29,18 @@ def test_prometheus_text() -> None:
     assert found == {'requests_total{method="GET",status="200"}': 12.0, "latency_seconds_sum": 0.15}
 
 
-def test_a_local_process_and_one_that_is_gone() -> None:
-    sampler = Sampler()
-    sampler.watch({"self": os.getpid(), "gone": 2**22 + 1})
-    sampler.sample()
-    columns = sampler.columns(0)
+def test_a_local_process_and_one_that_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "sampled.arrows"
+    assert read_samples(path) == []
+    with Journal(path, SCHEMA) as journal:
+        sampler = Sampler(journal)
+        sampler.watch({"self": os.getpid(), "gone": 2**22 + 1})
+        sampler.sample()
+        assert read_samples(path) == sampler.rows, "what was sampled outlives this process"
+    columns = metric_columns(sampler.rows, 0)
     assert set(columns["process"]) == {"self"}
     assert set(columns["metric"]) == {"cpu_seconds", "rss_bytes", "threads", "descriptors"}
-    assert Sampler().columns(0) == {"at": [], "process": (), "metric": (), "value": ()}
+    assert metric_columns([], 0) == {"at": [], "process": [], "metric": [], "value": []}
 
 
 @pytest.mark.loopback

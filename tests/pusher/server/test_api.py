@@ -104,6 +104,16 @@ def test_terminate(server: Server) -> None:
     assert ada.ended
 
 
+def test_a_share_of_the_connections_is_dropped(server: Server) -> None:
+    members = [server.house.member("news") for _ in range(10)]
+    for share in (None, True, -0.1, 1.5, "all"):
+        assert server.call("DELETE", "connections", {"share": share})[0] == 422
+    assert not any(member.ended for member in members)
+    assert server.call("DELETE", "connections", {"share": 0.3}) == (200, {"dropped": 3})
+    assert sum(bool(member.ended) for member in members) == 3
+    assert server.call("DELETE", "connections", {"share": 1}) == (200, {"dropped": 7})
+
+
 VALIDATION: dict[str, tuple[Any, list[str]]] = {
     "nothing": ({}, ["name", "data", "channels", "channel"]),
     "data is an object": (EVENT | {"data": {}}, ["data"]),

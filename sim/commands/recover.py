@@ -1,0 +1,45 @@
+"""Make a bundle of what a load test left that was killed: its directory holds what was measured from the first second.
+
+    workbench recover runs/demo-20260101-120000
+
+The bundle is marked partial and invalid, with the reason; its window ends where the load test did. Every command that reads
+bundles reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import psutil
+
+from sim.commands.measuring.finish import recover
+from sim.errors import BadInput
+from sim.live.measure.measured import Measured, Places
+from sim.results.thresholds import parse_all
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", type=Path, help="the directory that the load test was to write")
+    parser.add_argument("--json", action="store_true", help="print summary and verdict as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    places = Places(args.directory)
+    if (args.directory / "manifest.json").exists():
+        raise BadInput(f"{args.directory} is a complete bundle: there is nothing to recover")
+    measured = Measured.load(places)
+    if _runs(measured.pid):
+        raise BadInput(f"{args.directory}: its load test still runs (process {measured.pid}); end it first")
+    outcome = recover(places, parse_all(measured.scenario.thresholds))
+    print(json.dumps(outcome.to_dict(), indent=1) if args.json else outcome.text())
+    return 0
+
+
+def _runs(pid: int) -> bool:
+    """Whether that process still is a load test; the number may be another's by now."""
+    try:
+        return "loadtest" in psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False

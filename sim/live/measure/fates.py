@@ -1,0 +1,94 @@
+"""What became of each update, from both ends: what the publisher was answered, and what the subscribers heard.
+
+| the publisher was told               | heard     | not heard, pages listened | nobody listened |
+|--------------------------------------|-----------|---------------------------|-----------------|
+| success, and when it was published   | committed | committed                 | committed       |
+| success, not (yet) published         | committed | not_broadcast             | committed       |
+| success, nothing about publication   | committed | unknown                   | committed       |
+| not broadcast, by decision           | committed | not_broadcast             | not_broadcast   |
+| no answer, or one that does not tell | committed | unknown                   | unknown         |
+| refused, or could not connect        | committed | failed                    | failed          |
+
+*unknown*, of a success: an application that says nothing about publication may have changed nothing and rightly said nothing, or
+may have lost the event. That is not called a loss of the broadcaster.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sim.results import parts
+
+
+def update_columns(rows: pd.DataFrame, first_at: pd.Series, told: pd.Series, listened: np.ndarray, epoch: int) -> dict[str, Any]:
+    """Columns of the bundle's `updates`: float seconds since *epoch*.
+
+    *rows*: the publisher's (`sent.SCHEMA`, nullable), without those that changed nothing. *first_at*: update -> first arrival at
+    anybody. *told*: update -> published_at of its payload. *listened*: see below. All instants ns since 1970.
+
+    The instant of the commit is the application's to tell; where it does not, there is none. The instant of the publication is
+    what the answer says, else what the payload says, else the answer's end; never later than the first arrival.
+    """
+    heard = rows["update"].map(first_at).astype("Int64")
+    said = rows["published_at"].fillna(rows["update"].map(told).astype("Int64"))
+    certain = (heard.notna() | said.notna()).to_numpy()
+    status, tells = rows["status"].to_numpy(object), rows["tells"].to_numpy(bool)
+    unheard = (status == "committed") & ~certain & listened
+    fate = np.select([certain, unheard & tells, unheard], ["committed", "not_broadcast", "unknown"], default=status)
+    published = said.fillna(rows["finished_at"].astype("Int64"))
+    published = published.fillna(heard).where((published <= heard).fillna(True), heard).where(fate == "committed")
+    committed = rows["committed_at"].where((fate == "committed") | (fate == "not_broadcast"))
+    columns: dict[str, Any] = {name: rows[name].to_numpy() for name in ("update", "resource", "resource_id")}
+    columns |= {name: pa.array(rows[name], pa.int64(), from_pandas=True) for name in ("version", "sequence")}
+    columns["intended_at"] = parts.seconds(rows["intended_at"].to_numpy("int64"), epoch)
+    for name, at in (("committed_at", committed), ("published_at", published)):
+        columns[name] = parts.seconds(at.fillna(parts.NEVER).to_numpy("int64"), epoch)
+    return columns | {"status": fate.tolist()}
+
+
+def listened(rows: pd.DataFrame, subscriptions: pd.DataFrame) -> np.ndarray:
+    """Whether, for each row, a page was subscribed to one of its channels from when it was sent until it was answered.
+
+    *subscriptions*: channel, subscribed_at_ns, ended_at_ns (`parts.NEVER`: still open).
+    """
+    spans = {
+        str(channel): (mine["subscribed_at_ns"].to_numpy(), mine["ended_at_ns"].to_numpy())
+        for channel, mine in subscriptions.groupby("channel", observed=True)
+    }
+    found = np.zeros(len(rows), bool)
+    finished_at = rows["finished_at"].fillna(rows["started_at"])
+    for i, (since, until, mine) in enumerate(zip(rows["started_at"], finished_at, rows["channels"], strict=True)):
+        for began, ended in (spans[channel] for channel in mine if channel in spans):
+            found[i] |= bool(((began <= since) & ((ended >= until) | (ended < 0))).any())
+    return found
+
+
+def without_change(rows: pd.DataFrame) -> np.ndarray:
+    """Whether a row's change changed nothing: the application says so, or it says nothing and answers with the version that the
+    resource had before.
+
+    *rows*: the publisher's, in the order of the updates.
+    """
+    versions = rows["version"].where(rows["status"] == "committed")
+    before = versions.groupby([rows["resource"], rows["resource_id"]]).transform(lambda known: known.ffill().shift())
+    same = (versions == before).fillna(False).to_numpy(bool)
+    return (rows["status"] == "unchanged").to_numpy() | (same & rows["changed"].isna().to_numpy())
+
+
+def with_outcomes(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The publisher's rows with what the embedded application has noted of their events since it answered (a line of JSON each:
+    update, outcome, at): a queue publishes later. Unchanged where there is no such file."""
+    if not path.exists():
+        return rows
+    noted = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    at = pd.Series({line["update"]: line["at"] for line in noted if line["outcome"] == "accepted"}, dtype="Int64")
+    known = rows["update"].isin({line["update"] for line in noted})
+    return rows.assign(
+        published_at=rows["published_at"].fillna(rows["update"].map(at).astype("Int64")), tells=rows["tells"] | known
+    )

@@ -1,0 +1,71 @@
+"""How healthy was the target? What failed there is a result, not a fault of the harness, and it is said beside the verdict.
+
+What failed must not remove itself from a ratio: an update that failed is expected of nobody, so all deliveries of a target that
+is dead are there. These lines name what is missing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from sim.scenario import Scenario
+
+WHAT = {
+    "failed": "updates failed",
+    "unknown": "updates of which nobody knows whether they were committed",
+    "not_broadcast": "updates committed, their event never accepted",
+}
+
+
+def health(frames: Any, counters: Mapping[str, int]) -> list[str]:
+    """What went wrong with the target, a line each; empty: nothing that was seen.
+
+    *frames*: the tables of the bundle, over the whole run. *counters*: of the load processes.
+    """
+    return list(_lines(frames, counters))
+
+
+def _lines(frames: Any, counters: Mapping[str, int]) -> Iterator[str]:
+    status = frames.updates["status"].astype(str).value_counts()
+    for name, what in WHAT.items():
+        if count := int(status.get(name, 0)):
+            yield f"{count} of {len(frames.updates)} {what}"
+    outcomes = frames.refetches["outcome"].astype(str).value_counts()
+    if failed := int(outcomes.get("failed", 0)):
+        answers = frames.refetches.loc[frames.refetches["outcome"].astype(str) == "failed", "status"].tolist()
+        kinds = Counter("no answer" if pd.isna(status) else f"HTTP {status}" for status in answers)
+        said = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
+        yield f"{failed} of {len(frames.refetches)} refetches failed ({said})"
+    ended = frames.subscriptions[["subscriber", "reason"]].astype({"reason": str}).drop_duplicates()["reason"].value_counts()
+    for reason in ("dropped", "refused"):
+        if count := int(ended.get(reason, 0)):
+            yield f"{count} pages were {reason}"
+    if failures := counters.get("connect_failures", 0):
+        yield f"{failures} attempts to connect failed"
+
+
+def not_told(frames: Any, scenario: Scenario) -> list[str]:
+    """Figures that cannot be had because the application does not tell, and what would give them."""
+    return list(_not_told(frames, scenario))
+
+
+def _not_told(frames: Any, scenario: Scenario) -> Iterator[str]:
+    committed = frames.updates[frames.updates["status"].astype(str) == "committed"]
+    if committed.empty or scenario.publisher.via != "routes":
+        return
+    if untold := int(committed["committed_at"].isna().sum()):
+        yield (
+            f"no time of the save for {untold} updates: the answers to changes do not say committed_at "
+            "(workbench serve --members does)"
+        )
+    if scenario.load.refetch != "" or len(frames.refetches):
+        path = scenario.load.version or "version"
+        if unknown := int(committed["version"].isna().sum()):
+            yield (
+                f"no time to fresh for {unknown} updates: the answers to changes have no version at {path!r} (load.version names "
+                "where both a change's answer and the resource have one)"
+            )

@@ -1,0 +1,127 @@
+"""What a load test knows of itself, on disk from its first second, so that a run that was killed can still be read.
+
+    DIR/parts/run.json           `Measured`: what is measured, since when, and what went wrong
+    DIR/parts/header-*, *-*-*    parts of the load processes (`sim.results.parts`)
+    DIR/parts/sent.parquet       the publisher's rows; `.partial`, a journal, while it goes on
+    DIR/parts/sampled.arrows     the sampler's rows, a journal
+    DIR/parts/outcomes.jsonl     what became of each event, by the embedded application
+    DIR/logs/                    output of all processes
+
+`parts` goes when the bundle is complete; `logs` stays where the run is invalid or partial. Nothing secret is in either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sim.clock import SECOND
+from sim.errors import BadInput
+from sim.results.run import destination
+from sim.scenario import Scenario, build, to_dict
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a load test keeps what, in the directory of its bundle."""
+
+    directory: Path
+
+    @property
+    def parts(self) -> Path:
+        return self.directory / "parts"
+
+    @property
+    def logs(self) -> Path:
+        return self.directory / "logs"
+
+    @property
+    def run(self) -> Path:
+        return self.parts / "run.json"
+
+    @property
+    def sent(self) -> Path:
+        return self.parts / "sent.parquet"
+
+    @property
+    def outcomes(self) -> Path:
+        return self.parts / "outcomes.jsonl"
+
+    @property
+    def sampled(self) -> Path:
+        return self.parts / "sampled.arrows"
+
+    def make(self) -> None:
+        """Raises `BadInput` where the directory cannot be written, and where it holds a run or what is left of one."""
+        destination(self.directory)
+        if self.run.exists():
+            raise BadInput(
+                f"{self.directory} holds what is left of a load test: workbench recover {self.directory}, or remove it"
+            )
+        for place in (self.parts, self.logs):
+            place.mkdir(exist_ok=True)
+
+    def clear(self, logs: bool) -> None:
+        """Remove the parts, and *logs* as well; and the directory where nothing else is in it."""
+        shutil.rmtree(self.parts, ignore_errors=True)
+        if logs:
+            shutil.rmtree(self.logs, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()
+
+
+@dataclass(slots=True)
+class Measured:
+    """One run, as far as it has come. Instants in ns since 1970."""
+
+    scenario: Scenario
+    target: Mapping[str, Any]
+    """`Target.public()`."""
+    workers: int
+    """Load processes that are expected."""
+    pid: int
+    """Of the process that runs it."""
+    command: str = ""
+    embedded: bool = True
+    epoch: int | None = None
+    """The run's zero; None: it has not begun."""
+    ended_at: int | None = None
+    """When it was stopped before its time; None: it ran to its end, or still runs."""
+    complete: bool = False
+    """Whether it came to its end."""
+    interrupted: str = ""
+    """Name of the signal that ended it."""
+    invalid: list[str] = field(default_factory=list)
+    """What went wrong with the harness."""
+    trouble: list[str] = field(default_factory=list)
+    """What went wrong with the target."""
+    incidents: list[dict[str, Any]] = field(default_factory=list)
+    """What the scenario broke on purpose: kind, and instants as seconds since the run's zero."""
+
+    def seconds(self, at: int) -> float:
+        """An instant as seconds since the run's zero."""
+        return (at - self.epoch) / SECOND if self.epoch is not None else 0.0
+
+    def save(self, places: Places) -> None:
+        tree = {f: getattr(self, f) for f in self.__slots__} | {"scenario": to_dict(self.scenario)}
+        partial = places.run.with_suffix(".partial")
+        partial.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
+        partial.replace(places.run)
+
+    @classmethod
+    def load(cls, places: Places) -> Measured:
+        """Raises `BadInput` where there is no unfinished load test."""
+        try:
+            tree = json.loads(places.run.read_text(encoding="utf-8"))
+            return cls(**tree | {"scenario": build(Scenario, tree["scenario"], where=str(places.run))})
+        except OSError as error:
+            raise BadInput(
+                f"{places.directory}: no load test was killed here ({places.run}: {error.strerror or error})"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{places.run}: damaged: {error}") from error

@@ -1,0 +1,50 @@
+"""What failed at the target is named, and which figures it does not let us have."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pandas as pd
+
+from sim.live.measure.health import health, not_told
+from sim.scenario import Scenario
+
+
+def frames(status: list[str], refetches: list[tuple[str, int | None]] = [], ended: list[tuple[int, str]] = []) -> SimpleNamespace:  # noqa: B006
+    updates = pd.DataFrame({"status": status, "committed_at": 1.0, "version": pd.array([1] * len(status), dtype="Int64")})
+    fetched = pd.DataFrame(refetches, columns=["outcome", "status"]).astype({"status": "Int32"})
+    return SimpleNamespace(
+        updates=updates, refetches=fetched, subscriptions=pd.DataFrame(ended, columns=["subscriber", "reason"])
+    )
+
+
+def test_a_healthy_target_says_nothing() -> None:
+    assert health(frames(["committed"], [("applied", 200)], [(1, "end"), (2, "closed")]), {}) == []
+
+
+def test_everything_that_failed_is_named() -> None:
+    found = frames(
+        ["committed", "failed", "failed", "unknown", "not_broadcast"],
+        [("applied", 200), ("failed", 503), ("failed", None), ("failed", None)],
+        [(1, "dropped"), (1, "dropped"), (2, "dropped"), (3, "refused")],
+    )
+    assert health(found, {"connect_failures": 4}) == [
+        "2 of 5 updates failed",
+        "1 of 5 updates of which nobody knows whether they were committed",
+        "1 of 5 updates committed, their event never accepted",
+        "3 of 4 refetches failed (2 x no answer, 1 x HTTP 503)",
+        "2 pages were dropped",
+        "1 pages were refused",
+        "4 attempts to connect failed",
+    ]
+
+
+def test_a_figure_that_cannot_be_had_is_named_with_what_would_give_it() -> None:
+    silent = frames(["committed", "committed", "failed"], [("applied", 200)])
+    silent.updates["committed_at"] = float("nan")
+    silent.updates["version"] = pd.array([None] * 3, dtype="Int64")
+    save, fresh = not_told(silent, Scenario().replace({"load.version": "data.updated_at"}))
+    assert save.startswith("no time of the save for 2 updates")
+    assert "'data.updated_at' (load.version names" in fresh
+    assert not_told(frames(["committed"]), Scenario()) == []
+    assert not_told(silent, Scenario().replace({"publisher.via": "none"})) == []
