@@ -42,13 +42,17 @@ class Shipping:
             self.ship()
 
     def ship(self) -> None:
-        """Send what is new."""
-        mine = [*self._directory.glob(f"*-{os.getpid()}-*.parquet"), *self._directory.glob(f"header-{os.getpid()}.json")]
-        for path in sorted(mine):
-            changed = path.stat().st_mtime_ns
-            if self._sent.get(path.name) != changed:
-                self._sent[path.name] = changed
-                self._runner.send_message(PART, {"name": path.name, "content": path.read_bytes()})
+        """Send what is new: of a part, which only grows, the bytes since the last time; a header as a whole."""
+        for path in sorted(self._directory.glob(f"*-{os.getpid()}-*.arrows")):
+            at = self._sent.get(path.name, 0)
+            with path.open("rb") as part:
+                part.seek(at)
+                content = part.read()
+            if content:
+                self._sent[path.name] = at + len(content)
+                self._runner.send_message(PART, {"name": path.name, "at": at, "content": content})
+        for path in self._directory.glob(f"header-{os.getpid()}.json"):
+            self._runner.send_message(PART, {"name": path.name, "content": path.read_bytes()})
 
 
 def ship() -> None:
@@ -74,12 +78,18 @@ def _start(environment: Environment, **_: Any) -> None:
 
 
 def receive(directory: Path, worker: str, data: dict[str, Any]) -> None:
-    """Write one part of *worker* in one step. A name that is none is refused: it came over the network."""
+    """Write what came of *worker*: the rest of a part, or a header in one step. A name that is none is refused: it came over the
+    network."""
     name, folder = str(data["name"]), re.sub(r"[^\w.-]", "_", worker).strip(".") or "worker"
     if not NAME.fullmatch(name) or name.startswith("."):
         raise ValueError(f"not the name of a part: {name!r}")
     target = directory / folder
     target.mkdir(parents=True, exist_ok=True)
+    if "at" in data:
+        with (target / name).open("ab") as part:
+            part.truncate(int(data["at"]))
+            part.write(data["content"])
+        return
     partial = target / f"{name}.partial"
     partial.write_bytes(data["content"])
     partial.replace(target / name)

@@ -93,7 +93,7 @@ def count(path: Path) -> int:
 def _last_of_each(table: pa.Table) -> pa.Table:
     """An update has a row when it was sent, and another when it was answered."""
     last = {update: i for i, update in enumerate(table["update"].to_pylist())}
-    return table.take(sorted(last.values())).sort_by("update")
+    return table.take(pa.array(sorted(last.values()), pa.int64())).sort_by("update")
 
 
 def _partial(path: Path) -> Path:
