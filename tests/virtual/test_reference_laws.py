@@ -316,6 +316,15 @@ def test_a_run_that_would_not_fit_is_refused_with_the_figure(monkeypatch: pytest
         run(scene([float(i) for i in range(10)], pages__0__subscribers=100_000))
 
 
+def test_polls_that_rest_wait_for_workers_and_need_no_more_memory_than_these_allow() -> None:
+    """A hundred pages that poll again as soon as they may: one worker makes a thousand answers a second."""
+    scenario = scene([], duration=5, drain=0, pages__0__subscribers=100).replace(
+        {"policy": {"kind": "polling", "interval": 1e-6, "mode": "rest"}, "api.service": 0.001}
+    )
+    _, estimated = expected_size(scenario, scenario.draw_updates(streams(1)))
+    assert len(run(scenario).refetches) <= estimated <= 5200
+
+
 @settings(max_examples=25, deadline=None)
 @given(scenarios)
 def test_the_size_is_estimated_exactly_for_notifications_and_from_above_for_refetches(scenario: Scenario) -> None:

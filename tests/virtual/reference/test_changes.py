@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sim.clock import EventList
+from sim.scenario import Scenario
+from sim.virtual.database import NOTHING
 from sim.virtual.reference import run
+from sim.virtual.reference.api import Answer, Api, View
 from tests.virtual.scenes import metric, ms, play, scene
 
 SAVE: dict[str, Any] = {"api__save": 0.05, "api__workers": 8}
@@ -128,3 +132,24 @@ def test_busy_changes_are_the_applications_work() -> None:
     inside = len(tables.updates[tables.updates["intended_at"] < 60])
     refetches = tables.refetches["started_at"].between(0, 60).sum()
     assert metric(tables, "utilisation") == pytest.approx((inside * 0.02 + refetches * 0.01) / 60, rel=0.02)
+
+
+def test_a_request_takes_the_worker_that_is_free_first_whether_its_end_was_known_or_not() -> None:
+    """One worker is held by a change until 50, the other serves until 1,000: what arrives at 10 is begun at 50."""
+    clock, heard = EventList(), list[Answer]()
+    api = Api(Scenario().replace({"api.workers": 2}), lambda: 1000, clock)
+    view = View(1, "server", 1, NOTHING, 1500)
+    clock.call_at(0, api.change, 0, lambda begin: None)
+    clock.call_at(0, api.request, view, 0, 0, heard.append)
+    clock.call_at(10, api.request, view, 0, 10, heard.append)
+    clock.call_at(20, api.request, view, 0, 20, heard.append)
+    clock.call_at(50, api.release, 0, 0)
+    clock.run()
+    assert heard == [(1000, 0, 200, 1500), (1050, 50, 200, 1500), (2000, 1000, 200, 1500)]
+    assert sorted(api.work().tolist()) == [[0, 0, 50], [0, 0, 1000], [10, 50, 1050], [20, 1000, 2000]]
+
+
+def test_a_request_that_was_answered_does_not_time_out_any_more() -> None:
+    tables = play([1.0], policy={"kind": "immediate"}, api__save=0.01, api__timeout=0.5, api__retries=3)
+    assert metric(tables, "timeouts") == metric(tables, "retries") == 0
+    assert tables.refetches["outcome"].tolist() == ["applied"]
