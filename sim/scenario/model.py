@@ -448,7 +448,7 @@ class Scenario:
                         raise KeyError(part)
                 if last == "kind" and parents and isinstance(node, dict) and node.get("kind") != value:
                     kept = _members(self, parents, value)
-                    for name in [name for name in node if kept and name not in kept]:
+                    for name in [name for name in node if kept is not None and name not in kept]:
                         del node[name]
                 node[int(last) if isinstance(node, list) else last] = value
             except (KeyError, IndexError, ValueError, AttributeError) as error:
@@ -456,10 +456,11 @@ class Scenario:
         return build(Scenario, tree, where=f"scenario {self.name}")
 
 
-def _members(scenario: Scenario, path: list[str], kind: str) -> set[str]:
-    """Names of the members of the variant *kind* of what stands at *path*; empty: there is no such variant."""
+def _members(scenario: Scenario, path: list[str], kind: str) -> set[str] | None:
+    """Names of the members of the variant *kind* of what stands at *path*; None: there is no such variant."""
     owner: Any = scenario
     for part in path[:-1]:
         owner = owner[int(part)] if isinstance(owner, tuple) else getattr(owner, part, None)
     variants = typing.get_args(hints(typing.cast(type, type(owner))).get(path[-1])) if dataclasses.is_dataclass(owner) else ()
-    return {f.name for variant in variants if getattr(variant, "kind", None) == kind for f in dataclasses.fields(variant)}
+    found = [{f.name for f in dataclasses.fields(variant)} for variant in variants if getattr(variant, "kind", None) == kind]
+    return found[0] | {"kind"} if found else None

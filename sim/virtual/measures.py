@@ -33,7 +33,7 @@ def _bare_frame(resource: str) -> int:
 def load(work: Array, end: int, workers: int) -> list[Sample]:
     """Busy share of the workers and longest queue, for each second that has ended. *work*: arrival, begin, end (ns)."""
     edges = np.arange(0, end + 1, SECOND)
-    if len(edges) < 2 or not len(work):
+    if len(edges) < 2:
         return []
     done = _work_until(edges, work[:, 1], work[:, 2])
     busy = np.diff(done) / (SECOND * workers)

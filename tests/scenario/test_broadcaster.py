@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sim.errors import BadInput
-from sim.policy import FullPayload, Immediate
+from sim.policy import Debounce, FullPayload, Immediate, Window
 from sim.scenario import Broadcast, Broadcaster, Pages, Scenario
 from sim.scenario.broadcaster import MODELS
 
@@ -61,3 +61,10 @@ def test_a_page_that_shows_the_payload_needs_one(scenario: Scenario, where: str)
 def test_nothing_costs_less_than_nothing(key: str) -> None:
     with pytest.raises(BadInput, match=key):
         Scenario().replace({f"broadcaster.{key}": -1.0})
+
+
+def test_a_kind_without_members_of_its_own_leaves_none_behind() -> None:
+    assert Scenario(policy=Debounce(wait=0.2)).replace({"policy.kind": "full_payload"}).policy == FullPayload()
+    assert Scenario(policy=Debounce(wait=0.2)).replace({"policy.kind": "window"}).policy == Window(wait=0.2)
+    with pytest.raises(BadInput, match="kind"):
+        Scenario().replace({"policy.kind": "nonsense"})

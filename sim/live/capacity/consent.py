@@ -72,7 +72,7 @@ def volume_of_load(scenario: Scenario, target: Target) -> Volume:
     cooldown, drain = scenario.tail
     seconds = scenario.warmup + scenario.duration + cooldown
     passive, application = scenario.publisher.via == "none", bool(target.api)
-    updates = scenario.workload.updates(streams(scenario.seed)["workload"], seconds, scenario.fleet.servers, scenario.fleet.sites)
+    updates = scenario.draw_updates(streams(scenario.seed))
     total = 0 if passive else len(updates)
     sites = 0 if passive else int(np.count_nonzero(updates.resource))
     # Pages connect before the updates begin, and stay for the drain.
