@@ -191,11 +191,9 @@ def formulas() -> Iterator[tuple[str, float, str]]:
 
     calls: dict[str, Callable[[], object]] = {
         "p95 of a trailing debounce": lambda: theory.trailing_delay_quantile(0.95, 1.0, 0.5),
-        "max_wait, text books": lambda: theory.textbook_max_wait(10, 0.5, 1),
         "max_wait, lodash": lambda: theory.lodash_max_wait.__wrapped__(10, 0.5, 1),
-        "M^[K]/M/c, 50 at a time on 16 workers": lambda: theory.batch_mmc_wait_mean(0.1, 50, 16, 1.0),
-        "capacity for a p99": lambda: theory.subscribers_within(3.6, 0.5, 1, 16, 0.02, 0.06),
-        "p99 of 800 pages": lambda: theory.herd_freshness_quantile(0.99, 0.5, 1, 800, 16, 0.02, 0.06),
+        "capacity for a p99": lambda: theory.subscribers_within(3.6, 0.5, 1, 16, 0.02, 0.04, 0.02),
+        "p99 of 700 pages": lambda: theory.Herd(0.5, 1, 700, 16, 0.02, 0.04, 0.02).quantile(0.99),
     }
     for name, call in calls.items():
         call()

@@ -45,23 +45,15 @@ def test_predictions_are_numbers_or_bad_input(rate: float, wait: float, cap: flo
 @given(a=wide, b=wide, c=wide, q=st.floats(0, 1))
 def test_functions_give_numbers_or_bad_input(a: float, b: float, c: float, q: float) -> None:
     for function, arguments in (
-        (theory.trailing_delay_variance, (a, b)),
-        (theory.trailing_delay_transform, (a, b, c)),
         (theory.trailing_delay_sf, (a, b, c)),
         (theory.trailing_delay_quantile, (q, a, b)),
         (theory.window_delay_quantile, (q, a, b)),
         (theory.grid_sync_age, (a, b)),
-        (theory.capped_delay_mean, (a, b, c)),
-        (theory.constant_interval_textbook, (a, b)),
-        (theory.single_flight_freshness_mean, (a, b, c, q)),
-        (theory.mm1_age, (a, b)),
-        (theory.dm1_age, (a, b)),
-        (theory.mm12_replacing_age, (a, b)),
-        (theory.mg1_peak_age, (a, b, c)),
-        (theory.zero_wait_age, (a, b)),
-        (theory.mg1_wait_mean, (a, b, c)),
-        (theory.mmc_wait_mean, (3, a, b)),
-        (theory.halfin_whitt_wait, (a,)),
+        (theory.fanout_delay_last, (100, a, b)),
+        (theory.nodes_needed, (a, 100, b)),
+        (theory.stable_subscribers, (a, 3, b)),
+        (theory.jittered_herd_response_mean, (100, 3, a, b)),
+        (theory.usl_throughput, (a, b, c)),
     ):
         try:
             found = function(*arguments)

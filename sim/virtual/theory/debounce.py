@@ -1,38 +1,30 @@
 """Debounce without max_wait, in closed form: refetch rate, delay, staleness, age.
 
-Model. Updates come at `rate` per second (Poisson unless a function says otherwise), the page waits for `wait` seconds of silence;
-x = rate * wait. The delay D runs from an update to the first refetch that is due after it; the answer takes no time unless a
-function says otherwise. A trailing debounce is a paralysable dead-time counter: it fires when M/D/infinity becomes idle, and
-D is a pedestrian's time to cross a road that needs a gap of `wait`.
+Model. Updates come at `rate` per second as a Poisson process, the page waits for `wait` seconds of silence; x = rate * wait. The
+delay D runs from an update to the first refetch that is due after it; the answer takes no time unless a function says otherwise.
+A trailing debounce is a paralysable dead-time counter: each update starts the dead time anew. It fires when M/D/infinity becomes
+idle, and D is a pedestrian's time to cross a road that needs a gap of `wait`.
 
 All rates are per second and all times seconds. Every function takes scalars or arrays that broadcast, raises `BadInput` outside
 its validity range, and answers `inf` where a float64 ends (a page that starves for 1e308 s starves for ever).
 
-Sources: Takacs, Introduction to the Theory of Queues (M/G/infinity, type II counters); Cox & Lewis for the renewal case. Every
-row was checked against runs of the policies themselves.
+Source: Takacs, Introduction to the Theory of Queues (M/G/infinity, type II counters). Every form is tested against runs of the
+policies themselves.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import cast
-
-import numpy as np
 
 from sim.errors import BadInput
 from sim.virtual.theory.domain import (
-    FACTORIALS,
     elementwise,
     exp,
     exp_beyond_linear,
     expm1,
-    normal_cdf,
     not_negative,
     positive,
-    power_series,
     share,
-    whole,
 )
 
 # --- trailing edge (the default of lodash and use-debounce), Poisson updates -------------------------------------------
@@ -51,30 +43,6 @@ def trailing_delay_mean(rate: float, wait: float) -> float:
     positive(rate=rate)
     not_negative(wait=wait)
     return expm1(rate * wait) / rate
-
-
-@elementwise
-def trailing_delay_variance(rate: float, wait: float) -> float:
-    """Variance of the delay, s**2: (e**2x - 2 x e**x - 1)/rate**2."""
-    positive(rate=rate)
-    not_negative(wait=wait)
-    x = rate * wait
-    if x < 0.5:  # the difference starts at x**3/3
-        moment = x**3 * power_series(((2**n - 2 * n) / FACTORIALS[n] for n in range(3, 24)), x)
-    else:
-        moment = exp(2 * x) - 2 * x * exp(x) - 1 if x < 354 else math.inf
-    return moment / rate**2
-
-
-@elementwise
-def trailing_delay_transform(s: float, rate: float, wait: float) -> float:
-    """Laplace-Stieltjes transform E[e**(-s D)], s >= 0 per second: (rate + s) E / (s + rate E), E = e**(-(rate + s) wait)."""
-    positive(rate=rate)
-    not_negative(s=s, wait=wait)
-    if s == 0:
-        return 1.0
-    e = math.exp(-(rate + s) * wait)
-    return (rate + s) * e / (s + rate * e)
 
 
 def decay(rate: float, wait: float) -> tuple[float, float]:
@@ -256,131 +224,3 @@ def both_edges_age_mean(rate: float, wait: float) -> float:
     not_negative(wait=wait)
     x = rate * wait
     return (exp_beyond_linear(x) + math.exp(-x) * (1 + x)) / rate
-
-
-# --- updates that are not Poisson --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """What a trailing debounce needs to know about the time A between two updates.
-
-    A gap of exactly `wait` counts as silence: the timer runs before the next notification.
-    """
-
-    mean: float
-    """E[A], seconds."""
-    shorter: float
-    """P(A < wait)."""
-    partial: float
-    """E[A; A < wait], seconds: the mean of A counted only where it is shorter."""
-
-    def __post_init__(self) -> None:
-        positive(mean=self.mean)
-        share(shorter=self.shorter)
-        not_negative(partial=self.partial)
-
-
-def exponential_gap(mean: float, wait: float) -> Gap:
-    """Poisson updates as a renewal process; both arguments seconds."""
-    positive(mean=mean)
-    not_negative(wait=wait)
-    x = wait / mean
-    return Gap(mean, -math.expm1(-x), mean * (-math.expm1(-x) - x * math.exp(-x)))
-
-
-def lognormal_gap(mean: float, sigma: float, wait: float) -> Gap:
-    """Log-normal gaps with this mean (s) and standard deviation of the logarithm: E[A; A < w] = mean Phi((ln w - mu)/sigma -
-    sigma)."""
-    positive(mean=mean, sigma=sigma, wait=wait)
-    z = (math.log(wait) - math.log(mean) + sigma**2 / 2) / sigma
-    return Gap(mean, normal_cdf(z), mean * normal_cdf(z - sigma))
-
-
-def constant_gap(interval: float, wait: float) -> Gap:
-    """Updates at a fixed interval, seconds."""
-    positive(interval=interval)
-    not_negative(wait=wait)
-    return Gap(interval, float(interval < wait), interval if interval < wait else 0.0)
-
-
-def erlang_gap(mean: float, stages: int, wait: float) -> Gap:
-    """Gaps of `stages` exponential stages in a row (more stages, more regular), mean in seconds."""
-    positive(mean=mean)
-    not_negative(wait=wait)
-    whole(stages=stages)
-    from scipy.special import gammainc
-
-    z = stages * wait / mean
-    return Gap(mean, float(gammainc(stages, z)), mean * float(gammainc(stages + 1, z)))
-
-
-def observed_gap(gaps: np.ndarray, wait: float) -> Gap:
-    """Gaps as they were recorded, seconds."""
-    gaps = np.asarray(gaps, dtype=float)
-    if gaps.size == 0:
-        raise BadInput("gaps: at least one is needed")
-    short = gaps[gaps < wait]
-    return Gap(float(gaps.mean()), short.size / gaps.size, float(short.sum()) / gaps.size)
-
-
-def renewal_refetch_rate(gap: Gap) -> float:
-    """Refetches per second under independent, equally distributed gaps: P(A >= wait)/E[A]. Never more than 1/wait."""
-    return (1 - gap.shorter) / gap.mean
-
-
-def renewal_delay_mean(gap: Gap, wait: float) -> float:
-    """Mean delay, seconds: wait + E[A; A < wait]/P(A >= wait). Infinite (starvation) if every gap is shorter."""
-    not_negative(wait=wait)
-    return wait + gap.partial / (1 - gap.shorter) if gap.shorter < 1 else math.inf
-
-
-def run_refetches(updates: int, gap: Gap) -> float:
-    """Expected refetches of a finite run of updates (a provisioning run): 1 + (n - 1) P(A >= wait)."""
-    whole(updates=updates)
-    return 1 + (updates - 1) * (1 - gap.shorter)
-
-
-def run_delay_mean(updates: int, gap: Gap, wait: float) -> float:
-    """Mean delay in a finite run of updates, seconds.
-
-    An update that m gaps follow waits wait + g (1 - q**m)/(1 - q), q = P(A < wait), g = E[A; A < wait]; averaged over m = 0 ...
-    n - 1.
-    """
-    whole(updates=updates)
-    not_negative(wait=wait)
-    following = np.arange(updates)
-    q = gap.shorter
-    short = following if q == 1 else (1 - q**following) / (1 - q)
-    return float(wait + gap.partial * short.mean())
-
-
-@elementwise
-def cluster_refetch_rate(cluster_rate: float, length: float, wait: float) -> float:
-    """Clusters of updates (inner gaps shorter than `wait`) that start as a Poisson process: nu e**(-nu (wait + E[L])) per second.
-
-    Insensitive: of the cluster's length only the mean `length` (seconds from first to last update) matters (M/G/infinity).
-    """
-    not_negative(cluster_rate=cluster_rate, length=length, wait=wait)
-    return cluster_rate * math.exp(-cluster_rate * (wait + length))
-
-
-@elementwise
-def cluster_stale_fraction(cluster_rate: float, length: float, wait: float) -> float:
-    """Share of time stale under Poisson clusters: 1 - e**(-nu (wait + E[L]))."""
-    not_negative(cluster_rate=cluster_rate, length=length, wait=wait)
-    return -math.expm1(-cluster_rate * (wait + length))
-
-
-@elementwise
-def generic_refetch_rate(servers: int, rate_each: float, wait: float) -> float:
-    """One debounce on the generic channel of S servers: S l e**(-S l wait) refetches per second. Cheap because it starves."""
-    whole(servers=servers)
-    return trailing_refetch_rate(servers * rate_each, wait)
-
-
-@elementwise
-def specific_refetch_rate(servers: int, rate_each: float, wait: float) -> float:
-    """S debounces, one for each server's own channel: S l e**(-l wait) refetches per second."""
-    whole(servers=servers)
-    return servers * cast(float, trailing_refetch_rate(rate_each, wait))

@@ -43,13 +43,6 @@ def whole(**values: float) -> None:
             raise BadInput(f"{name} must be a whole number >= 1, got {value!r}")
 
 
-def second_moment(mean: float, square: float, name: str) -> None:
-    """Raise `BadInput` unless *square* can be E[X**2] of an X with this mean."""
-    not_negative(**{f"{name}_mean": mean, f"{name}_square": square})
-    if not square >= mean**2 * (1 - 1e-12):
-        raise BadInput(f"{name}_square must be at least {name}_mean squared ({mean**2:.6g}), got {square!r}")
-
-
 def stable(utilisation: float, what: str) -> None:
     """Raise `BadInput` unless the queue has a stationary state."""
     if not utilisation < 1:
@@ -104,8 +97,3 @@ def exp_beyond_linear(x: float) -> float:
     if abs(x) < 0.5:
         return x * x * power_series((1 / f for f in FACTORIALS[2:22]), x)
     return expm1(x) - x
-
-
-def normal_cdf(z: float) -> float:
-    """The standard normal distribution function."""
-    return 0.5 * math.erfc(-z / math.sqrt(2))

@@ -1,4 +1,4 @@
-"""Trailing debounce with max_wait under Poisson updates: what the text books mean by it, and what lodash does.
+"""Trailing debounce with max_wait under Poisson updates, as lodash counts it.
 
 `rate` updates per second, times in seconds, x = rate * wait, a = rate e**-x, D the delay of a debounce without cap. Two
 functions carry everything, both finite alternating sums because the transform of P(D > t) is (1 - E)/(s + rate E), E =
@@ -20,7 +20,7 @@ import numpy as np
 
 from sim.errors import BadInput
 from sim.virtual.theory.debounce import decay, trailing_delay_mean
-from sim.virtual.theory.domain import elementwise, not_negative, positive
+from sim.virtual.theory.domain import positive
 
 _SERIES_LIMIT = 12.0
 _TERMS = 90  # (a c)**k / k! is below 1e-40 beyond
@@ -95,27 +95,6 @@ def survival(t: np.ndarray, rate: float, wait: float) -> np.ndarray:
             found += scale * term
             scale *= -1 / (k + 1)
     return np.where(t >= wait, np.clip(found, 0.0, 1.0), 1.0)
-
-
-@elementwise
-def capped_delay_mean(cap: float, rate: float, wait: float) -> float:
-    """E[min(D, cap)], seconds: the mean delay of the first update of a storm that a cap ends."""
-    positive(rate=rate)
-    not_negative(cap=cap, wait=wait)
-    return float(_sums(np.array([cap]), rate, wait)[1][0]) if wait else 0.0
-
-
-def textbook_max_wait(rate: float, wait: float, max_wait: float) -> Capped:
-    """The cap counts from the first update that no refetch has answered yet.
-
-    A cycle is Exp(rate) + min(D, M): refetch rate 1/(1/rate + m(M)), delay [m(M) + rate v(M)]/(1 + rate m(M)), forced P(D > M).
-    Valid for max_wait >= wait > 0; max_wait = wait is the window throttle.
-    """
-    positive(rate=rate, wait=wait, max_wait=max_wait)
-    if max_wait < wait:
-        raise BadInput(f"max_wait must be >= wait ({wait!r} s), got {max_wait!r}")
-    sf, m, v = (float(part[0]) for part in _sums(np.array([max_wait]), rate, wait))
-    return Capped(1 / (1 / rate + m), (m + rate * v) / (1 + rate * m), sf)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -197,17 +176,3 @@ def _chebyshev() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     slopes = np.polynomial.chebyshev.chebder(np.eye(_DEGREE + 1))
     derivative = np.polynomial.chebyshev.chebvander(nodes, _DEGREE - 1) @ slopes @ to_series
     return nodes, derivative, to_series
-
-
-def constant_interval_textbook(interval: float, max_wait: float) -> Capped:
-    """Updates at a fixed interval shorter than `wait`, cap from the first one not answered: one refetch every interval *
-    ceil(M/interval)."""
-    positive(interval=interval, max_wait=max_wait)
-    covered = max(1, math.ceil(max_wait / interval - 1e-12))  # the timer runs before an update at the same instant
-    return Capped(1 / (interval * covered), max_wait - interval * (covered - 1) / 2, 1.0)
-
-
-def constant_interval_lodash_rate(max_wait: float) -> float:
-    """Updates at a fixed interval shorter than `wait` under lodash's cap (max_wait >= 2 wait): one refetch every max_wait."""
-    positive(max_wait=max_wait)
-    return 1 / max_wait

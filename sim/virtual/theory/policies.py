@@ -1,18 +1,18 @@
-"""Throttles, limiters, polling, batching in closed form, and what no policy can beat. Poisson updates, answers that take no time.
+"""Throttles, limiters and polling in closed form. Poisson updates, answers that take no time.
 
 `rate` updates per second, times in seconds, x = rate * wait. A window throttle opens a window of `wait` at the
 first update and refetches at its end (in the libraries: trailing with max_wait = wait, whose timers refetch up to 10.6 % more
 often). A limiter refetches at once when idle, else `wait` after the refetch before. A grid flushes every `wait` seconds
 whatever happens: server-side coalescing on a fixed clock, or polling with that interval.
 
-Sources: Cho & Garcia-Molina, SIGMOD 2000 (polling); Deb & Serfozo, Adv. Appl. Prob. 5(2), 1973 (count-based batching is optimal).
+Source: Cho & Garcia-Molina, SIGMOD 2000 (polling).
 """
 
 from __future__ import annotations
 
 import math
 
-from sim.virtual.theory.domain import FACTORIALS, elementwise, not_negative, positive, power_series, second_moment, share, whole
+from sim.virtual.theory.domain import FACTORIALS, elementwise, not_negative, positive, power_series, share
 
 # --- window throttle ---------------------------------------------------------------------------------------------------
 
@@ -95,14 +95,6 @@ def limiter_age_mean(rate: float, wait: float) -> float:
 
 
 @elementwise
-def grid_flush_rate(rate: float, interval: float) -> float:
-    """Useful ticks per second (those with something new): (1 - e**-x)/interval. A poller also pays for the others: 1/interval."""
-    not_negative(rate=rate)
-    positive(interval=interval)
-    return -math.expm1(-rate * interval) / interval
-
-
-@elementwise
 def polling_refetch_rate(interval: float) -> float:
     """Polls per second: 1/interval, whatever changes."""
     positive(interval=interval)
@@ -149,104 +141,3 @@ def grid_stale_fraction(rate: float, interval: float) -> float:
     not_negative(rate=rate, interval=interval)
     x = rate * interval
     return 1 + math.expm1(-x) / x if x > 1e-8 else x / 2
-
-
-# --- batching by count, single flight ----------------------------------------------------------------------------------
-
-
-@elementwise
-def count_refetch_rate(rate: float, batch: int) -> float:
-    """A refetch at every K-th update: rate/K per second. Unusable alone: the last updates are never shown."""
-    not_negative(rate=rate)
-    whole(batch=batch)
-    return rate / batch
-
-
-@elementwise
-def count_delay_mean(rate: float, batch: int) -> float:
-    """Mean delay of count-based batching, seconds: (K - 1)/(2 rate). The least of all policies at this load."""
-    positive(rate=rate)
-    whole(batch=batch)
-    return (batch - 1) / (2 * rate)
-
-
-def single_flight_refetch_rate(rate: float, response_mean: float, quiet: float) -> float:
-    """One refetch at a time with one re-run: 1/(E[Y] + P(no update in Y)/rate) per second.
-
-    Y is the response time (mean in s), *quiet* = E[e**(-rate Y)]: e**(-rate Y) for a constant Y, 1/(1 + rate E[Y]) for an
-    exponential one. A constant Y makes this the limiter with wait = Y.
-    """
-    positive(rate=rate, response_mean=response_mean)
-    share(quiet=quiet)
-    return 1 / (response_mean + quiet / rate)
-
-
-def single_flight_freshness_mean(rate: float, response_mean: float, response_square: float, quiet: float) -> float:
-    """Mean time from update to screen under single flight, seconds: E[Y] + (rate E[Y**2]/2)/(rate E[I]).
-
-    E[Y**2] in s**2; I = Y + idle time, E[I] the inverse of `single_flight_refetch_rate`. An update that arrives while an answer
-    is on its way waits for the rest of that response, then for its own.
-    """
-    second_moment(response_mean, response_square, "response")
-    return response_mean + response_square / 2 * single_flight_refetch_rate(rate, response_mean, quiet)
-
-
-# --- what a delay must cost: laws over policies ------------------------------------------------------------------------
-
-# r = refetches per update, 0 < r <= 1; delays in seconds. Mean delay alone: the optimum is optimal for the mean only.
-
-
-def _load(per_update: float, rate: float) -> None:
-    positive(rate=rate, per_update=per_update)
-    share(per_update=per_update)
-
-
-@elementwise
-def least_delay_at_load(per_update: float, rate: float) -> float:
-    """No policy has a smaller mean delay at r refetches per update: (1 - r)/(2 r rate) (Deb & Serfozo; K = 1/r, randomised
-    between)."""
-    _load(per_update, rate)
-    return (1 - per_update) / (2 * per_update * rate)
-
-
-@elementwise
-def window_delay_at_load(per_update: float, rate: float) -> float:
-    """The window throttle that makes r refetches per update: (1 - r**2)/(2 r rate). Below every debounce."""
-    _load(per_update, rate)
-    return (1 - per_update**2) / (2 * per_update * rate)
-
-
-@elementwise
-def polling_delay_at_load(per_update: float, rate: float) -> float:
-    """Polling with r polls per update (r > 1 is allowed: polling more often than things change): 1/(2 r rate)."""
-    positive(rate=rate, per_update=per_update)
-    return 1 / (2 * per_update * rate)
-
-
-@elementwise
-def trailing_delay_at_load(per_update: float, rate: float) -> float:
-    """The trailing debounce that makes r refetches per update: (1 - r)/(r rate). Worse than polling below r = 1/2."""
-    _load(per_update, rate)
-    return (1 - per_update) / (per_update * rate)
-
-
-@elementwise
-def polling_crossover_wait(rate: float) -> float:
-    """The `wait` above which plain polling at equal load is fresher than a trailing debounce, seconds: ln 2/rate."""
-    positive(rate=rate)
-    return math.log(2) / rate
-
-
-@elementwise
-def load_against_polling(rate: float, wait: float) -> float:
-    """Refetches of a trailing debounce per poll of a poller that has the same mean delay: 2 (1 - e**-x)."""
-    not_negative(rate=rate, wait=wait)
-    return -2 * math.expm1(-rate * wait)
-
-
-@elementwise
-def stale_updates(rate: float, freshness_mean: float) -> float:
-    """Little: the mean number of updates not yet on the screen is rate times the mean time to fresh, whatever arrivals and
-    policy."""
-    not_negative(rate=rate, freshness_mean=freshness_mean)
-    return rate * freshness_mean

@@ -119,20 +119,6 @@ class Herd:
         return high
 
 
-def herd_freshness_mean(
-    rate: float, wait: float, subscribers: int, workers: int, service: float, before: float = 0.0, after: float = 0.0
-) -> float:
-    """`Herd(...).mean()`: mean time to fresh, s. Raises `BadInput` where herds overlap."""
-    return Herd(rate, wait, subscribers, workers, service, before, after).mean()
-
-
-def herd_freshness_quantile(
-    q: float, rate: float, wait: float, subscribers: int, workers: int, service: float, before: float = 0.0, after: float = 0.0
-) -> float:
-    """`Herd(...).quantile(q)`, s. Raises `BadInput` where herds overlap."""
-    return Herd(rate, wait, subscribers, workers, service, before, after).quantile(q)
-
-
 def subscribers_within(
     target: float,
     rate: float,
@@ -210,24 +196,6 @@ def break_even_payload(refetches_per_notification: float, notification: float, o
 
 
 # --- retries -----------------------------------------------------------------------------------------------------------
-
-
-@elementwise
-def attempts_per_request(failure: float, retries: int) -> float:
-    """Mean attempts of a request that each attempt fails with this probability, at most `retries` retries: (1 - p**(k+1))/(1 -
-    p)."""
-    share(failure=failure)
-    not_negative(retries=retries)
-    return (1 - failure ** (retries + 1)) / (1 - failure) if failure < 1 else retries + 1.0
-
-
-@elementwise
-def retry_load(utilisation: float, retries: int) -> float:
-    """Load once every attempt times out, abandoned work being done all the same: rho (1 + k). Above 1 a backlog longer than the
-    time-out keeps itself alive (metastable); below, goodput recovers to 1. Fluid argument; the step was simulated for k = 1, 2,
-    3."""
-    not_negative(utilisation=utilisation, retries=retries)
-    return utilisation * (1 + retries)
 
 
 @elementwise
