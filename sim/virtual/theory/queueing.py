@@ -26,7 +26,7 @@ def workers_for_wait(load: float, probability: float) -> float:
     workers = low
     while True:
         blocked = load * blocked / (workers + load * blocked)
-        if blocked / (1 - load / workers * (1 - blocked)) <= probability:
+        if blocked / (1 - load / workers * (1 - blocked)) <= probability * (1 + 1e-12):
             return workers
         workers += 1
 
