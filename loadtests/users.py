@@ -42,7 +42,7 @@ from loadtests.client.plant import Plant
 from loadtests.client.spec import Spec
 from loadtests.events import register
 from sim.clock import Timer, ns
-from sim.distributions import Distribution
+from sim.distributions import Distribution, residual
 from sim.errors import BadInput, WorkbenchError
 from sim.policy import Debounce, FullPayload, Immediate, InFlight, Policy, Polling, RateLimit, Throttle, Window
 from sim.pusher.messages import PROTOCOL
@@ -217,7 +217,10 @@ class EchoUser(User):
     def _open(self, release: Callable[[], None]) -> None:
         self.open_page.open(release)
         if self.session is not None:
-            stay = ns(float(self.session.sample(self.plant.draws, 1)[0]))
+            # The first page of a seat is met within its session, so that pages leave at an even rate from the beginning.
+            later, rng = self.open_page.seat.later, self.plant.draws
+            drawn = self.session.sample(rng, 1) if later else residual(self.session, rng, 1)
+            stay = ns(float(drawn[0]))
             self._leave = self.plant.mux.call_at(self.plant.mux.now() + stay, self._reopen)
 
     def _reopen(self) -> None:

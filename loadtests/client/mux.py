@@ -29,7 +29,10 @@ from sim.clock import SECOND, Entry
 from sim.errors import WorkbenchError
 
 READ, WRITE = 1, 4
-"""EPOLLIN and EPOLLOUT."""
+"""EPOLLIN and EPOLLOUT, which are POLLIN and POLLOUT as well."""
+
+POLL_EVERY = 0.002
+"""Seconds between two looks at the sockets where there is no epoll; by as much arrivals may seem later than they are."""
 
 BATCH = 256
 """Sockets or timers served before the hub goes round once: about 3 ms of work."""
@@ -41,6 +44,50 @@ class Readable(Protocol):
     """What the mux watches."""
 
     def ready(self, events: int) -> None: ...
+
+
+class Readiness(Protocol):
+    """Which sockets are ready: `select.epoll`, or `Polled`."""
+
+    def register(self, descriptor: int, events: int) -> Any: ...
+
+    def modify(self, descriptor: int, events: int) -> Any: ...
+
+    def unregister(self, descriptor: int) -> Any: ...
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]: ...
+
+    def close(self) -> None: ...
+
+
+class Polled:
+    """poll(2) with the face of an epoll: for macOS and the BSDs. Each look goes through all sockets, so it is for thousands,
+    not for tens of thousands."""
+
+    def __init__(self) -> None:
+        """Raises AttributeError where there is none."""
+        poll = monkey.get_original("select", "poll")()
+        self.register, self.modify, self.unregister, self._poll = poll.register, poll.modify, poll.unregister, poll.poll
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        """All that are ready, whatever *most* says: the next look would begin with the same ones."""
+        found: list[tuple[int, int]] = self._poll(timeout * 1000)
+        return found
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def readiness() -> Readiness:
+    """The best that this system has. Raises `WorkbenchError`."""
+    try:
+        found: Readiness = monkey.get_original("select", "epoll")()
+    except AttributeError:
+        try:
+            return Polled()
+        except AttributeError:
+            raise WorkbenchError("the load client needs epoll or poll: Linux, macOS, a BSD, or a container") from None
+    return found
 
 
 def clock_pair() -> tuple[int, int]:
@@ -56,22 +103,28 @@ def clock_pair() -> tuple[int, int]:
 class Mux:
     """Create one per process, after the fork, in the thread of the hub that it will live in."""
 
-    def __init__(self) -> None:
-        try:
-            self._epoll = monkey.get_original("select", "epoll")()
-        except AttributeError:
-            raise WorkbenchError("the load client needs epoll, that is Linux (a container will do)") from None
+    def __init__(self, ready: Readiness | None = None) -> None:
+        """*ready*: None for the best that this system has."""
+        self._epoll = ready or readiness()
         self.pair = clock_pair()
         self._offset = self.pair[0] - self.pair[1]
         self._loop = gevent.get_hub().loop
         self._watched: dict[int, Readable] = {}
-        self._watcher = self._loop.io(self._epoll.fileno(), 1)
+        if isinstance(self._epoll, Polled):
+            self._watcher = self._loop.timer(POLL_EVERY, POLL_EVERY)
+        else:
+            self._watcher = self._loop.io(self._epoll.fileno(), 1)  # type: ignore[attr-defined]
         self._watcher.start(self._serve)
         self._timers: list[tuple[int, int, Entry]] = []
         self._serial = 0
         self._alarm: Any = None
         self.errors = 0
         """Exceptions that callbacks raised: a fault of ours or of the user's page, logged, never fatal."""
+
+    @property
+    def waits_by(self) -> str:
+        """`epoll`, or `poll`."""
+        return "poll" if isinstance(self._epoll, Polled) else "epoll"
 
     # ---- clock
 

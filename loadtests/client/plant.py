@@ -6,6 +6,7 @@ or a hub's watcher shared by two processes would serve neither.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -17,15 +18,16 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import psutil
 from gevent.lock import RLock
 from locust.env import Environment
 
 from loadtests.client.echo import Ear
 from loadtests.client.http import Pool, Traffic
-from loadtests.client.mux import Mux
+from loadtests.client.mux import POLL_EVERY, Mux
 from loadtests.client.retries import Retries
 from loadtests.client.spec import Spec
-from loadtests.client.streams import Origin
+from loadtests.client.streams import HAS_STAMPS, Origin
 from loadtests.recording.listeners import Listeners
 from loadtests.recording.recorder import Recorder
 from loadtests.recording.rows import Sample
@@ -68,7 +70,11 @@ class Plant:
     def __init__(self, environment: Environment, settings: Settings) -> None:
         self.pid = os.getpid()
         self.mux = Mux()
-        self.stamp = settings.scenario.load.receive_stamp == "kernel"
+        self.stamp = settings.scenario.load.receive_stamp == "kernel" and HAS_STAMPS
+        if self.mux.waits_by != "epoll":
+            logger.warning(
+                "no epoll here: sockets are looked at every %.0f ms, and arrivals are that uncertain", POLL_EVERY * 1000
+            )
         self.traffic = Traffic(self.mux, self.stamp)
         # A worker's index is its master's to give; alone it is 0.
         self.worker = max(getattr(environment.runner, "worker_index", 0), 0)
@@ -204,7 +210,7 @@ class Plant:
         self._again(self._report, due, SECOND)
         recorder = self.recorder
         recorder.metric("cpu_seconds", time.process_time())
-        recorder.metric("rss_bytes", resident())
+        recorder.metric("rss_bytes", psutil.Process().memory_info().rss)
         recorder.metric("sockets", self.mux.watched)
         recorder.metric("subscribed", recorder.listening)
         recorder.metric("requests_running", len(self.traffic.running))
@@ -247,10 +253,5 @@ class Plant:
 def raise_descriptor_limit() -> None:
     """The soft limit to the hard one: a subscriber is a descriptor, two with an HTTP connection of its own."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def resident() -> int:
-    """Resident memory of this process, bytes."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(ValueError, OSError):  # macOS calls its hard limit endless, and does not grant it.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -13,6 +13,7 @@ import itertools
 import os
 import ssl
 import struct
+import sys
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -23,6 +24,9 @@ from loadtests.client.mux import READ, WRITE, Mux
 
 SO_TIMESTAMPNS = 35
 """From <asm-generic/socket.h>; the socket module does not name it. Also the type of the control message."""
+
+HAS_STAMPS = sys.platform == "linux"
+"""Elsewhere the option has other numbers and other units, or is not there: arrival is the time of reading then."""
 
 RECEIVE = 65536
 WAITING_LIMIT = 1 << 20
@@ -98,8 +102,9 @@ class Stream:
 
     def __init__(self, mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> None:
         family, address = origin.address()
-        sock = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+        sock = _socket.socket(family, _socket.SOCK_STREAM)
         try:
+            sock.setblocking(False)
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             if stamp:
                 sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)

@@ -399,6 +399,7 @@ class Recorder:
             },
             "share": self.sample.share,
             "receive_stamp": "kernel" if self._stamp else "read",
+            "waits_by": self._mux.waits_by,
             "counters": self.counters | {"callback_errors": self._mux.errors},
             "histograms": {name: histogram.to_dict() for name, histogram in self.histograms.items()},
             "refusals": dict(self._refusals.most_common(5)),

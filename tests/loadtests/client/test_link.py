@@ -17,7 +17,7 @@ from websockets.sync.server import ServerConnection, serve
 from websockets.uri import parse_uri
 
 from loadtests.client.link import KERNEL_STAMP, Link
-from loadtests.client.mux import Mux
+from loadtests.client.mux import Mux, Polled
 from loadtests.client.streams import Origin
 from tests.loadtests.peer import certificate, listening, request
 
@@ -46,9 +46,9 @@ class Listener:
                 gevent.sleep(0.005)
 
 
-@pytest.fixture
-def mux() -> Iterator[Mux]:
-    mux = Mux()
+@pytest.fixture(params=["epoll", "poll"])
+def mux(request: pytest.FixtureRequest) -> Iterator[Mux]:
+    mux = Mux(Polled() if request.param == "poll" else None)
     yield mux
     assert mux.errors == 0
     mux.close()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
+import select
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
 
-from loadtests.client.mux import BATCH, READ, Mux, clock_pair
+from loadtests.client.mux import BATCH, READ, Mux, Polled, clock_pair, readiness
 from sim.clock import SECOND
+from sim.errors import WorkbenchError
 
 pytestmark = pytest.mark.loopback
 
 
-@pytest.fixture
-def mux() -> Iterator[Mux]:
-    mux = Mux()
+@pytest.fixture(params=["epoll", "poll"])
+def mux(request: pytest.FixtureRequest) -> Iterator[Mux]:
+    mux = Mux(Polled() if request.param == "poll" else None)
+    assert mux.waits_by == request.param
     yield mux
     mux.close()
 
@@ -89,7 +93,8 @@ def test_other_greenlets_run_between_batches_of_a_herd(mux: Mux) -> None:
     gevent.sleep(0.1)
     greenlet.join()
     assert order.count("read") == len(pairs)
-    assert "other" in order[: order.index("read") + BATCH + 3]
+    if mux.waits_by == "epoll":
+        assert "other" in order[: order.index("read") + BATCH + 3]
     for near, far in pairs:
         mux.forget(near.fileno())
         near.close()
@@ -103,3 +108,20 @@ def test_its_clock_is_wall_time_that_does_not_jump(mux: Mux) -> None:
     assert abs(mux.step()) < SECOND // 10
     readings = [mux.now() for _ in range(1000)]
     assert readings == sorted(readings)
+
+
+def test_a_system_without_epoll_polls_and_one_without_either_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"epoll", "poll"}
+
+    def original(module: str, name: str) -> Any:
+        if name not in there:
+            raise AttributeError(name)
+        return getattr(select, name)
+
+    monkeypatch.setattr("loadtests.client.mux.monkey.get_original", original)
+    assert isinstance(readiness(), select.epoll)
+    there.remove("epoll")
+    assert isinstance(readiness(), Polled)
+    there.clear()
+    with pytest.raises(WorkbenchError, match="epoll or poll"):
+        readiness()
