@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lab samples notebooks bench torture check clean
+.PHONY: install demo test lab docs samples notebooks bench torture check clean
 
 install: .venv/installed
 
@@ -18,6 +18,11 @@ demo:
 # Jupyter refuses to run as root unless told: in containers and on CI there is often nobody else.
 lab: install
 	$(BIN)/jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks
+
+# The documentation as a site, in site/; links are checked, nothing is fetched.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "docs: site/index.html"
 
 check: install
 	$(BIN)/ruff check .
@@ -40,4 +45,4 @@ torture: install
 	$(BIN)/python -m pytest -m 'slow or torture' --timeout=1800
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv site build .pytest_cache .mypy_cache .ruff_cache

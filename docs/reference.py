@@ -1,0 +1,202 @@
+"""The reference, made from the code: what a key, a figure, a column or a command means stands once, where it is defined.
+
+A hook of MkDocs (`mkdocs.yml`); nothing is written into docs/. `pages()` is what a test looks at:
+
+    python docs/reference.py reference/metrics.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from sim import cli
+from sim.results import thresholds
+from sim.results.run import TABLES
+from sim.results.summary import DESCRIPTIONS
+from sim.scenario import Key, keys, kinds
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+EXIT_CODES = {
+    0: "pass",
+    1: "the tool itself failed",
+    2: "usage or bad input: a scenario, flag, trace or bundle is not usable as given",
+    3: "a threshold failed: the run is valid and missed its objective",
+    4: "the run is invalid: harness or clock cannot be trusted, so there is no result",
+    5: "the target does not answer",
+    130: "interrupted (Ctrl-C): what was measured is kept and marked partial",
+    143: "terminated (SIGTERM), likewise",
+}
+
+ENVIRONMENT = {
+    "WORKBENCH_TARGET": "target of a plain `locust` run: a `target.json`; without it Laravel's names count",
+    "WORKBENCH_SCENARIO": "scenario of a plain `locust` run: name or file",
+    "WORKBENCH_SHAPE": "subscribers over time in a plain `locust` run, as `--shape`",
+    "WORKBENCH_AUTH": "how channels are authorised in a plain `locust` run, as the key `load.auth`",
+    "WORKBENCH_REFETCH": "as the key `load.refetch`, in a plain `locust` run",
+    "WORKBENCH_VERSION": "as the key `load.version`, in a plain `locust` run",
+    "WORKBENCH_LOGIN": "credentials for `load.auth = \"cookie\"`, as `email=...&password=...`",
+    "WORKBENCH_PROMETHEUS": "port at which a plain `locust` run offers its figures to Prometheus",
+    "WORKBENCH_PROBES": "subscribers recorded row by row in each process of a plain `locust` run",
+    "WORKBENCH_EPOCH": "set by `workbench loadtest` for its own processes: the run's start",
+    "WORKBENCH_PARTS": "set by `workbench loadtest` for its own processes: where rows go",
+    "WORKBENCH_SHIP": "set by `workbench loadtest` for its own processes: rows go to the master",
+    "WORKBENCH_MACHINE": "set by `workbench loadtest` for its own processes: which machine of several this is",
+    "RUN_DIR": "run bundles that a notebook reads in place of its sample; `workbench report` sets it",
+    "REVERB_APP_ID": "the broadcaster's application",
+    "REVERB_APP_KEY": "its key",
+    "REVERB_APP_SECRET": "its secret",
+    "REVERB_HOST": "where events are published",
+    "REVERB_PORT": "likewise",
+    "REVERB_SCHEME": "`http` or `https`",
+    "VITE_REVERB_HOST": "where pages connect (likewise `VITE_REVERB_PORT`, `_SCHEME`, `_APP_KEY`)",
+    "PUSHER_HOST": "counts where there is no `REVERB_*` (likewise the other `PUSHER_*`)",
+    "APP_URL": "the application: its API, and the Origin of its pages",
+    "XDG_CACHE_HOME": "where the calibration of this machine is kept",
+}
+"""What the programs read besides flags. Laravel's names also come from a `.env` file."""
+
+
+def pages() -> dict[str, str]:
+    """Path below docs/ -> Markdown."""
+    return {
+        "reference/commands.md": _commands(),
+        "reference/scenario.md": _scenario(),
+        "reference/kinds.md": _kinds(),
+        "reference/thresholds.md": _thresholds(),
+        "reference/metrics.md": _metrics(),
+        "reference/tables.md": _tables(),
+        "reference/environment.md": _environment(),
+    }
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """MkDocs's hook: the pages join those that are written by hand."""
+    from mkdocs.structure.files import File
+
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    def line(cells: Iterable[object]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    heads = list(heads)
+    return "\n".join([line(heads), line("---" for _ in heads), *map(line, rows)]) + "\n"
+
+
+def _commands() -> str:
+    found = [
+        "# Commands and exit codes\n\nEach command prints its help with `--help`.\n",
+        "## Exit codes\n",
+        table(("code", "means"), EXIT_CODES.items()),
+        "## What `--json` prints\n\nAn object in every command. Its member `workbench` names the command, the version of the package and "
+        "the version of the format (`schema`), which grows when a member changes its meaning or goes; the other members are the "
+        "command's own.\n",
+        '```json\n{"workbench": {"command": "check", "version": "0.1.0", "schema": 1}, "valid": true, "reasons": [], '
+        '"thresholds": [{"threshold": "...", "value": 1.0, "ok": true}]}\n```\n',
+    ]
+    for name in cli.COMMANDS:
+        parser = cli.build_parser(name)._subparsers._group_actions[0].choices[name]  # type: ignore[union-attr,index,call-overload]
+        found.append(f"## workbench {name}\n\n```text\n{parser.format_help().rstrip()}\n```\n")
+    return "\n".join(found)
+
+
+def _rows(some: Iterable[Key]) -> Iterable[tuple[str, ...]]:
+    for key in some:
+        yield f"`{key.name}`", key.meaning, key.values, key.unit, f"`{key.default}`", key.program
+
+
+_HEADS = ("key", "meaning", "values", "unit", "default", "honoured by")
+
+
+def _scenario() -> str:
+    found = [
+        "# Scenario keys\n\nOne TOML file decides a run. Every key has a default; `--set KEY=VALUE` changes one (`pages[0].hidden` and "
+        "`pages.0.hidden` are the same), and a key that does not exist is an error that names the nearest. *Honoured by*: a program that "
+        "cannot honour a key that is set refuses the scenario, or goes on without it (`--ignore KEY`) and says so in manifest, table and "
+        "report. The kinds of workloads, policies, incidents and distributions are on [a page of their own](kinds.md). "
+        "`workbench scenario --keys` prints the same.\n"
+    ]
+    for name in dict.fromkeys(key.table for key in keys() if not key.kind):
+        found += [f"## {name or 'The run'}\n", table(_HEADS, _rows(key for key in keys() if key.table == name and not key.kind))]
+    return "\n".join(found)
+
+
+def _kinds() -> str:
+    found = ["# Kinds of workloads, policies, incidents, distributions\n\nA table with a `kind`: `policy = {kind = \"window\", wait = 0.5}`.\n"]
+    titles = {"workload": "Workloads", "policy": "Policies", "incidents": "Incidents", "distribution": "Distributions"}
+    for name, of in kinds().items():
+        found.append(f"## {titles[name]}\n")
+        if name == "distribution":
+            found.append("Wherever a number of seconds may stand. A bare number is a constant.\n")
+        for kind, about in of.items():
+            members = [key for key in keys() if (key.table, key.kind) == (name, kind)]
+            found += [f"### {kind} {{ #{name}-{kind} }}\n", f"{about}\n"]
+            found += [table(_HEADS, _rows(members))] if members else []
+    return "\n".join(found)
+
+
+def _thresholds() -> str:
+    text = (thresholds.__doc__ or "").strip()
+    head, *blocks = text.split("\n\n")
+    body = "\n\n".join(f"```toml\n{_dedent(block)}\n```" if block.startswith("    ") else block for block in blocks)
+    return (
+        f"# Thresholds\n\n{head}\n\n{body}\n\n## What may be counted under `samples`\n\n"
+        + table(("name", "figure"), ((f"`{name}`", f"`{metric}`") for name, metric in thresholds.SAMPLES.items()))
+        + "\nAny figure of [a run's summary](metrics.md) may have a threshold.\n"
+    )
+
+
+def _dedent(block: str) -> str:
+    return "\n".join(line.removeprefix("    ") for line in block.splitlines())
+
+
+def _metrics() -> str:
+    rows = ((f"`{name}`", _described(about, "unit"), _described(about, "meaning")) for name, about in DESCRIPTIONS.items())
+    return (
+        "# Figures of summary.json\n\n`summary.json` is flat: metric -> `{value, ci_low, ci_high, n}`. Times also have `.p50`, `.p95`, "
+        "`.p99`, `.mean` and `.max`. What they count and leave out: [how to read each figure](../figures.md).\n\n"
+        + table(("metric", "unit", "meaning"), rows)
+    )
+
+
+def _described(about: Any, part: str) -> str:
+    if isinstance(about, str):
+        return about if part == "meaning" else ""
+    return str(getattr(about, part, ""))
+
+
+def _tables() -> str:
+    found = [
+        "# Tables of a run bundle\n\nParquet files beside `manifest.json` and `summary.json`; the same for simulated and measured runs. "
+        "Instants are float64 seconds since the run's start.\n"
+    ]
+    for name, schema in TABLES.items():
+        rows = []
+        for column in schema:
+            about = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
+            kind = "text" if str(column.type).startswith("dictionary") else str(column.type).replace("double", "float64")
+            rows.append((f"`{column.name}`", kind, about.get("unit", ""), about.get("meaning", "")))
+        found += [f"## {name}\n", table(("column", "type", "unit", "meaning"), rows)]
+    return "\n".join(found)
+
+
+def _environment() -> str:
+    return (
+        "# Environment variables\n\nScenario, then environment, then flags: the later wins. Laravel's own names are also read from a `.env` "
+        "file, by Laravel's rules. Secrets never reach a run bundle or a log.\n\n"
+        + table(("variable", "is"), ((f"`{name}`", about) for name, about in ENVIRONMENT.items()))
+    )
+
+
+if __name__ == "__main__":
+    shown: dict[str, str] = pages()
+    write: Callable[[str], object] = sys.stdout.write
+    write("".join(shown[name] for name in sys.argv[1:] or shown))
