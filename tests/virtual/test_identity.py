@@ -8,17 +8,19 @@ a refetch that a policy made answers at least one
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.distributions import Constant, Exponential
 from sim.policy import Debounce, Immediate, Policy, Polling, RateLimit, Throttle, Window
-from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
+from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import fleet, reference
 from sim.virtual.ledger import OUTCOMES, Tables
 from sim.workload import Constant as Steady
 from sim.workload import Poisson
+from tests.virtual.scenes import scene
 
 TIES = Network(Constant(0.0), Constant(0.0), Constant(0.0))
 """Everything happens at round instants, so timers and notifications meet."""
@@ -135,3 +137,35 @@ def test_a_notification_at_the_very_instant_of_a_timer_comes_after_it(engine: st
     rows = tables.refetches.sort_values(["started_at", "subscriber"])
     assert rows["version"].tolist() == np.repeat([*range(2, 20), 19], 3).tolist()
     assert rows["outcome"].astype(str).tolist() == ["applied"] * 3 * 18 + ["not_newer"] * 3
+
+
+@pytest.mark.parametrize(("timeout", "outcome"), [(0.018, "failed"), (0.018001, "applied")])
+def test_an_answer_at_the_instant_of_the_time_out_is_too_late_on_both_engines(timeout: float, outcome: str) -> None:
+    scenario = scene([1.0], api__timeout=timeout)
+    _, theirs, _ = fleet.sample(scenario, 1)
+    for tables in (reference.run(scenario), theirs):
+        assert tables.refetches["outcome"].astype(str).tolist() == [outcome]
+
+
+@pytest.mark.parametrize("lock", ["resource", "database"])
+@pytest.mark.parametrize("moment", ["after_commit", "on_save"])
+def test_changes_that_are_made_elsewhere_are_the_same_on_both_engines(lock: str, moment: str) -> None:
+    scenario = Scenario(
+        seed=3,
+        duration=20,
+        fleet=Fleet(users=2),
+        workload=Poisson(rate=8.0),
+        pages=(Pages("detail", 8), Pages("dashboard", 4)),
+        broadcast=Broadcast(commit_delay=0.02, moment=moment),  # type: ignore[arg-type]
+        api=Api(save=Exponential(0.1), save_workers="own", save_lock=lock),  # type: ignore[arg-type]
+    )
+    assert not fleet.supports(scenario)
+    assert fleet.supports(scenario.replace({"api.save_workers": "shared"}))
+    mine, (_, theirs, _) = reference.run(scenario), fleet.sample(scenario, 12)
+    pd.testing.assert_frame_equal(mine.updates, theirs.updates)
+    waited = mine.updates["committed_at"] - mine.updates["intended_at"] - 0.02
+    assert waited.mean() > 0.1, "some wait for their lock"
+    key = ["subscriber", "started_at"]
+    columns = [*key, "finished_at", "version", "answered"]
+    one, other = (t.refetches.sort_values(key, ignore_index=True)[columns] for t in (mine, theirs))
+    pd.testing.assert_frame_equal(one, other, rtol=0, atol=1e-9)
