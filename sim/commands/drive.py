@@ -48,10 +48,7 @@ def run(args: argparse.Namespace) -> int:
     scenario = options.scenario(args)
     target = options.target(args)
     way = via(target, scenario)
-    duration = scenario.warmup + scenario.duration + scenario.tail[0]
-    updates = scenario.workload.updates(
-        streams(scenario.seed)["workload"], duration, scenario.fleet.servers, scenario.fleet.sites
-    )
+    updates = scenario.draw_updates(streams(scenario.seed))
     consent.require(consent.volume_of_publishing(scenario, len(updates)), target, args.i_own_this_target)
     options.require_place(args.output)
     with contextlib.ExitStack() as stack:

@@ -130,13 +130,15 @@ class Connection:
 class Delivery:
     """One event on its way to the members of one channel on one node."""
 
-    __slots__ = ("channel", "lost", "subscribers", "update", "whens")
+    __slots__ = ("channel", "frames", "lost", "subscribers", "update", "whens")
 
     def __init__(self, update: int, channel: int, subscribers: Array, whens: Sequence[int]) -> None:
         self.update = update
         self.channel = channel
         self.subscribers = subscribers
         self.whens = whens
+        self.frames = len(subscribers)
+        """How many of them are written: all, unless the node goes down before."""
         self.lost: list[int] | None = None
 
     def arrive(self, connection: Connection, at: int) -> None:

@@ -8,18 +8,21 @@ that comes later stands behind the event in the same loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from sim.clock import EventList, ns
+from sim.clock import Entry, EventList, ns
 from sim.distributions import Constant
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
 from sim.virtual.ledger import Connection, Delivery, Ledger
 
 Array = np.ndarray[Any, Any]
+
+Answered = Callable[[int, bool], None]
+"""Called with the update when the broadcaster has answered its publish (True), or was not there or went down before (False)."""
 
 
 DELAYED_ACKNOWLEDGEMENT = 40_000_000
@@ -54,13 +57,15 @@ class Members:
 class Node:
     """One process of the broadcaster."""
 
-    __slots__ = ("_work", "channels", "free_at", "sent")
+    __slots__ = ("_work", "_writing", "channels", "frames", "free_at")
 
     def __init__(self) -> None:
         self.free_at = 0
         self._work: list[tuple[int, int]] = []
-        self.sent = 0
-        """Frames written so far."""
+        self._writing: list[tuple[int, int, Delivery]] = []
+        """Writes of the events that it may not be done with: begin, time of each frame, and what is written."""
+        self.frames = 0
+        """Frames that it has written, or will write unless it is stopped."""
         self.channels: dict[str, Members] = {}
 
     def works(self, begin: int, end: int) -> None:
@@ -68,10 +73,25 @@ class Node:
         self._work.append((begin, end))
         self.free_at = end
 
+    def writes(self, begin: int, each: int, delivery: Delivery) -> None:
+        """Within its work, the frames of *delivery* are written from *begin* on."""
+        self._writing.append((begin, each, delivery))
+        self.frames += delivery.frames
+
+    def is_idle(self) -> None:
+        """It was done with everything when its next work came."""
+        self._writing.clear()
+
     def stop(self, at: int) -> None:
         """It goes down; what it had accepted and not done by *at* is not done."""
         self._work = [(begin, min(end, at)) for begin, end in self._work if begin < at]
         self.free_at = at
+        for begin, each, delivery in self._writing:
+            written = (at - begin) // each if each else delivery.frames * (begin <= at)
+            self.frames -= delivery.frames
+            delivery.frames = max(0, min(written, delivery.frames))
+            self.frames += delivery.frames
+        self._writing.clear()
 
     def intervals(self) -> Array:
         """int64 (n, 2): when it was busy, begin and end, ns."""
@@ -99,16 +119,24 @@ class Broadcaster:
         self._held_until: Array = np.zeros(0, np.int64)
         """Per subscriber: when the frames leave that Nagle's algorithm has held back last."""
         self.nodes = [Node() for _ in range(scenario.broadcaster.nodes)]
+        self._unanswered: dict[int, tuple[Entry, Answered]] = {}
         self.up = True
         self.generation = 0
         """How often it has been restarted."""
 
     def stop(self) -> None:
-        """It goes down, and what it had not written yet with it. Its connections are the caller's to drop."""
+        """It goes down, and what it had not written yet with it; publishes that it has not answered get no answer.
+
+        Its connections are the caller's to drop.
+        """
         self.up = False
         self.generation += 1
         for node in self.nodes:
             node.stop(self._clock.now())
+        unanswered, self._unanswered = self._unanswered, {}
+        for update, (answer, answered) in unanswered.items():
+            answer.cancel()
+            answered(update, False)
 
     def start(self) -> None:
         self.up = True
@@ -128,25 +156,30 @@ class Broadcaster:
         for channel in connection.channels:
             channels[channel].leave(connection)
 
-    def accept(self, update: int, channels: Sequence[str]) -> int:
-        """An event is here now, for every subscriber; returns the instant at which the node that took it can answer."""
+    def accept(self, update: int, channels: Sequence[str], answered: Answered) -> None:
+        """An event is here now, for every subscriber; *answered* is called once, by the node that took it."""
         now = self._clock.now()
         answers_at = now
         for number, node in enumerate(self.nodes):
             begin = max(now, node.free_at)
+            if begin == now:
+                node.is_idle()
             receivers = [(name, node.channels[name]) for name in channels if name in node.channels]
             count = sum(len(members.connections) for _, members in receivers)
             composed = at = begin + self._fixed + count * self._compose
             for channel, members in receivers:
                 if members.connections:
-                    at = self._write(update, channel, members, at)
-            node.sent += count
+                    at = self._write(node, update, channel, members, at)
             node.works(begin, at)
             if number == update % len(self.nodes):
                 answers_at = composed if self._answers_before else at
-        return answers_at
+        self._unanswered[update] = self._clock.call_at(answers_at, self._answer, update), answered
 
-    def _write(self, update: int, channel: str, members: Members, at: int) -> int:
+    def _answer(self, update: int) -> None:
+        _, answered = self._unanswered.pop(update)
+        answered(update, True)
+
+    def _write(self, node: Node, update: int, channel: str, members: Members, at: int) -> int:
         """Write to *members* from instant *at* on; returns when it is done."""
         connections, subscribers = members.columns()
         done = at + len(connections) * self._each
@@ -162,6 +195,7 @@ class Broadcaster:
             connections = [connections[i] for i in order.tolist()]
         delivery = Delivery(update, self._ledger.channel(channel), subscribers, whens)
         self._ledger.deliveries.append(delivery)
+        node.writes(at, self._each, delivery)
         self._clock.call_each(whens, connections, delivery.arrive)
         return done
 

@@ -19,7 +19,7 @@ def samples(world: World, scenario: Scenario, end: int, refetches: pd.DataFrame)
     api, client, nodes = world.api, world.client, world.broadcaster.nodes
     work = api.work()
     rows = load(work, end, scenario.api.workers)
-    frames = sum(node.sent for node in nodes)
+    frames = sum(node.frames for node in nodes)
     open_at_end = [page for page in world.open_pages.values() if page.refetcher is not None]
     stale, shown = stale_pages(open_at_end, end)
     totals = {
@@ -40,7 +40,7 @@ def samples(world: World, scenario: Scenario, end: int, refetches: pd.DataFrame)
     totals |= {("application", name): value for name, value in station(work, start, stop, scenario.api.workers).items()}
     for number, node in enumerate(nodes):
         totals["broadcaster", f"busy_ratio.{number}"] = busy(node.intervals(), start, stop)
-        totals["broadcaster", f"frames.{number}"] = float(node.sent)
+        totals["broadcaster", f"frames.{number}"] = float(node.frames)
     return rows + [(end / SECOND, process, metric, value) for (process, metric), value in totals.items()]
 
 
@@ -52,7 +52,7 @@ def bytes_sent(world: World, scenario: Scenario) -> int:
     total = 0
     for delivery in world.ledger.deliveries:
         frame = frame_bytes(RESOURCES[resource[delivery.update]], resource_id[delivery.update], names[delivery.channel])
-        total += len(delivery.subscribers) * (frame + scenario.extra_payload)
+        total += delivery.frames * (frame + scenario.extra_payload)
     return total
 
 

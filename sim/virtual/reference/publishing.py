@@ -11,11 +11,8 @@ from collections.abc import Callable
 from sim.clock import EventList, ns
 from sim.scenario import Scenario
 from sim.virtual.database import Database
-from sim.virtual.reference.broadcaster import Broadcaster
+from sim.virtual.reference.broadcaster import Answered, Broadcaster
 from sim.workload import RESOURCES
-
-Answered = Callable[[int], None]
-"""Called with the update when the broadcaster has answered for it, or was not there."""
 
 
 class Publishing:
@@ -34,7 +31,7 @@ class Publishing:
         self._resource = updates.resource.tolist()
         self._resource_id = updates.resource_id.tolist()
         self.published_at: list[int] = [-1] * len(updates)
-        """Instant at which the broadcaster had the event; -1: never."""
+        """Instant at which the broadcaster had the event first; -1: never."""
         self._queue = Queue(scenario, clock, self)
         self._debounce = Debounce(scenario) if broadcast.debounce else None
         self.answers = broadcast.dispatch == "now" and self._debounce is None
@@ -49,50 +46,40 @@ class Publishing:
         """What a debounced or unique dispatch is unique by: the resource."""
         return self._resource[update], self._resource_id[update]
 
-    def dispatch(self, update: int, at: int, answered: Answered | None = None) -> None:
-        """The event of *update* leaves now, *at*. *answered*: where the one who dispatches waits (see `answers`)."""
+    def dispatch(self, update: int, at: int, done: Callable[[int], None] | None = None) -> None:
+        """The event of *update* leaves now, *at*. *done*: told when the one who dispatches need wait no more (see `answers`)."""
         if self._debounce is not None:
             self._queue.push(update, self._debounce.delay(self.key(update), update, at))
         elif self.answers:
-            self._clock.post(at + self._way(), self._post_now, update, answered)
+            self.post(update, lambda update, accepted: self._answered(update, accepted, done))
         else:
             self._queue.push(update)
 
-    def _way(self) -> int:
-        """Until a request is at the broadcaster; one that opens a connection goes there and back before."""
-        way = self._network()
-        return way + self._network() + self._network() if self._opens else way
-
-    def _post_now(self, update: int, answered: Answered | None) -> None:
-        at = self._deliver(update)
-        if at is None:
+    def _answered(self, update: int, accepted: bool, done: Callable[[int], None] | None) -> None:
+        if not accepted:
             self._queue.failed(update)
-            if answered is not None:
-                answered(update)
-        elif answered is not None:
-            self._clock.post(at, answered, update)
+        if done is not None:
+            done(update)
 
     def may_send(self, update: int) -> bool:
         """Asked by a worker of the queue that has taken *update*: not where a newer one has taken its place."""
         return self._debounce is None or self._debounce.holds(self.key(update), update)
 
-    def post(self, update: int, answered: Callable[[int, bool], None]) -> None:
-        """From a queue worker: *answered(update, accepted)* when the broadcaster has answered."""
-        self._clock.post(self._clock.now() + self._way(), self._post_for, update, answered)
+    def post(self, update: int, answered: Answered) -> None:
+        """Send the event to the broadcaster."""
+        way = self._network()
+        if self._opens:
+            way += self._network() + self._network()
+        self._clock.post(self._clock.now() + way, self._deliver, update, answered)
 
-    def _post_for(self, update: int, answered: Callable[[int, bool], None]) -> None:
-        at = self._deliver(update)
-        if at is None:
-            answered(update, False)
-        else:
-            self._clock.post(at, answered, update, True)
-
-    def _deliver(self, update: int) -> int | None:
-        """The request is at the broadcaster; returns the instant of its answer, None when there is nobody."""
+    def _deliver(self, update: int, answered: Answered) -> None:
+        """The request is at the broadcaster, where there is one."""
         if not self._broadcaster.up:
-            return None
-        self.published_at[update] = self._clock.now()
-        return self._broadcaster.accept(update, self._channels(self._resource[update], self._resource_id[update]))
+            answered(update, False)
+            return
+        if self.published_at[update] < 0:
+            self.published_at[update] = self._clock.now()
+        self._broadcaster.accept(update, self._channels(self._resource[update], self._resource_id[update]), answered)
 
 
 class Channels:

@@ -57,3 +57,23 @@ def test_busy_is_by_the_window_and_without_what_a_restart_ended() -> None:
     assert metric(play([9.5], **slow), "busy_ratio.0") == pytest.approx(0.0498), "the rest is in the drain"
     ended = play([3.0], incidents=[{"kind": "restart", "at": 3.502}], **slow)
     assert metric(ended, "busy_ratio.0") == pytest.approx(0.05)
+
+
+def test_a_restart_ends_what_waits_to_be_written_too_and_counts_what_was() -> None:
+    """Events of a second each. At 3.5 s the first two are written; of the third, half; the fourth waits."""
+    slow = {"pages__0__subscribers": 100, "broadcaster__per_subscriber": 0.01, "broadcaster__fixed": 0.0}
+    tables = play([1.0, 1.1, 1.2, 1.3], incidents=[{"kind": "restart", "at": 3.502 + 0.0001}], **slow)
+    assert metric(tables, "frames") == 250
+    assert metric(tables, "bytes") == pytest.approx(250 * metric(play([1.0]), "bytes"))
+    assert len(tables.notifications) == 249, "the last one was on its way"
+
+
+@pytest.mark.parametrize(("answer", "tries"), [("before", 0), ("after", 1)])
+def test_a_publish_that_a_restart_leaves_without_an_answer_is_tried_again(answer: str, tries: int) -> None:
+    """Reverb answers after the fan-out: killed within, it has told some, and is told again."""
+    slow = {"pages__0__subscribers": 100, "broadcaster__per_subscriber": 0.01, "broadcast__backoff": 3.0}
+    tables = play([1.0], broadcaster__answer=answer, incidents=[{"kind": "restart", "at": 1.5}], **slow)
+    assert ms(tables.updates["published_at"]) == [1002.0], "first accepted"
+    again = tables.notifications[tables.notifications["received_at"] > 2]
+    assert len(again) == 100 * tries
+    assert len(tables.notifications) - len(again) == 49
