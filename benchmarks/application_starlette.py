@@ -20,7 +20,8 @@ from starlette.routing import Route
 
 from sim.brokeforge.handlers.routes import ROUTES
 from sim.brokeforge.http import Request
-from sim.live.application.main import listen, make_application
+from sim.live.application.main import make_application
+from sim.live.sockets import bound
 
 
 def main() -> int:
@@ -43,7 +44,7 @@ def main() -> int:
     # Starlette wants every parameter's name once.
     patterns = {route: route.pattern.replace("rules/{id}", "rules/{rule}") for route in ROUTES}
     routes = [Route(pattern, endpoint, methods=[route.method]) for route, pattern in patterns.items()]
-    listener = listen(config["host"], config["port"])
+    listener = bound(config["host"], config["port"])
     listener.listen(2048)
     Path(config["ready"]).write_text(json.dumps({"port": listener.getsockname()[1]}))
     settings = uvicorn.Config(Starlette(routes=routes), http="httptools", loop="uvloop", access_log=False, log_level="warning")

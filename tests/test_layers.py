@@ -22,7 +22,7 @@ RECORDED = {
     "sim.results.clocks",
     "sim.results.journal",
 }
-EDGE = CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.live.client", "sim.live.processes"}
+EDGE = CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.live.client", "sim.live.processes", "sim.live.sockets"}
 """What every package of `live` may use."""
 
 # Module or package -> what of ours it may import besides itself. The nearest enclosing name decides.
@@ -60,7 +60,8 @@ ALLOWED: dict[str, set[str]] = {
     "sim.live": EDGE | {"sim.live.application", "sim.live.broadcaster", "sim.brokeforge", "sim.pusher"},
     "sim.live.client": {"sim.errors"},
     "sim.live.processes": {"sim.errors"},
-    "sim.live.broadcaster": {"sim.errors", "sim.target", "sim.pusher"},
+    "sim.live.sockets": set(),
+    "sim.live.broadcaster": {"sim.errors", "sim.target", "sim.pusher", "sim.live.sockets"},
     "sim.live.application": EDGE | {"sim.brokeforge", "sim.pusher"},
     "sim.live.drive": EDGE | {"sim.pusher", "sim.brokeforge.broadcasting.events"},
     "sim.live.measure": EDGE | {"sim.live.drive"},

@@ -31,10 +31,15 @@ ASSET_VERSION = "1"
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Where the browser finds the broadcaster. Without a *host* it is where the page itself came from."""
+    """Where the browser finds the broadcaster. Without a *host* it is where the page itself came from.
+
+    `hosts` are the names under which the page may be asked for. That only this machine reaches the port is not enough: a page of
+    anybody's, open in a browser here, can have its own name resolved to this machine (DNS rebinding).
+    """
 
     port: int
     host: str = ""
+    hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Context:
@@ -42,7 +47,7 @@ class Context:
 
     *start*: begins a job in the background; False when it is too busy. None: there is nobody to run jobs.
     *board*: the page for eyes; None: there is none. *save*: how long the next change holds its lock at least, seconds
-    (`api.save`); None: no longer than it takes.
+    (`api.save`); None: no longer than it takes. *metrics_open*: whether `GET /metrics` answers.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Context:
         board: Board | None = None,
         asset_version: str = ASSET_VERSION,
         save: Callable[[], float] | None = None,
+        metrics_open: bool = True,
     ) -> None:
         self.database = database
         self.broadcast = broadcast or Broadcast()
@@ -75,6 +81,7 @@ class Context:
         self.factor = 1.0
         """How many times as long as configured a request takes that begins now (a slowdown); 0: no longer than its handler."""
         self._save = save
+        self.metrics_open = metrics_open
         self.metrics = Metrics()
         self.metrics.watch("queue_depth", lambda: len(queue))
         self.channels = application_channels()

@@ -30,9 +30,9 @@ from sim.brokeforge.domain import fleet as sample
 from sim.brokeforge.domain.database import Database
 from sim.clock import SECOND
 from sim.errors import BadInput, WorkbenchError
-from sim.live.application.main import listen
 from sim.live.broadcaster.settings import Settings, Timing
 from sim.live.processes import Child, python, stop_all
+from sim.live.sockets import bound, this_machine_alone
 from sim.pusher import auth
 from sim.pusher.server.apps import App
 from sim.scenario import Broadcast, Broadcaster, Fleet, Scenario, to_dict
@@ -269,7 +269,7 @@ def _is(fleet: Fleet, rows: list[dict[str, Any]]) -> bool:
 def _broadcaster(target: Target, scenario: Scenario, options: Options, scratch: Path) -> Child:
     """The broadcaster; with several nodes it starts the others itself, and stops them."""
     settings = Settings(
-        apps=(App(target.app_id, target.key, target.secret),),
+        apps=(App(target.app_id, target.key, target.secret, allowed_origins=origins(target.host)),),
         host=target.host,
         port=target.port,
         nodes=max(options.nodes, scenario.broadcaster.nodes),
@@ -286,6 +286,12 @@ def _broadcaster(target: Target, scenario: Scenario, options: Options, scratch: 
     )
     child.tell(settings.to_json())
     return child
+
+
+def origins(host: str) -> tuple[str, ...]:
+    """From where pages may connect. Where only this machine reaches the broadcaster, a page of anybody's that is open in a
+    browser here must not; what is no browser sends no Origin, which counts as an empty host."""
+    return ("localhost", "127.0.0.1", "[::1]", "::1", host, "") if this_machine_alone(host) else ("*",)
 
 
 def timing_of(scenario: Scenario) -> Timing | None:
@@ -333,7 +339,7 @@ def _reserve(host: str, port: int, flag: str) -> Iterator[int]:
     if not host:
         raise BadInput("--host: an empty address would be every address of this machine (say 0.0.0.0 where that is wanted)")
     try:
-        held = listen(host, port)
+        held = bound(host, port)
     except OverflowError as error:
         raise BadInput(f"{flag} must be between 0 and 65535, got {port}") from error
     except OSError as error:

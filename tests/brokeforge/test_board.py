@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sim.brokeforge.handlers.live_board import FILES, Board
-from sim.live.application.main import is_loopback
 from sim.live.serve import Serving, embedded_target
+from sim.live.sockets import this_machine_alone
 from sim.scenario import Fleet, Scenario
 from tests.brokeforge.chrome import Tab, tab
 from tests.brokeforge.conftest import MakeForge
@@ -59,10 +59,39 @@ def test_immediate_and_window() -> None:
 # --- its routes ---
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "127.0.0.1:8000"}, 200),
+        ({"host": "LOCALHOST:8000"}, 200),
+        ({"host": "[::1]:8000"}, 200),
+        ({"host": "localhost:8000", "origin": "http://localhost:8000"}, 200),
+        ({"host": "evil.example"}, 403),
+        ({"host": "evil.example:8000"}, 403),
+        ({"host": "127.0.0.1.evil.example:8000"}, 403),
+        ({"host": "localhost@evil.example"}, 403),
+        ({"host": "[::1"}, 403),
+        ({"host": ""}, 403),
+        ({"host": "localhost:8000", "origin": "http://evil.example"}, 403),
+        ({"host": "localhost:8000", "origin": "http://localhost:3000"}, 403),
+        ({"host": "localhost:8000", "origin": "null"}, 403),
+    ],
+)
+def test_the_board_answers_this_machines_names_and_its_own_page(
+    make_forge: MakeForge, headers: dict[str, str], status: int
+) -> None:
+    forge = make_forge()
+    forge.app.board = Board(8080)
+    for method, path, body in (("GET", "/", None), ("GET", "/board/config", None), ("POST", "/board/login", {"user": 1})):
+        answer = forge.request(method, path, body, user=None, headers=headers)
+        assert answer.status == status, (path, answer.body)
+        assert (forge.users[0]["token"] in answer.body.decode()) is (status == 200 and path == "/board/login")
+
+
 def test_the_files_come_with_their_kinds_and_no_others(make_forge: MakeForge) -> None:
     forge = make_forge()
     assert forge.request("GET", "/", user=None).status == 404, "no board without being told"
-    forge.app.board = Board(8080)
+    forge.app.board = Board(8080, hosts=frozenset({"forge.test"}))
     page = forge.request("GET", "/", user=None)
     assert (page.status, dict(page.headers)["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert "default-src 'none'" in dict(page.headers)["Content-Security-Policy"]
@@ -75,7 +104,7 @@ def test_the_files_come_with_their_kinds_and_no_others(make_forge: MakeForge) ->
 def test_a_sample_user_logs_in(make_forge: MakeForge) -> None:
     forge = make_forge()
     assert forge.request("POST", "/board/login", {"user": 1}, user=None).status == 404
-    forge.app.board = Board(8080)
+    forge.app.board = Board(8080, hosts=frozenset({"forge.test"}))
     config = forge.json("GET", "/board/config", user=None)
     assert config["events"] == {"server": "App\\Events\\ServerUpdated", "site": "App\\Events\\ServerSiteUpdated"}
     assert [u["id"] for u in config["users"]] == [1, 2, 3]
@@ -90,7 +119,7 @@ def test_a_sample_user_logs_in(make_forge: MakeForge) -> None:
     ("host", "alone"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("192.0.2.1", False)]
 )
 def test_it_is_there_only_where_this_machine_alone_can_reach_it(host: str, alone: bool) -> None:
-    assert is_loopback(host) is alone
+    assert this_machine_alone(host) is alone
 
 
 def test_the_page_brings_everything_along() -> None:

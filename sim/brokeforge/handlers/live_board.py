@@ -1,7 +1,7 @@
 """The page for eyes (`board/`): its files, a sample login, and where its broadcaster is.
 
-It hands the tokens of sample users to whoever asks, so it exists only where the application listens on this machine alone
-(`Context.board`).
+It hands the tokens of sample users to a page that asks, so it exists only where the application listens on this machine alone
+(`Context.board`), and answers only requests for one of this machine's own names that come from a page of the same origin.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
@@ -31,18 +32,18 @@ POLICY = (
 
 
 def page(app: Context, request: Request) -> Response:
-    _require(app)
+    _require(app, request)
     return _file("index.html")
 
 
 def file(app: Context, request: Request, name: str) -> Response:
-    _require(app)
+    _require(app, request)
     return _file(name)
 
 
 def config(app: Context, request: Request) -> Response:
     """What the page must know before anybody has logged in."""
-    board = _require(app)
+    board = _require(app, request)
     broadcast = app.broadcast
     names = {e.resource: broadcast_name(e, broadcast.broadcast_as) for e in (ServerUpdated(0), ServerSiteUpdated(0))}
     users = app.database.read().execute(select(User.id, User.name).order_by(User.id).limit(SHOWN_USERS)).all()
@@ -58,7 +59,7 @@ def config(app: Context, request: Request) -> Response:
 
 def login(app: Context, request: Request) -> Response:
     """Log in as a sample user: `{"user": 1}` answers their token and what they own."""
-    _require(app)
+    _require(app, request)
     id = v.validate(request.json(), {"user": v.whole(1, 2**53)}, required=("user",))["user"]
     db = app.database.read()
     row = db.execute(select(User.id, User.name, User.token).where(User.id == id)).one_or_none()
@@ -70,10 +71,24 @@ def login(app: Context, request: Request) -> Response:
     return json_response(answer, headers=(("Cache-Control", "no-store"),))
 
 
-def _require(app: Context) -> Board:
+def _require(app: Context, request: Request) -> Board:
+    """Raises `HttpError` 404 where there is no board, 403 for a name that is not this machine's or a page of another origin."""
     if app.board is None:
         raise HttpError(404, "The board is served only where the application listens on this machine alone.")
+    host = request.headers.get("host", "")
+    if _name(f"http://{host}") not in app.board.hosts:
+        raise HttpError(403, "The board is not served under this name; ask for localhost or 127.0.0.1.")
+    origin = request.headers.get("origin")
+    if origin is not None and origin != f"http://{host}":
+        raise HttpError(403, "The board answers its own page only.")
     return app.board
+
+
+def _name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 @cache

@@ -1,12 +1,26 @@
 """HTTP/1.1 for the application: bytes to `Request`, `Response` to bytes, keep-alive, pipelining, limits.
 
-One small asyncio protocol over httptools. Requests of one connection are answered in order, by the application's workers
-(`station`).
+One asyncio protocol over httptools. Requests of one connection are answered in order, by the application's workers (`station`).
+
+Why our own: Starlette on uvicorn (httptools, uvloop) in its place costs 1.47 to 1.49 times the CPU for a refetch of a server
+page, 1.3 to 1.4 for a dashboard and 1.7 for a site page (two runs, the application pinned to one core:
+`python -m benchmarks.application --edge starlette`), and the application must not be what a load test runs out of.
+
+What a client may cost:
+
+    head, body, whole request on the wire    `MAX_HEAD`, `MAX_BODY`, `MAX_WIRE` bytes, also where it is chunked
+    time for a request, once it has begun     `REQUEST_SECONDS`, then 408
+    time without a request                    `IDLE_SECONDS`, then the connection is closed
+    answers that it does not read             `WRITE_BUFFER` bytes; no further request is served meanwhile, and after
+                                              `WRITE_SECONDS` it is dropped
+    connections                               as many as there are descriptors, then 503
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import time
 from collections import deque
 from email.utils import formatdate
@@ -20,12 +34,25 @@ from sim.brokeforge.application import Application
 from sim.brokeforge.http import MAX_BODY, REASONS, HttpError, Request, Response
 from sim.live.application.station import Station
 
+log = logging.getLogger("application")
+
 MAX_HEAD = 16 * 1024
 """Bytes of request line and headers; more is answered 431."""
+MAX_WIRE = MAX_HEAD + 4 * MAX_BODY
+"""Bytes of a whole request as it is sent: a body in chunks of four bytes fits, endless extensions of a chunk do not."""
 MAX_PIPELINED = 64
 """Requests read ahead on one connection before its reading is paused."""
+REQUEST_SECONDS = 30.0
+IDLE_SECONDS = 120.0
+WRITE_BUFFER = 256 * 1024
+"""Bytes of answers that may wait for a client, beyond the kernel's own buffer."""
+WRITE_SECONDS = 60.0
+SWEEP_SECONDS = 1.0
+"""How often connections are looked at that have been silent for too long."""
 
+_HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _HEADS = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
+_NEVER = float("inf")
 
 
 @lru_cache(maxsize=1)
@@ -34,47 +61,111 @@ def _date_line(second: int) -> bytes:
     return f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
 
 
+class OpenConnections:
+    """The connections of one listener: how many there may be, and an end for those that have been silent too long."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._open: set[HttpConnection] = set()
+        self._complained_at = -_NEVER
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, connection: HttpConnection) -> bool:
+        """Count one more; False when descriptors run short and it must be refused."""
+        self._open.add(connection)
+        if len(self._open) <= self.capacity:
+            return True
+        if (now := time.monotonic()) - self._complained_at > 10:
+            self._complained_at = now
+            log.error("out of file descriptors: %d connections are open (see `ulimit -n`); new ones get 503", len(self._open) - 1)
+        return False
+
+    def forget(self, connection: HttpConnection) -> None:
+        self._open.discard(connection)
+
+    def drain(self) -> None:
+        """Close each as soon as nothing is being served on it."""
+        for connection in list(self._open):
+            connection.drain()
+
+    async def sweep(self) -> None:
+        """End those whose time is over; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = time.monotonic()
+            for connection in list(self._open):
+                if connection.deadline <= now:
+                    connection.end_of_patience()
+
+
 class HttpConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, app: Application, station: Station, open_connections: set[HttpConnection]) -> None:
+    def __init__(self, app: Application, station: Station, others: OpenConnections) -> None:
         self._app = app
         self._station = station
-        self._open = open_connections
+        self._others = others
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[tuple[Request | HttpError, bool]] = deque()
         self._serving = False
-        self._paused = False
+        self._stalled = False
+        """The client does not read its answers."""
         self._closing = False
         self._refused: HttpError | None = None
-        self._head = 0
+        self._upgrading: Request | None = None
+        self._begun = False
+        """A request has begun and is not complete."""
+        self._wire = 0
+        """Bytes since the last complete request."""
+        self.deadline = _NEVER
+        """When `end_of_patience` is due, `time.monotonic()`."""
 
     # --- asyncio ---
 
     def connection_made(self, transport: Any) -> None:
         self._transport: asyncio.Transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._loop = asyncio.get_running_loop()
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if isinstance(peer, tuple) else ""
-        self._open.add(self)
+        self._wait(IDLE_SECONDS)
+        if not self._others.admit(self):
+            error = HttpError(503, "Too many connections.", headers=(("Retry-After", "1"),))
+            self._write(None, error.response(), keep_alive=False)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
         self._queue.clear()
-        self._open.discard(self)
+        self._others.forget(self)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        self._wire += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+            if self._wire > MAX_WIRE:
+                self._stop(HttpError(413, f"The request has more than {MAX_WIRE} bytes."))
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except (httptools.HttpParserError, _Stop) as error:
             # A callback that raised `_Stop` arrives here as well; its answer is in `_refused`. The rest of the connection
             # cannot be understood; what was asked before still has its turn.
-            self._transport.pause_reading()
-            self._queue.append((self._refused or HttpError(400, f"This is not HTTP: {error}"), False))
-            if not self._serving:
-                self._serve()
+            self._last(self._refused or HttpError(400, f"This is not HTTP: {error}"))
+
+    def pause_writing(self) -> None:
+        """More answers wait for the client than it may leave unread: nothing more is read or served until it reads."""
+        self._stalled = True
+        self._transport.pause_reading()
+        self._wait(WRITE_SECONDS)
+
+    def resume_writing(self) -> None:
+        self._stalled = False
+        self._wait(IDLE_SECONDS)
+        if not self._serving:
+            self._serve()
 
     def drain(self) -> None:
         """Close when nothing is being served."""
@@ -83,6 +174,19 @@ class HttpConnection(asyncio.Protocol):
         if not self._serving:
             self._transport.close()
 
+    def end_of_patience(self) -> None:
+        """The time is over that this connection had for what it does now."""
+        self.deadline = _NEVER
+        if self._stalled:
+            self._transport.abort()
+        elif self._begun and not self._serving:
+            self._write(None, HttpError(408, f"The request took more than {REQUEST_SECONDS:g} s.").response(), keep_alive=False)
+        elif not self._serving:
+            self.drain()
+
+    def _wait(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+
     # --- httptools ---
 
     def on_message_begin(self) -> None:
@@ -90,6 +194,10 @@ class HttpConnection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body = b""
         self._head = 0
+        self._hosts = 0
+        self._in_head = True
+        self._begun = True
+        self._wait(REQUEST_SECONDS)
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -97,10 +205,19 @@ class HttpConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value) + 4)
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if not self._in_head:
+            return  # a trailer: it comes after what it might change was decided
+        key = name.decode("latin-1").lower()
+        self._hosts += key == "host"
+        self._headers[key] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         headers = self._headers
+        self._in_head = False
+        if self._hosts > 1 or (not self._hosts and self._parser.get_http_version() != "1.0"):
+            self._stop(HttpError(400, "A request has exactly one Host header."))
+        if not _HOST.fullmatch(headers.get("host", "")):
+            self._stop(HttpError(400, "The Host header is not the name of a host."))
         if (length := headers.get("content-length")) is not None and length.isdigit() and int(length) > MAX_BODY:
             self._stop(HttpError(413, f"The body has more than {MAX_BODY} bytes."))
         if headers.get("expect", "").lower() == "100-continue":
@@ -112,8 +229,8 @@ class HttpConnection(asyncio.Protocol):
             self._stop(HttpError(413, f"The body has more than {MAX_BODY} bytes."))
 
     def on_message_complete(self) -> None:
-        if self._parser.should_upgrade():
-            self._stop(HttpError(400, "This is the application; WebSockets are the broadcaster's, on its own port."))
+        self._begun = False
+        self._wire = 0
         path, _, query = self._url.decode("latin-1").partition("?")
         if path[:1] != "/":
             self._stop(HttpError(400, "The request's target must be a path."))
@@ -121,31 +238,46 @@ class HttpConnection(asyncio.Protocol):
             path = unquote(path)
         method = self._parser.get_method().decode()
         request = Request(method, path, query, self._headers, self._body, self._peer)
+        if self._parser.should_upgrade():
+            self._upgrading = request
+            return
         self._queue.append((request, self._parser.should_keep_alive()))
-        if len(self._queue) > MAX_PIPELINED and not self._paused:
-            self._paused = True
+        if len(self._queue) > MAX_PIPELINED:
             self._transport.pause_reading()
         if not self._serving:
             self._serve()
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Serve a request that asks for another protocol as if it did not, as the last one (RFC 9110, 7.8). The parser has left
+        its body in *rest*."""
+        request = self._upgrading
+        assert request is not None
+        length = request.headers.get("content-length", "0")
+        if "transfer-encoding" in request.headers or not length.isdigit() or int(length) > len(rest):
+            self._last(HttpError(400, "A request for another protocol must come with its whole body."))
+            return
+        request.body = rest[: int(length)]
+        self._last(request)
 
     # --- answers ---
 
     def _serve(self) -> None:
         """Serve what is queued, in order, until one of them waits."""
-        while self._queue and not self._serving and not self._transport.is_closing():
+        while self._queue and not self._serving and not self._stalled and not self._transport.is_closing():
             request, keep_alive = self._queue.popleft()
             if isinstance(request, HttpError):
                 self._write(None, request.response(), keep_alive=False)
                 return
             self._serving = True
+            self.deadline = _NEVER
             self._station.submit(self._app.arrive(request), partial(self._answered, request, keep_alive))
-        if self._paused and not self._queue and not self._transport.is_closing():
-            self._paused = False
+        if not self._queue and not self._stalled and not self._closing and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _answered(self, request: Request, keep_alive: bool, response: Response) -> None:
         """Called by the station, perhaps from within `_serve`, which then goes on by itself."""
         self._serving = False
+        self._wait(REQUEST_SECONDS if self._begun else IDLE_SECONDS)
         self._write(request, response, keep_alive and not self._closing)
         if self._queue:
             self._loop.call_soon(self._serve)
@@ -166,6 +298,14 @@ class HttpConnection(asyncio.Protocol):
             self._closing = True
             self._transport.close()
 
+    def _last(self, request: Request | HttpError) -> None:
+        """*request* is the last one that is served on this connection."""
+        self._transport.pause_reading()
+        self._begun = False
+        self._queue.append((request, False))
+        if not self._serving:
+            self._serve()
+
     def _count_head(self, more: int) -> None:
         self._head += more
         if self._head > MAX_HEAD:
@@ -177,4 +317,4 @@ class HttpConnection(asyncio.Protocol):
 
 
 class _Stop(Exception):
-    """Ends parsing from within a callback of httptools."""
+    """Ends parsing, also from within a callback of httptools."""

@@ -2,7 +2,8 @@
 
     {"host": ..., "port": ..., "reuse_port": false, "ready": "<file>", "database": "<url>", "volatile": true, "seed": 1,
      "broadcaster": {"host", "port", "app_id", "key", "secret"}, "scenario": {"broadcast": {...}, "api": {...}},
-     "members": false, "outcomes": "<file>", "redis": null, "provision": {"servers": 2, "trace": "stack", "speed": 10}}
+     "members": false, "outcomes": "<file>", "redis": null, "metrics": true,
+     "provision": {"servers": 2, "trace": "stack", "speed": 10}}
 
 Secrets come in by standard input so that no process list shows them. The ready file is written when the port accepts. SIGTERM
 or SIGINT: connections finish the request in hand, the queue's workers the job in hand, then the process ends.
@@ -25,7 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import logging
 import os
@@ -36,6 +36,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,11 +51,12 @@ from sim.brokeforge.http import Response
 from sim.clock import SECOND, Scheduler, Timer, ns
 from sim.distributions import Distribution
 from sim.live.application.alarm import Alarm
-from sim.live.application.edge import HttpConnection
+from sim.live.application.edge import HttpConnection, OpenConnections
 from sim.live.application.job_runner import JobRunner, ProvisionForever
 from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
 from sim.live.application.queue import ThreadQueue
 from sim.live.application.station import Station
+from sim.live.sockets import bound, connection_capacity, this_machine_alone
 from sim.scenario import Api, Broadcast, build
 from sim.workload import Streams, load_traces
 
@@ -111,7 +113,8 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
         cache=cache,
         members=config.get("members", False),
         save=seconds(api.save, Streams(config.get("seed", 1))["save"]),
-        board=Board(address.port) if is_loopback(config.get("host", "127.0.0.1")) else None,
+        board=board_of(config.get("host", "127.0.0.1"), address.port),
+        metrics_open=config.get("metrics", True),
     )
     if outcomes := config.get("outcomes"):
         app.dispatcher.report = keep_outcomes(Path(outcomes))
@@ -125,12 +128,12 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
     return app, queue, runner
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on *host*."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def board_of(host: str, broadcaster_port: int) -> Board | None:
+    """The page for eyes, where only this machine reaches *host*."""
+    if not this_machine_alone(host):
+        return None
+    board = Board(broadcaster_port)
+    return replace(board, hosts=board.hosts | {host.lower()})
 
 
 def threads(api: Api) -> int:
@@ -263,7 +266,8 @@ async def serve(
     workers = Workers(app, loop, seed)
     if controls is not None:
         controls.follow(loop, workers.controls.obey)
-    connections: set[HttpConnection] = set()
+    connections = OpenConnections(connection_capacity())
+    sweeping = asyncio.create_task(connections.sweep())
     server = await loop.create_server(lambda: HttpConnection(app, workers.station, connections), sock=listener, backlog=BACKLOG)
     if ready is not None:
         partial = ready.with_name(ready.name + ".partial")
@@ -271,11 +275,11 @@ async def serve(
         partial.replace(ready)
     await stop.wait()
     server.close()
-    for connection in list(connections):
-        connection.drain()
+    connections.drain()
     deadline = loop.time() + GRACE
     while connections and loop.time() < deadline:
         await asyncio.sleep(0.01)
+    sweeping.cancel()
     workers.close()
 
 
@@ -292,28 +296,11 @@ def keep_outcomes(path: Path) -> Callable[[BroadcastEvent, Outcome], None]:
     return report
 
 
-def listen(host: str, port: int, reuse_port: bool = False) -> socket.socket:
-    """A bound socket. Raises `OSError`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, as else TCP_NODELAY stays off.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
-
-
 def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     controls = StandardInput()
     config = json.loads(controls.read_line())
-    listener = listen(config["host"], config["port"], config.get("reuse_port", False))
+    listener = bound(config["host"], config["port"], shared=config.get("reuse_port", False))
     app, queue, jobs = make_application(config)
     ready = Path(config["ready"]) if config.get("ready") else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

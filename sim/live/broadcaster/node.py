@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
-import resource
 import secrets
 import socket
 import ssl
@@ -20,6 +18,7 @@ from sim.live.broadcaster.metrics import MEDIA_TYPE, Metrics
 from sim.live.broadcaster.pacing import Pacing
 from sim.live.broadcaster.peer import Peer
 from sim.live.broadcaster.settings import Settings
+from sim.live.sockets import SPARE_DESCRIPTORS, bound, connection_capacity
 from sim.pusher.http import Request, Response
 from sim.pusher.server.api import Api, Respond
 from sim.pusher.server.cluster import BEAT_SECONDS, Cluster
@@ -34,8 +33,6 @@ ACCEPTS_PER_TURN = 64
 """Connections taken in one turn of the loop, so that a burst does not hold up who is connected."""
 WRITES_PER_TURN = 512
 """Writes of a fan-out in one turn of the loop: about 2 ms."""
-SPARE_DESCRIPTORS = 32
-"""Kept free for files, the bus and the listener."""
 LAG_SECONDS = 0.25
 HTTP_IDLE_SECONDS = 120
 """An HTTP connection that says nothing for so long is closed: publishers open another, half-open peers hold descriptors."""
@@ -55,7 +52,7 @@ class Node:
         path = settings.path.strip("/")
         self.api = Api(self.hub, prefix=f"/{path}" if path else "")
         self.peers: set[Peer] = set()
-        self.capacity = raise_descriptor_limit() - SPARE_DESCRIPTORS
+        self.capacity = connection_capacity()
         self._started = time.monotonic_ns()
         self._woken = 0.0
         self._refusal_logged = float("-inf")
@@ -235,30 +232,13 @@ class Node:
         log.error("%s%s", context.get("message"), f": {error}" if error else "", exc_info=bug)
 
 
-def raise_descriptor_limit() -> int:
-    """Lift the soft limit to the hard one; returns what is allowed now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
 def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A bound TCP socket; *shared* by the nodes of one machine (SO_REUSEPORT). Raises `BadInput`."""
-    # With the protocol named: asyncio leaves TCP_NODELAY off otherwise, and an event that follows another frame then waits 40 ms
-    # for the client's delayed acknowledgement.
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    """As `sim.live.sockets.bound`. Raises `BadInput`."""
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, port))
+        return bound(host, port, shared=shared)
     except (OSError, OverflowError) as error:
-        sock.close()
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"broadcaster cannot listen on {host}:{port}: {reason} (choose another port, or 0 for any)") from error
-    return sock
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -23,13 +23,15 @@ import pytest
 from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, BroadcastFailed
 from sim.brokeforge.broadcasting.events import ServerUpdated
 from sim.brokeforge.http import MAX_BODY
-from sim.live.application.edge import HttpConnection
+from sim.live.application import edge
+from sim.live.application.edge import HttpConnection, OpenConnections
 from sim.live.application.job_runner import JobRunner
-from sim.live.application.main import MAX_THREADS, StandardInput, Workers, listen, make_application, threads
+from sim.live.application.main import MAX_THREADS, StandardInput, Workers, make_application, threads
 from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
 from sim.live.application.queue import ThreadQueue
 from sim.live.application.redis_queue import RedisCache, RedisQueue
 from sim.live.serve import Options, embedded_target, prepare_database
+from sim.live.sockets import bound
 from sim.pusher.auth import verify_request
 from sim.scenario import Api, Fleet, Scenario
 from tests.live.broadcasters import eventually
@@ -296,10 +298,10 @@ class Running:
         scenario = Scenario(fleet=fleet)
         self.users = prepare_database(config["database"], scenario, [], volatile=True)
         self.app, self.queue, self.jobs = make_application(config)
-        self.listener = listen("127.0.0.1", 0)
+        self.listener = bound("127.0.0.1", 0)
         self.port: int = self.listener.getsockname()[1]
         self.loop = asyncio.new_event_loop()
-        self.connections: set[HttpConnection] = set()
+        self.connections = OpenConnections(1_000)
         self.workers = Workers(self.app, self.loop)
         self.station = self.workers.station
         self._server = self.loop.run_until_complete(
@@ -313,8 +315,7 @@ class Running:
         self.queue.close()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
-        for connection in list(self.connections):
-            connection.drain()
+        self.connections.drain()
         self._server.close()
         self.loop.run_until_complete(asyncio.sleep(0))
         self.workers.close()
@@ -402,11 +403,18 @@ def test_a_chunked_body(running: Running) -> None:
         (b"hello there\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"GET http://other/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
-        (b"PUT /servers/1/provision/x HTTP/1.1\r\nContent-Length: 100000\r\n\r\n", 413),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"GET /up HTTP/1.1\r\n\r\n", 400),
+        (b"GET /up HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        (b"GET /up HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+        (b"PUT /servers/1/provision/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", 413),
         (
-            b"PUT /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x=y;" * 100_000,
+            413,
+        ),
+        (
+            b"PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
             + b"%x\r\n" % (MAX_BODY + 1)
             + b"x" * (MAX_BODY + 1)
             + b"\r\n",
@@ -423,11 +431,80 @@ def test_what_is_not_http_or_too_much_of_it_is_answered_and_hung_up_on(running: 
         assert stream.read() == b""
 
 
-def test_a_websocket_handshake_is_told_where_to_go(running: Running) -> None:
+def test_a_request_for_another_protocol_is_served_as_if_it_did_not_ask(running: Running) -> None:
+    """As the broadcaster does, and Java's client expects: it sends one with each plain request."""
+    upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     with connected(running) as (client, stream):
-        client.sendall(b"GET /app/key HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        status, _, body = answer(stream)
-        assert (status, b"broadcaster" in body) == (400, True)
+        client.sendall(running.head("GET", "/servers/1", more=upgrade))
+        status, headers, body = answer(stream)
+        assert (status, headers["connection"], json.loads(body)["version"]) == (200, "close", 1)
+        assert stream.read() == b""
+    body = json.dumps({"status": "installing"}).encode()
+    with connected(running) as (client, stream):
+        client.sendall(running.head("PUT", "/servers/1/provision/x", length=len(body), more=upgrade) + body)
+        assert json.loads(answer(stream)[2])["version"] == 2
+    with connected(running) as (client, stream):
+        client.sendall(running.head("GET", "/app/key", more="Connection: Upgrade\r\nUpgrade: websocket\r\n"))
+        assert answer(stream)[0] == 404
+
+
+def test_a_client_that_does_not_read_is_not_served_further(running: Running) -> None:
+    """It pipelines and leaves its answers where they are: what is buffered for it has an end, and others are served."""
+    request = running.head("GET", "/servers/1")
+    served = running.app.metrics
+    running.app.factor = 0.0
+    with connected(running) as (client, stream), connected(running) as (other, other_stream):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(0.5)
+        sent = 0
+        try:
+            while sent < 20_000:
+                client.sendall(request * 100)
+                sent += 100
+        except TimeoutError:
+            pass
+        before = -1.0
+        while (now := served.value("http_requests_total")) != before:
+            before = now
+            time.sleep(0.3)
+        assert before < sent / 2, "some megabytes are in the kernel; the other answers were not made"
+        other.sendall(request)
+        assert answer(other_stream)[0] == 200
+        client.settimeout(10)
+        assert [answer(stream)[0] for _ in range(50)] == [200] * 50, "it reads: its answers are all there, in order"
+
+
+def test_who_takes_too_long_is_told_and_hung_up_on(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(edge, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(edge, "SWEEP_SECONDS", 0.05)
+    sweeping = asyncio.run_coroutine_threadsafe(running.connections.sweep(), running.loop)
+    for begun, status in ((b"GET /up HT", 408), (running.head("PUT", "/x", length=100) + b"half", 408), (b"", None)):
+        with connected(running) as (client, stream):
+            client.sendall(begun)
+            if status is not None:
+                assert answer(stream)[0] == status
+            assert stream.read() == b"", "closed"
+    with connected(running) as (client, stream):
+        for _ in range(4):  # a request that is served and one that follows are no silence
+            client.sendall(running.head("GET", "/up"))
+            assert answer(stream)[0] == 200
+            time.sleep(0.05)
+    sweeping.cancel()
+
+
+def test_when_descriptors_run_short_new_connections_are_refused(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    running.connections.capacity = 1
+    with connected(running) as (client, stream), connected(running) as (_, refused):
+        client.sendall(running.head("GET", "/up"))
+        assert answer(stream)[0] == 200
+        status, headers, _ = answer(refused)
+        assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+    assert "out of file descriptors" in caplog.text
+    eventually(lambda: len(running.connections) == 0)
+    with connected(running) as (client, stream):
+        client.sendall(running.head("GET", "/up"))
+        assert answer(stream)[0] == 200
 
 
 def test_what_was_asked_before_the_garbage_still_has_its_turn(running: Running) -> None:

@@ -31,8 +31,8 @@ def target() -> Iterator[Target]:
 
 @pytest.fixture(scope="module")
 def queued() -> Iterator[Target]:
-    """A target whose events leave before the commit."""
-    changes = {"broadcast.moment": "on_save", "broadcast.commit_delay": 0.2, "broadcast.channels": "specific"}
+    """A target whose events leave before the commit. (With one worker a refetch waits for the change, and nothing shows.)"""
+    changes = {"broadcast.moment": "on_save", "broadcast.commit_delay": 0.2, "broadcast.channels": "specific", "api.workers": 2}
     with embedded_target(Scenario().replace({**changes, "broadcast.broadcast_as": True})) as serving:
         yield serving.target
 
