@@ -11,9 +11,12 @@ import contextlib
 import importlib
 import os
 import re
+import signal
 import sys
 import textwrap
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from sim.errors import Interrupted, WorkbenchError, did_you_mean
@@ -173,9 +176,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = _run(name, argv)
-        sys.stdout.flush()
-        return code
+        with _terminable():
+            code = _run(name, argv)
+            sys.stdout.flush()
+            return code
     except WorkbenchError as error:
         return _failed(str(error), error.exit_code)
     except MemoryError:
@@ -195,6 +199,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = f"{error.filename}: " if error.filename else ""
         return _failed(f"cannot read or write: {where}{error.strerror or error}", 2)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what it has begun is closed, and its end is said. Commands may do better."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _run(name: str | None, argv: Sequence[str]) -> int:

@@ -7,8 +7,10 @@ import importlib.util
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,20 @@ def test_hostile_values_are_one_line(assignment: str, capsys: pytest.CaptureFixt
     error = capsys.readouterr().err
     assert error.count("\n") <= 1
     assert len(error) < 600
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    closed = []
+
+    def run(args: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(importlib.import_module("sim.commands.calibrate"), "run", run)
+    assert cli.main(["calibrate"]) == 143
+    assert closed == [True]
+    assert capsys.readouterr().err == "workbench: ended by SIGTERM\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

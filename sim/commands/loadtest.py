@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         remote_workers=args.remote_workers,
         master=options.host_and_port(args.join or args.bind),
         shape=args.shape,
-        locust=tuple(shlex.split(args.locust)),
+        locust=_words(args.locust),
         command="workbench loadtest " + scenario.name,
     )
     if args.join:
@@ -92,6 +92,13 @@ def run(args: argparse.Namespace) -> int:
         print(outcome.text())
     outcome.require_pass()
     return 0
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise BadInput(f"--locust {text!r}: {str(error).lower()}") from error
 
 
 def _scenario(args: argparse.Namespace) -> Scenario:

@@ -84,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
             raise BadInput(f"--{name} must be at least 1, got {getattr(args, name)}")
     if not 0 <= args.provision <= MOST:
         raise BadInput(f"--provision must be between 0 and {MOST} servers, got {args.provision}")
+    if args.ready_file is not None and args.ready_file.is_dir():
+        raise BadInput(f"--ready-file {args.ready_file}: is a directory (give the name of a file)")
     if args.ready_file is not None and not args.ready_file.parent.is_dir():
         raise BadInput(f"--ready-file {args.ready_file}: there is no directory {args.ready_file.parent}")
     if not args.speed > 0:

@@ -245,7 +245,10 @@ def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: b
     """Make the tables and, in an empty database, the scenario's fleet; the users that there are then. Raises `BadInput`."""
     database = Database(url, volatile=volatile)
     try:
-        database.prepare()
+        try:
+            database.prepare()
+        except TypeError as error:
+            raise BadInput(f"--database: its driver refuses a parameter of the URL: {error}") from error
         with database.sessions.begin() as session:
             rows = sample.members(session)
             if not rows:

@@ -24,7 +24,7 @@ from sim.live.drive.requests import via
 from sim.live.measure import swarm
 from sim.live.measure.incidents import Player
 from sim.live.measure.loadtest import Job, Observer, interruptible, measure, shielded
-from sim.live.measure.measured import Measured, Places
+from sim.live.measure.measured import Measured, Places, has_begun
 from sim.live.measure.sampling import SCHEMA, Sampler, listeners
 from sim.live.probe import require_reachable, why_unreachable
 from sim.live.serve import Options, Serving, embedded_target
@@ -65,7 +65,8 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
             ruler = calibrated(observer)
             measured = _measured(scenario, settings, places, thresholds, observer)
         except BaseException:
-            places.clear(logs=True)
+            if not has_begun(places):
+                places.clear(logs=True)
             raise
         finally:
             observer.close()
@@ -98,9 +99,21 @@ def _measured(
             if measured.epoch is None:
                 raise
             observer.said(f"{type(error).__name__}: {error}")
+        if serving is None and not measured.interrupted:
+            measured.trouble += _away(target)
+            measured.save(places)
     if measured.epoch is None:
         measured.epoch = measured.ended_at
     return measured
+
+
+def _away(target: Target) -> list[str]:
+    """What of somebody else's target does not answer any more."""
+    try:
+        require_reachable(target)
+    except Unreachable as error:
+        return [f"at the end of the run: {error}"]
+    return []
 
 
 def calibrated(observer: Observer) -> Calibration | None:

@@ -124,6 +124,7 @@ class Harness:
             summary=summary,
             expected_workers=expected_workers,
             finished_workers=self.finished,
+            heard=self.counters["notifications"],
             incidents=said,
             kernel_stamps=self.kernel_stamps,
             cpu_share=cpu,

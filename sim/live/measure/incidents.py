@@ -80,7 +80,7 @@ class Player:
         for position, incident in enumerate(incidents):
             if embedded is None and not incident.command:
                 raise BadInput(
-                    f"incidents[{position}]: a {incident.kind} of a target that is not started by this command needs "
+                    f"incidents[{position}]: {incident.kind} of a target that is not started by this command needs "
                     'command = ["...", ...], which is run at its time (or leave it out: ignore = ["incidents"])'
                 )
             row = {"kind": incident.kind, "at": incident.at, "began_at": None, "ended_at": None}

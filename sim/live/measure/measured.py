@@ -125,3 +125,11 @@ class Measured:
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{places.run}: damaged: {error}") from error
+
+
+def has_begun(places: Places) -> bool:
+    """Whether there is something measured that is worth keeping."""
+    try:
+        return Measured.load(places).epoch is not None
+    except BadInput:
+        return False

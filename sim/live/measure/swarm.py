@@ -63,12 +63,12 @@ class Progress:
 
 
 def locust_command(*arguments: str) -> list[str]:
-    """The command line of Locust with this project's locustfile."""
+    """The command line of Locust with this project's locustfile, and nobody else's settings (`loadtests.alone`)."""
     spec = importlib.util.find_spec("loadtests")
     if spec is None or not spec.submodule_search_locations:
         raise WorkbenchError("the package loadtests is not installed (make install)")
     locustfile = Path(next(iter(spec.submodule_search_locations))) / "locustfile.py"
-    return python("-m", "locust", "-f", str(locustfile), "--headless", *arguments)
+    return python("-m", "loadtests.alone", "-f", str(locustfile), "--headless", *arguments)
 
 
 def environment(order: Order) -> dict[str, str]:

@@ -40,6 +40,8 @@ class Evidence:
     summary: Mapping[str, Mapping[str, Any]]
     expected_workers: int
     finished_workers: int
+    heard: int = 0
+    """Notifications that arrived, at all pages."""
     incidents: Sequence[str] = ()
     """What went wrong while it ran, as one-line reasons: a process that died, an exception in the client."""
     kernel_stamps: bool = True
@@ -90,16 +92,19 @@ def _reasons(e: Evidence) -> Iterator[str]:
     yield from e.incidents
     if e.finished_workers < e.expected_workers:
         yield f"{e.expected_workers - e.finished_workers} of {e.expected_workers} load processes did not hand in all their rows"
-    received = _value(e, "deliveries.received") or 0
-    if e.finished_refetches is None and received < MIN_DELIVERIES:
-        yield f"only {received:.0f} deliveries were received, {MIN_DELIVERIES} are needed to say anything"
+    if e.finished_refetches is None and e.heard < MIN_DELIVERIES:
+        yield f"only {e.heard} deliveries were received, {MIN_DELIVERIES} are needed to say anything"
     if e.finished_refetches is not None and e.finished_refetches < MIN_REFETCHES:
         found = f"only {e.finished_refetches} refetches were finished"
         yield f"{found}, {MIN_REFETCHES} are needed to say anything where no page subscribes"
     yield from _bottlenecks(e)
     notified = _value(e, "time_to_notified.p50")
     if e.floor and notified is not None and notified < e.floor / SHARE:
-        yield f"the median time to notified ({notified * 1e6:.0f} us) is near the harness floor (p99 {e.floor * 1e6:.0f} us)"
+        half, floor = notified * 1000, e.floor * 1000
+        yield (
+            f"the median time to notified ({half:.3f} ms) is near the harness floor (p99 {floor:.3f} ms); "
+            "where the floor was taken on a busy machine, calibrate again: workbench calibrate"
+        )
     if e.cpu_share > CPU_SHARE:
         yield f"a load process used {e.cpu_share:.0%} of a core (limit {CPU_SHARE:.0%}): use more --processes"
     if e.lost_by_harness:

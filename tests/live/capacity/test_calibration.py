@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sim.errors import InvalidRun
 from sim.live.capacity import calibration, capacity
 from sim.live.capacity.calibration import Calibration, machine
 from sim.live.capacity.capacity import Machine
@@ -42,6 +43,7 @@ HALF = Scenario().replace(
 @pytest.mark.slow
 def test_every_message_arrives_and_no_figure_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "CALM", 3)
+    monkeypatch.setattr(calibration, "CALM_FLOOR", float("inf"))  # The machine of the tests is busy.
     measured = calibration.calibrate(subscribers=20)
     assert 0 < measured.floor_p50 <= measured.floor_p99
     assert 0 <= measured.lag_p50 <= measured.lag_p99
@@ -60,6 +62,29 @@ def test_it_is_kept_for_this_machine_only(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert calibration.stored() is None
     path.write_text("{")
     assert calibration.stored() is None
+
+
+def test_what_a_busy_machine_measures_is_repeated_refused_and_never_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    busy = dataclasses.replace(RULER, floor_p50=4e-6, floor_p99=0.345)
+    calibration.store(busy)
+    assert calibration.stored() is None, "as an earlier workbench kept it"
+    said: list[str] = []
+
+    def measures(*found: Calibration) -> None:
+        left = iter(found)
+
+        async def measure(*_: object) -> Calibration:
+            return next(left)
+
+        monkeypatch.setattr(calibration, "_measure", measure)
+
+    measures(busy, busy, RULER)
+    assert calibration.calibrate(10, said.append) == RULER
+    assert said == ["this machine is busy: the floor's p99 is 345.0 ms, with a median of 0.004 ms; measuring again"] * 2
+    measures(busy, busy, busy)
+    with pytest.raises(InvalidRun, match=r"too busy to calibrate: the floor's p99 is 345\.0 ms"):
+        calibration.calibrate(10)
 
 
 def test_messages_per_second_counts_who_hears() -> None:

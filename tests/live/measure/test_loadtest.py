@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from sim.cli import main
 from sim.live.capacity.calibration import Calibration, machine
 from sim.live.measure.swarm import free_port
 from sim.live.probe import why_unreachable
+from sim.live.processes import importable, python
 from sim.live.serve import Options, Serving, embedded_target
 from sim.results.run import Run
 from sim.scenario import Scenario
@@ -52,7 +52,7 @@ class Started:
     def __init__(self, directory: Path, *arguments: str, environment: dict[str, str], limit: int | None = None) -> None:
         self.output = directory / "run"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sim", "loadtest", *arguments, "-o", str(self.output)],
+            python("-m", "sim", "loadtest", *arguments, "-o", str(self.output)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -119,7 +119,11 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
     def start(*arguments: str, limit: int | None = None, environment: dict[str, str] | None = None) -> Started:
         directory = tmp_path_factory.mktemp("loadtest")
         (directory / "small.toml").write_text(SCENARIO)
-        variables = {"XDG_CACHE_HOME": str(cache)} | (environment or {})
+        # What lies around changes nothing: Locust's settings, and modules with the names of others.
+        (directory / "locust.conf").write_text("run-time = 1s\nusers = 3\n")
+        for name in ("queue", "redis", "random"):
+            (directory / f"{name}.py").write_text("raise SystemExit('imported from the working directory')\n")
+        variables = {"XDG_CACHE_HOME": str(cache), "LOCUST_RUN_TIME": "1s"} | importable() | (environment or {})
         started.append(Started(directory, "small.toml", *arguments, environment=variables, limit=limit))
         return started[-1]
 
@@ -411,6 +415,8 @@ def test_a_target_that_dies_in_mid_run_and_returns(finished: Callable[[str], Fin
     assert (run.updates["status"] == "failed").any()
     assert run.updates["status"].astype(str).iloc[-1] != "failed"
     assert (run.subscriptions["reason"] == "dropped").any()
+    assert "pages were dropped" in str(done.told["trouble"])
+    assert "updates failed" in str(done.told["trouble"])
     # pusher-js comes back after a second: subscribed before, and again after.
     assert run.subscriptions.groupby(["subscriber", "channel"], observed=True).size().max() >= 2
     done.require_nothing_left()
