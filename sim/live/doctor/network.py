@@ -15,9 +15,13 @@ from sim.live.doctor.answers import is_html, on_the_way, said
 from sim.live.doctor.checks import Finding, Patient, ask
 from sim.live.doctor.listener import Listener, Refused
 from sim.live.probe import places
+from sim.target import Target
 
 SELECT_LIMIT = 1_024
 """Sockets that PHP's `stream_select` can watch: Reverb without ext-uv stops there."""
+
+SELECT_SHARE = 0.9
+"""Of the limit, from which on it is worth a word: others are connected as well."""
 
 
 async def settings(patient: Patient) -> list[Finding]:
@@ -194,7 +198,7 @@ async def websocket(patient: Patient) -> list[Finding]:
     took = (time.monotonic() - began) * 1000
     timeout = patient.listener.activity_timeout
     findings = [Finding("websocket", "ok", f"{where}: established in {took:.1f} ms, activity timeout {timeout} s")]
-    if "reverb" in patient.listener.headers.get("x-powered-by", "").lower() and not await _is_ours(patient):
+    if await _is_reverb(patient):
         findings.append(
             Finding(
                 "sockets there",
@@ -206,11 +210,34 @@ async def websocket(patient: Patient) -> list[Finding]:
     return findings
 
 
-async def _is_ours(patient: Patient) -> bool:
+async def _is_reverb(patient: Patient) -> bool:
     """This project's broadcaster names itself as Reverb does, for fidelity; but it has `/metrics`, which Reverb has not."""
+    assert patient.listener is not None
+    if "reverb" not in patient.listener.headers.get("x-powered-by", "").lower():
+        return False
     place = "broadcaster for pages" if "broadcaster for pages" in places(patient.target) else "broadcaster"
     answer = await patient.ask(place, "GET", "/metrics")
-    return answer.ok and b"# TYPE broadcaster_connections " in answer.body
+    return not (answer.ok and b"# TYPE broadcaster_connections " in answer.body)
+
+
+async def warn_of_sockets(target: Target, connections: int) -> str:
+    """What to know before so many connections are opened; empty: nothing. Asks the broadcaster who it is."""
+    if connections < SELECT_LIMIT * SELECT_SHARE:
+        return ""
+    patient = Patient(target)
+    try:
+        patient.listener = await Listener.open(target, patient.patience)
+    except Refused:
+        return ""  # The load test will say it.
+    try:
+        if not await _is_reverb(patient):
+            return ""
+    finally:
+        await patient.listener.close()
+    return (
+        f"{connections} connections to a Laravel Reverb: without ext-uv or ext-ev its process ends, silently, at about "
+        f"{SELECT_LIMIT:,} (stream_select); look with `php -m | grep -E 'uv|ev'` on its machine"
+    )
 
 
 PROTOCOL = {

@@ -14,7 +14,7 @@ from websockets.utils import accept_key
 from sim import cli
 from sim.commands.doctor import STEPS
 from sim.live.doctor.checks import Finding, Patient, Step, examine
-from sim.live.doctor.network import websocket
+from sim.live.doctor.network import warn_of_sockets, websocket
 from sim.live.serve import embedded_target
 from sim.scenario import Scenario
 from sim.target import Address, Target
@@ -99,6 +99,13 @@ def test_only_a_real_reverb_is_told_of_its_socket_limit(metrics: bytes, hint: bo
     assert found["websocket"].status == "ok"
     assert ("sockets there" in found) == hint
     assert not hint or "ext-uv" in found["sockets there"].advice
+
+    async def warned(connections: int) -> str:
+        async with serving(named_as_reverb(metrics)) as port:
+            return await warn_of_sockets(Target("127.0.0.1", port, "http", "a", "k", "s"), connections)
+
+    assert ("ext-uv" in asyncio.run(warned(1_000))) == hint
+    assert asyncio.run(warned(500)) == ""
 
 
 def test_it_can_leave_the_target_as_it_is(target: Target) -> None:
