@@ -22,7 +22,11 @@ RECORDED = {
     "sim.results.clocks",
     "sim.results.journal",
 }
-EDGE = CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.live.client", "sim.live.processes", "sim.live.sockets"}
+EDGE = (
+    CONFIGURED
+    | RECORDED
+    | {"sim.refetch", "sim.target", "sim.live.client", "sim.live.processes", "sim.live.remedies", "sim.live.sockets"}
+)
 """What every package of `live` may use."""
 
 # Module or package -> what of ours it may import besides itself. The nearest enclosing name decides.
@@ -59,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.brokeforge.domain": {"sim.errors", "sim.workload", "sim.scenario", "sim.brokeforge.broadcasting.events"},
     "sim.live": EDGE | {"sim.live.application", "sim.live.broadcaster", "sim.brokeforge", "sim.pusher"},
     "sim.live.client": {"sim.errors"},
+    "sim.live.remedies": set(),
     "sim.live.processes": {"sim.errors"},
     "sim.live.sockets": set(),
     "sim.live.broadcaster": {"sim.errors", "sim.target", "sim.pusher", "sim.live.sockets"},

@@ -206,6 +206,13 @@ class Recorder:
         row = self._timings.setdefault((method, name, http), {})
         row.setdefault(failed, []).append(math.nan if took is None else took / 1e6)
 
+    def _refused(self, method: str, name: str, reasons: dict[str, int]) -> None:
+        """What a page was told in place of a connection, a subscription, or an answer to anything but a refetch."""
+        for reason, count in reasons.items():
+            # The status of an authorisation is counted with its request, and again as that of the subscription.
+            if len(self._refusals) < REFUSALS and not (method == "WS" and reason.startswith("HTTP ")):
+                self._refusals[reason if method == "WS" else f"{method} {name}: {reason}"] += count
+
     # ---- batches
 
     def drain(self) -> None:
@@ -215,8 +222,7 @@ class Recorder:
         timings, self._timings = self._timings, {}
         for (method, name, http), row in timings.items():
             samples = {reason: np.array(values) for reason, values in row.items()}
-            if method == "WS" and len(self._refusals) < REFUSALS:
-                self._refusals.update({reason: len(values) for reason, values in row.items() if reason})
+            self._refused(method, name, {reason: len(values) for reason, values in row.items() if reason})
             self._step(self._count, row, method, name, samples, aggregated=http)
         for table, rows in self._other.items():
             if rows:

@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(
         output=args.output,
         target=args.target,
+        accounts=args.accounts,
         owned=args.i_own_this_target,
         remote_workers=args.remote_workers,
         master=options.host_and_port(args.join or args.bind),

@@ -14,7 +14,7 @@ from sim.live.measure import collect, fates
 from sim.live.measure.attribution import attribute, per_channel, tell_apart
 from sim.live.measure.collect import Heard
 from sim.live.measure.harness import Harness, cpu_shares, offset_of, polled, publisher_added
-from sim.live.measure.health import health, not_told
+from sim.live.measure.health import health, not_told, refused
 from sim.live.measure.measured import Measured, Places
 from sim.live.measure.sampling import Sample, metric_columns, read_samples
 from sim.live.measure.verdict import judge
@@ -131,9 +131,10 @@ def _judged(
     run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
     run.manifest.clock = harness.clock()
     trouble = [*measured.trouble, *health(frames, harness.counters)]
+    refusals = refused(frames, headers)
     remarks = [*verdict.remarks, *not_told(frames, scenario)]
     run.manifest.validity["remarks"] = remarks
-    run.manifest.extra |= {"cpu_shares": shares, "deliveries": accounted, "target_trouble": trouble}
+    run.manifest.extra |= {"cpu_shares": shares, "deliveries": accounted, "target_trouble": [*refusals, *trouble]}
     if measured.incidents:
         run.manifest.extra["incidents"] = measured.incidents
     interrupted = bool(measured.interrupted)
@@ -148,6 +149,7 @@ def _judged(
         reasons=verdict.reasons,
         remarks=remarks,
         trouble=trouble,
+        refused=refusals,
         checks=check(thresholds, summary),
         duration=duration,
         interrupted=measured.interrupted,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import math
 import os
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
 from sim.live.capacity import calibration, consent, limits
 from sim.live.capacity.calibration import Calibration
 from sim.live.client import Origin
+from sim.live.doctor.network import warn_of_sockets
 from sim.live.drive.requests import via
 from sim.live.measure import swarm
 from sim.live.measure.incidents import Player
@@ -42,6 +45,8 @@ class Settings:
     """None: `runs/<scenario>-<time>`."""
     target: str | None = None
     """As `--target`; None: the embedded one."""
+    accounts: Path | None = None
+    """As `--accounts`: users in place of the target's own."""
     owned: bool = False
     remote_workers: int = 0
     master: tuple[str, int] = ("127.0.0.1", 0)
@@ -55,7 +60,7 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
     """Measure *scenario*; the bundle is complete when this returns. Raises `BadInput`, `Unreachable` or `WorkbenchError` before
     there is anything to keep; what goes wrong later, or an interrupt, returns an `Outcome` that says so."""
     thresholds = parse_all(scenario.thresholds)
-    _require_room(scenario)
+    _require_room(scenario, settings)
     places = Places(settings.output or Path("runs") / f"{scenario.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     places.make()
     observer = Terminal(scenario.subscribers, settings.quiet)
@@ -129,9 +134,9 @@ def calibrated(observer: Observer) -> Calibration | None:
     return found
 
 
-def _require_room(scenario: Scenario) -> None:
-    """Descriptors for the largest load process, before anything is started."""
-    share = -(-scenario.subscribers // scenario.load.processes)
+def _require_room(scenario: Scenario, settings: Settings) -> None:
+    """Descriptors for the largest load process of this machine, before anything is started."""
+    share = -(-scenario.subscribers // (scenario.load.processes + settings.remote_workers))
     http = share if scenario.load.http == "per_subscriber" else scenario.load.pool_size
     limits.require_descriptors(limits.descriptors_needed(share, http), f"{share} subscribers")
 
@@ -146,12 +151,17 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Pl
             _scrape(sampler, serving.target)
             yield serving.target, serving
         return
-    target = options.read_target(settings.target)
-    limits.require_ports(scenario.subscribers, target.host)
+    target = options.with_accounts(options.read_target(settings.target), settings.accounts)
+    for note in target.notes:
+        print(f"note: {note.said}", file=sys.stderr)
+    here = scenario.load.processes / (scenario.load.processes + settings.remote_workers)
+    limits.require_ports(math.ceil(scenario.subscribers * here), target.subscribing.host)
     consent.require(_volume(scenario, target), target, settings.owned)
     require_reachable(target)
+    if warning := asyncio.run(warn_of_sockets(target, scenario.subscribers)):
+        print(f"warning: {warning}", file=sys.stderr)
     if all(consent.is_loopback(host) for host in consent.hosts(target)):
-        ports = {"broadcaster": target.port} | ({"application": Origin.parse(target.api).port} if target.api else {})
+        ports = {"broadcaster": target.subscribing.port} | ({"application": Origin.parse(target.api).port} if target.api else {})
         sampler.watch(listeners(ports))
     _scrape(sampler, target)
     yield target, None
@@ -198,8 +208,8 @@ def join(scenario: Scenario, settings: Settings) -> int:
     """Be a further machine of somebody else's load test: workers for that master, until it ends them. Returns the exit code."""
     if settings.target is None:
         raise BadInput("--join needs --target: the target.json of the first machine, as this machine reaches it")
-    _require_room(scenario)
-    target = options.read_target(settings.target)
+    _require_room(scenario, settings)
+    target = options.with_accounts(options.read_target(settings.target), settings.accounts)
     consent.require(_volume(scenario, target), target, settings.owned)
     require_reachable(target)
     host, port = settings.master

@@ -41,6 +41,8 @@ class Outcome:
     """Seconds from the first process to the last."""
     trouble: Sequence[str] = ()
     """What went wrong with the target; a run is valid all the same, since that is a result."""
+    refused: Sequence[str] = ()
+    """What the target refused, and what to do: the first lines of the result."""
     interrupted: str = ""
     """Name of the signal that ended it."""
     partial: bool = False
@@ -68,9 +70,12 @@ class Outcome:
         expected, received = value("deliveries.expected"), value("deliveries.received")
         floor = [seconds(self.harness.get(f"floor_{p}")) for p in ("p50", "p99")]
         lag = [seconds(self.harness.get(f"lag_{p}")) for p in ("p50", "p99")]
+        twice = self.fates.get("duplicate", 0)
+        more = f"   {number(twice)} came more than once" if twice else ""
         return [
+            *zip(("refused", *[""] * (len(self.refused) - 1)), self.refused, strict=False),
             ("updates", f"{number(value('updates'))}   {number(value('updates.failed'))} failed"),
-            ("deliveries", f"{number(received)} of {number(expected)} expected   {percent(value('delivery_ratio'))}"),
+            ("deliveries", f"{number(received)} of {number(expected)} expected   {percent(value('delivery_ratio'))}{more}"),
             ("not received", ", ".join(f"{number(self.fates[name])} {why}" for name, why in NOT_RECEIVED.items())),
             ("time to notified", pair("time_to_notified")),
             ("time to fresh", pair("time_to_fresh")),
@@ -102,7 +107,7 @@ class Outcome:
             "verdict": self.verdict,
             "valid": not self.reasons and not self.interrupted,
             "partial": self.partial,
-            "trouble": list(self.trouble),
+            "trouble": [*self.refused, *self.trouble],
             "reasons": list(self.reasons),
             "remarks": list(self.remarks),
             "thresholds": [{"threshold": str(check.threshold), "value": check.value, "ok": check.ok} for check in self.checks],

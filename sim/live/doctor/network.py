@@ -15,6 +15,7 @@ from sim.live.doctor.answers import is_html, on_the_way, said
 from sim.live.doctor.checks import Finding, Patient, ask
 from sim.live.doctor.listener import Listener, Refused
 from sim.live.probe import places
+from sim.live.remedies import PROTOCOL
 from sim.target import Target
 
 SELECT_LIMIT = 1_024
@@ -239,18 +240,6 @@ async def warn_of_sockets(target: Target, connections: int) -> str:
         f"{SELECT_LIMIT:,} (stream_select); look with `php -m | grep -E 'uv|ev'` on its machine"
     )
 
-
-PROTOCOL = {
-    4000: "the broadcaster wants TLS: set the scheme to https",
-    4001: "the broadcaster does not know this key: compare REVERB_APP_KEY with the broadcaster's settings",
-    4003: "the app is disabled at the broadcaster",
-    4004: "the app's connection limit is reached: close connections or raise max_connections",
-    4005: "the broadcaster has no such path: check the path prefix (REVERB_SERVER_PATH, wsPath)",
-    4007: "the broadcaster speaks another version of the protocol",
-    4100: "the broadcaster is over its capacity",
-    1009: "a message was too large for the connection: send ids alone, or raise max_message_size and the proxy's limit",
-}
-"""Code of an error or close frame -> what to do."""
 
 UPGRADE_LOST = (
     "the request arrived without its Upgrade: the proxy must pass it on (nginx: proxy_http_version 1.1; "

@@ -12,9 +12,9 @@ from sim.live.doctor.account import FORM
 from sim.live.doctor.answers import is_html, is_json, json_of, on_the_way, said
 from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
 from sim.live.doctor.listener import Heard
-from sim.live.doctor.network import PROTOCOL
 from sim.live.doctor.timing import dispatch
 from sim.live.drive.requests import signed_event
+from sim.live.remedies import PROTOCOL
 from sim.pusher.auth import channel_auth
 from sim.target import User
 

@@ -7,12 +7,19 @@ is dead are there. These lines name what is missing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from sim.live.remedies import remedy
 from sim.scenario import Scenario
+
+SELECT = range(950, 1_025)
+"""Connections at which a PHP process that lives on `stream_select` ends."""
+
+MOST = 3
+"""Refusals that a result begins with."""
 
 WHAT = {
     "failed": "updates failed",
@@ -46,6 +53,42 @@ def _lines(frames: Any, counters: Mapping[str, int]) -> Iterator[str]:
             yield f"{count} pages were {reason}"
     if failures := counters.get("connect_failures", 0):
         yield f"{failures} attempts to connect failed"
+    if (open_then := _open_when_it_broke(frames.subscriptions)) in SELECT:
+        yield (
+            f"{open_then} pages were subscribed when it broke: a Reverb without ext-uv or ext-ev ends at about 1,024 sockets "
+            "(`php -m | grep -E 'uv|ev'` on its machine)"
+        )
+
+
+def _open_when_it_broke(subscriptions: pd.DataFrame) -> int:
+    """Pages that were subscribed when the first of them was dropped; 0: none was."""
+    dropped = subscriptions[subscriptions["reason"].astype(str) == "dropped"]
+    if dropped.empty:
+        return 0
+    at = dropped["ended_at"].min()
+    open_then = subscriptions[(subscriptions["subscribed_at"] <= at) & ~(subscriptions["ended_at"] < at)]
+    return int(open_then["subscriber"].nunique())
+
+
+def refusals_in(headers: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """What the target said in place of a connection, a subscription, a page; the most frequent first."""
+    total: Counter[str] = Counter()
+    for header in headers:
+        total.update(header.get("refusals", {}))
+    return total.most_common()
+
+
+def refused(frames: Any, headers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the application or the broadcaster refused, with the remedy: what a run's result begins with, if there is any."""
+    outcomes = frames.refetches["outcome"].astype(str)
+    statuses = Counter(int(status) for status in frames.refetches.loc[outcomes == "failed", "status"].dropna())
+    lines = [
+        f"{count} of {len(frames.refetches)} refetches, HTTP {status}: {advice}"
+        for status, count in statuses.most_common()
+        if (advice := remedy(f"HTTP {status}"))
+    ]
+    lines += [f"{count} x {text}: {advice}" for text, count in refusals_in(headers) if (advice := remedy(text))]
+    return lines[:MOST]
 
 
 def not_told(frames: Any, scenario: Scenario) -> list[str]:

@@ -25,11 +25,13 @@ from sim.errors import BadInput, Interrupted, InvalidRun, Unreachable, Workbench
 from sim.live.drive import sent
 from sim.live.drive.publisher import READY
 from sim.live.measure.harness import Harness
+from sim.live.measure.health import refusals_in
 from sim.live.measure.incidents import Player
 from sim.live.measure.measured import Measured, Places
 from sim.live.measure.sampling import Sampler
 from sim.live.measure.swarm import Order, Progress, Swarm, progress_of
 from sim.live.processes import Child, python
+from sim.live.remedies import remedy
 from sim.scenario import Scenario
 
 TICK = 0.1
@@ -199,8 +201,12 @@ def _are_refused(headers: list[dict[str, Any]]) -> bool:
 
 
 def _why(headers: list[dict[str, Any]]) -> str:
-    said = [f"{count} {name}" for name, count in _failures(headers).items()]
-    return f"{', '.join(said) or 'no answer'} (workbench doctor says more)"
+    """Counts, what the target itself said most often, and what to do about it."""
+    counted = [f"{count} {name}" for name, count in _failures(headers).items()]
+    texts = refusals_in(headers)
+    quoted = f": {texts[0][0]!r}" if texts else ""
+    advice = (remedy(texts[0][0]) if texts else "") or "workbench doctor says more"
+    return f"{', '.join(counted) or 'no answer'}{quoted} ({advice})"
 
 
 def _start_publisher(job: Job) -> Child:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from sim.live.measure.health import health, not_told
+from sim.live.measure.health import health, not_told, refused
 from sim.scenario import Scenario
 
 
@@ -14,7 +14,9 @@ def frames(status: list[str], refetches: list[tuple[str, int | None]] = [], ende
     updates = pd.DataFrame({"status": status, "committed_at": 1.0, "version": pd.array([1] * len(status), dtype="Int64")})
     fetched = pd.DataFrame(refetches, columns=["outcome", "status"]).astype({"status": "Int32"})
     return SimpleNamespace(
-        updates=updates, refetches=fetched, subscriptions=pd.DataFrame(ended, columns=["subscriber", "reason"])
+        updates=updates,
+        refetches=fetched,
+        subscriptions=pd.DataFrame(ended, columns=["subscriber", "reason"]).assign(subscribed_at=0.0, ended_at=1.0),
     )
 
 
@@ -48,3 +50,23 @@ def test_a_figure_that_cannot_be_had_is_named_with_what_would_give_it() -> None:
     assert "'data.updated_at' (load.version names" in fresh
     assert not_told(frames(["committed"]), Scenario()) == []
     assert not_told(silent, Scenario().replace({"publisher.via": "none"})) == []
+
+
+def test_a_result_begins_with_what_was_refused_and_the_remedy() -> None:
+    found = frames([], [("failed", 401)] * 3 + [("failed", 302), ("failed", 500), ("applied", 200), ("failed", None)])
+    headers = [
+        {"refusals": {"4009 Origin not allowed": 2, "connect: refused": 9}},
+        {"refusals": {"4009 Origin not allowed": 3, "POST /broadcasting/auth: HTTP 419": 1}},
+        {},
+    ]
+    first, second, third = refused(found, headers)
+    assert first.startswith("3 of 7 refetches, HTTP 401: the token")
+    assert second.startswith("1 of 7 refetches, HTTP 302: sent to a login page")
+    assert third.startswith("5 x 4009 Origin not allowed: ")
+    assert "allowed_origins" in third
+    assert refused(frames(["committed"], [("applied", 200), ("failed", 500)]), [{}]) == []
+
+
+def test_a_process_that_ends_at_a_thousand_sockets_is_recognised() -> None:
+    assert "ext-uv" in health(frames([], [], [(i, "dropped") for i in range(1_016)]), {})[-1]
+    assert not any("ext-uv" in line for line in health(frames([], [], [(i, "dropped") for i in range(600)]), {}))

@@ -388,7 +388,7 @@ def test_what_the_target_says_when_it_refuses_is_in_the_header(recorder):
         recorder.timing("POST", "/broadcasting/auth", 5, http=True, failed="HTTP 403")
     recorder.timing("WS", "subscribe", None, failed="HTTP 403")
     recorder.drain()
-    assert recorder.header(finished=False)["refusals"] == {"4009 Origin not allowed": 3, "HTTP 403": 1}
+    assert recorder.header(finished=False)["refusals"] == {"4009 Origin not allowed": 3, "POST /broadcasting/auth: HTTP 403": 3}
     for number in range(200):
         recorder.timing("WS", "frame", None, failed=f"garbage {number}")
         recorder.drain()

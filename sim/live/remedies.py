@@ -1,0 +1,41 @@
+"""What to do about a refusal, by the protocol's code or the application's status: the doctor and the load test say it."""
+
+from __future__ import annotations
+
+import re
+
+PROTOCOL = {
+    4000: "the broadcaster wants TLS: set the scheme to https",
+    4001: "the broadcaster does not know this key: compare REVERB_APP_KEY with the broadcaster's settings",
+    4003: "the app is disabled at the broadcaster",
+    4004: "the app's connection limit is reached: close connections or raise max_connections",
+    4005: "the broadcaster has no such path: check the path prefix (REVERB_SERVER_PATH, wsPath)",
+    4007: "the broadcaster speaks another version of the protocol",
+    4100: "the broadcaster is over its capacity",
+    1009: "a message was too large for the connection: send ids alone, or raise max_message_size and the proxy's limit",
+}
+"""Code of an error or close frame -> what to do. 4009 has two meanings: see `remedy`."""
+
+APPLICATION = {
+    302: "sent to a login page: the token or session is not accepted (--accounts users.csv, or users in target.json)",
+    401: "the token or session is not accepted (--accounts users.csv, or users in target.json)",
+    403: "these users may not see it: their ids in target.json are not theirs, or the channel's callback refuses them",
+    419: "the CSRF token is not accepted: give users a login (email, password), and SANCTUM_STATEFUL_DOMAINS the pages' host",
+    429: "the application's rate limit: more users, or a longer debounce",
+}
+"""HTTP status of what pages ask of the application -> what to do."""
+
+STATUS, CODE = re.compile(r"\bHTTP (\d{3})\b"), re.compile(r"^(?:error )?(\d{4})\b")
+
+
+def remedy(said: str) -> str:
+    """For one refusal in its own words (`4009 Origin not allowed`, `HTTP 419`); empty where nothing is known."""
+    if "4009" in said and "origin" in said.lower():
+        return "the broadcaster refuses the pages' Origin: add its host to allowed_origins (config/reverb.php), or set origin"
+    if "4009" in said:
+        return "the signature is not accepted: application and broadcaster must have the same REVERB_APP_SECRET"
+    status, code = STATUS.search(said), CODE.search(said)
+    if status:
+        number = int(status[1])
+        return APPLICATION.get(302 if 300 <= number < 400 else number, "")
+    return PROTOCOL.get(int(code[1]), "") if code else ""
