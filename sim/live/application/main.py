@@ -10,12 +10,13 @@ or SIGINT: connections finish the request in hand, the queue's workers the job i
 
 While it runs, each further line is one control, a JSON object with one or more of these members:
 
-    {"outage": 2.5}                for 2.5 s no worker begins a request; those that come wait, up to `api.queue_limit`
-    {"slowdown": 10, "factor": 5}  what begins in the next 10 s takes five times as long as configured; with the factor 0 no
-                                   longer than its handler, so that a crowd of pages can be let in before a run begins
-    {"asset_version": "2"}         a release: Inertia visits of pages with other assets are answered 409
+    {"outage": true}          no worker begins a request any more; those that come wait, up to `api.queue_limit`
+    {"outage": false}         they begin again
+    {"slowdown": 5}           requests that begin from now on take five times as long; 1: as configured; 0: no longer than their
+                              handlers, so that a crowd of pages can be let in before a run begins
+    {"asset_version": "2"}    a release: Inertia visits of pages with other assets are answered 409
 
-A second outage or slowdown takes the place of the first; 0 seconds end it. The end of standard input ends nothing.
+The end of standard input ends nothing.
 
 `outcomes` names a file to which one line of JSON is appended for each event whose change came with an update id (`members`):
 {"update": 17, "event": "ServerUpdated", "outcome": "accepted"|"dropped"|"lost", "at": ns since 1970 (null unless accepted),
@@ -48,7 +49,7 @@ from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, Cache, Outcom
 from sim.brokeforge.context import Board
 from sim.brokeforge.domain.database import Database
 from sim.brokeforge.http import Response
-from sim.clock import SECOND, Scheduler, Timer, ns
+from sim.clock import SECOND
 from sim.distributions import Distribution
 from sim.live.application.alarm import Alarm
 from sim.live.application.edge import HttpConnection, OpenConnections
@@ -150,7 +151,6 @@ class Workers:
         # One more than may use the database: the board's files and logins are nobody's turn.
         self._pool = ThreadPoolExecutor(threads(app.api) + 1, thread_name_prefix="worker")
         self.station = Station(app, self._alarm, self._in_thread, draws(app.api.service, Streams(seed)["service"]))
-        self.controls = Controls(app, self.station, self._alarm)
         app.metrics.watch("workers_busy", lambda: self.station.busy)
         app.metrics.watch("requests_waiting", lambda: self.station.waiting)
 
@@ -188,41 +188,20 @@ def seconds(distribution: Distribution, rng: np.random.Generator) -> Callable[[]
     return drawn
 
 
-class Controls:
-    """Carries out the controls of the module's text. What it does not understand is logged, and nothing is done."""
-
-    def __init__(self, app: Application, station: Station, clock: Scheduler) -> None:
-        self._app, self._station, self._clock = app, station, clock
-        self._ends: dict[str, Timer] = {}
-
-    def obey(self, line: str) -> None:
-        try:
-            control = json.loads(line)
-            if not control or not set(control) <= {"outage", "slowdown", "factor", "asset_version"}:
-                raise ValueError
-            durations = {name: ns(float(control[name])) for name in ("outage", "slowdown") if name in control}
-            factor = float(control.get("factor", 1.0))
-            if not factor >= 0 or ("factor" in control) != ("slowdown" in control) or min(durations.values(), default=0) < 0:
-                raise ValueError
-        except (ValueError, TypeError, OverflowError):
-            log.error("not a control: %.200s", line)
-            return
-        if "asset_version" in control:
-            self._app.asset_version = str(control["asset_version"])
-        if "outage" in durations:
-            self._station.stop_beginning()
-            self._end("outage", durations["outage"], self._station.begin_again)
-        if "slowdown" in durations:
-            self._app.factor = factor
-            self._end("slowdown", durations["slowdown"], self._as_configured)
-
-    def _end(self, name: str, duration: int, action: Callable[[], None]) -> None:
-        if before := self._ends.pop(name, None):
-            before.cancel()
-        self._ends[name] = self._clock.call_at(self._clock.now() + duration, action)
-
-    def _as_configured(self) -> None:
-        self._app.factor = 1.0
+def obey(line: str, app: Application, station: Station) -> None:
+    """Carry out one control (see the module's text). What it does not understand is logged, and nothing is done."""
+    try:
+        control = json.loads(line)
+        outage, slowdown = control.get("outage"), control.get("slowdown", app.factor)
+        known = set(control) <= {"outage", "slowdown", "asset_version"} and isinstance(slowdown, int | float)
+        if not control or not known or not slowdown >= 0 or outage not in (None, True, False):
+            raise ValueError
+    except (ValueError, TypeError, AttributeError):
+        log.error("not a control: %.200s", line)
+        return
+    app.factor, app.asset_version = float(slowdown), str(control.get("asset_version", app.asset_version))
+    if outage is not None:
+        (station.stop_beginning if outage else station.begin_again)()
 
 
 class StandardInput:
@@ -265,7 +244,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     workers = Workers(app, loop, seed)
     if controls is not None:
-        controls.follow(loop, workers.controls.obey)
+        controls.follow(loop, lambda line: obey(line, app, workers.station))
     connections = OpenConnections(connection_capacity())
     sweeping = asyncio.create_task(connections.sweep())
     server = await loop.create_server(lambda: HttpConnection(app, workers.station, connections), sock=listener, backlog=BACKLOG)

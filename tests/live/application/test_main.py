@@ -26,7 +26,7 @@ from sim.brokeforge.http import MAX_BODY
 from sim.live.application import edge
 from sim.live.application.edge import HttpConnection, OpenConnections
 from sim.live.application.job_runner import JobRunner
-from sim.live.application.main import MAX_THREADS, StandardInput, Workers, make_application, threads
+from sim.live.application.main import MAX_THREADS, StandardInput, Workers, make_application, obey, threads
 from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
 from sim.live.application.queue import ThreadQueue
 from sim.live.application.redis_queue import RedisCache, RedisQueue
@@ -651,19 +651,17 @@ def test_controls_are_lines_of_standard_input(running: Running, caplog: pytest.L
     os.write(write, b'{"first": 1}\n{"asset_')
     controls = StandardInput(read)
     assert controls.read_line() == '{"first": 1}'
-    bad = [b"nonsense", b"[1]", b"{}", b'{"speed": 1}', b'{"outage": -1}', b'{"factor": 2}', b'{"slowdown": 1}']
-    os.write(write, b'version": "2"}\n' + b"\n".join(bad) + b'\n{"outage": 0.3}\n{"slowdown": 60, "factor": 3}\n')
-    running.loop.call_soon_threadsafe(controls.follow, running.loop, running.workers.controls.obey)
+    bad = [b"nonsense", b"[1]", b"{}", b'{"speed": 1}', b'{"slowdown": -1}', b'{"slowdown": "x"}', b'{"outage": "x"}']
+    os.write(write, b'version": "2"}\n' + b"\n".join(bad) + b'\n{"outage": true}\n{"slowdown": 3}\n')
+    running.loop.call_soon_threadsafe(controls.follow, running.loop, lambda line: obey(line, running.app, running.station))
     eventually(lambda: running.app.factor == 3.0)
-    started = time.monotonic()
-    os.write(write, b'{"outage": 0.3}\n{"slowdown": 0, "factor": 3}\n')
-    os.close(write)
     with connected(running) as (client, stream):
-        eventually(lambda: running.app.factor == 1.0)
         client.sendall(running.head("GET", "/servers/1"))
+        eventually(lambda: running.station.waiting == 1)
+        os.write(write, b'{"outage": false, "slowdown": 1}\n')
+        os.close(write)
         assert answer(stream)[0] == 200
-    assert time.monotonic() - started >= 0.3, "nothing begins in an outage"
-    assert running.app.asset_version == "2"
+    assert (running.app.factor, running.app.asset_version) == (1.0, "2")
     assert [record.message.split(":")[0] for record in caplog.records] == ["not a control"] * len(bad)
     os.close(read)
 
