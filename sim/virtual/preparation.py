@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psutil
 
 from sim.errors import BadInput
-from sim.policy import FullPayload, Immediate, Polling
+from sim.policy import FullPayload, Polling
 from sim.scenario import Pages, Scenario
 from sim.workload import RESOURCES, Updates
 
@@ -56,7 +56,7 @@ def expected_size(scenario: Scenario, updates: Updates) -> tuple[int, int]:
         notifications += heard
         if isinstance(policy, FullPayload):
             continue
-        wait = 0.0 if isinstance(policy, Immediate) else policy.wait
+        wait: float = getattr(policy, "wait", 0.0)
         # Two edges at most in each wait, and never more refetches than notifications.
         refetches += min(heard, round(pages.subscribers * (2 * horizon / wait + 2))) if wait else heard
     return notifications, refetches

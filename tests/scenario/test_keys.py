@@ -105,7 +105,8 @@ def test_the_commands_refuse_or_say_what_they_left_out(tmp_path: Path, capsys: p
     latency = [*short, "--set", "api.database_latency=0.1"]
     assert main(["simulate", "steady", *latency]) == 2
     assert "api.database_latency is set" in capsys.readouterr().err
-    assert main(["loadtest", "reconnect"]) == main(["sweep", "steady", *latency, "--vary", "policy.wait=1,2"]) == 2
+    assert main(["loadtest", "steady", "--set", "network.to_api=0.1"]) == 2
+    assert main(["sweep", "steady", *latency, "--vary", "policy.wait=1,2"]) == 2
     capsys.readouterr()
     assert main(["simulate", "steady", *latency, "--ignore", "api.database_latency", "-o", str(tmp_path / "run")]) == 0
     assert "left out            api.database_latency (load test only" in capsys.readouterr().out
