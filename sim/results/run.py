@@ -269,7 +269,7 @@ class Run:
     def _upgraded(self) -> dict[str, pd.DataFrame]:
         from sim.results.upgrade import upgraded
 
-        rows = {name: self._read(name) for name in TABLES if name != "pages"}
+        rows = {name: self._read(name) for name in TABLES if name != "pages" or (self.directory / "pages.parquet").exists()}
         return upgraded(rows, 1 / self.manifest.sampling.get("share", 1.0))
 
     def _read(self, name: str) -> pd.DataFrame:

@@ -28,15 +28,21 @@ UNKNOWNS = (
 
 
 def upgraded(tables: Mapping[str, pd.DataFrame], weight: float = 1.0) -> dict[str, pd.DataFrame]:
-    """The tables of version 1 in version 2, `pages` among them. *weight*: how many pages each recorded one stands for."""
+    """The tables of version 1 in version 2. *weight*: how many pages each recorded one stands for.
+
+    `pages` among them: as given where they are, else made from the subscriptions.
+    """
     found = {name: without_sentinels(name, frame) for name, frame in tables.items()}
     subscriptions = found["subscriptions"]
     over = (subscriptions["reason"] == "end").to_numpy()
     subscriptions["ended_at"] = subscriptions["ended_at"].where(~over)
-    pages, number = lives(subscriptions, weight)
-    for name, at in (("subscriptions", "subscribed_at"), ("notifications", "received_at"), ("refetches", "due_at")):
-        rows = found[name]
-        rows["subscriber"] = number(rows["subscriber"].to_numpy(), rows[at].to_numpy())
+    if "pages" in found:
+        pages = found["pages"]
+    else:
+        pages, number = lives(subscriptions, weight)
+        for name, at in (("subscriptions", "subscribed_at"), ("notifications", "received_at"), ("refetches", "due_at")):
+            rows = found[name]
+            rows["subscriber"] = number(rows["subscriber"].to_numpy(), rows[at].to_numpy())
     refetches = found["refetches"][found["refetches"]["started_at"].notna()].reset_index(drop=True)
     closed = pages["subscriber"].to_numpy()[pages["closed_at"].notna().to_numpy()]
     running = (

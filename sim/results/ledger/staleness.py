@@ -1,74 +1,182 @@
-"""How old is what the pages show, averaged over time: age of information, age of synchronisation, share of time stale.
+"""How old is what the pages show, averaged over time: share of time stale, age of information, age of synchronisation.
 
-Latencies ask every update how long it took; these ask every moment what was on the screen then. Definitions: S. Kaul, R. Yates,
-M. Gruteser, "Real-time status: how often should one update?", INFOCOM 2012 (age of information); J. Cho, H. Garcia-Molina,
-SIGMOD 2000 and J. Zhong, R. Yates, E. Soljanin, ISIT 2018 (age of synchronisation). Every integral is exact: ages are straight
-lines between the instants at which something happens.
+Latencies ask every update how long it took; these ask every moment what was on the screen then. A page is stale at an instant when
+what it shows does not contain the newest committed update of what it shows: an older answer that comes late makes it stale again.
+Time without a connection counts, time before the page opened does not, and pages that owe nothing count too. Definitions: S. Kaul,
+R. Yates, M. Gruteser, "Real-time status: how often should one update?", INFOCOM 2012 (age of information); J. Cho,
+H. Garcia-Molina, SIGMOD 2000 and J. Zhong, R. Yates, E. Soljanin, ISIT 2018 (age of synchronisation). Every integral is exact: ages
+are straight lines between the instants at which something happens.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sim.results.ledger.order import ranges
+from sim.results.ledger.views import UNKNOWN, Views, until
+
 Array = np.ndarray[Any, Any]
 
 
-def staleness(journeys: pd.DataFrame, start: float, end: float) -> pd.DataFrame:
-    """One row per page that had an update to show, over [start, end) as long as it was open.
+@dataclass(frozen=True, eq=False)
+class States:
+    """What each view showed, as pieces of time in which nothing changes: sorted by view and instant."""
 
-    Columns: subscriber, observed (s), stale (s in which a committed update was not shown), age_of_synchronisation (s, mean age
-    of the oldest update not shown, 0 while there is none), age_of_information (s, mean age of the newest update shown, from the
-    first one on; NaN: none was), peak_age (s, mean age just before a newer one was shown; NaN: never two).
+    views: Views
+    view: Array
+    low: Array
+    high: Array
+    """Until the view's next piece; inf for its last one."""
+    shown: Array
+    """Rank of what is shown; `UNKNOWN`: an answer that named no version."""
+    newest: Array
+    """Highest rank committed."""
+    doubtful: Array
+    """Whether the newest committed update is one whose version is not known."""
+
+    @property
+    def stale(self) -> Array:
+        return (self.shown != UNKNOWN) & (self.shown < self.newest)
+
+    @property
+    def unknown(self) -> Array:
+        """Nobody knows whether it is stale."""
+        return (self.shown == UNKNOWN) | (self.doubtful & ~self.stale)
+
+
+def states(view: Views) -> States:
+    """The pieces of all views, over the whole run."""
+    lines = view.timelines
+    low = lines.commits.before(view.timeline, view.opened)
+    high = lines.commits.before(view.timeline, view.closed)
+    number, entry = ranges(low, high)
+    base = lines.rank_at(view.timeline, view.opened)
+    answers = len(view.answer_at)
+    where = np.r_[view.answer_view, number]
+    at = np.r_[view.answer_at, lines.committed[entry]]
+    order = np.lexsort((at, where))
+    where, at = where[order], at[order]
+    is_answer = order < answers
+    # Each view begins with the load, so what is carried forward is always of the same view.
+    shown_at = np.maximum.accumulate(np.where(is_answer, np.arange(len(order)), 0))
+    rank = np.r_[view.answer_rank, lines.rank[entry]][order]
+    first = np.r_[True, where[1:] != where[:-1]] if len(where) else np.zeros(0, bool)
+    committed = np.where(is_answer, UNKNOWN, rank)
+    committed[first] = base[where[first]]
+    span = int(committed.max(initial=0)) + 2
+    newest = np.maximum.accumulate(where * span + committed + 1) - where * span - 1 if len(where) else committed
+    # Whether the latest commit so far is one of an unknown version.
+    commit_at = np.maximum.accumulate(np.where(is_answer & ~first, 0, np.arange(len(order))))
+    doubtful = ~is_answer[commit_at] & (rank[commit_at] == UNKNOWN) if len(where) else first
+    high_at = np.where(np.r_[where[1:] != where[:-1], True], np.inf, np.r_[at[1:], np.inf]) if len(where) else at
+    return States(view, where, at, high_at, rank[shown_at], newest, doubtful)
+
+
+COLUMNS = ["subscriber", "weight", "observed", "stale", "unknown", "behind", "shown", "age", "peaks", "peak"]
+
+
+def staleness(state: States, pages: pd.DataFrame, start: float, end: float, over: float) -> pd.DataFrame:
+    """One row per page that was open within [start, end).
+
+    Columns: subscriber, weight, observed (s), stale (s), unknown (s in which nobody knows), behind (integral over time of the age of
+    the oldest update not shown, s^2), shown and age (s in which an update of the run is shown, integral of the age of the newest
+    one), peaks and peak (how often a newer update replaced one, sum of the ages just before it, s). *over*: when the run ended, s.
     """
-    rows = journeys.dropna(subset=["committed_at"]).sort_values(["subscriber", "committed_at"], kind="stable")
-    who = rows["subscriber"].to_numpy()
-    if not len(who):
-        return pd.DataFrame(columns=COLUMNS, dtype=float)
-    first = np.r_[True, who[1:] != who[:-1]]
-    last = np.r_[first[1:], True]
-    page = np.cumsum(first) - 1
-    committed, intended = rows["committed_at"].to_numpy(), rows["intended_at"].to_numpy()
-    # A newer state contains the older ones, so within a page fresh instants never go down.
-    fresh = rows["fresh_at"].fillna(np.inf).to_numpy()
-    stop = np.minimum(rows["ended_at"].to_numpy(), end)
-
-    before = np.where(first, -np.inf, np.r_[-np.inf, fresh[:-1]])
-    low, high = _clip(np.maximum(committed, before), fresh, start, stop)
-    stale = np.bincount(page, high - low)
-    behind = np.bincount(page, _area(low, high, committed))
-
-    after = np.where(last, np.inf, np.r_[fresh[1:], np.inf])
-    low, high = _clip(fresh, after, start, stop)
-    shown = np.bincount(page, high - low)
-    age = np.bincount(page, _area(low, high, intended))
-    peaked = ~last & (after > fresh) & (after >= start) & (after < stop)
-    peaks = np.bincount(page, peaked)
-    peak = np.bincount(page, np.where(peaked, np.where(np.isfinite(after), after, 0.0) - intended, 0.0))
-
-    observed = np.maximum(stop[last] - start, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return pd.DataFrame(
-            {
-                "subscriber": who[first],
-                "observed": observed,
-                "stale": stale,
-                "age_of_synchronisation": np.where(observed > 0, behind / observed, np.nan),
-                "age_of_information": np.where(shown > 0, age / shown, np.nan),
-                "peak_age": np.where(peaks > 0, peak / peaks, np.nan),
-            }
-        )
-
-
-COLUMNS = ["subscriber", "observed", "stale", "age_of_synchronisation", "age_of_information", "peak_age"]
+    view = state.views
+    opened, closed = pages["opened_at"].to_numpy(float), until(pages, over)
+    observed = np.maximum(np.minimum(closed, end) - np.maximum(opened, start), 0.0)
+    stop = np.minimum(view.closed, end)[state.view]
+    low = np.minimum(np.maximum(state.low, start), stop)
+    high = np.maximum(np.minimum(state.high, stop), low)
+    page = view.page[state.view]
+    count = len(pages)
+    stale, unknown = state.stale, state.unknown
+    stale_time = _covered(page[stale], low[stale], high[stale], count)
+    either = stale | unknown
+    unknown_time = _covered(page[either], low[either], high[either], count) - stale_time
+    missing, newest = _ages_from(state)
+    sums = _integrals(page, low, high, missing, newest, count)
+    several = np.bincount(view.page, minlength=count) > 1
+    for number in np.flatnonzero(several):
+        sums[:, number] = _of_several(state, np.flatnonzero(page == number), low, high, missing, newest)
+    behind, shown, age = sums
+    same = np.r_[state.view[1:] == state.view[:-1], False] if len(state.view) else stale
+    replaced = same & (np.r_[newest[1:], -np.inf] > newest) & ~several[page] & (state.high >= start) & (state.high < stop)
+    peaks = np.bincount(page, replaced, count)
+    peak = np.bincount(page[replaced], (state.high - newest)[replaced], count)
+    frame = pd.DataFrame(
+        {
+            "subscriber": pages["subscriber"].to_numpy(),
+            "weight": pages["weight"].to_numpy(float),
+            "observed": observed,
+            "stale": stale_time,
+            "unknown": unknown_time,
+            "behind": behind,
+            "shown": shown,
+            "age": age,
+            "peaks": peaks,
+            "peak": peak,
+        }
+    )
+    return frame[observed > 0].reset_index(drop=True)
 
 
-def _clip(low: Array, high: Array, start: float, stop: Array) -> tuple[Array, Array]:
-    """The part of [low, high) inside [start, stop); empty intervals get equal ends."""
-    low = np.minimum(np.maximum(low, start), stop)
-    return low, np.maximum(np.minimum(high, stop), low)
+def _ages_from(state: States) -> tuple[Array, Array]:
+    """Of each piece the commits of the oldest update that is not shown (inf: none) and of the newest that is (NaN: none)."""
+    lines, line = state.views.timelines, state.views.timeline[state.view]
+    rank = np.maximum(state.shown, 0)
+    missing = np.where(state.stale, lines.oldest_missing(line, rank), np.inf)
+    newest = np.where(state.shown == UNKNOWN, np.nan, lines.newest_contained(line, rank))
+    # An answer may be read before the commit that it contains is known: such an update is as old as the answer.
+    return missing, np.fmin(newest, np.where(np.isnan(newest), np.nan, state.low))
+
+
+def _integrals(page: Array, low: Array, high: Array, missing: Array, newest: Array, count: int) -> Array:
+    """By page: integral of the age of the oldest update not shown, time with one shown, integral of the age of the newest shown."""
+    stale, has = np.isfinite(missing), ~np.isnan(newest)
+    return np.stack(
+        [
+            np.bincount(page, _area(low, high, np.where(stale, np.minimum(missing, low), low)) * stale, count),
+            np.bincount(page, (high - low) * has, count),
+            np.bincount(page, _area(low, high, np.where(has, newest, low)) * has, count),
+        ]
+    )
+
+
+def _of_several(state: States, rows: Array, low: Array, high: Array, missing: Array, newest: Array) -> Array:
+    """`_integrals` of a page with several views, of which the oldest missing and the newest shown over all views count."""
+    edges = np.unique(np.r_[low[rows], high[rows]])
+    if len(edges) < 2:
+        return np.zeros(3)
+    oldest, latest = np.full(len(edges) - 1, np.inf), np.full(len(edges) - 1, np.nan)
+    for row in rows:
+        inside = slice(*np.searchsorted(edges, [low[row], high[row]]))
+        oldest[inside] = np.minimum(oldest[inside], missing[row])
+        latest[inside] = np.fmax(latest[inside], newest[row])
+    return _integrals(np.zeros(len(oldest), np.int64), edges[:-1], edges[1:], oldest, latest, 1)[:, 0]
+
+
+def at_end(state: States, pages: pd.DataFrame, over: float) -> tuple[Array, Array, Array]:
+    """(open, stale, unknown) of each page when the run was over."""
+    view = state.views
+    still = np.isinf(until(pages, over)) & (pages["opened_at"].to_numpy(float) < over)
+    last = (state.low < over) & (state.high >= over)
+    stale, unknown = (
+        np.bincount(view.page[state.view[rows]], minlength=len(pages)) > 0 for rows in (last & state.stale, last & state.unknown)
+    )
+    return still, stale & still, unknown & still & ~stale
+
+
+def _covered(page: Array, low: Array, high: Array, count: int) -> Array:
+    """Length of the union of the intervals of each page."""
+    order = np.lexsort((low, page))
+    page, low, high = page[order], low[order], high[order]
+    reach = pd.Series(high).groupby(page).cummax().groupby(page).shift(fill_value=-np.inf).to_numpy() if len(page) else high
+    return np.bincount(page, np.maximum(high - np.maximum(low, reach), 0.0), count)
 
 
 def _area(low: Array, high: Array, since: Array) -> Array:
@@ -76,15 +184,12 @@ def _area(low: Array, high: Array, since: Array) -> Array:
     return (high - low) * ((high + low) / 2 - since)
 
 
-def saw_tooth(journeys: pd.DataFrame, subscriber: int, start: float, end: float) -> pd.DataFrame:
-    """Age of what one page showed, as the corners of its saw-tooth: at, age (s). Empty where it never showed an update."""
-    rows = journeys[(journeys["subscriber"] == subscriber) & journeys["fresh_at"].notna()]
-    rows = rows.sort_values(["fresh_at", "intended_at"]).drop_duplicates("fresh_at", keep="last")
-    fresh, intended = rows["fresh_at"].to_numpy(), rows["intended_at"].to_numpy()
-    if not len(rows):
-        return pd.DataFrame({"at": [], "age": []}, dtype=float)
-    until = np.r_[fresh[1:], max(end, fresh[-1])]
-    at = np.column_stack([fresh, until]).ravel()
-    age = np.column_stack([fresh - intended, until - intended]).ravel()
-    kept = (at >= start) & (at <= end)
-    return pd.DataFrame({"at": at[kept], "age": age[kept]})
+def saw_tooth(state: States, page: int, start: float, end: float) -> pd.DataFrame:
+    """Age of what one page (position in the table) showed, as the corners of its saw-tooth: at, age (s). Empty where it never showed
+    an update of the run."""
+    mine = np.flatnonzero(state.views.page[state.view] == page)
+    newest = _ages_from(state)[1][mine]
+    low, high = np.maximum(state.low[mine], start), np.minimum(state.high[mine], end)
+    kept = ~np.isnan(newest) & (high >= low)
+    at = np.column_stack([low, high])[kept].ravel()
+    return pd.DataFrame({"at": at, "age": at - np.repeat(newest[kept], 2)})

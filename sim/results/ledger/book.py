@@ -1,0 +1,174 @@
+"""The ledger of one run: everything that a figure is made from, worked out once when it is asked for.
+
+Bundles and a simulator's tables in memory are read alike. What each figure means is said where it is made: `pairs`, `deliveries`,
+`staleness`, `refetches`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+
+from sim.results.ledger import deliveries, pairs, staleness, views
+from sim.results.ledger.order import place_of
+from sim.scenario import Scenario
+
+Array = np.ndarray[Any, Any]
+
+INSTANTS = ["intended_at", "committed_at", "published_at", "received_at", "due_at", "started_at", "fresh_at"]
+"""The stations of one update on its way to one page, in the usual order (a refetch may start before the notification comes)."""
+
+
+class Tables(Protocol):
+    """What a bundle and a simulator's result in memory have in common: frames by the schemas of `sim.results.schema.TABLES`."""
+
+    @property
+    def updates(self) -> pd.DataFrame: ...
+    @property
+    def notifications(self) -> pd.DataFrame: ...
+    @property
+    def refetches(self) -> pd.DataFrame: ...
+    @property
+    def subscriptions(self) -> pd.DataFrame: ...
+    @property
+    def pages(self) -> pd.DataFrame: ...
+    @property
+    def metrics(self) -> pd.DataFrame: ...
+
+
+class Window(NamedTuple):
+    """[start, end) is counted; the run was over at *over*. Seconds since the run's start."""
+
+    start: float
+    end: float
+    over: float
+
+
+class Ledger:
+    """The ledger of a bundle, or of tables in memory (then with their *scenario*). Everything is computed once, when asked for."""
+
+    def __init__(self, tables: Tables, scenario: Scenario | None = None) -> None:
+        self.tables = tables
+        self.scenario: Scenario = tables.scenario if scenario is None else scenario  # type: ignore[attr-defined]
+        manifest = getattr(tables, "manifest", None)
+        self.measured = manifest is not None and manifest.source == "measured"
+        self.window = _window(manifest.window if manifest is not None else {}, self.scenario)
+
+    @cached_property
+    def sampled(self) -> bool:
+        """Whether rows stand for more pages than their own."""
+        return bool((self.tables.pages["weight"] != 1).any())
+
+    @cached_property
+    def counted(self) -> pd.DataFrame:
+        """The updates that count: intended inside the window."""
+        at = self.tables.updates["intended_at"]
+        return self.tables.updates[(at >= self.window.start) & (at < self.window.end)]
+
+    @cached_property
+    def views(self) -> views.Views:
+        return views.views(self.tables, self.scenario, self.window.over)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """`pairs.pairs`, with the pages' weight and kind, the update's intended_at, and whether its event was accepted and was
+        missed: missed_while_away (the page listens and had no confirmed subscription then), not_broadcast."""
+        found = pairs.pairs(self.views, *self.window)
+        pages, updates = self.tables.pages, self.tables.updates
+        page, update = found["page"].to_numpy(), found["update"].to_numpy()
+        accepted = updates["published_at"].notna().to_numpy(bool)[update]
+        polls = views.polls(pages, self.scenario)[page]
+        return found.assign(
+            weight=pages["weight"].to_numpy(float)[page],
+            kind=pages["page"].astype("category").array[page],
+            intended_at=updates["intended_at"].to_numpy(float)[update],
+            missed_while_away=accepted & ~polls & ~self._covered(update, page),
+            not_broadcast=~accepted,
+        )
+
+    def _covered(self, update: Array, page: Array) -> Array:
+        """Whether the page was expected to hear of the update on some channel."""
+        expected = self.deliveries.expected
+        pages, updates = self.tables.pages, self.tables.updates
+        number = pages["subscriber"].to_numpy(np.int64)[page]
+        serial = updates["update"].to_numpy(np.int64)[update]
+        span = int(max(pages["subscriber"].max(), expected["subscriber"].max())) + 1 if len(expected) and len(pages) else 1
+        known = np.unique(expected["update"].to_numpy(np.int64) * span + expected["subscriber"].to_numpy(np.int64))
+        return place_of(known, serial * span + number) >= 0
+
+    @cached_property
+    def deliveries(self) -> deliveries.Deliveries:
+        """Of the whole run."""
+        return deliveries.deliveries(self.tables, self.scenario, self.measured)
+
+    @cached_property
+    def window_serials(self) -> Array:
+        """Serials of the updates committed in the window, sorted: of them deliveries and pairs are counted."""
+        updates = self.tables.updates
+        at = updates["committed_at"]
+        return np.sort(updates["update"].to_numpy(np.int64)[((at >= self.window.start) & (at < self.window.end)).to_numpy(bool)])
+
+    @cached_property
+    def expected(self) -> pd.DataFrame:
+        """The expected deliveries that count, with the reason for which one did not arrive (`deliveries.REASONS`)."""
+        rows = self.deliveries.expected
+        rows = rows.assign(reason=deliveries.missing(self.deliveries, self.window.over))
+        return rows[np.isin(rows["update"].to_numpy(), self.window_serials)].reset_index(drop=True)
+
+    @cached_property
+    def states(self) -> staleness.States:
+        return staleness.states(self.views)
+
+    def staleness(self, start: float | None = None, end: float | None = None) -> pd.DataFrame:
+        """`staleness.staleness` over a part of the run; the window, where none is given."""
+        window = self.window
+        part = (window.start if start is None else start, window.end if end is None else end)
+        return staleness.staleness(self.states, self.tables.pages, *part, window.over)
+
+    @cached_property
+    def refetches(self) -> pd.DataFrame:
+        """The refetches that count, in order of their start, with weight and whether the page polls: sent in the window, the
+        cool-down or the drain; polls in the window only."""
+        rows = self.tables.refetches
+        at = rows["started_at"].to_numpy(float)
+        pages = self.tables.pages
+        place = views.page_of(rows["subscriber"], pages)
+        of_poll = np.where(place >= 0, np.r_[views.polls(pages, self.scenario), False][place], False)
+        last = np.where(of_poll, self.window.end, self.window.over)
+        kept = (at >= self.window.start) & (at < last)
+        rows = rows.assign(weight=views.weight_of(rows["subscriber"], pages), polled=of_poll)
+        return rows[kept].sort_values("started_at", kind="stable").reset_index(drop=True)
+
+    @cached_property
+    def journeys(self) -> pd.DataFrame:
+        """One row per owed pair: update (serial), subscriber, page (its kind), fate, weight, and the `INSTANTS` (NaN: it never
+        happened, or nobody knows). Ordered by update, then subscriber."""
+        found, updates, pages = self.pairs, self.tables.updates, self.tables.pages
+        update, page = found["update"].to_numpy(), found["page"].to_numpy()
+        frame = pd.DataFrame(
+            {
+                "update": updates["update"].to_numpy(np.int64)[update],
+                "subscriber": pages["subscriber"].to_numpy(np.int64)[page],
+                "page": found["kind"].cat.remove_unused_categories(),
+                "fate": found["fate"],
+                "weight": found["weight"],
+                **{name: updates[name].to_numpy(float)[update] for name in ("intended_at", "committed_at", "published_at")},
+            }
+        )
+        # A page that hears an update on two channels is still one page: the first arrival counts.
+        first = self.deliveries.expected.groupby(["update", "subscriber"])["received_at"].min()
+        heard = pd.MultiIndex.from_arrays([frame["update"], frame["subscriber"]])
+        frame["received_at"] = first.reindex(heard).to_numpy(float)
+        for name in ("due_at", "started_at", "fresh_at"):
+            frame[name] = found[name]
+        return frame
+
+
+def _window(window: dict[str, float], scenario: Scenario) -> Window:
+    if window:
+        return Window(window["start"], window["end"], window["end"] + window.get("cooldown", 0.0) + window["drain"])
+    end = scenario.warmup + scenario.duration
+    return Window(scenario.warmup, end, end + sum(scenario.tail))

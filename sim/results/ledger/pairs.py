@@ -1,0 +1,83 @@
+"""Pairs of an update and a page that owes it, each with one fate. See `FATES`.
+
+Owed is an update that was committed in the window, is shown by the page, and was committed while the page was open, whether or
+not the page was subscribed then; not what the page's first load already contained.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.results.ledger.order import Order, ranges
+from sim.results.ledger.views import UNKNOWN, Views
+
+Array = np.ndarray[Any, Any]
+
+FATES = {
+    "shown": "the page showed a state that contains it, before it closed and before the run was over",
+    "never": "the page was still open when the run was over, and at no instant showed it",
+    "left": "the page closed before it showed it",
+    "unknown": "its version is not known, or an answer without a version was applied before the first that contains it",
+}
+
+
+def pairs(view: Views, start: float, end: float, over: float) -> pd.DataFrame:
+    """One row per owed pair: update, page (positions in their tables), fate, fresh_at (NaN: not shown), due_at, started_at (of the
+    refetch that showed it), in order of update and page."""
+    lines = view.timelines
+    low = lines.commits.before(view.timeline, np.maximum(view.opened, start))
+    high = lines.commits.before(view.timeline, np.minimum(view.closed, end))
+    number, entry = ranges(low, high)
+    rank, committed = lines.rank[entry], lines.committed[entry]
+    owed = ~(view.load_known[number] & (rank != UNKNOWN) & (view.load_rank[number] >= rank))
+    number, entry, rank, committed = number[owed], entry[owed], rank[owed], committed[owed]
+    fresh, answer = _first_containing(view, number, rank, committed)
+    limit = np.minimum(view.closed[number], over)
+    shown = fresh < limit
+    # An answer that names no version may have contained it: nobody knows since when it was shown.
+    unnamed = view.answer_rank == UNKNOWN
+    doubtful = Order(view.answer_view[unnamed], view.answer_at[unnamed])
+    until = np.where(shown, fresh, limit)
+    blind = doubtful.before(number, until) > doubtful.through(number, committed)
+    fate = np.select(
+        [(rank == UNKNOWN) | blind, shown, np.isfinite(view.closed[number])], ["unknown", "shown", "left"], default="never"
+    )
+    known = fate == "shown"
+    frame = pd.DataFrame(
+        {
+            "update": lines.update[entry],
+            "page": view.page[number],
+            "fate": pd.Categorical(fate, categories=list(FATES)),
+            "fresh_at": np.where(known, fresh, np.nan),
+            "due_at": np.where(known & (answer >= 0), view.answer_due[answer], np.nan),
+            "started_at": np.where(known & (answer >= 0), view.answer_started[answer], np.nan),
+        }
+    )
+    return frame.sort_values(["update", "page"], kind="stable", ignore_index=True)
+
+
+def _first_containing(view: Views, number: Array, rank: Array, committed: Array) -> tuple[Array, Array]:
+    """(first instant from *committed* on at which view *number* shows a state of at least *rank*, inf: never; its answer)."""
+    count = len(view.answer_at)
+    span = int(max(view.answer_rank.max(initial=0), rank.max(initial=0))) + 2
+    # The highest rank up to each answer, lifted above all of the views before it: one sorted array serves all views.
+    highest = np.maximum.accumulate(view.answer_view * span + view.answer_rank + 1) if count else view.answer_view
+    first = np.searchsorted(highest, number * span + rank + 1)
+    after = view.answers.through(number, committed)
+    # Contained already by what it showed at the commit; or an answer that came before was overwritten by an older one since.
+    at_commit = view.answer_rank[after - 1] >= rank
+    again = np.flatnonzero((first < after) & ~at_commit)
+    place = after[again]
+    while len(again):
+        ends = (place >= count) | (view.answer_view[np.minimum(place, count - 1)] != number[again])
+        found = ends | (view.answer_rank[np.minimum(place, count - 1)] >= rank[again])
+        first[again[found]] = np.where(ends, count, place)[found]
+        again, place = again[~found], place[~found] + 1
+    answer = np.where((first < after) & at_commit, after - 1, first)
+    there = answer < count
+    there[there] = view.answer_view[answer[there]] == number[there]
+    answer = np.where(there, answer, -1)
+    return np.where(there, np.maximum(view.answer_at[answer], committed), np.inf), answer

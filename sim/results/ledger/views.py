@@ -1,0 +1,253 @@
+"""What each page shows: the updates that it has to contain, and the answers that it applied, in one order of versions.
+
+A *timeline* is a sequence of updates of which one state of a page contains all up to some point: those of one resource, ordered
+by version; or, for dashboards, those of all resources of a user (of everyone, where the application shows everyone's), ordered by
+sequence. A *view* is a page with one timeline. A page has one; a dashboard of full payloads, each of which brings one resource,
+has one for each resource that it shows.
+
+Versions are compared by *rank* only: how many updates of the timeline have at most that version. An answer contains an update
+when its rank is at least the update's. So two updates that share a stamp are fresh together, and any whole number is a version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.results.ledger.order import Order, place_of, ranges, whole
+from sim.scenario import Scenario
+
+Array = np.ndarray[Any, Any]
+
+UNKNOWN = -1
+"""Rank of an update or an answer whose version is not known."""
+
+
+class Timelines:
+    """Entries (an update in a timeline) sorted by timeline and commit. Columns: timeline, update (position in the table of
+    updates), committed, rank (`UNKNOWN` where the version is not known)."""
+
+    def __init__(self, updates: pd.DataFrame, scenario: Scenario) -> None:
+        rows = np.flatnonzero(updates["committed_at"].notna().to_numpy(bool))
+        site = (updates["resource"] == "site").to_numpy(bool)[rows]
+        number = updates["resource_id"].to_numpy(np.int64)[rows]
+        self.everyone = scenario.api.dashboard_of == "everyone"
+        user = np.zeros(len(rows), np.int64) if self.everyone else owner(site, number, scenario)
+        self.resources, resource = np.unique(number * 2 + site, return_inverse=True)
+        self.users, board = np.unique(user, return_inverse=True)
+        self.owners = np.zeros(len(self.resources), np.int64)
+        """The user whose dashboard shows each resource."""
+        self.owners[resource] = user
+        both = np.r_[rows, rows]
+        timeline = np.r_[resource, len(self.resources) + board].astype(np.int64)
+        self.commits = Order(timeline, updates["committed_at"].to_numpy(float)[both])
+        order = self.commits.order
+        self.timeline, self.update = timeline[order], both[order]
+        self.committed = updates["committed_at"].to_numpy(float)[self.update]
+        (version, has_version), (sequence, has_sequence) = (whole(updates[name]) for name in ("version", "sequence"))
+        of_board = self.timeline >= len(self.resources)
+        ordering = np.where(of_board, sequence[self.update], version[self.update])
+        known = np.where(of_board, has_sequence[self.update], has_version[self.update])
+        self._known = np.flatnonzero(known)
+        self._versions = Order(self.timeline[known], ordering[known])
+        numbered = has_sequence[self.update]
+        self._sequences = Order(self.timeline[numbered], sequence[self.update][numbered])
+        self.rank = np.full(len(order), UNKNOWN, np.int64)
+        self.rank[known] = self.rank_of(self.timeline[known], ordering[known])
+
+    def of_pages(self, pages: pd.DataFrame, scenario: Scenario) -> tuple[Array, Array, Array]:
+        """The views of all pages: (page, timeline, whether the page has several). A page whose resource never changes has none."""
+        board = (pages["resource"] == "dashboard").to_numpy(bool)
+        key = pages["resource_id"].to_numpy(np.int64) * 2 + (pages["resource"] == "site").to_numpy(bool)
+        user = np.zeros(len(pages), np.int64) if self.everyone else pages["user"].to_numpy(np.int64)
+        mine, shown = place_of(self.resources, key), place_of(self.users, user)
+        single = np.where(board, np.where(shown >= 0, shown + len(self.resources), UNKNOWN), mine)
+        many = board & shows_payloads(pages, scenario)
+        one = np.flatnonzero((single >= 0) & ~many)
+        several = np.flatnonzero(many)
+        by_owner = Order(self.owners, np.zeros(len(self.owners)))
+        i, place = ranges(by_owner.start(user[several]), by_owner.start(user[several] + 1))
+        timelines = np.r_[single[one], by_owner.order[place]].astype(np.int64)
+        return np.r_[one, several[i]], timelines, np.r_[np.zeros(len(one), bool), np.ones(len(i), bool)]
+
+    def rank_of(self, timeline: Array, version: Array, by_sequence: bool = False) -> Array:
+        """How many updates of each timeline a state of that version contains. *by_sequence*: it is a dashboard's version."""
+        order = self._sequences if by_sequence else self._versions
+        return order.through(timeline, version) - order.start(timeline)
+
+    def rank_at(self, timeline: Array, at: Array) -> Array:
+        """The highest rank that was committed before each instant; 0: none."""
+        place = self.commits.before(timeline, at)
+        found = place > self.commits.start(timeline)
+        return np.where(found, np.maximum(self._highest[place - 1], 0), 0) if len(self.rank) else np.zeros(len(place), np.int64)
+
+    @cached_property
+    def _highest(self) -> Array:
+        """For each entry the highest rank committed up to it."""
+        return pd.Series(self.rank).groupby(self.timeline).cummax().to_numpy()
+
+    def newest_contained(self, timeline: Array, rank: Array) -> Array:
+        """Latest commit among the updates that a state of *rank* contains; NaN: none."""
+        place = self._versions.start(timeline) + rank - 1
+        return np.where(rank > 0, self._by_rank[0][np.maximum(place, 0)], np.nan) if len(self._known) else np.full(len(rank), np.nan)
+
+    def oldest_missing(self, timeline: Array, rank: Array) -> Array:
+        """Earliest commit among the updates that a state of *rank* does not contain; inf: none."""
+        place = self._versions.start(timeline) + rank
+        there = place < self._versions.start(timeline + 1)
+        last = max(len(self._known) - 1, 0)
+        return np.where(there, self._by_rank[1][np.minimum(place, last)], np.inf) if len(self._known) else np.full(len(rank), np.inf)
+
+    @cached_property
+    def _by_rank(self) -> tuple[Array, Array]:
+        """In order of version: latest commit up to each, earliest commit from each on."""
+        entry = self._known[self._versions.order]
+        committed, timeline = pd.Series(self.committed[entry]), self.timeline[entry]
+        backwards = committed[::-1].groupby(timeline[::-1]).cummin()[::-1]
+        return committed.groupby(timeline).cummax().to_numpy(), backwards.to_numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Columns by view: page (position in the table of pages), timeline, opened, closed (inf: open at the end), load_rank, and
+    load_known (whether the load named its version). Columns `answer_*` by answer, sorted by view and instant, the load first:
+    view, at, rank (`UNKNOWN` where it named none), due, started (NaN for a load or a payload)."""
+
+    timelines: Timelines
+    page: Array
+    timeline: Array
+    opened: Array
+    closed: Array
+    load_rank: Array
+    load_known: Array
+    answers: Order
+    answer_view: Array
+    answer_at: Array
+    answer_rank: Array
+    answer_due: Array
+    answer_started: Array
+
+
+Part = tuple[Array, Array, Array, Array, Array]
+"""Answers in no order: view, at, rank, due, started."""
+
+
+def views(tables: Any, scenario: Scenario, over: float) -> Views:
+    """All views of a run. *over*: when it ended, s."""
+    pages = tables.pages
+    lines = Timelines(tables.updates, scenario)
+    page, timeline, several = lines.of_pages(pages, scenario)
+    opened, closed = pages["opened_at"].to_numpy(float)[page], until(pages, over)[page]
+    version, named = (column[page] for column in whole(pages["loaded_version"]))
+    loaded = lines.rank_at(timeline, opened)
+    for rows, by_sequence in ((named & ~several, False), (named & several, True)):
+        loaded[rows] = lines.rank_of(timeline[rows], version[rows], by_sequence)
+    nothing = np.full(len(page), np.nan)
+    parts: list[Part] = [(np.arange(len(page)), opened, loaded, nothing, nothing)]
+    of_page = Order(page, timeline)
+    parts += _refetched(tables.refetches, pages, of_page, timeline, several, lines)
+    parts += _payloads(tables, scenario, of_page, page, timeline, lines)
+    view, at, rank, due, started = (np.concatenate(column) for column in zip(*parts, strict=True))
+    kept = at >= opened[view]
+    order = Order(view[kept], at[kept])
+    columns = (column[kept][order.order] for column in (view, at, rank, due, started))
+    return Views(lines, page, timeline, opened, closed, loaded, named, order, *columns)
+
+
+def _refetched(
+    refetches: pd.DataFrame, pages: pd.DataFrame, of_page: Order, timeline: Array, several: Array, lines: Timelines
+) -> Iterator[Part]:
+    """Answers to refetches; that of a dashboard of full payloads counts for each resource that it shows."""
+    applied = refetches[(refetches["outcome"] == "applied").to_numpy(bool) & refetches["finished_at"].notna().to_numpy(bool)]
+    mine = page_of(applied["subscriber"], pages)
+    applied, mine = applied[mine >= 0], mine[mine >= 0]
+    version, named = whole(applied["version"])
+    row, place = ranges(of_page.start(mine), of_page.start(mine + 1))
+    view = of_page.order[place]
+    rank = np.full(len(row), UNKNOWN, np.int64)
+    for by_sequence in (False, True):
+        rows = named[row] & (several[view] == by_sequence)
+        rank[rows] = lines.rank_of(timeline[view[rows]], version[row[rows]], by_sequence)
+    at, due, started = (applied[name].to_numpy(float)[row] for name in ("finished_at", "due_at", "started_at"))
+    yield view, at, rank, due, started
+
+
+def _payloads(
+    tables: Any, scenario: Scenario, of_page: Order, page: Array, timeline: Array, lines: Timelines
+) -> Iterator[Part]:
+    """Notifications at pages that show what they carry: an answer with the update's version, for the update's resource."""
+    shows = shows_payloads(tables.pages, scenario)
+    if not shows.any():
+        return
+    heard = tables.notifications
+    mine = page_of(heard["subscriber"], tables.pages)
+    carried = (mine >= 0) & shows[mine]
+    heard, mine = heard[carried], mine[carried]
+    serial, named = whole(heard["update"])
+    serials = tables.updates["update"].to_numpy(np.int64)
+    order = np.argsort(serials, kind="stable")
+    found = place_of(serials[order], serial)
+    update = np.where(named & (found >= 0), order[np.maximum(found, 0)] if len(order) else -1, -1)
+    entries = np.flatnonzero(lines.timeline < len(lines.resources))
+    entry_of = np.full(len(serials), -1, np.int64)
+    entry_of[lines.update[entries]] = entries
+    entry = np.where(update >= 0, entry_of[update] if len(entry_of) else -1, -1)
+    line = np.where(entry >= 0, lines.timeline[entry], -1) if len(lines.timeline) else np.full(len(entry), -1)
+    row, place = ranges(of_page.start(mine), of_page.start(mine + 1))
+    view = of_page.order[place]
+    # A payload of an update that is not known may have been of any resource that the page shows.
+    meant = (timeline[view] == line[row]) | (update[row] < 0)
+    row, view = row[meant], view[meant]
+    rank = np.where(update[row] >= 0, lines.rank[entry[row]], UNKNOWN) if len(lines.rank) else np.full(len(row), UNKNOWN)
+    nothing = np.full(len(row), np.nan)
+    yield view, heard["received_at"].to_numpy(float)[row], rank, nothing, nothing
+
+
+def until(pages: pd.DataFrame, over: float) -> Array:
+    """Until when each page was open; inf: it still was when the run was over."""
+    closed = pages["closed_at"].to_numpy(float)
+    return np.where(np.isnan(closed) | (closed >= over), np.inf, closed)
+
+
+def page_of(subscriber: pd.Series, pages: pd.DataFrame) -> Array:
+    """Position in *pages* of each subscriber's page; -1: not recorded."""
+    numbers = pages["subscriber"].to_numpy(np.int64)
+    order = np.argsort(numbers, kind="stable")
+    place = place_of(numbers[order], subscriber.to_numpy(np.int64))
+    return np.where(place >= 0, order[np.maximum(place, 0)], -1) if len(order) else place
+
+
+def weight_of(subscriber: pd.Series, pages: pd.DataFrame) -> Array:
+    """How many pages stand behind each row; that of the heaviest page where a row's own is not recorded."""
+    weight, place = pages["weight"].to_numpy(float), page_of(subscriber, pages)
+    return np.where(place >= 0, weight[np.maximum(place, 0)], weight.max()) if len(weight) else np.ones(len(place))
+
+
+def shows_payloads(pages: pd.DataFrame, scenario: Scenario) -> Array:
+    """Which pages show what the event carries instead of refetching."""
+    return _of_policy(pages, "full_payload", scenario)
+
+
+def polls(pages: pd.DataFrame, scenario: Scenario) -> Array:
+    """Which pages poll."""
+    return _of_policy(pages, "polling", scenario)
+
+
+def _of_policy(pages: pd.DataFrame, kind: str, scenario: Scenario) -> Array:
+    """Pages by the policy of their row; where it is not known, by the scenario's policy for such pages."""
+    policy = pages["policy"].astype(object)
+    known = (policy.notna() & (policy != "")).to_numpy(bool)
+    kinds = [group.page for group in scenario.pages if scenario.policy_of(group).kind == kind]
+    return np.where(known, (policy == kind).to_numpy(bool), pages["page"].isin(kinds).to_numpy(bool))
+
+
+def owner(site: Array, resource_id: Array, scenario: Scenario) -> Array:
+    """The user of each resource (*site*: whether it is one): users own equal runs of ids, as the fleet is seeded."""
+    fleet = scenario.fleet
+    each = np.where(site, max(fleet.sites_per_user, 1), max(fleet.servers_per_user, 1))
+    return (resource_id - 1) // each + 1
