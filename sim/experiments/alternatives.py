@@ -19,8 +19,9 @@ import pandas as pd
 
 from sim.results.answers.report import describe
 from sim.results.ledger import costs
+from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
-from sim.results.summary import sent_refetches, window
+from sim.results.summary import window
 from sim.results.text import number
 from sim.scenario import Fleet, Pages, Scenario
 from sim.study import summary
@@ -193,9 +194,10 @@ def measured(runs: Iterable[Run]) -> pd.DataFrame:
     """Bytes per page and second that runs moved, over the p95 (s) that they reached: target, cost, group, source, setting."""
     rows = []
     for run in runs:
-        start, end = window(run, run.scenario)
+        start, end = window(run)
         pages, kind = run.scenario.subscribers, run.scenario.policy.kind
-        sent = sent_refetches(run, start, end)["bytes"].sum()
+        refetches = ledger_of(run).refetches
+        sent = float((refetches["bytes"] * refetches["weight"]).sum())
         told = 0.0 if kind == "polling" else costs.growth(run, "broadcaster", "broadcaster_bytes_sent_total")
         way = {"polling": "polling", "full_payload": "full payload"}.get(kind, "notify")
         rows.append(

@@ -10,7 +10,8 @@ import pandas as pd
 
 from sim.results import statistics
 from sim.results.answers import fit
-from sim.results.ledger import costs, freshness
+from sim.results.ledger import costs
+from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
 from sim.results.statistics import Estimate
 from sim.scenario import Fleet, Pages, Scenario
@@ -34,10 +35,10 @@ def sizes(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def per_subscriber(runs: Iterable[Run]) -> Estimate:
-    """Seconds by which one more subscriber delays the last one: spread over receivers, bootstrapped by events."""
+    """Seconds by which one more subscriber delays the last one: spread over the receivers between, bootstrapped by events."""
     events = pd.concat([costs.arrivals(run) for run in runs])
     broad = events[events["receivers"] >= fit.BREADTH]
-    return statistics.ratio(broad["spread"].to_numpy(), broad["receivers"].to_numpy(dtype=float) - 1)
+    return statistics.ratio(broad["spread"].to_numpy(), broad["ranks"].to_numpy(dtype=float))
 
 
 def slope(frame: pd.DataFrame, y: str, x: str = "subscribers") -> tuple[float, float]:
@@ -193,7 +194,7 @@ def spreads(runs: Iterable[Run], points: int = 400) -> pd.DataFrame:
     for run in sorted(runs, key=lambda run: run.scenario.subscribers):
         events = costs.arrivals(run)
         one = (events["spread"] - events["spread"].median()).abs().idxmin()
-        arrived = freshness.deliveries(run, run.scenario)
+        arrived = ledger_of(run).expected
         at = np.sort(arrived.loc[arrived["update"] == one, "received_at"].dropna().to_numpy())
         # One in so many is enough to draw.
         kept = np.unique(np.linspace(0, len(at) - 1, min(points, len(at))).astype(int))

@@ -14,10 +14,11 @@ from sim.policy import Debounce, Immediate
 from sim.results.answers import fit
 from sim.results.answers.report import describe
 from sim.results.ledger import costs
+from sim.results.ledger.book import ledger_of
 from sim.results.ledger.herds import herds
 from sim.results.run import Run
 from sim.results.statistics import Estimate, t_interval
-from sim.results.summary import sampled_share, summarise, window
+from sim.results.summary import sampled_share, summarise
 from sim.results.text import percent
 from sim.scenario import Api, Fleet, Pages, Scenario, to_dict
 from sim.study import row, summary
@@ -37,11 +38,9 @@ def of(run: Run, least: int = 10) -> pd.DataFrame:
 
     Herds of fewer than *least* refetches are stragglers.
     """
-    start, end = window(run, run.scenario)
-    refetches = run.refetches[(run.refetches["started_at"] >= start) & (run.refetches["answered"] > 0)]
-    found = herds(refetches, gap=1.0)
-    found = found[(found["at"] < end) & (found["size"] >= least)].reset_index(drop=True)
-    found["size"] = found["size"] / sampled_share(run)
+    refetches = ledger_of(run).refetches
+    found = herds(refetches[refetches["answered"] > 0], gap=1.0)
+    found = found[(found["at"] < ledger_of(run).window.end) & (found["size"] >= least)].reset_index(drop=True)
     return found.assign(answered=found["size"] / found["drain"])
 
 

@@ -1,23 +1,27 @@
-"""What a run amounts to: one flat table, metric -> {value, ci_low, ci_high, n}, in seconds, for JSON (None: undefined).
+"""What a run amounts to: one flat table, metric -> {value, ci_low, ci_high, n}, for JSON; made here and nowhere else.
 
-Latencies count from the intended instant of the update, over the updates intended inside the window. What was never shown counts
-as an infinite time to fresh: a quantile that falls on it is None, and `starved_*` says how many there were. Times to notified are
-those of the deliveries that arrived; the others are `deliveries.missing`. n is the number of independent observations behind a
-figure (updates), and intervals are those of `sim.results.statistics`. `DESCRIPTIONS` says what each metric is.
+`DESCRIPTIONS` says what each metric is and in which unit; the ledger (`sim.results.ledger`) says how it is counted. A figure is
+one of three things: a number; *never* (`value` null and `never` true): it falls on updates that were not shown, so it is longer
+than the run, and a threshold on it fails; or undefined (`value` null): there is nothing to make it from, or more than
+`UNKNOWN_ALLOWED` of it is unknown. n is the number of independent observations behind a figure (updates), intervals are those
+of `sim.results.statistics`. `source` is "sample" where rows of a share of the pages were scaled to all; without it the figure
+is of all pages.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger import freshness
-from sim.results.ledger.freshness import Tables
-from sim.results.ledger.staleness import staleness
-from sim.results.statistics import Estimate, batch_ratio, quantiles
+from sim.results.ledger import matching
+from sim.results.ledger.book import Ledger, Tables, ledger_of
+from sim.results.ledger.staleness import at_end, regressions
+from sim.results.ledger.views import weight_of
+from sim.results.statistics import Estimate, batch_mean, batch_ratio, quantiles
 from sim.scenario import Scenario
 
 Array = np.ndarray[Any, Any]
@@ -30,128 +34,251 @@ SHARE = (0.0, 1.0)
 HERD = 0.1
 """Seconds: refetches that start within one such window are one herd."""
 
-WASTED = ("superseded", "cancelled", "not_newer")
+UNKNOWN_ALLOWED = 0.01
+"""Share of what is counted (pairs, page time, open pages) that may be unknown; with more there is no figure."""
 
-DESCRIPTIONS = {
-    "updates": "changes intended inside the window",
-    "updates.failed": "of them, never committed",
-    "deliveries.expected": "open subscriptions x published updates",
-    "deliveries.received": "of them, arrived at least once",
-    "deliveries.missing": "of them, never arrived",
-    "deliveries.duplicate": "arrivals beyond the first of one delivery",
-    "deliveries.out_of_order": "arrivals after one of a later update, same channel and subscriber",
-    "delivery_ratio": "received / expected",
-    "time_to_notified": "update intended -> notification arrived, s",
-    "time_to_fresh": "update intended -> first applied refetch that contains it, s",
-    "fan_out.first": "update committed -> first subscriber reached, s",
-    "fan_out.last": "update committed -> last subscriber reached, s",
-    "fan_out.spread": "first -> last subscriber of one update, s",
-    "starved_updates": "updates that at least one open page never showed",
-    "starved_ratio": "share of (update, page) pairs never shown",
-    "left_before_fresh": "pairs whose page closed first (not counted as starved)",
-    "stale_ratio": "share of time in which a page showed an old state",
-    "age_of_information.mean": "mean age of the newest update shown, s",
-    "age_of_information.peak": "mean age just before a newer one was shown, s",
-    "age_of_synchronisation.mean": "mean age of the oldest update not shown, s (0 while there is none)",
-    "refetches": "refetches sent in the window, or in its drain for notifications",
-    "refetches_per_update": "amplification: refetches / updates, over all pages",
-    "refetches_per_notification": "refetches / deliveries received: what the policy lets through",
-    "refetches.wasted": "superseded, cancelled or not newer",
-    "refetches.failed": "refused, timed out or broken",
-    "refetch_time": "request sent -> answer complete, s",
-    "refetch_delay": "due -> sent, s",
-    "refetch_rate.mean": "refetches started per second of the window",
-    "refetch_rate.peak": "refetches started per second, in the fullest 100 ms",
-    "bytes_per_update": "bytes of refetch answers per update",
-    "publisher_lateness": "update sent later than intended, s",
-    "cpu": "processor time of a process, s per second (1: a whole core)",
-    "memory": "largest resident size of a process, bytes",
-    "cpu_per_delivery": "the broadcaster's processor time per delivery, s",
-    "cpu_per_refetch": "the application's processor time per refetch, its share of changes included, s",
-    "cpu_per_notification": "the load client's processor time per notification received, refetches included, s",
-    "reader_lag": "frame arrived -> read by the load client, s",
+
+class Metric(NamedTuple):
+    """What a metric is. *figures*: it is a family, `name.p50`, `name.mean` and so on; else the name alone is the figure."""
+
+    unit: str
+    """count, s, share, bytes, 1/s, or empty for a plain number."""
+    meaning: str
+    figures: tuple[str, ...] = ()
+    more_is_better: bool = False
+
+
+LATENCY = (*(f"p{level * 100:g}" for level in LEVELS), "mean", "max")
+SPREAD = ("p50", "p99", "mean")
+
+DESCRIPTIONS: dict[str, Metric] = {
+    "updates": Metric("count", "changes intended inside the window"),
+    "updates.failed": Metric("count", "of them, never committed"),
+    "updates.unknown": Metric("count", "of them, nobody knows whether they were committed, or when"),
+    "updates.not_broadcast": Metric("count", "of them, committed, but the broadcaster never accepted the event"),
+    "pairs.owed": Metric(
+        "count", "pairs of an update committed in the window and a page that shows its resource and was open then"
+    ),
+    "pairs.shown": Metric("count", "of them, the page showed it"),
+    "pairs.never": Metric("count", "of them, the page was open when the run was over and never showed it"),
+    "pairs.left": Metric("count", "of them, the page closed before it showed it"),
+    "pairs.unknown": Metric("count", "of them, nobody knows: a version is missing"),
+    "left_before_fresh": Metric("count", "pairs whose page closed first: pairs.left under its old name"),
+    "starved_updates": Metric("count", "updates that at least one page never showed"),
+    "starved_ratio": Metric("share", "never / (shown + never) pairs"),
+    "time_to_fresh": Metric("s", "update intended -> first state of the page that contains it", (*LATENCY, "mean_of_shown")),
+    "deliveries.expected": Metric("count", "confirmed subscriptions x accepted events of the updates committed in the window"),
+    "deliveries.received": Metric("count", "of them, arrived"),
+    "deliveries.missing": Metric("count", "of them, not arrived"),
+    "deliveries.missing.target": Metric("count", "of these, lost by the target"),
+    "deliveries.missing.connection": Metric("count", "of these, the subscription ended while the event was being sent"),
+    "deliveries.missing.on_its_way": Metric("count", "of these, the run was over while the event was being sent"),
+    "deliveries.duplicate": Metric("count", "arrivals beyond the first of one delivery"),
+    "deliveries.unexpected": Metric("count", "arrivals for which there was no subscription, or no accepted event"),
+    "deliveries.out_of_order": Metric("count", "arrivals after one of a later update, same channel and subscriber"),
+    "deliveries.missed_while_away": Metric("count", "owed pairs whose event was accepted while the page had no subscription"),
+    "deliveries.not_broadcast": Metric("count", "owed pairs whose event was never accepted"),
+    "delivery_ratio": Metric("share", "received / expected", more_is_better=True),
+    "notifications.heard": Metric("count", "arrivals at pages, in the whole run"),
+    "notifications.unanswered": Metric("count", "of them, answered by no refetch"),
+    "time_to_notified": Metric("s", "update intended -> notification arrived, of those that arrived", LATENCY),
+    "fan_out.first": Metric("s", "update committed -> first subscriber reached", SPREAD),
+    "fan_out.last": Metric("s", "update committed -> last subscriber reached", SPREAD),
+    "fan_out.spread": Metric("s", "first -> last subscriber of one update", SPREAD),
+    "stale_ratio": Metric("share", "share of the pages' time in which they did not show the newest committed update of theirs"),
+    "pages.stale_at_end": Metric("count", "pages that show an old state when the run ends"),
+    "pages.stale_at_end_ratio": Metric("share", "of the pages open then, the share that show an old state"),
+    "pages.open_at_end": Metric("count", "pages open when the run ends"),
+    "pages.regressions": Metric("count", "answers that were applied over a newer one"),
+    "age_of_information.mean": Metric("s", "mean age of the newest update shown, since its commit, over page time"),
+    "age_of_information.peak": Metric("s", "mean age just before a newer one was shown"),
+    "age_of_synchronisation.mean": Metric("s", "mean age of the oldest update not shown (0 while there is none)"),
+    "refetches": Metric("count", "refetches sent in the window, the cool-down or the drain (polls: in the window)"),
+    "refetches.applied": Metric("count", "of them, shown"),
+    "refetches.not_newer": Metric("count", "of them, the page showed that version already"),
+    "refetches.superseded": Metric("count", "of them, given up for a newer one"),
+    "refetches.cancelled": Metric("count", "of them, given up because the page left"),
+    "refetches.failed": Metric("count", "of them, refused, timed out or broken"),
+    "refetches.running": Metric("count", "of them, without an end when the run ended"),
+    "refetches.wasted": Metric("count", "not newer, superseded or cancelled"),
+    "refetches_per_update": Metric("", "amplification: refetches / updates, over all pages"),
+    "refetches_per_notification": Metric("", "refetches / deliveries received: what the policy lets through"),
+    "refetch_time": Metric("s", "request sent -> answer complete", LATENCY),
+    "refetch_delay": Metric("s", "due -> sent", LATENCY),
+    "refetch_rate.mean": Metric("1/s", "refetches started per second of the window"),
+    "refetch_rate.peak": Metric("1/s", "refetches started per second, in the fullest 100 ms"),
+    "bytes_per_update": Metric("bytes", "bytes of refetch answers per update"),
+    "publisher_lateness": Metric("s", "update sent later than intended", LATENCY),
+    "reader_lag": Metric("s", "frame arrived -> read by the load client", LATENCY),
+    "cpu": Metric("cores", "processor time of a kind of process per second", ("<process>",)),
+    "memory": Metric("bytes", "largest resident size of a kind of process", ("<process>",)),
+    "cpu_per_delivery": Metric("s", "the broadcaster's processor time per delivery"),
+    "cpu_per_refetch": Metric("s", "the application's processor time per refetch, its share of changes included"),
+    "cpu_per_notification": Metric("s", "the load client's processor time per notification received, refetches included"),
 }
 
+SIMULATOR: dict[str, Metric] = {
+    "utilisation": Metric("share", "share of the workers' time in the window that is work"),
+    "queue_wait.mean": Metric("s", "arrival of a request -> a worker takes it, in the window"),
+    "queue_wait.max": Metric("s", "the longest of them"),
+    "pages.timeouts": Metric("count", "requests given up"),
+    "pages.retries": Metric("count", "requests sent again"),
+    "application.busy_ratio": Metric("share", "share of the workers' time that is work, mean over the window"),
+    "application.queue_peak": Metric("count", "most requests that waited for a worker"),
+    "application.in_flight_peak": Metric("count", "most requests at the application at once"),
+    "application.refused": Metric("count", "requests refused, by the queue's limit or by the limiter"),
+    "application.from_cache": Metric("count", "requests that shared another's answer"),
+    "broadcaster.frames": Metric("count", "frames written"),
+    "broadcaster.bytes": Metric("bytes", "bytes written"),
+}
+"""What only a simulator can count; its own samples of the `metrics` table say it."""
 
-def summarise(run: Tables, scenario: Scenario | None = None) -> Summary:
-    """The summary of a bundle, or of a simulator's frames in memory (then with its *scenario*)."""
-    scenario = scenario if scenario is not None else run.scenario  # type: ignore[attr-defined]
-    start, end = window(run, scenario)
-    counted = within(run.updates, start, end)
+DESCRIPTIONS |= SIMULATOR
+
+OUTCOMES = ("applied", "not_newer", "superseded", "cancelled", "failed", "running")
+WASTED = ("not_newer", "superseded", "cancelled")
+
+FIGURE = re.compile(r"^(?P<stem>.+)\.(?P<figure>p\d+(?:\.\d+)?|mean|max|mean_of_shown)$")
+PERCENTILE = re.compile(r"\bp\(\s*(\d+(?:\.\d+)?)\s*\)")
+KINDS = ("detail", "firewall", "provision", "site", "dashboard")
+
+
+def metric_of(name: str) -> Metric | None:
+    """The description of a figure by its full name, as `time_to_fresh.dashboard.p99.9`; None: there is no such figure."""
+    plain = DESCRIPTIONS.get(name)
+    if plain is not None:
+        return None if plain.figures else plain
+    found = FIGURE.match(name)
+    if found is None:
+        stem, _, process = name.rpartition(".")
+        return DESCRIPTIONS[stem] if stem in ("cpu", "memory") and process else None
+    stem, figure = found["stem"], found["figure"]
+    family, _, kind = stem.rpartition(".")
+    if family == "time_to_fresh" and kind in KINDS:
+        stem = family
+    metric = DESCRIPTIONS.get(stem)
+    if metric is None or not metric.figures:
+        return None
+    if not figure.startswith("p"):
+        return metric if figure in metric.figures else None
+    return metric if 0 < float(figure[1:]) < 100 else None
+
+
+def levels_of(scenario: Scenario) -> tuple[float, ...]:
+    """The quantiles that a summary has: `LEVELS`, and those for which the scenario's thresholds ask."""
+    asked = {float(p) / 100 for text in scenario.thresholds.values() for p in PERCENTILE.findall(text)}
+    return (*LEVELS, *sorted(level for level in asked - set(LEVELS) if 0 < level < 1))
+
+
+def summarise(run: Tables, scenario: Scenario | None = None, levels: tuple[float, ...] | None = None) -> Summary:
+    """The summary of a bundle, or of tables in memory (then with their *scenario*). *levels*: quantiles of latencies
+    (`levels_of`)."""
+    return summary_of(ledger_of(run) if scenario is None else Ledger(run, scenario), levels)
+
+
+def summary_of(ledger: Ledger, levels: tuple[float, ...] | None = None) -> Summary:
+    """`summarise` of a ledger that there is already."""
+    asked = levels_of(ledger.scenario) if levels is None else levels
     figures: dict[str, Estimate] = {}
     for part in (
-        _deliveries(run, scenario, counted),
-        _freshness(run, scenario, counted, start, end),
-        _refetches(run, counted, start, end),
-        _harness(run, start, end),
-        _processes(run, start, end),
-        _simulator(run, len(counted)),
+        _updates(ledger),
+        _deliveries(ledger, asked),
+        _pairs(ledger, asked),
+        _staleness(ledger),
+        _refetches(ledger, asked),
+        _harness(ledger, asked),
+        _processes(ledger),
+        _simulator(ledger),
     ):
         figures |= dict(part)
     received = figures["deliveries.received"].value
     if received:
-        # Refetches are those of all pages, deliveries those of the pages that are recorded.
-        fetched = (figures["refetches"].value or 0) * sampled_share(run)
-        figures["refetches_per_notification"] = Estimate(fetched / received, n=len(counted))
-    return {name: estimate.row() for name, estimate in figures.items()}
-
-
-def window(run: Tables, scenario: Scenario) -> tuple[float, float]:
-    """[start, end) of what is counted, seconds since the run's start."""
-    manifest = getattr(run, "manifest", None)
-    if manifest is not None and manifest.window:
-        return manifest.window["start"], manifest.window["end"]
-    return scenario.warmup, scenario.warmup + scenario.duration
-
-
-def within(updates: pd.DataFrame, start: float, end: float) -> pd.DataFrame:
-    """The updates that count: intended inside the window."""
-    return updates[(updates["intended_at"] >= start) & (updates["intended_at"] < end)]
+        fetched = figures["refetches"].value or 0
+        figures["refetches_per_notification"] = Estimate(fetched / received, n=len(ledger.counted))
+    source = {"source": "sample"} if ledger.sampled else {}
+    return {name: estimate.row() | source for name, estimate in figures.items()}
 
 
 def counted_journeys(run: Tables, scenario: Scenario | None = None) -> pd.DataFrame:
-    """`freshness.journeys` of the updates that count."""
-    scenario = scenario if scenario is not None else run.scenario  # type: ignore[attr-defined]
-    pairs = freshness.journeys(run, scenario)
-    start, end = window(run, scenario)
-    return pairs[(pairs["intended_at"] >= start) & (pairs["intended_at"] < end)].reset_index(drop=True)
+    """`Ledger.journeys`: the owed pairs with every instant on their way."""
+    return (ledger_of(run) if scenario is None else Ledger(run, scenario)).journeys
 
 
-def _latency(name: str, values: Array, events: Array, infinite: bool = False) -> Figures:
-    """The five figures of a latency; rows ordered by event."""
-    for level, estimate in zip(LEVELS, quantiles(values, events, LEVELS), strict=True):
-        yield f"{name}.p{level * 100:.0f}", estimate
+def window(run: Tables) -> tuple[float, float]:
+    """[start, end) of what is counted, seconds since the run's start."""
+    start, end, _ = ledger_of(run).window
+    return start, end
+
+
+def sampled_share(run: Tables) -> float:
+    """Share of the pages whose rows the tables hold; 1 where all are."""
+    weight = run.pages["weight"].to_numpy(float)
+    return len(weight) / float(weight.sum()) if len(weight) else 1.0
+
+
+def _name(level: float) -> str:
+    return f"p{level * 100:g}"
+
+
+def _latency(name: str, values: Array, events: Array, levels: tuple[float, ...], weights: Array | None = None) -> Figures:
+    """The figures of a latency; rows ordered by event. inf: never."""
+    weights = np.ones(len(values)) if weights is None else weights
+    for level, estimate in zip(levels, quantiles(values, events, levels, weights), strict=True):
+        yield f"{name}.{_name(level)}", estimate
     if not len(values):
         yield f"{name}.mean", Estimate(None)
         yield f"{name}.max", Estimate(None)
         return
     event = np.cumsum(np.r_[False, events[1:] != events[:-1]])
-    yield f"{name}.mean", batch_ratio(np.bincount(event, values), np.bincount(event).astype(float))
-    yield f"{name}.max", Estimate(float(values.max()), n=int(event[-1]) + 1)
+    n = int(event[-1]) + 1
+    never = bool(np.isinf(values).any())
+    mean = batch_mean(np.bincount(event, values * weights), np.bincount(event, weights)) if not never else Estimate(np.inf, n=n)
+    yield f"{name}.mean", mean
+    yield f"{name}.max", Estimate(float(values.max()), n=n)
 
 
-def _deliveries(run: Tables, scenario: Scenario, counted: pd.DataFrame) -> Figures:
-    expected = freshness.deliveries(run, scenario)
-    expected = expected[np.isin(expected["update"].to_numpy(), counted["update"].to_numpy())]
-    notifications = freshness.attribute(run, scenario)
-    notifications = notifications[np.isin(freshness.whole(notifications["update"]), counted["update"].to_numpy())]
-    n = len(counted)
-    arrived = expected["received_at"].notna().to_numpy()
+def _updates(ledger: Ledger) -> Figures:
+    counted, n = ledger.counted, len(ledger.counted)
+    uncommitted = counted["committed_at"].isna().to_numpy(bool)
+    status = counted["status"].astype(str).to_numpy()
+    doubtful = uncommitted & (status != "failed")
     yield "updates", Estimate(n, n=n)
-    yield "updates.failed", Estimate(int(counted["committed_at"].isna().sum()), n=n)
-    yield "deliveries.expected", Estimate(len(expected), n=n)
-    yield "deliveries.received", Estimate(int(arrived.sum()), n=n)
-    yield "deliveries.missing", Estimate(int((~arrived).sum()), n=n)
-    yield "deliveries.duplicate", Estimate(freshness.duplicates(notifications), n=n)
-    yield "deliveries.out_of_order", Estimate(freshness.out_of_order(run, notifications), n=n)
+    yield "updates.failed", Estimate(int((uncommitted & ~doubtful).sum()), n=n)
+    yield "updates.unknown", Estimate(int(doubtful.sum()), n=n)
+    silent = ~uncommitted & counted["published_at"].isna().to_numpy(bool)
+    yield "updates.not_broadcast", Estimate(int(silent.sum()), n=n)
+
+
+def _deliveries(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
+    expected, beyond = ledger.expected, ledger.deliveries.beyond
+    n = len(ledger.counted)
+    weight = expected["weight"].to_numpy(float)
+    arrived = expected["received_at"].notna().to_numpy(bool)
+    yield "deliveries.expected", _count(weight, n)
+    yield "deliveries.received", _count(weight[arrived], n)
+    yield "deliveries.missing", _count(weight[~arrived], n)
+    for reason in ("target", "connection", "on_its_way"):
+        yield f"deliveries.missing.{reason}", _count(weight[(expected["reason"] == reason).to_numpy(bool)], n)
+    mine = beyond["update"].isna() | beyond["update"].isin(ledger.window_serials)
+    for kind in ("duplicate", "unexpected"):
+        yield f"deliveries.{kind}", _count(beyond["weight"].to_numpy(float)[(mine & (beyond["kind"] == kind)).to_numpy(bool)], n)
+    heard = ledger.tables.notifications
+    weights = weight_of(heard["subscriber"], ledger.tables.pages)
+    late = matching.out_of_order(ledger.tables) & heard["update"].isin(ledger.window_serials).to_numpy(bool)
+    yield "deliveries.out_of_order", _count(weights[late], n)
+    yield "notifications.heard", _count(weights, n)
+    sent = ledger.tables.refetches
+    answered = sent["answered"].to_numpy(float) * weight_of(sent["subscriber"], ledger.tables.pages)
+    yield "notifications.unanswered", _count(np.r_[weights, -answered], n)
     _, event = np.unique(expected["update"].to_numpy(), return_inverse=True)
-    yield "delivery_ratio", batch_ratio(np.bincount(event, arrived), np.bincount(event), SHARE)
+    yield "delivery_ratio", batch_ratio(np.bincount(event, arrived * weight), np.bincount(event, weight), SHARE)
 
     came = expected[arrived]
     serial = came["update"].to_numpy()
-    since = counted.set_index("update")[["intended_at", "committed_at"]].reindex(serial).to_numpy()
-    yield from _latency("time_to_notified", came["received_at"].to_numpy() - since[:, 0], serial)
-    yield from _fan_out(came["received_at"].to_numpy() - since[:, 1], serial)
+    since = ledger.tables.updates.set_index("update")[["intended_at", "committed_at"]].reindex(serial).to_numpy(float)
+    received = came["received_at"].to_numpy(float)
+    yield from _latency("time_to_notified", received - since[:, 0], serial, levels, weight[arrived])
+    yield from _fan_out(received - since[:, 1], serial)
 
 
 def _fan_out(delay: Array, update: Array) -> Figures:
@@ -161,150 +288,152 @@ def _fan_out(delay: Array, update: Array) -> Figures:
     last = np.maximum.reduceat(delay, starts) if len(starts) else delay
     for name, values in (("first", first), ("last", last), ("spread", last - first)):
         for level, estimate in zip((0.5, 0.99), quantiles(values, update[starts], (0.5, 0.99)), strict=True):
-            yield f"fan_out.{name}.p{level * 100:.0f}", estimate
+            yield f"fan_out.{name}.{_name(level)}", estimate
+        yield f"fan_out.{name}.mean", batch_mean(values, np.ones(len(values)))
 
 
-def _freshness(run: Tables, scenario: Scenario, counted: pd.DataFrame, start: float, end: float) -> Figures:
-    pairs = freshness.journeys(run, scenario)
-    mine = pairs[np.isin(pairs["update"].to_numpy(), counted["update"].to_numpy())]
-    never = mine["fresh_at"].isna().to_numpy()
-    left = never & np.isfinite(mine["ended_at"].to_numpy()) & (mine["ended_at"].to_numpy() < end)
-    asked = mine[~left]
-    serial = asked["update"].to_numpy()
-    delay = asked["fresh_at"].fillna(np.inf).to_numpy() - asked["intended_at"].to_numpy()
-    yield from _latency("time_to_fresh", delay, serial)
-    kinds = asked["page"].cat
-    if len(kinds.categories) > 1:
-        for code, name in enumerate(kinds.categories):
-            of_kind = (kinds.codes == code).to_numpy()
-            yield from _latency(f"time_to_fresh.{name}", delay[of_kind], serial[of_kind])
-    starved = np.isinf(delay)
-    _, event = np.unique(serial, return_inverse=True)
-    yield "starved_updates", Estimate(len(np.unique(serial[starved])), n=len(counted))
-    yield "starved_ratio", batch_ratio(np.bincount(event, starved), np.bincount(event), SHARE)
-    yield "left_before_fresh", Estimate(int(left.sum()), n=len(counted))
+def _pairs(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
+    pairs, n = ledger.pairs, len(ledger.counted)
+    weight = pairs["weight"].to_numpy(float)
+    fate = pairs["fate"].astype(object).to_numpy()
+    yield "pairs.owed", _count(weight, n)
+    for name in ("shown", "never", "left", "unknown"):
+        yield f"pairs.{name}", _count(weight[fate == name], n)
+    yield "left_before_fresh", _count(weight[fate == "left"], n)
+    for name in ("missed_while_away", "not_broadcast"):
+        yield f"deliveries.{name}", _count(weight[pairs[name].to_numpy(bool)], n)
 
-    pages = staleness(pairs, start, end)
-    observed = pages["observed"].to_numpy()
-    total, n = observed.sum(), len(counted)
-    yield "stale_ratio", Estimate(pages["stale"].sum() / total if total else None, n=n)
-    for name, column in (
-        ("age_of_information.mean", "age_of_information"),
-        ("age_of_information.peak", "peak_age"),
-        ("age_of_synchronisation.mean", "age_of_synchronisation"),
-    ):
-        known = pages[column].notna().to_numpy() & (observed > 0)
-        weight = observed[known]
-        value = np.average(pages[column].to_numpy(dtype=float)[known], weights=weight) if known.any() else None
-        yield name, Estimate(value, n=n)
+    kinds = pairs["kind"].cat
+    present = [name for name in kinds.categories if (pairs["kind"] == name).any()]
+    every = np.ones(len(pairs), bool)
+    yield from _freshness("time_to_fresh", pairs, every, levels)
+    if len(present) > 1:
+        for name in present:
+            yield from _freshness(f"time_to_fresh.{name}", pairs, (pairs["kind"] == name).to_numpy(bool), levels)
+    asked = (fate == "shown") | (fate == "never")
+    starved = asked & (fate == "never")
+    update = pairs["update"].to_numpy()
+    figures = not _too_unknown(weight[fate == "unknown"].sum(), weight.sum())
+    yield "starved_updates", Estimate(len(np.unique(update[starved])) if figures else None, n=n)
+    _, event = np.unique(update[asked], return_inverse=True)
+    shares = batch_ratio(np.bincount(event, (starved * weight)[asked]), np.bincount(event, weight[asked]), SHARE)
+    yield "starved_ratio", shares if figures else Estimate(None, n=n)
 
 
-def _refetches(run: Tables, counted: pd.DataFrame, start: float, end: float) -> Figures:
-    """Load on the application: refetches that were sent, from the window's start to the end of its drain."""
-    share, updates = sampled_share(run), len(counted)
-    sent = sent_refetches(run, start, end).sort_values("started_at", kind="stable")
-    outcome = sent["outcome"]
-    at = sent["started_at"].to_numpy()
+def _freshness(name: str, pairs: pd.DataFrame, chosen: Array, levels: tuple[float, ...]) -> Figures:
+    """The figures of the time to fresh of some pairs: over those shown and never; none where too many are unknown."""
+    fate = pairs["fate"].astype(object).to_numpy()
+    weight = pairs["weight"].to_numpy(float)
+    known = chosen & ((fate == "shown") | (fate == "never"))
+    if _too_unknown(weight[chosen & (fate == "unknown")].sum(), weight[chosen].sum()):
+        known = np.zeros(len(pairs), bool)
+    delay = np.where(fate == "never", np.inf, pairs["fresh_at"].to_numpy(float) - pairs["intended_at"].to_numpy(float))
+    update = pairs["update"].to_numpy()
+    yield from _latency(name, delay[known], update[known], levels, weight[known])
+    shown = known & (fate == "shown")
+    _, event = np.unique(update[shown], return_inverse=True)
+    yield f"{name}.mean_of_shown", batch_mean(np.bincount(event, (delay * weight)[shown]), np.bincount(event, weight[shown]))
 
-    def scaled(count: float) -> float | int:
-        return count / share if share < 1 else int(count)
 
-    yield "refetches", Estimate(scaled(len(sent)), n=updates)
-    newest = freshness.newest_update(sent, counted) if updates else np.zeros(0, np.int64)
-    answers, size = (
-        np.bincount(newest, weights, updates) if updates else np.array([])
-        for weights in (np.full(len(sent), 1 / share), sent["bytes"].to_numpy(dtype=float) / share)
+def _too_unknown(unknown: float, total: float) -> bool:
+    return bool(unknown > UNKNOWN_ALLOWED * total)
+
+
+def _count(weights: Array, n: int) -> Estimate:
+    """A count of rows, each standing for its weight; whole where all are."""
+    total = float(weights.sum())
+    return Estimate(int(total) if total.is_integer() else total, n=n)
+
+
+def _staleness(ledger: Ledger) -> Figures:
+    pages, n = ledger.staleness(), len(ledger.counted)
+    weight = pages["weight"].to_numpy(float)
+
+    def total(column: str) -> float:
+        return float((pages[column].to_numpy(float) * weight).sum())
+
+    observed, unknown = total("observed"), total("unknown")
+    known = observed - unknown
+    figures = known > 0 and not _too_unknown(unknown, observed)
+    yield "stale_ratio", Estimate(total("stale") / known if figures else None, n=n)
+    yield "age_of_information.mean", Estimate(total("age") / total("shown") if total("shown") else None, n=n)
+    yield "age_of_information.peak", Estimate(total("peak") / total("peaks") if total("peaks") else None, n=n)
+    yield "age_of_synchronisation.mean", Estimate(total("behind") / known if figures else None, n=n)
+    still, stale, doubtful = at_end(ledger.states, ledger.tables.pages, ledger.window.over)
+    every = ledger.tables.pages["weight"].to_numpy(float)
+    known_pages = float(every[still & ~doubtful].sum())
+    figures = not _too_unknown(every[doubtful].sum(), every[still].sum())
+    yield "pages.stale_at_end", _count(every[stale], n) if figures else Estimate(None, n=n)
+    yield (
+        "pages.stale_at_end_ratio",
+        Estimate(float(every[stale].sum()) / known_pages if figures and known_pages else None, n=n),
     )
-    yield "refetches_per_update", batch_ratio(answers, np.ones(updates))
-    yield "refetches.applied", Estimate(scaled((outcome == "applied").sum()), n=updates)
-    yield "refetches.wasted", Estimate(scaled(outcome.isin(WASTED).sum()), n=updates)
-    yield "refetches.failed", Estimate(scaled((outcome == "failed").sum()), n=updates)
-    done = sent["finished_at"].notna().to_numpy()
+    yield "pages.open_at_end", _count(every[still], n)
+    yield "pages.regressions", _count(every[regressions(ledger.views)], n)
+
+
+def _refetches(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
+    """Load on the application, and the identity of outcomes."""
+    sent, counted = ledger.refetches, ledger.counted
+    start, end, _ = ledger.window
+    updates, weight = len(counted), sent["weight"].to_numpy(float)
+    outcome = sent["outcome"].astype(str).to_numpy()
+    at = sent["started_at"].to_numpy(float)
+    yield "refetches", _count(weight, updates)
+    for name in OUTCOMES:
+        yield f"refetches.{name}", _count(weight[outcome == name], updates)
+    yield "refetches.wasted", _count(weight[np.isin(outcome, WASTED)], updates)
+    size = sent["bytes"].to_numpy(float)
+    yield "refetches_per_update", batch_ratio(per_update(weight, sent, counted), np.ones(updates))
+    yield "bytes_per_update", batch_ratio(per_update(weight * size, sent, counted), np.ones(updates))
+    done = sent["finished_at"].notna().to_numpy(bool)
     # Refetches of one herd queue behind one another: the herd is the observation.
     herd = np.floor(at / HERD).astype(np.int64)
-    yield from _latency("refetch_time", (sent["finished_at"].to_numpy() - at)[done], herd[done])
-    yield from _latency("refetch_delay", at - sent["due_at"].to_numpy(), herd)
-    inside = at[at < end]
-    peak = np.bincount(((inside - start) / HERD).astype(np.int64)).max(initial=0) / HERD / share
-    yield "refetch_rate.mean", Estimate(len(inside) / share / (end - start) if end > start else None, n=updates)
+    yield from _latency("refetch_time", (sent["finished_at"].to_numpy(float) - at)[done], herd[done], levels, weight[done])
+    yield from _latency("refetch_delay", at - sent["due_at"].to_numpy(float), herd, levels, weight)
+    inside = at < end
+    peak = np.bincount(((at[inside] - start) / HERD).astype(np.int64), weight[inside]).max(initial=0) / HERD
+    yield "refetch_rate.mean", Estimate(float(weight[inside].sum()) / (end - start) if end > start else None, n=updates)
     yield "refetch_rate.peak", Estimate(float(peak), n=updates)
-    yield "bytes_per_update", batch_ratio(size, np.ones(updates))
-
-
-def sent_refetches(run: Tables, start: float, end: float) -> pd.DataFrame:
-    """The refetches that count: sent inside the window, or in its drain for notifications (a poll there answers none)."""
-    at = run.refetches["started_at"]
-    return run.refetches[(at >= start) & ((at < end) | (run.refetches["answered"] > 0))]
 
 
 def per_update(amount: Array, sent: pd.DataFrame, counted: pd.DataFrame) -> Array:
-    """Sums of *amount* (one per refetch) by update: a refetch belongs to the newest update that it brought."""
+    """Sums of *amount* (one per refetch) by update: a refetch belongs to the latest update intended before it was sent."""
     if counted.empty:
         return np.array([])
-    return np.bincount(freshness.newest_update(sent, counted), weights=amount, minlength=len(counted))
+    intended = np.sort(counted["intended_at"].to_numpy(float))
+    latest = np.searchsorted(intended, sent["started_at"].to_numpy(float), side="right") - 1
+    return np.bincount(np.maximum(latest, 0), weights=amount, minlength=len(counted))
 
 
-def sampled_share(run: Tables) -> float:
-    """Share of the subscribers whose rows the tables hold; 1 where all are."""
-    manifest = getattr(run, "manifest", None)
-    return float(manifest.sampling.get("share", 1.0)) if manifest is not None else 1.0
-
-
-def _harness(run: Tables, start: float, end: float) -> Figures:
+def _harness(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
     """What the measuring side added: how late it sent, how late it read."""
-    notifications = run.notifications
-    received = notifications["received_at"].to_numpy()
+    start, end, _ = ledger.window
+    notifications = ledger.tables.notifications
+    received = notifications["received_at"].to_numpy(float)
     inside = notifications[(received >= start) & (received < end)].sort_values("update", kind="stable")
-    lag = (inside["read_at"] - inside["received_at"]).to_numpy(dtype=float)
+    lag = inside["read_at"].to_numpy(float) - inside["received_at"].to_numpy(float)
     known = np.isfinite(lag)
-    yield from _latency("reader_lag", lag[known], inside["update"].to_numpy()[known])
-    metrics = getattr(run, "metrics", None)
-    if metrics is None:
-        return
+    event = inside["update"].fillna(-1).to_numpy(np.int64)
+    yield from _latency(
+        "reader_lag", lag[known], event[known], levels, weight_of(inside["subscriber"], ledger.tables.pages)[known]
+    )
+    metrics = ledger.tables.metrics
     late = metrics[(metrics["metric"] == "lateness") & (metrics["at"] >= start) & (metrics["at"] < end)]
     if len(late):
-        yield from _latency("publisher_lateness", late["value"].to_numpy(dtype=float), np.arange(len(late)))
-
-
-SIMULATOR = {
-    "pages.stale_at_end": "pages that show an old state when the run ends",
-    "pages.stale_at_end_ratio": "of the pages open then, the share that show an old state",
-    "pages.regressions": "answers that were applied over a newer one",
-    "pages.timeouts": "requests given up",
-    "pages.retries": "requests sent again",
-    "application.busy_ratio": "share of the workers' time that is work, mean over the run",
-    "application.queue_peak": "most requests that waited for a worker",
-    "application.in_flight_peak": "most requests at the application at once",
-    "application.refused": "requests refused, by the queue's limit or by the limiter",
-    "application.from_cache": "requests that shared another's answer",
-    "broadcaster.frames": "frames written",
-    "broadcaster.bytes": "bytes written",
-}
-"""What only a simulator can count; its own samples of the `metrics` table say it."""
-
-DESCRIPTIONS |= SIMULATOR
-
-
-def _simulator(run: Tables, updates: int) -> Figures:
-    metrics = getattr(run, "metrics", None)
-    if metrics is None or metrics.empty:
-        return
-    name = metrics["process"].astype(str) + "." + metrics["metric"].astype(str)
-    for metric, rows in metrics.groupby(name)["value"]:
-        if metric in SIMULATOR:
-            value = rows.mean() if metric.endswith("busy_ratio") else rows.max() if metric.endswith("peak") else rows.iloc[-1]
-            yield str(metric), Estimate(float(value), n=updates)
+        yield from _latency("publisher_lateness", late["value"].to_numpy(float), np.arange(len(late)), levels)
 
 
 COSTS = {"broadcaster": "cpu_per_delivery", "application": "cpu_per_refetch", "harness": "cpu_per_notification"}
 
 
-def _processes(run: Tables, start: float, end: float) -> Figures:
+def _processes(ledger: Ledger) -> Figures:
     """Processor time and memory of each kind of process while updates came, and what one delivery or refetch cost of it."""
-    metrics = getattr(run, "metrics", None)
-    if metrics is None or metrics.empty:
+    start, end, _ = ledger.window
+    run = ledger.tables
+    metrics = run.metrics[(run.metrics["at"] >= start) & (run.metrics["at"] <= end)]
+    if metrics.empty:
         return
-    metrics = metrics[(metrics["at"] >= start) & (metrics["at"] <= end)]
     kind = metrics["process"].astype(str).str.replace(r"-\d+$", "", regex=True)
     seconds: dict[str, float] = {}
     for name, rows in metrics[metrics["metric"] == "cpu_seconds"].groupby(kind):
@@ -314,10 +443,31 @@ def _processes(run: Tables, start: float, end: float) -> Figures:
             yield f"cpu.{name}", Estimate(seconds[str(name)] / span, n=len(rows))
     for name, rows in metrics[metrics["metric"] == "rss_bytes"].groupby(kind):
         yield f"memory.{name}", Estimate(float(rows.groupby("process", observed=True)["value"].max().sum()), n=len(rows))
-    share = sampled_share(run)
-    heard = int(run.notifications["received_at"].between(start, end).sum() / share)
-    fetched = int(run.refetches["started_at"].between(start, end).sum() / share)
+    heard, fetched = (
+        round(float(weight_of(rows["subscriber"], run.pages)[rows[at].between(start, end).to_numpy(bool)].sum()))
+        for rows, at in ((run.notifications, "received_at"), (run.refetches, "started_at"))
+    )
     for name, metric in COSTS.items():
         count = fetched if name == "application" else heard
         if seconds.get(name) and count:
             yield metric, Estimate(seconds[name] / count, n=count)
+
+
+def _simulator(ledger: Ledger) -> Figures:
+    metrics = ledger.tables.metrics
+    if metrics.empty:
+        return
+    start, end, _ = ledger.window
+    of_window = metrics[(metrics["at"] > start) & (metrics["at"] <= end)]
+    name = metrics["process"].astype(str) + "." + metrics["metric"].astype(str)
+    for full, every in metrics.groupby(name):
+        metric = str(full).removeprefix("application.") if str(full).removeprefix("application.") in SIMULATOR else str(full)
+        if metric not in SIMULATOR:
+            continue
+        # Samples per second are of the window where there are any in it; what is counted once is said at the end of the run.
+        rows = of_window.loc[of_window.index.intersection(every.index), "value"]
+        rows = rows if len(rows) and len(every) > 1 else every["value"]
+        value = (
+            rows.mean() if metric.endswith("busy_ratio") else rows.max() if metric.endswith("peak") else every["value"].iloc[-1]
+        )
+        yield metric, Estimate(float(value), n=len(ledger.counted))

@@ -62,18 +62,30 @@ def interval(low: float | None, high: float | None, unit: Any = seconds) -> str:
     return f"{unit(low)} to {unit(high)}" if high is not None and not math.isnan(high) else f"{unit(low)} or more"
 
 
+UNITS: dict[str, Any] = {"s": seconds, "share": percent}
+"""Unit of a metric -> how it is written; any other is a number."""
+
+
 def unit_of(metric: str) -> Any:
     """The formatter that fits a metric of a summary."""
-    plain = ("updates", "deliveries", "refetches", "starved_updates", "left_before", "bytes", "refetch_rate", "cpu.", "memory.")
-    if metric.endswith("_ratio"):
-        return percent
-    return number if metric.startswith(plain) else seconds
+    # Here and not above: the summary draws in pandas and SciPy, which a command's help need not wait for.
+    from sim.results.summary import metric_of
+
+    known = metric_of(metric)
+    if known is None:
+        return percent if metric.endswith("_ratio") else number
+    return UNITS.get(known.unit, number)
+
+
+def is_never(row: Mapping[str, Any]) -> bool:
+    """Whether a figure of a summary is longer than the run: it falls on what was never shown."""
+    return bool(row.get("never"))
 
 
 def figure(summary: Mapping[str, Mapping[str, Any]], metric: str) -> str:
     """One figure of a summary in its unit: `never` for a time that has no end, `–` for what was not seen at all."""
-    row, unit = summary.get(metric, {"value": None, "n": 0}), unit_of(metric)
-    return "never" if row["value"] is None and row["n"] and unit is seconds else unit(row["value"])
+    row = summary.get(metric, {"value": None})
+    return "never" if is_never(row) else unit_of(metric)(row["value"])
 
 
 def figures(summary: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:

@@ -6,9 +6,10 @@
     samples          = "deliveries >= 10000"
     refetch_time_ms  = "p(50) < 20 and p(99) < 250 or abort"
 
-A condition is `FIGURE OP NUMBER`, several are joined by `and`. FIGURE is `p(50)`, `p(95)`, `p(99)`, `mean`, `max` or `value`;
-under `samples` it is the name of a count. `or abort` at the end lets a load test stop as soon as the condition fails for good.
-A figure without samples fails: a run that saw nothing has shown nothing.
+A condition is `FIGURE OP NUMBER`, several are joined by `and`. FIGURE is `p(N)` for any N between 0 and 100, `mean`, `max` or
+`value`; under `samples` it is the name of a count. `or abort` at the end lets a load test stop as soon as the condition fails
+for good. A figure without samples fails: a run that saw nothing has shown nothing. So does one that is *never*, whatever the
+condition.
 """
 
 from __future__ import annotations
@@ -70,17 +71,23 @@ class Check:
 
     threshold: Threshold
     value: float | None
-    """In the threshold's unit; None: no samples, or infinite."""
+    """In the threshold's unit; None: no samples, or never."""
     ok: bool
+    never: bool = False
+    """The figure is longer than the run: it falls on what was never shown."""
+
+    @property
+    def got(self) -> str:
+        """The value in words."""
+        return "never" if self.never else "no samples" if self.value is None else f"{self.value:.6g}"
 
     @property
     def said(self) -> str:
-        value = "no samples (or never reached)" if self.value is None else f"{self.value:.6g}"
-        return f"{self.threshold} -> {value}: {'pass' if self.ok else 'FAIL'}"
+        return f"{self.threshold} -> {self.got}: {'pass' if self.ok else 'FAIL'}"
 
 
 def parse(metric: str, text: str) -> list[Threshold]:
-    """The conditions of one line of a scenario. Raises `BadInput` that says what is allowed."""
+    """The conditions of one line of a scenario. Raises `BadInput` that says what is allowed, with the nearest name."""
     abort = ABORT.search(text) is not None
     return [_parse_one(metric, part.strip(), abort) for part in re.split(r"\s+and\s+|,", ABORT.sub("", text))]
 
@@ -102,25 +109,61 @@ def _parse_one(metric: str, text: str, abort: bool) -> Threshold:
     elif figure.startswith("p("):
         key = f"{base}.p{float(figure[2:-1]):g}"
     else:
-        raise BadInput(f"thresholds.{metric}: no figure {figure!r} (known: p(50), p(95), p(99), mean, max, value)")
+        raise BadInput(f"thresholds.{metric}: no figure {figure!r} (known: p(50), p(99.9), mean, max, value)")
+    _require_known(metric, base, figure, key)
     return Threshold(metric, text, key, scale, found["op"], limit, abort)
 
 
+def _require_known(metric: str, base: str, figure: str, key: str) -> None:
+    """Raise `BadInput` where no run has such a figure."""
+    # Here and not above: the summary draws in pandas and SciPy, which a command's help need not wait for.
+    from sim.results.summary import DESCRIPTIONS, metric_of
+
+    known = metric_of(key)
+    if known is None:
+        family = DESCRIPTIONS.get(base)
+        if family is not None and family.figures:
+            raise BadInput(
+                f"thresholds.{metric}: {base} has no {figure!r} (known: p(50), p(99.9), {', '.join(family.figures[-2:])})"
+            )
+        if family is not None:
+            raise BadInput(f"thresholds.{metric}: {base} is one figure: write 'value', not {figure!r}")
+        raise BadInput(f"thresholds.{metric}: no such metric{did_you_mean(base, ['samples', *DESCRIPTIONS])}")
+    if metric.endswith("_ms") and known.unit != "s":
+        raise BadInput(f"thresholds.{metric}: {base} is no time: leave _ms away")
+
+
 def parse_all(thresholds: Mapping[str, str]) -> list[Threshold]:
-    """All conditions of a scenario. Raises `BadInput`."""
+    """All conditions of a scenario. Raises `BadInput` for one that is malformed, or for a figure that no run has."""
     return [threshold for metric, text in thresholds.items() for threshold in parse(metric, text)]
 
 
 def check(thresholds: Iterable[Threshold], summary: Summary) -> list[Check]:
-    """Compare. Raises `BadInput` for a figure that this summary does not know."""
+    """Compare. A figure that this summary does not have counts as one without samples.
+
+    A percentile that it lacks can be had from the bundle: `complete`.
+    """
     return [_check_one(threshold, summary) for threshold in thresholds]
 
 
 def _check_one(threshold: Threshold, summary: Summary) -> Check:
-    if threshold.key not in summary:
-        raise BadInput(f"thresholds.{threshold.metric}: this run has no {threshold.key!r}{did_you_mean(threshold.key, summary)}")
-    figure = summary[threshold.key]
+    figure = summary.get(threshold.key, {"value": None})
+    if figure.get("never"):
+        return Check(threshold, None, False, never=True)
     if figure["value"] is None or figure.get("n") == 0:
         return Check(threshold, None, False)
     value = float(figure["value"]) * threshold.scale
     return Check(threshold, value, OPERATORS[threshold.op](value, threshold.limit))
+
+
+def complete(thresholds: Iterable[Threshold], run: Any) -> Summary:
+    """A bundle's summary, with the percentiles that *thresholds* ask for and that it was not written with."""
+    from sim.results.summary import FIGURE, LEVELS, summarise
+
+    summary: Summary = run.summary
+    missing = {
+        float(found["figure"][1:]) / 100
+        for threshold in thresholds
+        if threshold.key not in summary and (found := FIGURE.match(threshold.key)) and found["figure"].startswith("p")
+    }
+    return summary if not missing else {**summarise(run, levels=(*LEVELS, *sorted(missing))), **summary}

@@ -1,43 +1,48 @@
-"""Two runs of one scenario: what differs, by how much, how sure, and whether it matters.
+"""Runs of one scenario, before and after: what differs, by how much, how sure, and whether it matters.
 
-A difference is relative to the first run, with a 95 % interval. Against an equivalence band (5 % unless told) it is
+A difference is relative to the first side, with a 95 % interval; that of a share is in points. Against an equivalence band (5 %
+unless told; a point, or a tenth of one where losses are counted, for shares) it is
 
     same        the whole interval lies inside the band
-    better      the whole interval lies beyond the band, towards less
-    worse       the same, towards more
+    better      the whole interval lies beyond the band, towards the better
+    worse       the same, towards the worse
     undecided   neither: more updates are needed, and the verdict says how many
 
-Runs are refused whose scenario, window or harness differ, except in the keys that the comparison is about.
+Each side is one run or several of one scenario with different seeds. Runs that met the same updates (same seed and workload) are
+compared batch by batch, so that what both share cancels; else the batches of each side count as independent, and with at least
+`RUNS` runs on both sides the runs do. Runs are refused whose scenario, window or harness differ, except in the keys that the
+comparison is about.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from sim.errors import BadInput
 from sim.results import statistics
-from sim.results.ledger import freshness
-from sim.results.ledger.staleness import staleness
+from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.run import Run
-from sim.results.summary import per_update, sampled_share, sent_refetches, window, within
-from sim.results.text import NONE, markdown, number, percent, unit_of
+from sim.results.summary import metric_of, per_update, window
+from sim.results.text import NONE, digits, markdown, number, percent, unit_of
 
 Array = np.ndarray[Any, Any]
 
 BAND = 0.05
+SHARE_BAND = 0.01
+RUNS = 4
+"""Runs of each side from which runs, and not batches of their updates, are the observations."""
 
 # What tells two scenarios apart by name only, or says how the load was produced rather than what it was.
-COSMETIC = ("name", "description", "thresholds", "ignore")
+COSMETIC = ("name", "description", "thresholds")
 
 LATENCIES = (
     "time_to_notified.p50",
@@ -48,26 +53,34 @@ LATENCIES = (
     "time_to_fresh.p99",
 )
 
-STRICT = {"delivery_ratio": 0.001}
-"""Bands of their own: five per cent of lost deliveries are not "the same"."""
+STRICT = {"delivery_ratio": 0.001, "updates.failed_ratio": 0.001, "refetches.failed_ratio": 0.001}
+"""Bands of their own: one per cent of lost deliveries is not "the same"."""
 
-MORE_IS_BETTER = ("delivery_ratio",)
+EVENTS_BEYOND = 10
+"""Updates of a batch that must lie beyond a quantile (on its thinner side) for the batch to have one."""
+
+TINY = 1e-12
+"""Relative: figures that differ by less differ by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One figure of one run: value (None: none, inf: never), n updates, and its logarithm in each batch of the run."""
+    """One figure of one run: value (None: none, inf: never), n updates, and what each batch of the run says of it."""
 
     value: float | None
     n: int
-    logs: Array
+    parts: Array
+    """Logarithms; of a share the share itself. Not finite where a batch has none."""
     per_batch: int = statistics.EVENTS_PER_BATCH
     """Updates that a batch needs to have such a figure."""
+    share: bool = False
+    """Differences are in points, not relative."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One metric in both runs. `relative` is b / a - 1 with its 95 % interval; None where one of them has no finite figure."""
+    """One metric on both sides. `relative` is b / a - 1, of a share b - a, with its 95 % interval; None where a side has no
+    finite figure."""
 
     metric: str
     a: float | None
@@ -77,17 +90,27 @@ class Difference:
     low: float | None
     high: float | None
     verdict: str
+    share: bool = False
 
 
-def compare(a: Run, b: Run, band: float = BAND, varied: Collection[str] = ()) -> list[Difference]:
-    """Differences of b against a, one per metric. Raises `BadInput` when they cannot be compared (see `refuse`).
-
-    Runs that met the same updates (same seed and workload) are compared batch by batch, so that what both share cancels.
-    """
-    refuse(a, b, varied)
-    paired = a.manifest.seed == b.manifest.seed and a.scenario.workload == b.scenario.workload
-    ours, theirs = measured(a), measured(b)
-    return [judge(metric, ours[metric], theirs[metric], band, paired) for metric in ours]
+def compare(a: Run | Sequence[Run], b: Run | Sequence[Run], band: float = BAND, varied: Collection[str] = ()) -> list[Difference]:
+    """Differences of b against a, one per metric. Raises `BadInput` when they cannot be compared (see `refuse`)."""
+    before, after = ([side] if isinstance(side, Run) else sorted(side, key=lambda run: run.manifest.seed) for side in (a, b))
+    first = before[0]
+    for other in (*before[1:], *after):
+        # Runs of one side differ in their seeds only.
+        refuse(first, other, (*(varied if other in after else ()), "seed"))
+    seeds = [[run.manifest.seed for run in side] for side in (before, after)]
+    paired = seeds[0] == seeds[1] and all(
+        ours.scenario.workload == theirs.scenario.workload for ours, theirs in zip(before, after, strict=True)
+    )
+    same = paired and [run.manifest.run_id for run in before] == [run.manifest.run_id for run in after]
+    ours, theirs = ([measured(run) for run in side] for side in (before, after))
+    return [
+        judge(metric, [run[metric] for run in ours], [run[metric] for run in theirs], band, paired, same)
+        for metric in ours[0]
+        if all(metric in run for run in (*ours, *theirs))
+    ]
 
 
 def refuse(a: Run, b: Run, varied: Collection[str] = ()) -> None:
@@ -107,7 +130,7 @@ def refuse(a: Run, b: Run, varied: Collection[str] = ()) -> None:
     for run in (a, b):
         if run.manifest.partial:
             raise BadInput(f"{run.name} was interrupted: an incomplete run is not compared")
-    (start_a, end_a), (start_b, end_b) = (window(run, run.scenario) for run in (a, b))
+    (start_a, end_a), (start_b, end_b) = (window(run) for run in (a, b))
     if not math.isclose(end_a - start_a, end_b - start_b, rel_tol=0.02) and "duration" not in varied:
         raise BadInput(
             f"windows differ: {a.name} counts {end_a - start_a:.1f} s, {b.name} {end_b - start_b:.1f} s (--vary duration)"
@@ -138,102 +161,143 @@ def differing_keys(a: Any, b: Any, at: str = "") -> list[str]:
 
 def measured(run: Run) -> dict[str, Measured]:
     """The figures of one run that a comparison looks at, each with its batches."""
-    start, end = window(run, run.scenario)
-    counted = within(run.updates, start, end)
-    pairs = freshness.journeys(run, run.scenario)
-    mine = pairs[np.isin(pairs["update"].to_numpy(), counted["update"].to_numpy())]
-    found = dict(_latencies(mine, end))
-    sent = sent_refetches(run, start, end)
+    ledger = ledger_of(run)
+    counted = ledger.counted
+    found = dict(_latencies(ledger))
+    sent = ledger.refetches
+    weight = sent["weight"].to_numpy(dtype=float)
+    each = np.ones(len(counted))
     for metric, amount in (
-        ("refetches_per_update", np.ones(len(sent))),
-        ("bytes_per_update", sent["bytes"].to_numpy(dtype=float)),
+        ("refetches_per_update", weight),
+        ("bytes_per_update", weight * sent["bytes"].to_numpy(dtype=float)),
     ):
-        cost = per_update(amount / sampled_share(run), sent, counted)
-        found[metric] = _sum_per(cost, np.ones(len(counted)))
-    found["age_of_synchronisation.mean"] = _ages(pairs, np.linspace(start, end, statistics.BATCHES + 1), len(counted))
-    owed = freshness.deliveries(run, run.scenario)
-    owed = owed[np.isin(owed["update"].to_numpy(), counted["update"].to_numpy())]
-    _, event = np.unique(owed["update"].to_numpy(), return_inverse=True)
-    found["delivery_ratio"] = _sum_per(np.bincount(event, owed["received_at"].notna()), np.bincount(event).astype(float))
+        found[metric] = _sum_per(per_update(amount, sent, counted), each)
+    found["age_of_synchronisation.mean"], found["stale_ratio"] = _over_time(ledger)
+    pairs, expected = ledger.pairs, ledger.expected
+    asked = pairs[pairs["fate"].isin(["shown", "never"]).to_numpy(bool)]
+    found["starved_ratio"] = _share(asked["update"], asked["weight"], (asked["fate"] == "never").to_numpy(bool))
+    found["delivery_ratio"] = _share(expected["update"], expected["weight"], expected["received_at"].notna().to_numpy(bool))
+    failed = per_update(weight * (sent["outcome"] == "failed").to_numpy(bool), sent, counted)
+    found["refetches.failed_ratio"] = _sum_per(failed, per_update(weight, sent, counted), share=True)
+    found["updates.failed_ratio"] = _sum_per(counted["committed_at"].isna().to_numpy(dtype=float), each, share=True)
     return found
 
 
-def _latencies(mine: pd.DataFrame, end: float) -> Iterator[tuple[str, Measured]]:
-    intended, serial = mine["intended_at"].to_numpy(), mine["update"].to_numpy()
-    heard = mine["received_at"].notna().to_numpy()
-    stayed = mine["fresh_at"].notna().to_numpy() | (mine["ended_at"].to_numpy() >= end)
+def _latencies(ledger: Ledger) -> Iterator[tuple[str, Measured]]:
+    pairs, expected = ledger.pairs, ledger.expected
+    fresh = pairs[pairs["fate"].isin(["shown", "never"]).to_numpy(bool)]
+    delay = np.where((fresh["fate"] == "never").to_numpy(bool), np.inf, fresh["fresh_at"] - fresh["intended_at"])
+    came = expected[expected["received_at"].notna()]
+    intended = ledger.tables.updates.set_index("update")["intended_at"].reindex(came["update"]).to_numpy(dtype=float)
     latencies = {
-        "time_to_notified": (mine["received_at"].to_numpy() - intended, heard),
-        "time_to_fresh": (mine["fresh_at"].fillna(np.inf).to_numpy() - intended, stayed),
+        "time_to_notified": (came["received_at"].to_numpy(dtype=float) - intended, came["update"], came["weight"]),
+        "time_to_fresh": (delay, fresh["update"], fresh["weight"]),
     }
     for metric in LATENCIES:
         stem, _, figure = metric.rpartition(".")
-        values, rows = latencies[stem]
-        values, events = values[rows], serial[rows]
+        values, events, weight = (np.asarray(column) for column in latencies[stem])
         if figure == "mean":
             _, event = np.unique(events, return_inverse=True)
-            yield metric, _sum_per(np.bincount(event, values), np.bincount(event).astype(float))
+            yield metric, _sum_per(np.bincount(event, values * weight), np.bincount(event, weight))
             continue
         p = float(figure.removeprefix("p")) / 100
-        logs = _logs(statistics.batch_quantiles(values, events, p))
-        yield metric, Measured(statistics.quantile(values, p), len(np.unique(events)), logs, statistics.events_per_batch(p))
+        need = max(statistics.EVENTS_PER_BATCH, round(EVENTS_BEYOND / min(p, 1 - p)))
+        cuts = statistics.batches(events, min(statistics.BATCHES, len(np.unique(events)) // need))
+        logs = _logs(statistics.quantile(values[rows], p, weight[rows]) for rows in cuts)
+        yield metric, Measured(statistics.quantile(values, p, weight), len(np.unique(events)), logs, need)
 
 
-def _sum_per(numerator: Array, denominator: Array) -> Measured:
-    """A ratio of two sums, both given per event, and its logarithm linearised over batches of events."""
+def _sum_per(numerator: Array, denominator: Array, share: bool = False) -> Measured:
+    """A ratio of two sums, both given per event, and its logarithm (of a *share* itself) linearised over batches of events."""
     n, total = len(numerator), float(denominator.sum())
     if not total:
-        return Measured(None, n, np.array([]))
+        return Measured(None, n, np.array([]), share=share)
     value = float(numerator.sum()) / total
     cuts = statistics.batches(np.arange(n))
-    if not cuts or not math.isfinite(value) or value <= 0:
-        return Measured(value, n, np.array([]))
+    if not cuts or not math.isfinite(value) or (value <= 0 and not share):
+        return Measured(value, n, np.array([]), share=share)
     top, bottom = (np.array([column[rows].sum() for rows in cuts], dtype=float) for column in (numerator, denominator))
+    if share:
+        return Measured(value, n, statistics.linearised(top, bottom), share=True)
     return Measured(value, n, math.log(value) + top / top.mean() - bottom / bottom.mean())
 
 
-def _logs(parts: Iterable[float]) -> Array:
+def _share(event: pd.Series, weight: pd.Series, counts: Array) -> Measured:
+    """The weighted share of rows that count, by batches of events."""
+    _, number = np.unique(event.to_numpy(), return_inverse=True)
+    each = weight.to_numpy(dtype=float)
+    return _sum_per(np.bincount(number, each * counts), np.bincount(number, each), share=True)
+
+
+def _logs(parts: Iterable[float | None]) -> Array:
     """Logarithms; not finite where a batch has nothing to take one of."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(np.array(list(parts), dtype=float))
+        return np.log(np.array([np.nan if part is None else part for part in parts], dtype=float))
 
 
-def _ages(pairs: pd.DataFrame, edges: Array, n: int) -> Measured:
-    parts = []
-    for low, high in pairwise(edges):
-        pages = staleness(pairs, low, high)
-        observed = pages["observed"].to_numpy(dtype=float)
-        if observed.sum() > 0:
-            ages = pages["age_of_synchronisation"].fillna(0).to_numpy(dtype=float)
-            parts.append(float(np.average(ages, weights=observed)))
-    return Measured(float(np.mean(parts)) if parts else None, n, _logs(parts))
+def _over_time(ledger: Ledger) -> tuple[Measured, Measured]:
+    """Age of synchronisation and share of time stale, by equal parts of the window."""
+    start, end, _ = ledger.window
+    n = len(ledger.counted)
+    behind, stale, observed = [], [], []
+    for low, high in pairwise(np.linspace(start, end, statistics.BATCHES + 1)):
+        pages = ledger.staleness(low, high)
+        weight = pages["weight"].to_numpy(dtype=float)
+        known = float(((pages["observed"] - pages["unknown"]) * weight).sum())
+        if known > 0:
+            behind.append(float((pages["behind"] * weight).sum()))
+            stale.append(float((pages["stale"] * weight).sum()))
+            observed.append(known)
+    if not observed:
+        return Measured(None, n, np.array([])), Measured(None, n, np.array([]), share=True)
+    total = sum(observed)
+    ages = _logs(part / of for part, of in zip(behind, observed, strict=True))
+    shares = statistics.linearised(np.array(stale), np.array(observed))
+    return Measured(sum(behind) / total, n, ages), Measured(sum(stale) / total, n, shares, share=True)
 
 
-def judge(metric: str, a: Measured, b: Measured, band: float = BAND, paired: bool = False) -> Difference:
-    """The verdict on one metric. Less is better, except for `MORE_IS_BETTER`."""
-    n = min(a.n, b.n)
-    band = STRICT.get(metric, band)
-    if a.value is None or b.value is None:
-        return Difference(metric, a.value, b.value, n, None, None, None, "undecided: no figure")
-    if math.isinf(a.value) or math.isinf(b.value):
-        verdict = "same: never" if a.value == b.value else "worse: never" if math.isinf(b.value) else "better: was never"
-        return Difference(metric, a.value, b.value, n, None, None, None, verdict)
-    if a.value == b.value == 0:
-        return Difference(metric, 0.0, 0.0, n, 0.0, 0.0, 0.0, "same")
-    if a.value <= 0 or b.value <= 0:
-        return Difference(metric, a.value, b.value, n, None, None, None, "undecided: no ratio to zero")
-    relative = b.value / a.value - 1
-    low, high = _interval(a, b, paired)
+def judge(
+    metric: str, a: Sequence[Measured], b: Sequence[Measured], band: float = BAND, paired: bool = False, same: bool = False
+) -> Difference:
+    """The verdict on one metric of the runs of both sides. *paired*: run by run the same updates; *same*: the very same runs."""
+    share = a[0].share
+    band = STRICT.get(metric, SHARE_BAND if share else band)
+    ours, theirs = _value(a), _value(b)
+    n = min(sum(run.n for run in a), sum(run.n for run in b))
+
+    def found(verdict: str, relative: float | None = None, low: float | None = None, high: float | None = None) -> Difference:
+        return Difference(metric, ours, theirs, n, relative, low, high, verdict, share)
+
+    if ours is None or theirs is None:
+        return found("same: no figure in either" if same else "undecided: no figure")
+    if math.isinf(ours) or math.isinf(theirs):
+        return found("same: never" if ours == theirs else "worse: never" if math.isinf(theirs) else "better: was never")
+    if same or ours == theirs == 0:
+        return found("same", 0.0, 0.0, 0.0)
+    if not share and (ours <= 0 or theirs <= 0):
+        return found("undecided: no ratio to zero")
+    relative = theirs - ours if share else theirs / ours - 1
+    low, high = _interval(a, b, relative, paired)
     if low is None or high is None:
-        verdict = f"undecided: need n ≥ {number(statistics.MIN_BATCHES * a.per_batch)} for an interval"
-        return Difference(metric, a.value, b.value, n, relative, None, None, verdict)
+        return found(f"undecided: need n ≥ {number(statistics.MIN_BATCHES * a[0].per_batch)} for an interval", relative)
     if -band <= low and high <= band:
         verdict = "same"
     elif low > band or high < -band:
-        verdict = "better" if (high < 0) != (metric in MORE_IS_BETTER) else "worse"
+        verdict = "better" if (high < 0) != more_is_better(metric) else "worse"
     else:
         verdict = f"undecided: need n ≈ {number(needed(n, relative, low, high, band))}"
-    return Difference(metric, a.value, b.value, n, relative, low, high, verdict)
+    return found(verdict, relative, low, high)
+
+
+def _value(side: Sequence[Measured]) -> float | None:
+    """Mean over the runs; None where one has none."""
+    values = [run.value for run in side]
+    return None if any(value is None for value in values) else float(np.mean([value for value in values if value is not None]))
+
+
+def more_is_better(metric: str) -> bool:
+    known = metric_of(metric)
+    return known is not None and known.more_is_better
 
 
 def needed(n: int, relative: float, low: float, high: float, band: float) -> int:
@@ -248,18 +312,29 @@ def needed(n: int, relative: float, low: float, high: float, band: float) -> int
     return math.ceil(wanted / unit) * unit
 
 
-def _interval(a: Measured, b: Measured, paired: bool) -> statistics.Interval:
-    """Interval of b / a - 1 around the pooled ratio, from the batches' logarithms; a batch without a finite one leaves none."""
-    assert a.value
-    assert b.value
-    if not all(np.isfinite(one.logs).all() and len(one.logs) >= statistics.MIN_BATCHES for one in (a, b)):
-        return statistics.UNDEFINED
-    if paired and len(a.logs) == len(b.logs):
-        variance, freedom = float(np.var(b.logs - a.logs, ddof=1)) / len(a.logs), len(a.logs) - 1.0
+def _interval(a: Sequence[Measured], b: Sequence[Measured], difference: float, paired: bool) -> statistics.Interval:
+    """Interval around the pooled *difference*, from the batches of both sides, or from their runs where there are `RUNS`."""
+    share = a[0].share
+    if len(a) >= RUNS and len(b) >= RUNS:
+        ours, theirs = (
+            _logs(run.value for run in side) if not share else np.array([run.value for run in side]) for side in (a, b)
+        )
+        least = RUNS
     else:
-        variance, freedom = welch(a.logs, b.logs)
-    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
-    centre = math.log(b.value / a.value)
+        ours, theirs = (np.concatenate([run.parts for run in side]) for side in (a, b))
+        least = statistics.MIN_BATCHES
+    if not all(np.isfinite(side).all() and len(side) >= least for side in (ours, theirs)):
+        return statistics.UNDEFINED
+    if paired and [len(run.parts) for run in a] == [len(run.parts) for run in b]:
+        variance, freedom = float(np.var(theirs - ours, ddof=1)) / len(ours), len(ours) - 1.0
+    else:
+        variance, freedom = welch(ours, theirs)
+    half = float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
+    if half < TINY:
+        half = 0.0
+    if share:
+        return difference - half, difference + half
+    centre = math.log1p(difference)
     return math.expm1(centre - half), math.expm1(centre + half)
 
 
@@ -273,7 +348,7 @@ def welch(a: Array, b: Array) -> tuple[float, float]:
 
 
 def table(differences: Iterable[Difference]) -> pd.DataFrame:
-    """The comparison as `plots.plot_forest` wants it: by metric difference, low, high, verdict, a, b (as texts), n."""
+    """The comparison as `plots.plot_forest` wants it: by metric difference, low, high, verdict, a, b (as texts), n, share."""
     rows = {}
     for found in differences:
         unit = unit_of(found.metric)
@@ -285,21 +360,23 @@ def table(differences: Iterable[Difference]) -> pd.DataFrame:
             "a": unit(found.a),
             "b": unit(found.b),
             "n": found.n,
+            "share": found.share,
         }
-    columns = ["difference", "low", "high", "verdict", "a", "b", "n"]
+    columns = ["difference", "low", "high", "verdict", "a", "b", "n", "share"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("metric")
 
 
 def readable(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     """`table` with texts only: both figures, difference, interval, n, verdict."""
+    say = [points if share else signed for share in frame["share"]]
     return pd.DataFrame(
         {
             a: frame["a"],
             b: frame["b"],
-            "difference": [signed(value) for value in frame["difference"]],
+            "difference": [words(value) for words, value in zip(say, frame["difference"], strict=True)],
             "95 % interval": [
-                NONE if math.isnan(low) else f"{signed(low)} to {signed(high)}"
-                for low, high in zip(frame["low"], frame["high"], strict=True)
+                NONE if math.isnan(low) else f"{words(low)} to {words(high)}"
+                for words, low, high in zip(say, frame["low"], frame["high"], strict=True)
             ],
             "n": frame["n"].astype(str),
             "verdict": frame["verdict"],
@@ -314,16 +391,46 @@ def signed(share: float) -> str:
     return ("+" if share > 0 else "−" if share < 0 else "±") + percent(abs(share))
 
 
+def points(share: float) -> str:
+    """A difference of two shares: `+4.2 points`."""
+    if math.isnan(share):
+        return NONE
+    return f"{'+' if share > 0 else '−' if share < 0 else '±'}{digits(abs(share) * 100)} points"
+
+
+NAMED = 3
+"""Metrics that the headline names, of those that became worse and of those that became better."""
+
+
 def headline(differences: Iterable[Difference]) -> str:
-    """One line: how many metrics are worse, better, the same, undecided."""
-    counts = Counter(found.verdict.partition(":")[0] for found in differences)
-    return ", ".join(f"{counts[word]} {word}" for word in ("worse", "better", "same", "undecided") if counts[word])
+    """One sentence: what changed and by how much, worse first, largest first; and how many metrics did not, or are undecided."""
+    by: dict[str, list[Difference]] = {"worse": [], "better": [], "same": [], "undecided": []}
+    for found in differences:
+        by[found.verdict.partition(":")[0]].append(found)
+    parts = []
+    for word in ("worse", "better"):
+        ranked = sorted(by[word], key=lambda found: -abs(found.relative) if found.relative is not None else -math.inf)
+        named = ", ".join(_change(found) for found in ranked[:NAMED])
+        more = f" and {len(ranked) - NAMED} more" if len(ranked) > NAMED else ""
+        if named:
+            parts.append(f"{word}: {named}{more}")
+    parts += [f"{len(by[word])} {word}" for word in ("same", "undecided") if by[word]]
+    return ("; " if by["worse"] or by["better"] else ", ").join(parts)
+
+
+def _change(found: Difference) -> str:
+    unit = unit_of(found.metric)
+    step = "" if found.relative is None else f" {(points if found.share else signed)(found.relative)}"
+    return f"{found.metric}{step} ({unit(found.a)} → {unit(found.b)})"
 
 
 def to_markdown(differences: list[Difference], a: str, b: str, band: float = BAND) -> str:
-    """For a pull request: heading with the verdict, table, and what the words mean."""
+    """For a pull request: the verdict in one sentence, table, and what the words mean."""
     body = markdown(readable(table(differences), a, b))
-    note = f"Less is better (delivery_ratio: more). Within ± {percent(band)} counts as the same; intervals by batches of updates."
+    note = (
+        f"Less is better (delivery_ratio: more). Within ± {percent(band)} counts as the same, of a share within a "
+        "point (where losses are counted, a tenth of one); intervals by batches of updates, or by runs."
+    )
     return f"### `{b}` against `{a}`: {headline(differences)}\n\n{body}\n\n{note}\n"
 
 

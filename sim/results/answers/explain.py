@@ -11,10 +11,10 @@ import pandas as pd
 from sim.errors import BadInput
 from sim.results.answers import report
 from sim.results.ledger import stages
+from sim.results.ledger.book import ledger_of
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
 from sim.results.statistics import finite, mser5
-from sim.results.summary import counted_journeys, window
 from sim.results.text import markdown, number, percent, seconds
 
 
@@ -57,7 +57,7 @@ class Explanation:
     def readable(self) -> list[tuple[str, pd.DataFrame]]:
         """(heading, table of texts) in the order in which they are read."""
         return [
-            ("stages", report.shown(self.stages)),
+            ("stages", report.shown(self.stages.dropna(how="all"))),
             ("windows", report.shown(self.windows.rename(index=lambda at: f"{at:.1f} s"))),
             ("worst updates", report.shown(self.worst, subscriber=str)),
             ("never shown", report.shown(self.never)),
@@ -66,22 +66,23 @@ class Explanation:
 
 def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
     """Take *run* apart. Raises `BadInput` where it has no update to explain."""
-    pairs = counted_journeys(run)
+    ledger = ledger_of(run)
+    pairs = ledger.journeys
     if pairs.empty:
         raise BadInput(f"{run.name} has no update that a page had to show: there is nothing to explain")
-    start, end = window(run, run.scenario)
+    start, end, _ = ledger.window
     steps = stages.stage_table(pairs)
-    parts = stages.windows(pairs, run.refetches, start, end, (end - start) / windows)
+    parts = stages.windows(pairs, ledger.refetches, start, end, (end - start) / windows)
     slowest, missing = stages.worst(pairs, worst), stages.never_shown(pairs)
-    said = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _warm_up(pairs, start))
+    said = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _fates(pairs), _warm_up(pairs, start))
     sentences = tuple(sentence for sentence in said if sentence)
     return Explanation(run.name, report.verdict(run), steps, parts, slowest, missing, sentences)
 
 
 def _stage(steps: pd.DataFrame) -> str:
-    shares = steps["share"][list(STAGES)]
-    if shares.isna().all():
-        return "No update reached a page."
+    shares = steps["share"][list(STAGES)].dropna()
+    if shares.empty:
+        return "No update is known to have reached a page."
     stage = str(shares.idxmax())
     return f"{percent(float(shares[stage]))} of the time to fresh is {stage} ({stages.MEANING[stage]})."
 
@@ -89,6 +90,7 @@ def _stage(steps: pd.DataFrame) -> str:
 def _window(parts: pd.DataFrame) -> str:
     """The window whose updates were slowest, where it is at least twice the median window."""
     known = parts["fresh_p95"].dropna()
+    known = known[(parts["updates"] > 0)[known.index]]
     if len(known) < 3:
         return ""
     late, typical = known.to_numpy(dtype=float), float(known.median())
@@ -101,7 +103,7 @@ def _window(parts: pd.DataFrame) -> str:
 def _worst(slowest: pd.DataFrame) -> str:
     if slowest.empty:
         return ""
-    means = slowest[list(STAGES)].mean()
+    means = slowest[list(STAGES)].mean().dropna()
     first = slowest.iloc[0]
     return (
         f"The worst update ({slowest.index[0]}, at {float(first['intended_at']):.1f} s) took {seconds(float(first['total']))}; "
@@ -130,6 +132,16 @@ def _never(missing: pd.DataFrame) -> str:
         f"{number(len(missing))} updates were never shown on some page that stayed open, "
         f"one of them on {number(int(most['pages']))} of {number(int(most['of']))} pages."
     )
+
+
+def _fates(pairs: pd.DataFrame) -> str:
+    """What became of the pairs that no figure is made from, where there are any."""
+    by = pairs["weight"].groupby(pairs["fate"], observed=False).sum()
+    of = float(pairs["weight"].sum())
+    left = f"{percent(float(by['left']) / of)} of the pages left before they showed the update" if by["left"] else ""
+    unknown = f"of {percent(float(by['unknown']) / of)} nobody knows, because a version is missing" if by["unknown"] else ""
+    words = "; ".join(part for part in (left, unknown) if part)
+    return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
 def _key(index: Any) -> str:

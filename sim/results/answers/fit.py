@@ -23,7 +23,8 @@ import pandas as pd
 
 from sim.distributions import fit_best
 from sim.errors import BadInput
-from sim.results.ledger import freshness
+from sim.results.ledger import costs
+from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
 from sim.results.statistics import Estimate, batches, t_interval
 from sim.results.summary import window
@@ -52,8 +53,10 @@ class Parameter:
 
 def fit(run: Run) -> list[Parameter]:
     """All parameters that the run has enough of to fit. Raises `BadInput` where it has none."""
-    start, end = window(run, run.scenario)
-    found = [*_fan_out(run, start, end), *_service(run, start), *_sizes(run, start)]
+    start, _ = window(run)
+    # Service times are read off the departures of all refetches: a sample of them tells nothing about the queue.
+    service = () if ledger_of(run).sampled else _service(run, start)
+    found = [*_fan_out(run), *service, *_sizes(run, start)]
     if not found:
         raise BadInput(f"{run.name} has too few deliveries and refetches to fit anything to (at least {MIN_SAMPLES} of one)")
     return found
@@ -64,16 +67,12 @@ def fitted(run: Run, parameters: list[Parameter]) -> Scenario:
     return run.scenario.replace({parameter.key: parameter.value for parameter in parameters})
 
 
-def _fan_out(run: Run, start: float, end: float) -> Iterator[Parameter]:
+def _fan_out(run: Run) -> Iterator[Parameter]:
     scenario = run.scenario
-    expected = freshness.deliveries(run, scenario).dropna(subset=["received_at"])
-    updates = run.updates.set_index("update")
-    inside = updates["intended_at"].between(start, end, inclusive="left").reindex(expected["update"]).to_numpy(dtype=bool)
-    by_update = expected[inside].groupby("update")["received_at"]
-    spread = by_update.agg(["min", "max", "size"])
-    broad = spread[spread["size"] >= BREADTH]
-    per_node = np.maximum(broad["size"].to_numpy(dtype=float) / scenario.broadcaster.nodes - 1, 1)
-    slopes = (broad["max"] - broad["min"]).to_numpy() / per_node
+    spread = costs.arrivals(run)
+    broad = spread[spread["ranks"] >= BREADTH - 1]
+    per_node = np.maximum((broad["ranks"].to_numpy(dtype=float) + 1) / scenario.broadcaster.nodes - 1, 1)
+    slopes = broad["spread"].to_numpy() / per_node
     each = scenario.broadcaster.costs.per_subscriber
     if len(slopes) >= 3:
         each = float(np.median(slopes))
@@ -84,7 +83,7 @@ def _fan_out(run: Run, start: float, end: float) -> Iterator[Parameter]:
             f"first to last receiver of {len(slopes)} events",
         )
     fixed = scenario.broadcaster.costs.fixed + scenario.network.to_subscriber.mean() + each
-    way = (spread["min"] - updates["committed_at"].reindex(spread.index)).dropna().to_numpy() - fixed
+    way = (spread["first"] - each * (spread["first_rank"] - 1)).dropna().to_numpy() - fixed
     if len(way) >= MIN_SAMPLES:
         way = np.maximum(way, SHORTEST)
         yield Parameter(

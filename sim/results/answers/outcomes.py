@@ -38,8 +38,7 @@ def markdown(name: str, rows: Sequence[tuple[str, str]], checks: Sequence[Check]
     if checks:
         lines += ["", "| threshold | got | |", "|---|---|---|"]
         for check in checks:
-            got = "no samples" if check.value is None else f"{check.value:.6g}"
-            lines.append(f"| `{_cell(str(check.threshold))}` | {got} | {'pass' if check.ok else '**FAIL**'} |")
+            lines.append(f"| `{_cell(str(check.threshold))}` | {check.got} | {'pass' if check.ok else '**FAIL**'} |")
     return "\n".join(lines) + "\n"
 
 

@@ -139,7 +139,7 @@ def checks(found: Run) -> pd.DataFrame:
     results = thresholds.check(thresholds.parse_all(found.scenario.thresholds), found.summary)
     rows = {
         str(result.threshold): {
-            "got": "no samples" if result.value is None else text.digits(result.value),
+            "got": result.got if result.value is None else text.digits(result.value),
             "verdict": "pass" if result.ok else "FAIL",
         }
         for result in results
@@ -213,5 +213,5 @@ def glossary(metrics: Iterable[str]) -> pd.DataFrame:
     meanings = {}
     for metric in metrics:
         stems = [metric.rsplit(".", cut)[0] for cut in range(metric.count(".") + 1)]
-        meanings[metric] = next((DESCRIPTIONS[stem] for stem in stems if stem in DESCRIPTIONS), "")
+        meanings[metric] = next((DESCRIPTIONS[stem].meaning for stem in stems if stem in DESCRIPTIONS), "")
     return pd.Series(meanings, name="meaning").to_frame()

@@ -14,7 +14,7 @@ import pandas as pd
 from sim.results.answers.report import describe
 from sim.results.fronts import cheapest_within
 from sim.results.ledger.stages import STAGES, slowest_kind
-from sim.results.statistics import MIN_BATCHES, events_per_batch
+from sim.results.statistics import events_needed
 from sim.results.text import digits, figure, interval, number, percent, seconds, unit_of
 
 Summary = Mapping[str, Mapping[str, Any]]
@@ -53,7 +53,7 @@ def _sureness(run: Summary, *metrics: str) -> str:
         if row["ci_low"] is not None:
             words.append(f"the {place} figure lies in {interval(row['ci_low'], row['ci_high'], unit_of(metric))}")
         else:
-            least = MIN_BATCHES * events_per_batch(float(metric.rpartition(".p")[2]) / 100)
+            least = events_needed(float(metric.rpartition(".p")[2]) / 100)
             words.append(f"the {place} needs {number(least)} updates to have an interval")
     return f"Over {n} updates, with 95 % confidence, {'; '.join(words)}."
 

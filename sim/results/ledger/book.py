@@ -1,6 +1,6 @@
 """The ledger of one run: everything that a figure is made from, worked out once when it is asked for.
 
-Bundles and a simulator's tables in memory are read alike. What each figure means is said where it is made: `pairs`, `deliveries`,
+Bundles and a simulator's tables in memory are read alike. What each figure means is said where it is made: `pairs`, `matching`,
 `staleness`, `refetches`.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger import deliveries, pairs, staleness, views
+from sim.results.ledger import matching, pairs, staleness, views
 from sim.results.ledger.order import place_of
 from sim.scenario import Scenario
 
@@ -48,7 +48,7 @@ class Window(NamedTuple):
 
 
 class Ledger:
-    """The ledger of a bundle, or of tables in memory (then with their *scenario*). Everything is computed once, when asked for."""
+    """The ledger of a bundle, or of tables in memory (then with their *scenario*). Each part is computed once, when asked for."""
 
     def __init__(self, tables: Tables, scenario: Scenario | None = None) -> None:
         self.tables = tables
@@ -100,9 +100,9 @@ class Ledger:
         return place_of(known, serial * span + number) >= 0
 
     @cached_property
-    def deliveries(self) -> deliveries.Deliveries:
+    def deliveries(self) -> matching.Deliveries:
         """Of the whole run."""
-        return deliveries.deliveries(self.tables, self.scenario, self.measured)
+        return matching.deliveries(self.tables, self.scenario, self.measured)
 
     @cached_property
     def window_serials(self) -> Array:
@@ -113,9 +113,9 @@ class Ledger:
 
     @cached_property
     def expected(self) -> pd.DataFrame:
-        """The expected deliveries that count, with the reason for which one did not arrive (`deliveries.REASONS`)."""
+        """The expected deliveries that count, with the reason for which one did not arrive (`matching.REASONS`)."""
         rows = self.deliveries.expected
-        rows = rows.assign(reason=deliveries.missing(self.deliveries, self.window.over))
+        rows = rows.assign(reason=matching.missing(self.deliveries, self.window.over))
         return rows[np.isin(rows["update"].to_numpy(), self.window_serials)].reset_index(drop=True)
 
     @cached_property
@@ -165,6 +165,15 @@ class Ledger:
         for name in ("due_at", "started_at", "fresh_at"):
             frame[name] = found[name]
         return frame
+
+
+def ledger_of(run: Tables) -> Ledger:
+    """The ledger of a bundle, kept with it: what several ask for is worked out once."""
+    kept = vars(run)
+    if "_ledger" not in kept:
+        kept["_ledger"] = Ledger(run)
+    ledger: Ledger = kept["_ledger"]
+    return ledger
 
 
 def _window(window: dict[str, float], scenario: Scenario) -> Window:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger import freshness
+from sim.results.ledger.book import ledger_of
+from sim.results.ledger.views import weight_of
 from sim.results.run import Run
-from sim.results.summary import sampled_share, sent_refetches, window, within
 
 
 def growth(run: Run, process: str, metric: str) -> float:
@@ -45,14 +45,15 @@ def costs(run: Run) -> dict[str, float]:
     cpu_per_delivery (s), bytes_per_delivery, memory (bytes of the broadcaster), refetches, cpu_per_refetch (s of the application,
     its changes included), bytes_per_refetch.
     """
-    start, end = window(run, run.scenario)
-    events = len(within(run.updates, start, end))
+    ledger = ledger_of(run)
+    events = len(ledger.counted)
     deliveries = growth(run, "broadcaster", "broadcaster_messages_sent_total")
     if np.isnan(deliveries):
-        deliveries = len(run.notifications) / sampled_share(run)
+        deliveries = float(weight_of(run.notifications["subscriber"], run.pages).sum())
     broadcaster, application = (growth(run, name, "cpu_seconds") for name in ("broadcaster", "application"))
-    sent = sent_refetches(run, start, end)
-    refetches = len(sent) / sampled_share(run)
+    sent = ledger.refetches
+    weight = sent["weight"].to_numpy(dtype=float)
+    refetches = float(weight.sum())
     return {
         "events": float(events),
         "deliveries": deliveries,
@@ -65,20 +66,30 @@ def costs(run: Run) -> dict[str, float]:
         "memory": level(run, "broadcaster", "rss_bytes"),
         "refetches": refetches,
         "cpu_per_refetch": application / refetches if refetches else float("nan"),
-        "bytes_per_refetch": float(sent["bytes"].mean()) if len(sent) else float("nan"),
+        "bytes_per_refetch": float(np.average(sent["bytes"], weights=weight)) if len(sent) else float("nan"),
     }
 
 
 def arrivals(run: Run) -> pd.DataFrame:
-    """One row per counted event: receivers, first, median, last (s since it was committed), spread (first to last, s)."""
-    start, end = window(run, run.scenario)
-    expected = freshness.deliveries(run, run.scenario).dropna(subset=["received_at"])
-    counted = within(run.updates, start, end).set_index("update")["committed_at"]
-    expected = expected[expected["update"].isin(counted.index)]
-    delay = expected["received_at"].to_numpy() - counted.reindex(expected["update"]).to_numpy()
-    grouped = pd.DataFrame({"update": expected["update"].to_numpy(), "delay": delay}).groupby("update")["delay"]
-    table = grouped.agg(receivers="size", first="min", median="median", last="max")
-    return table.assign(spread=table["last"] - table["first"])
+    """One row per counted event: receivers, first, median, last (s since it was committed), spread (first to last, s), first_rank
+    and ranks: of which rank the first recorded receiver is, and how many ranks the last is behind it.
+
+    Where rows are a random sample, k of N, the ranks are the expected ones: (N + 1) / (k + 1) and (N + 1) (k - 1) / (k + 1).
+    """
+    ledger = ledger_of(run)
+    came = ledger.expected.dropna(subset=["received_at"])
+    committed = run.updates.set_index("update")["committed_at"].reindex(came["update"]).to_numpy()
+    grouped = came.assign(delay=came["received_at"].to_numpy() - committed).groupby("update")
+    table = grouped.agg(
+        receivers=("weight", "sum"),
+        recorded=("delay", "size"),
+        first=("delay", "min"),
+        median=("delay", "median"),
+        last=("delay", "max"),
+    )
+    first = (table["receivers"] + 1) / (table["recorded"] + 1)
+    ranks = first * (table["recorded"] - 1)
+    return table.assign(spread=table["last"] - table["first"], first_rank=first, ranks=ranks).drop(columns="recorded")
 
 
 def cpu_share(run: Run, process: str = "application") -> pd.DataFrame:

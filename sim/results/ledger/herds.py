@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger.freshness import Tables
+from sim.results.ledger.book import Tables
+from sim.results.statistics import quantile
 
 GAP = 0.1
 """Seconds without a start that end a herd."""
@@ -32,7 +33,7 @@ def offsets(run: Tables) -> pd.DataFrame:
 def herds(refetches: pd.DataFrame, gap: float = GAP) -> pd.DataFrame:
     """One row per herd: at (first start), size, span (first to last start, s), drain (first start to last answer, s), p99 (s).
 
-    A herd ends where no refetch starts for *gap* seconds.
+    A herd ends where no refetch starts for *gap* seconds. The size counts rows by their `weight`, where they have one.
     """
     sent = refetches[refetches["started_at"].notna()].sort_values("started_at", kind="stable")
     at = sent["started_at"].to_numpy()
@@ -40,13 +41,15 @@ def herds(refetches: pd.DataFrame, gap: float = GAP) -> pd.DataFrame:
         return pd.DataFrame(columns=["at", "size", "span", "drain", "p99"], dtype=float)
     herd = np.cumsum(np.r_[True, np.diff(at) > gap]) - 1
     finished = sent["finished_at"].to_numpy()
-    grouped = pd.DataFrame({"herd": herd, "at": at, "finished": finished, "took": finished - at}).groupby("herd")
+    weight = sent["weight"].to_numpy() if "weight" in sent else np.ones(len(sent))
+    rows = pd.DataFrame({"herd": herd, "at": at, "finished": finished, "took": finished - at, "weight": weight})
+    grouped = rows.groupby("herd")
     table = grouped.agg(
         at=("at", "min"),
-        size=("at", "size"),
+        size=("weight", "sum"),
         last=("at", "max"),
         done=("finished", "max"),
-        p99=("took", lambda took: took.quantile(0.99)),
+        p99=("took", lambda took: quantile(took.dropna().to_numpy(), 0.99)),
     )
     table["span"] = table["last"] - table["at"]
     table["drain"] = table["done"] - table["at"]

@@ -25,8 +25,8 @@ FATES = {
 
 
 def pairs(view: Views, start: float, end: float, over: float) -> pd.DataFrame:
-    """One row per owed pair: update, page (positions in their tables), fate, fresh_at (NaN: not shown), due_at, started_at (of the
-    refetch that showed it), in order of update and page."""
+    """One row per owed pair: update, page (positions in their tables), fate, fresh_at (NaN: not shown), due_at, started_at (of
+    the refetch that showed it), in order of update and page."""
     lines = view.timelines
     low = lines.commits.before(view.timeline, np.maximum(view.opened, start))
     high = lines.commits.before(view.timeline, np.minimum(view.closed, end))

@@ -3,7 +3,8 @@
     intended -> committed -> published -> received -> due -> started -> fresh
         save       broadcast    fan-out    debounce   wait    refetch
 
-Everything here is frame -> frame over `sim.results.ledger.freshness.journeys`, so it serves simulated and measured runs alike.
+Everything here is frame -> frame over `sim.results.ledger.book.Ledger.journeys`, so it serves simulated and measured runs
+alike. Rows count by their weight.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger.freshness import INSTANTS
+from sim.results.ledger.book import INSTANTS
 from sim.results.statistics import quantile
 
 Array = np.ndarray[Any, Any]
@@ -37,33 +38,46 @@ def on_the_way(journeys: pd.DataFrame) -> pd.DataFrame:
 
     A station that was passed only after the next one does not lie on the path: the broadcaster's answer may come after the first
     subscriber has the event, and a refetch on its way may bring an update whose notification comes later. Such a station is taken
-    to be passed with the next one, so that stages are not negative and sum to the time to fresh. Missing stations likewise.
+    to be passed with the next one, so that stages are not negative and sum to the time to fresh. Missing stations likewise; a
+    station that is missing everywhere was not measured, and stays NaN.
     """
-    done = journeys[journeys["fresh_at"].notna()]
-    instants = done[INSTANTS].to_numpy(dtype=float)
-    instants = np.where(np.isnan(instants), np.inf, instants)
+    done = journeys[(journeys["fate"] == "shown").to_numpy(bool)]
+    given = done[INSTANTS].to_numpy(dtype=float)
+    instants = np.where(np.isnan(given), np.inf, given)
     path = np.minimum.accumulate(instants[:, ::-1], axis=1)[:, ::-1]
     path = np.maximum(path, path[:, :1])
+    path[:, np.isnan(given).all(axis=0)] = np.nan
     return done.assign(**dict(zip(INSTANTS, path.T, strict=True)))
 
 
 def durations(journeys: pd.DataFrame) -> pd.DataFrame:
-    """One row per finished journey: update, subscriber, page, one column per stage (s), total (s)."""
+    """One row per finished journey: update, subscriber, page, weight, one column per stage (s; NaN: its end was not measured, it
+    lies in the next), total (s)."""
     path = on_the_way(journeys)
-    steps = np.diff(path[INSTANTS].to_numpy(dtype=float), axis=1)
-    frame = path[["update", "subscriber", "page"]].assign(**dict(zip(STAGES, steps.T, strict=True)))
-    return frame.assign(total=steps.sum(axis=1)).reset_index(drop=True)
+    instants = path[INSTANTS].to_numpy(dtype=float)
+    # From the last station before that was measured.
+    before = pd.DataFrame(instants).ffill(axis=1).to_numpy()[:, :-1]
+    steps = instants[:, 1:] - before
+    frame = path[["update", "subscriber", "page", "weight"]].assign(**dict(zip(STAGES, steps.T, strict=True)))
+    return frame.assign(total=np.nansum(steps, axis=1)).reset_index(drop=True)
 
 
 def stage_table(journeys: pd.DataFrame) -> pd.DataFrame:
-    """One row per stage and one for the total: mean, p50, p95, p99 (s), share (of the mean total). Only means add up."""
+    """One row per stage and one for the total: mean, p50, p95, p99 (s), share (of the mean total). Only means add up.
+
+    NaN: the stage was not measured.
+    """
     steps = durations(journeys)
-    total = float(steps["total"].mean()) if len(steps) else 0.0
+    weight = steps["weight"].to_numpy(dtype=float)
+    total = float(np.average(steps["total"], weights=weight)) if len(steps) else 0.0
     rows = []
     for name in (*STAGES, "total"):
-        values = np.sort(steps[name].to_numpy(dtype=float))
-        mean = float(values.mean()) if len(values) else np.nan
-        levels = [quantile(values, p) if len(values) else np.nan for p in (0.5, 0.95, 0.99)]
+        values = steps[name].to_numpy(dtype=float)
+        if not len(values) or np.isnan(values).all():
+            rows.append([name, *[np.nan] * 5])
+            continue
+        mean = float(np.average(values, weights=weight))
+        levels = [quantile(values, p, weight) for p in (0.5, 0.95, 0.99)]
         rows.append([name, mean, *levels, mean / total if total else np.nan])
     return pd.DataFrame(rows, columns=["stage", "mean", "p50", "p95", "p99", "share"]).set_index("stage")
 
@@ -83,10 +97,16 @@ def stations(journeys: pd.DataFrame) -> pd.DataFrame:
 
 
 def times_to_fresh(journeys: pd.DataFrame, page: str | None = None) -> Array:
-    """Seconds from intended to fresh, of one kind of page or of all; inf: never shown. Pages that left first are not asked."""
+    """Seconds from intended to fresh, of one kind of page or of all; inf: never shown. Not of pages that left before, or of pairs
+    of which nobody knows."""
     rows = journeys if page is None else journeys[(journeys["page"] == page).to_numpy()]
-    rows = rows[rows["fresh_at"].notna() | ~np.isfinite(rows["ended_at"])]
-    return rows["fresh_at"].fillna(np.inf).to_numpy() - rows["intended_at"].to_numpy()
+    return _to_fresh(rows[rows["fate"].isin(["shown", "never"]).to_numpy(bool)])
+
+
+def _to_fresh(journeys: pd.DataFrame) -> Array:
+    """Seconds; inf: never, NaN: it left, or nobody knows."""
+    delay = journeys["fresh_at"].to_numpy(dtype=float) - journeys["intended_at"].to_numpy(dtype=float)
+    return np.where((journeys["fate"] == "never").to_numpy(bool), np.inf, delay)
 
 
 def times_to_notified(journeys: pd.DataFrame) -> Array:
@@ -113,7 +133,7 @@ def typical_update(journeys: pd.DataFrame) -> int | None:
 
 
 def _slowest(journeys: pd.DataFrame) -> pd.Series:
-    done = journeys[journeys["fresh_at"].notna()]
+    done = journeys[(journeys["fate"] == "shown").to_numpy(bool)]
     return (done["fresh_at"] - done["intended_at"]).groupby(done["update"]).max()
 
 
@@ -129,38 +149,47 @@ def worst(journeys: pd.DataFrame, count: int = 10) -> pd.DataFrame:
 
 
 def never_shown(journeys: pd.DataFrame) -> pd.DataFrame:
-    """One row per update that pages open to the end never showed: pages (how many), of (how many had to), intended_at."""
-    open_to_the_end = ~np.isfinite(journeys["ended_at"].to_numpy())
-    missing = journeys["fresh_at"].isna().to_numpy() & open_to_the_end
-    by_update = pd.DataFrame({"update": journeys["update"], "pages": missing, "intended_at": journeys["intended_at"]})
-    table = by_update.groupby("update").agg(pages=("pages", "sum"), of=("pages", "size"), intended_at=("intended_at", "first"))
+    """One row per update that pages open to the end never showed: pages (how many), of (how many owed it), intended_at."""
+    weight = journeys["weight"].to_numpy(dtype=float)
+    missing = np.where((journeys["fate"] == "never").to_numpy(bool), weight, 0.0)
+    by_update = pd.DataFrame(
+        {"update": journeys["update"], "pages": missing, "of": weight, "intended_at": journeys["intended_at"]}
+    )
+    table = by_update.groupby("update").agg(pages=("pages", "sum"), of=("of", "sum"), intended_at=("intended_at", "first"))
     return table[table["pages"] > 0]
 
 
 def windows(journeys: pd.DataFrame, refetches: pd.DataFrame, start: float, end: float, width: float) -> pd.DataFrame:
     """The run cut into windows of *width* seconds, by the instant at which updates were intended: one row each.
 
-    Columns: updates, notified_p95, fresh_p50, fresh_p95 (s; inf where an update was never shown, NaN without updates), refetches
-    (started in the window), refetch_p95 (s). Indexed by the window's start, s since the run's start.
+    Columns: updates, notified_p95, fresh_p50, fresh_p95 (s; inf where an update was never shown, NaN without updates),
+    refetches (started in the window), refetch_p95 (s). Indexed by the window's start, s since the run's start. *refetches*:
+    `Ledger.refetches`.
     """
     edges = np.arange(start, end, width)
     at = _window_of(journeys["intended_at"], start, width)
-    fresh = (journeys["fresh_at"].fillna(np.inf) - journeys["intended_at"]).to_numpy()
-    notified = (journeys["received_at"] - journeys["intended_at"]).to_numpy()
+    fresh, weight = _to_fresh(journeys), journeys["weight"].to_numpy(dtype=float)
+    notified = (journeys["received_at"] - journeys["intended_at"]).to_numpy(dtype=float)
     began = _window_of(refetches["started_at"], start, width)
-    took = (refetches["finished_at"] - refetches["started_at"]).to_numpy()
+    took = (refetches["finished_at"] - refetches["started_at"]).to_numpy(dtype=float)
+    each = refetches["weight"].to_numpy(dtype=float)
+    update = journeys["update"].to_numpy()
+
+    def level(values: Array, weights: Array, here: Array, p: float) -> float:
+        known = here & ~np.isnan(values)
+        return _or_nan(quantile(values[known], p, weights[known]))
+
     rows = []
     for i in range(len(edges)):
         here, sent = at == i, began == i
-        heard, done = notified[here], took[sent]
         rows.append(
             {
-                "updates": journeys["update"].to_numpy()[here].size and len(np.unique(journeys["update"].to_numpy()[here])),
-                "notified_p95": _or_nan(quantile(heard[np.isfinite(heard)], 0.95)),
-                "fresh_p50": _or_nan(quantile(fresh[here], 0.5)),
-                "fresh_p95": _or_nan(quantile(fresh[here], 0.95)),
-                "refetches": int(sent.sum()),
-                "refetch_p95": _or_nan(quantile(done[np.isfinite(done)], 0.95)),
+                "updates": len(np.unique(update[here])),
+                "notified_p95": level(notified, weight, here, 0.95),
+                "fresh_p50": level(fresh, weight, here, 0.5),
+                "fresh_p95": level(fresh, weight, here, 0.95),
+                "refetches": float(each[sent].sum()),
+                "refetch_p95": level(took, each, sent, 0.95),
             }
         )
     return pd.DataFrame(rows, index=pd.Index(edges, name="from"))

@@ -1,11 +1,11 @@
 """How old is what the pages show, averaged over time: share of time stale, age of information, age of synchronisation.
 
-Latencies ask every update how long it took; these ask every moment what was on the screen then. A page is stale at an instant when
-what it shows does not contain the newest committed update of what it shows: an older answer that comes late makes it stale again.
-Time without a connection counts, time before the page opened does not, and pages that owe nothing count too. Definitions: S. Kaul,
-R. Yates, M. Gruteser, "Real-time status: how often should one update?", INFOCOM 2012 (age of information); J. Cho,
-H. Garcia-Molina, SIGMOD 2000 and J. Zhong, R. Yates, E. Soljanin, ISIT 2018 (age of synchronisation). Every integral is exact: ages
-are straight lines between the instants at which something happens.
+Latencies ask every update how long it took; these ask every moment what was on the screen then. A page is stale at an instant
+when what it shows does not contain the newest committed update of what it shows: an older answer that comes late makes it stale
+again. Time without a connection counts, time before the page opened does not, and pages that owe nothing count too.
+Definitions: S. Kaul, R. Yates, M. Gruteser, "Real-time status: how often should one update?", INFOCOM 2012 (age of
+information); J. Cho, H. Garcia-Molina, SIGMOD 2000 and J. Zhong, R. Yates, E. Soljanin, ISIT 2018 (age of synchronisation).
+Every integral is exact: ages are straight lines between the instants at which something happens.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class States:
     @property
     def unknown(self) -> Array:
         """Nobody knows whether it is stale."""
-        return (self.shown == UNKNOWN) | (self.doubtful & ~self.stale)
+        lines, line = self.views.timelines, self.views.timeline[self.view]
+        begun = lines.commits.through(line, self.low) > lines.commits.start(line)
+        return ((self.shown == UNKNOWN) & begun) | (self.doubtful & ~self.stale)
 
 
 def states(view: Views) -> States:
@@ -82,9 +84,10 @@ COLUMNS = ["subscriber", "weight", "observed", "stale", "unknown", "behind", "sh
 def staleness(state: States, pages: pd.DataFrame, start: float, end: float, over: float) -> pd.DataFrame:
     """One row per page that was open within [start, end).
 
-    Columns: subscriber, weight, observed (s), stale (s), unknown (s in which nobody knows), behind (integral over time of the age of
-    the oldest update not shown, s^2), shown and age (s in which an update of the run is shown, integral of the age of the newest
-    one), peaks and peak (how often a newer update replaced one, sum of the ages just before it, s). *over*: when the run ended, s.
+    Columns: subscriber, weight, observed (s), stale (s), unknown (s in which nobody knows), behind (integral over time of the
+    age of the oldest update not shown, s^2), shown and age (s in which an update of the run is shown, integral of the age of
+    the newest one), peaks and peak (how often a newer update replaced one, sum of the ages just before it, s). *over*: when the
+    run ended, s.
     """
     view = state.views
     opened, closed = pages["opened_at"].to_numpy(float), until(pages, over)
@@ -131,12 +134,15 @@ def _ages_from(state: States) -> tuple[Array, Array]:
     rank = np.maximum(state.shown, 0)
     missing = np.where(state.stale, lines.oldest_missing(line, rank), np.inf)
     newest = np.where(state.shown == UNKNOWN, np.nan, lines.newest_contained(line, rank))
-    # An answer may be read before the commit that it contains is known: such an update is as old as the answer.
-    return missing, np.fmin(newest, np.where(np.isnan(newest), np.nan, state.low))
+    # An answer may be read before the commit that it contains is known: until then the newest before it counts.
+    early = np.flatnonzero(newest > state.low)
+    newest[early] = lines.newest_contained_at(line[early], rank[early], state.low[early])
+    return missing, newest
 
 
 def _integrals(page: Array, low: Array, high: Array, missing: Array, newest: Array, count: int) -> Array:
-    """By page: integral of the age of the oldest update not shown, time with one shown, integral of the age of the newest shown."""
+    """By page: integral of the age of the oldest update not shown, time with one shown, integral of the age of the newest
+    shown."""
     stale, has = np.isfinite(missing), ~np.isnan(newest)
     return np.stack(
         [
@@ -171,6 +177,13 @@ def at_end(state: States, pages: pd.DataFrame, over: float) -> tuple[Array, Arra
     return still, stale & still, unknown & still & ~stale
 
 
+def regressions(view: Views) -> Array:
+    """The page (position in the table) of each answer that was applied over a newer one."""
+    both = (view.answer_rank[1:] != UNKNOWN) & (view.answer_view[1:] == view.answer_view[:-1])
+    older = np.flatnonzero(both & (view.answer_rank[1:] < view.answer_rank[:-1])) + 1
+    return view.page[view.answer_view[older]]
+
+
 def _covered(page: Array, low: Array, high: Array, count: int) -> Array:
     """Length of the union of the intervals of each page."""
     order = np.lexsort((low, page))
@@ -185,8 +198,8 @@ def _area(low: Array, high: Array, since: Array) -> Array:
 
 
 def saw_tooth(state: States, page: int, start: float, end: float) -> pd.DataFrame:
-    """Age of what one page (position in the table) showed, as the corners of its saw-tooth: at, age (s). Empty where it never showed
-    an update of the run."""
+    """Age of what one page (position in the table) showed, as the corners of its saw-tooth: at, age (s). Empty where it never
+    showed an update of the run."""
     mine = np.flatnonzero(state.views.page[state.view] == page)
     newest = _ages_from(state)[1][mine]
     low, high = np.maximum(state.low[mine], start), np.minimum(state.high[mine], end)

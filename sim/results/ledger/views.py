@@ -61,7 +61,8 @@ class Timelines:
         self.rank[known] = self.rank_of(self.timeline[known], ordering[known])
 
     def of_pages(self, pages: pd.DataFrame, scenario: Scenario) -> tuple[Array, Array, Array]:
-        """The views of all pages: (page, timeline, whether the page has several). A page whose resource never changes has none."""
+        """The views of all pages: (page, timeline, whether the page has several). A page whose resource never changes has
+        none."""
         board = (pages["resource"] == "dashboard").to_numpy(bool)
         key = pages["resource_id"].to_numpy(np.int64) * 2 + (pages["resource"] == "site").to_numpy(bool)
         user = np.zeros(len(pages), np.int64) if self.everyone else pages["user"].to_numpy(np.int64)
@@ -94,14 +95,32 @@ class Timelines:
     def newest_contained(self, timeline: Array, rank: Array) -> Array:
         """Latest commit among the updates that a state of *rank* contains; NaN: none."""
         place = self._versions.start(timeline) + rank - 1
-        return np.where(rank > 0, self._by_rank[0][np.maximum(place, 0)], np.nan) if len(self._known) else np.full(len(rank), np.nan)
+        return (
+            np.where(rank > 0, self._by_rank[0][np.maximum(place, 0)], np.nan) if len(self._known) else np.full(len(rank), np.nan)
+        )
+
+    def newest_contained_at(self, timeline: Array, rank: Array, at: Array) -> Array:
+        """The same among what was committed up to each instant. Goes back commit by commit: for few questions only."""
+        first, place = self.commits.start(timeline), self.commits.through(timeline, at) - 1
+        found = np.full(len(rank), np.nan)
+        left = np.flatnonzero(place >= first)
+        while len(left):
+            entry = place[left]
+            hit = (self.rank[entry] != UNKNOWN) & (self.rank[entry] <= rank[left])
+            found[left[hit]] = self.committed[entry[hit]]
+            left = left[~hit]
+            place[left] -= 1
+            left = left[place[left] >= first[left]]
+        return found
 
     def oldest_missing(self, timeline: Array, rank: Array) -> Array:
         """Earliest commit among the updates that a state of *rank* does not contain; inf: none."""
         place = self._versions.start(timeline) + rank
         there = place < self._versions.start(timeline + 1)
         last = max(len(self._known) - 1, 0)
-        return np.where(there, self._by_rank[1][np.minimum(place, last)], np.inf) if len(self._known) else np.full(len(rank), np.inf)
+        return (
+            np.where(there, self._by_rank[1][np.minimum(place, last)], np.inf) if len(self._known) else np.full(len(rank), np.inf)
+        )
 
     @cached_property
     def _by_rank(self) -> tuple[Array, Array]:
@@ -177,9 +196,7 @@ def _refetched(
     yield view, at, rank, due, started
 
 
-def _payloads(
-    tables: Any, scenario: Scenario, of_page: Order, page: Array, timeline: Array, lines: Timelines
-) -> Iterator[Part]:
+def _payloads(tables: Any, scenario: Scenario, of_page: Order, page: Array, timeline: Array, lines: Timelines) -> Iterator[Part]:
     """Notifications at pages that show what they carry: an answer with the update's version, for the update's resource."""
     shows = shows_payloads(tables.pages, scenario)
     if not shows.any():
