@@ -1,10 +1,12 @@
-"""A run's figures once more, page by page in plain Python, straight from the definitions: slow, and shares no code with the ledger.
+"""A run's figures once more, page by page in plain Python, straight from the definitions: slow, and shares no code with the
+ledger.
 
 Only for runs in which nothing ties: instants of one page that are equal have no order here.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from typing import Any
@@ -117,13 +119,15 @@ class Page:
         committed = update["committed_at"]
         if self.version(update) is None:
             return "unknown", INF
-        instants = [committed, *(state[0] for state in self.states if committed < state[0] < limit)]
-        for at in instants:
-            contained = self.contains(at, update)
-            if at > committed and contained is None:
-                return "unknown", INF
-            if contained:
-                return "shown", at
+        if self.contains(committed, update):
+            return "shown", committed
+        place = (update["resource"], update["resource_id"])
+        for at, resource, version in self.states:
+            if committed < at < limit and resource in (None, "unknown", place):
+                if version is None:
+                    return "unknown", INF
+                if self.contains(at, update):
+                    return "shown", at
         return ("left", INF) if self.closed < INF else ("never", INF)
 
     def stale(self, at: float) -> bool | None:
@@ -300,7 +304,7 @@ class Oracle:
         at_end = open_then = doubtful = 0.0
         for page in self.pages:
             edges = page.edges(self.start, self.end)
-            for low, high in zip(edges, edges[1:], strict=False):
+            for low, high in itertools.pairwise(edges):
                 length = (high - low) * page.weight
                 state = page.stale(low)
                 observed += length

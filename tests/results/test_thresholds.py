@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import sim
 from sim.errors import BadInput
-from sim.results.thresholds import check, parse, parse_all
+from sim.results.thresholds import check, complete, parse, parse_all
+from sim.scenario import Pages, Scenario
 
 SUMMARY = {
     "time_to_fresh.p50": {"value": 0.6, "n": 50},
     "time_to_fresh.p99": {"value": 1.4999, "n": 50},
     "time_to_fresh.mean": {"value": 0.7, "n": 50},
     "time_to_notified.p99": {"value": None, "n": 50},
+    "time_to_fresh.max": {"value": None, "n": 50, "never": True},
     "delivery_ratio": {"value": 0.9999, "n": 50},
     "deliveries.received": {"value": 10_000, "n": 50},
     "updates": {"value": 0, "n": 0},
@@ -67,6 +73,30 @@ def test_what_is_no_condition(metric: str, text: str, said: str) -> None:
         parse(metric, text)
 
 
-def test_a_figure_that_the_run_does_not_have_names_the_nearest() -> None:
-    with pytest.raises(BadInput, match=r"did you mean 'time_to_fresh\.p99'"):
-        check(parse_all({"time_to_frsh_ms": "p(99) < 1"}), SUMMARY)
+@pytest.mark.parametrize(
+    ("metric", "text", "said"),
+    [
+        ("time_to_frsh_ms", "p(99) < 1", "did you mean 'time_to_fresh'"),
+        ("delivery_ratio", "p(99) > 0.9", "write 'value'"),
+        ("time_to_fresh", "value < 1", "time_to_fresh has no 'value'"),
+        ("time_to_fresh", "p(100) < 1", "time_to_fresh has no"),
+        ("updates_ms", "value > 1", "updates is no time"),
+        ("unheard.of", "value > 1", "no such metric"),
+    ],
+)
+def test_a_figure_that_no_run_has_is_refused_before_anything_runs(metric: str, text: str, said: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(said)):
+        parse_all({metric: text})
+
+
+def test_never_fails_whatever_is_asked_and_says_so() -> None:
+    for text in ("max < 1e9", "max > 0"):
+        (found,) = check(parse("time_to_fresh_ms", text), SUMMARY)
+        assert (found.ok, found.value, found.got) == (False, None, "never")
+
+
+def test_a_percentile_that_a_bundle_was_not_written_with_is_worked_out_from_its_rows(tmp_path: Path) -> None:
+    run = sim.simulate(Scenario(duration=10.0, pages=(Pages(subscribers=3),)), output=tmp_path / "run")
+    wanted = parse_all({"time_to_fresh_ms": "p(99.9) > 0", "delivery_ratio": "value > 0.5"})
+    assert [found.ok for found in check(wanted, run.summary)] == [False, True]
+    assert [found.ok for found in check(wanted, complete(wanted, run))] == [True, True]

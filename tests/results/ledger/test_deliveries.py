@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
-
-import pandas as pd
 
 from sim.results.ledger.deliveries import account
 from sim.scenario import Scenario
+from tests.results.frames import Frames, frame, notification, update
 
 SCENARIO = Scenario().replace({"broadcast.channels": "generic"})
 CHANNEL = "private-servers"
 
 
-def tables(published: list[float], subscriptions: list[tuple[int, float, float, str]], heard: list[tuple[int, int, float]]):  # type: ignore[no-untyped-def]
+def tables(
+    published: list[float], subscriptions: list[tuple[int, float, float, str]], heard: list[tuple[int, int, float]]
+) -> Frames:
     """*subscriptions*: subscriber, since, until, reason; *heard*: update, subscriber, at."""
-    n = len(published)
-    updates = pd.DataFrame(
-        {
-            "update": range(n),
-            "resource": ["server"] * n,
-            "resource_id": [1] * n,
-            "version": range(1, n + 1),
-            "sequence": range(1, n + 1),
-            "intended_at": published,
-            "committed_at": published,
-            "published_at": published,
-        }
+    board = {"page": "dashboard", "resource": "dashboard", "resource_id": 0, "channel": CHANNEL}
+    return Frames(
+        frame("updates", [update(i, at, published_at=at, committed_at=at) for i, at in enumerate(published)]),
+        frame("notifications", [notification(serial, subscriber, at, channel=CHANNEL) for serial, subscriber, at in heard]),
+        subscriptions=frame(
+            "subscriptions",
+            [
+                board | {"subscriber": s, "subscribed_at": since, "ended_at": until, "reason": reason}
+                for s, since, until, reason in subscriptions
+            ],
+        ),
     )
-    rows = pd.DataFrame(subscriptions, columns=["subscriber", "subscribed_at", "ended_at", "reason"])
-    rows = rows.assign(channel=CHANNEL, page="dashboard", user=1, resource="dashboard", resource_id=0)
-    notifications = pd.DataFrame(heard, columns=["update", "subscriber", "received_at"]).assign(channel=CHANNEL)
-    return SimpleNamespace(updates=updates, subscriptions=rows, notifications=notifications)
 
 
 def test_all_came() -> None:
@@ -40,9 +35,12 @@ def test_all_came() -> None:
     assert found == {
         "received": 2,
         "missing.target": 0,
+        "missing.connection": 0,
         "missing.harness": 0,
+        "missing.on_its_way": 0,
         "not_connected": 0,
         "duplicate": 0,
+        "unexpected": 0,
         "out_of_order": 0,
     }
 

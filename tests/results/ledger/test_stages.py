@@ -11,7 +11,8 @@ import pytest
 import sim
 from sim.errors import BadInput
 from sim.results.answers.explain import explain
-from sim.results.ledger import freshness, herds, stages
+from sim.results.ledger import herds, stages
+from sim.results.ledger.book import Ledger
 from sim.scenario import Fleet, Pages, Scenario
 from sim.workload import Poisson
 from tests.results.frames import Frames, frame, notification, random_run, refetch, update
@@ -29,17 +30,17 @@ def one_page() -> Frames:
 
 
 def test_stages_of_a_journey_counted_by_hand() -> None:
-    steps = stages.durations(freshness.journeys(one_page(), SCENARIO))
+    steps = stages.durations(Ledger(one_page(), SCENARIO).journeys)
     assert steps[list(stages.STAGES)].iloc[0].tolist() == pytest.approx([0.01, 0.01, 0.08, 0.5, 0.0, 0.1])
     assert steps["total"].tolist() == pytest.approx([0.7, 1.0])
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_stages_are_not_negative_and_add_up(seed: int) -> None:
-    journeys = freshness.journeys(random_run(seed), SCENARIO)
+    journeys = Ledger(random_run(seed), SCENARIO).journeys
     steps = stages.durations(journeys)
     assert (steps[list(stages.STAGES)].to_numpy() >= 0).all()
-    done = journeys[journeys["fresh_at"].notna()]
+    done = journeys[journeys["fate"] == "shown"]
     assert steps["total"].to_numpy() == pytest.approx((done["fresh_at"] - done["intended_at"]).to_numpy())
     table = stages.stage_table(journeys)
     assert table["mean"][list(stages.STAGES)].sum() == pytest.approx(table["mean"]["total"])
@@ -47,7 +48,7 @@ def test_stages_are_not_negative_and_add_up(seed: int) -> None:
 
 
 def test_the_worst_come_first_and_the_never_shown_are_listed() -> None:
-    journeys = freshness.journeys(one_page(), SCENARIO)
+    journeys = Ledger(one_page(), SCENARIO).journeys
     assert stages.worst(journeys, 1).index.tolist() == [1]
     assert stages.never_shown(journeys)["pages"].to_dict() == {2: 1}
     assert stages.typical_update(journeys) in (0, 1)
@@ -55,19 +56,28 @@ def test_the_worst_come_first_and_the_never_shown_are_listed() -> None:
 
 def test_windows_cut_the_run_and_an_update_never_shown_is_infinitely_late() -> None:
     run = one_page()
-    parts = stages.windows(freshness.journeys(run, SCENARIO), run.refetches, 0.0, 8.0, 2.0)
+    ledger = Ledger(run, SCENARIO)
+    parts = stages.windows(ledger.journeys, ledger.refetches, 0.0, 8.0, 2.0)
     assert parts["updates"].tolist() == [1, 1, 1, 0]
     assert parts["fresh_p95"].tolist() == pytest.approx([0.7, 1.0, np.inf, np.nan], nan_ok=True)
     assert parts["refetches"].tolist() == [1, 1, 0, 0]
 
 
 def test_empty_journeys_have_empty_tables() -> None:
-    journeys = freshness.journeys(Frames(), SCENARIO)
+    journeys = Ledger(Frames(), SCENARIO).journeys
     assert stages.durations(journeys).empty
     assert stages.stage_table(journeys)["mean"].isna().all()
     assert stages.worst(journeys).empty
     assert stages.never_shown(journeys).empty
     assert stages.typical_update(journeys) is None
+
+
+def test_what_was_not_measured_is_no_stage() -> None:
+    run = one_page()
+    run.updates["published_at"] = np.nan
+    table = stages.stage_table(Ledger(run, SCENARIO).journeys)
+    assert table["mean"].isna()[["broadcast", "fan-out"]].all(), "neither is known without the acceptance"
+    assert table["mean"][list(stages.STAGES)].sum() == pytest.approx(table["mean"]["total"])
 
 
 def test_offsets_count_from_the_notification_before() -> None:

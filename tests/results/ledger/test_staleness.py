@@ -6,61 +6,86 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.results.ledger.staleness import saw_tooth, staleness
+from sim.results.ledger.book import Ledger
+from sim.results.ledger.staleness import at_end, saw_tooth
+from sim.scenario import Pages, Scenario
+from tests.results.frames import NAN, Frames, frame, refetch, update
+
+SCENARIO = Scenario(duration=10.0, drain=0.0, pages=(Pages(subscribers=1),))
 
 
-def journeys(rows: list[tuple], ended: float = float("inf")) -> pd.DataFrame:
-    """(subscriber, committed_at, fresh_at) each; intended when committed."""
-    frame = pd.DataFrame(rows, columns=["subscriber", "committed_at", "fresh_at"]).astype(float)
-    return frame.assign(intended_at=frame["committed_at"], ended_at=ended)
+def ledger(commits: list[float], answers: list[tuple[float, int | None]], closed: float = NAN) -> Ledger:
+    """One page of server 1; *answers*: instant, version. Update i is version i + 1."""
+    run = Frames(
+        frame("updates", [update(i, at, committed_at=at) for i, at in enumerate(commits)]),
+        refetches=frame("refetches", [refetch(1, at, version, took=0.0) for at, version in answers]),
+        pages=frame("pages", [{"subscriber": 1, "closed_at": closed}]),
+    )
+    return Ledger(run, SCENARIO)
 
 
-def test_a_page_is_stale_from_the_commit_until_the_refetch() -> None:
-    (page,) = staleness(journeys([(1, 1.0, 3.0), (1, 5.0, 6.0)]), 0.0, 10.0).to_dict("records")
-    assert page["stale"] == pytest.approx(3.0)
-    assert page["age_of_synchronisation"] == pytest.approx((2.0 + 0.5) / 10)
+def page(found: Ledger, start: float = 0.0, end: float = 10.0) -> dict[str, float]:
+    (row,) = found.staleness(start, end).to_dict("records")
+    return row
+
+
+def test_a_page_is_stale_from_the_commit_until_the_answer() -> None:
+    found = page(ledger([1.0, 5.0], [(3.0, 1), (6.0, 2)]))
+    assert found["stale"] == pytest.approx(3.0)
+    assert found["behind"] / found["observed"] == pytest.approx((2.0 + 0.5) / 10)
     # Shown: the first from 3 to 6 (ages 2 to 5), the second from 6 to 10 (ages 1 to 5).
-    assert page["age_of_information"] == pytest.approx((3 * 3.5 + 4 * 3.0) / 7)
-    assert page["peak_age"] == pytest.approx(5.0)
+    assert found["age"] / found["shown"] == pytest.approx((3 * 3.5 + 4 * 3.0) / 7)
+    assert (found["peaks"], found["peak"]) == (1, pytest.approx(5.0))
+
+
+def test_an_older_answer_that_comes_late_makes_it_stale_again() -> None:
+    found = page(ledger([1.0, 2.0], [(3.0, 2), (4.0, 1), (6.0, 2)]))
+    assert found["stale"] == pytest.approx(2.0 + 2.0)
 
 
 def test_an_update_never_shown_is_stale_to_the_end() -> None:
-    (page,) = staleness(journeys([(1, 4.0, float("nan"))]), 0.0, 10.0).to_dict("records")
-    assert page["stale"] == pytest.approx(6.0)
-    assert np.isnan(page["age_of_information"])
+    found = ledger([4.0], [])
+    assert page(found)["stale"] == pytest.approx(6.0)
+    assert page(found)["shown"] == 0
+    assert [column.tolist() for column in at_end(found.states, found.tables.pages, 10.0)] == [[True], [True], [False]]
 
 
 def test_only_the_window_and_the_time_that_a_page_was_open_count() -> None:
-    (page,) = staleness(journeys([(1, 1.0, 9.0)], ended=6.0), 2.0, 10.0).to_dict("records")
-    assert page["observed"] == pytest.approx(4.0)
-    assert page["stale"] == pytest.approx(4.0)
+    found = page(ledger([1.0], [(9.0, 1)], closed=6.0), 2.0)
+    assert (found["observed"], found["stale"]) == (pytest.approx(4.0), pytest.approx(4.0))
 
 
-def test_nothing_in_nothing_out() -> None:
-    assert staleness(journeys([]), 0.0, 1.0).empty
-    assert saw_tooth(journeys([]), 1, 0.0, 1.0).empty
+def test_a_page_that_owes_nothing_is_observed_all_the_same() -> None:
+    assert page(ledger([], []))["observed"] == pytest.approx(10.0)
+
+
+def test_after_an_answer_without_a_version_nobody_knows() -> None:
+    found = page(ledger([1.0], [(3.0, None), (7.0, 1)]))
+    assert (found["stale"], found["unknown"]) == (pytest.approx(2.0), pytest.approx(4.0))
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_integrals_equal_sums_over_small_steps(seed: int) -> None:
     rng = np.random.default_rng(seed)
     committed = np.sort(rng.uniform(0, 10, 12))
-    fires = np.sort(rng.uniform(0, 10, 5))
-    fresh = np.array([min((f for f in fires if f >= c), default=np.nan) for c in committed])
-    found = staleness(journeys([(0, c, f) for c, f in zip(committed, fresh, strict=True)]), 1.0, 9.0).iloc[0]
-    steps = np.arange(1.0, 9.0, 0.0005) + 0.00025
+    answers = np.sort(rng.uniform(0, 10, 5))
+    versions = [int((committed <= at).sum()) for at in answers]
+    found = page(ledger(committed.tolist(), list(zip(answers.tolist(), versions, strict=True))), 1.0, 9.0)
+    steps = np.arange(1.0, 9.0, 0.001) + 0.0005
     behind, age = [], []
     for t in steps:
-        pending = committed[(committed <= t) & ~(fresh <= t)]
+        shown = max((v for at, v in zip(answers, versions, strict=True) if at <= t), default=0)
+        pending = committed[shown : int((committed <= t).sum())]
         behind.append(t - pending.min() if len(pending) else 0.0)
-        shown = committed[fresh <= t]
-        age.append(t - shown.max() if len(shown) else np.nan)
-    assert found["stale"] == pytest.approx(np.mean(np.array(behind) > 0) * 8, abs=0.01)
-    assert found["age_of_synchronisation"] == pytest.approx(np.mean(behind), abs=0.01)
-    assert found["age_of_information"] == pytest.approx(np.nanmean(age), abs=0.01)
+        age.append(t - committed[shown - 1] if shown else np.nan)
+    assert found["stale"] == pytest.approx(np.mean(np.array(behind) > 0) * 8, abs=0.02)
+    assert found["behind"] / found["observed"] == pytest.approx(np.mean(behind), abs=0.02)
+    assert found["age"] / found["shown"] == pytest.approx(np.nanmean(age), abs=0.02)
 
 
 def test_a_saw_tooth_rises_one_second_per_second_and_falls_when_something_is_shown() -> None:
-    teeth = saw_tooth(journeys([(1, 1.0, 3.0), (1, 5.0, 6.0)]), 1, 0.0, 10.0)
-    assert teeth["at"].tolist() == [3.0, 6.0, 6.0, 10.0]
-    assert teeth["age"].tolist() == [2.0, 5.0, 1.0, 5.0]
+    teeth = saw_tooth(ledger([1.0, 5.0], [(3.0, 1), (6.0, 2)]).states, 0, 0.0, 10.0)
+    corners = teeth.drop_duplicates()
+    assert corners["at"].tolist() == [3.0, 5.0, 6.0, 6.0, 10.0]
+    assert corners["age"].tolist() == [2.0, 4.0, 5.0, 1.0, 5.0]
+    assert isinstance(teeth, pd.DataFrame)
