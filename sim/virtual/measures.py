@@ -54,7 +54,7 @@ def station(work: Array, start: int, stop: int, workers: int) -> dict[str, float
     inside = work[(work[:, 0] >= start) & (work[:, 0] < stop)]
     waits = (inside[:, 1] - inside[:, 0]) / SECOND
     return {
-        "utilisation": busy(work[:, 1:], start, stop) / workers,
+        "utilisation": busy(work[:, 1:], start, stop) / workers if stop > start else math.nan,
         "queue_wait.mean": float(waits.mean()) if waits.size else math.nan,
         "queue_wait.max": float(waits.max()) if waits.size else math.nan,
     }

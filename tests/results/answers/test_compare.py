@@ -22,7 +22,7 @@ SCENARIO = Scenario(
     duration=40.0,
     drain=3.0,
     fleet=Fleet(users=2),
-    workload=Poisson(rate=4.0),
+    workload=Poisson(rate=3.0),
     pages=(Pages(page="dashboard", subscribers=6),),
 )
 
@@ -97,7 +97,7 @@ def test_figures_without_a_ratio(a: float | None, b: float | None, verdict: str)
 def test_few_updates_have_a_difference_but_no_verdict() -> None:
     found = judge("time_to_fresh.p50", [Measured(1.0, 3, np.array([]))], [Measured(1.1, 3, np.array([]))])
     assert found.relative == pytest.approx(0.1)
-    assert found.verdict == "undecided: need n ≥ 50 for an interval"
+    assert found.verdict == "undecided: need n ≥ 100 for an interval"
 
 
 @pytest.fixture(scope="module")
@@ -135,17 +135,17 @@ def test_several_runs_a_side_decide_what_one_does_not(runs: dict[str, Run], tmp_
     found = {d.metric: d for d in compare.compare(*sides, varied=["policy.wait"])}
     single = {d.metric: d for d in compare.compare(sides[0][0], sides[1][0], varied=["policy.wait", "seed"])}
     p95, alone = found["time_to_fresh.p95"], single["time_to_fresh.p95"]
-    assert alone.verdict.startswith("undecided")
-    assert (p95.n, alone.n) == (pytest.approx(4 * alone.n, rel=0.3), alone.n)
+    assert alone.verdict == "undecided: need n ≥ 1,000 for an interval"
+    assert p95.n > 3 * alone.n
     assert p95.low is not None
 
 
 def test_the_first_line_says_what_changed_and_by_how_much(runs: dict[str, Run]) -> None:
     found = compare.compare(runs["before"], runs["slower"], varied=["policy.wait"])
     first = compare.to_markdown(found, "before", "slower").splitlines()[0]
-    worse = next(d for d in found if d.metric == "time_to_fresh.p50")
-    assert f"time_to_fresh.p50 {compare.signed(worse.relative or 0.0)}" in first
-    assert "better: refetches_per_update −" in first
+    assert "worse: " in first
+    changed = next(d for d in found if d.metric == "refetches_per_update")
+    assert f"better: refetches_per_update {compare.signed(changed.relative or 0.0)} (" in first
 
 
 def test_a_longer_wait_is_later_and_cheaper(runs: dict[str, Run]) -> None:

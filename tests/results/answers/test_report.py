@@ -118,7 +118,7 @@ def test_counts_in_words() -> None:
 
 
 def test_a_quantile_that_fell_on_never_reads_never() -> None:
-    summary = {"time_to_fresh.p99": {"value": None, "ci_low": 1.0, "ci_high": None, "n": 30}}
+    summary = {"time_to_fresh.p99": {"value": None, "ci_low": 1.0, "ci_high": None, "n": 30, "never": True}}
     assert text.figures(summary, ["time_to_fresh.p99"]).iloc[0].tolist() == ["never", "1 s or more", 30]
 
 
