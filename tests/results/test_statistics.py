@@ -78,7 +78,7 @@ def test_all_equal_values_have_an_interval_of_no_width() -> None:
     (estimate,) = quantiles(np.full(3000, 0.25), np.repeat(np.arange(1000), 3), (0.5,))
     assert (estimate.value, estimate.low, estimate.n) == (0.25, 0.25, 1000)
     for figure in (ratio, batch_ratio):
-        found = figure(np.full(50, 2.0), np.full(50, 4.0))
+        found = figure(np.full(100, 2.0), np.full(100, 4.0))
         assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
 
 
@@ -143,17 +143,17 @@ def test_a_figure_has_an_interval_only_from_the_number_of_events_that_it_needs()
 
 
 def test_a_share_stays_a_share() -> None:
-    hits = np.ones(60)
-    hits[3] = 0.0
-    found = batch_ratio(hits, np.ones(60), bounds=(0.0, 1.0))
+    hits = np.ones(120)
+    hits[[3, 70]] = 0.0
+    found = batch_ratio(hits, np.ones(120), bounds=(0.0, 1.0))
     assert found.high is not None
     assert found.low is not None
-    assert found.low < 59 / 60 < found.high <= 1.0
+    assert found.low < 118 / 120 < found.high <= 1.0
 
 
 def test_no_loss_in_few_events_does_not_prove_that_none_is_lost() -> None:
     found = batch_ratio(np.ones(100), np.ones(100), bounds=(0.0, 1.0))
-    assert (found.value, found.high) == (1.0, 1.0)
+    assert (found.value, found.high) == (1.0, pytest.approx(1.0))
     assert found.low is not None
     assert found.low < 0.97
 
