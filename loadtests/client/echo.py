@@ -77,45 +77,59 @@ class Subscription(Enum):
 class Event:
     """One published event as heard. The members for measuring are -1 where the payload has none."""
 
-    __slots__ = ("channel", "code", "data", "first_at", "key", "name", "published_at", "sent_at", "update")
+    __slots__ = ("_key", "_text", "channel", "code", "data", "first_at", "name", "published_at", "sent_at", "update")
 
-    def __init__(self, name: str, channel: str, data: Any) -> None:
-        self.name, self.channel, self.data = name, channel, data
-        self.key = event_key(repr((name, data)).encode())
-        """See `sim.results.parts.event_key`."""
+    def __init__(self, name: str, channel: str, data: Any, text: str = "") -> None:
+        """*text*: the payload as it came, where it came as text."""
+        self.name, self.channel, self.data, self._text = name, channel, data, text
+        self._key: int | None = None
         self.code = 0
         """The recorder's number for it, times four."""
         self.update = self.sent_at = self.published_at = self.first_at = -1
         if type(data) is dict and "update" in data:
-            self.update, self.sent_at, self.published_at = (
-                value if type(value := data.get(name)) is int and abs(value) < 1 << 63 else -1
-                for name in ("update", "sent_at", "published_at")
-            )
+            self.update = _whole(data["update"])
+            self.sent_at, self.published_at = _whole(data.get("sent_at")), _whole(data.get("published_at"))
+
+    @property
+    def key(self) -> int:
+        """See `sim.results.parts.event_key`."""
+        if self._key is None:
+            self._key = event_key(f"{self.name} {self._text or repr(self.data)}".encode())
+        return self._key
 
     @property
     def resource_id(self) -> int | None:
         """Which resource changed, as the pattern's payload says (`server_id`, `site_id`); None where it does not, or where tables
         hold its id by another number (`sim.target.keys`)."""
-        data = self.data if type(self.data) is dict else {}
-        ids = [value for name in ("server_id", "site_id", "id") if type(value := data.get(name)) is int and abs(value) < EXACT]
-        return ids[0] if ids else None
+        data = self.data
+        for name in ("server_id", "site_id", "id") if type(data) is dict else ():
+            value = data.get(name)
+            if type(value) is int and -EXACT < value < EXACT:
+                return value
+        return None
 
 
-def parse(payload: bytes) -> tuple[str, Any, Any]:
-    """(event, channel, data) as `sim.pusher.messages.parse` has them, several times as fast. Raises `Malformed`."""
+def _whole(value: Any) -> int:
+    return value if type(value) is int and -1 << 63 <= value < 1 << 63 else -1
+
+
+def parse(payload: bytes) -> tuple[str, Any, Any, str]:
+    """(event, channel, data) as `sim.pusher.messages.parse` has them, several times as fast; and data as the text that it came
+    as, if it did. Raises `Malformed`."""
     try:
         tree = orjson.loads(payload)
     except ValueError as error:
         raise Malformed(str(error)) from error
     if type(tree) is not dict:
         raise Malformed("not an object")
-    event, data = tree.get("event"), tree.get("data")
+    event, data, text = tree.get("event"), tree.get("data"), ""
     if type(event) is not str or not event:
         raise Malformed("no event name")
     if type(data) is str:
+        text = data
         with contextlib.suppress(ValueError):
-            data = orjson.loads(data)
-    return event, tree.get("channel"), data
+            data = orjson.loads(text)
+    return event, tree.get("channel"), data, text
 
 
 class Ear:
@@ -127,6 +141,8 @@ class Ear:
     def __init__(self, number: Callable[[Event], int]) -> None:
         """*number*(event) is told of each different frame on a channel, and says what number it has from then on."""
         self._known: dict[bytes, Event] = {}
+        self.frames: dict[bytes, Event] = {}
+        """The same by whole frames, head included, for who reads one at a time (`loadtests.client.link`)."""
         self._number = number
 
     def hear(self, payload: bytes) -> Event | messages.Message:
@@ -134,12 +150,13 @@ class Ear:
         event = self._known.get(payload)
         if event is not None:
             return event
-        name, channel, data = parse(payload)
+        name, channel, data, text = parse(payload)
         if type(channel) is not str or name[:7] == "pusher:" or name[:16] == "pusher_internal:":
             return messages.Message(name, channel, data)
         if len(self._known) >= self.REMEMBERED:
             self._known.clear()
-        event = self._known[payload] = Event(name, channel, data)
+            self.frames.clear()
+        event = self._known[payload] = Event(name, channel, data, text)
         event.code = self._number(event) << 2
         return event
 
@@ -364,7 +381,14 @@ class Echo:
         elif self.state is not State.DISCONNECTED:
             self._set_alarm(self._clock.now() + delay, self._reconnect)
 
-    def text(self, payload: bytes, arrived_at: int, read_at: int, stamp: int) -> None:
+    def again(self, event: Event, arrived_at: int, read_at: int, stamp: int) -> None:
+        """A frame came that somebody has heard before: `text` has made *event* of it."""
+        self.heard_at = read_at
+        if event.channel in self._channels:
+            self._client.heard(event, arrived_at, read_at, stamp)
+
+    def text(self, payload: bytes, arrived_at: int, read_at: int, stamp: int) -> Event | None:
+        """One message; the event, if it was one."""
         self.heard_at = read_at
         try:
             message = self._ear.hear(payload)
@@ -372,17 +396,15 @@ class Echo:
             self._client.complained(0, f"not a frame: {error}")
             if self.state is not State.CONNECTED:
                 self._give_up_handshake()
-            return
+            return None
         if isinstance(message, Event):
-            if message.channel in self._channels:
-                self._client.heard(message, arrived_at, read_at, stamp)
-            return
+            self.again(message, arrived_at, read_at, stamp)
+            return message
         if self.state is not State.CONNECTED:
             self._first(message)
-            return
-        react = REACTIONS.get(message.event)
-        if react is not None:
+        elif react := REACTIONS.get(message.event):
             react(self, message, min(arrived_at, read_at))
+        return None
 
     def _first(self, message: messages.Message | Event) -> None:
         """The frame that decides whether there is a connection."""

@@ -7,6 +7,7 @@ something is going on that it must remember: the handshake, a fragmented message
 
 from __future__ import annotations
 
+from typing import Any
 from typing import Protocol as Interface
 
 from websockets.client import ClientProtocol
@@ -33,7 +34,10 @@ class Listener(Interface):
 
     def opened(self) -> None: ...
 
-    def text(self, payload: bytes, arrived_at: int, read_at: int, stamp: int) -> None: ...
+    def text(self, payload: bytes, arrived_at: int, read_at: int, stamp: int) -> Any:
+        """A message. What comes back, if not None, stands for it when the same frame comes again, here or elsewhere."""
+
+    def again(self, known: Any, arrived_at: int, read_at: int, stamp: int) -> None: ...
 
     def closed(self, code: int, reason: str) -> None:
         """*code* as a browser would see it: 1006 without a close frame. Not called after `close`."""
@@ -42,13 +46,21 @@ class Listener(Interface):
 class Link:
     """Connects at once; `send` after `opened`. A closed link stays closed."""
 
-    __slots__ = ("_fragment", "_listener", "_protocol", "_rest", "_stream")
+    __slots__ = ("_fragment", "_frames", "_listener", "_protocol", "_rest", "_stream")
 
     def __init__(
-        self, mux: Mux, origin: Origin, uri: WebSocketURI, listener: Listener, stamp: bool, browser_origin: str = ""
+        self,
+        mux: Mux,
+        origin: Origin,
+        uri: WebSocketURI,
+        listener: Listener,
+        stamp: bool,
+        browser_origin: str = "",
+        frames: dict[bytes, Any] | None = None,
     ) -> None:
-        """Raises OSError when the system refuses outright."""
-        self._listener = listener
+        """*frames*: shared by all links whose listeners know what stands for a frame. Raises OSError when the system refuses
+        outright."""
+        self._listener, self._frames = listener, {} if frames is None else frames
         self._rest = b""
         self._fragment: bytes | None = None
         self._protocol: Protocol | None = ClientProtocol(uri, origin=browser_origin or None, max_size=MAX_SIZE)  # type: ignore[arg-type]
@@ -63,9 +75,16 @@ class Link:
         self._flush(protocol)
 
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
-        if self._protocol is None and not self._rest and is_one_message(data):
-            self._listener.text(data[4:], arrived_at, read_at, READ_STAMP if arrived_at == read_at else KERNEL_STAMP)
-            return
+        if self._protocol is None and not self._rest:
+            known = self._frames.get(data)
+            if known is not None:
+                self._listener.again(known, arrived_at, read_at, READ_STAMP if arrived_at == read_at else KERNEL_STAMP)
+                return
+            if is_one_message(data):
+                known = self._listener.text(data[4:], arrived_at, read_at, READ_STAMP if arrived_at == read_at else KERNEL_STAMP)
+                if known is not None:
+                    self._frames[data] = known
+                return
         if self._rest:
             data, self._rest = self._rest + data, b""
         start = 0

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import heapq
 import logging
+import operator
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -37,7 +39,16 @@ POLL_EVERY = 0.002
 BATCH = 256
 """Sockets or timers served before the hub goes round once: about 3 ms of work."""
 
+TICK = 1 << 18
+"""Nanoseconds (a quarter of a ms) by which timers are put together in a list, in place of a heap of them all, which a broadcast
+to thousands fills with as many. The hub itself rounds to a ms."""
+
 logger = logging.getLogger(__name__)
+
+Call = tuple[int, Callable[..., Any], tuple[Any, ...]]
+"""When, what, with what."""
+
+_instant = operator.itemgetter(0)
 
 
 class Readable(Protocol):
@@ -115,8 +126,11 @@ class Mux:
         else:
             self._watcher = self._loop.io(self._epoll.fileno(), 1)  # type: ignore[attr-defined]
         self._watcher.start(self._serve)
-        self._timers: list[tuple[int, int, Entry]] = []
-        self._serial = 0
+        self._slots: dict[int, list[Call]] = {}
+        self._ticks: list[int] = []
+        """Those of the slots, as a heap."""
+        self._due: deque[Call] = deque()
+        """Of slots whose time has come, what has not rung yet."""
         self._alarm: Any = None
         self.errors = 0
         """Exceptions that callbacks raised: a fault of ours or of the user's page, logged, never fatal."""
@@ -138,33 +152,45 @@ class Mux:
 
     def call_at(self, when: int, callback: Callable[..., Any], *args: Any) -> Entry:
         entry = Entry(callback, args)
-        self._serial += 1
-        heapq.heappush(self._timers, (when, self._serial, entry))
-        if self._timers[0][2] is entry:
-            self._set_alarm()
+        self.post(when, entry.ring)
         return entry
+
+    def post(self, when: int, callback: Callable[..., Any], *args: Any) -> None:
+        """`call_at` for what is never cancelled."""
+        tick = when // TICK + 1  # It rings when its tick is over, so never before its time.
+        slot = self._slots.get(tick)
+        if slot is not None:
+            slot.append((when, callback, args))
+            return
+        self._slots[tick] = [(when, callback, args)]
+        heapq.heappush(self._ticks, tick)
+        if self._ticks[0] == tick:
+            self._set_alarm()
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.stop()
             self._alarm.close()
             self._alarm = None
-        if self._timers:
-            self._alarm = self._loop.timer(max((self._timers[0][0] - self.now()) / SECOND, 0.0))
+        if self._due or self._ticks:
+            wait = 0.0 if self._due else max((self._ticks[0] * TICK - self.now()) / SECOND, 0.0)
+            self._alarm = self._loop.timer(wait)
             self._alarm.start(self._ring, update=True)
 
     def _ring(self) -> None:
-        timers, pop = self._timers, heapq.heappop
-        now = self.now()
+        due, ticks, now = self._due, self._ticks, self.now() // TICK
         for _ in range(BATCH):
-            if not timers or timers[0][0] > now:
-                break
-            entry = pop(timers)[2]
-            if entry.callback is not None:
-                try:
-                    entry.callback(*entry.args)
-                except Exception:
-                    self._failed()
+            if not due:
+                if not ticks or ticks[0] > now:
+                    break
+                slot = self._slots.pop(heapq.heappop(ticks))
+                slot.sort(key=_instant)
+                due.extend(slot)
+            _, callback, args = due.popleft()
+            try:
+                callback(*args)
+            except Exception:
+                self._failed()
         self._set_alarm()
 
     # ---- sockets
@@ -206,6 +232,8 @@ class Mux:
         """Stop watching and ringing. Streams must have been closed by their owners."""
         self._watcher.stop()
         self._watcher.close()
-        self._timers.clear()
+        self._ticks.clear()
+        self._slots.clear()
+        self._due.clear()
         self._set_alarm()
         self._epoll.close()

@@ -44,6 +44,12 @@ RELOAD = 5 * SECOND
 
 NEVER = -1
 
+Waiting = tuple[int, int]
+"""Since when something that the page has heard of is not on it: intended time of the update (-1: its payload does not say), and
+arrival of its notification."""
+
+NOTHING: Waiting = (NEVER, NEVER)
+
 
 @dataclass(slots=True, eq=False)
 class Seat:
@@ -78,6 +84,7 @@ class Page:
         "_admission",
         "_ending",
         "_etag",
+        "_hook",
         "_inertia",
         "_loaded_version",
         "_loading",
@@ -105,7 +112,7 @@ class Page:
         self._path = spec.prefix + self._filled(spec.refetch)
         assert spec.application is not None or spec.pool is not None or not spec.refetch
         self.pool: Pool = spec.pool or Pool(plant.traffic, spec.application or spec.broadcaster, BROWSER_CONNECTIONS)
-        self._record = plant.recorder.notification
+        self._record, self._hook = plant.recorder.notification, seat.hook
         self._since: dict[str, int] = {}
         self._etag = b""
         self._inertia = Inertia(spec.only) if spec.inertia else None
@@ -190,7 +197,8 @@ class Page:
 
     def _dial(self, echo: Echo) -> Link:
         spec = self._spec
-        return Link(self._plant.mux, spec.broadcaster, spec.uri, echo, spec.stamp, spec.browser_origin)
+        plant = self._plant
+        return Link(plant.mux, spec.broadcaster, spec.uri, echo, spec.stamp, spec.browser_origin, plant.ear.frames)
 
     def _release(self) -> None:
         release, self._admission = self._admission, None
@@ -327,7 +335,7 @@ class Page:
         recorder.timing("WS", "pusher:error" if code else "frame", None, failed=f"{code} {message}" if code else message)
 
     def heard(self, event: Event, arrived_at: int, read_at: int, stamp: int) -> None:
-        events, hook = self._spec.events, self.seat.hook
+        events, hook = self._spec.events, self._hook
         if events and event.name not in events:
             self._plant.recorder.counters["unexpected"] += 1
             return
@@ -336,7 +344,7 @@ class Page:
             return
         at = arrived_at if arrived_at < read_at else read_at
         if self._waiting is NOTHING:
-            self._waiting = Waiting(event.sent_at, at)
+            self._waiting = (event.sent_at, at)
         self._refetcher.notified(at)  # type: ignore[union-attr]
 
     # ---- the refetcher's side
@@ -357,7 +365,7 @@ class Page:
 
     def _still(self, waiting: Waiting) -> None:
         """What a refetch should have shown is waited for again, since the same time."""
-        if waiting is not NOTHING and (self._waiting is NOTHING or waiting.heard_at < self._waiting.heard_at):
+        if waiting is not NOTHING and (self._waiting is NOTHING or waiting[1] < self._waiting[1]):
             self._waiting = waiting
 
     def _retried(self, answer: Answer) -> None:
@@ -402,16 +410,6 @@ class Page:
         recorder.refetch(spec.kind, self.subscriber, self.seat.resource_id, refetch, *waiting, why)
 
 
-class Waiting(NamedTuple):
-    """Since when something that the page has heard of is not on it."""
-
-    stale_at: int
-    """Intended time of the update; -1: its payload does not say."""
-    heard_at: int
-    """Arrival of the notification."""
-
-
-NOTHING = Waiting(NEVER, NEVER)
 OVER = (NOTHING, "")
 
 

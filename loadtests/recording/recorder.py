@@ -139,10 +139,10 @@ class Recorder:
         self._kinds: list[Kind] = []
         self._first, self._kind_of = first, array("h")
         self._events: list[Event] = []
-        self._events_before = 0
+        self._events_before = self._events_told = 0
         self._reasons: dict[str, int] = {"": 0}
         self._channels: dict[str, int] = {}
-        self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "pages", "metrics", "events")}
+        self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "pages", "metrics")}
         self._timings: dict[tuple[str, str, bool], dict[str, list[float]]] = {}
         self._steps = 0
         self.counters = dict.fromkeys(COUNTERS, 0)
@@ -173,8 +173,6 @@ class Recorder:
     def event(self, event: Event) -> int:
         """A frame was heard on a channel for the first time; its number."""
         self._events.append(event)
-        row = (event.update, event.key, self.named(event.channel), event.resource_id, event.sent_at, event.published_at)
-        self._other["events"].append(row)
         return self._events_before + len(self._events) - 1
 
     def refetch(
@@ -228,11 +226,14 @@ class Recorder:
             if rows:
                 self._other[table] = []
                 self._step(self._keep_rows, rows, table, rows)
+        new, self._events_told = self._events[self._events_told :], len(self._events)
+        self._step(self._keep_events, new)
         if len(self._events) > 4 * Ear.REMEMBERED:
             # What the ear has forgotten is heard no more under its old number.
             forgotten = len(self._events) - Ear.REMEMBERED
             del self._events[:forgotten]
             self._events_before += forgotten
+            self._events_told -= forgotten
 
     def _step(self, step: Callable[..., None], rows: Any, *arguments: Any, **named: Any) -> None:
         try:
@@ -351,6 +352,13 @@ class Recorder:
         self._keep("refetches", columns)
 
     # ---- parts
+
+    def _keep_events(self, events: list[Event]) -> None:
+        names = ("update", "resource_id", "sent_at", "published_at")
+        update, resource_id, sent_at, published_at = ([getattr(event, name) for event in events] for name in names)
+        columns = {"update": update, "event": [event.key for event in events], "resource_id": resource_id}
+        columns |= {"channel": [self.named(event.channel) for event in events], "sent_at_ns": sent_at}
+        self._keep("events", columns | {"published_at_ns": published_at})
 
     def _keep_rows(self, table: str, rows: list[tuple[Any, ...]]) -> None:
         columns: dict[str, Any] = dict(zip(parts.PARTS[table].names, zip(*rows, strict=True), strict=True))

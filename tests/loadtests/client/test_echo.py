@@ -416,7 +416,7 @@ def test_frames_are_read_as_the_shared_vocabulary_reads_them() -> None:
             with pytest.raises(Malformed):
                 parse(text.encode())
         else:
-            assert parse(text.encode()) == (expected.event, expected.channel, expected.data)
+            assert parse(text.encode())[:3] == (expected.event, expected.channel, expected.data)
 
 
 @pytest.mark.parametrize(

@@ -192,3 +192,44 @@ def test_a_peer_that_does_not_read_is_given_up(mux: Mux) -> None:
             link.send("x" * 200_000)
         listener.until(2)
         assert listener.log[-1] == ("closed", 1006, "the peer does not read")
+
+
+def test_a_frame_that_was_heard_before_is_not_read_again(mux: Mux) -> None:
+    """Whole frames are known by their bytes, to all links that share what they know."""
+    frames: dict[bytes, Any] = {}
+    told: list[tuple[str, Any]] = []
+
+    class Listener:
+        def opened(self) -> None: ...
+
+        def closed(self, code: int, reason: str) -> None: ...
+
+        def text(self, payload: bytes, arrived_at: int, read_at: int, stamp: int) -> str | None:
+            told.append(("text", payload[:1]))
+            return None if payload[:1] == b"-" else f"what stands for {payload[:1].decode()}"
+
+        def again(self, known: Any, arrived_at: int, read_at: int, stamp: int) -> None:
+            told.append(("again", known))
+
+    with listening(lambda connection, _: time.sleep(1)) as port:
+        origin = Origin(f"http://127.0.0.1:{port}")
+        uri = parse_uri(f"ws://127.0.0.1:{port}/app/key")
+        one, other = (Link(mux, origin, uri, Listener(), True, "", frames) for _ in range(2))
+        for link in (one, other):
+            link._protocol = None  # As after the handshake.
+
+        def frame(letter: bytes) -> bytes:
+            return b"\x81\x7e\x00\xc8" + letter * 200
+
+        one.received(frame(b"x"), 1, 2)
+        other.received(frame(b"x"), 1, 2)
+        assert told == [("text", b"x"), ("again", "what stands for x")]
+        told.clear()
+        for _ in range(2):
+            one.received(frame(b"-"), 1, 2)
+        other.received(frame(b"x") + frame(b"x"), 1, 2)  # Two in one read: each has an arrival of its own to be said.
+        other.received(frame(b"x")[:100], 1, 2)
+        other.received(frame(b"x")[100:], 1, 2)
+        assert told == [("text", b"-")] * 2 + [("text", b"x")] * 3
+        for link in (one, other):
+            link.close()
