@@ -147,8 +147,9 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
         "fan_out_alone": _alone(pages, settings),
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in pages.headers.items())
+    # Channels of one's own say nothing of the resource: where nobody names it, nothing is refetched.
+    parameters["refetch"] = pages.refetch or settings.refetch or ("" if pages.channels else base.refetch)
     own = {
-        "refetch": pages.refetch or settings.refetch,
         "version": pages.version or settings.version,
         "owned": pages.ids,
         "resource": pages.ids,

@@ -40,6 +40,7 @@ COMMANDS = {
     "plan": "workers, ports, descriptors for a number of subscribers",
     "fit": "fit the simulator's parameters to a measured run",
     "doctor": "every step of the pattern checked against a target",
+    "listen": "what a live application broadcasts, and when",
     "record": "record the steps of a provisioning command as a trace",
 }
 

@@ -114,7 +114,8 @@ class Pages:
     """List of the target's users that gives `{id}`, as `orders`: pages spread evenly over what they own. Empty: the page's own
     (`servers`, `sites`)."""
     refetch: Annotated[str, OF_ONES_OWN] = ""
-    """Path of the resource, as `/api/orders/{id}`. Empty: `load.refetch`, or the pattern's."""
+    """Path of the resource, as `/api/orders/{id}`. Empty: `load.refetch`; without it the pattern's, or none where the channels
+    are one's own."""
     version: Annotated[str, OF_ONES_OWN] = ""
     """Path in its JSON of what serves as version. Empty: `load.version`."""
     headers: Annotated[Mapping[str, str], OF_ONES_OWN] = field(default_factory=dict)

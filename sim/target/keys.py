@@ -32,6 +32,8 @@ class Keys:
         free = (number for number in itertools.count(1) if number not in taken)
         self._numbers = {key: next(free) for key in distinct if isinstance(key, str)}
         self._keys = {number: key for key, number in self._numbers.items()}
+        self.count = len(distinct)
+        """Different ids."""
 
     def number(self, key: Key) -> int:
         """The number that tables hold for *key*. Raises KeyError for a text that was not given."""

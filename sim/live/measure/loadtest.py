@@ -45,7 +45,7 @@ JOIN_PATIENCE = 120.0
 """The same, while workers of other machines have yet to be started there."""
 
 REFUSED = 4.0
-"""The same, where all were refused by the target itself: nobody will come."""
+"""The same, where all that are missing were refused by the target itself: nobody will come."""
 
 LONGEST = 600.0
 """Seconds that connecting may take beyond what `connect_rate` asks for, whatever progress there is."""
@@ -168,7 +168,7 @@ def _wait_until_subscribed(job: Job, swarm: Swarm, observer: Observer) -> None:
         if reached > best:
             best, since = reached, now
         headers = swarm.headers()
-        refused = progress.opened >= order.subscribers and progress.subscribed == 0 and _are_refused(headers)
+        refused = progress.opened >= order.subscribers and _are_refused(headers, progress)
         absent = order.workers - progress.workers
         patience = REFUSED if refused else JOIN_PATIENCE if absent and order.remote_workers else PATIENCE
         if now - since > patience or now - began > limit:
@@ -195,9 +195,12 @@ def _failures(headers: list[dict[str, Any]]) -> dict[str, int]:
     return {name.replace("_", " "): count for name, count in total.items() if count}
 
 
-def _are_refused(headers: list[dict[str, Any]]) -> bool:
-    """Whether the target itself has said no; a connection that could not be made is tried again later."""
-    return bool({"refused", "complaints"} & _failures(headers).keys())
+def _are_refused(headers: list[dict[str, Any]], progress: Progress) -> bool:
+    """Whether the target itself has said no, to all or to those that are missing; a connection that could not be made is tried
+    again later."""
+    failures = _failures(headers)
+    said = failures.get("refused", 0) + failures.get("complaints", 0)
+    return said > 0 and (progress.subscribed == 0 or progress.subscribed + said >= progress.wanted)
 
 
 def _why(headers: list[dict[str, Any]]) -> str:

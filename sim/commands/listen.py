@@ -1,0 +1,147 @@
+"""Listen to a live application, and change nothing: what it broadcasts, when, and for which resources.
+
+A page for each resource that the target's users own subscribes to its channel, and one page to each generic channel; none of them
+fetches anything. The run bundle is that of a passive load test: `workbench fit` makes a workload of it.
+
+    workbench listen --target ../shop/.env --accounts users.csv --for 10m -o heard
+    workbench listen --target target.json --for 60 --channel 'private-orders.{id}' --ids orders
+    workbench listen --target .env --for 5m --channel private-servers --json       # signed with the app's secret
+
+Exit codes: 0 something was heard, 2 bad input, 4 nothing was, 5 the target does not answer or lets nobody subscribe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.commands import options
+from sim.commands.measuring.one import Settings, run_load_test
+from sim.errors import BadInput, InvalidRun
+from sim.results.run import Run
+from sim.results.text import number, seconds
+from sim.scenario import Load, Pages, Publisher, Scenario
+from sim.target import Target
+
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+BURST = 1.0
+"""Seconds: events of one resource that follow each other more closely belong to one burst."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_target(parser, otherwise=".env")
+    parser.add_argument("--for", dest="duration", default="1m", metavar="TIME", help="as 90, 90s, 10m, 1h (default: %(default)s)")
+    parser.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="as private-orders.{id} or private-orders (may be repeated; default: those of servers and sites)",
+    )
+    parser.add_argument("--ids", default="", metavar="LIST", help="list of the target's users that gives {id}, as orders")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("heard"), metavar="DIR", help="run bundle (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was heard as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    path = args.target or ".env"
+    target = options.with_accounts(options.read_target(path), args.accounts)
+    scenario = _scenario(target, _seconds(args.duration), args.channel, args.ids)
+    settings = Settings(args.output, path, args.accounts, args.i_own_this_target, command="workbench listen", quiet=args.json)
+    outcome = run_load_test(scenario, settings)
+    found = heard(Run(outcome.directory))
+    if args.json:
+        options.print_json("listen", {"bundle": str(outcome.directory), "seconds": scenario.duration, "heard": found})
+    else:
+        print(_lines(found, scenario.duration))
+        print(f"{'bundle':12}{outcome.directory}")
+    for line in outcome.refused:
+        print(f"note: {line}", file=sys.stderr)
+    if not found:
+        raise InvalidRun(f"nothing was heard in {seconds(scenario.duration)}: did anything change meanwhile? (workbench doctor)")
+    return 0
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise BadInput(f"--for must be a time such as 90, 90s, 10m or 1h, got {text!r}")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def _scenario(target: Target, duration: float, channels: list[str], ids: str) -> Scenario:
+    """Pages that listen to *channels*, or to those of the pattern. Raises `BadInput` where there would be none."""
+    asked = [(channel, ids or _kind(channel)) for channel in channels]
+    for kind in ("servers", "sites") if not channels else ():
+        asked += [(f"private-{kind}.{{id}}", kind)] if target.keys(kind).count else []
+        asked += [(f"private-{kind}", kind)]
+    pages = []
+    for channel, kind in asked:
+        count = target.keys(kind).count if "{id}" in channel else 1
+        if not count:
+            raise BadInput(f"--channel {channel}: no user of the target owns any {kind} (--ids LIST, --accounts users.csv)")
+        pages.append(Pages(subscribers=count, channels=(channel,), ids=kind))
+    return Scenario(
+        name="listen",
+        duration=duration,
+        drain=0.0,
+        cooldown=0.0,
+        pages=tuple(pages),
+        publisher=Publisher(via="none", members=False),
+        load=Load(connect_rate=50.0),
+    )
+
+
+def _kind(channel: str) -> str:
+    """`private-orders.{id}` -> orders."""
+    return channel.partition(".{id}")[0].rpartition("-")[2]
+
+
+def heard(run: Run) -> dict[str, dict[str, Any]]:
+    """By resource: events, how many different ones of it, rate, gaps (seconds, of all together), bursts of one resource."""
+    found = {}
+    rows = run.updates[run.updates["published_at"].between(0, run.scenario.duration)].sort_values("published_at")
+    for resource, mine in rows.groupby(rows["resource"].astype(str)):
+        at, one = mine["published_at"].to_numpy(), mine[mine["resource_id"] != 0]
+        gaps = np.diff(at)
+        bursts = _bursts(one)
+        found[str(resource)] = {
+            "events": len(mine),
+            "resources": int(one["resource_id"].nunique()),
+            "gap_p50": float(np.median(gaps)) if len(gaps) else None,
+            "gap_max": float(gaps.max()) if len(gaps) else None,
+            "bursts": len(bursts),
+            "burst_mean": float(bursts.mean()) if len(bursts) else None,
+            "burst_max": int(bursts.max()) if len(bursts) else None,
+        }
+    return found
+
+
+def _bursts(rows: pd.DataFrame) -> np.ndarray:
+    """Events of each burst."""
+    if rows.empty:
+        return np.array([], dtype=int)
+    rows = rows.sort_values(["resource_id", "published_at"])
+    begins = (rows["resource_id"].diff() != 0) | (rows["published_at"].diff() > BURST)
+    return np.asarray(begins.cumsum().value_counts().to_numpy())
+
+
+def _lines(found: dict[str, dict[str, Any]], duration: float) -> str:
+    lines = []
+    for resource, f in found.items():
+        rate = f"{f['events'] / duration:.3g} a second"
+        lines.append(f"{resource:12}{number(f['events'])} events of {number(f['resources'])}, {rate}")
+        if f["gap_p50"] is not None:
+            lines.append(f"{'':12}gaps p50 {seconds(f['gap_p50'])}, max {seconds(f['gap_max'])}")
+        if f["bursts"]:
+            mean = f"{f['burst_mean']:.1f} events each"
+            lines.append(f"{'':12}{number(f['bursts'])} bursts of one, {mean}, at most {number(f['burst_max'])}")
+    return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""What a live application broadcasts, heard without changing anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from sim import cli
+from sim.commands.listen import _lines, _scenario, _seconds, heard
+from sim.errors import BadInput
+from sim.scenario import Scenario
+from sim.target import Target, User
+from tests.standin import application
+from tests.standin.setup import Setup, standing_in_a_thread
+
+SHOP = Target(
+    "h", 1, "http", "1", "k", "s", users=(User(1, "t", (1, 2), (), (("orders", ("a", "b", "c")),)), User(2, "t", (2, 3)))
+)
+
+
+@pytest.mark.parametrize(("text", "found"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), (" 5 s", 5)])
+def test_times(text: str, found: float) -> None:
+    assert _seconds(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "5d", "m", "1e3", "inf"])
+def test_no_time(text: str) -> None:
+    with pytest.raises(BadInput, match="--for must be a time"):
+        _seconds(text)
+
+
+def test_a_page_for_each_resource_and_one_for_each_generic_channel() -> None:
+    scenario = _scenario(SHOP, 60, [], "")
+    assert [(pages.channels, pages.ids, pages.subscribers) for pages in scenario.pages] == [
+        (("private-servers.{id}",), "servers", 3),
+        (("private-servers",), "servers", 1),
+        (("private-sites",), "sites", 1),
+    ]
+    own = _scenario(SHOP, 60, ["private-orders.{id}", "orders"], "")
+    assert [(pages.ids, pages.subscribers) for pages in own.pages] == [("orders", 3), ("orders", 1)]
+    assert _scenario(SHOP, 60, ["private-shop.order.{id}"], "orders").pages[0].subscribers == 3
+    with pytest.raises(BadInput, match="owns any bikes"):
+        _scenario(SHOP, 60, ["private-bikes.{id}"], "")
+
+
+def test_gaps_and_bursts() -> None:
+    updates = pd.DataFrame(
+        [("server", 1, 0.0), ("server", 1, 0.5), ("server", 2, 0.6), ("server", 1, 5.0), ("site", 0, 1.0), ("site", 0, -2.0)],
+        columns=["resource", "resource_id", "published_at"],
+    )
+    found = heard(SimpleNamespace(updates=updates, scenario=Scenario(duration=10)))  # type: ignore[arg-type]
+    burst = {"bursts": 3, "burst_mean": pytest.approx(4 / 3), "burst_max": 2}
+    gaps = {"gap_p50": 0.5, "gap_max": pytest.approx(4.4)}
+    assert found["server"] == {"events": 4, "resources": 2} | gaps | burst
+    assert (found["site"]["events"], found["site"]["resources"], found["site"]["bursts"]) == (1, 0, 0)
+    assert "4 events of 2, 0.4 a second" in _lines(found, 10)
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+def test_a_live_application_is_heard_and_asked_for_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with standing_in_a_thread(Setup(application=application.Switches(keys="uuid")), changes=20) as target:
+        target.write(tmp_path / "target.json")
+        command = ["listen", "--target", str(tmp_path / "target.json"), "--for", "2", "-o", str(tmp_path / "heard"), "--json"]
+        assert cli.main(command) == 0
+    found = json.loads(capsys.readouterr().out)["heard"]
+    assert set(found) == {"server"}
+    assert found["server"]["events"] > 0
+    assert found["server"]["resources"] <= 4
