@@ -59,7 +59,7 @@ def simulate(
     the figures of all; `auto` chooses by size. Raises `BadInput`.
     """
     # The engines bring pandas along; who only wants an error class or a policy does not pay for that.
-    from sim.results.run import RunWriter
+    from sim.results.run import TABLES, RunWriter
     from sim.scenario import Scenario, load_scenario
     from sim.virtual import engines
 
@@ -77,7 +77,7 @@ def simulate(
             writer.directory.rmdir()
         raise
     with writer:
-        for table in ("updates", "notifications", "refetches", "subscriptions", "metrics"):
+        for table in TABLES:
             writer.append(table, ran.tables.columns(table))
         writer.summary = ran.summary
         writer.manifest.sampling = ran.sampling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
@@ -41,7 +42,7 @@ def test_it_prints_what_the_run_came_to(scenario: str, capsys: pytest.CaptureFix
 
 
 def test_json_is_the_summary(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["simulate", scenario, "--json"]) == 0
+    assert main(["simulate", scenario, "--json", "--set", "cooldown=0"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["deliveries.received"]["value"] == summary["deliveries.expected"]["value"] > 0
     assert summary["pages.stale_at_end_ratio"]["value"] == 0
@@ -101,3 +102,17 @@ def test_a_scenario_in_hand_needs_no_file() -> None:
     tables = sim.simulate(Scenario(duration=5), {"policy.wait": 0.1})
     assert tables.name == "unnamed"
     assert tables.scenario.policy.wait == 0.1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("engine", ["reference", "fleet"])
+def test_a_bundle_holds_the_rows_of_the_engine(engine: Literal["reference", "fleet"], tmp_path: Path) -> None:
+    """All tables as they are in memory, lives of pages with the versions they were loaded with among them."""
+    changes = {"pages.0.session": {"kind": "exponential", "scale": 5.0}} if engine == "reference" else {}
+    scenario = Scenario(duration=20).replace(changes)
+    tables = sim.simulate(scenario, engine=engine)
+    run = sim.simulate(scenario, output=tmp_path / "run", engine=engine)
+    assert tables.pages["loaded_version"].notna().all()
+    for name in TABLES:
+        pd.testing.assert_frame_equal(
+            getattr(run, name), getattr(tables, name), check_exact=True, check_categorical=False, check_dtype=False, obj=name
+        )
