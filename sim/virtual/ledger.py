@@ -18,8 +18,6 @@ import pyarrow as pa
 from sim.clock import SECOND
 from sim.policy import Policy
 from sim.results.frames import typed
-from sim.results.schema import TABLES
-from sim.results.upgrade import upgraded
 from sim.scenario import Scenario
 from sim.virtual.database import Database
 from sim.workload import RESOURCES as CHANGED
@@ -50,14 +48,7 @@ class Tables:
     refetches: pd.DataFrame
     subscriptions: pd.DataFrame
     metrics: pd.DataFrame
-    pages: pd.DataFrame = field(default_factory=pd.DataFrame)
-
-    def __post_init__(self) -> None:
-        if self.pages.empty:
-            # Until the engines write lives of pages, and nulls: what version 1 of the tables tells.
-            names = [name for name in TABLES if name != "pages"]
-            for name, rows in upgraded({name: getattr(self, name) for name in names}).items():
-                object.__setattr__(self, name, rows)
+    pages: pd.DataFrame
 
     @property
     def name(self) -> str:
