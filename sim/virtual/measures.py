@@ -61,9 +61,9 @@ def station(work: Array, start: int, stop: int, workers: int) -> dict[str, float
 
 
 def busy(intervals: Array, start: int, stop: int) -> float:
-    """Sum of the parts of *intervals* (int64 ns, begin and end) that lie in [*start*, *stop*), as a share of its length."""
+    """Sum of the parts of *intervals* (int64 ns, begin and end) that lie in [*start*, *stop*), as a share of its length (NaN: it has none)."""
     inside = np.minimum(intervals[:, 1], stop) - np.maximum(intervals[:, 0], start)
-    return float(np.maximum(inside, 0).sum()) / (stop - start) if stop > start else 0.0
+    return float(np.maximum(inside, 0).sum()) / (stop - start) if stop > start else math.nan
 
 
 def _work_until(instants: Array, begins: Array, ends: Array) -> Array:

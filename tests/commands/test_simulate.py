@@ -16,6 +16,7 @@ from sim.results.run import TABLES, Run
 from sim.scenario import Scenario
 
 SMALL = """
+cooldown = 0
 duration = 20
 [workload]
 kind = "poisson"
