@@ -42,7 +42,7 @@ def test_one_line_and_exit_2(argv: list[str], said: str, tmp_path: Path, capsys:
 
 
 def test_a_figure_that_no_run_has_is_not_shown_as_empty(capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = ["sweep", "steady", "--vary", "policy.wait=0.1", "--set", "duration=2", "--max-replications", "3", "--processes", "1"]
+    sweep = ["sweep", "steady", "--vary", "policy.wait=0.1", "--set", "duration=2", "--max-replications", "6", "--processes", "1"]
     assert main([*sweep, "--show", "time_to_fresh.p59"]) == 2
     assert "no such figure - did you mean 'time_to_fresh.p" in capsys.readouterr().err
 
