@@ -61,7 +61,8 @@ def station(work: Array, start: int, stop: int, workers: int) -> dict[str, float
 
 
 def busy(intervals: Array, start: int, stop: int) -> float:
-    """Sum of the parts of *intervals* (int64 ns, begin and end) that lie in [*start*, *stop*), as a share of its length (NaN: it has none)."""
+    """Sum of the parts of *intervals* (int64 ns, begin and end) that lie in [*start*, *stop*), as a share of its length; NaN
+    where it has none."""
     inside = np.minimum(intervals[:, 1], stop) - np.maximum(intervals[:, 0], start)
     return float(np.maximum(inside, 0).sum()) / (stop - start) if stop > start else math.nan
 
