@@ -220,8 +220,32 @@ def test_a_browser_goes_from_page_to_page(serving: Serving, browser: Tab) -> Non
 
 @pytest.mark.browser
 @pytest.mark.loopback
+def test_what_was_missed_without_a_connection_is_fetched_again(serving: Serving, browser: Tab) -> None:
+    browser.open(f"{serving.target.api}/?user=2&wait=300&policy=immediate&pages=2")
+    browser.wait_for("window.board && board.state() === 'connected' && board.main().shown")
+    browser.wait_for("document.getElementById('server').value === '3'")
+    before = browser.evaluate("board.main().shown.version")
+    # Gone without a word, and held away while the server changes.
+    browser.evaluate(
+        "{ window.real = WebSocket; window.WebSocket = function () { this.close = () => this.onclose(); }; board.drop(); }"
+    )
+    browser.wait_for("board.state() === 'connecting'")
+    request = urllib.request.Request(
+        f"{serving.target.api}/servers/3/provision/missed",
+        method="PUT",
+        data=json.dumps({"status": "installing"}).encode(),
+        headers={"Authorization": f"Bearer {serving.target.users[1].token}"},
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+    browser.evaluate("{ window.WebSocket = window.real; board.drop(); }")
+    browser.wait_for(f"board.state() === 'connected' && board.main().shown.version > {before}")
+    browser.wait_for("board.panels().every(({pages}) => pages.every(page => page.shown))")
+
+
+@pytest.mark.browser
+@pytest.mark.loopback
 def test_nothing_went_wrong_and_nothing_left_this_machine(serving: Serving, browser: Tab) -> None:
-    """After the two tests above: no error in the console, no request to anywhere else."""
+    """After the tests above: no error in the console, no request to anywhere else."""
     assert browser.errors == []
     strangers = [url for url in browser.requests if not url.startswith((serving.target.api, "data:", "about:"))]
     assert strangers == []

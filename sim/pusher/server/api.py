@@ -219,9 +219,7 @@ class Api:
 
     def _disconnect(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         """No route of Pusher's: `{"share": 0.5}` drops that share of this node's connections, chosen at random. A load test makes
-        its incidents with it."""
-        if self.hub.faithful:
-            raise Rejected(GET_ONLY)
+        its incidents with it, also where this broadcaster behaves like Reverb."""
         share: Any = self._body(request).get("share")
         if type(share) not in (int, float) or not 0 <= share <= 1:
             self._validate({"share": ["The share must be a number between 0 and 1."]})

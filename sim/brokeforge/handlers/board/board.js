@@ -7,7 +7,7 @@ import { WINDOW, draw } from "./timeline.js";
 import { VIEWS } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
-const STARVED = 3; // a page is starving when what it shows is older than so many waits
+const STARVED = 3; // a page starves when a notification waits this many times as long as its policy promises
 
 let config;
 let user;
@@ -51,7 +51,7 @@ function open() {
   const view = VIEWS[$("view").value];
   const [wait, jitter, count] = ["wait", "jitter", "pages"].map((id) => Number($(id).value));
   const fetchResource = () => json(path);
-  for (const page of [main, ...panels.flatMap((panel) => panel.pages)]) page?.close();
+  for (const page of everyPage()) page?.close();
   panels = Object.entries(POLICIES).map(([name, policy]) => {
     const pages = Array.from({ length: count }, () => new Page(policy, wait, jitter, fetchResource));
     return { name, policy, pages, ages: [], wait };
@@ -64,12 +64,17 @@ function open() {
   main.refetch();
 }
 
+const everyPage = () => [main, ...panels.flatMap((panel) => panel.pages)];
+
 function listen() {
   for (const channel of [...pusher.channels.keys()]) pusher.unsubscribe(channel);
   for (const [channel, event] of channels()) {
-    pusher.subscribe(channel, event, () => {
-      main.notify();
-      for (const panel of panels) for (const page of panel.pages) page.notify();
+    let before = false;
+    pusher.subscribe(channel, event, () => everyPage().forEach((page) => page.notify()));
+    // What happened while the connection was away was told to nobody: the pages look for themselves.
+    pusher.subscribe(channel, "subscribed", () => {
+      if (before) everyPage().forEach((page) => page.refetch());
+      before = true;
     });
   }
 }
@@ -79,15 +84,17 @@ function listen() {
 function drawPanels(wait) {
   $("panels").innerHTML = panels
     .map(
-      ({ name, policy }) => `<section class="panel" id="panel-${name}">
-        <header><h2>${policy.title}</h2><span>${policy.text(wait)}</span></header>
+      ({ name, policy }) => `<section class="panel" id="panel-${name}" aria-labelledby="title-${name}">
+        <header>
+          <h2 id="title-${name}">${policy.title} <span class="verdict" role="status"></span></h2><span>${policy.text(wait)}</span>
+        </header>
         <div class="numbers">
-          <div><b class="n-notifications">0</b><small>notifications</small></div>
-          <div><b class="n-refetches">0</b><small>refetches</small></div>
-          <div class="age"><b class="n-age">0.0 s</b><small>age now</small></div>
-          <div><b class="n-oldest">0.0 s</b><small>oldest</small></div>
+          <div><b class="n-notifications">0</b><small>notifications, all pages</small></div>
+          <div><b class="n-refetches">0</b><small>refetches, all pages</small></div>
+          <div class="age"><b class="n-age">0.0 s</b><small>out of date now</small></div>
+          <div><b class="n-oldest">0.0 s</b><small>out of date at worst</small></div>
         </div>
-        <canvas></canvas>
+        <canvas role="img" aria-label="The last seconds of ${policy.title}: notifications, refetches, and how long the first page was out of date"></canvas>
         <div class="more"></div>
       </section>`,
     )
@@ -95,7 +102,7 @@ function drawPanels(wait) {
   for (const panel of panels) {
     const root = $(`panel-${panel.name}`);
     panel.show = (name, value) => (root.querySelector(`.n-${name}`).textContent = value);
-    Object.assign(panel, { root, canvas: root.querySelector("canvas"), more: root.querySelector(".more"), age: root.querySelector(".age") });
+    Object.assign(panel, { root, canvas: root.querySelector("canvas"), more: root.querySelector(".more"), age: root.querySelector(".age"), verdict: root.querySelector(".verdict") });
   }
 }
 
@@ -117,12 +124,16 @@ function frame() {
     panel.show("age", seconds(age));
     panel.show("oldest", seconds(first.oldest));
     panel.age.classList.toggle("old", age > 2 * panel.wait);
-    panel.root.classList.toggle("starving", panel.name !== "immediate" && age > STARVED * panel.wait);
+    const promise = POLICIES[panel.name].promise(panel.wait) + Number($("jitter").value);
+    const starving = promise > 0 && first.waiting(now) > STARVED * promise;
+    panel.root.classList.toggle("starving", starving);
+    if (panel.starving !== starving) panel.verdict.textContent = starving ? "– starving" : "";
+    panel.starving = starving;
     const failed = sum(panel.pages, "failures");
     panel.more.textContent =
       `${panel.pages.length} page${panel.pages.length > 1 ? "s" : ""}, ${sum(panel.pages, "inFlight")} requests in flight; ` +
       (first.notifications ? `${(refetches / panel.pages.length / first.notifications).toFixed(2)} refetches per notification` : "nothing has happened yet") +
-      `; ${seconds(first.stale)} out of date` +
+      `; the first page was out of date for ${seconds(first.stale)} in all` +
       (failed ? `; ${failed} failed` : "");
     draw(panel.canvas, panel.pages, panel.ages, now);
   }
@@ -192,7 +203,8 @@ async function start() {
   await login();
   requestAnimationFrame(frame);
   // For tests: the numbers behind the picture.
-  window.board = { panels: () => panels, main: () => main, state: () => $("state").textContent };
+  const numbers = { panels: () => panels, main: () => main, state: () => $("state").textContent };
+  window.board = { ...numbers, drop: () => pusher.socket.close() };
 }
 
 start().catch((error) => state(error.message));

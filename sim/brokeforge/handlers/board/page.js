@@ -9,6 +9,7 @@ export class Page {
     this.failures = 0;
     this.inFlight = 0;
     this.shown = null;
+    this.waitingSince = null; // arrival of the first notification since which no refetch has begun
     this.unanswered = []; // arrival times of notifications that no applied refetch contains
     this.marks = []; // {kind: "notification" | "refetch", at, end?}: what the timeline draws
     this.stale = 0; // ms during which it showed an old state
@@ -23,6 +24,7 @@ export class Page {
     this.tick(at);
     this.notifications += 1;
     this.unanswered.push(at);
+    this.waitingSince ??= at;
     this.mark({ kind: "notification", at });
     this.policy.call();
   }
@@ -43,6 +45,7 @@ export class Page {
     const mark = this.mark({ kind: "refetch", at, end: null });
     this.refetches += 1;
     this.inFlight += 1;
+    this.waitingSince = null;
     try {
       const resource = await this.fetchResource();
       // Answers may overtake each other: an older one never replaces a newer one.
@@ -60,6 +63,11 @@ export class Page {
       this.inFlight -= 1;
       mark.end = performance.now();
     }
+  }
+
+  /** How long a notification has been waiting for a refetch to begin, ms. A slow answer is not the policy's doing. */
+  waiting(now = performance.now()) {
+    return this.waitingSince === null ? 0 : now - this.waitingSince;
   }
 
   /** How long what is shown has been untrue, ms. */

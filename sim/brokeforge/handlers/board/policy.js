@@ -93,26 +93,33 @@ export class WindowThrottle {
   }
 }
 
-/** The four that the board shows side by side. `wait` is what the slider says. */
+/**
+ * The four that the board shows side by side. `wait` is what the slider says; `promise` is how long a notification waits for a
+ * refetch where no others follow it (or, with a maximum, at most), ms.
+ */
 export const POLICIES = {
   immediate: {
     title: "Immediate",
     text: () => "every notification is a refetch",
+    promise: () => 0,
     make: (run) => new Immediate(run),
   },
   trailing: {
     title: "Trailing debounce",
     text: (wait) => `after ${wait} ms of silence`,
+    promise: (wait) => wait,
     make: (run, wait, clock) => new Debounce(run, { wait }, clock),
   },
   window: {
     title: "Window throttle",
     text: (wait) => `once per ${wait} ms window`,
+    promise: (wait) => wait,
     make: (run, wait, clock) => new WindowThrottle(run, { wait }, clock),
   },
   maxWait: {
     title: "With maxWait",
     text: (wait) => `${wait} ms of silence, but at most ${2 * wait} ms`,
+    promise: (wait) => 2 * wait,
     make: (run, wait, clock) => new Debounce(run, { wait, maxWait: 2 * wait }, clock),
   },
 };

@@ -4,9 +4,14 @@ export const WINDOW = 15_000; // ms shown
 const TOP = 14; // px of the lane of notifications
 const AGE = 34; // px of the lane of the age
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const INK = { notification: colour("--blue"), refetch: colour("--green"), failed: colour("--orange"), line: colour("--line"), quiet: colour("--quiet") };
-const AGE_FILL = "#f3c9ae";
+// Read anew when the system turns dark or light.
+const INK = {};
+function readColours() {
+  const style = getComputedStyle(document.documentElement);
+  for (const name of ["blue", "green", "orange", "line", "quiet", "age"]) INK[name] = style.getPropertyValue(`--${name}`).trim();
+}
+readColours();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours);
 
 /** `pages`: all pages of a panel. `ages`: [{at, age}] of the first page. */
 export function draw(canvas, pages, ages, now) {
@@ -40,10 +45,10 @@ export function draw(canvas, pages, ages, now) {
       if (now - (mark.end ?? now) > WINDOW || now - mark.at > 2 * WINDOW) continue;
       if (mark.kind === "notification") {
         if (row > 0) continue;
-        pen.fillStyle = INK.notification;
+        pen.fillStyle = INK.blue;
         pen.fillRect(x(mark.at), 1, 1.5, TOP - 3);
       } else {
-        pen.fillStyle = mark.failed ? INK.failed : INK.refetch;
+        pen.fillStyle = mark.failed ? INK.orange : INK.green;
         const length = Math.max(2.5, x(mark.end ?? now) - x(mark.at));
         pen.fillRect(x(mark.at), TOP + 4 + row * lane, length, Math.max(1.5, lane - 1));
       }
@@ -52,7 +57,7 @@ export function draw(canvas, pages, ages, now) {
 
   // The age's own scale: what is oldest in view reaches the top of its lane, but no scale finer than one second.
   const top = Math.max(1000, ...ages.map((a) => a.age));
-  pen.fillStyle = AGE_FILL;
+  pen.fillStyle = INK.age;
   pen.beginPath();
   pen.moveTo(x(ages.length ? ages[0].at : now), height);
   for (const { at, age } of ages) pen.lineTo(x(at), height - (age / top) * (AGE - 4));
