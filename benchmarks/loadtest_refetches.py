@@ -3,12 +3,13 @@
 import sys
 import time
 
+import orjson
 from gevent.event import Event
 
 from loadtests.client.http import Answer, Pool, Traffic
 from loadtests.client.mux import Mux
-from loadtests.client.page import version_of
 from loadtests.client.streams import Origin
+from sim.resource_version import version_at
 
 
 def main(port: int, seconds: float) -> None:
@@ -20,7 +21,7 @@ def main(port: int, seconds: float) -> None:
     def answered(answer: Answer) -> None:
         nonlocal count
         count += 1
-        assert version_of(answer.body, ("version",)) is not None
+        assert version_at(orjson.loads(answer.body), ("version",)) is not None
         if time.monotonic() < until:
             pool.send("GET", "/servers/5", answered, b"Accept: application/json\r\nAuthorization: Bearer token\r\n")
         else:

@@ -25,7 +25,15 @@ RECORDED = {
 EDGE = (
     CONFIGURED
     | RECORDED
-    | {"sim.refetch", "sim.target", "sim.live.client", "sim.live.processes", "sim.live.remedies", "sim.live.sockets"}
+    | {
+        "sim.refetch",
+        "sim.target",
+        "sim.resource_version",
+        "sim.live.client",
+        "sim.live.processes",
+        "sim.live.remedies",
+        "sim.live.sockets",
+    }
 )
 """What every package of `live` may use."""
 
@@ -39,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.distributions": {"sim.marks"},
     "sim.incidents": {"sim.marks"},
     "sim.pusher": set(),
+    "sim.resource_version": set(),
     "sim.machines": set(),
     "sim.policy": {"sim.clock", "sim.machines"},
     "sim.refetch": {"sim.clock", "sim.policy"},
@@ -81,7 +90,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.cli": {"sim.errors", "sim.version", "sim.commands"},
     "sim.__main__": {"sim.cli"},
     "sim": CONFIGURED | {"sim.virtual", "sim.results"},
-    "loadtests": CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.pusher", "loadtests"},
+    "loadtests": CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.pusher", "sim.resource_version", "loadtests"},
 }
 
 # Packages of others that only some may import.

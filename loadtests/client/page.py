@@ -7,12 +7,10 @@ application), then connects; a reconnect is the same page, and who leaves and re
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -25,6 +23,7 @@ from loadtests.client.spec import Spec
 from sim.clock import SECOND, Timer
 from sim.policy import Policy, Polling
 from sim.refetch import Refetch, Refetcher
+from sim.resource_version import version_at
 from sim.target import Key
 
 if TYPE_CHECKING:
@@ -392,7 +391,10 @@ class Page:
             return None
         self._etag = answer.headers.get(b"etag", b"")
         body = answer.body if self._inertia is None else self._inertia.learn(answer.body)
-        found = version_of(body, self._spec.version_path)
+        try:
+            found = version_at(orjson.loads(body), self._spec.version_path)
+        except ValueError:  # HTML, most likely.
+            found = None
         if found is None:
             return None
         self._ordered = found.kind != "text"
@@ -411,45 +413,6 @@ class Page:
 
 
 OVER = (NOTHING, "")
-
-
-class Version(NamedTuple):
-    """How new an answer is. Versions of one kind can be compared: counters and times are ordered, texts are equal or not."""
-
-    kind: Literal["counter", "time", "text"]
-    number: int
-    """A time as microseconds since 1970; of a text a hash."""
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def version_of(body: bytes, path: tuple[str, ...]) -> Version | None:
-    """What stands at *path* of a JSON body: a whole number (also in quotes), a time in ISO 8601 (UTC where it does not say), or
-    any other text or number, of which only equality is known. None: nothing that could be a version."""
-    try:
-        value = orjson.loads(body)
-        for name in path:
-            value = value[int(name)] if type(value) is list else value[name]
-    except (ValueError, KeyError, IndexError, TypeError):
-        return None
-    if type(value) is str:
-        text = value.strip()
-        if text.isascii() and text.removeprefix("-").isdigit():
-            value = int(text)
-        else:
-            try:
-                at = datetime.fromisoformat(text)
-            except ValueError:
-                pass
-            else:
-                at = at if at.tzinfo else at.replace(tzinfo=UTC)
-                return Version("time", (at - _EPOCH) // timedelta(microseconds=1))
-    if type(value) is int and abs(value) < 1 << 63:
-        return Version("counter", value)
-    if type(value) not in (str, int, float) or value == "":
-        return None
-    return Version("text", int.from_bytes(hashlib.blake2b(str(value).encode(), digest_size=8).digest(), "big") >> 1)
 
 
 def _reason(answer: Answer) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from sim.brokeforge.broadcasting.events import ServerSiteUpdated, ServerUpdated, broadcast_name
@@ -17,6 +16,7 @@ from sim.errors import BadInput
 from sim.live.client import Answer, Origin
 from sim.live.drive.changes import Changes
 from sim.pusher import auth
+from sim.resource_version import version_at
 from sim.scenario import Broadcast, Scenario
 from sim.target import Key, Target, User
 from sim.workload import Update
@@ -155,8 +155,9 @@ class Routes:
         if not isinstance(tree, dict):
             return Receipt()
         self._changes.learn(tree)
+        version = version_at(tree, (self._scenario.load.version or "version").split("."))
         return Receipt(
-            version=version_at(tree, self._scenario.load.version or "version"),
+            version=version.order if version else None,
             sequence=_number(tree.get("sequence")),
             committed_at=_instant(tree.get("committed_at")),
             published_at=_instant(tree.get("published_at")),
@@ -164,24 +165,6 @@ class Routes:
             changed=changed if isinstance(changed := tree.get("changed"), bool) else None,
             tells="published_at" in tree,
         )
-
-
-def version_at(tree: Any, path: str) -> int | None:
-    """What stands at *path* (`data.updated_at`) of an answer: a counter, or a time in ISO 8601 as microseconds since 1970. None
-    for what is neither. The same path is read in the refetched resource, so that like is compared with like."""
-    try:
-        for name in path.split("."):
-            tree = tree[int(name)] if isinstance(tree, list) else tree[name]
-    except (KeyError, IndexError, ValueError, TypeError):
-        return None
-    if isinstance(tree, str):
-        if tree.isdigit():
-            return _number(int(tree)) if len(tree) < 20 else None
-        try:
-            return round(datetime.fromisoformat(tree).timestamp() * 1e6)
-        except (ValueError, OverflowError, OSError):
-            return None
-    return _number(tree)
 
 
 def _number(value: Any) -> int | None:

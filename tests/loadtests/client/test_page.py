@@ -14,7 +14,7 @@ from loadtests.client import page as page_module
 from loadtests.client.auth import Signed
 from loadtests.client.echo import Ear
 from loadtests.client.http import Answer
-from loadtests.client.page import HIDDEN_STEP, RELOAD, Page, Seat, Version, version_of
+from loadtests.client.page import HIDDEN_STEP, RELOAD, Page, Seat
 from loadtests.client.retries import Retries
 from loadtests.client.spec import Spec
 from sim.clock import SECOND, EventList
@@ -520,36 +520,7 @@ def test_nobody_answers_and_the_line_moves_on(monkeypatch: pytest.MonkeyPatch) -
     assert world.recorder.counters["connect_failures"] == 1
 
 
-@pytest.mark.parametrize(
-    ("body", "path", "version"),
-    [
-        (b'{"version":7}', "version", Version("counter", 7)),
-        (b'{"version":"9007199254740993"}', "version", Version("counter", 9007199254740993)),
-        (b'{"data":[{"v":"12"}]}', "data.0.v", Version("counter", 12)),
-        (b'{"u":"2026-01-01T00:00:00.000001Z"}', "u", Version("time", 1767225600000001)),
-        (b'{"u":"2026-01-01T01:00:00+01:00"}', "u", Version("time", 1767225600000000)),
-        (b'{"u":"2026-01-01 00:00:00"}', "u", Version("time", 1767225600000000)),
-        (b'{"version":null}', "version", None),
-        (b'{"version":true}', "version", None),
-        (b'{"version":""}', "version", None),
-        (b'{"version":{"a":1}}', "version", None),
-        (b'{"other":1}', "version", None),
-        (b"<html>", "version", None),
-        (b'{"data":[1]}', "data.x", None),
-    ],
-)
-def test_where_the_version_is_and_of_what_kind(body: bytes, path: str, version: Version | None) -> None:
-    assert version_of(body, tuple(path.split("."))) == version
-
-
 def test_versions_without_an_order_are_equal_or_not_and_that_is_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    for one in (b'"f00"', b'"a b"', b"%d" % (1 << 64), b"1.5"):
-        found = version_of(b'{"v":%b}' % one, ("v",))
-        assert found is not None
-        assert found.kind == "text"
-        assert found == version_of(b'{"v": %b }' % one, ("v",))
-        assert found != version_of(b'{"v":"other"}', ("v",))
-        assert 0 <= found.number < 1 << 63
     texts = iter("aab")
 
     def hashed(answer: Answer) -> None:
