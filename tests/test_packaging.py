@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import tomllib
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sim import shipped
+from sim import cli, shipped
 from sim.scenario import SCENARIO_DIR
 from sim.workload import TRACE_DIR
 
@@ -44,3 +45,24 @@ def test_every_dependency_is_pinned() -> None:
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
     names = {re.split(r"[\[<>=; ]", name)[0].lower() for name in wanted}
     assert names - pinned == set()
+
+
+def test_containers_are_made_of_what_is_here_and_run_commands_that_exist() -> None:
+    yaml = pytest.importorskip("yaml")
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = [word for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1] if word[:2] != "--"]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    needed = {"pyproject.toml", "setup.py", "MANIFEST.in", "constraints.txt", "sim", "loadtests", "data", "notebooks"}
+    assert needed <= set(copied)
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    assert set(services) == {"target", "loadtest", "lab"}
+    for service in services.values():
+        assert "build" in service or service["image"] == services["target"]["image"]
+        program, *arguments = service["command"].split()
+        if program == "workbench":
+            cli.build_parser(arguments[0]).parse_args(arguments)
+    inside = services["loadtest"]
+    assert inside["network_mode"] == "service:target"
+    assert services["target"]["volumes"][0] in inside["volumes"]
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    assert container["postCreateCommand"].split()[1] in (ROOT / "Makefile").read_text(encoding="utf-8")
