@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 from collections.abc import Iterator
 
 from sim.commands import options
@@ -82,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         report = (lambda finding: None) if args.json else (lambda finding: print(finding.line(), flush=True))
         findings = asyncio.run(examine(patient, STEPS, report))
     if args.json:
-        print(json.dumps([finding.to_dict() for finding in findings], indent=1))
+        options.print_json("doctor", {"findings": [finding.to_dict() for finding in findings]})
     _require_health(findings)
     return 0
 

@@ -9,11 +9,11 @@ bundles reads it.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import psutil
 
+from sim.commands import options
 from sim.commands.measuring.finish import recover
 from sim.errors import BadInput
 from sim.live.measure.measured import Measured, Places
@@ -33,7 +33,10 @@ def run(args: argparse.Namespace) -> int:
     if _runs(measured.pid):
         raise BadInput(f"{args.directory}: its load test still runs (process {measured.pid}); end it first")
     outcome = recover(places, parse_all(measured.scenario.thresholds))
-    print(json.dumps(outcome.to_dict(), indent=1) if args.json else outcome.text())
+    if args.json:
+        options.print_json("recover", outcome.to_dict())
+    else:
+        print(outcome.text())
     return 0
 
 

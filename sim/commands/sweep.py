@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     found = sweeps.overview(sweep, frame, shown, objective, args.cost)
     if args.json:
         rows = json.loads(found.replace(math.inf, "never").to_json(orient="records"))
-        print(json.dumps(rows, indent=1))
+        options.print_json("sweep", {"rows": rows})
         return 0
     print("\n".join(_table(sweep, found, shown, args.objective)))
     if not found["precise"].all():

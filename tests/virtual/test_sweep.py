@@ -278,7 +278,7 @@ def test_the_command(tmp_path: Path, capsys):
     arguments = ["sweep", "demo", "--vary", "policy.wait=0.1,0.5", "--precision", "10", "--processes", "1", "--set", "duration=3"]
     arguments += ["-o", str(tmp_path / "out"), "--objective", "time_to_fresh.p99 < 1"]
     assert cli.main([*arguments, "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["policy.wait"] for row in rows] == [0.1, 0.5]
     assert all(row["replications"] == 7 for row in rows)
     assert [row["cheapest"] for row in rows].count(True) == 1

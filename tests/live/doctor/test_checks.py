@@ -233,5 +233,5 @@ def test_exit_codes_and_json(
     path = tmp_path / "target.json"
     dataclasses.replace(target, **changed).write(path)  # type: ignore[arg-type]
     assert cli.main(["doctor", "--target", str(path), "--json", "--timeout", "2"]) == code
-    findings = json.loads(capsys.readouterr().out)
+    findings = json.loads(capsys.readouterr().out)["findings"]
     assert {tuple(finding) for finding in findings} == {("step", "status", "detail", "advice")}
