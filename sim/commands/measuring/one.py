@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sim.commands import options
@@ -152,6 +152,9 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Pl
             yield serving.target, serving
         return
     target = options.with_accounts(options.read_target(settings.target), settings.accounts)
+    if scenario.publisher.via == "broadcaster" and not any(user.token or user.login for user in target.users):
+        # Fan-out alone: the application is known by its address only, and would answer nobody.
+        target = replace(target, api="")
     for note in target.notes:
         print(f"note: {note.said}", file=sys.stderr)
     here = scenario.load.processes / (scenario.load.processes + settings.remote_workers)

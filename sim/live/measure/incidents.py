@@ -133,7 +133,8 @@ class Player:
                 # A release: the pages that are open have the assets of the one before.
                 self._releases += 1
                 after = partial(embedded.control, asset_version=f"release {self._releases}")
-                return self._down_and_up(embedded, at + down, signal.SIGTERM, "broadcaster", "application", then=after)
+                # Who connects again finds the application that authorises it.
+                return self._down_and_up(embedded, at + down, signal.SIGTERM, "application", "broadcaster", then=after)
             case Disconnect(share=share):
                 return lambda row: _note(row, dropped=embedded.disconnect(share))
             case Outage(duration=duration):
@@ -146,20 +147,25 @@ class Player:
     def _down_and_up(
         self, embedded: Embedded, back: float, number: int, *parts: str, then: Callable[[], object] = lambda: None
     ) -> Step:
+        """*parts* go down together and come back one after the other, each when the one before it accepts."""
+
         def stop(row: Row) -> bool:
             for part in reversed(parts):
                 embedded.take_down(part, number)
-            self._plan(back, row, start)
+            self._plan(back, row, partial(start, parts))
             return False
 
-        def start(row: Row) -> bool:
-            for part in parts:
-                embedded.bring_up(part)
-            then()
-            return up(row)
+        def start(rest: tuple[str, ...], row: Row) -> bool:
+            embedded.bring_up(rest[0])
+            return up(rest, row)
 
-        def up(row: Row) -> bool:
-            return all(embedded.is_up(part) for part in parts) or self._later(row, up)
+        def up(rest: tuple[str, ...], row: Row) -> bool:
+            if not embedded.is_up(rest[0]):
+                return self._later(row, partial(up, rest))
+            if rest[1:]:
+                return start(rest[1:], row)
+            then()
+            return True
 
         return stop
 

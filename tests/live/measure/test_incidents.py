@@ -68,10 +68,10 @@ def test_a_restart_is_over_when_it_accepts_again() -> None:
 def test_a_release_takes_both_down_and_its_pages_have_old_assets() -> None:
     done, _ = played(Deploy(at=1.0, down=0.0))
     assert [what for _, what in done] == [
-        ("down", "application", "SIGTERM"),
         ("down", "broadcaster", "SIGTERM"),
-        ("up", "broadcaster"),
+        ("down", "application", "SIGTERM"),
         ("up", "application"),
+        ("up", "broadcaster"),
         {"asset_version": "release 2"},
     ]
 
