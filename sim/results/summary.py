@@ -240,13 +240,14 @@ def _latency(name: str, values: Array, events: Array, levels: tuple[float, ...],
 def _updates(ledger: Ledger) -> Figures:
     counted, n = ledger.counted, len(ledger.counted)
     uncommitted = counted["committed_at"].isna().to_numpy(bool)
+    silent = counted["published_at"].isna().to_numpy(bool)
     status = counted["status"].astype(str).to_numpy()
-    doubtful = uncommitted & (status != "failed")
+    failed = status == "failed"
     yield "updates", Estimate(n, n=n)
-    yield "updates.failed", Estimate(int((uncommitted & ~doubtful).sum()), n=n)
-    yield "updates.unknown", Estimate(int(doubtful.sum()), n=n)
-    silent = ~uncommitted & counted["published_at"].isna().to_numpy(bool)
-    yield "updates.not_broadcast", Estimate(int(silent.sum()), n=n)
+    yield "updates.failed", Estimate(int((uncommitted & failed).sum()), n=n)
+    # What was broadcast was committed, whether or not the application has told when.
+    yield "updates.unknown", Estimate(int((uncommitted & ~failed & silent).sum()), n=n)
+    yield "updates.not_broadcast", Estimate(int((~uncommitted & silent).sum()), n=n)
 
 
 def _deliveries(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
@@ -277,17 +278,21 @@ def _deliveries(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
     serial = came["update"].to_numpy()
     since = ledger.tables.updates.set_index("update")[["intended_at", "committed_at"]].reindex(serial).to_numpy(float)
     received = came["received_at"].to_numpy(float)
-    yield from _latency("time_to_notified", received - since[:, 0], serial, levels, weight[arrived])
-    yield from _fan_out(received - since[:, 1], serial)
+    told = ~np.isnan(since[:, 0])
+    yield from _latency("time_to_notified", (received - since[:, 0])[told], serial[told], levels, weight[arrived][told])
+    yield from _fan_out(received, since[:, 1], serial)
 
 
-def _fan_out(delay: Array, update: Array) -> Figures:
-    """Per update the delay to its first and last subscriber, and what lies between."""
+def _fan_out(received: Array, committed: Array, update: Array) -> Figures:
+    """Per update the delay from its commit to its first and last subscriber, where that instant is known, and what lies
+    between."""
     starts = np.flatnonzero(np.r_[True, update[1:] != update[:-1]]) if len(update) else np.array([], int)
-    first = np.minimum.reduceat(delay, starts) if len(starts) else delay
-    last = np.maximum.reduceat(delay, starts) if len(starts) else delay
-    for name, values in (("first", first), ("last", last), ("spread", last - first)):
-        for level, estimate in zip((0.5, 0.99), quantiles(values, update[starts], (0.5, 0.99)), strict=True):
+    first = np.minimum.reduceat(received, starts) if len(starts) else received
+    last = np.maximum.reduceat(received, starts) if len(starts) else received
+    for name, values in (("first", first - committed[starts]), ("last", last - committed[starts]), ("spread", last - first)):
+        known = ~np.isnan(values)
+        values = values[known]
+        for level, estimate in zip((0.5, 0.99), quantiles(values, update[starts][known], (0.5, 0.99)), strict=True):
             yield f"fan_out.{name}.{_name(level)}", estimate
         yield f"fan_out.{name}.mean", batch_mean(values, np.ones(len(values)))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sim.errors import Interrupted, InvalidRun, ThresholdFailed
 from sim.results.answers import outcomes
-from sim.results.text import number, percent, seconds
+from sim.results.text import figure, number, percent, seconds
 from sim.results.thresholds import Check
 
 Summary = Mapping[str, Mapping[str, Any]]
@@ -18,9 +18,13 @@ Summary = Mapping[str, Mapping[str, Any]]
 
 NOT_RECEIVED = {
     "missing.target": "lost by the target",
+    "missing.connection": "with their connection",
     "missing.harness": "by the harness",
-    "not_connected": "for pages that were not connected",
+    "missing.on_its_way": "on their way at the end",
+    "not_connected": "missed by pages that were not connected",
 }
+BEYOND = {"duplicate": "came more than once", "unexpected": "came where nothing was expected"}
+OF_UPDATES = {"failed": "failed", "unknown": "of unknown fate", "not_broadcast": "not broadcast"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +68,24 @@ class Outcome:
             return self.summary.get(name, {}).get("value")
 
         def pair(name: str) -> str:
-            n = self.summary.get(f"{name}.p50", {}).get("n", 0)
-            return f"p50 {seconds(value(f'{name}.p50'))}   p99 {_or_never(value(f'{name}.p99'), n)}"
+            return "   ".join(f"{p} {figure(self.summary, f'{name}.{p}')}" for p in ("p50", "p99"))
+
+        def counts(found: Mapping[str, Any], words: Mapping[str, str], always: str) -> str:
+            return ", ".join(f"{number(found.get(n) or 0)} {what}" for n, what in words.items() if found.get(n) or n == always)
 
         expected, received = value("deliveries.expected"), value("deliveries.received")
         floor = [seconds(self.harness.get(f"floor_{p}")) for p in ("p50", "p99")]
         lag = [seconds(self.harness.get(f"lag_{p}")) for p in ("p50", "p99")]
-        twice = self.fates.get("duplicate", 0)
-        more = f"   {number(twice)} came more than once" if twice else ""
+        more = counts(self.fates, BEYOND, "")
+        fates_of_updates = {name: value(f"updates.{name}") for name in OF_UPDATES}
         return [
             *zip(("refused", *[""] * (len(self.refused) - 1)), self.refused, strict=False),
-            ("updates", f"{number(value('updates'))}   {number(value('updates.failed'))} failed"),
-            ("deliveries", f"{number(received)} of {number(expected)} expected   {percent(value('delivery_ratio'))}{more}"),
-            ("not received", ", ".join(f"{number(self.fates[name])} {why}" for name, why in NOT_RECEIVED.items())),
+            ("updates", f"{number(value('updates'))}   {counts(fates_of_updates, OF_UPDATES, 'failed')}"),
+            ("deliveries", f"{number(received)} of {number(expected)} expected   {percent(value('delivery_ratio'))}"),
+            *([("besides", more)] if more else []),
+            ("not received", counts(self.fates, NOT_RECEIVED, "missing.target")),
             ("time to notified", pair("time_to_notified")),
+            ("first to last", pair("fan_out.spread")),
             ("time to fresh", pair("time_to_fresh")),
             ("refetches", f"{number(value('refetches_per_update'))} per update   {number(value('refetches.failed'))} failed"),
             ("harness floor", f"p50 {floor[0]}   p99 {floor[1]}"),
@@ -130,8 +138,3 @@ def require(checks: Sequence[Check]) -> None:
     failed = [check.said for check in checks if not check.ok]
     if failed:
         raise ThresholdFailed(f"{len(failed)} of {len(checks)} thresholds failed: {'; '.join(failed)}")
-
-
-def _or_never(value: float | None, n: int) -> str:
-    """A quantile that is None though there were samples is infinite: some pages never became fresh."""
-    return "never" if value is None and n else seconds(value)

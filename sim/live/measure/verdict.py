@@ -133,6 +133,8 @@ def _bottlenecks(e: Evidence) -> Iterator[str]:
     added_by.append((e.publisher_added, "time_to_notified", "the publisher was late"))
     for added, figure, what in added_by:
         reported = _p99(e, figure)
+        if reported is None and e.passive and e.kernel_stamps:
+            continue  # Nobody has told when it was wanted: there is no figure that it goes into.
         limit = max(FLOOR, SHARE * reported) if reported is not None else FLOOR
         if added is not None and added > limit:
             yield f"{what}: {added * 1000:.1f} ms in the p99, limit {limit * 1000:.1f} ms ({SHARE:.0%} of {figure}.p99)"
@@ -154,9 +156,8 @@ def _remarks(e: Evidence) -> Iterator[str]:
 
 
 def _p99(e: Evidence, name: str) -> float | None:
-    """A p99 that is None though there are samples is infinite: some pages were never fresh."""
-    figure = e.summary.get(f"{name}.p99", {})
-    return float("inf") if figure.get("value") is None and figure.get("n") else _value(e, f"{name}.p99")
+    """inf where it falls on what was never shown; None where there is none."""
+    return float("inf") if e.summary.get(f"{name}.p99", {}).get("never") else _value(e, f"{name}.p99")
 
 
 def _value(e: Evidence, name: str) -> float | None:

@@ -64,8 +64,8 @@ class Ledger:
 
     @cached_property
     def counted(self) -> pd.DataFrame:
-        """The updates that count: intended inside the window."""
-        at = self.tables.updates["intended_at"]
+        """The updates that count: intended inside the window; where nobody has told when, accepted inside it."""
+        at = self.tables.updates["intended_at"].fillna(self.tables.updates["published_at"])
         return self.tables.updates[(at >= self.window.start) & (at < self.window.end)]
 
     @cached_property
@@ -106,9 +106,10 @@ class Ledger:
 
     @cached_property
     def window_serials(self) -> Array:
-        """Serials of the updates committed in the window, sorted: of them deliveries and pairs are counted."""
+        """Serials of the updates committed in the window, sorted: of them deliveries and pairs are counted. An application that
+        does not tell when it committed has done so before the event was accepted, which then decides for the deliveries."""
         updates = self.tables.updates
-        at = updates["committed_at"]
+        at = updates["committed_at"].fillna(updates["published_at"])
         return np.sort(updates["update"].to_numpy(np.int64)[((at >= self.window.start) & (at < self.window.end)).to_numpy(bool)])
 
     @cached_property

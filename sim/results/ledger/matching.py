@@ -66,7 +66,8 @@ def deliveries(tables: Any, scenario: Scenario, measured: bool) -> Deliveries:
     """All deliveries of a run. *measured*: acceptances are known as intervals only."""
     updates, subscriptions, heard = tables.updates, tables.subscriptions, tables.notifications
     names = _Names()
-    event, on = _events(updates, scenario, names)
+    passive = scenario.publisher.via == "none"
+    event, on = _heard_events(updates, heard, names) if passive else _events(updates, scenario, names)
     channel = names.codes(subscriptions["channel"])
     accepted = updates["published_at"].to_numpy(float)[event]
     earliest = np.fmin(updates["committed_at"].to_numpy(float)[event], accepted) if measured else accepted
@@ -86,7 +87,7 @@ def deliveries(tables: Any, scenario: Scenario, measured: bool) -> Deliveries:
     candidates = _Candidates(
         serial[chosen], channel[s][chosen], subscriber[chosen], accepted[place][chosen], earliest[place][chosen], certain[chosen]
     )
-    received, kind = candidates.match(heard, names.codes(heard["channel"]), passive=scenario.publisher.via == "none")
+    received, kind = candidates.match(heard, names.codes(heard["channel"]), passive=passive)
     kept = certain[chosen] | ~np.isnan(received)
     expected = pd.DataFrame(
         {
@@ -144,6 +145,15 @@ def _events(updates: pd.DataFrame, scenario: Scenario, names: _Names) -> tuple[A
     kinds, numbers = updates["resource"].to_numpy(object)[rows].tolist(), updates["resource_id"].to_numpy()[rows].tolist()
     on = [[names.code(name) for name in channels_of(*resource, scenario)] for resource in zip(kinds, numbers, strict=True)]
     return np.repeat(rows, [len(some) for some in on]), np.array([code for some in on for code in some], np.int64)
+
+
+def _heard_events(updates: pd.DataFrame, heard: pd.DataFrame, names: _Names) -> tuple[Array, Array]:
+    """The same where nobody of ours published: an event was published where anybody heard it, and who knows where else."""
+    rows = heard[["update", "channel"]].dropna().drop_duplicates()
+    serial = updates["update"].to_numpy(np.int64)
+    order = np.argsort(serial, kind="stable")
+    place = place_of(serial[order], rows["update"].to_numpy(np.int64))
+    return order[place[place >= 0]], names.codes(rows["channel"])[place >= 0]
 
 
 def _open_at(on: Array, accepted: Array, earliest: Array, channel: Array, since: Array, ended: Array) -> tuple[Array, Array]:

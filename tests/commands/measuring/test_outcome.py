@@ -27,14 +27,15 @@ SUMMARY = {
     "deliveries.expected": {"value": 1000, "n": 50},
     "deliveries.received": {"value": 999, "n": 50},
     "time_to_fresh.p50": {"value": 0.6, "n": 50},
-    "time_to_fresh.p99": {"value": None, "n": 50},
+    "time_to_fresh.p99": {"value": None, "never": True, "n": 50},
+    "updates.unknown": {"value": 2, "n": 50},
 }
 GOOD = Outcome(
     directory=Path("runs/x"),
     name="x",
     summary=SUMMARY,
     harness={"floor_p50": 3e-6, "floor_p99": 6e-6, "lag_p50": 0.001, "lag_p99": 0.002},
-    fates={"missing.target": 1, "missing.harness": 0, "not_connected": 4},
+    fates={"missing.target": 1, "missing.harness": 0, "not_connected": 4, "duplicate": 3},
     reasons=(),
     remarks=("listening only",),
     checks=check(parse_all({"delivery_ratio": "value >= 0.99"}), SUMMARY),
@@ -67,7 +68,9 @@ def test_verdicts(outcome: Outcome, verdict: str, error: type[BaseException] | N
 def test_the_short_table_says_what_was_lost_and_what_never_was() -> None:
     text = GOOD.text()
     assert "999 of 1,000 expected   99.9 %" in text
-    assert "1 lost by the target, 0 by the harness, 4 for pages that were not connected" in text
+    assert "updates           50   0 failed, 2 of unknown fate\n" in text
+    assert "not received      1 lost by the target, 4 missed by pages that were not connected\n" in text
+    assert "besides           3 came more than once\n" in text
     assert "p50 0.6 s   p99 never" in text or "p50 600 ms   p99 never" in text
     assert "harness floor     p50 3 µs   p99 6 µs" in text
     assert text.index("verdict") < text.index("listening only") < text.index("bundle")

@@ -425,7 +425,13 @@ def test_a_target_that_dies_in_mid_run_and_returns(finished: Callable[[str], Fin
 def test_passive_mode_counts_what_somebody_else_publishes(finished: Callable[[str], Finished]) -> None:
     done = finished("passive")
     assert done.code in (0, 4)
-    assert len(done.run.notifications) > 0
+    # Payload {server_id}: no member of ours, and no time stamp either.
+    heard = done.run.notifications
+    assert heard["update"].notna().all()
+    assert done.value("deliveries.expected") == done.value("deliveries.received") > 0
+    assert done.value("fan_out.spread.p50") > 0
+    assert done.run.summary["time_to_notified.p50"]["value"] is None, "nobody has told when it was wanted"
+    assert len(done.run.refetches) > 0
     assert "listening only" in " ".join(map(str, done.told["remarks"]))  # type: ignore[call-overload]
 
 
@@ -445,6 +451,8 @@ def test_workers_of_another_machine_join(finished: Callable[[str], Finished]) ->
     assert heard["update"].notna().all()
     assert not heard.duplicated(["update", "subscriber", "channel"]).any()
     assert heard.groupby("update")["subscriber"].nunique().min() >= 8, "every dashboard heard of every update"
+    assert done.value("deliveries.expected") == done.value("deliveries.received") > 0
+    assert done.value("time_to_notified.p50") > 0
     # Nor does it say when it committed.
     assert done.run.updates["committed_at"].isna().all()
     assert "no time of the save" in " ".join(map(str, done.told["remarks"]))  # type: ignore[call-overload]

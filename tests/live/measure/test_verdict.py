@@ -68,9 +68,22 @@ def test_below_a_time_slice_the_harness_is_never_to_blame() -> None:
     assert judge(evidence(fast | late, publisher_added=0.004)).ok
 
 
+def test_a_listener_is_valid_when_events_arrived() -> None:
+    """Nobody tells when updates were wanted, so there is no time to notified and none to fresh that a late reader could spoil."""
+    silent: dict[str, float | None] = {
+        f"{name}.{p}": None for name in ("time_to_notified", "time_to_fresh") for p in ("p50", "p99")
+    }
+    late: dict[str, float | None] = {"reader_lag.p99": 0.02, "refetch_delay.p99": 0.02}
+    assert judge(evidence(silent | late, passive=True)).ok
+    assert not judge(evidence(silent | late)).ok
+    assert not judge(evidence(silent | late, passive=True, kernel_stamps=False)).ok, "then the arrivals themselves are late"
+
+
 def test_pages_that_never_became_fresh_do_not_excuse_a_late_publisher() -> None:
-    assert judge(evidence({"time_to_fresh.p99": None, "reader_lag.p99": 0.5})).ok
-    assert not judge(evidence({"time_to_fresh.p99": None}, publisher_added=0.5)).ok
+    never = GOOD | {"time_to_fresh.p99": {"value": None, "never": True, "n": 100}}
+    late = never | {"reader_lag.p99": {"value": 0.5, "n": 100}}
+    assert judge(dataclasses.replace(evidence(), summary=late)).ok
+    assert not judge(dataclasses.replace(evidence(publisher_added=0.5), summary=never)).ok
 
 
 def test_remarks_limit_what_a_valid_run_says() -> None:
