@@ -240,6 +240,31 @@ def test_two_processes_agree_with_one(target: Path, tmp_path: Path) -> None:
     check(tmp_path, updates)
 
 
+def test_what_a_killed_process_has_measured_is_there(target: Path, tmp_path: Path) -> None:
+    """Killed without a word: its pages are open, and what was heard up to its last second is in its parts."""
+    there = Target.read(target)
+    user = there.users[0]
+    with locust(target, tmp_path) as process:
+        for _ in range(300):
+            if subscribed(tmp_path, 1):
+                break
+            time.sleep(0.1)
+        change(there, user.servers[0], user.token)
+        for _ in range(300):
+            if (rows(tmp_path, "notifications")["channel"] == "private-servers").sum() == 12:  # One for each dashboard.
+                break
+            time.sleep(0.1)
+        process.kill()
+        process.wait(30)
+    (header,) = parts.read_headers(tmp_path / "parts")
+    assert not header["finished"]
+    assert len(rows(tmp_path, "pages")) == 60
+    assert (rows(tmp_path, "pages")["reason"] == "end").all()
+    notifications = rows(tmp_path, "notifications")
+    assert (notifications["channel"] == "private-servers").sum() == 12
+    assert len(rows(tmp_path, "subscriptions")) == header["counters"]["subscribed"]
+
+
 def test_what_is_wrong_is_one_line(target: Path, tmp_path: Path) -> None:
     with locust(target, tmp_path, "-t", "1s", WORKBENCH_SHAPE="rampp") as process:
         output, _ = process.communicate(timeout=30)
