@@ -18,8 +18,6 @@ class HttpReader:
         """Requests that wait for the answer to the one before: (request, keep alive)."""
         self.busy = False
         """A request is being answered."""
-        self.serving = False
-        """`Peer._serve` is at work, so an answer need not call it."""
         self.upgrading: Request | None = None
         self.unfinished = 0
         """Bytes since the last complete request."""

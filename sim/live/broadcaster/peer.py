@@ -57,20 +57,35 @@ class Host(Protocol):
 
 
 class Peer(Connection, asyncio.BufferedProtocol):
-    """The connection as asyncio's protocol and as the hub's `Connection`."""
+    """The connection as asyncio's protocol and as the hub's `Connection`.
 
-    __slots__ = ("decoder", "ended", "fd", "node", "reader", "socket_fd", "transport")
+    What is being read is the one state that it has: an `HttpReader` at first, a `frames.Decoder` after an upgrade, None once it
+    has ended, from whichever side.
+    """
+
+    __slots__ = ("fd", "node", "reading", "socket_fd", "transport")
 
     transport: asyncio.Transport
 
     def __init__(self, node: Host) -> None:
         super().__init__()
         self.node = node
-        self.decoder: frames.Decoder | None = None
-        self.reader: HttpReader | None = HttpReader()
+        self.reading: HttpReader | frames.Decoder | None = HttpReader()
         self.fd = self.socket_fd = -1
         """`fd` is -1 while writes must go through the transport: TLS, bytes waiting there, or ended."""
-        self.ended = False
+
+    @property
+    def ended(self) -> bool:
+        return self.reading is None
+
+    def _read_on(self, reading: frames.Decoder | None) -> None:
+        """From HTTP to frames, or to the end."""
+        if isinstance(self.reading, HttpReader):
+            # The parser and its reader hold each other: without this they would wait for the garbage collector.
+            del self.reading.parser
+        self.reading = reading
+        if reading is None:
+            self.fd = -1
 
     # ---- asyncio
 
@@ -87,8 +102,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
             self.end(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fd, self.ended, self.decoder = -1, True, None
-        self._drop_reader()
+        self._read_on(None)
         self.node.hub.closed(self)
         self.node.forget(self)
 
@@ -97,14 +111,12 @@ class Peer(Connection, asyncio.BufferedProtocol):
         return _INPUT
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(_INPUT[:nbytes])
-        if self.ended:
-            return
-        if self.decoder is not None:
-            self._read_frames(self.decoder, data)
-        elif self.reader is not None:
+        data, reading = bytes(_INPUT[:nbytes]), self.reading
+        if isinstance(reading, frames.Decoder):
+            self._read_frames(reading, data)
+        elif reading is not None:
             self.last_seen = self.node.now()
-            self._read_http(self.reader, data)
+            self._read_http(reading, data)
 
     def pause_writing(self) -> None:
         """More than the budget waits for this peer: it goes, so that nobody waits for it."""
@@ -142,7 +154,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
         if self.ended:
             return
         self.write(frame)
-        self.ended, self.fd = True, -1
+        self._read_on(None)
         if self.transport.is_closing():
             return
         try:
@@ -156,7 +168,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Drop it now, whatever waits to be sent."""
-        self.ended, self.fd = True, -1
+        self._read_on(None)
         self.node.hub.closed(self)
         self.transport.abort()
 
@@ -188,15 +200,8 @@ class Peer(Connection, asyncio.BufferedProtocol):
 
     def close_when_idle(self, before: int) -> None:
         """End an HTTP connection that has sent nothing since instant *before* and waits for no answer."""
-        reader = self.reader
-        if reader is not None and not reader.busy and not self.ended and self.last_seen < before:
+        if isinstance(self.reading, HttpReader) and not self.reading.busy and self.last_seen < before:
             self.end()
-
-    def _drop_reader(self) -> None:
-        """HTTP is over. The parser and its reader hold each other: without this they would wait for the garbage collector."""
-        if self.reader is not None:
-            del self.reader.parser
-            self.reader = None
 
     def _read_http(self, reader: HttpReader, data: bytes) -> None:
         reader.unfinished += len(data)
@@ -215,8 +220,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
             self._serve(reader)
 
     def _serve(self, reader: HttpReader) -> None:
-        """Answer the requests that wait, in order, as far as answers come at once; `respond` goes on when one comes later."""
-        reader.serving = True
+        """Answer the requests that wait, in order, as far as answers come at once; `_respond` goes on when one comes later."""
         while reader.waiting and not reader.busy and not self.ended:
             request, keep_alive = reader.waiting.popleft()
             reader.busy = True
@@ -224,7 +228,6 @@ class Peer(Connection, asyncio.BufferedProtocol):
                 self._answer(TOO_LARGE, keep_alive=False)
             else:
                 self.node.serve(request, partial(self._respond, reader, request, keep_alive))
-        reader.serving = False
         if not self.ended:
             # One answer is awaited at a time: what a peer pipelines beyond that waits in the kernel, not here.
             if reader.busy and reader.waiting:
@@ -237,8 +240,8 @@ class Peer(Connection, asyncio.BufferedProtocol):
         timing = self.node.settings.timing
         keep_alive = keep_alive and (timing is None or timing.keep_alive)
         self._answer(response, keep_alive=keep_alive, head=request.method == "HEAD")
-        if not reader.serving and not self.ended:
-            self._serve(reader)
+        if reader.waiting and not self.ended:
+            asyncio.get_running_loop().call_soon(self._serve, reader)
 
     def _answer(self, response: Response, *, keep_alive: bool, head: bool = False) -> None:
         if self.ended:
@@ -276,15 +279,15 @@ class Peer(Connection, asyncio.BufferedProtocol):
         else:
             self._answer(upgrade.refuse(*refusal), keep_alive=False)
             return
-        self._drop_reader()
-        hub = self.node.hub
-        hub.open(self, match[1], request.headers.get("origin"), self.node.now())
+        decoder = frames.Decoder(self.node.settings.max_request_size)
+        self._read_on(decoder)
+        self.node.hub.open(self, match[1], request.headers.get("origin"), self.node.now())
         if self.ended:
             return
-        limit = self.space.app.max_message_size if self.space is not None else self.node.settings.max_request_size
-        self.decoder = frames.Decoder(limit)
+        if self.space is not None:
+            decoder.max_size = self.space.app.max_message_size
         if rest and not faithful:
-            self._read_frames(self.decoder, rest)
+            self._read_frames(decoder, rest)
 
     def _ignore_upgrade(self, request: Request, rest: bytes) -> None:
         """Serve a request that asks for another protocol as if it did not. The parser has left its body in *rest*."""
