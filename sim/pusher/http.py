@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A whole request. Header names are lower-case; *target* is as sent."""
 
     method: str
@@ -44,7 +44,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """*body* as text; *json* says whether it is JSON or a plain sentence."""
 
     status: int

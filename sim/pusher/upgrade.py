@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from hashlib import sha1
 
-from sim.pusher.http import Request, Response
+from sim.pusher.http import HttpRequest, HttpResponse
 
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 APP_PATH = re.compile(r"/app/([^/]+)")
@@ -15,7 +15,7 @@ POWERED_BY = ("X-Powered-By", "Laravel Reverb")
 UPGRADE_HEADERS = (("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 
 
-def refusal(request: Request) -> tuple[int, str, tuple[tuple[str, str], ...]] | None:
+def refusal(request: HttpRequest) -> tuple[int, str, tuple[tuple[str, str], ...]] | None:
     """Why the request opens no WebSocket: status, reason, headers. None when it does."""
     headers = request.headers
     if request.version != "1.1":
@@ -37,7 +37,7 @@ def refusal(request: Request) -> tuple[int, str, tuple[tuple[str, str], ...]] | 
     return None
 
 
-def accept(request: Request) -> bytes:
+def accept(request: HttpRequest) -> bytes:
     """The 101 answer to a request without a `refusal`."""
     digest = sha1((request.headers["sec-websocket-key"] + GUID).encode(), usedforsecurity=False).digest()
     lines = [
@@ -50,8 +50,8 @@ def accept(request: Request) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def refuse(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> Response:
-    return Response(status, reason, json=False, headers=headers)
+def refuse(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> HttpResponse:
+    return HttpResponse(status, reason, json=False, headers=headers)
 
 
 def refuse_as_reverb(status: int, reason: str, headers: tuple[tuple[str, str], ...]) -> bytes:

@@ -10,9 +10,9 @@ from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
 from sim.pusher import upgrade
-from sim.pusher.http import Request
+from sim.pusher.http import HttpRequest
 
-GOOD = Request(
+GOOD = HttpRequest(
     "GET",
     "/app/key?protocol=7",
     {
@@ -35,7 +35,7 @@ def test_another_implementations_client_is_satisfied() -> None:
     request = client.connect()
     client.send_request(request)
     headers = {name.lower(): value for name, value in request.headers.raw_items()}
-    ours = Request("GET", request.path, headers)
+    ours = HttpRequest("GET", request.path, headers)
     assert upgrade.refusal(ours) is None
     client.receive_data(upgrade.accept(ours))
     client.events_received()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sim.pusher import auth
-from sim.pusher.http import Request
+from sim.pusher.http import HttpRequest
 from tests.replay import declared
 from tests.replay.wire import Closed, Frame, Silent, Wire, encode
 
@@ -159,7 +159,7 @@ class Player:
             return text.encode()
         method, target, rest = head.split(" ", 2)
         path = target.partition("?")[0]
-        query = Request(method, target).query()
+        query = HttpRequest(method, target).query()
         parts = path.split("/")
         secret = self.apps.get(parts[2], ("", ""))[1] if len(parts) > 2 else ""
         if auth.verify_request(secret, method, path, query, _whole(head, body)):

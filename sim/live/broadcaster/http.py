@@ -6,7 +6,7 @@ from collections import deque
 
 import httptools
 
-from sim.pusher.http import Request
+from sim.pusher.http import HttpRequest
 
 
 class HttpReader:
@@ -14,11 +14,11 @@ class HttpReader:
 
     def __init__(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
-        self.waiting: deque[tuple[Request, bool]] = deque()
+        self.waiting: deque[tuple[HttpRequest, bool]] = deque()
         """Requests that wait for the answer to the one before: (request, keep alive)."""
         self.busy = False
         """A request is being answered."""
-        self.upgrading: Request | None = None
+        self.upgrading: HttpRequest | None = None
         self.unfinished = 0
         """Bytes since the last complete request."""
         self._fresh()
@@ -38,7 +38,7 @@ class HttpReader:
         self.body += body
 
     def on_message_complete(self) -> None:
-        request = Request(
+        request = HttpRequest(
             method=self.parser.get_method().decode("latin-1"),
             target=self.url.decode("latin-1"),
             headers=self.headers,
@@ -54,7 +54,7 @@ class HttpReader:
         self._fresh()
 
 
-def wire_size(request: Request) -> int:
+def wire_size(request: HttpRequest) -> int:
     """Bytes of the request as it was sent, with one space after each header's colon."""
     head = len(request.method) + len(request.target) + 12 + sum(len(n) + len(v) + 4 for n, v in request.headers.items())
     return head + 2 + len(request.body)

@@ -19,7 +19,7 @@ from sim.live.broadcaster.pacing import Pacing
 from sim.live.broadcaster.peer import Peer
 from sim.live.broadcaster.settings import Settings
 from sim.live.sockets import SPARE_DESCRIPTORS, bound, connection_capacity
-from sim.pusher.http import Request, Response
+from sim.pusher.http import HttpRequest, HttpResponse
 from sim.pusher.server.api import Api, Respond
 from sim.pusher.server.cluster import BEAT_SECONDS, Cluster
 from sim.pusher.server.hub import SECOND, TICK_SECONDS, Hub
@@ -118,13 +118,13 @@ class Node:
         self._departed += 1
         self.metrics.peers = len(self.peers)
 
-    def serve(self, request: Request, respond: Respond) -> None:
+    def serve(self, request: HttpRequest, respond: Respond) -> None:
         """Answer one HTTP request."""
         self.metrics.requests += 1
         path = request.path
         if path == f"{self.api.prefix}/metrics" and self.settings.metrics and not self.settings.faithful:
             self.metrics.nodes = len(self._cluster.nodes) if self._cluster else 0
-            respond(Response(200, self.metrics.render(self.hub), json=False, media_type=MEDIA_TYPE))
+            respond(HttpResponse(200, self.metrics.render(self.hub), json=False, media_type=MEDIA_TYPE))
             return
         if self._pacing is not None:
             self._pacing.publish(lambda answer: self.api.handle(request, self.now(), answer), respond)

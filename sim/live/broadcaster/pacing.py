@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from sim.live.broadcaster.settings import Timing
-from sim.pusher.http import Response
+from sim.pusher.http import HttpResponse
 from sim.pusher.server.api import Respond
 from sim.pusher.server.outbox import Outbox
 
@@ -38,10 +38,10 @@ class Pacing:
 
     def publish(self, serve: Callable[[Respond], None], respond: Respond) -> None:
         """Let *serve* answer a request, and take the time that composing the frames needs which it has published."""
-        taken, made = self._outbox.taken, list[Response]()
+        taken, made = self._outbox.taken, list[HttpResponse]()
         composing = True
 
-        def answer(response: Response) -> None:
+        def answer(response: HttpResponse) -> None:
             made.append(response) if composing else respond(response)
 
         self._begin()

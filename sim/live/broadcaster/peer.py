@@ -21,7 +21,7 @@ from sim.live.broadcaster.http import HttpReader, wire_size
 from sim.live.broadcaster.metrics import Metrics
 from sim.live.broadcaster.settings import Settings
 from sim.pusher import frames, upgrade
-from sim.pusher.http import Request, Response
+from sim.pusher.http import HttpRequest, HttpResponse
 from sim.pusher.server.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, OK, TOO_LARGE, Api, Respond
 from sim.pusher.server.hub import Hub
 from sim.pusher.server.state import Connection
@@ -53,7 +53,7 @@ class Host(Protocol):
     def http_date(self) -> str: ...
     def admit(self, peer: Peer) -> bool: ...
     def forget(self, peer: Peer) -> None: ...
-    def serve(self, request: Request, respond: Respond) -> None: ...
+    def serve(self, request: HttpRequest, respond: Respond) -> None: ...
 
 
 class Peer(Connection, asyncio.BufferedProtocol):
@@ -235,7 +235,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
             else:
                 self.transport.resume_reading()
 
-    def _respond(self, reader: HttpReader, request: Request, keep_alive: bool, response: Response) -> None:
+    def _respond(self, reader: HttpReader, request: HttpRequest, keep_alive: bool, response: HttpResponse) -> None:
         reader.busy = False
         timing = self.node.settings.timing
         keep_alive = keep_alive and (timing is None or timing.keep_alive)
@@ -243,7 +243,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
         if reader.waiting and not self.ended:
             asyncio.get_running_loop().call_soon(self._serve, reader)
 
-    def _answer(self, response: Response, *, keep_alive: bool, head: bool = False) -> None:
+    def _answer(self, response: HttpResponse, *, keep_alive: bool, head: bool = False) -> None:
         if self.ended:
             return
         if self.node.hub.faithful:
@@ -256,7 +256,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
         else:
             self.end(response.encode(keep_alive=False, head=head))
 
-    def _upgrade(self, request: Request, rest: bytes) -> None:
+    def _upgrade(self, request: HttpRequest, rest: bytes) -> None:
         """Become a WebSocket connection, or answer why not."""
         faithful = self.node.hub.faithful
         path = request.path
@@ -289,7 +289,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
         if rest and not faithful:
             self._read_frames(decoder, rest)
 
-    def _ignore_upgrade(self, request: Request, rest: bytes) -> None:
+    def _ignore_upgrade(self, request: HttpRequest, rest: bytes) -> None:
         """Serve a request that asks for another protocol as if it did not. The parser has left its body in *rest*."""
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > len(rest):

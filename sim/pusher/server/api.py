@@ -15,23 +15,23 @@ from urllib.parse import unquote
 
 from sim.pusher import messages, validation
 from sim.pusher.auth import verify_request
-from sim.pusher.http import Request, Response, dumps
+from sim.pusher.http import HttpRequest, HttpResponse, dumps
 from sim.pusher.server import queries
 from sim.pusher.server.hub import Hub
 from sim.pusher.server.state import Space
 from sim.pusher.upgrade import APP_PATH, UPGRADE_HEADERS, refuse
 
-Respond = Callable[[Response], None]
+Respond = Callable[[HttpResponse], None]
 Ask = Callable[[Space, Mapping[str, Any], int, Callable[[Any], None]], None]
 
-OK = Response(200, "{}")
-NOT_FOUND = Response(404, "Not found.", json=False)
-UNSIGNED = Response(401, "Authentication signature invalid.", json=False)
-TOO_LARGE = Response(413, "Payload too large.", json=False)
-BAD_REQUEST = Response(400, "Bad request.", json=False)
-GET_ONLY = Response(405, "Method not allowed.", json=False, headers=(("Allow", "GET"),))
+OK = HttpResponse(200, "{}")
+NOT_FOUND = HttpResponse(404, "Not found.", json=False)
+UNSIGNED = HttpResponse(401, "Authentication signature invalid.", json=False)
+TOO_LARGE = HttpResponse(413, "Payload too large.", json=False)
+BAD_REQUEST = HttpResponse(400, "Bad request.", json=False)
+GET_ONLY = HttpResponse(405, "Method not allowed.", json=False, headers=(("Allow", "GET"),))
 UPGRADE_REQUIRED = refuse(426, "Upgrade header MUST be provided", UPGRADE_HEADERS)
-INTERNAL_ERROR = Response(500, "Internal server error.", json=False)
+INTERNAL_ERROR = HttpResponse(500, "Internal server error.", json=False)
 
 
 MAX_AGE = 600
@@ -41,7 +41,7 @@ MAX_AGE = 600
 class Rejected(Exception):
     """The request cannot be served; carries its answer."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: HttpResponse) -> None:
         super().__init__(response.body)
         self.response = response
 
@@ -58,7 +58,7 @@ class Api:
         self.announce: Callable[[Space, dict[str, Any]], None] = lambda space, message: None
         """Tell the other nodes (`cluster` says what)."""
 
-    def handle(self, request: Request, now: int, respond: Respond) -> None:
+    def handle(self, request: HttpRequest, now: int, respond: Respond) -> None:
         """Serve one request: *respond* is called exactly once, now or later."""
         try:
             route, captures = self.route(request)
@@ -69,7 +69,7 @@ class Api:
         except Rejected as rejected:
             respond(rejected.response)
 
-    def route(self, request: Request) -> tuple[Callable[..., None], tuple[str, ...]]:
+    def route(self, request: HttpRequest) -> tuple[Callable[..., None], tuple[str, ...]]:
         """The handler and what its path captured. Raises `Rejected` (404, 405)."""
         path = request.path
         if self.prefix:
@@ -86,13 +86,13 @@ class Api:
                 allowed.append(verb)
         if allowed:
             headers = (("Allow", ", ".join(allowed)),)
-            raise Rejected(Response(405, "Method not allowed.", json=False, headers=headers))
+            raise Rejected(HttpResponse(405, "Method not allowed.", json=False, headers=headers))
         raise Rejected(NOT_FOUND)
 
-    def _authorised(self, request: Request, app_id: str) -> Space:
+    def _authorised(self, request: HttpRequest, app_id: str) -> Space:
         space = self.hub.spaces.get(app_id)
         if space is None:
-            raise Rejected(Response(404, f"No matching application for ID [{app_id}].", json=False))
+            raise Rejected(HttpResponse(404, f"No matching application for ID [{app_id}].", json=False))
         if self.hub.faithful and request.chunked:
             raise Rejected(UNSIGNED)
         path = request.path[len(self.prefix) :]
@@ -110,22 +110,22 @@ class Api:
     def _require_own_and_fresh(self, space: Space, query: Mapping[str, str]) -> None:
         """Raises `Rejected` 401 for a signature in another app's name, or one that is too old to be anything but a replay."""
         if query.get("auth_key") != space.app.key:
-            raise Rejected(Response(401, "The auth_key is not this application's key.", json=False))
+            raise Rejected(HttpResponse(401, "The auth_key is not this application's key.", json=False))
         stamp = query.get("auth_timestamp", "")
         if not (stamp.isascii() and stamp.isdigit() and len(stamp) < 12) or abs(self.clock() - int(stamp)) > MAX_AGE:
             seen = f"The auth_timestamp must be within {MAX_AGE} seconds of the server's time, {int(self.clock())}."
-            raise Rejected(Response(401, seen, json=False))
+            raise Rejected(HttpResponse(401, seen, json=False))
 
     # ---- the routes
 
     def _health(self, respond: Respond) -> None:
-        respond(Response(200, '{"health":"OK"}'))
+        respond(HttpResponse(200, '{"health":"OK"}'))
 
     def _not_upgraded(self, respond: Respond) -> None:
         """A plain GET where a WebSocket is."""
         respond(INTERNAL_ERROR if self.hub.faithful else UPGRADE_REQUIRED)
 
-    def _events(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
+    def _events(self, space: Space, request: HttpRequest, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         tree = self._body(request)
         self._validate(validation.event_errors(tree))
         channels = tree["channels"] if "channels" in tree else [tree["channel"]]
@@ -142,7 +142,7 @@ class Api:
 
         self.ask(space, {"kind": "channels", "names": names}, now, done)
 
-    def _batch_events(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
+    def _batch_events(self, space: Space, request: HttpRequest, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         tree = self._body(request)
         self._validate(validation.batch_errors(tree))
         batch = list(tree["batch"].values()) if type(tree["batch"]) is dict else tree["batch"]
@@ -156,7 +156,7 @@ class Api:
             frame = messages.batch_event(item["name"], item["data"], item["channel"])
             self._publish(space, item["channel"], frame, item.get("socket_id"), now)
         if not any(item.get("info") for item in batch):
-            respond(Response(200, '{"batch":{}}'))
+            respond(HttpResponse(200, '{"batch":{}}'))
             return
 
         def done(found: dict[str, queries.Facts]) -> None:
@@ -169,7 +169,7 @@ class Api:
         self.hub.publish(space, name, frame, excluded, now)
         self.announce(space, {"type": "message", "channel": name, "frame": frame, "socket_id": excluded})
 
-    def _channels(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
+    def _channels(self, space: Space, request: HttpRequest, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         query = request.query()
         info = query.get("info", "").split(",")
 
@@ -180,7 +180,7 @@ class Api:
 
         self.ask(space, {"kind": "channels", "prefix": query.get("filter_by_prefix", "")}, now, done)
 
-    def _channel(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
+    def _channel(self, space: Space, request: HttpRequest, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         (name,) = captures
         info = [*request.query().get("info", "").split(","), "occupied"]
 
@@ -189,24 +189,24 @@ class Api:
 
         self.ask(space, {"kind": "channels", "names": [name]}, now, done)
 
-    def _users(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
+    def _users(self, space: Space, request: HttpRequest, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         (name,) = captures
 
         def done(found: dict[str, queries.Facts]) -> None:
             facts = found.get(name)
             if facts is None:
-                respond(Response(404, "{}"))
+                respond(HttpResponse(404, "{}"))
             elif "users" not in facts:
-                respond(Response(400, "{}"))
+                respond(HttpResponse(400, "{}"))
             else:
                 respond(self._json({"users": [{"id": user_id} for user_id in facts["users"]]}))
 
         self.ask(space, {"kind": "channels", "names": [name]}, now, done)
 
-    def _connections(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
+    def _connections(self, space: Space, request: HttpRequest, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         self.ask(space, {"kind": "connections"}, now, lambda count: respond(self._json({"connections": count})))
 
-    def _terminate(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
+    def _terminate(self, space: Space, request: HttpRequest, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         (user_id,) = captures
         if self.hub.faithful and any(
             not any(c.subscribers[connection].get("user_id") for c in connection.channels.values())
@@ -217,7 +217,7 @@ class Api:
         self.announce(space, {"type": "terminate", "user_id": user_id})
         respond(OK)
 
-    def _disconnect(self, space: Space, request: Request, captures: tuple[str, ...], now: int, respond: Respond) -> None:
+    def _disconnect(self, space: Space, request: HttpRequest, captures: tuple[str, ...], now: int, respond: Respond) -> None:
         """No route of Pusher's: `{"share": 0.5}` drops that share of this node's connections, chosen at random. A load test makes
         its incidents with it, also where this broadcaster behaves like Reverb."""
         share: Any = self._body(request).get("share")
@@ -230,7 +230,7 @@ class Api:
 
     # ---- bodies
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _body(self, request: HttpRequest) -> dict[str, Any]:
         try:
             tree = messages.loads(request.body.decode())
         except ValueError:
@@ -245,18 +245,18 @@ class Api:
             raise Rejected(self._fault("The channels must be strings."))
         return names
 
-    def _fault(self, sentence: str) -> Response:
+    def _fault(self, sentence: str) -> HttpResponse:
         """The caller's mistake, which Reverb answers as its own."""
-        return INTERNAL_ERROR if self.hub.faithful else Response(400, sentence, json=False)
+        return INTERNAL_ERROR if self.hub.faithful else HttpResponse(400, sentence, json=False)
 
     @staticmethod
     def _validate(errors: dict[str, list[str]]) -> None:
         if errors:
-            raise Rejected(Response(422, dumps(errors)))
+            raise Rejected(HttpResponse(422, dumps(errors)))
 
     @staticmethod
-    def _json(tree: Any) -> Response:
-        return Response(200, dumps(tree))
+    def _json(tree: Any) -> HttpResponse:
+        return HttpResponse(200, dumps(tree))
 
 
 ROUTES: list[tuple[str, re.Pattern[str], Callable[..., None]]] = [

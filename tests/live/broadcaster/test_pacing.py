@@ -13,7 +13,7 @@ import pytest
 from sim.live.broadcaster.pacing import Pacing
 from sim.live.broadcaster.settings import Settings, Timing
 from sim.pusher import auth
-from sim.pusher.http import Response
+from sim.pusher.http import HttpResponse
 from sim.pusher.server.api import OK
 from sim.pusher.server.channels import kind_of
 from sim.pusher.server.outbox import Outbox
@@ -130,7 +130,7 @@ def test_a_broadcaster_like_reverb_over_sockets() -> None:
 def test_responses_that_come_later_are_passed_on() -> None:
     stage = Stage(1, REVERB)
     later = []
-    answers: list[Response] = []
+    answers: list[HttpResponse] = []
     stage.pacing.publish(later.append, answers.append)
     assert answers == []
     later[0](OK)

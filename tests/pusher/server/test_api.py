@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from sim.pusher import auth
-from sim.pusher.http import Request, Response, dumps
+from sim.pusher.http import HttpRequest, HttpResponse, dumps
 from sim.pusher.server.api import Api
 from tests.pusher.peers import House
 
@@ -23,8 +23,8 @@ class Server:
         self.api = Api(self.house.hub, prefix)
         self.prefix = prefix
 
-    def raw(self, request: Request) -> Response:
-        answers: list[Response] = []
+    def raw(self, request: HttpRequest) -> HttpResponse:
+        answers: list[HttpResponse] = []
         self.api.handle(request, self.house.now, answers.append)
         self.house.outbox.flush()
         (answer,) = answers
@@ -34,7 +34,7 @@ class Server:
         data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         path = f"/apps/{app}/{path}"
         query = auth.sign_request("key", "secret", method, path, params, data, int(time.time()))
-        answer = self.raw(Request(method, f"{self.prefix}{path}?{query}", body=data))
+        answer = self.raw(HttpRequest(method, f"{self.prefix}{path}?{query}", body=data))
         return answer.status, json.loads(answer.body) if answer.json else answer.body
 
 
@@ -151,31 +151,31 @@ def test_channels_that_are_no_strings(server: Server) -> None:
 
 def test_refusals(server: Server) -> None:
     assert server.call("GET", "channels", app="9") == (404, "No matching application for ID [9].")
-    assert server.raw(Request("GET", "/apps/1/channels")).status == 401
-    assert server.raw(Request("GET", "/nope")).status == 404
-    wrong_method = server.raw(Request("GET", "/apps/1/events"))
+    assert server.raw(HttpRequest("GET", "/apps/1/channels")).status == 401
+    assert server.raw(HttpRequest("GET", "/nope")).status == 404
+    wrong_method = server.raw(HttpRequest("GET", "/apps/1/events"))
     assert (wrong_method.status, wrong_method.headers) == (405, (("Allow", "POST"),))
-    assert server.raw(Request("GET", "/app/key")).status == 426
-    assert server.raw(Request("GET", "/up")).body == '{"health":"OK"}'
+    assert server.raw(HttpRequest("GET", "/app/key")).status == 426
+    assert server.raw(HttpRequest("GET", "/up")).body == '{"health":"OK"}'
 
 
 def test_a_path_prefix_is_in_front_of_every_route_and_not_signed() -> None:
     server = Server(prefix="/ws")
     assert server.call("GET", "connections") == (200, {"connections": 0})
-    assert server.raw(Request("GET", "/ws/up")).status == 200
-    assert server.raw(Request("GET", "/up")).status == 404
+    assert server.raw(HttpRequest("GET", "/ws/up")).status == 200
+    assert server.raw(HttpRequest("GET", "/up")).status == 404
 
 
 def test_a_signature_is_for_one_body() -> None:
     server = Server()
     data = json.dumps(EVENT).encode()
     query = auth.sign_request("key", "secret", "POST", "/apps/1/events", {}, data, int(time.time()))
-    assert server.raw(Request("POST", f"/apps/1/events?{query}", body=data)).status == 200
-    assert server.raw(Request("POST", f"/apps/1/events?{query}", body=data + b" ")).status == 401
+    assert server.raw(HttpRequest("POST", f"/apps/1/events?{query}", body=data)).status == 200
+    assert server.raw(HttpRequest("POST", f"/apps/1/events?{query}", body=data + b" ")).status == 401
 
 
 def test_query_parameters() -> None:
-    request = Request("GET", "/x?a=1&b=%2Fc+d&info[]=x&info%5B%5D=y&flag&&=")
+    request = HttpRequest("GET", "/x?a=1&b=%2Fc+d&info[]=x&info%5B%5D=y&flag&&=")
     assert request.query() == {"a": "1", "b": "/c d", "info": "x,y", "flag": "", "": ""}
 
 
@@ -185,7 +185,7 @@ def test_json_answers_are_safe_inside_html() -> None:
 
 
 def test_answers_on_the_wire() -> None:
-    answer = Response(200, "{}")
+    answer = HttpResponse(200, "{}")
     assert answer.encode(keep_alive=True) == b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
     assert b"Connection: close" in answer.encode(keep_alive=False)
     assert answer.encode(keep_alive=True, head=True).endswith(b"Content-Length: 2\r\n\r\n")
@@ -202,7 +202,7 @@ def signed(server: Server, key: str, age: float, more: str = "") -> int:
     """The answer's status to a request with a right signature that is *age* seconds old."""
     path = "/apps/1/channels"
     query = auth.sign_request(key, "secret", "GET", path, {}, b"", int(server.api.clock() - age))
-    return server.raw(Request("GET", f"{path}?{query}{more}")).status
+    return server.raw(HttpRequest("GET", f"{path}?{query}{more}")).status
 
 
 @pytest.mark.parametrize(("age", "fresh"), [(0, True), (599, True), (-599, True), (602, False), (-602, False), (86_400, False)])
@@ -221,7 +221,7 @@ def test_a_time_stamp_that_is_none_is_refused(server: Server, stamp: str) -> Non
     params = {"auth_key": "key", "auth_timestamp": stamp, "auth_version": "1.0"}
     signature = auth.request_signature("secret", "GET", "/apps/1/channels", params, b"")
     query = urlencode([*params.items(), ("auth_signature", signature)])
-    assert server.raw(Request("GET", f"/apps/1/channels?{query}")).status == 401
+    assert server.raw(HttpRequest("GET", f"/apps/1/channels?{query}")).status == 401
 
 
 def test_a_signature_as_a_list_counts_or_is_reverbs_fault() -> None:
@@ -229,4 +229,4 @@ def test_a_signature_as_a_list_counts_or_is_reverbs_fault() -> None:
         server = Server(faithful)
         query = auth.sign_request("key", "secret", "GET", "/apps/1/channels", {}, b"", int(server.api.clock()))
         query = query.replace("auth_signature=", "auth_signature[]=")
-        assert server.raw(Request("GET", f"/apps/1/channels?{query}")).status == status
+        assert server.raw(HttpRequest("GET", f"/apps/1/channels?{query}")).status == status
