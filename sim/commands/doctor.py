@@ -4,7 +4,7 @@ From the settings to the refetch: .env, DNS, TCP or TLS, /up, WebSocket upgrade 
 channel authorisation as owner, stranger and guest, subscription, signed publish and receipt, where a notification's time goes,
 the event's name, double notification, dispatch now or queued, the race with the commit, refetch (status, size, ETag, rate limit),
 and the limits of this machine. It changes the provisioning of one server of the target's first user; --no-changes leaves that
-out. Without --target it looks at the embedded target. docs/doctor.md shows what it says for some forty set-ups.
+out. Without --target it looks at the embedded target. docs/doctor.md shows what it says for many set-ups.
 
     workbench doctor
     workbench doctor --target target.json

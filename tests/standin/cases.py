@@ -1,4 +1,4 @@
-"""Some forty set-ups, each with what the doctor must say: the rows of docs/doctor.md, and the tests of the doctor.
+"""Set-ups as they are met, each with what the doctor must say: the rows of docs/doctor.md, and the tests of the doctor.
 
 python -m tests.standin.cases > docs/doctor.md        # after a change of what it says
 """
@@ -14,17 +14,21 @@ from pathlib import Path
 
 from sim.commands.doctor import STEPS
 from sim.live.doctor.checks import Finding, Patient, examine
-from sim.target import Note, User
+from sim.target import User
 from tests.live.servers import self_signed
 from tests.standin import proxy
 from tests.standin.application import Switches
 from tests.standin.setup import Setup, standing
+
+BESIDE = 6
+"""Cases at a time."""
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "doctor.md"
 ROWS = ("<!-- rows: python -m tests.standin.cases -->", "<!-- end of rows -->")
 VARYING = (
     (r"(127\.0\.0\.1):\d{4,5}", r"\1:PORT"),
     (r"\b\d{4,5}( in the page| on the server)", r"PORT\1"),
+    (r"(localhost|\])?:\d{4,5}\b", r"\1:PORT"),
     (r"-?[\d,.]+ ms", "... ms"),
     (r"\b\d of \d refetches", "N of N refetches"),
     (r"(\.invalid): [^<]*", r"\1: no such name"),
@@ -45,6 +49,8 @@ class Case:
     refetch: str = "/api/servers/{id}"
     version: str = "data.updated_at"
     patience: float = 3.0
+    alone: bool = False
+    """What it finds is a matter of time: nothing else may run beside it."""
     problems: frozenset[str] | None = None
     """Steps that may be problems; None: the one that matters, alone."""
 
@@ -94,30 +100,55 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         Case("`broadcastAs`", "event name", "ok", "with a dot in front", app(broadcast_as=True)),
         Case("A rate limit", "rate limit", "ok", "60 a minute", app(rate_limit=60)),
         Case("An event of 9,000 bytes", "event size", "ok", "refuse more than 10,000", app(payload=9_000)),
-        Case("A broadcaster without TCP_NODELAY", "delayed acknowledgement", "ok", "TCP_NODELAY", behind(nagle=True)),
+        Case("A broadcaster without TCP_NODELAY", "delayed acknowledgement", "ok", "TCP_NODELAY", behind(nagle=True), alone=True),
     ),
     "Settings": (
         Case(
-            "`BROADCAST_CONNECTION=log`",
+            "A `.env` as Laravel makes it",
+            "settings",
+            "ok",
+            "nothing to say",
+            Setup(dotenv='VITE_REVERB_APP_KEY="${REVERB_APP_KEY}"'),
+        ),
+        Case("`REVERB_HOST=http://127.0.0.1`", "settings", "ok", "is taken as", Setup(dotenv="REVERB_HOST=http://127.0.0.1")),
+        Case("`REVERB_HOST=127.0.0.1:8080/`", "settings", "ok", "is taken as", Setup(dotenv="REVERB_HOST=127.0.0.1:{port}/")),
+        Case("`REVERB_HOST=0.0.0.0`", "settings", "ok", "an address to listen on", Setup(dotenv="REVERB_HOST=0.0.0.0")),
+        Case("`REVERB_SCHEME=ws`", "settings", "ok", "is taken as http", Setup(dotenv="REVERB_SCHEME=ws")),
+        Case("No `REVERB_HOST`", "settings", "ok", "is not set: taken as this machine", Setup(dotenv="REVERB_HOST=")),
+        Case(
+            "No `BROADCAST_CONNECTION`",
+            "settings",
+            "ok",
+            "BROADCAST_CONNECTION is not set",
+            Setup(dotenv="BROADCAST_CONNECTION=\nAPP_KEY=x"),
+        ),
+        Case("`BROADCAST_CONNECTION=log`", "settings", "problem", "broadcasts nothing", Setup(dotenv="BROADCAST_CONNECTION=log")),
+        Case(
+            "`BROADCAST_CONNECTION=null`", "settings", "problem", "broadcasts nothing", Setup(dotenv="BROADCAST_CONNECTION=null")
+        ),
+        Case(
+            "`VITE_REVERB_APP_KEY` is an old one",
             "settings",
             "problem",
-            "broadcasts nothing",
-            Setup(
-                notes=(
-                    Note(
-                        "BROADCAST_CONNECTION=log: the application broadcasts nothing (events are written to its log)",
-                        "set BROADCAST_CONNECTION=reverb, then php artisan config:clear",
-                        problem=True,
-                    ),
-                )
-            ),
+            "build the assets again",
+            Setup(dotenv="VITE_REVERB_APP_KEY=old"),
+        ),
+        Case(
+            "No `VITE_REVERB_SCHEME`: https",
+            "tls",
+            "problem",
+            "VITE_REVERB_SCHEME",
+            Setup(dotenv="VITE_REVERB_HOST=127.0.0.1\nVITE_REVERB_PORT={port}"),
         ),
         Case(
             "`VITE_REVERB_SCHEME=http` and `APP_URL=https://...`",
             "browser settings",
             "problem",
             "mixed content",
-            Setup(target={"origin": "https://shop.example"}),
+            Setup(
+                dotenv="VITE_REVERB_HOST=127.0.0.1\nVITE_REVERB_PORT={port}\nVITE_REVERB_SCHEME=http\nAPP_URL=https://127.0.0.1:9"
+            ),
+            problems=ALL,
         ),
         Case(
             "A host that does not exist",
@@ -325,7 +356,14 @@ GROUPS: dict[str, tuple[Case, ...]] = {
             app(broadcast="twice"),
             problems=frozenset({"change", "double notification"}),
         ),
-        Case("Events leave before the commit", "after commit", "problem", "$afterCommit", app(moment="on_save")),
+        Case(
+            "Events leave before the commit",
+            "after commit",
+            "problem",
+            "$afterCommit",
+            app(moment="on_save", commit=0.3),
+            alone=True,
+        ),
         Case("`updated_at` of whole seconds", "after commit", "ok", "brought the new state", app(stamps="seconds")),
         Case(
             "`--version updated_at` where it is in `data`",
@@ -362,6 +400,22 @@ async def examined(case: Case, tls: ssl.SSLContext) -> list[Finding]:
         return await examine(patient, STEPS)
 
 
+async def examine_all(tls: ssl.SSLContext) -> dict[str, list[Finding]]:
+    """Findings of every case by its name. Most of a case is waiting, so several run at a time."""
+    room = asyncio.Semaphore(BESIDE)
+
+    async def one(case: Case) -> list[Finding]:
+        async with room:
+            return await examined(case, tls)
+
+    beside = [case for case in CASES if not case.alone]
+    found = dict(zip([case.name for case in beside], await asyncio.gather(*map(one, beside)), strict=True))
+    for case in CASES:
+        if case.alone:
+            found[case.name] = await examined(case, tls)
+    return found
+
+
 def matching(case: Case, findings: list[Finding]) -> Finding | None:
     """The finding that matters."""
     return next(
@@ -380,11 +434,11 @@ def row(case: Case, finding: Finding) -> str:
 
 def table(tls: ssl.SSLContext) -> str:
     """Every case, run."""
-    lines = []
+    lines, all_findings = [], asyncio.run(examine_all(tls))
     for title, cases in GROUPS.items():
         lines += [f"\n### {title}\n", "| set-up | status | what it says, and what to do |", "|---|---|---|"]
         for case in cases:
-            findings = asyncio.run(examined(case, tls))
+            findings = all_findings[case.name]
             found = matching(case, findings)
             lines.append(row(case, found) if found else f"| {case.name} | ? | {[f.line() for f in findings]} |")
     return "\n".join(lines)

@@ -11,9 +11,11 @@ import queue
 import random
 import secrets
 import ssl
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sim.live.broadcaster.node import Node
@@ -24,6 +26,7 @@ from sim.target import Address, Target, User
 from tests.standin import application, proxy
 from tests.standin.application import key
 
+DEFAULT_THRESHOLDS = gc.get_threshold()
 HEALTHY = application.Switches()
 
 
@@ -48,7 +51,9 @@ class Setup:
     accounts: bool = True
     target: Mapping[str, Any] = field(default_factory=dict)
     """What the owner has written otherwise than it is."""
-    notes: tuple[Any, ...] = ()
+    dotenv: str | None = None
+    """Lines at the end of the application's `.env`, from which the target then is read; `{port}` is the broadcaster's. None: the
+    target is known otherwise."""
 
 
 def users(switches: application.Switches, sessions: bool) -> tuple[User, ...]:
@@ -60,16 +65,27 @@ def users(switches: application.Switches, sessions: bool) -> tuple[User, ...]:
     return tuple(found)
 
 
+def _from_dotenv(target: Target, more: str) -> Target:
+    """As Laravel's application would have it."""
+    known = {"APP_ID": target.app_id, "APP_KEY": target.key, "APP_SECRET": target.secret, "HOST": target.host}
+    lines = [f"REVERB_{name}={value}" for name, value in (known | {"PORT": target.port, "SCHEME": target.scheme}).items()]
+    lines += [f"APP_URL={target.api}", "BROADCAST_CONNECTION=reverb", more.replace("{port}", str(target.port))]
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / ".env"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return Target.from_environment({}, path)
+
+
 @contextlib.asynccontextmanager
 async def standing(setup: Setup, tls: ssl.SSLContext | None = None) -> AsyncIterator[Target]:
     """All of it while the block runs; yields the target. *tls*: a server's context, for `Setup.tls`."""
     app = App(**({"id": "1001", "key": "app-key", "secret": "app-secret"} | dict(setup.app)))
-    node, thresholds = Node(Settings(**({"apps": (app,), "port": 0} | dict(setup.broadcaster)))), gc.get_threshold()
+    node = Node(Settings(**({"apps": (app,), "port": 0} | dict(setup.broadcaster))))
     async with contextlib.AsyncExitStack() as stack:
         port = behind = await node.listen()
         stack.push_async_callback(node.stop)
         # A node arranges the collector for itself, as it owns its process.
-        stack.callback(gc.set_threshold, *thresholds)
+        stack.callback(gc.set_threshold, *DEFAULT_THRESHOLDS)
         stack.callback(gc.unfreeze)
         path = str(setup.broadcaster.get("path", ""))
         inner = Target("127.0.0.1", behind, "http", app.id, app.key, app.secret, path=f"/{path}" if path else "")
@@ -83,7 +99,9 @@ async def standing(setup: Setup, tls: ssl.SSLContext | None = None) -> AsyncIter
             api = f"http://127.0.0.1:{own}"
             accounts = users(setup.application, setup.sessions) if setup.accounts else ()
         scheme = "https" if setup.tls else "http"
-        written = dataclasses.replace(inner, port=port, scheme=scheme, api=api, users=accounts, notes=setup.notes)
+        written = dataclasses.replace(inner, port=port, scheme=scheme, api=api, users=accounts)
+        if setup.dotenv is not None:
+            written = dataclasses.replace(_from_dotenv(written, setup.dotenv), users=accounts)
         if setup.pages_elsewhere:
             written = dataclasses.replace(
                 written, port=behind, scheme="http", browser=Address("127.0.0.1", port, scheme, inner.path)

@@ -1,27 +1,27 @@
-"""The doctor on some forty set-ups of a stand-in application and a proxy, each with the finding that must be there."""
+"""The doctor on many set-ups of a stand-in application and a proxy, each with the finding that must be there."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from pathlib import Path
 
 import pytest
 
+from sim.live.doctor.checks import Finding
 from tests.live.servers import self_signed
-from tests.standin.cases import CASES, DOC, ROWS, Case, examined, matching, row
+from tests.standin.cases import CASES, DOC, ROWS, Case, examine_all, matching, row
 
 pytestmark = pytest.mark.loopback
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    return self_signed(Path(tmp_path_factory.mktemp("tls")))
+def examinations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Finding]]:
+    return asyncio.run(examine_all(self_signed(Path(tmp_path_factory.mktemp("tls")))))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_what_the_doctor_says(case: Case, tls: ssl.SSLContext) -> None:
-    findings = asyncio.run(examined(case, tls))
+def test_what_the_doctor_says(case: Case, examinations: dict[str, list[Finding]]) -> None:
+    findings = examinations[case.name]
     shown = "\n".join(finding.line() for finding in findings)
     found = matching(case, findings)
     assert found is not None, shown
