@@ -1,7 +1,13 @@
 """Model events: the one place from which changes of models become broadcasts.
 
 `listen` hooks a session factory, so that no route and no job can forget to broadcast, or does it by itself. A flush is
-Laravel's `save()`: per flush and per server or site at most one event, and one version more.
+Laravel's `save()`: per flush and per server or site at most one event, and one version more. A transaction goes through
+
+    before_flush    collect: which servers and sites change, and whether that is worth an event; each gets its next version
+    after_flush     saved: the events are made, as new rows have ids now; with `on_save` they leave here
+    before_commit   number: each change gets its sequence number, which orders them as the commits are
+    after_commit    committed: the events leave (unless they have)
+    after_rollback  dropped: nothing has happened
 
 What counts as a change worth telling is each model's list of meaningful fields (`BROADCAST_FIELDS`), asked by `was_changed`.
 """
@@ -110,7 +116,7 @@ def listen(
 
     @event.listens_for(sessions, "before_flush")
     def collect(session: Session, context: Any, instances: Any) -> None:
-        saved: dict[tuple[type, int], Change] = {}
+        saved: dict[Resource, Change] = {}
         for kind, models in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
             for model in list(models):
                 if type(model) in BROADCAST_FIELDS:
@@ -176,7 +182,7 @@ def _note_newest(session: Session, newest: dict[int, int | None]) -> None:
             connection.execute(insert(Counter), {"name": row["counter"], "value": sequence})
 
 
-def _save(saved: dict[tuple[type, int], Change], kind: Kind, model: object, observers: Observers) -> None:
+def _save(saved: dict[Resource, Change], kind: Kind, model: object, observers: Observers) -> None:
     changed = changed_fields(model)
     if kind == "updated" and not changed:
         return
@@ -186,10 +192,9 @@ def _save(saved: dict[tuple[type, int], Change], kind: Kind, model: object, obse
     # A rule that is created updates its server; only the server's own row can be created or deleted.
     of_resource: Kind = kind if model is resource else "updated"
     telling = _tells(kind, model, changed, observers)
-    key = (type(resource), id(resource))
-    present = saved.get(key)
+    present = saved.get(resource)
     if present is None:
-        present = saved[key] = Change(of_resource, resource, resource.version or 0)
+        present = saved[resource] = Change(of_resource, resource, resource.version or 0)
     if model is resource:
         present.kind = of_resource
         present.fields |= changed
