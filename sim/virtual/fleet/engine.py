@@ -163,7 +163,10 @@ class Fleet:
         start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
         self.window = Window(start, stop, ns(scenario.length))
         self.database = Database(updates, scenario, rng)
-        self.counted = np.flatnonzero((updates.at >= start) & (updates.at < stop))
+        self.intended = int(np.count_nonzero((updates.at >= start) & (updates.at < stop)))
+        """Updates intended in the window."""
+        committed = self.database.committed_at
+        self.counted = np.flatnonzero((committed >= start) & (committed < stop))
         """Rows of the updates that count."""
         self.batch = np.full(len(updates), -1)
         """Per update: its batch, -1 where it does not count."""
@@ -202,7 +205,7 @@ class Fleet:
         queue, span = refetching.queue, self.window.stop - self.window.start
         outcomes = [tally.outcomes for tally in tallies]
         return FleetResult(
-            updates=counted.size,
+            updates=self.intended,
             subscribers=self.scenario.subscribers,
             notifications=sum(len(part) for part in notified.finish()),
             expected=expected,
@@ -220,7 +223,7 @@ class Fleet:
             fresh_sums=sums[counted] / SECOND,
             fan_out=np.stack([first[told] - since, last[told] - since], axis=1) / SECOND,
             load=refetching.load,
-            utilisation=queue.busy / (queue.workers * span) if span else float("nan"),
+            utilisation=queue.busy / (queue.workers * span) if span else 0.0,
             wait_mean=queue.waited / queue.count / SECOND if queue.count else float("nan"),
             wait_max=queue.longest / SECOND if queue.count else float("nan"),
             broadcaster_busy=[node.busy / span if span else 0.0 for node in self.plan.nodes],

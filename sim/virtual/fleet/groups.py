@@ -89,7 +89,10 @@ def plan(scenario: Scenario, database: Database, rng: Streams, window: tuple[int
     """
     broadcast = scenario.broadcast
     dispatched = database.saved_at if broadcast.moment == "on_save" else database.committed_at
-    published = dispatched + columns(scenario.network.to_broadcaster, rng["to_broadcaster"], dispatched.size)
+    published = dispatched.copy()
+    published[np.argsort(dispatched, kind="stable")] += columns(
+        scenario.network.to_broadcaster, rng["to_broadcaster"], dispatched.size
+    )
     published = np.where(published <= end, published, -1)
     # A broadcaster tells the specific channel before the generic one: what is due at one instant is sent in that order.
     seats = sorted(_seats(scenario), key=lambda seat: seat.resource == "dashboard")

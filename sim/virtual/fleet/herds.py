@@ -236,14 +236,23 @@ class Tally:
         _, place, event = np.intersect1d(group.updates, events, assume_unique=True, return_indices=True)
         at[place] = heard[event]
         for rows in by_value(self._resource).values():
-            at[rows] = np.minimum.accumulate(at[rows][::-1])[::-1]
-        for members, updates in self._views(0, at.size):
-            offsets = group.offsets if members is None else group.offsets[members]
-            updates = updates[(self._batch[updates] >= 0) & (at[updates] + offsets[0] <= end)]
-            profile = Profile(offsets, rising=True)
-            for update in updates[:, None]:
-                stop = int(np.searchsorted(offsets, end - at[update[0]], side="right"))
-                self._note(update, at[update] - self._at[update], profile, slice(0, stop))
+            came = at[rows]
+            first = np.minimum.accumulate(came[::-1])[::-1]
+            order = np.argsort(came, kind="stable")
+            for version, (update, since) in enumerate(zip(rows.tolist(), first.tolist(), strict=True)):
+                if self._batch[update] < 0:
+                    continue
+                members = None if group.shown_by is None else group.shown_by[int(group.viewers[update])]
+                offsets = _of(group.offsets, members)
+                if self._committed[update] <= since + offsets[0]:
+                    shown, since = Profile(offsets, rising=True), int(since)
+                else:
+                    instants = _first_shown(came[order], order, version, int(self._committed[update]), offsets)
+                    shown, since = Profile(instants), 0
+                if since + shown.least <= end:
+                    inside = since + shown.values <= end
+                    one = np.array([update])
+                    self._note(one, since - self._at[one], shown, None if inside.all() else inside)
 
     @property
     def owed(self) -> Array:
@@ -410,3 +419,15 @@ class Tally:
 
 def _of(values: Array, members: Array | None) -> Array:
     return values if members is None else values[members]
+
+
+def _first_shown(heard: Array, versions: Array, version: int, committed: int, offsets: Array) -> Array:
+    """When pages that hear payloads at *heard* + offsets show one with at least this *version*, from its commit on; `NEVER`.
+
+    Of an event on save the payload may be heard, and be replaced by an older one that is late, before its commit.
+    """
+    last = np.searchsorted(heard, committed - offsets, side="right") - 1
+    holds = (last >= 0) & (versions[last] >= version)
+    newer = np.append(np.flatnonzero(versions >= version), heard.size)
+    following = newer[np.searchsorted(newer, last + 1)]
+    return np.where(holds, committed, np.minimum(np.append(heard, NEVER)[following] + offsets, NEVER))

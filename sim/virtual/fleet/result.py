@@ -24,9 +24,11 @@ LEVELS = (0.5, 0.95, 0.99)
 @dataclass(frozen=True, eq=False, slots=True)
 class FleetResult:
     """What a run came to: exact counts and means, histograms that merge by addition. Durations in `Histogram` are seconds when
-    read. What counts is what a run's summary counts: updates intended in the window, refetches sent from its start on."""
+    read. What counts is what a run's summary counts: deliveries and pairs of the updates committed in the window, refetches sent
+    from its start on."""
 
     updates: int
+    """Intended in the window."""
     subscribers: int
     notifications: int
     """Arrivals, of counted updates."""
