@@ -223,7 +223,7 @@ class Fleet:
             fresh_sums=sums[counted] / SECOND,
             fan_out=np.stack([first[told] - since, last[told] - since], axis=1) / SECOND,
             load=refetching.load,
-            utilisation=queue.busy / (queue.workers * span) if span else 0.0,
+            utilisation=queue.busy / (queue.workers * span) if span else float("nan"),
             wait_mean=queue.waited / queue.count / SECOND if queue.count else float("nan"),
             wait_max=queue.longest / SECOND if queue.count else float("nan"),
             broadcaster_busy=[node.busy / span if span else 0.0 for node in self.plan.nodes],
