@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from sim.results.summary import summarise
+from sim.results.summary import levels_of, summarise
 from sim.scenario import Scenario
 from sim.virtual import fleet, reference
 from sim.virtual.ledger import Tables
@@ -52,4 +52,4 @@ def run(scenario: Scenario, engine: Engine = "auto", progress: Progress | None =
         tables = reference.run(scenario, progress)
         return Outcome(engine, tables, summarise(tables), {"method": "all"})
     result, tables, sampling = fleet.sample(scenario, fleet.PROBES if probes is None else probes, progress)
-    return Outcome(engine, tables, summarise(tables) | result.summary(), sampling)
+    return Outcome(engine, tables, summarise(tables) | result.summary(levels_of(scenario)), sampling)

@@ -25,6 +25,7 @@ from sim.clock import SECOND, ns
 from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.policy import FullPayload, Polling
+from sim.results.statistics import batches
 from sim.scenario import Scenario
 from sim.virtual import preparation
 from sim.virtual.database import Database, feeds_back
@@ -32,7 +33,7 @@ from sim.virtual.fleet.groups import Group, answer_bytes, plan
 from sim.virtual.fleet.herds import NEVER, Herd, Outcomes, Tally, Window
 from sim.virtual.fleet.probes import Probes, load_samples, metric_frame
 from sim.virtual.fleet.refetching import LOAD_STEP, PIECE, Refetching
-from sim.virtual.fleet.result import FleetResult
+from sim.virtual.fleet.result import FleetResult, Latency
 from sim.virtual.fleet.spread import Profile, Spread
 from sim.virtual.ledger import Tables
 from sim.virtual.preparation import SHARE, Progress, check
@@ -88,9 +89,6 @@ BYTES_PER_REFETCH = 100
 """Of peak resident memory, by `benchmarks.simulation`: a page has its place and a row in the columns of its herd; a piece its
 own."""
 
-BATCHES = 20
-"""Of successive updates, whose differences say how sure a figure is."""
-
 PROBES = 200
 """Pages whose rows a bundle holds, unless told otherwise."""
 
@@ -124,6 +122,7 @@ def sample(
         ("application", "requests"): result.refetches,
         ("application", "busy_ratio"): result.utilisation,
         ("application", "refused"): 0,
+        ("application", "from_cache"): 0,
         ("pages", "retries"): 0,
         ("pages", "open_at_end"): result.subscribers,
         ("broadcaster", "frames"): result.frames,
@@ -163,52 +162,65 @@ class Fleet:
         start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
         self.window = Window(start, stop, ns(scenario.length))
         self.database = Database(updates, scenario, rng)
-        self.intended = int(np.count_nonzero((updates.at >= start) & (updates.at < stop)))
-        """Updates intended in the window."""
+        self.intended = updates.at[(updates.at >= start) & (updates.at < stop)] - start
+        """Of the updates intended in the window, ns from its start."""
         committed = self.database.committed_at
         self.counted = np.flatnonzero((committed >= start) & (committed < stop))
         """Rows of the updates that count."""
         self.batch = np.full(len(updates), -1)
         """Per update: its batch, -1 where it does not count."""
-        self.batch[self.counted] = np.arange(self.counted.size) * BATCHES // max(self.counted.size, 1)
+        self.batches = batches(np.arange(self.counted.size)) or [slice(None)]
+        for number, rows in enumerate(self.batches):
+            self.batch[self.counted[rows]] = number
         self.plan = plan(scenario, self.database, rng, (start, stop), self.window.end)
 
     def run(self, progress: Progress | None = None, watch: Watcher | None = None) -> FleetResult:
         groups = self.plan.groups
-        fresh, notified = Spread(BATCHES), Spread(BATCHES)
-        tallies = [self._tally(group, fresh) for group in groups]
+        count = len(self.database.updates)
+        kinds = [self.scenario.pages[group.pages].page for group in groups]
+        fresh = {kind: Spread(len(self.batches)) for kind in dict.fromkeys([*kinds, *(() if kinds else ("detail",))])}
+        tallies = [self._tally(group, fresh[kind]) for group, kind in zip(groups, kinds, strict=True)]
         refetching = Refetching(self.scenario, groups, self.rng, self.window)
         for number, herd in refetching.herds(progress):
             tallies[number].add(herd)
             if watch is not None:
                 watch(number, herd)
-        count = len(self.database.updates)
         first, last = np.full(count, NEVER), np.full(count, -1)
-        sums, shown, owed = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64)
-        expected = 0
-        for group, tally in zip(groups, tallies, strict=True):
-            expected += int(np.count_nonzero(self.batch[group.events] >= 0)) * group.size
+        notified, heard_sums, heard_counts = Spread(len(self.batches)), np.zeros(count), np.zeros(count, np.int64)
+        shown = {kind: (np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64)) for kind in fresh}
+        expected = np.zeros(count, np.int64)
+        for group, tally, kind in zip(groups, tallies, kinds, strict=True):
+            expected[group.events] += group.size
             for events, heard, offsets in self._arrivals(group):
                 first[events] = np.minimum(first[events], heard + offsets[0])
                 last[events] = np.maximum(last[events], heard + offsets[-1])
                 shifts = heard - self.database.intended_at[events]
-                notified.add_shifted(Profile(offsets, rising=True), shifts, self.batch[events])
+                total, size = notified.add_shifted(Profile(offsets, rising=True), shifts, self.batch[events])
+                heard_sums[events] += total + size * shifts.astype(float)
+                heard_counts[events] += size
             if isinstance(group.policy, FullPayload):
                 tally.show_payloads(group.events, group.heard)
             tally.finish()
+            sums, counts, never = shown[kind]
             sums[group.updates] += tally.total
-            shown[group.updates] += tally.pages
-            owed[group.updates] += tally.owed
+            counts[group.updates] += tally.pages
+            never[group.updates] += tally.owed - tally.pages
         counted = self.counted
         told = counted[last[counted] >= 0]
         since = self.database.committed_at[told]
         queue, span = refetching.queue, self.window.stop - self.window.start
         outcomes = [tally.outcomes for tally in tallies]
+        payloads = any(isinstance(group.policy, FullPayload) for group in groups)
+
+        def latency(spread: Spread, sums: Array, counts: Array, never: Array) -> Latency:
+            columns = (self.batch[counted], sums[counted] / SECOND, counts[counted], never[counted])
+            return Latency(spread.finish(), *columns)
+
         return FleetResult(
-            updates=self.intended,
+            updates=self.intended.size,
             subscribers=self.scenario.subscribers,
-            notifications=sum(len(part) for part in notified.finish()),
-            expected=expected,
+            notifications=int(heard_counts.sum()),
+            expected=expected[counted],
             frames=self.plan.frames,
             frame_bytes=self.plan.bytes,
             outcomes=sum(outcomes, Outcomes()),
@@ -216,11 +228,11 @@ class Fleet:
                 found.answered * answer_bytes(self.scenario, group.resource)
                 for found, group in zip(outcomes, groups, strict=True)
             ),
-            notified=notified.finish(),
-            fresh=fresh.finish(),
-            never=(owed - shown)[counted],
-            owed=owed[counted],
-            fresh_sums=sums[counted] / SECOND,
+            regressions=None if payloads else sum(tally.regressions for tally in tallies),
+            timeouts=sum(tally.timeouts for tally in tallies),
+            notified=latency(notified, heard_sums, heard_counts, np.zeros(count, np.int64)),
+            fresh={kind: latency(fresh[kind], *columns) for kind, columns in shown.items()},
+            intended=self.intended / SECOND,
             fan_out=np.stack([first[told] - since, last[told] - since], axis=1) / SECOND,
             load=refetching.load,
             utilisation=queue.busy / (queue.workers * span) if span else float("nan"),

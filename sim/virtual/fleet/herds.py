@@ -146,8 +146,6 @@ class Outcomes:
     superseded: int = 0
     failed: int = 0
     running: int = 0
-    regressions: int = 0
-    """Of the applied ones, those that replaced a newer state."""
 
     @property
     def refetches(self) -> int:
@@ -203,6 +201,10 @@ class Tally:
         self._shown = self._best = Reading(-1, np.zeros(group.size, np.int64), None)
         """What each page shows, and the newest that it has shown; both are what it was loaded with at the run's start."""
         self.outcomes = Outcomes()
+        self.regressions = 0
+        """Answers of the whole run that replaced a newer state."""
+        self.timeouts = 0
+        """Refetches of the whole run that were given up."""
         self.total: Array = np.zeros(group.updates.size)
         """Per update of the group: sum of the times to fresh, ns (float64), over the pages that showed it."""
         self.pages: Array = np.zeros(group.updates.size, np.int64)
@@ -339,28 +341,29 @@ class Tally:
         """Columns in the order of members."""
         over = finished > self._window.end
         self.outcomes.running += int(np.count_nonzero(over & counting))
-        self.outcomes.failed += int(np.count_nonzero((begun == FAILED) & ~over & counting))
+        failed = (begun == FAILED) & ~over
+        self.timeouts += int(np.count_nonzero(failed))
+        self.outcomes.failed += int(np.count_nonzero(failed & counting))
         self.outcomes.superseded += int(np.count_nonzero((begun == ABORTED) & ~over & counting))
 
     def _judge(self, shown: Reading, now: Reading, judged: Array | bool) -> None:
         """Count which answers bring a page another state than it shows. *judged*: at which pages (or at all, or at none)."""
-        if judged is False:
+        back = self._overtakes and now.least < shown.largest
+        if judged is False and not back:
             return
-        count = self._group.size if judged is True else int(np.count_nonzero(judged))
         low, high = self._between(min(shown.least, now.least), max(shown.largest, now.largest))
         changed = 0
         for members, updates in self._views(low, high):
             committed = self._committed[updates]
+            mine = judged if isinstance(judged, bool) else _of(judged, members)
             if ((committed > shown.largest) & (committed <= now.least)).any():
-                size = self._group.size if members is None else members.size
-                changed += size if judged is True else int(np.count_nonzero(_of(judged, members)))
+                changed += _count(mine, self._group.size if members is None else members.size)
                 continue
             had, has = (np.searchsorted(committed, _of(state.members, members), side="right") for state in (shown, now))
-            mine = True if judged is True else _of(judged, members)
             changed += int(np.count_nonzero((had != has) & mine))
-            self.outcomes.regressions += int(np.count_nonzero((had > has) & mine))
+            self.regressions += int(np.count_nonzero(had > has))
         self.outcomes.applied += changed
-        self.outcomes.not_newer += count - changed
+        self.outcomes.not_newer += _count(judged, self._group.size) - changed
 
     def _show(self, herd: Herd, before: Reading, now: Reading) -> None:
         """Count the updates that pages show for the first time: committed after what they showed *before*, and not after
@@ -415,6 +418,11 @@ class Tally:
         total, count = self._spread.add_shifted(profile, shifts, self._batch[updates], pages)
         self.pages[updates] += count
         self.total[updates] += total + count * shifts.astype(float)
+
+
+def _count(chosen: Array | bool, size: int) -> int:
+    """How many of *size* are chosen."""
+    return size * chosen if isinstance(chosen, bool) else int(np.count_nonzero(chosen))
 
 
 def _of(values: Array, members: Array | None) -> Array:

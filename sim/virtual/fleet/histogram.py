@@ -131,6 +131,10 @@ class Histogram:
         rank = q * (count + lost)
         return self.quantile(rank / count) if rank <= count and count else math.inf
 
+    def count_above(self, limit: float) -> float:
+        """How many values are greater than *limit* seconds, to one bin."""
+        return len(self) * (1 - self.share_within(limit)) if len(self) else 0.0
+
     def share_within(self, limit: float) -> float:
         """Share of the values that are at most *limit* seconds, to one bin; NaN where there is no value."""
         count = len(self)

@@ -62,9 +62,9 @@ def histories(draw):
 
 
 def page_by_page(group: Group, commits, columns, timeout, window: Span):
-    """The same for each page by itself: (times to fresh by update, outcomes)."""
+    """The same for each page by itself: (times to fresh by update, outcomes, regressions)."""
     fresh: dict[int, list[int]] = {int(row): [] for row in group.updates}
-    outcomes = Outcomes()
+    outcomes, regressions = Outcomes(), 0
     last_sent = window.stop - 1 if isinstance(group.policy, Polling) else window.end
     for page in range(group.size):
         answers = []
@@ -91,14 +91,11 @@ def page_by_page(group: Group, commits, columns, timeout, window: Span):
                 outcome = "not_newer" if len(contained) == version else "applied"
                 for row in contained - seen:
                     fresh[row].append(at - int(commits[row]))
-                regresses = len(contained) < version
+                regressions += len(contained) < version
                 version, seen = len(contained), seen | contained
-            else:
-                regresses = False
             if window.start <= sent <= last_sent:
                 setattr(outcomes, outcome, getattr(outcomes, outcome) + 1)
-                outcomes.regressions += regresses
-    return fresh, outcomes
+    return fresh, outcomes, regressions
 
 
 @settings(deadline=None, max_examples=300)
@@ -115,8 +112,8 @@ def test_herds_at_once_are_pages_one_by_one(history, start, length, drain, in_or
         else:
             tally.add(Herd.of_members(started, begun, finished))
     tally.finish()
-    fresh, outcomes = page_by_page(group, commits, columns, timeout, window)
-    assert tally.outcomes == outcomes
+    fresh, outcomes, regressions = page_by_page(group, commits, columns, timeout, window)
+    assert (tally.outcomes, tally.regressions) == (outcomes, regressions)
     for place, row in enumerate(group.updates.tolist()):
         counted = fresh[row] if batch[row] >= 0 else []
         assert (tally.pages[place], tally.total[place]) == (len(counted), sum(counted))
