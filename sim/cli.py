@@ -54,6 +54,9 @@ DESCRIPTION = """Pages that are told of a change and fetch it again: simulated, 
 
 SHELLS = ("bash", "zsh", "tcsh")
 
+LONGEST = 900
+"""Letters of an error's line."""
+
 WIDTH = 80
 """Columns of help: what any terminal has."""
 
@@ -220,6 +223,9 @@ def _terminable() -> Iterator[None]:
 
 
 def _run(name: str | None, argv: Sequence[str]) -> int:
+    for argument in argv:
+        if (not argument.isascii() and not _is_utf8(argument)) or "\0" in argument:
+            raise WorkbenchUsage(f"{argument[:60]!r}: an argument must be UTF-8 text without NUL")
     if name is not None and name not in COMMANDS:
         raise WorkbenchUsage(f"no command {name!r}{did_you_mean(name, COMMANDS)}")
     args = build_parser(name).parse_args(argv)
@@ -231,9 +237,15 @@ def _run(name: str | None, argv: Sequence[str]) -> int:
     return args.run(args) or 0
 
 
+def _is_utf8(argument: str) -> bool:
+    """A byte of the command line that is none comes as a lone surrogate."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in argument)
+
+
 def _failed(said: str, code: int) -> int:
-    # One line, whatever an argument or a file name had in it.
-    print(f"workbench: {' '.join(said.split(chr(10)))}", file=sys.stderr)
+    # One line of bounded length, whatever an argument or a file had in it.
+    line = " ".join(said.split("\n"))
+    print(f"workbench: {line if len(line) <= LONGEST else line[:LONGEST] + '...'}", file=sys.stderr)
     return code
 
 

@@ -114,7 +114,7 @@ def default_name(job: Job) -> str:
     words = [word for word in job.argv if not word.startswith("-")] if job.method != "commands" else [job.steps[0][0]]
     if "install" in words and words[-1] != "install":
         words = words[words.index("install") + 1 :]
-    return re.sub(r"[^\w.+-]+", "-", os.path.basename(words[0]) if job.method != "apt" else "-".join(words[:3])) or "trace"
+    return re.sub(r"[^\w.+-]+", "-", os.path.basename(words[0]) if job.method != "apt" else "-".join(words[:3]))[:80] or "trace"
 
 
 def _read_steps(source: str | None) -> tuple[tuple[str, str], ...]:

@@ -121,7 +121,7 @@ class RunWriter:
         batch = pa.Table.from_arrays(arrays, schema=schema)
         if table not in self._writers:
             partial = self.directory / f"{table}.parquet.partial"
-            self._writers[table] = pq.ParquetWriter(partial, schema, compression="zstd")
+            self._writers[table] = pq.ParquetWriter(partial.absolute(), schema, compression="zstd")
         self._writers[table].write_table(batch)
         self._rows[table] += batch.num_rows
 
@@ -130,7 +130,7 @@ class RunWriter:
         from sim.results.frames import to_frame
 
         self._finish_tables()
-        tables = {name: to_frame(name, pq.read_table(self.directory / f"{name}.parquet")) for name in TABLES}
+        tables = {name: to_frame(name, pq.read_table((self.directory / f"{name}.parquet").absolute())) for name in TABLES}
         return SimpleNamespace(manifest=self.manifest, **tables)
 
     def _finish_tables(self) -> None:
@@ -153,7 +153,7 @@ class RunWriter:
         from sim.results.upgrade import lives
 
         self._writers["subscriptions"].close()
-        rows = pq.read_table(self.directory / "subscriptions.parquet.partial")
+        rows = pq.read_table((self.directory / "subscriptions.parquet.partial").absolute())
         pages, _ = lives(to_frame("subscriptions", rows), 1 / self.manifest.sampling.get("share", 1.0))
         self.append("pages", {name: pages[name] for name in TABLES["pages"].names})
 
@@ -277,7 +277,7 @@ class Run:
 
         path = self.directory / f"{name}.parquet"
         try:
-            rows = pq.read_table(path)
+            rows = pq.read_table(path.absolute())  # Arrow takes `2026-01-01T12:30` for a URI
         except (OSError, pa.ArrowInvalid) as error:
             why = error if path.exists() else "No such file or directory"
             raise BadInput(f"{path}: cannot be read: {why}") from error

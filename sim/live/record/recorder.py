@@ -114,8 +114,8 @@ class _Run:
             self._child = subprocess.Popen(argv, **how)
         except FileNotFoundError as error:
             raise BadInput(f"command {argv[0]!r} not found") from error
-        except OSError as error:
-            raise BadInput(f"command {argv[0]!r} cannot be started: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:
+            raise BadInput(f"command {argv[0][:200]!r} cannot be started: {getattr(error, 'strerror', None) or error}") from error
         return self._child
 
     def wait(self) -> int:
