@@ -52,8 +52,8 @@ def simulate(
 ) -> Tables | Run:
     """Run a scenario (itself, its name or its path) in virtual time, with dotted keys set to *changes*.
 
-    Returns its tables in memory (`updates`, `notifications`, `refetches`, `subscriptions`, `metrics`: frames, seconds), or, with
-    *output*, writes a run bundle there and returns it. *progress* is told the share that is done.
+    Returns its tables in memory (`updates`, `notifications`, `refetches`, `subscriptions`, `pages`, `metrics`: frames,
+    seconds), or, with *output*, writes a run bundle there and returns it. *progress* is told the share that is done.
 
     *engine*: `reference` has all rows; `fleet` is for what would be too much of them, has those of some pages drawn at random and
     the figures of all; `auto` chooses by size. Raises `BadInput`.

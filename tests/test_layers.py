@@ -63,8 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "sim.target": {"sim.errors"},
     "sim.results": CONFIGURED,
-    "sim.virtual": CONFIGURED
-    | {"sim.refetch", "sim.results.run", "sim.results.schema", "sim.results.frames", "sim.results.upgrade"},
+    "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run", "sim.results.schema", "sim.results.frames"},
     "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary", "sim.results.run"},
     "sim.virtual.theory": {"sim.errors", "sim.policy"},
     "sim.virtual.fleet": CONFIGURED | {"sim.virtual", "sim.results.schema", "sim.results.frames", "sim.results.statistics"},

@@ -117,7 +117,9 @@ class RunWriter:
                 arrays.append(texts.cast(f.type))
             else:
                 array = pa.array(value, f.type)
-                arrays.append(_without_sentinels(array, f.name) if nullable(f) else array)
+                if nullable(f):
+                    _refuse_sentinel(array, table, f.name)
+                arrays.append(array)
         batch = pa.Table.from_arrays(arrays, schema=schema)
         if table not in self._writers:
             partial = self.directory / f"{table}.parquet.partial"
@@ -135,8 +137,6 @@ class RunWriter:
 
     def _finish_tables(self) -> None:
         """Close each file and give it its name; a table without rows is a file without rows."""
-        if not self._rows["pages"] and self._rows["subscriptions"] and "pages.parquet" not in self.manifest.files:
-            self._derive_pages()
         for table, schema in TABLES.items():
             final = self.directory / f"{table}.parquet"
             if final.name in self.manifest.files:
@@ -146,16 +146,6 @@ class RunWriter:
             self._writers[table].close()
             final.with_name(final.name + ".partial").replace(final)
             self.manifest.files[final.name] = {"rows": self._rows[table], "sha256": _sha256(final)}
-
-    def _derive_pages(self) -> None:
-        """Lives of pages from the subscriptions, for a writer that does not know them."""
-        from sim.results.frames import to_frame
-        from sim.results.upgrade import lives
-
-        self._writers["subscriptions"].close()
-        rows = pq.read_table((self.directory / "subscriptions.parquet.partial").absolute())
-        pages, _ = lives(to_frame("subscriptions", rows), 1 / self.manifest.sampling.get("share", 1.0))
-        self.append("pages", {name: pages[name] for name in TABLES["pages"].names})
 
     def close(self, *, partial: bool = False, reasons: tuple[str, ...] = ()) -> Run:
         """Finish the files and write the manifest, last and in one step. Call once."""
@@ -316,10 +306,11 @@ def destination(name: str | Path) -> Path:
     return directory
 
 
-def _without_sentinels(array: pa.Array, name: str) -> pa.Array:
-    """Nulls for the -1 (status: 0) of writers that do not know nulls yet."""
-    nothing = pc.less_equal(array, 0) if name == "status" else pc.less(array, 0)
-    return pc.if_else(nothing, pa.scalar(None, array.type), array)
+def _refuse_sentinel(array: pa.Array, table: str, column: str) -> None:
+    """Raise ValueError for a negative whole number in a column that has nulls: unknown is null, and -1 would be reckoned with."""
+    least = pc.min(array).as_py()
+    if least is not None and least < 0:
+        raise ValueError(f"{table}.{column} is {least}: what is unknown, or did not happen, is null")
 
 
 def _write_json(path: Path, tree: Any) -> None:

@@ -46,7 +46,7 @@ def test_json_is_the_summary(scenario: str, capsys: pytest.CaptureFixture[str]) 
     assert main(["simulate", scenario, "--json", "--set", "cooldown=0"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["deliveries.received"]["value"] == summary["deliveries.expected"]["value"] > 0
-    assert summary["pages.stale_at_end_ratio"]["value"] == 0
+    assert 0 <= summary["pages.stale_at_end_ratio"]["value"] < 1, "updates go on to the end: some page may not have the last"
     assert 0 < summary["application.busy_ratio"]["value"] < 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from sim.results.run import Run, RunWriter
+from sim.results.run import TABLES, Run, RunWriter
 from sim.results.summary import summarise
 from sim.scenario import Scenario
 from sim.virtual import reference
@@ -15,7 +15,7 @@ def bundle(directory: Path, scenario: Scenario, source: Literal["measured", "sim
     """*scenario* simulated and written; *source* is what its manifest says."""
     tables = reference.run(scenario)
     with RunWriter(directory, scenario, source=source, command="") as writer:
-        for name in ("updates", "notifications", "refetches", "subscriptions", "metrics"):
+        for name in TABLES:
             writer.append(name, tables.columns(name))
         writer.summary = summarise(tables, scenario)
         return writer.close()

@@ -27,6 +27,9 @@ def run(tmp_path: Path, *, metrics: list[dict[str, Any]] = [], events: int = 2) 
         ),
         "refetches": frame("refetches", [refetch(s, 1.5 + i, i + 1, bytes=1000) for i in range(events) for s in range(3)]),
         "subscriptions": frame("subscriptions", [{"subscriber": s} | board for s in range(3)]),
+        "pages": frame(
+            "pages", [{"subscriber": s, "page": "dashboard", "resource": "dashboard", "resource_id": 0} for s in range(3)]
+        ),
         "metrics": frame("metrics", metrics),
     }
     with RunWriter(tmp_path / "run", SCENARIO, source="measured", command="") as writer:
