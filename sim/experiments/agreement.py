@@ -176,7 +176,7 @@ def exactness(loads: Iterable[float], rate: float = 10.0, updates: int = 10_000)
             policy = make(x / rate)
             exact = predict(policy, rate)["time_to_fresh.mean"]
             # A poll's delay is uniform over the interval: fewer updates say as much, and polls cost time however few those are.
-            count = updates // 4 if name == "polling" else updates
+            count = updates // 3 if name == "polling" else updates
             figures = fleet.run(_policy_alone(policy, rate, count)).summary()["time_to_fresh.mean"]
             value, low, high = (figures[key] for key in ("value", "ci_low", "ci_high"))
             if value is None:
