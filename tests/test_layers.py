@@ -66,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run", "sim.results.schema", "sim.results.frames"},
     "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary", "sim.results.run"},
     "sim.virtual.theory": {"sim.errors", "sim.policy"},
+    "sim.virtual.sweep": CONFIGURED | {"sim.virtual", "sim.results.statistics"},
     "sim.virtual.fleet": CONFIGURED | {"sim.virtual", "sim.results.schema", "sim.results.frames", "sim.results.statistics"},
     "sim.brokeforge": CONFIGURED | {"sim.pusher"},
     "sim.brokeforge.domain": {"sim.errors", "sim.workload", "sim.scenario", "sim.brokeforge.broadcasting.events"},

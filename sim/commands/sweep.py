@@ -30,6 +30,7 @@ from tqdm import tqdm
 from sim.commands import options
 from sim.errors import BadInput, did_you_mean
 from sim.results import text
+from sim.results.summary import metric_of
 from sim.virtual import sweep as sweeps
 
 SHOWN = ("time_to_fresh.mean", "time_to_fresh.p95", "refetches_per_update", "refetch_rate.peak")
@@ -110,6 +111,7 @@ def _table(sweep: sweeps.Sweep, found: pd.DataFrame, shown: Sequence[str], objec
         family, dot, figure = metric.rpartition(".")
         family, figure = (family, figure) if dot else _halves(metric)
         written = text.unit_of(metric)
+        figure += " (1/s)" if (known := metric_of(metric)) is not None and known.unit == "1/s" else ""
         cells = []
         for mean, half in zip(found[metric].astype(float), found[f"{metric} +-"].astype(float), strict=True):
             relative = 100 * half / abs(mean) if mean and math.isfinite(mean) else math.nan

@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 
 from sim.errors import BadInput, Unreachable, WorkbenchError
+from sim.results.statistics import half_width
 from sim.scenario import Scenario, parse_value, to_dict
 from sim.virtual import engines
 from sim.virtual.engines import Engine
@@ -124,11 +125,7 @@ def interval(values: Sequence[float | None]) -> tuple[float | None, float | None
     known = np.array(values, float)
     if not np.isfinite(known).all():
         return math.inf, None
-    if known.size < 2:
-        return float(known[0]), None
-    from scipy.special import stdtrit
-
-    return float(known.mean()), float(stdtrit(known.size - 1, 0.975) * known.std(ddof=1) / math.sqrt(known.size))
+    return float(known.mean()), half_width(known) if known.size > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
