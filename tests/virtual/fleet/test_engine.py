@@ -183,6 +183,18 @@ def test_littles_law():
     assert stale == pytest.approx(result.updates / 400 * result.time_to_fresh.mean, rel=1e-9)
 
 
+def test_a_notification_at_the_instant_of_the_timer_belongs_to_the_next_refetch():
+    """Updates at a constant rate of one per wait: each is answered by its own refetch, and none answers nothing."""
+    scenario = herd(3, duration=10.0, drain=5.0, cooldown=0.0, **{"broadcaster.fixed": 0.0001})
+    result, tables, _ = fleet.sample(
+        scenario.replace({"workload": {"kind": "instants", "at": list(np.arange(1, 19) / 2)}}), probes=3
+    )
+    # Each reads after the next commit, so the last one finds nothing new.
+    assert result.outcomes == Outcomes(applied=17 * 3, not_newer=3)
+    assert (tables.refetches["answered"] == 1).all()
+    assert len(tables.refetches) == len(tables.notifications) == 18 * 3
+
+
 # --- it does not matter how it is computed ---------------------------------------------------------------------------------
 
 
