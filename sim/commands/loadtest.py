@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     scenario = _scenario(args)
     for path in (args.junit, args.summary):
         options.require_place(path)
+    if args.remote_workers < 0:
+        raise BadInput(f"--remote-workers must be >= 0, got {args.remote_workers}")
     settings = Settings(
         output=args.output,
         target=args.target,

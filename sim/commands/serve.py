@@ -31,9 +31,11 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
-from sim.errors import BadInput
+from sim.errors import BadInput, Unreachable
 from sim.live.application.job_runner import MOST
+from sim.live.probe import why_unreachable
 from sim.live.serve import Options, embedded_target
 from sim.scenario import Scenario, load_scenario, parse_assignments
 from sim.target import Target, laravel_settings
@@ -90,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--ready-file {args.ready_file}: there is no directory {args.ready_file.parent}")
     if not args.speed > 0:
         raise BadInput(f"--speed must be > 0, got {args.speed:g}")
-    if args.redis is not None and not args.redis.startswith(("redis://", "rediss://", "unix://")):
-        raise BadInput(f"--redis must be a URL such as redis://127.0.0.1:6379/0, got {args.redis!r}")
+    _require_redis(args.redis)
     if args.provision:
         load_traces(args.trace)
     settings = laravel_settings()
@@ -144,6 +145,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _require_redis(url: str | None) -> None:
+    """Raise `BadInput` for what is no URL of Redis, and `Unreachable` where none answers: queue and locks would wait for it."""
+    if url is None:
+        return
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise BadInput(f"--redis must be a URL such as redis://127.0.0.1:6379/0, got {url!r}")
+    if url.startswith("unix://"):
+        return
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "localhost", parts.port or 6379
+    except ValueError as error:
+        raise BadInput(f"--redis must be a URL such as redis://127.0.0.1:6379/0: {error}") from error
+    if reason := why_unreachable(host, port):
+        raise Unreachable(f"--redis {host}:{port}: {reason} (is it running?)")
+
+
 def _write(target: Target, path: Path) -> None:
     try:
         target.write(path)
@@ -162,6 +180,6 @@ def _scenario(args: argparse.Namespace) -> Scenario:
     given = {name: getattr(args, name) for name in ("users", "servers_per_user", "sites_per_user")}
     try:
         fleet = dataclasses.replace(scenario.fleet, **{name: n for name, n in given.items() if n is not None})
+        return dataclasses.replace(scenario, fleet=fleet, seed=scenario.seed if args.seed is None else args.seed)
     except ValueError as error:
         raise BadInput(f"--{str(error).replace('_', '-', 2)}") from error
-    return dataclasses.replace(scenario, fleet=fleet, seed=scenario.seed if args.seed is None else args.seed)

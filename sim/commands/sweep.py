@@ -67,8 +67,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.processes is not None and args.processes < 1:
-        raise BadInput(f"--processes must be >= 1, got {args.processes}")
+    if args.processes is not None and not 1 <= args.processes <= sweeps.MOST_PROCESSES:
+        raise BadInput(f"--processes must be >= 1 and <= {sweeps.MOST_PROCESSES}, got {args.processes}")
     sweep = sweeps.Sweep(
         options.scenario(args),
         sweeps.parse_vary(args.vary),

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.brokeforge.domain import fleet as sample
-from sim.brokeforge.domain.database import Database
+from sim.brokeforge.domain.database import Database, parse_url
 from sim.clock import SECOND
 from sim.errors import BadInput, WorkbenchError
 from sim.live.broadcaster.settings import Settings, Timing
@@ -192,6 +192,8 @@ def embedded_target(scenario: Scenario | None = None, options: Options | None = 
 
 
 def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path) -> None:
+    if options.database is not None:
+        parse_url(options.database)
     # Ports first: they are what fails most often, and then nothing has been started or made.
     with contextlib.ExitStack() as reserved:
         api_port = reserved.enter_context(_reserve(options.host, options.api_port, "--api-port"))
@@ -214,7 +216,7 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
     broadcaster = partial(_broadcaster, serving.target, scenario, options, scratch)
     serving._start["broadcaster"] = lambda: [broadcaster()]
     serving.bring_up("broadcaster")
-    url = options.database or f"sqlite:///{scratch / 'workbench.sqlite'}"
+    url = options.database if options.database is not None else f"sqlite:///{scratch / 'workbench.sqlite'}"
     users = prepare_database(url, scenario, serving.notes, volatile=options.database is None)
     serving.target = replace(serving.target, users=users)
     config = {

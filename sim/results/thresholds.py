@@ -41,7 +41,7 @@ SAMPLES = {
 """What may be counted under `samples`, and the summary's name for it."""
 
 NUMBER = r"[-+]?[\d_]*\.?\d+(?:[eE][-+]?\d+)?"
-CONDITION = re.compile(rf"^(?P<figure>p\(\s*[\d.]+\s*\)|[a-z_.]+)\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<limit>{NUMBER})$")
+CONDITION = re.compile(rf"^(?P<figure>p\(\s*\d+\.?\d*\s*\)|[a-z_.]+)\s*(?P<op><=|>=|==|!=|<|>)\s*(?P<limit>{NUMBER})$")
 ABORT = re.compile(r"\s+or\s+abort\s*$")
 
 

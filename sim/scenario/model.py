@@ -423,9 +423,10 @@ class Scenario:
         present = self.subscribers
         if present == 0:
             raise BadInput(f"scenario {self.name}: pages: no subscribers to scale to {total}")
-        shares = [pages.subscribers * total / present for pages in self.pages]
-        counts = [int(share) for share in shares]
-        by_remainder = sorted(range(len(shares)), key=lambda i: (counts[i] - shares[i], i))
+        # Whole numbers, of any size: a float would lose the remainders of large ones.
+        shares = [divmod(pages.subscribers * total, present) for pages in self.pages]
+        counts = [count for count, _ in shares]
+        by_remainder = sorted(range(len(shares)), key=lambda i: (-shares[i][1], i))
         for i in by_remainder[: total - sum(counts)]:
             counts[i] += 1
         pages = tuple(dataclasses.replace(p, subscribers=n) for p, n in zip(self.pages, counts, strict=True))

@@ -121,6 +121,6 @@ def _build_union(variants: tuple[Any, ...], value: Any, where: str, path: str) -
     kind = value.get("kind")
     if kind is None:
         raise BadInput(f"{at}: kind is missing (one of {', '.join(sorted(kinds))})")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise BadInput(f"{at}.kind: no such kind {kind!r}{did_you_mean(str(kind), kinds)}")
     return build(kinds[kind], value, where, path)

@@ -49,6 +49,9 @@ COST = "refetches_per_update"
 LEAST = 5
 """Replications before an interval is believed."""
 
+MOST_PROCESSES = 1024
+"""At a time, on one machine."""
+
 CONFIRMING = 2
 """Replications after it was narrow for the first time."""
 
@@ -76,8 +79,8 @@ class Sweep:
     def __post_init__(self) -> None:
         if not self.vary:
             raise BadInput("nothing to vary: give --vary KEY=VALUE,VALUE at least once")
-        if not self.precision > 0:
-            raise BadInput(f"--precision must be > 0, got {self.precision!r}")
+        if not 0 < self.precision < math.inf:
+            raise BadInput(f"--precision must be > 0 and finite, got {self.precision!r}")
         if not 1 <= self.replications <= self.max_replications:
             raise BadInput(
                 f"--replications must be between 1 and --max-replications ({self.max_replications}), got {self.replications!r}"
