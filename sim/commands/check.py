@@ -41,18 +41,19 @@ def run(args: argparse.Namespace) -> int:
     wanted = _thresholds(args, bundle)
     if not wanted:
         raise BadInput(f"{args.bundle}: its scenario has no thresholds (give --threshold or --scenario)")
-    checks = thresholds.check(wanted, bundle.summary)
+    checks = thresholds.check(wanted, thresholds.complete(wanted, bundle))
     manifest = bundle.manifest
     reasons = [] if manifest.validity["ok"] and not manifest.partial else list(manifest.validity["reasons"] or ["partial"])
     name = str(manifest.scenario.get("name", bundle.name))
     if args.junit:
         window = manifest.window
-        options.write_text(args.junit, outcomes.junit(name, checks, reasons, window["end"] + window["drain"]))
+        length = window["end"] + window["cooldown"] + window["drain"]
+        options.write_text(args.junit, outcomes.junit(name, checks, reasons, length))
     if args.summary:
         verdict = "INVALID" if reasons else "pass" if all(check.ok for check in checks) else "FAIL"
         options.write_text(args.summary, outcomes.markdown(name, [], checks, verdict))
     if args.json:
-        found = [{"threshold": str(c.threshold), "value": c.value, "ok": c.ok} for c in checks]
+        found = [{"threshold": str(c.threshold), "value": c.value, "never": c.never, "ok": c.ok} for c in checks]
         options.print_json("check", {"valid": not reasons, "reasons": reasons, "thresholds": found})
     else:
         print("\n".join(check.said for check in checks))

@@ -279,7 +279,11 @@ class Run:
         return to_frame(name, rows)
 
     def verify(self) -> None:
-        """Raise `BadInput` when a file is not the one that the manifest was written for."""
+        """Raise `BadInput` when a file is not the one that the manifest was written for, or the manifest does not have it."""
+        tables = [name for name in TABLES if name != "pages" or self.schema_version > 1]
+        for name in (*(f"{table}.parquet" for table in tables), "summary.json"):
+            if name not in self.manifest.files:
+                raise BadInput(f"{self.directory / 'manifest.json'}: {name} is not among its files")
         for name, entry in self.manifest.files.items():
             path = self.directory / name
             try:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sim.results.ledger.book import Ledger
 from sim.results.summary import summary_of
 from sim.scenario import Broadcast, Fleet, Pages, Scenario, load_scenario
-from sim.virtual import reference
+from sim.virtual import fleet, reference
 from tests.results.frames import NAN, frame
 from tests.results.oracle import Oracle
 
@@ -232,3 +232,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def test_simulated_runs_too(variant: str) -> None:
     scenario = load_scenario("demo").replace(SMALL | VARIANTS[variant])
     compare(reference.run(scenario), scenario)
+
+
+@pytest.mark.parametrize("variant", ["debounce", "starving", "overlap", "polling", "everyone"])
+def test_rows_of_a_share_of_the_pages_too(variant: str) -> None:
+    scenario = load_scenario("demo").replace(SMALL | VARIANTS[variant])
+    if reasons := fleet.supports(scenario):
+        pytest.skip(str(reasons))
+    _, tables, sampling = fleet.sample(scenario, probes=3)
+    assert sampling["method"] == "subscribers"
+    compare(tables, scenario)
