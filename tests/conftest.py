@@ -1,5 +1,47 @@
 """For all tests."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
 # Its pytest plugin would else import it in the summary of a run without any of its tests, deep in the stack, where Python 3.11.7
 # sometimes fails to parse it (SystemError: AST constructor recursion depth mismatch, python/cpython#106905).
 import hypothesis  # noqa: F401
+import psutil
+import pytest
+
+PATIENCE = 10.0
+"""Seconds that what was asked to end has for it."""
+
+
+MARK = "STARTED_BY_TESTS_OF"
+"""Variable that whatever the tests start inherits; so is found what outlives the child that started it."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_alive() -> Iterator[None]:
+    """At the end of the suite nothing runs any more that a test has started."""
+    here = psutil.Process()
+    os.environ[MARK] = str(here.pid)
+    yield
+    _, alive = psutil.wait_procs([process for process in psutil.process_iter() if _was_started(process, here)], PATIENCE)
+    left = {process.pid: _command(process) for process in alive}
+    assert not left, f"the tests have left processes behind: {left}"
+
+
+def _was_started(process: psutil.Process, here: psutil.Process) -> bool:
+    try:
+        if process.ppid() == here.pid:
+            # The tracker of shared resources is multiprocessing's own, and ends with this process.
+            return "multiprocessing.resource_tracker" not in _command(process)
+        return process.environ().get(MARK) == str(here.pid)
+    except psutil.Error:
+        return False  # gone, or another user's
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())[:200]
+    except psutil.Error:
+        return ""

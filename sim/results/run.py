@@ -22,7 +22,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,6 +193,7 @@ class Run:
             if self.schema_version not in (1, SCHEMA_VERSION):
                 raise BadInput(f"{path}: schema version {self.schema_version}, this workbench reads 1 and {SCHEMA_VERSION}")
             self.manifest = Manifest(**tree)
+            _require_sound(self.manifest)
             self.manifest.window = {"cooldown": 0.0} | self.manifest.window
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path}: damaged manifest: {error}") from error
@@ -276,6 +277,10 @@ class Run:
                 raise BadInput(f"{path}: column {f.name} is missing")
             if rows.schema.field(f.name).type != f.type:
                 raise BadInput(f"{path}: column {f.name} is {rows.schema.field(f.name).type}, must be {f.type}")
+            if rows[f.name].null_count and b"null" not in f.metadata:
+                raise BadInput(f"{path}: column {f.name} has nulls, which it must not")
+        if name == "updates" and len(pc.unique(rows["update"])) < rows.num_rows:
+            raise BadInput(f"{path}: column update names one update twice")
         return to_frame(name, rows)
 
     def verify(self) -> None:
@@ -315,6 +320,36 @@ def _refuse_sentinel(array: pa.Array, table: str, column: str) -> None:
     least = pc.min(array).as_py()
     if least is not None and least < 0:
         raise ValueError(f"{table}.{column} is {least}: what is unknown, or did not happen, is null")
+
+
+def _require_sound(manifest: Manifest) -> None:
+    """Raise ValueError where a member is not of its kind: it may have been written by anybody."""
+    for f in fields(Manifest):
+        value, kind = getattr(manifest, f.name), str(f.type).partition("[")[0]
+        wanted = {"dict": dict, "str": str, "bool": bool, "int": int}.get(kind, object)
+        if not isinstance(value, wanted) and not (value is None and str(f.type).endswith("None")):
+            raise ValueError(f"{f.name} must be a {wanted.__name__}")
+    if manifest.source not in ("simulated", "measured"):
+        raise ValueError("source must be simulated or measured")
+    window, share = manifest.window, manifest.sampling.get("share", 1.0)
+    for name, value in {"start": None, "end": None, **window}.items():
+        if not _is_number(value):
+            raise ValueError(f"window.{name} must be a number of seconds")
+    if not window["start"] <= window["end"]:
+        raise ValueError("window.start must not be after window.end")
+    if not (_is_number(share) and 0 < share <= 1):
+        raise ValueError("sampling.share must be > 0 and <= 1")
+    reasons, ok = manifest.validity.get("reasons"), manifest.validity.get("ok")
+    if not (isinstance(ok, bool) and isinstance(reasons, list) and all(isinstance(reason, str) for reason in reasons)):
+        raise ValueError("validity must be {ok: true or false, reasons: [text, ...]}")
+    for name, entry in manifest.files.items():
+        if not (isinstance(entry, dict) and isinstance(entry.get("sha256"), str)) or Path(name).name != name:
+            raise ValueError(f"files.{name} must be a file of this directory with its sha256")
+
+
+def _is_number(value: Any) -> bool:
+    """No NaN, no infinity, no whole number beyond what a float holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e15 < value < 1e15
 
 
 def _write_json(path: Path, tree: Any) -> None:

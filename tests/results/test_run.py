@@ -15,15 +15,15 @@ from sim.results.run import TABLES, Run, RunWriter, destination
 from sim.scenario import Scenario
 
 
-def update_rows(n: int) -> dict[str, object]:
+def update_rows(n: int, first: int = 0) -> dict[str, object]:
     return {
-        "update": range(n),
+        "update": range(first, first + n),
         "resource": ["server"] * n,
         "resource_id": [5] * n,
         "version": range(1, n + 1),
         "sequence": range(1, n + 1),
         "intended_at": np.arange(n, dtype=float),
-        "committed_at": np.arange(n) + 0.001,
+        "committed_at": np.arange(first, first + n) + 0.001,
         "published_at": np.full(n, np.nan),
         "status": ["committed"] * n,
     }
@@ -32,7 +32,7 @@ def update_rows(n: int) -> dict[str, object]:
 def test_what_is_written_is_read_back_in_the_contract_s_columns(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", Scenario(seed=7), source="simulated") as writer:
         writer.append("updates", update_rows(2))
-        writer.append("updates", update_rows(3))
+        writer.append("updates", update_rows(3, first=2))
         writer.summary = {"refetches": {"value": 1.0, "ci_low": None, "ci_high": None, "n": 1}}
     run = Run(tmp_path / "run")
     run.verify()

@@ -105,10 +105,10 @@ def _worst(slowest: pd.DataFrame) -> str:
         return ""
     means = slowest[list(STAGES)].mean().dropna()
     first = slowest.iloc[0]
-    return (
-        f"The worst update ({slowest.index[0]}, at {float(first['intended_at']):.1f} s) took {seconds(float(first['total']))}; "
-        f"of the {len(slowest)} worst, {percent(float(means.max() / means.sum()))} is {means.idxmax()}."
-    )
+    said = f"The worst update ({slowest.index[0]}, at {float(first['intended_at']):.1f} s) took {seconds(float(first['total']))}"
+    if means.empty:
+        return said + "."
+    return f"{said}; of the {len(slowest)} worst, {percent(float(means.max() / means.sum()))} is {means.idxmax()}."
 
 
 def _warm_up(pairs: pd.DataFrame, start: float) -> str:
