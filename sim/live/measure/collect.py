@@ -63,20 +63,25 @@ class Heard:
 def append_parts(run: RunWriter, directory: Path, epoch: int, heard: Heard, offset: Offset | None = None) -> None:
     """Notifications, refetches, subscriptions and the harness's own metrics of all workers. Where only some subscribers are
     recorded row by row, the tables hold these alone, and the manifest says so."""
-    headers = parts.read_headers(directory)
     run.append("notifications", parts.run_columns("notifications", heard.notifications, epoch))
-    for table in ("subscriptions", "pages", "refetches", "metrics"):
+    for table in ("subscriptions", "refetches", "metrics"):
         run.append(table, parts.run_columns(table, parts.read_table(directory, table, offset), epoch))
-    share = share_recorded(headers)
+    pages = parts.run_columns("pages", parts.read_table(directory, "pages", offset), epoch)
+    recorded = len(pages["subscriber"])
+    share = share_recorded(parts.read_headers(directory), recorded)
+    if share < 1:
+        # By how many there really are, and not by the chance of being drawn: then the rows add up to all pages.
+        pages = dict(pages) | {"weight": np.full(recorded, 1 / share)}
+    run.append("pages", pages)
     if share < 1:
         run.manifest.sampling = {"method": "subscribers", "share": share, "counted": int(heard.counts["received"].sum())}
 
 
-def share_recorded(headers: Sequence[Mapping[str, Any]]) -> float:
-    """Share of the subscribers that are recorded row by row; 1: all of them."""
-    sizes = [h["subscribers"]["last"] - h["subscribers"]["first"] + 1 if h["subscribers"]["first"] >= 0 else 0 for h in headers]
-    recorded = sum(size * header["share"] for size, header in zip(sizes, headers, strict=True))
-    return recorded / sum(sizes) if sum(sizes) else 1.0
+def share_recorded(headers: Sequence[Mapping[str, Any]], recorded: int) -> float:
+    """Share of the pages of which *recorded* have rows; 1: all of them."""
+    opened = sum(header["subscribers"]["opened"] for header in headers)
+    sampled = any(header["share"] < 1 for header in headers)
+    return recorded / opened if sampled and recorded and opened else 1.0
 
 
 def append_passive(run: RunWriter, heard: Heard, epoch: int) -> None:
