@@ -47,24 +47,19 @@ def summary(scenario: Scenario, updates: Updates | None = None) -> Summary:
     return summarise(reference.run(scenario, updates=updates), scenario)
 
 
-def row(figures: Summary, polls: float | None = None) -> dict[str, float]:
-    """The columns of a study; what was never shown is infinitely late.
-
-    *polls*: seconds of the window, where pages poll: then only what they fetch inside it counts, not what they go on to fetch.
-    """
+def row(figures: Summary) -> dict[str, float]:
+    """The columns of a study; what was never shown is infinitely late, what nothing is known of is NaN."""
     found: dict[str, float] = {}
     for column, metric in COLUMNS.items():
-        value = figures.get(metric, {}).get("value")
-        found[column] = (np.inf if column.startswith("fresh") else np.nan) if value is None else float(value)
-    if polls is not None and figures["updates"]["value"]:
-        found["refetches_per_update"] = figures["refetch_rate.mean"]["value"] * polls / figures["updates"]["value"]
+        figure = figures.get(metric, {"value": None})
+        value = np.inf if text.is_never(figure) else figure["value"]
+        found[column] = np.nan if value is None else float(value)
     return found
 
 
 def simulated(scenario: Scenario, policy: Policy, updates: Updates | None = None) -> dict[str, float]:
     """`row` of the scenario with this policy."""
-    figures = summary(scenario.replace({"policy": to_dict(policy)}), updates)
-    return row(figures, scenario.duration if isinstance(policy, Polling) else None)
+    return row(summary(scenario.replace({"policy": to_dict(policy)}), updates))
 
 
 def only(scenario: Scenario, page: str) -> Scenario:

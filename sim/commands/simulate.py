@@ -25,7 +25,7 @@ from tqdm import tqdm
 from sim import simulate
 from sim.commands import options
 from sim.results.summary import Summary
-from sim.results.text import NONE, number, percent, seconds
+from sim.results.text import figure, number, percent, seconds
 from sim.scenario import not_honoured
 from sim.virtual import engines, fleet
 from sim.virtual.preparation import Progress
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{'engine':20}fleet: figures of all pages, rows of {min(fleet.PROBES, scenario.subscribers)}")
     for ignored in not_honoured(scenario, "simulator"):
         print(f"{'left out':20}{ignored}")
-    for label, figure in rows(summary):
-        print(f"{label:20}{figure}")
+    for label, words in rows(summary):
+        print(f"{label:20}{words}")
     if args.output is not None:
         print(f"{'bundle':20}{args.output}")
     return 0
@@ -79,10 +79,7 @@ def rows(summary: Summary) -> list[tuple[str, str]]:
         return number(value(name))
 
     def spread(name: str) -> str:
-        # A quantile without a figure, of something that was observed, is one that never came.
-        none = "never" if summary[f"{name}.p50"]["n"] else NONE
-        figures = {p: value(f"{name}.{p}") for p in ("p50", "p95", "p99")}
-        return "   ".join(f"{p} {none if figure is None else seconds(figure)}" for p, figure in figures.items())
+        return "   ".join(f"{p} {figure(summary, f'{name}.{p}')}" for p in ("p50", "p95", "p99"))
 
     stale = f"{percent(value('stale_ratio'))} of the time"
     starved = f"{count('starved_updates')} updates that some page never showed"

@@ -191,6 +191,11 @@ class Oracle:
     def counted(self, update: dict[str, Any]) -> bool:
         return update["committed_at"] is not None and self.start <= update["committed_at"] < self.end
 
+    def sent(self, update: dict[str, Any]) -> bool:
+        """Whether its deliveries count: by its commit, or by when it was accepted, where the commit is not known."""
+        at = update["published_at"] if update["committed_at"] is None else update["committed_at"]
+        return at is not None and bool(self.start <= at < self.end)
+
     def figures(self) -> dict[str, Any]:
         return self.pairs() | self.deliveries() | self.staleness() | self.outcomes()
 
@@ -235,8 +240,8 @@ class Oracle:
             accepted = update["published_at"]
             if accepted is None:
                 continue
-            committed = update["committed_at"]
-            earliest = min(accepted, committed) if self.measured and committed is not None else accepted
+            begun = update["intended_at"] if update["committed_at"] is None else update["committed_at"]
+            earliest = min(accepted, begun) if self.measured else accepted
             for channel in channels(update["resource"], update["resource_id"], self.scenario):
                 for subscription in self.subscriptions:
                     if subscription["channel"] != channel or subscription["reason"] == "refused":
@@ -279,18 +284,20 @@ class Oracle:
 
     def deliveries(self) -> dict[str, Any]:
         arrival, beyond = self.match()
-        mine = {key: at for key, at in arrival.items() if self.counted(self.by_serial[key[0]])}
+        mine = {key: at for key, at in arrival.items() if self.sent(self.by_serial[key[0]])}
         expected = sum(self.weight[page] for _, page, _ in mine)
         received = sum(self.weight[page] for (_, page, _), at in mine.items() if at is not None)
         figures = {"deliveries.expected": expected, "deliveries.received": received, "deliveries.missing": expected - received}
         for kind in ("duplicate", "unexpected"):
-            rows = [heard for heard, what in beyond if what == kind and self.counted(self.by_serial[heard["update"]])]
+            rows = [heard for heard, what in beyond if what == kind and self.sent(self.by_serial[heard["update"]])]
             figures[f"deliveries.{kind}"] = sum(self.weight[row["subscriber"]] for row in rows)
         delays, first, last = [], {}, {}
         for (serial, page, _), at in mine.items():
             if at is not None:
                 update = self.by_serial[serial]
                 delays.append((at - update["intended_at"], self.weight[page]))
+                if update["committed_at"] is None:
+                    continue
                 since = at - update["committed_at"]
                 first[serial], last[serial] = min(first.get(serial, INF), since), max(last.get(serial, -INF), since)
         for p in (50, 95, 99):

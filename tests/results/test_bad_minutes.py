@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sim.clock import SECOND
+from sim.results.answers.explain import explain
 from sim.results.ledger import costs, stages
 from sim.results.ledger.book import Ledger
 from sim.results.run import RunWriter
@@ -122,3 +123,27 @@ def test_the_cost_per_subscriber_is_that_of_all_whatever_share_of_the_pages_has_
     assert events["receivers"].tolist() == [pages, pages]
     assert (events["spread"] / events["ranks"]).tolist() == pytest.approx([each, each], rel=0.05)
     assert summarise(run)["fan_out.last.p50"]["value"] == pytest.approx(0.01 + each * pages, rel=0.05)
+
+
+def test_a_target_that_tells_neither_commit_nor_version_has_deliveries_and_no_freshness() -> None:
+    run = stopped()
+    told = run.updates.astype(object).to_dict("records")
+    run.updates = frame("updates", [row | {"version": None, "sequence": None, "committed_at": NAN} for row in told])
+    scenario = Scenario(duration=20.0, pages=(Pages(subscribers=1),))
+    found = summarise(run, scenario)
+    assert figures(found, "deliveries.expected", "deliveries.received", "pairs.owed") == [20, 20, 0]
+    assert figures(found, "fan_out.spread.p50", "fan_out.last.p50", "time_to_fresh.p50", "stale_ratio") == [0.0, None, None, 0.0]
+
+
+def test_explain_has_no_stage_that_nobody_measured(tmp_path: Any) -> None:
+    rows = stopped()
+    told = rows.updates.astype(object).to_dict("records")
+    rows.updates = frame("updates", [row | {"version": None, "sequence": None, "committed_at": NAN} for row in told])
+    with RunWriter(tmp_path / "run", Scenario(duration=20.0, pages=(Pages(subscribers=1),)), source="measured") as writer:
+        for name in ("updates", "notifications", "refetches", "subscriptions", "pages"):
+            table = getattr(rows, name)
+            writer.append(name, {column: table[column] for column in table.columns})
+        found = explain(writer.close())
+    assert found.stages["mean"].isna().all()
+    assert found.windows["notified_p95"].notna().any(), "what arrived is explained all the same"
+    assert "save" not in found.to_text()

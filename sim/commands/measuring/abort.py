@@ -20,12 +20,14 @@ class Abort:
         """*directory*: the parts of the run, whose headers hold histograms of what was measured so far."""
         self._thresholds = [threshold for threshold in thresholds if threshold.abort]
         self._directory = directory
+        keys = (threshold.key.rpartition(".p") for threshold in self._thresholds)
+        self._levels = {float(level) / 100 for _, dot, level in keys if dot and level.replace(".", "").isdigit()}
         self._failures = 0
 
     def __call__(self) -> str | None:
         if not self._thresholds:
             return None
-        summary = Harness(parts.read_headers(self._directory)).live_summary()
+        summary = Harness(parts.read_headers(self._directory)).live_summary(self._levels)
         known = [threshold for threshold in self._thresholds if summary.get(threshold.key, {}).get("n")]
         failed = [found.said for found in check(known, summary) if not found.ok]
         self._failures = self._failures + 1 if failed else 0

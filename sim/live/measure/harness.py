@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,14 +84,14 @@ class Harness:
         ]
         return [(first, last) for first, last in ranges if first >= 0]
 
-    def live_summary(self) -> dict[str, dict[str, Any]]:
-        """Latencies so far under the summary's names, from the histograms: for abort on fail."""
+    def live_summary(self, levels: Iterable[float] = (0.5, 0.95, 0.99)) -> dict[str, dict[str, Any]]:
+        """Quantiles of the latencies so far under the summary's names, from the histograms: for abort on fail."""
         found = {}
         for metric, name in LATENCIES.items():
             histogram = self.histogram(name)
-            for p in (0.5, 0.95, 0.99):
+            for p in levels:
                 value = histogram.quantile(p) / SECOND if histogram.count else None
-                found[f"{metric}.p{p * 100:.0f}"] = {"value": value, "n": histogram.count}
+                found[f"{metric}.p{p * 100:g}"] = {"value": value, "n": histogram.count}
         return found
 
     def manifest(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 from sim.errors import BadInput
 from sim.results.answers import report
 from sim.results.ledger import stages
-from sim.results.ledger.book import ledger_of
+from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
 from sim.results.statistics import finite, mser5
@@ -69,6 +69,8 @@ def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
     ledger = ledger_of(run)
     pairs = ledger.journeys
     if pairs.empty:
+        pairs = _heard(ledger)
+    if pairs.empty:
         raise BadInput(f"{run.name} has no update that a page had to show: there is nothing to explain")
     start, end, _ = ledger.window
     steps = stages.stage_table(pairs)
@@ -77,6 +79,17 @@ def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
     said = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _fates(pairs), _warm_up(pairs, start))
     sentences = tuple(sentence for sentence in said if sentence)
     return Explanation(run.name, report.verdict(run), steps, parts, slowest, missing, sentences)
+
+
+def _heard(ledger: Ledger) -> pd.DataFrame:
+    """Journeys of a run of which no freshness is known: as far as the arrival."""
+    rows = ledger.expected
+    updates = ledger.tables.updates.set_index("update").reindex(rows["update"])
+    instants = {name: updates[name].to_numpy(float) for name in ("intended_at", "committed_at", "published_at")}
+    nothing = dict.fromkeys(("due_at", "started_at", "fresh_at"), math.nan)
+    return rows[["update", "subscriber", "weight"]].assign(
+        page="", fate="unknown", received_at=rows["received_at"], **instants, **nothing
+    )
 
 
 def _stage(steps: pd.DataFrame) -> str:
@@ -90,7 +103,6 @@ def _stage(steps: pd.DataFrame) -> str:
 def _window(parts: pd.DataFrame) -> str:
     """The window whose updates were slowest, where it is at least twice the median window."""
     known = parts["fresh_p95"].dropna()
-    known = known[(parts["updates"] > 0)[known.index]]
     if len(known) < 3:
         return ""
     late, typical = known.to_numpy(dtype=float), float(known.median())
@@ -136,7 +148,7 @@ def _never(missing: pd.DataFrame) -> str:
 
 def _fates(pairs: pd.DataFrame) -> str:
     """What became of the pairs that no figure is made from, where there are any."""
-    by = pairs["weight"].groupby(pairs["fate"], observed=False).sum()
+    by = pairs["weight"].groupby(pairs["fate"], observed=False).sum().reindex(["left", "unknown"], fill_value=0.0)
     of = float(pairs["weight"].sum())
     left = f"{percent(float(by['left']) / of)} of the pages left before they showed the update" if by["left"] else ""
     unknown = f"of {percent(float(by['unknown']) / of)} nobody knows, because a version is missing" if by["unknown"] else ""

@@ -1,7 +1,8 @@
 """Deliveries: which were expected, which arrived, matched one to one, and what became of the others.
 
 Expected is, for each accepted event and each of its channels, each subscription that was confirmed at or before the acceptance
-and had not ended at it. The acceptance of a measured event is known to lie between its commit and the end of the publish
+and had not ended at it. The acceptance of a measured event is known to lie between its commit (where that is not known: its
+intended instant) and the end of the publish
 request: a subscription that began or ended between the two was expected to hear exactly when it did. No grace period hides
 losses.
 
@@ -70,7 +71,8 @@ def deliveries(tables: Any, scenario: Scenario, measured: bool) -> Deliveries:
     event, on = _heard_events(updates, heard, names) if passive else _events(updates, scenario, names)
     channel = names.codes(subscriptions["channel"])
     accepted = updates["published_at"].to_numpy(float)[event]
-    earliest = np.fmin(updates["committed_at"].to_numpy(float)[event], accepted) if measured else accepted
+    begun = updates["committed_at"].fillna(updates["intended_at"]).to_numpy(float)[event]
+    earliest = np.fmin(begun, accepted) if measured else accepted
     since = subscriptions["subscribed_at"].to_numpy(float)
     ended = subscriptions["ended_at"].fillna(np.inf).to_numpy(float)
     confirmed = np.flatnonzero((channel >= 0) & ~np.isnan(since) & (subscriptions["reason"] != "refused").to_numpy(bool))

@@ -145,7 +145,7 @@ def worst(journeys: pd.DataFrame, count: int = 10) -> pd.DataFrame:
     steps = durations(journeys)
     slowest = steps.sort_values(["total", "update"], ascending=[False, True], kind="stable").drop_duplicates("update").head(count)
     intended = journeys.drop_duplicates("update").set_index("update")["intended_at"]
-    return slowest.set_index("update").assign(intended_at=intended)
+    return slowest.set_index("update").assign(intended_at=intended.reindex(slowest["update"]).to_numpy())
 
 
 def never_shown(journeys: pd.DataFrame) -> pd.DataFrame:
