@@ -149,15 +149,16 @@ def _require_redis(url: str | None) -> None:
     """Raise `BadInput` for what is no URL of Redis, and `Unreachable` where none answers: queue and locks would wait for it."""
     if url is None:
         return
+    refused = "--redis must be a URL such as redis://127.0.0.1:6379/0"  # not repeated: it may hold a password
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise BadInput(f"--redis must be a URL such as redis://127.0.0.1:6379/0, got {url!r}")
+        raise BadInput(refused)
     if url.startswith("unix://"):
         return
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "localhost", parts.port or 6379
     except ValueError as error:
-        raise BadInput(f"--redis must be a URL such as redis://127.0.0.1:6379/0: {error}") from error
+        raise BadInput(refused) from error
     if reason := why_unreachable(host, port):
         raise Unreachable(f"--redis {host}:{port}: {reason} (is it running?)")
 

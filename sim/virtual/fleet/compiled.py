@@ -135,5 +135,8 @@ def _loop(function: Any) -> Any:
     if name not in _compiled:
         import numba
 
-        _compiled[name] = numba.njit(function, cache=True, nogil=True)
+        try:
+            _compiled[name] = numba.njit(function, cache=True, nogil=True)
+        except RuntimeError:  # a read-only checkout without a home: nowhere to keep it, so it is compiled each time
+            _compiled[name] = numba.njit(function, nogil=True)
     return _compiled[name]
