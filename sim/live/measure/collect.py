@@ -78,10 +78,13 @@ def append_parts(run: RunWriter, directory: Path, epoch: int, heard: Heard, offs
 
 
 def share_recorded(headers: Sequence[Mapping[str, Any]], recorded: int) -> float:
-    """Share of the pages of which *recorded* have rows; 1: all of them."""
-    opened = sum(header["subscribers"]["opened"] for header in headers)
-    sampled = any(header["share"] < 1 for header in headers)
-    return recorded / opened if sampled and recorded and opened else 1.0
+    """Share of the pages of which *recorded* have rows; 1: all of them. The chance of being drawn, where no page has rows."""
+    opened = [header["subscribers"]["opened"] for header in headers]
+    if not sum(opened) or all(header["share"] >= 1 for header in headers):
+        return 1.0
+    if recorded:
+        return recorded / sum(opened)
+    return float(np.average([header["share"] for header in headers], weights=opened))
 
 
 def append_passive(run: RunWriter, heard: Heard, epoch: int) -> None:

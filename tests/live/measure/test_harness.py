@@ -174,6 +174,15 @@ def test_what_is_counted_stands_beside_the_rows_of_a_share(directory: Path, tmp_
     assert run.manifest.sampling == {"method": "subscribers", "share": 0.2, "counted": 8}
 
 
+def test_rows_of_a_share_add_up_to_all_pages() -> None:
+    """77 of 1,000 pages were drawn with a chance of a tenth: each stands for as many as there are."""
+    drawn = header(0)
+    drawn = drawn | {"share": 0.1, "subscribers": drawn["subscribers"] | {"opened": 1000}}
+    assert collect.share_recorded([drawn], 77) == 0.077
+    assert collect.share_recorded([drawn], 0) == pytest.approx(0.1)
+    assert collect.share_recorded([drawn | {"share": 1.0}], 1000) == 1.0
+
+
 def test_a_listener_takes_the_updates_from_what_it_heard(directory: Path, tmp_path: Path) -> None:
     run = collected(directory, tmp_path)
     update = run.updates.iloc[0]
