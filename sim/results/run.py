@@ -123,7 +123,7 @@ class RunWriter:
         batch = pa.Table.from_arrays(arrays, schema=schema)
         if table not in self._writers:
             partial = self.directory / f"{table}.parquet.partial"
-            self._writers[table] = pq.ParquetWriter(partial.absolute(), schema, compression="zstd")
+            self._writers[table] = pq.ParquetWriter(partial.absolute(), schema, compression="zstd", compression_level=6)
         self._writers[table].write_table(batch)
         self._rows[table] += batch.num_rows
 
