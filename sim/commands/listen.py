@@ -1,7 +1,7 @@
 """Listen to a live application, and change nothing: what it broadcasts, when, and for which resources.
 
 A page for each resource that the target's users own subscribes to its channel, and one page to each generic channel; none of them
-fetches anything. The run bundle is that of a passive load test: `workbench fit` makes a workload of it.
+fetches anything. The run bundle is that of a passive load test: `workbench explain` reads it.
 
     workbench listen --target ../shop/.env --accounts users.csv --for 10m -o heard
     workbench listen --target target.json --for 60 --channel 'private-orders.{id}' --ids orders
