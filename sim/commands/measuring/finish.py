@@ -99,7 +99,7 @@ def _judged(
     duration: float,
 ) -> Outcome:
     """Summary, verdict and thresholds; closes the bundle."""
-    # Here and not above: it draws in scipy.stats, which takes longer to import than everything else together.
+    # Here and not above: they import SciPy, which only a run that has ended needs.
     from sim.results.ledger.deliveries import account
     from sim.results.summary import summarise
 
