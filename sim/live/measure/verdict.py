@@ -123,10 +123,12 @@ def _reasons(e: Evidence) -> Iterator[str]:
 
 
 def _bottlenecks(e: Evidence) -> Iterator[str]:
-    """What the harness adds, against the figure that it goes into."""
+    """What the harness adds, against the figure that it goes into. A page that is read late notes its arrivals in time where the
+    kernel stamps them, and is late with its refetches only: where it sends none, the lag goes into no figure."""
     into = "time_to_fresh" if e.kernel_stamps and _p99(e, "time_to_fresh") is not None else "time_to_notified"
+    reads = [] if _lag_is_harmless(e) else [("reader_lag", into, "the load client read late")]
     rules = [
-        ("reader_lag", into, "the load client read late"),
+        *reads,
         ("refetch_delay", "time_to_fresh", "the load client sent refetches late"),
     ]
     added_by = [(_value(e, f"{cause}.p99"), figure, what) for cause, figure, what in rules]
@@ -140,11 +142,18 @@ def _bottlenecks(e: Evidence) -> Iterator[str]:
             yield f"{what}: {added * 1000:.1f} ms in the p99, limit {limit * 1000:.1f} ms ({SHARE:.0%} of {figure}.p99)"
 
 
+def _lag_is_harmless(e: Evidence) -> bool:
+    return e.kernel_stamps and _p99(e, "time_to_fresh") is None and _value(e, "refetch_delay.p99") is None
+
+
 def _remarks(e: Evidence) -> Iterator[str]:
     if e.floor is None:
         yield "the harness floor of this machine is not known (workbench calibrate)"
     if not e.kernel_stamps:
         yield "arrival is the time of reading: the kernel gave no receive times"
+    lag = _value(e, "reader_lag.p99")
+    if lag is not None and lag > FLOOR and _lag_is_harmless(e):
+        yield f"the load client read late ({lag * 1000:.1f} ms in the p99), which no figure of this run contains"
     if e.coalesced > COALESCED_SHARE:
         yield f"{e.coalesced:.1%} of the arrivals are upper bounds: read together with a later message"
     if e.share < 1:

@@ -79,6 +79,14 @@ def test_a_listener_is_valid_when_events_arrived() -> None:
     assert not judge(evidence(silent | late, passive=True, kernel_stamps=False)).ok, "then the arrivals themselves are late"
 
 
+def test_a_late_reader_spoils_nothing_where_no_page_fetches() -> None:
+    alone: dict[str, float | None] = {"time_to_fresh.p99": None, "refetch_delay.p99": None, "reader_lag.p99": 0.5}
+    found = judge(evidence(alone))
+    assert found.ok
+    assert any("read late (500.0 ms in the p99), which no figure of this run contains" in remark for remark in found.remarks)
+    assert not judge(evidence(alone, kernel_stamps=False)).ok, "then the arrivals themselves are late"
+
+
 def test_pages_that_never_became_fresh_do_not_excuse_a_late_publisher() -> None:
     never = GOOD | {"time_to_fresh.p99": {"value": None, "never": True, "n": 100}}
     late = never | {"reader_lag.p99": {"value": 0.5, "n": 100}}
