@@ -39,7 +39,7 @@ SAMPLES: dict[str, list[str]] = {
     "steady-window-500ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.5}'],
     "fan-out-250": ["loadtest", "fan-out", "--users", "250"],
     "fan-out-1000": ["loadtest", "fan-out", "--users", "1000"],
-    "fan-out-3000": ["loadtest", "fan-out", "--users", "3000"],
+    "fan-out-3000": ["loadtest", "fan-out", "--users", "3000", "--set", "duration=9"],
     "fan-out-1000-4kB": ["loadtest", "fan-out", "--users", "1000", *LARGE],
     "herd": ["loadtest", "herd", *HERDS],
     "herd-jitter": ["loadtest", "herd", *HERDS, "--set", "policy.jitter=5", "--set", "load.probes=1500"],
