@@ -84,9 +84,11 @@ ALLOWED: dict[str, set[str]] = {
     "sim.live.record": EDGE,
     # What reports need of both sides: simulations made, results looked at.
     "sim.study": CONFIGURED | {"sim.virtual", "sim.results"},
-    "sim.experiments": CONFIGURED | {"sim.virtual", "sim.results", "sim.study"},
+    "sim.prediction": CONFIGURED | {"sim.virtual", "sim.results"},
+    "sim.experiments": CONFIGURED | {"sim.virtual", "sim.results", "sim.study", "sim.prediction"},
     "sim.explorer": CONFIGURED | {"sim.virtual", "sim.results", "sim.study"},
-    "sim.commands": CONFIGURED | {"sim.version", "sim.simulate", "sim.target", "sim.live", "sim.results", "sim.virtual"},
+    "sim.commands": CONFIGURED
+    | {"sim.version", "sim.simulate", "sim.target", "sim.live", "sim.results", "sim.virtual", "sim.prediction"},
     "sim.cli": {"sim.errors", "sim.version", "sim.commands"},
     "sim.__main__": {"sim.cli"},
     "sim": CONFIGURED | {"sim.virtual", "sim.results"},
