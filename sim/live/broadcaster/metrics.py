@@ -1,11 +1,15 @@
-"""What a node counts about itself, as Prometheus text (exposition format 0.0.4)."""
+"""What a node counts about itself, as Prometheus text (`prometheus_client`)."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 if TYPE_CHECKING:
     from sim.pusher.server.hub import Hub
@@ -24,13 +28,10 @@ class Histogram:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
-    def lines(self, name: str) -> Iterable[str]:
-        running = 0
-        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self.counts, strict=True):
-            running += count
-            yield f'{name}_bucket{{le="{bound}"}} {running}'
-        yield f"{name}_sum {self.total:.9g}"
-        yield f"{name}_count {running}"
+    def family(self, name: str, text: str) -> HistogramMetricFamily:
+        cumulative = [float(count) for count in accumulate(self.counts)]
+        buckets = list(zip((*map(str, BOUNDS), "+Inf"), cumulative, strict=True))
+        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.total)
 
 
 @dataclass(slots=True)
@@ -54,23 +55,28 @@ class Metrics:
 
     def render(self, hub: Hub) -> str:
         """The page of `GET /metrics`."""
-        out: list[str] = []
+        registry = CollectorRegistry()
+        registry.register(_Once(self._families(hub)))
+        return generate_latest(registry).decode()
 
-        def sample(name: str, kind: str, text: str, values: Iterable[tuple[str, float]]) -> None:
-            out.extend([f"# HELP broadcaster_{name} {text}", f"# TYPE broadcaster_{name} {kind}"])
-            out.extend(f"broadcaster_{name}{labels} {value}" for labels, value in values)
-
-        spaces = {f'{{app="{app_id}"}}': space for app_id, space in hub.spaces.items()}
+    def _families(self, hub: Hub) -> Iterator[Metric]:
+        per_app = {
+            "connections": ("Open connections.", lambda space: len(space.connections)),
+            "channels": ("Channels with a subscriber or member.", lambda space: len(space.channels)),
+            "subscriptions": (
+                "Subscriptions of connections to channels.",
+                lambda space: sum(len(channel.subscribers) for channel in space.channels.values()),
+            ),
+        }
+        for name, (text, count) in per_app.items():
+            family = GaugeMetricFamily(f"broadcaster_{name}", text, labels=["app"])
+            for app_id, space in hub.spaces.items():
+                family.add_metric([app_id], count(space))
+            yield family
+        yield GaugeMetricFamily("broadcaster_sockets", "TCP connections, WebSocket or HTTP.", self.peers)
+        yield GaugeMetricFamily("broadcaster_other_nodes", "Other nodes that are heard.", self.nodes)
         counters, outbox = hub.counters, hub.outbox
-        subscriptions = [
-            (label, sum(len(channel.subscribers) for channel in space.channels.values())) for label, space in spaces.items()
-        ]
-        sample("connections", "gauge", "Open connections.", [(label, len(s.connections)) for label, s in spaces.items()])
-        sample("channels", "gauge", "Channels with a subscriber or member.", [(k, len(s.channels)) for k, s in spaces.items()])
-        sample("subscriptions", "gauge", "Subscriptions of connections to channels.", subscriptions)
-        sample("sockets", "gauge", "TCP connections, WebSocket or HTTP.", [("", self.peers)])
-        sample("other_nodes", "gauge", "Other nodes that are heard.", [("", self.nodes)])
-        totals = [
+        for name, text, value in (
             ("connections_opened", "Connections established.", counters.opened),
             ("connections_refused", "Connections refused by key, quota or origin.", counters.refused),
             ("connections_pruned", "Connections that did not answer a ping.", counters.pruned),
@@ -84,13 +90,17 @@ class Metrics:
             ("slow_consumers", "Subscribers dropped because they did not read.", self.slow_consumers),
             ("descriptor_refusals", "Connections refused for want of file descriptors.", self.refused_descriptors),
             ("node_messages_lost", "Messages for other nodes dropped while the bus was away.", self.lost_to_nodes),
-        ]
-        for name, text, value in totals:
-            sample(f"{name}_total", "counter", text, [("", value)])
-        for name, text, histogram in (
-            ("fan_out_seconds", "From a publish to its last write.", self.fan_out),
-            ("loop_lag_seconds", "How late a timer rings.", self.loop_lag),
         ):
-            out.extend([f"# HELP broadcaster_{name} {text}", f"# TYPE broadcaster_{name} histogram"])
-            out.extend(histogram.lines(f"broadcaster_{name}"))
-        return "\n".join(out) + "\n"
+            yield CounterMetricFamily(f"broadcaster_{name}", text, value)
+        yield self.fan_out.family("broadcaster_fan_out_seconds", "From a publish to its last write.")
+        yield self.loop_lag.family("broadcaster_loop_lag_seconds", "How late a timer rings.")
+
+
+class _Once:
+    """The families of one page, as the collector that a registry wants."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
