@@ -60,7 +60,6 @@ class Refetcher:
         "_alarm_at",
         "_answered",
         "_armed_for",
-        "_call",
         "_clock",
         "_done",
         "_jitter",
@@ -93,7 +92,6 @@ class Refetcher:
             raise ValueError(f"a {policy.kind} policy with jitter needs a random stream")
         self.version: int | None = None
         self._machine: Machine = policy.machine()
-        self._call = self._machine.call
         self._rule: InFlight = in_flight
         self._clock = clock
         # Alarms are not cancelled, so a clock may have a cheaper way for them.
@@ -119,7 +117,7 @@ class Refetcher:
         while self._alarm_at <= at:  # the clock is late: what was due before goes first
             self._rang(self._alarm_at)
         self._unanswered += 1
-        if self._call(at):
+        if self._machine.call(at):
             self._policy_fires(at)
         if self._machine.next_at != self._armed_for:
             self._arm()
@@ -171,7 +169,7 @@ class Refetcher:
     def _end_all(self, outcome: str) -> None:
         self._alarm_at = NEVER
         self._machine = SilentMachine()  # what still arrives is not heard
-        self._call, self._answered, self._armed_for = self._machine.call, None, NEVER
+        self._answered, self._armed_for = None, NEVER
         for timer in self._waiting.values():
             timer.cancel()
         running, self._running = self._running, {}

@@ -30,8 +30,3 @@ def extent(data: bytes, start: int) -> tuple[int, int] | None:
         length = int.from_bytes(data[start + 2 : start + 10], "big")
         payload = start + 10 + mask
     return payload, payload + length
-
-
-def is_one_message(data: bytes) -> bool:
-    """Whether *data* is one text message of 126 to 65,535 bytes, as a broadcast is, and nothing else; its head has 4 bytes."""
-    return len(data) > 4 and data[0] == WHOLE_TEXT and data[1] == 126 and (data[2] << 8 | data[3]) == len(data) - 4

@@ -17,7 +17,7 @@ from websockets.http11 import Response
 from websockets.protocol import Protocol, Side, State
 from websockets.uri import WebSocketURI
 
-from loadtests.client.frames import WHOLE_TEXT, extent, is_one_message
+from loadtests.client.frames import WHOLE_TEXT, extent
 from loadtests.client.mux import Mux
 from loadtests.client.streams import Origin, open_stream
 
@@ -80,17 +80,12 @@ class Link:
             if known is not None:
                 self._listener.again(known, arrived_at, read_at, READ_STAMP if arrived_at == read_at else KERNEL_STAMP)
                 return
-            if is_one_message(data):
-                known = self._listener.text(data[4:], arrived_at, read_at, READ_STAMP if arrived_at == read_at else KERNEL_STAMP)
-                if known is not None:
-                    self._frames[data] = known
-                return
         if self._rest:
             data, self._rest = self._rest + data, b""
         start = 0
         if self._protocol is not None and self._protocol.state is State.CONNECTING:
             start = self._handshake(self._protocol, data)
-        listener, size = self._listener, len(data)
+        listener, frames, size = self._listener, self._frames, len(data)
         while start < size and self._stream is not None:
             found = extent(data, start)
             if found is None:
@@ -103,7 +98,12 @@ class Link:
                 break
             stamp = READ_STAMP if arrived_at == read_at else KERNEL_STAMP if end == size else COALESCED_STAMP
             if data[start] == WHOLE_TEXT and self._protocol is None and data[start + 1] < 128:
-                listener.text(data[payload:end], arrived_at, read_at, stamp)
+                frame = data[start:end]
+                known = frames.get(frame)
+                if known is not None:
+                    listener.again(known, arrived_at, read_at, stamp)
+                elif (known := listener.text(data[payload:end], arrived_at, read_at, stamp)) is not None:
+                    frames[frame] = known
             else:
                 self._feed(data[start:end], arrived_at, read_at, stamp)
             start = end

@@ -118,7 +118,8 @@ class Mux:
         """*ready*: None for the best that this system has."""
         self._epoll = ready or readiness()
         self.pair = clock_pair()
-        self._offset = self.pair[0] - self.pair[1]
+        self.offset = self.pair[0] - self.pair[1]
+        """Nanoseconds from the monotonic clock to this one."""
         self._loop = gevent.get_hub().loop
         self._watched: dict[int, Readable] = {}
         if isinstance(self._epoll, Polled):
@@ -143,12 +144,12 @@ class Mux:
     # ---- clock
 
     def now(self) -> int:
-        return time.monotonic_ns() + self._offset
+        return time.monotonic_ns() + self.offset
 
     def step(self) -> int:
         """By how much wall time has moved against the monotonic clock since the start, ns. Not 0: somebody set the clock."""
         wall, monotonic = clock_pair()
-        return wall - monotonic - self._offset
+        return wall - monotonic - self.offset
 
     def call_at(self, when: int, callback: Callable[..., Any], *args: Any) -> Entry:
         entry = Entry(callback, args)

@@ -14,6 +14,7 @@ import os
 import ssl
 import struct
 import sys
+import time
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -33,15 +34,20 @@ WAITING_LIMIT = 1 << 20
 """Bytes waiting to be sent at which a stream gives up: the peer does not read."""
 
 _timespec = struct.Struct("qq").unpack
+_monotonic = time.monotonic_ns
 
 
-class Owner(Protocol):
-    """Who is told. All calls come from the mux and must not block."""
-
-    def connected(self) -> None: ...
+class Reader(Protocol):
+    """Who is given what was read."""
 
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
         """*arrived_at* by the kernel's clock, or equal to *read_at* where there is no stamp."""
+
+
+class Owner(Reader, Protocol):
+    """Who is told. All calls come from the mux and must not block."""
+
+    def connected(self) -> None: ...
 
     def ended(self, reason: str) -> None:
         """The stream is gone, by the peer or by failure; nothing follows. Not called after `close`."""
@@ -98,7 +104,7 @@ def open_stream(mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> Stream:
 class Stream:
     """One TCP connection."""
 
-    __slots__ = ("_descriptor", "_mux", "_open", "_owner", "_paused", "_receive", "_socket", "_stamp", "_waiting")
+    __slots__ = ("_descriptor", "_mux", "_open", "_owner", "_paused", "_reader", "_socket", "_stamp", "_waiting")
 
     def __init__(self, mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> None:
         family, address = origin.address()
@@ -114,21 +120,41 @@ class Stream:
             sock.close()
             raise
         self._mux, self._owner, self._socket, self._stamp = mux, owner, sock, stamp
-        self._receive = owner.received
+        self._reader: Reader = owner
         self._descriptor = sock.fileno()
         self._waiting: bytearray | None = None
         self._open = self._paused = False
 
     def ready(self, events: int) -> None:
-        if events == READ:
-            self._read()
-        elif not self._open:
+        if events != READ and not self._may_read(events):
+            return
+        try:
+            if self._stamp:
+                data, ancillary, _, _ = self._socket.recvmsg(RECEIVE, 64)
+            else:
+                data, ancillary = self._socket.recv(RECEIVE), None
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end((error.strerror or str(error)).lower())
+            return
+        arrived_at = read_at = _monotonic() + self._mux.offset
+        if not data:
+            self._end("closed by the peer")
+            return
+        if ancillary:  # The stamp is all that was asked for.
+            seconds, nanoseconds = _timespec(ancillary[0][2])
+            arrived_at = seconds * 1_000_000_000 + nanoseconds
+        self._reader.received(data, arrived_at, read_at)
+
+    def _may_read(self, events: int) -> bool:
+        """What is rare: connected, failed, room to send again. Whether there may be something to read as well."""
+        if not self._open:
             self._connected()
-        else:
-            if events & WRITE:
-                self._drain()
-            if events & ~WRITE and self._descriptor >= 0:
-                self._read()
+            return False
+        if events & WRITE:
+            self._drain()
+        return bool(events & ~WRITE) and self._descriptor >= 0
 
     def _connected(self) -> None:
         error = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
@@ -141,26 +167,6 @@ class Stream:
 
     def _established(self) -> None:
         self._owner.connected()
-
-    def _read(self) -> None:
-        try:
-            if self._stamp:
-                data, ancillary, _, _ = self._socket.recvmsg(RECEIVE, 64)
-            else:
-                data, ancillary = self._socket.recv(RECEIVE), []
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._end((error.strerror or str(error)).lower())
-            return
-        arrived_at = read_at = self._mux.now()
-        if not data:
-            self._end("closed by the peer")
-            return
-        if ancillary:  # The stamp is all that was asked for.
-            seconds, nanoseconds = _timespec(ancillary[0][2])
-            arrived_at = seconds * 1_000_000_000 + nanoseconds
-        self._receive(data, arrived_at, read_at)
 
     def send(self, data: bytes) -> None:
         """Send now as much as fits, the rest when the socket takes it. Ignored once the stream is gone."""
@@ -221,7 +227,7 @@ class TlsStream(Stream):
         self._tls = origin.tls.wrap_bio(self._incoming, self._encrypted, server_hostname=origin.host)
         self._shaken = False
         super().__init__(mux, origin, owner, stamp)
-        self._receive = self._decrypt
+        self._reader = self
 
     def _established(self) -> None:
         self._shake()
@@ -242,7 +248,8 @@ class TlsStream(Stream):
         if self._shaken:
             self._owner.connected()
 
-    def _decrypt(self, data: bytes, arrived_at: int, read_at: int) -> None:
+    def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
+        """Encrypted bytes, from the plain socket."""
         self._incoming.write(data)
         if not self._shaken:
             self._shake()

@@ -96,6 +96,11 @@ VERSIONS = {"python": platform.python_version()} | {name: version(name) for name
 
 OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer", "running")
 _CODE = {name: code for code, name in enumerate(OUTCOMES)}
+FACTS = np.dtype(
+    [(name, "<i8") for name in ("update", "sent_at", "published_at", "key")] + [("channel", "<i4"), ("first_at", "<i8")]
+)
+"""What is known of an event: see `Event`; `first_at`, its first arrival in this process."""
+_LATER = int(np.iinfo(np.int64).max)
 _UNKNOWN = int(np.iinfo(np.int64).min)
 """A version that is not known, in packed rows only."""
 
@@ -129,8 +134,9 @@ class Recorder:
         self.stats, self.worker, self.sample = stats, worker, sample
         self._mux, self._stamp, self._listeners = mux, stamp, listeners or Listeners()
         self._started_at = mux.now()
-        self._notifications = Rows(event="i", arrived_at="q", read_at="q", subscriber="i")
+        self._notifications = Rows(self._full, event="i", arrived_at="q", read_at="q", subscriber="i")
         self._refetches = Rows(
+            self._full,
             due_at="q", started_at="q", finished_at="q", stale_at="q", heard_at="q", resource_id="q", version="q", bytes="q",
             subscriber="i", status="i", answered="i", reason="i", kind="h", outcome="h",
         )  # fmt: skip
@@ -139,7 +145,11 @@ class Recorder:
         self._kinds: list[Kind] = []
         self._first, self._kind_of = first, array("h")
         self._events: list[Event] = []
-        self._events_before = self._events_told = 0
+        """Heard since the last drain."""
+        self._facts = np.zeros(0, FACTS)
+        """Of the events before these, the last ones."""
+        self._forgotten = 0
+        """Events before those."""
         self._reasons: dict[str, int] = {"": 0}
         self._channels: dict[str, int] = {}
         self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "pages", "metrics")}
@@ -173,7 +183,7 @@ class Recorder:
     def event(self, event: Event) -> int:
         """A frame was heard on a channel for the first time; its number."""
         self._events.append(event)
-        return self._events_before + len(self._events) - 1
+        return self._forgotten + len(self._facts) + len(self._events) - 1
 
     def refetch(
         self, kind: Kind, subscriber: int, resource_id: int, refetch: Refetch, stale_at: int, heard_at: int, reason: str
@@ -213,8 +223,14 @@ class Recorder:
 
     # ---- batches
 
+    def _full(self) -> None:
+        """More rows than should wait. Not from here: the caller is in the middle of a page's work."""
+        self._mux.call_at(0, self.drain)
+
     def drain(self) -> None:
         """Take what was packed: into statistics, histograms, parts. What fails is counted, and the rest goes on."""
+        new, self._events = self._events, []
+        self._step(self._learn, new)
         self._step(self._drain_notifications, self._notifications.take())
         self._step(self._drain_refetches, self._refetches.take())
         timings, self._timings = self._timings, {}
@@ -226,14 +242,6 @@ class Recorder:
             if rows:
                 self._other[table] = []
                 self._step(self._keep_rows, rows, table, rows)
-        new, self._events_told = self._events[self._events_told :], len(self._events)
-        self._step(self._keep_events, new)
-        if len(self._events) > 4 * Ear.REMEMBERED:
-            # What the ear has forgotten is heard no more under its old number.
-            forgotten = len(self._events) - Ear.REMEMBERED
-            del self._events[:forgotten]
-            self._events_before += forgotten
-            self._events_told -= forgotten
 
     def _step(self, step: Callable[..., None], rows: Any, *arguments: Any, **named: Any) -> None:
         try:
@@ -261,22 +269,36 @@ class Recorder:
         merge_samples(self.stats, method, name, together, size=size, failures=failures, aggregated=aggregated)
         self._listeners.tell(method, name, samples, size)
 
+    def _learn(self, events: list[Event]) -> None:
+        """What notifications of new events will be told by, and the events' own rows."""
+        facts = np.full(len(events), np.array((-1, -1, -1, 0, 0, _LATER), FACTS))
+        # What the ear has forgotten is heard no more under its old number.
+        self._forgotten += max(len(self._facts) - Ear.REMEMBERED, 0)
+        # First of all: if what follows fails, later events still have their right numbers.
+        self._facts = np.concatenate([self._facts[-Ear.REMEMBERED :], facts])
+        facts = self._facts[-len(events) :]
+        facts["update"], facts["sent_at"], facts["published_at"] = zip(*(event.measures() for event in events), strict=True)
+        facts["key"] = [event.key for event in events]
+        channels, names = self._channels, [self.named(event.channel) for event in events]
+        facts["channel"] = [channels.setdefault(name, len(channels)) for name in names]
+        columns = {"update": facts["update"], "event": facts["key"], "resource_id": [event.resource_id for event in events]}
+        columns |= {"channel": facts["channel"], "sent_at_ns": facts["sent_at"], "published_at_ns": facts["published_at"]}
+        self._keep("events", columns)
+
     def _drain_notifications(self, rows: np.ndarray) -> None:
         counters, histograms = self.counters, self.histograms
         stamp, arrived = rows["event"] & 3, rows["arrived_at"]
-        numbers, which = np.unique((rows["event"] >> 2) - self._events_before, return_inverse=True)
-        events = [self._events[number] for number in numbers.tolist()]
-        update, key, sent_at = (
-            np.array([getattr(event, name) for event in events], np.int64)[which] for name in ("update", "key", "sent_at")
-        )
-        names = [self.named(event.channel) for event in events]
-        channel = np.array([self._channels.setdefault(name, len(self._channels)) for name in names], np.int32)[which]
+        which = (rows["event"] >> 2) - self._forgotten
+        np.minimum.at(self._facts["first_at"], which, arrived)
+        facts = self._facts[which]
+        update, key, sent_at, channel = (facts[name] for name in ("update", "key", "sent_at", "channel"))
         counters["notifications"] += len(rows)
         counters["coalesced"] += int((stamp == 2).sum())
         counters["unstamped"] += int((stamp == 0).sum())
         counters["untimed"] += int((sent_at < 0).sum())
         histograms["reader_lag"].add(rows["read_at"] - arrived)
-        since = self._since(events, which, arrived, sent_at)
+        # From when a notification's latency counts: the intended time, else the event's first arrival in this process.
+        since = np.where(sent_at >= 0, sent_at, facts["first_at"])
         kind_of = np.frombuffer(self._kind_of, np.int16)[rows["subscriber"] - self._first]
         for kind in (self._kinds[code] for code in np.unique(kind_of)):
             for timed, label in ((sent_at >= 0, kind.label), (sent_at < 0, f"{kind.label} (after the first page)")):
@@ -293,14 +315,6 @@ class Recorder:
         self._keep("notifications", {name: column[kept] for name, column in columns.items()})
         if not kept.all():
             self._keep_counts({name: column[~kept] for name, column in columns.items()})
-
-    def _since(self, events: list[Event], which: np.ndarray, arrived: np.ndarray, sent_at: np.ndarray) -> np.ndarray:
-        """From when a notification's latency counts: the intended time, else the event's first arrival in this process."""
-        first = np.full(len(events), np.iinfo(np.int64).max)
-        np.minimum.at(first, which, arrived)
-        for event, at in zip(events, first.tolist(), strict=True):
-            event.first_at = min(at, event.first_at) if event.first_at >= 0 else at
-        return np.where(sent_at >= 0, sent_at, np.array([event.first_at for event in events])[which])
 
     def _keep_counts(self, columns: dict[str, np.ndarray]) -> None:
         keys = np.stack([columns["update"], columns["event"], columns["channel"].astype(np.int64)], axis=1)
@@ -352,13 +366,6 @@ class Recorder:
         self._keep("refetches", columns)
 
     # ---- parts
-
-    def _keep_events(self, events: list[Event]) -> None:
-        names = ("update", "resource_id", "sent_at", "published_at")
-        update, resource_id, sent_at, published_at = ([getattr(event, name) for event in events] for name in names)
-        columns = {"update": update, "event": [event.key for event in events], "resource_id": resource_id}
-        columns |= {"channel": [self.named(event.channel) for event in events], "sent_at_ns": sent_at}
-        self._keep("events", columns | {"published_at_ns": published_at})
 
     def _keep_rows(self, table: str, rows: list[tuple[Any, ...]]) -> None:
         columns: dict[str, Any] = dict(zip(parts.PARTS[table].names, zip(*rows, strict=True), strict=True))

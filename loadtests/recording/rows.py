@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+ROOM = 4096
+"""Rows after which they should be taken out: what is done with them, all at once, keeps the hub for 10 ms at most."""
+
 
 class Rows:
     """Fixed-size records appended to a buffer, taken out as one structured array."""
 
-    __slots__ = ("_buffer", "_count", "_dtype", "_pack", "_room", "_size")
+    __slots__ = ("_buffer", "_count", "_dtype", "_pack", "_room", "_size", "full")
 
-    def __init__(self, **columns: str) -> None:
-        """Column name -> struct code (q: int64, i: int32, h: int16)."""
+    def __init__(self, full: Callable[[], None], **columns: str) -> None:
+        """*full*() is called when there are `ROOM` of them, and each time they have doubled since. Columns: name -> struct code
+        (q: int64, i: int32, h: int16)."""
+        self.full = full
         self._dtype = np.dtype([(name, {"q": "<i8", "i": "<i4", "h": "<i2"}[code]) for name, code in columns.items()])
         layout = struct.Struct("<" + "".join(columns.values()))
         self._pack, self._size = layout.pack_into, layout.size
-        self._new(4096)
+        self._new()
 
-    def _new(self, room: int) -> None:
-        self._buffer, self._room, self._count = bytearray(room * self._size), room, 0
+    def _new(self) -> None:
+        self._buffer, self._room, self._count = bytearray(ROOM * self._size), ROOM, 0
 
     def add(self, *values: int) -> None:
         count = self._count
         if count == self._room:
             self._buffer.extend(bytes(len(self._buffer)))
             self._room *= 2
+            self.full()
         self._pack(self._buffer, count * self._size, *values)
         self._count = count + 1
 
     def take(self) -> np.ndarray:
         rows = np.frombuffer(self._buffer, self._dtype, self._count)
-        self._new(self._room)
+        self._new()
         return rows
 
 

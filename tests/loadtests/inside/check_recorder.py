@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from loadtests.client.echo import Event
+from loadtests.client.echo import Ear, Event
 from loadtests.client.mux import Mux
 from loadtests.recording import writer as writing
 from loadtests.recording.listeners import Failed, Listeners
@@ -45,9 +45,11 @@ def heard(recorder, event, subscriber, arrived=5 * MS, read=7 * MS, stamp=1):
 
 
 def test_rows_grow_and_come_out_as_they_went_in():
-    rows = Rows(a="q", b="i", c="h")
+    full = []
+    rows = Rows(lambda: full.append(rows), a="q", b="i", c="h")
     for i in range(10_000):
         rows.add(i << 40, -i, i % 100)
+    assert len(full) == 2  # Beyond 4,096 and beyond 8,192.
     taken = rows.take()
     assert taken["a"].tolist() == [i << 40 for i in range(10_000)]
     assert taken["b"].tolist() == [-i for i in range(10_000)]
@@ -159,10 +161,10 @@ def test_events_forgotten_by_the_ear_are_forgotten_here_and_later_ones_counted_r
         for update in range(3000):
             heard(recorder, event(recorder, batch * 3000 + update), page)
         recorder.drain()
-        assert len(recorder._events) <= 4096 + 3000
+        assert len(recorder._facts) <= Ear.REMEMBERED + 3000
     assert recorder.counters["notifications"] == 12_000
     assert recorder.counters["recording_faults"] == 0
-    assert recorder._events[-1].update == 11_999
+    assert recorder._facts["update"][-1] == 11_999
 
 
 def test_pages_are_drawn_at_random_and_all_of_their_rows_are_kept(stats, tmp_path):
