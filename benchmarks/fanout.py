@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import note
 from sim.errors import WorkbenchError
 from sim.live.broadcaster.main import command
 from sim.live.broadcaster.settings import Settings
@@ -142,6 +143,13 @@ def fan_out(bench: Bench, sizes: list[int], rounds: int) -> None:
                 seen[name] += bench.measure(server(), size, "sat:1:1.5", "sat:4:1", "sat:16:1", "one:40", "ping:1")
         least = {name: min(r["cpu"] for r in results if r.get("in_flight") == 1) for name, results in seen.items()}
         limit = least["C, one send each"]
+        c, ours = seen["C, one send each"], seen["this broadcaster"]
+        note(f"fan-out to {size:,}: CPU per delivery", "x C", _ratios(ours, c, "cpu", 1))
+        for w in (1, 4, 16):
+            rates = _ratios(ours, c, "deliveries_per_s", w)
+            note(f"fan-out to {size:,}: deliveries/s, {w} in flight", "x C", rates, more_is_better=True)
+        note(f"fan-out to {size:,}: last receiver", "ms", [r["last_p50"] / 1000 for r in ours if r["phase"] == "one"])
+        note(f"fan-out to {size:,}: memory per connection", "KiB", [r["kib_each"] for r in ours if r["phase"] == "connect"])
         rows = []
         for name, results in seen.items():
             rate = {w: max(r["deliveries_per_s"] for r in results if r.get("in_flight") == w) for w in (1, 4, 16)}
@@ -167,10 +175,17 @@ def fan_out(bench: Bench, sizes: list[int], rounds: int) -> None:
         table(f"Fan-out to {size:,} subscribers", heads, rows)
 
 
+def _ratios(ours: list[Result], limit: list[Result], figure: str, in_flight: int) -> list[float]:
+    """Round by round."""
+    mine, theirs = ([r[figure] for r in results if r.get("in_flight") == in_flight] for results in (ours, limit))
+    return [a / b for a, b in zip(mine, theirs, strict=True)]
+
+
 def connects(bench: Bench, rounds: int) -> None:
     results = [bench.measure(bench.ours(), 5000)[0] for _ in range(rounds)]
     best, least = max(r["per_s"] for r in results), min(r["cpu"] for r in results)
     kib = min(r["kib_each"] for r in results)
+    note("connect and subscribe, 5,000 times", "per s", [r["per_s"] for r in results], more_is_better=True)
     table(
         "Connect and subscribe to a private channel, 5,000 times",
         ["per second", "us CPU each", "KiB each"],
@@ -183,6 +198,7 @@ def publishes(bench: Bench, rounds: int) -> None:
     for window in (1, 16):
         results = [bench.measure(bench.ours(), 0, f"http:{window}:1.5")[1] for _ in range(rounds)]
         best, least = max(r["publishes_per_s"] for r in results), min(r["cpu"] for r in results)
+        note(f"signed publishes, {window} connections", "us CPU", [r["cpu"] for r in results])
         rows.append([str(window), f"{best:,.0f}", f"{least:.1f}"])
     table("Signed publishes over keep-alive, no subscriber", ["connections", "per second", "us CPU each"], rows)
 
@@ -194,6 +210,7 @@ def stalled(bench: Bench, rounds: int) -> None:
     for share in (0, 10):
         phases = (f"stall:{share}", "one:400") if share else ("one:400",)
         results = [bench.measure(bench.ours(data), 1000, *phases)[1] for _ in range(rounds)]
+        note(f"delay p99 with {share} of 1,000 stalled", "ms", [r["delay_p99"] / 1000 for r in results])
         rows.append([str(share), *(f"{min(r[f'delay_{q}'] for r in results) / 1000:.2f}" for q in ("p50", "p99"))])
     ratio = float(rows[1][2]) / float(rows[0][2])
     table("1,000 subscribers, some of which do not read", ["stalled", "delay p50 ms", "p99 ms"], rows)
@@ -206,6 +223,7 @@ def nodes(bench: Bench, rounds: int) -> None:
     for count in (1, 2):
         results = [bench.measure(bench.ours(core=None, nodes=count), 4000, "share:4:2", core=None)[1] for _ in range(rounds)]
         best, least = max(r["deliveries_per_s"] for r in results), min(r["cpu"] for r in results)
+        note(f"4,000 subscribers, {count} nodes", "us CPU/delivery", [r["cpu"] for r in results])
         rows.append([str(count), f"{best / 1e6:.3f}", f"{least:.2f}"])
     table(
         "4,000 subscribers, four events in flight, two cores for server and client",

@@ -5,10 +5,11 @@
 
 The server (benchmarks/fanout_peer.c, compiled with gcc) has core 0, the client core 1; both on 127.0.0.1, and both ahead of
 other processes (SCHED_FIFO) where that is allowed. CPU is the client process's own, everything included: Locust, recording, parts
-on disk. `burst` is one broadcast to all, 5,000 messages a second in all; its delay counts from just before the server's own send
-of that frame, so the server's fan-out is not in it; `lag` is the delay that the client itself adds before it reads. `msg/s` is
-the highest rate, one subscriber after the other and each message different, at which that stays below 50 ms at p99. Absolute
-times depend on the machine; the ratios within one run are what to compare.
+on disk. It is taken of broadcasts to all, 5,000 messages a second in all: `different` where each frame has the instant of its own
+send in it, from which `delay` counts, so that the server's fan-out is not in it; `same` where all get the same bytes, as from a
+broadcaster. `x C` is against the bare receiver of the same run. `lag` is the delay that the client itself adds before it reads.
+`msg/s` is the highest rate, one subscriber after the other and each message different, at which that stays below 50 ms at p99.
+Absolute times depend on the machine; the ratios within one run are what to compare.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from benchmarks.results import note
 from sim.errors import WorkbenchError
 from sim.results.histogram import Histogram
 
@@ -38,6 +40,7 @@ RATE = 5000
 """Messages per second of the bursts, whatever the number of subscribers."""
 LADDER = (15_000, 20_000, 27_000, 36_000, 48_000, 64_000, 80_000, 90_000, 100_000, 110_000, 125_000, 140_000, 160_000)
 LIMIT_MS = 50.0
+ROUNDS = 3
 CANDIDATES = {
     "ours": "this project",
     "usual": "greenlet each, websocket-client, fire per message, FastHttpUser",
@@ -54,7 +57,9 @@ class Row:
     subscribers: int
     connect_s: float = float("nan")
     kib: float = float("nan")
-    us_per_message: float = float("nan")
+    different: list[float] = field(default_factory=list)
+    """CPU per message by rounds, us."""
+    same: list[float] = field(default_factory=list)
     p50_ms: float = float("nan")
     p99_ms: float = float("nan")
     lag_p99_ms: float = float("nan")
@@ -182,6 +187,18 @@ def connected(
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def cpu_per_message(server: Server, client: Client, command: str, hertz: float, seconds: float) -> tuple[list[float], float]:
+    """(CPU per message in each round, us; messages sent in all)."""
+    found, total = [], 0.0
+    for _ in range(ROUNDS):
+        cpu = client.cpu()
+        sent = server.ask(f"{command} {hertz} {seconds / ROUNDS}")["sent"]
+        time.sleep(0.6)
+        found.append((client.cpu() - cpu) / sent * 1e6)
+        total += sent
+    return found, total
+
+
 def since(now: Histogram, before: Histogram) -> Histogram:
     """What was counted in between."""
     now.bins -= before.bins
@@ -196,21 +213,15 @@ def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds
         row.connect_s = took
         time.sleep(2.0)
         row.kib = (client.resident() - alone) / (subscribers - 1)
-        delay, lag, cpu = client.histogram("time_to_notified"), client.histogram("reader_lag"), client.cpu()
-        sent = server.ask(f"stamped {hertz} {seconds}")["sent"]
+        delay, lag = client.histogram("time_to_notified"), client.histogram("reader_lag")
+        row.different, sent = cpu_per_message(server, client, "stamped", hertz, seconds)
         time.sleep(1.5)
-        row.us_per_message = (client.cpu() - cpu) / sent * 1e6
-        time.sleep(0.6)
         delay, lag = since(client.histogram("time_to_notified"), delay), since(client.histogram("reader_lag"), lag)
         row.p50_ms, row.p99_ms = delay.quantile(0.5) / 1e6, delay.quantile(0.99) / 1e6
         row.lag_p99_ms = lag.quantile(0.99) / 1e6
         if candidate != "bare" and delay.count != sent:
             row.notes.append(f"{delay.count} of {sent:.0f} received")
-        if candidate == "ours":
-            cpu = client.cpu()
-            sent = server.ask(f"burst {hertz} {seconds}")["sent"]
-            time.sleep(1.5)
-            row.notes.append(f"same bytes to all: {(client.cpu() - cpu) / sent * 1e6:.1f} us a message")
+        row.same, _ = cpu_per_message(server, client, "burst", hertz, seconds)
         if knee and candidate != "bare":
             row.knee = find_knee(candidate, server, client)
     if candidate in ("ours", "usual"):
@@ -270,40 +281,44 @@ def refetch_rate(program: Path, seconds: float) -> tuple[float, float]:
     return count / cpu, cpu / count * 1e6
 
 
+COLUMNS = ("subscribers", "client", "connect s", "KiB each", "different us", "x C", "same us", "x C", "delay p50 ms", "p99 ms")
+MORE = ("lag p99 ms", "msg/s", "us/cycle", "refetched")
+
+
 def show(rows: list[Row]) -> None:
-    """One line per candidate; `x ours` is the ratio to this project in the same run."""
-    titles = (
-        "subscribers",
-        "client",
-        "connect s",
-        "KiB each",
-        "us/message",
-        "x ours",
-        "burst p50 ms",
-        "p99 ms",
-        "lag p99 ms",
-        "msg/s",
-    )
-    print("  ".join((*titles, "us/cycle", "x ours", "refetched")))
-    ours = {row.subscribers: row for row in rows if row.candidate == "ours"}
+    """One line per candidate, and what is kept for a comparison with another run."""
+    print("  ".join((*COLUMNS, *MORE)))
+    limits = {row.subscribers: row for row in rows if row.candidate == "bare"}
     for row in rows:
-        mine = ours.get(row.subscribers, row)
-        cells = [
-            f"{row.subscribers:>11,}",
-            f"{row.candidate:6}",
-            _number(row.connect_s, 9, 2),
-            _number(row.kib, 8, 1),
-            _number(row.us_per_message, 10, 1),
-            _number(row.us_per_message / mine.us_per_message, 6, 2),
+        limit = limits.get(row.subscribers)
+        cells = [f"{row.subscribers:>11,}", f"{row.candidate:6}", _number(row.connect_s, 9, 2), _number(row.kib, 8, 1)]
+        for mine, theirs, width in ((row.different, limit and limit.different, 12), (row.same, limit and limit.same, 7)):
+            cells += [_number(min(mine), width, 1), _number(min(mine) / min(theirs) if theirs else math.nan, 4, 2)]
+        cells += [
             _number(row.p50_ms, 12, 3),
             _number(row.p99_ms, 6, 3),
             _number(row.lag_p99_ms, 10, 1),
             f"{'-' if row.knee is None else f'{row.knee:,}':>5}",
             _number(row.us_per_cycle, 8, 0),
-            _number(row.us_per_cycle / mine.us_per_cycle, 6, 2),
             f"{'-' if math.isnan(row.refetched) else f'{row.refetched:.1%}':>9}",
         ]
-        print("  ".join(cells) + "".join(f"  ({note})" for note in row.notes), flush=True)
+        print("  ".join(cells) + "".join(f"  ({remark})" for remark in row.notes), flush=True)
+        if row.candidate == "ours":
+            keep(row, limit)
+
+
+def keep(row: Row, limit: Row | None) -> None:
+    who = f"load client, {row.subscribers:,} subscribers"
+    if limit is not None:
+        for name, mine, theirs in (
+            ("every frame different", row.different, limit.different),
+            ("same bytes", row.same, limit.same),
+        ):
+            note(f"{who}: CPU per message, {name}", "x C", [us / min(theirs) for us in mine])
+    note(f"{who}: memory each", "KiB", [row.kib])
+    if row.knee is not None:
+        note(f"{who}: rate before 50 ms lag", "messages/s", [row.knee], more_is_better=True)
+    note(f"{who}: cycle of notification and refetch", "us CPU", [row.us_per_cycle])
 
 
 def _number(value: float, width: int, digits: int) -> str:
@@ -329,6 +344,7 @@ def main() -> int:
         for candidate in options.only:
             print(f"{candidate:8} {CANDIDATES[candidate]}")
         rate, each = refetch_rate(program, 3.0)
+        note("load client: refetch alone", "us CPU", [each])
         print(f"refetches alone: {rate:,.0f} per second of CPU, {each:.1f} us each\n")
         rows = []
         for subscribers in options.subscribers:

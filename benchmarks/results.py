@@ -1,0 +1,120 @@
+"""What benchmarks found, as a file; and two such files side by side.
+
+A benchmark calls `note` for each figure that somebody may want to compare: what it is, its unit, and what each round gave. The
+best round is the figure, for whatever else the machine does can only add; the others say how far to trust it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+FILE = "WORKBENCH_BENCH_NOTES"
+"""Environment variable: the file that `note` appends to; without it nothing is written."""
+
+BAND = 0.05
+"""Relative difference within which two figures count as the same."""
+
+ALONE = 0.25
+"""Relative uncertainty of a figure that one round gave."""
+
+Figure = dict[str, Any]
+"""unit, more_is_better, rounds."""
+
+
+def note(name: str, unit: str, rounds: Iterable[float], *, more_is_better: bool = False) -> None:
+    """Keep a figure, with what each round gave (at least one round)."""
+    if FILE in os.environ:
+        figure = {"name": name, "unit": unit, "more_is_better": more_is_better, "rounds": [float(value) for value in rounds]}
+        with Path(os.environ[FILE]).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figure) + "\n")
+
+
+def collect(notes: str, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The results of a run: *notes* as `note` has written them, *seconds* that each benchmark took."""
+    figures = [json.loads(line) for line in notes.splitlines()]
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": _commit(),
+        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "figures": {figure.pop("name"): figure for figure in figures},
+    }
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def best(figure: Figure) -> float:
+    return max(figure["rounds"]) if figure["more_is_better"] else min(figure["rounds"])
+
+
+def difference(old: Figure, new: Figure) -> tuple[float, float, float, str]:
+    """(relative difference of the best rounds, low, high, verdict) of one figure in two runs.
+
+    From *low* to *high* it is with any round against any other. Where a side has one round only, the interval is at least `ALONE`
+    to either side. better, worse, same: the whole interval lies beyond the band, or within it; else undecided.
+    """
+    relative = _relative(best(new), best(old))
+    pairs = [_relative(b, a) for a in old["rounds"] for b in new["rounds"]]
+    low, high = min(pairs), max(pairs)
+    if min(len(old["rounds"]), len(new["rounds"])) == 1:
+        low, high = min(low, relative - ALONE), max(high, relative + ALONE)
+    if low >= -BAND and high <= BAND:
+        return relative, low, high, "same"
+    if low > BAND or high < -BAND:
+        return relative, low, high, "better" if (low > BAND) == new["more_is_better"] else "worse"
+    return relative, low, high, "undecided"
+
+
+def _relative(new: float, old: float) -> float:
+    return new / old - 1 if old else (0.0 if new == old else math.inf)
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Figure by figure, for a terminal: both runs, difference, interval, verdict; and one sentence for all."""
+    head = ("figure", "unit", "old", "new", "difference", "from", "to", "verdict")
+    rows = [head]
+    counts: dict[str, int] = {}
+    for name in [*old["figures"], *(name for name in new["figures"] if name not in old["figures"])]:
+        a, b = old["figures"].get(name), new["figures"].get(name)
+        if a is None or b is None:
+            shown = ("-" if figure is None else f"{best(figure):.4g}" for figure in (a, b))
+            rows.append((name, (a or b)["unit"], *shown, "", "", "", f"only in {'the new' if a is None else 'the old'} one"))
+            continue
+        relative, low, high, verdict = difference(a, b)
+        counts[verdict] = counts.get(verdict, 0) + 1
+        rows.append(
+            (name, b["unit"], f"{best(a):.4g}", f"{best(b):.4g}", f"{relative:+.1%}", f"{low:+.1%}", f"{high:+.1%}", verdict)
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i in (0, 1, 7) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    said = ", ".join(f"{counts[word]} {word}" for word in ("worse", "better", "same", "undecided") if word in counts)
+    if old["machine"] != new["machine"]:
+        said += "; the machines differ: only ratios within one run say anything"
+    return "\n".join(
+        [*lines, "", f"{old['commit']} ({old['at']}) against {new['commit']} ({new['at']}): {said or 'nothing in common'}"]
+    )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Results of a run. Raises `ValueError` for anything else, `OSError`."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if type(found) is not dict or not {"at", "commit", "machine", "figures"} <= found.keys():
+        raise ValueError("no results of benchmarks")
+    return found

@@ -1,0 +1,74 @@
+"""What is kept of a run of the benchmarks, and two runs side by side. Nothing is measured here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import results
+
+
+def figure(*rounds: float, more: bool = False) -> results.Figure:
+    return {"unit": "us", "more_is_better": more, "rounds": list(rounds)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (figure(10.0, 10.2), figure(10.1, 10.0), "same"),
+        (figure(10.0, 11.0), figure(8.0, 8.5), "better"),
+        (figure(8.0, 8.5), figure(10.0, 11.0), "worse"),
+        (figure(8.0, 8.5, more=True), figure(10.0, 11.0, more=True), "better"),
+        (figure(10.0, 11.0, more=True), figure(8.0, 8.5, more=True), "worse"),
+        (figure(10.0, 12.0), figure(9.0, 11.0), "undecided"),  # The rounds overlap.
+        (figure(10.0), figure(8.5), "undecided"),  # One round says little,
+        (figure(10.0), figure(5.0), "better"),  # but not nothing.
+        (figure(0.0, 0.0), figure(0.0, 0.0), "same"),
+    ],
+)
+def test_a_verdict_needs_all_rounds_on_one_side(old: results.Figure, new: results.Figure, expected: str) -> None:
+    relative, low, high, verdict = results.difference(old, new)
+    assert verdict == expected
+    assert low <= relative <= high
+    swapped = {"better": "worse", "worse": "better"}
+    assert results.difference(new, old)[3] == swapped.get(expected, expected)
+
+
+def test_what_is_noted_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    results.note("nobody asked", "us", [1.0])  # Without a file nothing is kept.
+    paths = []
+    for name, cpu in (("old", [2.0, 2.1]), ("new", [1.0, 1.1])):
+        notes = tmp_path / f"{name}.notes"
+        monkeypatch.setenv(results.FILE, str(notes))
+        results.note("fan-out: CPU per delivery", "x C", cpu)
+        results.note(f"only {name}", "per s", [5.0], more_is_better=True)
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(results.collect(notes.read_text(), {"fanout": 1.25})))
+    assert command.main(["--compare", *map(str, paths)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = [line.split("  ") for line in lines]
+    assert [cell.strip() for cell in cells[1] if cell] == [
+        "fan-out: CPU per delivery",
+        "x C",
+        "2",
+        "1",
+        "-50.0%",
+        "-52.4%",
+        "-45.0%",
+        "better",
+    ]
+    assert "only in the old one" in lines[2]
+    assert "only in the new one" in lines[3]
+    assert lines[-1].endswith(": 1 better")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "not JSON"])
+def test_a_file_that_holds_no_results_is_refused_in_a_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    assert command.main(["--compare", str(path), str(tmp_path / "missing.json")]) == 2
+    assert command.main(["no-such-benchmark"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
