@@ -108,13 +108,12 @@ def variants(scenario: Scenario, some: Mapping[str, Mapping[str, Any]], updates:
         changed = scenario.replace(changes)
         tables = reference.run(changed, updates=updates)
         figures = summarise(tables, changed)
-        last = tables.metrics.groupby("metric", observed=True)["value"].last()
         sent = figures["refetches"]["value"] or np.nan
         rows[name] = row(figures) | {
             "wasted": float(figures["refetches.wasted"]["value"] or 0) / sent,
             "messages_per_update": len(tables.notifications) / max(len(tables.updates), 1),
-            "out_of_order": float(last.get("regressions", 0)),
-            "stale_at_end": float(last.get("stale_at_end", 0)),
+            "out_of_order": float(figures["pages.regressions"]["value"] or 0),
+            "stale_at_end": float(figures["pages.stale_at_end"]["value"] or 0),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 

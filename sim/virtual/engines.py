@@ -1,15 +1,19 @@
-"""Which engine for which scenario; the tables and the figures of either under the same names."""
+"""Which engine for which scenario; the tables and the figures of either under the same names.
+
+To choose takes no frames, so the engines and the summary are imported when a run is made: pandas, pyarrow and SciPy take three
+times as long to import as all the rest.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sim.results.summary import levels_of, summarise
 from sim.scenario import Scenario
-from sim.virtual import fleet, reference
-from sim.virtual.ledger import Tables
-from sim.virtual.preparation import Progress, check, expected_size
+from sim.virtual.preparation import Progress, check, expected_size, supports
 from sim.workload import streams
+
+if TYPE_CHECKING:
+    from sim.virtual.ledger import Tables
 
 Engine = Literal["auto", "reference", "fleet"]
 Figures = dict[str, dict[str, Any]]
@@ -20,7 +24,7 @@ LARGE = 500_000
 
 def choose(scenario: Scenario, large: int = LARGE) -> Engine:
     """The fleet engine where the run is large and nothing in it feeds back, else the reference engine."""
-    if fleet.supports(scenario):
+    if supports(scenario):
         return "reference"
     check(scenario)
     size = sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed))))
@@ -46,6 +50,9 @@ def run(scenario: Scenario, engine: Engine = "auto", progress: Progress | None =
     tell (staleness, age of information, times of single refetches) it estimates from its probes, without bias. Raises
     `BadInput`.
     """
+    from sim.results.summary import levels_of, summarise
+    from sim.virtual import fleet, reference
+
     if engine == "auto":
         engine = choose(scenario)
     if engine == "reference":

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from sim.clock import SECOND
 
@@ -85,12 +84,3 @@ def peak(begins: Array, ends: Array) -> int:
         return 0
     begins = np.sort(begins)
     return int((np.arange(1, len(begins) + 1) - np.searchsorted(np.sort(ends), begins, side="right")).max())
-
-
-def regressions(refetches: pd.DataFrame) -> int:
-    """Answers that were applied over a newer one of the same page."""
-    applied = refetches[(refetches["outcome"] == "applied").to_numpy()]
-    who, version = applied["subscriber"].to_numpy(), applied["version"].to_numpy()
-    order = np.argsort(who, kind="stable")
-    who, version = who[order], version[order]
-    return int(((who[1:] == who[:-1]) & (version[1:] < version[:-1])).sum())

@@ -1,4 +1,4 @@
-"""Before a run, whichever engine it takes: its updates, whether it is possible, how large it will be, and whether that fits."""
+"""Before a run: which engines can make it, whether it is possible, how large it will be, and whether that fits."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import psutil
 
+from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.policy import FullPayload, Polling
 from sim.scenario import Pages, Scenario
+from sim.virtual.database import feeds_back
 from sim.workload import RESOURCES, Updates
 
 Progress = Callable[[float], None]
@@ -38,6 +40,43 @@ def check(scenario: Scenario) -> None:
             raise BadInput(f"{where} shows servers, but the fleet has none (set fleet.servers_per_user)")
         if pages.session is not None and not pages.session.mean() > 0:
             raise BadInput(f"{where}.session must have a mean > 0 s")
+
+
+def supports(scenario: Scenario) -> list[str]:
+    """What in *scenario* needs the reference engine, one reason each; empty: the fleet engine runs it, exactly."""
+    broadcast, api, costs = scenario.broadcast, scenario.api, scenario.broadcaster.costs
+    checks = [
+        (costs.nagle, "broadcaster.nagle: a write waits for the acknowledgement of the one before"),
+        (not costs.keep_alive, "broadcaster.keep_alive = false: each publish opens a connection"),
+        (feeds_back(scenario), "api.save: changes wait for the workers that serve refetches (unless api.save_workers = 'own')"),
+        (bool(scenario.incidents), "incidents: connections, queues and pages react to them"),
+        (broadcast.dispatch == "queued", "broadcast.dispatch = 'queued': workers wait for the broadcaster's answer"),
+        (broadcast.debounce > 0, "broadcast.debounce: merged events are chosen while time passes"),
+        (
+            not isinstance(scenario.network.to_subscriber, Constant),
+            "network.to_subscriber is random: each page hears its own instants",
+        ),
+        (api.queue_limit is not None, "api.queue_limit: refusals depend on the queue"),
+        (api.rate_limit is not None, "api.rate_limit: refusals depend on each user's requests"),
+        (api.cache > 0, "api.cache: an answer depends on the requests before it"),
+        (api.retries > 0, "api.retries: a late answer causes more requests"),
+    ]
+    reasons = [reason for needed, reason in checks if needed]
+    for i, pages in enumerate(scenario.pages):
+        if not pages.subscribers:
+            continue
+        policy, rule = scenario.policy_of(pages), scenario.in_flight_of(pages)
+        cancels = rule == "cancel" or (isinstance(policy, Polling) and policy.mode == "cancel")
+        page_checks = [
+            (pages.session is not None, "session: pages come and go"),
+            (pages.hidden > 0, "hidden: timers ring on whole seconds, whatever the page's place"),
+            (pages.behaviour != "good", f"behaviour = {pages.behaviour!r}"),
+            (rule == "single_flight", "in_flight = 'single_flight': the next refetch waits for the answer"),
+            (isinstance(policy, Polling) and policy.mode == "rest", "policy.mode = 'rest': the next poll waits for the answer"),
+            (policy.jitter > 0 and cancels, "jitter with in_flight = 'cancel': refetches may start in another order"),
+        ]
+        reasons += [f"pages[{i}].{reason}" for needed, reason in page_checks if needed]
+    return reasons
 
 
 def expected_size(scenario: Scenario, updates: Updates) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from sim.distributions import Constant
 from sim.policy import Debounce
+from sim.results.summary import summarise
 from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual.ledger import Tables
 from sim.virtual.reference import run
@@ -47,6 +48,13 @@ def play(at: Sequence[float] = (1.0,), **changes: Any) -> Tables:
 def ms(column: pd.Series) -> list[float | None]:
     """Instants in milliseconds, None for never."""
     return [None if np.isnan(value) else round(value * 1000, 6) for value in column]
+
+
+def figure(tables: Tables, name: str) -> float:
+    """A figure of the summary."""
+    value = summarise(tables)[name]["value"]
+    assert value is not None
+    return float(value)
 
 
 def metric(tables: Tables, name: str) -> float:

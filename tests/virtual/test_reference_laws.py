@@ -23,7 +23,7 @@ from sim.virtual import preparation
 from sim.virtual.preparation import expected_size
 from sim.virtual.reference import run
 from sim.workload import Poisson, streams
-from tests.virtual.scenes import EXACT, metric, play, scene
+from tests.virtual.scenes import EXACT, figure, play, scene
 
 RANDOM = Scenario(
     name="random",
@@ -129,7 +129,7 @@ def test_answered_notifications_are_those_received(scenario: Scenario) -> None:
     received = tables.notifications["subscriber"].value_counts()
     assert answered.sort_index().tolist() == received.sort_index().tolist()
     assert set(tables.refetches["outcome"]) <= {"applied", "not_newer", "superseded"}
-    assert metric(tables, "stale_at_end") <= (0 if scenario.in_flight != "overlap" else 32)
+    assert figure(tables, "pages.stale_at_end") <= (0 if scenario.in_flight != "overlap" else 32)
 
 
 @settings(max_examples=25, deadline=None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim.virtual.reference import run
-from tests.virtual.scenes import metric, ms, play, scene
+from tests.virtual.scenes import figure, metric, ms, play, scene
 
 
 def test_one_update_from_commit_to_screen() -> None:
@@ -154,11 +154,11 @@ def test_a_broadcast_on_save_may_be_quicker_than_the_commit() -> None:
     assert ms(tables.updates["committed_at"]) == [1100.0]
     assert ms(tables.updates["published_at"]) == [1002.0]
     assert tables.refetches["outcome"].tolist() == ["not_newer"]
-    assert metric(tables, "stale_at_end") == 1
+    assert figure(tables, "pages.stale_at_end") == 1
     tables = play([1.0], broadcast__moment="after_commit", **race)
     assert ms(tables.updates["published_at"]) == [1102.0]
     assert tables.refetches["outcome"].tolist() == ["applied"]
-    assert metric(tables, "stale_at_end") == 0
+    assert figure(tables, "pages.stale_at_end") == 0
 
 
 def test_an_old_answer_that_comes_late_stays_on_the_screen() -> None:
@@ -171,12 +171,12 @@ def test_an_old_answer_that_comes_late_stays_on_the_screen() -> None:
     tables = play([1.0, 1.05], **overlap)
     assert tables.refetches["version"].tolist() == [2, 1]
     assert tables.refetches["outcome"].tolist() == ["applied", "applied"]
-    assert metric(tables, "regressions") == 1
-    assert metric(tables, "stale_at_end") == 1
+    assert figure(tables, "pages.regressions") == 1
+    assert figure(tables, "pages.stale_at_end") == 1
     for rule, outcomes in (("cancel", ["superseded", "applied"]), ("single_flight", ["applied", "applied"])):
         tables = play([1.0, 1.05], in_flight=rule, **overlap)
         assert tables.refetches["outcome"].tolist() == outcomes
-        assert metric(tables, "stale_at_end") == metric(tables, "regressions") == 0
+        assert figure(tables, "pages.stale_at_end") == figure(tables, "pages.regressions") == 0
 
 
 @pytest.mark.parametrize(("shows", "versions", "outcome"), [("user", [1, 1], "not_newer"), ("everyone", [1, 2], "applied")])
@@ -238,8 +238,8 @@ def test_load_is_that_of_the_window() -> None:
 def test_a_dashboard_owes_nothing_for_what_it_does_not_show() -> None:
     """Told of its own user's servers only, it is not stale because another user's server has changed."""
     other = {"fleet__users": 2, "pages": [{"page": "dashboard", "subscribers": 2}], "broadcast__channels": "per_user"}
-    assert metric(play([1.0], **other), "stale_at_end") == 0
-    assert metric(play([1.0], policy={"kind": "debounce", "wait": 60.0}, **other), "stale_at_end") == 1
+    assert figure(play([1.0], **other), "pages.stale_at_end") == 0
+    assert figure(play([1.0], policy={"kind": "debounce", "wait": 60.0}, **other), "pages.stale_at_end") == 1
 
 
 # --- publishing --------------------------------------------------------------------------------------------------------

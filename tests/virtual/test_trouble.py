@@ -12,7 +12,7 @@ import pytest
 from sim.errors import BadInput
 from sim.virtual.reference import run
 from sim.virtual.reference.reconnect import attempts, first_attempts
-from tests.virtual.scenes import metric, ms, play, scene
+from tests.virtual.scenes import figure, metric, ms, play, scene
 
 S = 1_000_000_000
 HANDSHAKE = 4 * 3  # two round trips at 3 ms each way
@@ -52,9 +52,9 @@ def test_what_comes_while_a_page_is_away_is_lost_to_it() -> None:
 def test_a_page_that_lost_the_last_event_ends_stale_unless_it_refetches_when_it_is_back() -> None:
     lost: dict[str, Any] = {"incidents": [{"kind": "disconnect", "at": 2.0}]}
     tables = play([2.5], **lost)
-    assert metric(tables, "stale_at_end") == 1
+    assert figure(tables, "pages.stale_at_end") == 1
     tables = play([2.5], pages__0__refetch_on_reconnect=True, **lost)
-    assert metric(tables, "stale_at_end") == 0
+    assert figure(tables, "pages.stale_at_end") == 0
     assert ms(tables.refetches["due_at"]) == [2000.0 + BACK]
 
 
@@ -103,7 +103,7 @@ def test_a_release_makes_every_page_load_anew_at_its_next_refetch() -> None:
     assert tables.refetches["outcome"].tolist() == ["failed"] * 3
     reasons = tables.subscriptions.groupby("subscriber", observed=True)["reason"].agg(list)
     assert reasons.tolist() == [["dropped", "closed"]] * 3 + [["end"]] * 3
-    assert metric(tables, "stale_at_end") == 0  # loaded after the change
+    assert figure(tables, "pages.stale_at_end") == 0  # loaded after the change
     # Authorisations after the restart, refetches, whole pages, authorisations of those.
     assert metric(tables, "requests") == 4 * 3
 
@@ -198,7 +198,7 @@ def test_sessions_are_stationary_from_the_start(session: dict[str, Any]) -> None
 def test_the_number_of_open_pages_stays() -> None:
     scenario = scene([], duration=60, pages__0__subscribers=20, pages__0__session={"kind": "exponential", "scale": 5.0})
     tables = run(scenario)
-    assert metric(tables, "open_at_end") == 20
+    assert figure(tables, "pages.open_at_end") == 20
     assert tables.subscriptions["subscriber"].nunique() > 150
 
 

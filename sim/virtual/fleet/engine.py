@@ -24,11 +24,11 @@ import numpy as np
 from sim.clock import SECOND, ns
 from sim.distributions import Constant
 from sim.errors import BadInput
-from sim.policy import FullPayload, Polling
+from sim.policy import FullPayload
 from sim.results.statistics import batches
 from sim.scenario import Scenario
 from sim.virtual import preparation
-from sim.virtual.database import Database, feeds_back
+from sim.virtual.database import Database
 from sim.virtual.fleet.groups import Group, answer_bytes, plan
 from sim.virtual.fleet.herds import NEVER, Herd, Outcomes, Tally, Window
 from sim.virtual.fleet.probes import Probes, load_samples, metric_frame
@@ -36,50 +36,10 @@ from sim.virtual.fleet.refetching import LOAD_STEP, PIECE, Refetching
 from sim.virtual.fleet.result import FleetResult, Latency
 from sim.virtual.fleet.spread import Profile, Spread
 from sim.virtual.ledger import Tables
-from sim.virtual.preparation import SHARE, Progress, check
+from sim.virtual.preparation import SHARE, Progress, check, supports
 from sim.workload import RESOURCES, Updates, streams
 
 Array = np.ndarray[Any, Any]
-
-# --- what it can do ----------------------------------------------------------------------------------------------------
-
-
-def supports(scenario: Scenario) -> list[str]:
-    """What in *scenario* needs the reference engine, one reason each; empty: the fleet engine runs it, exactly."""
-    broadcast, api, costs = scenario.broadcast, scenario.api, scenario.broadcaster.costs
-    checks = [
-        (costs.nagle, "broadcaster.nagle: a write waits for the acknowledgement of the one before"),
-        (not costs.keep_alive, "broadcaster.keep_alive = false: each publish opens a connection"),
-        (feeds_back(scenario), "api.save: changes wait for the workers that serve refetches (unless api.save_workers = 'own')"),
-        (bool(scenario.incidents), "incidents: connections, queues and pages react to them"),
-        (broadcast.dispatch == "queued", "broadcast.dispatch = 'queued': workers wait for the broadcaster's answer"),
-        (broadcast.debounce > 0, "broadcast.debounce: merged events are chosen while time passes"),
-        (
-            not isinstance(scenario.network.to_subscriber, Constant),
-            "network.to_subscriber is random: each page hears its own instants",
-        ),
-        (api.queue_limit is not None, "api.queue_limit: refusals depend on the queue"),
-        (api.rate_limit is not None, "api.rate_limit: refusals depend on each user's requests"),
-        (api.cache > 0, "api.cache: an answer depends on the requests before it"),
-        (api.retries > 0, "api.retries: a late answer causes more requests"),
-    ]
-    reasons = [reason for needed, reason in checks if needed]
-    for i, pages in enumerate(scenario.pages):
-        if not pages.subscribers:
-            continue
-        policy, rule = scenario.policy_of(pages), scenario.in_flight_of(pages)
-        cancels = rule == "cancel" or (isinstance(policy, Polling) and policy.mode == "cancel")
-        page_checks = [
-            (pages.session is not None, "session: pages come and go"),
-            (pages.hidden > 0, "hidden: timers ring on whole seconds, whatever the page's place"),
-            (pages.behaviour != "good", f"behaviour = {pages.behaviour!r}"),
-            (rule == "single_flight", "in_flight = 'single_flight': the next refetch waits for the answer"),
-            (isinstance(policy, Polling) and policy.mode == "rest", "policy.mode = 'rest': the next poll waits for the answer"),
-            (policy.jitter > 0 and cancels, "jitter with in_flight = 'cancel': refetches may start in another order"),
-        ]
-        reasons += [f"pages[{i}].{reason}" for needed, reason in page_checks if needed]
-    return reasons
-
 
 # --- the run -----------------------------------------------------------------------------------------------------------
 
@@ -124,7 +84,6 @@ def sample(
         ("application", "refused"): 0,
         ("application", "from_cache"): 0,
         ("pages", "retries"): 0,
-        ("pages", "open_at_end"): result.subscribers,
         ("broadcaster", "frames"): result.frames,
         ("broadcaster", "bytes"): result.frame_bytes,
     } | {("broadcaster", f"busy_ratio.{node}"): busy for node, busy in enumerate(result.broadcaster_busy)}

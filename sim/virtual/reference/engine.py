@@ -109,15 +109,15 @@ class Simulation:
     def tables(self) -> Tables:
         database, ledger = self.database, self.ledger
         published = np.array(self.publishing.published_at, np.int64)
-        notifications, refetches = ledger.notifications(), ledger.refetches()
+        notifications = ledger.notifications()
         # What is still on its way when the run ends does not arrive.
         notifications = notifications[notifications["received_at"] <= self.end / SECOND]
-        ledger.samples += measures.samples(self.world, self.scenario, self.end, refetches)
+        ledger.samples += measures.samples(self.world, self.scenario, self.end)
         return Tables(
             scenario=self.scenario,
             updates=update_frame(database, published),
             notifications=notifications,
-            refetches=refetches,
+            refetches=ledger.refetches(),
             subscriptions=ledger.subscriptions(),
             pages=ledger.pages(),
             metrics=ledger.metrics(),

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import pandas as pd
-
 from sim.clock import SECOND, ns
-from sim.policy import FullPayload
 from sim.scenario import Scenario
-from sim.virtual.measures import Sample, busy, frame_bytes, load, peak, regressions, station
-from sim.virtual.reference.page import Page, World
+from sim.virtual.measures import Sample, busy, frame_bytes, load, peak, station
+from sim.virtual.reference.page import World
 from sim.workload import RESOURCES
 
 
-def samples(world: World, scenario: Scenario, end: int, refetches: pd.DataFrame) -> list[Sample]:
+def samples(world: World, scenario: Scenario, end: int) -> list[Sample]:
     """Per second what the application had to do; at the end of the run what the others came to."""
     api, client, nodes = world.api, world.client, world.broadcaster.nodes
     work = api.work()
     rows = load(work, end, scenario.api.workers)
     frames = sum(node.frames for node in nodes)
-    open_at_end = [page for page in world.open_pages.values() if page.refetcher is not None]
-    stale, shown = stale_pages(open_at_end, end)
     totals = {
         ("application", "requests"): float(len(work)),
         ("application", "refused"): float(api.refused),
@@ -29,10 +22,6 @@ def samples(world: World, scenario: Scenario, end: int, refetches: pd.DataFrame)
         ("application", "in_flight_peak"): float(peak(work[:, 0], work[:, 2])),
         ("pages", "retries"): float(client.second_attempts),
         ("pages", "timeouts"): float(client.timeouts),
-        ("pages", "regressions"): float(regressions(refetches)),
-        ("pages", "stale_at_end"): float(stale),
-        ("pages", "stale_at_end_ratio"): stale / max(1, shown),
-        ("pages", "open_at_end"): float(len(open_at_end)),
         ("broadcaster", "frames"): float(frames),
         ("broadcaster", "bytes"): float(bytes_sent(world, scenario)),
     }
@@ -54,15 +43,3 @@ def bytes_sent(world: World, scenario: Scenario) -> int:
         frame = frame_bytes(RESOURCES[resource[delivery.update]], resource_id[delivery.update], names[delivery.channel])
         total += delivery.frames * (frame + scenario.extra_payload)
     return total
-
-
-def stale_pages(pages: Sequence[Page], end: int) -> tuple[int, int]:
-    """(those of *pages* that show an old state at instant *end*, those of which it is known); not pages of full payloads."""
-    stale = known = 0
-    for page in pages:
-        assert page.refetcher is not None
-        shown = page.refetcher.version
-        if shown is not None and not isinstance(page.group.policy, FullPayload):
-            known += 1
-            stale += shown < page.view.history.at(end)
-    return stale, known
