@@ -225,7 +225,8 @@ class Api:
     it: it waits for what is left."""
     save: Distribution = field(default_factory=Constant)
     """Time a worker needs to save one change, seconds, once it has the change's lock. 0: a change is saved at once, by nobody.
-    The embedded application's own transaction, some milliseconds, counts into it."""
+    The embedded application's own transaction, some milliseconds, counts into it. A resource's changes come one after the other:
+    the next waits for the answer to the one before, up to a second."""
     save_workers: Literal["shared", "own"] = "shared"
     """Where `save` is not 0: a change waits in the same queue as refetches for one of `workers`, which is also busy while the
     broadcaster answers (`dispatch = "now"`); or it is made elsewhere (by a job, say) and waits for its lock only."""
@@ -267,6 +268,11 @@ class Api:
                 _not_negative(getattr(self, name), name)
         if self.timeout is not None:
             _positive(self.timeout, "timeout", " s")
+
+    @property
+    def changes_need_workers(self) -> bool:
+        """Whether changes wait for the workers that serve refetches."""
+        return self.save != Constant(0.0) and self.save_workers == "shared"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from sim.clock import ns
 from sim.distributions import Constant
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
-from sim.workload import RESOURCES, Streams, Updates
+from sim.workload import IN_ORDER, RESOURCES, Streams, Updates
 
 Array = np.ndarray[Any, Any]
 
@@ -51,7 +51,7 @@ NOTHING = History([], [])
 
 def feeds_back(scenario: Scenario) -> bool:
     """Whether changes wait for workers that refetches keep busy."""
-    return scenario.api.save != Constant(0.0) and scenario.api.save_workers == "shared"
+    return scenario.api.changes_need_workers
 
 
 class Database:
@@ -112,7 +112,8 @@ class Database:
         if scenario.api.save != Constant(0.0):
             service = columns(scenario.api.save, rng["save"], len(saved))
             lock = self._key if scenario.api.save_lock == "resource" else np.zeros_like(self._key)
-            saved = _one_at_a_time(self.intended_at, service, lock, self.delay)
+            told = np.array([ns(answer_after(scenario, resource)) for resource in RESOURCES])[self.updates.resource]
+            saved = _one_at_a_time(self.intended_at, service, lock, self.delay, self._key, told)
         self.committed_at = saved + self.delay
         order = np.argsort(self.committed_at, kind="stable")
         self.sequence[order] = np.arange(1, len(order) + 1)
@@ -137,11 +138,44 @@ class Database:
         return rows[np.searchsorted(keys, wanted) : np.searchsorted(keys, wanted, side="right")]
 
 
-def _one_at_a_time(arrivals: Array, service: Array, lock: Array, held: int) -> Array:
-    """When each is saved, where those of one lock are saved one after the other, each *held* ns longer (to its commit)."""
+def answer_after(scenario: Scenario, resource: str) -> float:
+    """Seconds from the save of a change until it is answered, where nothing waits at the broadcaster: to the commit, and with
+    `dispatch = "now"` until the broadcaster has answered."""
+    broadcast, costs = scenario.broadcast, scenario.broadcaster.costs
+    if broadcast.dispatch != "now" or broadcast.debounce:
+        return broadcast.commit_delay
+    ways = 1 if costs.keep_alive else 3
+    heard = _listeners(scenario, resource) / scenario.broadcaster.nodes
+    each = costs.compose_per_subscriber + (costs.between(scenario.extra_payload) if costs.answer == "after" else 0.0)
+    answer = ways * scenario.network.to_broadcaster.mean() + costs.fixed + heard * each
+    return max(broadcast.commit_delay, answer) if broadcast.moment == "on_save" else broadcast.commit_delay + answer
+
+
+def _listeners(scenario: Scenario, resource: str) -> float:
+    """Pages that hear of a change of one *resource*, on average."""
+    kind, fleet = scenario.broadcast.channels, scenario.fleet
+    heard = 0.0
+    for pages in scenario.pages:
+        if pages.page == "dashboard":
+            share = {"specific": 0.0, "per_user": 1 / fleet.users}.get(kind, 1.0)
+        else:
+            mine = (pages.page == "site") == (resource == "site")
+            share = 1 / max(fleet.sites if resource == "site" else fleet.servers, 1) if mine and kind != "generic" else 0.0
+        heard += pages.subscribers * share
+    return heard
+
+
+def _one_at_a_time(arrivals: Array, service: Array, lock: Array, held: int, resource: Array, answered: Array) -> Array:
+    """When each is saved, where those of one lock are saved one after the other, each *held* ns longer (to its commit), and the
+    next of a resource comes when the one before is *answered* ns after its save, or its patience is over."""
     saved = np.empty_like(arrivals)
     free: dict[int, int] = {}
-    for row, (at, time, key) in enumerate(zip(arrivals.tolist(), service.tolist(), lock.tolist(), strict=True)):
-        saved[row] = end = max(at, free.get(key, 0)) + time
+    done: dict[int, int] = {}
+    patience = ns(IN_ORDER)
+    rows = (column.tolist() for column in (arrivals, service, lock, resource, answered))
+    for row, (at, time, key, mine, answer) in enumerate(zip(*rows, strict=True)):
+        begin = max(at, min(done.get(mine, 0), at + patience))
+        saved[row] = end = max(begin, free.get(key, 0)) + time
         free[key] = end + held
+        done[mine] = end + answer
     return saved

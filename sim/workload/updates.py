@@ -45,6 +45,10 @@ NUMBERED: tuple[Aspect, ...] = ("status", "rule", "progress", "log", "task")
 SITE_STATUS: dict[Change, str] = {"installing": "deploying", "completed": "active", "failed": "failed"}
 """What the status of a site's update is called in the application. A site that waits has no status of its own."""
 
+IN_ORDER = 1.0
+"""Seconds that a change waits for the answer to the one before of the same resource: a step cannot be completed before it has
+begun, and two requests at once arrive in either order. An application that takes longer gets both."""
+
 WALK_STEPS = 8
 """Steps that changes without a script of their own go round (as many as the recorded stack has installers)."""
 

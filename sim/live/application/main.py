@@ -69,6 +69,8 @@ GRACE = 5.0
 
 MAX_THREADS = 64
 """Threads for what may wait. More workers than this hold their service time, but do not use the database at once."""
+CHANGES = 16
+"""Changes that are made at once where they need no worker; they wait for one another's locks, and for the broadcaster."""
 
 
 class RunningQueue(Queue, Protocol):
@@ -138,8 +140,8 @@ def board_of(host: str, broadcaster_port: int) -> Board | None:
 
 
 def threads(api: Api) -> int:
-    """How many requests may use the database at once."""
-    return min(api.workers, MAX_THREADS)
+    """How many requests may use the database at once. Changes that need no worker do not wait for those of refetches."""
+    return min(api.workers + (0 if api.changes_need_workers else CHANGES), MAX_THREADS)
 
 
 class Workers:

@@ -6,7 +6,8 @@
 
 A page holds its worker for `api.service` (and `service_per_row` for each server of a dashboard); what the handler itself takes
 counts into that time, and only what is left of it is waited for. A change holds its worker until its answer: lock, save
-(`api.save`), commit and, with `dispatch = "now"`, the broadcaster; with `save_workers = "own"` it holds none.
+(`api.save`), commit and, with `dispatch = "now"`, the broadcaster; with `save_workers = "own"`, or where a save takes no time, it
+holds none.
 
 A request that was admitted is worked on, whether its client still waits or not. The simulator's application
 (`sim.virtual.reference.api`) means the same by the same keys: a worker that is free begins at once, and one that becomes free
@@ -67,7 +68,7 @@ class Station:
         self._queue: deque[tuple[Visit, Done, int]] = deque()
         self._kept: dict[tuple[object, ...], Kept] = {}
         self._workers = api.workers
-        self._elsewhere = api.save_workers == "own"
+        self._elsewhere = not api.changes_need_workers
         self._closed = False
         self._open_since = clock.now()
         self._beginning = False

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from sim.clock import SECOND
 from sim.live.client import Answer, Connection
 from sim.live.drive.requests import Receipt, Via
-from sim.workload import Update
+from sim.workload import IN_ORDER, Update
 
 READY = "ready"
 """What the publisher's process says when it has everything loaded and waits to be told the run's zero."""
@@ -29,9 +29,6 @@ LIMIT = 512
 
 GRACE = 1.0
 """Seconds for answers that are outstanding when the publisher is stopped."""
-
-ORDER_PATIENCE = 1.0
-"""Seconds to wait for the predecessor's answer; a target that takes longer gets both at once."""
 
 NAP = 0.2
 """Seconds at most that a waiting publisher sleeps before it looks whether it was stopped."""
@@ -205,7 +202,7 @@ class Publisher:
         row, answer = None, Answer(0, NO_ANSWER)
         try:
             if predecessor is not None and not predecessor.done():
-                await asyncio.wait([predecessor], timeout=ORDER_PATIENCE)
+                await asyncio.wait([predecessor], timeout=IN_ORDER)
                 before = predecessor.result() if predecessor.done() else None
                 ready_at = max(intended_at, before.finished_at or 0 if before is not None else time.time_ns())
             async with self._free:

@@ -1,6 +1,7 @@
 """Changes as what they are in an application: requests that wait for a worker and for a lock, are saved, and told of.
 
-    arrives    when it is intended; waits with the refetches for a worker (`Api.change`)
+    arrives    when it is intended and the change before it of the same resource is answered, or a second late (`IN_ORDER`); waits
+               with the refetches for a worker (`Api.change`)
     saved      `api.save` after the worker has begun it and the change before it has left its lock
     committed  `broadcast.commit_delay` later; then the lock is free
     told of    when it is committed, or when it is saved (`broadcast.moment`)
@@ -18,6 +19,7 @@ from sim.scenario import Scenario
 from sim.virtual.database import Database
 from sim.virtual.reference.api import Api
 from sim.virtual.reference.publishing import Publishing
+from sim.workload import IN_ORDER
 
 
 class Changes:
@@ -38,16 +40,39 @@ class Changes:
         self._publishing = publishing
         self._save = save
         self._delay = ns(scenario.broadcast.commit_delay)
+        self._patience = ns(IN_ORDER)
         self._on_save = scenario.broadcast.moment == "on_save"
         self._waits = publishing.answers
         self._one_lock = scenario.api.save_lock == "database"
         self._lock_free: dict[tuple[int, int], int] = {}
+        self._latest: dict[tuple[int, int], int] = {}
+        """Resource -> its latest change, answered or not."""
+        self._next: dict[int, int] = {}
+        """Change that is not answered yet -> the one that waits for that (itself: none does)."""
         self._told: dict[int, tuple[int, int]] = {}
         """Update whose worker waits for the broadcaster -> (its arrival, when it was begun)."""
         clock.call_each(database.intended_at.tolist(), range(len(database.updates)), self._arrives)
 
     def _arrives(self, update: int, at: int) -> None:
-        self._api.change(at, lambda begin: self._begins(update, at, begin))
+        key = self._publishing.key(update)
+        before, self._latest[key] = self._latest.get(key), update
+        self._next[update] = update
+        if before in self._next:
+            self._next[before] = update
+            self._clock.post(at + self._patience, self._follow, before)
+        else:
+            self._asks(update)
+
+    def _asks(self, update: int) -> None:
+        now = self._clock.now()
+        if not self._api.change(now, lambda begin: self._begins(update, now, begin)):
+            self._follow(update)  # refused
+
+    def _follow(self, update: int) -> None:
+        """*update* is answered, or the next of its resource has waited for that long enough."""
+        follower = self._next.pop(update, update)
+        if follower != update:
+            self._asks(follower)
 
     def _begins(self, update: int, at: int, begin: int) -> int | None:
         """A worker begins it; returns when it is done, None where the broadcaster has to answer first."""
@@ -59,6 +84,7 @@ class Changes:
             self._clock.post(saved, self._dispatch, update)
         self._clock.post(committed, self._commit, update)
         if not self._waits:
+            self._clock.post(committed, self._follow, update)
             return committed
         self._told[update] = at, begin
         return None
@@ -77,3 +103,4 @@ class Changes:
             self._clock.post(self._clock.now() + self._delay, self._answered, update)
         else:
             self._api.release(*self._told.pop(update))
+            self._follow(update)

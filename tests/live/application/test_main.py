@@ -23,10 +23,11 @@ import pytest
 from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, BroadcastFailed
 from sim.brokeforge.broadcasting.events import ServerUpdated
 from sim.brokeforge.http import MAX_BODY
+from sim.distributions import Constant
 from sim.live.application import edge
 from sim.live.application.edge import HttpConnection, OpenConnections
 from sim.live.application.job_runner import JobRunner
-from sim.live.application.main import MAX_THREADS, StandardInput, Workers, make_application, obey, threads
+from sim.live.application.main import CHANGES, MAX_THREADS, StandardInput, Workers, make_application, obey, threads
 from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
 from sim.live.application.queue import ThreadQueue
 from sim.live.application.redis_queue import RedisCache, RedisQueue
@@ -583,7 +584,9 @@ def test_more_than_may_wait_is_503(tmp_path: Path, broadcaster: FakeBroadcaster)
 
 
 def test_threads_are_bounded() -> None:
-    assert [threads(Api(workers=n)) for n in (1, 3, 10_000)] == [1, 3, MAX_THREADS]
+    shared = [Api(workers=n, save=Constant(0.01)) for n in (1, 3, 10_000)]
+    assert [threads(api) for api in shared] == [1, 3, MAX_THREADS]
+    assert [threads(Api(workers=n)) for n in (1, 10_000)] == [1 + CHANGES, MAX_THREADS], "changes need none of the workers"
 
 
 def test_jobs_run_in_the_background_and_stop_when_told(running: Running) -> None:

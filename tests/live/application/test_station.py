@@ -15,6 +15,7 @@ from sim.brokeforge.application import Visit
 from sim.brokeforge.handlers.routes import Router
 from sim.brokeforge.http import Request, Response
 from sim.clock import SECOND, EventList, ns
+from sim.distributions import Constant
 from sim.live.application.station import Done, Station
 from sim.scenario import Api
 
@@ -49,7 +50,7 @@ class Rig:
 
     def __init__(self, services: Iterator[int] | list[float], save: float = 0.0, **api: Any) -> None:
         self.clock = EventList()
-        self.app = FakeApplication(self.clock, Api(**api), save)
+        self.app = FakeApplication(self.clock, Api(save=Constant(save), **api), save)
         draw = iter(ns(s) for s in services) if isinstance(services, list) else services
         self.station = Station(self.app, self.clock, self._in_thread, draw.__next__)  # type: ignore[arg-type]
         self.answers: list[tuple[str, float, int]] = []

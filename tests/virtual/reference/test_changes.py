@@ -31,12 +31,22 @@ def test_a_change_takes_its_time_and_then_is_told_of() -> None:
     assert metric(tables, "requests") == 2
 
 
-@pytest.mark.parametrize(("lock", "committed"), [("resource", [1050.0, 1100.0, 1150.0]), ("database", [1050.0, 1100.0, 1150.0])])
-def test_changes_of_one_resource_are_saved_one_after_the_other(lock: str, committed: list[float]) -> None:
-    """So updates that are intended at one instant wait for the save."""
-    tables = play([1.0, 1.0, 1.0], api__save_lock=lock, **SAVE)
-    assert ms(tables.updates["committed_at"]) == committed
+@pytest.mark.parametrize("lock", ["resource", "database"])
+@pytest.mark.parametrize("workers", ["shared", "own"])
+def test_changes_of_one_resource_come_one_after_the_other(lock: str, workers: str) -> None:
+    """So updates that are intended at one instant wait for the save, and for the broadcaster's answer where the change does."""
+    tables = play([1.0, 1.0, 1.0], api__save_lock=lock, api__save_workers=workers, **SAVE)
+    assert ms(tables.updates["committed_at"]) == [1050.0, 1103.0, 1156.0]
     assert tables.updates["version"].tolist() == tables.updates["sequence"].tolist() == [1, 2, 3]
+    queued = play([1.0, 1.0, 1.0], api__save_lock=lock, api__save_workers=workers, broadcast__dispatch="queued", **SAVE)
+    assert ms(queued.updates["committed_at"]) == [1050.0, 1100.0, 1150.0]
+
+
+@pytest.mark.parametrize("workers", ["shared", "own"])
+def test_a_change_waits_a_second_at_most_for_the_answer_to_the_one_before(workers: str) -> None:
+    """The broadcaster takes two seconds to answer; the second change is sent at 2 s, when the first has left its lock."""
+    slow: dict[str, Any] = {"broadcaster__fixed": 2.0, "api__save_workers": workers}
+    assert ms(play([1.0, 1.0], **slow, **SAVE).updates["committed_at"]) == [1050.0, 2050.0]
 
 
 @pytest.mark.parametrize(("lock", "apart"), [("resource", False), ("database", True)])
@@ -49,7 +59,7 @@ def test_changes_of_different_resources_wait_for_each_other_in_one_database_only
 
 
 def test_the_lock_is_held_to_the_commit() -> None:
-    tables = play([1.0, 1.0], broadcast__commit_delay=0.1, **SAVE)
+    tables = play([1.0, 1.0], broadcast__commit_delay=0.1, broadcast__dispatch="queued", **SAVE)
     assert ms(tables.updates["committed_at"]) == [1150.0, 1300.0]
 
 
@@ -88,8 +98,10 @@ def test_a_refetch_waits_behind_changes_and_a_change_behind_refetches() -> None:
 
 
 def test_a_change_that_finds_the_queue_full_fails() -> None:
-    tables = play([1.0, 1.0, 1.0], api__save=0.05, api__queue_limit=1)
-    assert tables.updates["status"].tolist() == ["committed", "committed", "failed"]
+    workload = {"kind": "constant", "rate": 100.0}  # one server after the other
+    scenario = scene(fleet__servers_per_user=4, duration=0.04, api__save=0.05, api__queue_limit=1)
+    tables = run(scenario.replace({"workload": workload}))
+    assert tables.updates["status"].tolist() == ["committed", "committed", "failed", "failed"][: len(tables.updates)]
     assert tables.updates["version"].isna().tolist() == [False, False, True]
     assert metric(tables, "refused") == 1
 
@@ -107,9 +119,9 @@ def test_a_change_finishes_although_the_broadcaster_is_away() -> None:
     assert tables.updates["status"].tolist() == ["not_broadcast"] * 2
 
 
-def test_changes_that_are_made_elsewhere_wait_for_their_lock_only() -> None:
+def test_changes_that_are_made_elsewhere_wait_for_no_worker() -> None:
     tables = play([1.0, 1.0], policy={"kind": "immediate"}, api__save=0.05, api__save_workers="own")
-    assert ms(tables.updates["committed_at"]) == [1050.0, 1100.0]
+    assert ms(tables.updates["committed_at"]) == [1050.0, 1103.0]
     assert metric(tables, "requests") == 2, "the refetches"
 
 

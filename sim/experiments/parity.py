@@ -1,0 +1,269 @@
+"""Does the simulation say what the sockets do? The same scenarios in virtual time and on sockets, and how far they are apart.
+
+`python -m tests.parity` measures and simulates; what it found is in `data/parity.json`, which `read` and the notebook show. A
+load test's figure is one run; the simulator is run several times with the very updates of that run and other random numbers
+for everything else, so its runs say what one more run may show. A figure agrees when it lies inside the interval for one more
+run, widened by the figure's `BANDS`: what a machine adds that no scenario says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from sim.distributions import fit_best
+from sim.errors import BadInput
+from sim.results import text
+from sim.results.answers import fit
+from sim.results.run import Run
+from sim.results.summary import Summary, summarise
+from sim.scenario import Key, Scenario, keys, to_dict
+from sim.shipped import shipped
+from sim.virtual import reference
+from sim.workload import streams
+
+LEVEL = 0.99
+"""Of the interval for one more run: with some two hundred figures one in a hundred may lie outside by chance."""
+
+RUNS = 8
+"""Simulated runs of a case."""
+
+
+class Band(NamedTuple):
+    """How far a measured figure may lie beyond the interval: a share of it, and an amount in its unit; and why."""
+
+    share: float
+    amount: float
+    because: str
+
+
+PATH = "each event takes its own way through two processes of Python and the scheduler of a machine with two cores"
+LATE = "the slowest of some hundred: one pause of the machine decides it"
+COUNT = "a timer that rings late lets one more notification in, or one less"
+
+BANDS: dict[str, Band] = {
+    "updates": Band(0.0, 0.0, "the same updates"),
+    "deliveries.received": Band(0.0, 0.0, "the same subscriptions"),
+    "time_to_notified.p50": Band(0.15, 0.001, PATH),
+    "time_to_notified.p99": Band(0.25, 0.01, LATE),
+    "time_to_fresh.p50": Band(0.02, 0.005, PATH),
+    "time_to_fresh.p99": Band(0.05, 0.02, LATE),
+    "refetches_per_update": Band(0.02, 0.0, COUNT),
+    "wasted_share": Band(0.02, 0.01, COUNT),
+    "failed_share": Band(0.02, 0.01, COUNT),
+    "stale_ratio": Band(0.03, 0.002, PATH),
+    "refetch_time.p50": Band(0.1, 0.001, PATH),
+}
+"""The figures that are compared."""
+
+PLACE = shipped("data") / "parity.json"
+"""What `python -m tests.parity` found."""
+
+IDLE = {"name", "description", "ignore", "seed", "thresholds"}
+"""Keys that say nothing of what happens in a run (the seed: which random numbers)."""
+
+
+# --- made by `python -m tests.parity` ---------------------------------------------------------------------------------------
+
+
+def figures(summary: Summary) -> dict[str, float]:
+    """The compared figures of one run; never is infinite, and what there is nothing to make from is NaN."""
+    found = {}
+    for name in BANDS:
+        figure = summary.get(name, {})
+        value = np.inf if text.is_never(figure) else figure.get("value")
+        found[name] = np.nan if value is None else float(value)
+    sent = summary["refetches"]["value"] or np.nan
+    for name in ("wasted", "failed"):
+        found[f"{name}_share"] = float(summary[f"refetches.{name}"]["value"] or 0) / sent
+    return found
+
+
+def costs_of(run: Run) -> dict[str, Any]:
+    """What a machine adds to every scenario, from one measured run: dotted keys for `Scenario.replace`.
+
+    The way to the broadcaster and the time between two of its writes as `fit` has them; the time from a change's request to its
+    commit; and of the way to the application and back what refetches take longer than in the simulation with all of these.
+    """
+    fan_out = ("broadcaster.per_subscriber", "network.to_broadcaster")
+    costs = {parameter.key: parameter.value for parameter in fit.fit(run) if parameter.key in fan_out}
+    saves = _saves(run)
+    if saves.size:
+        # The embedded application has one lock for everything that is changed.
+        costs |= {"api.save": to_dict(fit_best(saves).distribution), "api.save_workers": "own", "api.save_lock": "database"}
+    name = "refetch_time.p50"
+    longer = figures(run.summary)[name] - float(np.median(simulate(run.scenario, costs)[name]))
+    way = run.scenario.network.to_api.mean()
+    return costs | {"network.to_api": max(way / 2, way + longer / 2)}
+
+
+def _saves(run: Run) -> np.ndarray[Any, Any]:
+    """Seconds from a change's request to its commit, of those that waited for nothing."""
+    samples = run.metrics[run.metrics["process"] == "publisher"]
+    late, waited = (samples.loc[samples["metric"] == name, "value"].to_numpy() for name in ("lateness", "waited_seconds"))
+    updates = run.updates.sort_values("update")
+    if not len(updates) == len(late) == len(waited):
+        raise BadInput(f"{run.name}: {len(updates)} updates, but {len(late)} rows of the publisher")
+    saves = (updates["committed_at"] - updates["intended_at"]).to_numpy() - late - waited
+    found: np.ndarray[Any, Any] = saves[(waited == 0) & (saves > 0)]
+    return found
+
+
+def simulate(scenario: Scenario, costs: Mapping[str, Any], runs: int = RUNS) -> pd.DataFrame:
+    """The figures of *runs* simulated runs with the *scenario*'s own updates; a row each. *costs* of the machine do not take the
+    place of what the scenario says itself."""
+    said = not_default(scenario)
+    added = {key: value for key, value in costs.items() if not said & {key, key.partition("_")[0]}}
+    if scenario.broadcaster.model != "workbench" or any(key.startswith("broadcaster.") for key in said - {"broadcaster.nodes"}):
+        added = {key: value for key, value in added.items() if not key.startswith("broadcaster.")}
+    updates, rows = scenario.draw_updates(streams(scenario.seed)), []
+    for seed in range(1, runs + 1):
+        one = replace(scenario.replace(added), seed=1000 * scenario.seed + seed)
+        rows.append(figures(summarise(reference.run(one, updates=updates), one)))
+    return pd.DataFrame(rows)
+
+
+def not_default(scenario: Scenario) -> set[str]:
+    """Dotted keys of the scenario's tables `network`, `broadcaster` and `api` that it sets itself."""
+    default = Scenario()
+    return {
+        f"{table}.{f.name}"
+        for table in ("network", "broadcaster", "api")
+        for f in fields(getattr(scenario, table))
+        if getattr(getattr(scenario, table), f.name) != getattr(getattr(default, table), f.name)
+    }
+
+
+def as_it_happened(run: Run) -> Scenario:
+    """The run's scenario with its incidents as they were: a process that is started again takes its time."""
+    rows = run.manifest.extra.get("incidents", [])
+    incidents = []
+    for incident in run.scenario.incidents:
+        row = next(row for row in rows if row["kind"] == incident.kind and row["at"] == incident.at)
+        lasted = row["ended_at"] - row["began_at"]
+        length = {name: lasted for name in ("down", "duration") if hasattr(incident, name)}
+        incidents.append(replace(incident, at=row["began_at"], **length))
+    return replace(run.scenario, incidents=tuple(incidents))
+
+
+def compare(measured: Mapping[str, float], simulated: pd.DataFrame, beyond: Mapping[str, Band]) -> list[dict[str, Any]]:
+    """A row per figure: measured, predicted (mean of the simulated runs), low and high (of one more run), and the band around."""
+    rows = []
+    for name, usual in BANDS.items():
+        values, band = simulated[name].to_numpy(float), beyond.get(name, usual)
+        value = measured[name]
+        if np.isnan(value) and np.isnan(values).all():
+            continue
+        low, high = one_more(values)
+        rows.append(
+            {"figure": name, "measured": value, "predicted": _mean(values), "low": low, "high": high}
+            | {"share": band.share, "amount": band.amount, "because": band.because}
+        )
+    return rows
+
+
+def one_more(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Where one more run lies with a probability of `LEVEL` (Student's t); infinite where one of them is never."""
+    if not np.isfinite(values).all():
+        return float(np.min(values)), float("inf")
+    mean, count = float(values.mean()), len(values)
+    half = float(stdtrit(count - 1, 0.5 + LEVEL / 2)) * float(values.std(ddof=1)) * float(np.sqrt(1 + 1 / count))
+    return mean - half, mean + half
+
+
+def _mean(values: np.ndarray[Any, Any]) -> float:
+    return float(values.mean())
+
+
+# --- read by the report -----------------------------------------------------------------------------------------------------
+
+
+def read(path: str | Path | None = None) -> dict[str, Any]:
+    """What was found: {fit, cases: [{name, why, keys, figures}]}. Without *path* the one of the repository. Raises `BadInput`."""
+    place = Path(path) if path is not None else PLACE
+    try:
+        found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{place}: cannot be read: {error} (python -m tests.parity makes it)") from error
+    return found
+
+
+def table(found: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per case and figure: case, figure, measured, predicted, low, high, share, amount, because, off, inside, by_chance.
+
+    off: measured / predicted - 1. inside: within the band. by_chance: within the interval of one more run alone.
+    """
+    rows = [{"case": case["name"], **_numbers(row)} for case in found["cases"] for row in case["figures"]]
+    frame = pd.DataFrame(rows)
+    slack = frame["predicted"].abs() * frame["share"] + frame["amount"]
+    measured = frame["measured"]
+    frame["off"] = np.where(measured == frame["predicted"], 0.0, measured / frame["predicted"].where(frame["predicted"] != 0) - 1)
+    # Sums of the same numbers in another order differ in the last digit.
+    tiny = 1e-9 * measured.abs().where(np.isfinite(measured), 0)
+    frame["by_chance"] = (measured >= frame["low"] - tiny) & (measured <= frame["high"] + tiny)
+    frame["inside"] = (measured >= frame["low"] - slack - tiny) & (measured <= frame["high"] + slack + tiny)
+    return frame
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: null is never."""
+    return {key: np.inf if value is None else value for key, value in row.items()}
+
+
+def compared_keys() -> list[Key]:
+    """The keys that both programs honour and that decide something in a run."""
+    return [key for key in keys() if key.only is None and not (key.table == "" and key.name in IDLE)]
+
+
+def by_key(found: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per key that both programs honour: cases in which it is not at its default, figures compared there, of them outside.
+
+    The index is the key, with its kind where there are kinds. Without a case `cases` is empty.
+    """
+    rows = table(found).groupby("case")["inside"].agg(figures="count", inside="sum")
+    uses = {case["name"]: set(case["keys"]) for case in found["cases"]}
+    listed = {}
+    for key in compared_keys():
+        names = [name for name, used in uses.items() if label(key) in used]
+        some = rows.loc[names]
+        total, inside = int(some["figures"].sum()), int(some["inside"].sum())
+        listed[label(key)] = {"cases": ", ".join(names), "figures": total, "outside": total - inside}
+    return pd.DataFrame.from_dict(listed, orient="index")
+
+
+def label(key: Key) -> str:
+    """A key's name in `by_key`: `policy.wait (debounce)`."""
+    name = f"{key.table}.{key.name}" if key.table else key.name
+    return f"{name} ({key.kind})" if key.kind else name
+
+
+def readable(rows: pd.DataFrame) -> pd.DataFrame:
+    """`table` as texts, one row per case and figure: measured, predicted, interval, off, and what it says."""
+    said = []
+    for row in rows.to_dict("records"):
+        unit = _unit(row["figure"])
+        said.append(
+            {
+                "case": row["case"],
+                "figure": row["figure"],
+                "measured": unit(row["measured"]),
+                "simulated": unit(row["predicted"]),
+                "one more run": text.interval(row["low"], row["high"], unit),
+                "off": text.percent(row["off"]) if np.isfinite(row["off"]) else "",
+                "agrees": "by chance" if row["by_chance"] else "within its band" if row["inside"] else "no",
+            }
+        )
+    return pd.DataFrame(said)
+
+
+def _unit(figure: str) -> Any:
+    if figure.startswith(("time_", "refetch_time")):
+        return text.seconds
+    return text.percent if figure.endswith(("_share", "_ratio")) else text.number

@@ -1,0 +1,108 @@
+"""The comparison of virtual time and sockets: `python -m tests.parity`. Takes a quarter of an hour, alone on the machine.
+
+    python -m tests.parity                              all cases; what was found goes to data/parity.json
+    python -m tests.parity --only saves,cache -o FILE   some of them
+    python -m tests.parity --bundles runs/parity        keep the measured runs, and go on where it was interrupted
+
+Exit code 1 where a figure lies outside its band.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sim.commands.measuring.one import Settings, run_load_test
+from sim.errors import BadInput, did_you_mean
+from sim.experiments import parity
+from sim.results.run import Run
+from sim.scenario import Scenario, load_scenario
+from tests.parity.cases import CASES, Case
+
+FITTED = "fitted"
+"""Bundle of the run to which the machine's costs are fitted."""
+
+
+def measured(scenario: Scenario, directory: Path) -> Run:
+    """The load test of *scenario*, run now unless it is there."""
+    if not (directory / "manifest.json").exists():
+        run_load_test(scenario, Settings(output=directory, quiet=True, command="python -m tests.parity"))
+    return Run(directory)
+
+
+def fitted_costs(bundles: Path) -> dict[str, Any]:
+    """The costs of this machine, from one run of `demo` at the size of the cases."""
+    demo = load_scenario("demo", {"duration": 12}).with_subscribers(100)
+    return parity.costs_of(measured(demo, bundles / FITTED))
+
+
+def compared(case: Case, run: Run, costs: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a case."""
+    scenario = parity.as_it_happened(run)
+    rows = parity.compare(parity.figures(run.summary), parity.simulate(scenario, costs), case.beyond)
+    valid = run.manifest.validity
+    return {"name": case.name, "why": case.why, "keys": case.keys, "valid": valid["ok"], "figures": rows}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.parity", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--only", metavar="A,B", help="these cases")
+    parser.add_argument("--bundles", type=Path, metavar="DIR", help="where measured runs are kept; those that are there count")
+    parser.add_argument("--measure", action="store_true", help="only measure, into --bundles")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: data/parity.json, where all cases are run")
+    args = parser.parse_args(arguments)
+    cases = chosen(args.only)
+    with tempfile.TemporaryDirectory() as scratch:
+        bundles = args.bundles or Path(scratch)
+        if args.measure:
+            fitted_costs(bundles)
+            for case in cases:
+                measured(case.scenario, bundles / case.name)
+            return 0
+        costs = fitted_costs(bundles)
+        found = {"fit": costs, "cases": [compared(case, measured(case.scenario, bundles / case.name), costs) for case in cases]}
+    place = args.output or (parity.PLACE if not args.only else None)
+    if place is not None:
+        place.write_text(json.dumps(_finite(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    rows = parity.table(found)
+    print(parity.readable(rows).to_string(index=False))
+    outside = rows[~rows["inside"]]
+    print(f"{len(rows)} figures of {len(cases)} cases, {len(outside)} outside their bands")
+    return 1 if len(outside) else 0
+
+
+def chosen(only: str | None) -> list[Case]:
+    """The cases by name. Raises `BadInput`."""
+    names = [case.name for case in CASES]
+    wanted = names if only is None else only.split(",")
+    for name in wanted:
+        if name not in names:
+            raise BadInput(f"--only: no case {name!r}{did_you_mean(name, names)}")
+    return [case for case in CASES if case.name in wanted]
+
+
+def _finite(tree: Any) -> Any:
+    """For JSON: never is null."""
+    if isinstance(tree, dict):
+        return {key: _finite(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_finite(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+
+
+def _run(program: Callable[[], int]) -> int:
+    try:
+        return program()
+    except BadInput as error:
+        print(f"python -m tests.parity: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(_run(main))
