@@ -90,7 +90,8 @@ class Slowdown:
 
 @dataclass(frozen=True, slots=True)
 class Deploy:
-    """A release: application and broadcaster restart, and pages of the old assets are told to load anew.
+    """A release: application and broadcaster restart (what is asked of them meanwhile is refused), and Inertia pages of the old
+    assets are told to load anew.
 
     Inertia answers the next refetch of such a page by 409, after the controller has done its work; the browser then loads the
     whole page and connects again.

@@ -120,9 +120,9 @@ class Pages:
     """Path in its JSON of what serves as version. Empty: `load.version`."""
     headers: Annotated[Mapping[str, str], OF_ONES_OWN] = field(default_factory=dict)
     """Further headers of the page's requests to the application."""
-    inertia: Annotated[bool, OF_ONES_OWN] = False
-    """The resource is an Inertia page: loaded as HTML, refetched with `X-Inertia` and the assets' version that it names; 409 is
-    answered by a full load."""
+    inertia: bool = False
+    """The resource is an Inertia page: loaded as HTML, refetched with `X-Inertia` and the assets' version that it names; after a
+    release (`deploy`) it is told to load anew (409)."""
     only: Annotated[tuple[str, ...], OF_ONES_OWN] = ()
     """Props that an Inertia page reloads (`router.reload({only: [...]})`). Empty: all."""
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from sim.clock import ns
 from sim.distributions import Constant
+from sim.incidents import Deploy
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
 from sim.workload import IN_ORDER, RESOURCES, Streams, Updates
@@ -52,6 +53,11 @@ NOTHING = History([], [])
 def feeds_back(scenario: Scenario) -> bool:
     """Whether changes wait for workers that refetches keep busy."""
     return scenario.api.changes_need_workers
+
+
+def away(scenario: Scenario) -> list[tuple[int, int]]:
+    """When the application is not there: what is asked of it then is refused, ns."""
+    return sorted((ns(i.at), ns(i.at) + ns(i.down)) for i in scenario.incidents if isinstance(i, Deploy))
 
 
 class Database:
@@ -115,7 +121,10 @@ class Database:
             told = np.array([ns(answer_after(scenario, resource)) for resource in RESOURCES])[self.updates.resource]
             saved = _one_at_a_time(self.intended_at, service, lock, self.delay, self._key, told)
         self.committed_at = saved + self.delay
+        for start, end in away(scenario):
+            self.committed_at[(start <= self.intended_at) & (self.intended_at < end)] = NEVER
         order = np.argsort(self.committed_at, kind="stable")
+        order = order[self.committed_at[order] != NEVER]
         self.sequence[order] = np.arange(1, len(order) + 1)
         keys = self._key[order]
         by_key = order[np.argsort(keys, kind="stable")]

@@ -98,7 +98,7 @@ def test_a_second_drop_during_the_handshake_starts_over() -> None:
 
 
 def test_a_release_makes_every_page_load_anew_at_its_next_refetch() -> None:
-    tables = play([5.0], pages__0__subscribers=3, incidents=[{"kind": "deploy", "at": 2.0, "down": 0.5}])
+    tables = play([5.0], pages__0__subscribers=3, pages__0__inertia=True, incidents=[{"kind": "deploy", "at": 2.0, "down": 0.5}])
     assert tables.refetches["status"].tolist() == [409] * 3
     assert tables.refetches["outcome"].tolist() == ["failed"] * 3
     reasons = tables.subscriptions.groupby("subscriber", observed=True)["reason"].agg(list)
@@ -106,6 +106,17 @@ def test_a_release_makes_every_page_load_anew_at_its_next_refetch() -> None:
     assert figure(tables, "pages.stale_at_end") == 0  # loaded after the change
     # Authorisations after the restart, refetches, whole pages, authorisations of those.
     assert metric(tables, "requests") == 4 * 3
+
+
+def test_what_is_asked_of_an_application_that_is_away_is_refused_at_once() -> None:
+    """The first change's refetch is due at 1.5 s and a bit, the second change is intended at 1.6 s; the release lasts to 2 s."""
+    for retries, outcome in ((0, "failed"), (1, "applied")):
+        away = {"incidents": [{"kind": "deploy", "at": 1.2, "down": 0.8}], "api.retries": retries, "api.retry_backoff": 1.0}
+        for workers in ("shared", "own"):
+            tables = run(scene([1.0, 1.6]).replace(away | {"api.save": 0.001, "api.save_workers": workers}))
+            assert tables.updates["status"].tolist() == ["committed", "failed"]
+            assert tables.refetches["outcome"].tolist() == [outcome]
+            assert tables.refetches["status"].isna().tolist() == [outcome == "failed"]
 
 
 # --- pages that come and go --------------------------------------------------------------------------------------------

@@ -23,13 +23,16 @@ import numpy as np
 from sim.clock import SECOND, EventList, ns
 from sim.incidents import Deploy, Outage, Slowdown
 from sim.scenario import Scenario
-from sim.virtual.database import History
+from sim.virtual.database import History, away
 
 RATE_WINDOW = 60 * SECOND
 """Laravel's limiter counts attempts from a user's first request for one minute, then anew."""
 
 REFUSAL = 300
 """Bytes of a refusal, head and body."""
+
+NO_ANSWER = 0
+"""In the place of a status: the connection was refused."""
 
 LONG_AGO = -(1 << 62)
 
@@ -78,15 +81,12 @@ class Api:
         self._windows: dict[int, tuple[int, int]] = {}
         self._cache = ns(api.cache)
         self._cached: dict[tuple[str, int, int], tuple[int, int]] = {}
-        self._outages = sorted(
-            (ns(i.at), ns(i.at) + ns(i.down if isinstance(i, Deploy) else i.duration))
-            for i in incidents
-            if isinstance(i, Outage | Deploy)
-        )
+        self._outages = sorted((ns(i.at), ns(i.at) + ns(i.duration)) for i in incidents if isinstance(i, Outage))
+        self._away = away(scenario)
         self._slow = [(ns(i.at), ns(i.at) + ns(i.duration), i.factor) for i in incidents if isinstance(i, Slowdown)]
         self._releases = sorted(ns(i.at) for i in incidents if isinstance(i, Deploy))
         self._troubled = bool(self._outages or self._slow)
-        self._guarded = api.rate_limit is not None or api.queue_limit is not None or bool(self._cache)
+        self._guarded = api.rate_limit is not None or api.queue_limit is not None or bool(self._cache) or bool(self._away)
         self._log = bytearray()
         self.refused = 0
         self.from_cache = 0
@@ -109,8 +109,9 @@ class Api:
             self._take_turn(at, lambda: heard(self._settle(view, made_at, at)))
 
     def change(self, at: int, begins: Began) -> bool:
-        """A change arrives now, and waits for a worker like any request; False: it is refused, because the queue is full."""
-        if self._is_full(at):
+        """A change arrives now, and waits for a worker like any request; False: it is refused, because the queue is full or
+        there is no application."""
+        if self._is_away(at) or self._is_full(at):
             self.refused += 1
             return False
         self._take_turn(at, lambda: self._settle_change(at, begins))
@@ -187,6 +188,8 @@ class Api:
 
     def _guard(self, view: View, at: int) -> Answer | None:
         """An answer that no worker has to make: refused, or remembered."""
+        if self._is_away(at):
+            return at, None, NO_ANSWER, 0
         if self._rate_limit is not None and not self._allowed(view.user, at):
             self.refused += 1
             return at, None, 429, REFUSAL
@@ -206,6 +209,10 @@ class Api:
         if self._queue_limit is None or (self._free and self._free[0] <= at and not self._queue):
             return False
         return self._waiting(at) + len(self._queue) >= self._queue_limit
+
+    def _is_away(self, at: int) -> bool:
+        """Does nobody listen at its port?"""
+        return any(start <= at < end for start, end in self._away)
 
     def _allowed(self, user: int, at: int) -> bool:
         since, count = self._windows.get(user, (LONG_AGO, 0))

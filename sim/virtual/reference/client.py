@@ -11,12 +11,12 @@ from sim.policy import NEVER
 from sim.refetch import Abort
 from sim.scenario import Scenario
 from sim.virtual.database import feeds_back
-from sim.virtual.reference.api import Answer, Api, View
+from sim.virtual.reference.api import NO_ANSWER, Answer, Api, View
 
 Done = Callable[[Any, int, int | None, int | None, int], None]
 """(token, at, version, status, size): the final answer; status None: there is none."""
 
-RETRIED = (429, 503)
+RETRIED = (NO_ANSWER, 429, 503)
 """Statuses after which a request is tried again; a time-out is another reason."""
 
 
@@ -53,7 +53,7 @@ class Client:
             return request.abort
         at, read_at, status, size = self.api.answer(view, made_at, self.clock.now() + self.network())
         at += self.network()
-        self.clock.post(at, done, token, at, None if read_at is None else view.history.at(read_at), status, size)
+        self.clock.post(at, done, token, at, None if read_at is None else view.history.at(read_at), status or None, size)
         return None
 
     def may_retry(self, attempt: int) -> bool:
@@ -122,7 +122,7 @@ class Request:
         if attempt != self.awaited:
             return
         if status in RETRIED:
-            self._failed(status, size)
+            self._failed(status or None, size)
         else:
             self.awaited = 0
             # Asked for now, when all that was committed up to that instant is known.

@@ -150,7 +150,7 @@ class Page:
         self.view = group.view(seat, world.database)
         self.channels = group.channels(self.view)
         self.connection: Connection | None = None
-        self.made_at = world.clock.now()
+        self.made_at = self._now_made()
         self.refetcher: Refetcher | None = None  # until it is loaded
         self.was_subscribed = False
         self._life: list[int] = []  # its row of the ledger
@@ -204,8 +204,12 @@ class Page:
 
     def _load(self) -> None:
         if self.subscriber in self.world.open_pages:
-            self.made_at = self.world.clock.now()
+            self.made_at = self._now_made()
             self.world.client.get(self.view, FIRST_LOAD, self._loaded, None)
+
+    def _now_made(self) -> int:
+        """The instant of the assets that it has, of a page that is asked for it: a release tells it to load anew."""
+        return self.world.clock.now() if self.group.pages.inertia else FIRST_LOAD
 
     def _loaded(self, _: None, at: int, version: int | None, status: int | None, size: int) -> None:
         if not status or status >= 400:

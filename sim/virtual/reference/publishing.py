@@ -38,8 +38,8 @@ class Publishing:
         """Whether the one who dispatches waits for the broadcaster."""
 
     def follow(self, at: list[int]) -> None:
-        """Dispatch every update at its instant, known in advance."""
-        order = sorted(range(len(at)), key=at.__getitem__)
+        """Dispatch every update at its instant, known in advance; -1: never."""
+        order = sorted((update for update, instant in enumerate(at) if instant >= 0), key=at.__getitem__)
         self._clock.call_each([at[update] for update in order], order, self.dispatch)
 
     def key(self, update: int) -> tuple[int, int]:
