@@ -56,17 +56,19 @@ def simulate(
     seconds), or, with *output*, writes a run bundle there and returns it. *progress* is told the share that is done.
 
     *engine*: `reference` has all rows; `fleet` is for what would be too much of them, has those of some pages drawn at random and
-    the figures of all; `auto` chooses by size. Raises `BadInput`.
+    the figures of all; `auto` chooses by size. Raises `BadInput`, also for a key that is for load tests only (unless the
+    scenario's `ignore` names it).
     """
     # The engines bring pandas along; who only wants an error class or a policy does not pay for that.
     from sim.results.run import TABLES, RunWriter
-    from sim.scenario import Scenario, load_scenario
+    from sim.scenario import Scenario, load_scenario, require_honoured
     from sim.virtual import engines
 
     if isinstance(scenario, Scenario):
         scenario = scenario.replace(changes) if changes else scenario
     else:
         scenario = load_scenario(scenario, changes)
+    require_honoured(scenario, "simulator")
     if output is None:
         return engines.run(scenario, engine, progress).tables
     writer = RunWriter(output, scenario, source="simulated", command=command)  # refuses before the work, not after it

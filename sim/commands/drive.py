@@ -37,7 +37,7 @@ PRIORITY = -10
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    options.add_scenario(parser)
+    options.add_scenario(parser, program="load test")
     options.add_target(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the rows to this Parquet file")
     parser.add_argument("--epoch", metavar="NS", help="start of the run, ns since 1970; - : told on standard input")

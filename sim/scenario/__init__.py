@@ -6,7 +6,7 @@ Imported by everything that runs.
 every key and refuses what a program cannot honour.
 """
 
-from sim.scenario.keys import Ignored, Key, keys, kinds, not_honoured, require_honoured
+from sim.scenario.keys import Ignored, Key, keys, kinds, not_honoured, of_the_target, require_honoured
 from sim.scenario.model import (
     Api,
     Behaviour,
@@ -53,6 +53,7 @@ __all__ = [
     "kinds",
     "load_scenario",
     "not_honoured",
+    "of_the_target",
     "parse_assignments",
     "parse_value",
     "require_honoured",

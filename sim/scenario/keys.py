@@ -237,6 +237,23 @@ def require_honoured(scenario: Scenario, program: Program) -> list[Ignored]:
     return found
 
 
+OF_THE_CLIENT = {
+    *(f"api.{name}" for name in ("timeout", "retries", "retry_backoff", "retry_budget", "dashboard_of")),
+    *(f"broadcast.{name}" for name in ("channels", "payload", "payload_bytes", "broadcast_as", "provision_event")),
+}
+"""What the tables of the application and of the broadcaster say of the pages, and of what they are to expect."""
+
+
+def of_the_target(scenario: Scenario) -> list[str]:
+    """Keys that are set and decide how a target works: the embedded one obeys them, one that runs already does as it does."""
+    found = []
+    for table in ("broadcast", "broadcaster", "api"):
+        value = getattr(scenario, table)
+        names = [f.name for f in dataclasses.fields(value) if getattr(value, f.name) != _default_value(f)]
+        found += [f"{table}.{name}" for name in names if f"{table}.{name}" not in OF_THE_CLIENT]
+    return found
+
+
 def _departures(value: Any, program: Program, path: str, inherited: Only | None) -> Iterator[Ignored]:
     for f in dataclasses.fields(value):
         plain, _, mark = _marks(_types(typing.cast(type, type(value)))[f.name])

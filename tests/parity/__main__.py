@@ -12,11 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import resource
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sim.commands.measuring.one import Settings, run_load_test
 from sim.errors import BadInput, did_you_mean
@@ -25,15 +30,35 @@ from sim.results.run import Run
 from sim.scenario import Scenario, load_scenario
 from tests.parity.cases import CASES, Case
 
+TRIES = 3
+
 FITTED = "fitted"
 """Bundle of the run to which the machine's costs are fitted."""
 
 
 def measured(scenario: Scenario, directory: Path) -> Run:
-    """The load test of *scenario*, run now unless it is there."""
-    if not (directory / "manifest.json").exists():
-        run_load_test(scenario, Settings(output=directory, quiet=True, command="python -m tests.parity"))
+    """The load test of *scenario*, run now unless it is there; up to `TRIES` times while it says of itself that it is invalid."""
+    for _ in range(TRIES if not (directory / "manifest.json").exists() else 0):
+        shutil.rmtree(directory, ignore_errors=True)
+        before, began = _processor_time(), time.monotonic()
+        outcome = run_load_test(scenario, Settings(output=directory, quiet=True, command="python -m tests.parity"))
+        everything, own = (now - then for now, then in zip(_processor_time(), before, strict=True))
+        others = (everything - own) / (time.monotonic() - began)
+        (directory / "others.json").write_text(json.dumps(round(others, 3)), encoding="utf-8")
+        said = "; ".join(map(str, outcome.reasons)) or "valid"
+        print(
+            f"{directory.name}: others took {others:.2f} of {psutil.cpu_count()} processors; {said}", file=sys.stderr, flush=True
+        )
+        if not outcome.reasons:
+            break
     return Run(directory)
+
+
+def _processor_time() -> tuple[float, float]:
+    """Seconds that all processors have worked, and what of it this process and its children that have ended did."""
+    times = psutil.cpu_times()
+    own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0), sum(usage.ru_utime + usage.ru_stime for usage in own)
 
 
 def fitted_costs(bundles: Path) -> dict[str, Any]:
@@ -46,8 +71,8 @@ def compared(case: Case, run: Run, costs: dict[str, Any]) -> dict[str, Any]:
     """What is kept of a case."""
     scenario = parity.as_it_happened(run)
     rows = parity.compare(parity.figures(run.summary), parity.simulate(scenario, costs), case.beyond)
-    valid = run.manifest.validity
-    return {"name": case.name, "why": case.why, "keys": case.keys, "valid": valid["ok"], "figures": rows}
+    others = json.loads((run.directory / "others.json").read_text(encoding="utf-8"))
+    return {"name": case.name, "why": case.why, "keys": case.keys, "others": others, "figures": rows}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

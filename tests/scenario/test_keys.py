@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from sim import simulate
 from sim.cli import main
 from sim.errors import BadInput
 from sim.incidents import Restart
 from sim.marks import Program
-from sim.scenario import Api, Pages, Scenario, keys, kinds, load_scenario, not_honoured, require_honoured
+from sim.scenario import Api, Pages, Scenario, keys, kinds, load_scenario, not_honoured, of_the_target, require_honoured
 from sim.scenario.keys import VARIANTS
 
 PROGRAMS: tuple[Program, ...] = typing.get_args(Program)
@@ -106,6 +107,10 @@ def test_the_commands_refuse_or_say_what_they_left_out(tmp_path: Path, capsys: p
     assert main(["simulate", "steady", *latency]) == 2
     assert "api.database_latency is set" in capsys.readouterr().err
     assert main(["loadtest", "steady", "--set", "network.to_api=0.1"]) == 2
+    assert main(["drive", "steady", "--set", "network.to_api=0.1", "--target", "none.json"]) == 2
+    assert "network.to_api is set" in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(BadInput, match=r"api\.database_latency is set"):
+        simulate("steady", {"api.database_latency": 0.1})
     assert main(["sweep", "steady", *latency, "--vary", "policy.wait=1,2"]) == 2
     capsys.readouterr()
     assert main(["simulate", "steady", *latency, "--ignore", "api.database_latency", "-o", str(tmp_path / "run")]) == 0
@@ -113,3 +118,11 @@ def test_the_commands_refuse_or_say_what_they_left_out(tmp_path: Path, capsys: p
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["extra"]["left_out"][0].startswith("api.database_latency")
     assert load_scenario("steady").ignore == ()
+
+
+def test_what_a_target_decides_by_itself_is_named_and_what_the_pages_do_is_not() -> None:
+    """With a target that runs already, `api.workers` is a wish; `api.timeout` is the pages' own."""
+    keys = {"api.workers": 4, "api.service": 0.1, "broadcaster.model": "reverb", "broadcast.dispatch": "queued"}
+    pages = {"api.timeout": 1.0, "api.retries": 2, "broadcast.channels": "generic", "policy.wait": 2.0}
+    assert sorted(of_the_target(Scenario().replace(keys | pages))) == sorted(keys)
+    assert of_the_target(Scenario()) == []

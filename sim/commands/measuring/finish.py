@@ -21,6 +21,7 @@ from sim.live.measure.verdict import judge
 from sim.results import parts
 from sim.results.run import RunWriter
 from sim.results.thresholds import Threshold, check
+from sim.scenario import of_the_target
 
 
 def finish(
@@ -29,6 +30,8 @@ def finish(
     """Make the bundle, judge it, and remove the parts. What fails here leaves the parts as they are."""
     run = RunWriter(places.directory, measured.scenario, "measured", measured.command)
     run.manifest.target = dict(measured.target)
+    if not measured.embedded and (keys := of_the_target(measured.scenario)):
+        run.manifest.extra["left_out"] = [*run.manifest.extra.get("left_out", []), *(f"{key} (the target's own)" for key in keys)]
     headers = parts.read_headers(places.parts)
     samples = read_samples(places.sampled)
     unchanged = _collect(run, places, measured, samples)

@@ -33,7 +33,7 @@ from sim.live.probe import require_reachable, why_unreachable
 from sim.live.serve import Options, Serving, embedded_target
 from sim.results.journal import Journal
 from sim.results.thresholds import Threshold, parse_all
-from sim.scenario import Load, Scenario, to_toml
+from sim.scenario import Load, Scenario, of_the_target, to_toml
 from sim.target import Target
 
 
@@ -157,6 +157,11 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Pl
         target = replace(target, api="")
     for note in target.notes:
         print(f"note: {note.said}", file=sys.stderr)
+    if keys := of_the_target(scenario):
+        print(
+            f"note: the target decides over {', '.join(keys)}, not this scenario (workbench serve takes one to obey)",
+            file=sys.stderr,
+        )
     here = scenario.load.processes / (scenario.load.processes + settings.remote_workers)
     limits.require_ports(math.ceil(scenario.subscribers * here), target.subscribing.host)
     consent.require(_volume(scenario, target), target, settings.owned)
