@@ -150,7 +150,8 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
     # Channels of one's own say nothing of the resource: where nobody names it, nothing is refetched.
     parameters["refetch"] = pages.refetch or settings.refetch or ("" if pages.channels else base.refetch)
     own = {
-        "version": pages.version or settings.version,
+        # The pattern's own pages have the resource as a prop of its name.
+        "version": pages.version or settings.version or (f"props.{base.resource}.version" if pages.inertia else ""),
         "owned": pages.ids,
         "resource": pages.ids,
         "inertia": pages.inertia,

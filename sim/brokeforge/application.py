@@ -136,6 +136,7 @@ class Application(Context):
 AUTHORISATION = "/broadcasting/auth"
 
 _SHAPING = (
+    "accept",
     "authorization",
     "x-inertia",
     "x-inertia-version",

@@ -272,7 +272,11 @@ CASES: tuple[Case, ...] = (
     Case(
         "deploy",
         "a release: all is away for a moment, pages of the old assets load anew",
-        {"duration": 12, "incidents": [{"kind": "deploy", "at": 4, "down": 1.5}], "pages": pages(refetch_on_reconnect=True)},
+        {
+            "duration": 12,
+            "incidents": [{"kind": "deploy", "at": 4, "down": 1.5}],
+            "pages": pages({"refetch_on_reconnect": True}, {"inertia": True}),
+        },
     ),
     Case("reverb", "a broadcaster in the shape of Laravel Reverb", {"broadcaster": {"model": "reverb", "cost": 2}}),
     Case(

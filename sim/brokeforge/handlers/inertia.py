@@ -5,6 +5,7 @@ Props are functions, called only when they are asked for; so a partial reload pa
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,18 @@ ALWAYS = frozenset({"errors"})
 
 def is_inertia(request: Request) -> bool:
     return request.headers.get("x-inertia") == "true"
+
+
+def wants_document(request: Request) -> bool:
+    """Whether a browser loads the page as a whole: it asks for HTML, and not as Inertia."""
+    return "text/html" in request.headers.get("accept", "") and not is_inertia(request)
+
+
+def document(page: Response) -> Response:
+    """The whole page around the page object of *page*, as a browser loads it first."""
+    data = html.escape(page.body.decode(), quote=True)
+    body = f'<!DOCTYPE html><html><body><div id="app" data-page="{data}"></div></body></html>'.encode()
+    return Response(200, body, (("Content-Type", "text/html; charset=utf-8"), VARY))
 
 
 def check_version(request: Request, version: str) -> None:

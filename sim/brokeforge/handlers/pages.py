@@ -79,12 +79,14 @@ def _owned(user: Person, kind: str, id: int, row: resources.AnyRow | None) -> re
 def _page(
     app: Context, request: Request, user: Person, component: str, name: str, prop: Callable[[], dict[str, Any]]
 ) -> Response:
-    """The page as Inertia wants it, or as plain JSON with an ETag."""
-    if inertia.is_inertia(request):
+    """The page as Inertia wants it (a whole document first), or as plain JSON with an ETag."""
+    whole = inertia.wants_document(request)
+    if whole or inertia.is_inertia(request):
         inertia.check_version(request, app.asset_version)
         # Shared with every page, as Laravel's HandleInertiaRequests does.
         shared = {"auth": lambda: {"user": {"id": user.id, "name": user.name}}}
-        return inertia.render(request, component, {name: prop, **shared}, app.asset_version)
+        page = inertia.render(request, component, {name: prop, **shared}, app.asset_version)
+        return inertia.document(page) if whole else page
     response = json_response(prop())
     etag = f'"{hashlib.blake2b(response.body, digest_size=8).hexdigest()}"'
     response.headers += (("ETag", etag), PRIVATE, inertia.VARY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -210,6 +212,15 @@ def test_a_page_of_another_asset_version_must_load_anew(forge: Forge, version: s
     response = forge.request("GET", "/servers/1?tab=a", headers=headers)
     assert (response.status, response.body) == (409, b"")
     assert dict(response.headers)["X-Inertia-Location"] == "http://forge.test/servers/1?tab=a"
+
+
+@pytest.mark.parametrize("path", ["/servers/1", "/dashboard", "/sites/1?tab=a"])
+def test_a_browser_gets_a_document_around_the_same_page_object(forge: Forge, path: str) -> None:
+    response = forge.request("GET", path, headers={"accept": "text/html, application/xhtml+xml"})
+    assert dict(response.headers)["Content-Type"] == "text/html; charset=utf-8"
+    held = re.search(r'data-page="([^"]*)"', response.body.decode())
+    assert held is not None
+    assert json.loads(html.unescape(held[1])) == forge.json("GET", path, headers=INERTIA)
 
 
 def test_after_a_change_an_inertia_visit_is_sent_back(forge: Forge) -> None:

@@ -140,6 +140,12 @@ def test_a_scenario_becomes_classes_with_its_weights():
     assert not detail.abstract
 
 
+def test_an_inertia_page_of_the_pattern_has_its_version_in_the_prop_of_its_resource():
+    scenario = Scenario(pages=tuple(Pages(page, 1, inertia=True) for page in ("firewall", "site", "dashboard")))
+    classes = pages.user_classes(Settings(scenario, TARGET)).values()
+    assert [cls.version for cls in classes] == [f"props.{name}.version" for name in ("server", "site", "dashboard")]
+
+
 @pytest.mark.parametrize(
     ("channels", "detail", "board"),
     [
