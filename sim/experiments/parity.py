@@ -9,7 +9,7 @@ run, widened by the figure's `BANDS`: what a machine adds that no scenario says.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from sim.distributions import fit_best
+from sim.distributions import Distribution, Lognormal, fit_best
 from sim.errors import BadInput
 from sim.results import text
 from sim.results.answers import fit
 from sim.results.run import Run
 from sim.results.summary import Summary, summarise
-from sim.scenario import Key, Scenario, keys, to_dict
+from sim.scenario import Key, Scenario, build, keys, to_dict
 from sim.shipped import shipped
 from sim.virtual import reference
 from sim.workload import streams
@@ -32,8 +32,11 @@ from sim.workload import streams
 LEVEL = 0.99
 """Of the interval for one more run: with some two hundred figures one in a hundred may lie outside by chance."""
 
-RUNS = 8
+RUNS = 10
 """Simulated runs of a case."""
+
+PACE = 0.1
+"""How much the pace of a machine varies from one run to the next: standard deviation of its logarithm. Each case says its own."""
 
 
 class Band(NamedTuple):
@@ -87,21 +90,20 @@ def figures(summary: Summary) -> dict[str, float]:
 
 
 def costs_of(run: Run) -> dict[str, Any]:
-    """What a machine adds to every scenario, from one measured run: dotted keys for `Scenario.replace`.
+    """What a machine adds to every scenario, from one measured run with the default service time: keys for `Scenario.replace`.
 
     The way to the broadcaster and the time between two of its writes as `fit` has them; the time from a change's request to its
-    commit; and of the way to the application and back what refetches take longer than in the simulation with all of these.
+    commit; and the service time, longer by as much as the run's refetches are (the embedded application waits for what is left
+    of a service time, so one as short as the default is in part its own work).
     """
     fan_out = ("broadcaster.per_subscriber", "network.to_broadcaster")
     costs = {parameter.key: parameter.value for parameter in fit.fit(run) if parameter.key in fan_out}
-    saves = _saves(run)
-    if saves.size:
-        # The embedded application has one lock for everything that is changed.
-        costs |= {"api.save": to_dict(fit_best(saves).distribution), "api.save_workers": "own", "api.save_lock": "database"}
-    name = "refetch_time.p50"
-    longer = figures(run.summary)[name] - float(np.median(simulate(run.scenario, costs)[name]))
-    way = run.scenario.network.to_api.mean()
-    return costs | {"network.to_api": max(way / 2, way + longer / 2)}
+    # The embedded application has one lock for everything that is changed.
+    costs |= {"api.save": to_dict(fit_best(_saves(run)).distribution), "api.save_workers": "own", "api.save_lock": "database"}
+    longer = figures(run.summary)["refetch_time.p50"] / float(np.median(simulate(run.scenario, costs)["refetch_time.p50"]))
+    service = run.scenario.api.service
+    assert isinstance(service, Lognormal)
+    return costs | {"api.service": to_dict(replace(service, scale=service.scale * longer))}
 
 
 def _saves(run: Run) -> np.ndarray[Any, Any]:
@@ -116,41 +118,61 @@ def _saves(run: Run) -> np.ndarray[Any, Any]:
     return found
 
 
+def pace(run: Run, costs: Mapping[str, Any]) -> float:
+    """How many times as long as in *costs* a change took on its way to the commit in this run (medians)."""
+    usual: Distribution = build(Scenario, {"api": {"save": costs["api.save"]}}, where="costs").api.save
+    return float(np.median(_saves(run)) / np.median(usual.sample(np.random.default_rng(1), 10_000)))
+
+
 def simulate(scenario: Scenario, costs: Mapping[str, Any], runs: int = RUNS) -> pd.DataFrame:
     """The figures of *runs* simulated runs with the *scenario*'s own updates; a row each. *costs* of the machine do not take the
     place of what the scenario says itself."""
-    said = not_default(scenario)
-    added = {key: value for key, value in costs.items() if not said & {key, key.partition("_")[0]}}
-    if scenario.broadcaster.model != "workbench" or any(key.startswith("broadcaster.") for key in said - {"broadcaster.nodes"}):
-        added = {key: value for key, value in added.items() if not key.startswith("broadcaster.")}
     updates, rows = scenario.draw_updates(streams(scenario.seed)), []
+    pace = np.random.default_rng(scenario.seed)
     for seed in range(1, runs + 1):
-        one = replace(scenario.replace(added), seed=1000 * scenario.seed + seed)
+        mine = slower(added(scenario, costs), float(np.exp(PACE * pace.standard_normal())) if runs > 1 else 1.0)
+        one = replace(scenario.replace(mine), seed=1000 * scenario.seed + seed)
         rows.append(figures(summarise(reference.run(one, updates=updates), one)))
     return pd.DataFrame(rows)
 
 
-def not_default(scenario: Scenario) -> set[str]:
-    """Dotted keys of the scenario's tables `network`, `broadcaster` and `api` that it sets itself."""
+def slower(costs: Mapping[str, Any], times: float) -> dict[str, Any]:
+    """*costs* that are this many times as high."""
+    found: dict[str, Any] = {}
+    for key, value in costs.items():
+        if isinstance(value, Mapping):
+            found[key] = dict(value) | {name: value[name] * times for name in ("scale", "value") if name in value}
+        else:
+            found[key] = value * times if isinstance(value, float) else value
+    return found
+
+
+def added(scenario: Scenario, costs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of *costs* those of which the scenario says nothing itself: the others it takes the time to keep."""
     default = Scenario()
-    return {
-        f"{table}.{f.name}"
-        for table in ("network", "broadcaster", "api")
-        for f in fields(getattr(scenario, table))
-        if getattr(getattr(scenario, table), f.name) != getattr(getattr(default, table), f.name)
+
+    def said(table: str, prefix: str) -> bool:
+        mine, usual = getattr(scenario, table), getattr(default, table)
+        return any(getattr(mine, f.name) != getattr(usual, f.name) for f in fields(mine) if f.name.startswith(prefix))
+
+    silent = {
+        "api.save": not said("api", "save"),
+        "api.service": scenario.api.service == default.api.service,
+        "broadcaster.": replace(scenario.broadcaster, nodes=1) == default.broadcaster,
+        "network.": True,
     }
+    return {key: value for key, value in costs.items() if any(key.startswith(name) and free for name, free in silent.items())}
 
 
-def as_it_happened(run: Run) -> Scenario:
-    """The run's scenario with its incidents as they were: a process that is started again takes its time."""
-    rows = run.manifest.extra.get("incidents", [])
+def as_it_happened(scenario: Scenario, rows: Sequence[Mapping[str, Any]]) -> Scenario:
+    """The scenario with its incidents as they were (*rows* of the run's manifest): a process that starts again takes its time."""
     incidents = []
-    for incident in run.scenario.incidents:
+    for incident in scenario.incidents:
         row = next(row for row in rows if row["kind"] == incident.kind and row["at"] == incident.at)
         lasted = row["ended_at"] - row["began_at"]
         length = {name: lasted for name in ("down", "duration") if hasattr(incident, name)}
         incidents.append(replace(incident, at=row["began_at"], **length))
-    return replace(run.scenario, incidents=tuple(incidents))
+    return replace(scenario, incidents=tuple(incidents))
 
 
 def compare(measured: Mapping[str, float], simulated: pd.DataFrame, beyond: Mapping[str, Band]) -> list[dict[str, Any]]:
@@ -186,7 +208,10 @@ def _mean(values: np.ndarray[Any, Any]) -> float:
 
 
 def read(path: str | Path | None = None) -> dict[str, Any]:
-    """What was found: {fit, cases: [{name, why, keys, figures}]}. Without *path* the one of the repository. Raises `BadInput`."""
+    """What was found: {fit, cases: [{name, why, tables, keys, others, figures}]}. Without *path* the one of the repository.
+
+    Raises `BadInput`.
+    """
     place = Path(path) if path is not None else PLACE
     try:
         found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
@@ -202,7 +227,7 @@ def table(found: Mapping[str, Any]) -> pd.DataFrame:
     """
     rows = [{"case": case["name"], **_numbers(row)} for case in found["cases"] for row in case["figures"]]
     frame = pd.DataFrame(rows)
-    slack = frame["predicted"].abs() * frame["share"] + frame["amount"]
+    slack = frame["predicted"].abs().where(np.isfinite(frame["predicted"]), 0.0) * frame["share"] + frame["amount"]
     measured = frame["measured"]
     frame["off"] = np.where(measured == frame["predicted"], 0.0, measured / frame["predicted"].where(frame["predicted"] != 0) - 1)
     # Sums of the same numbers in another order differ in the last digit.
@@ -223,19 +248,93 @@ def compared_keys() -> list[Key]:
 
 
 def by_key(found: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per key that both programs honour: cases in which it is not at its default, figures compared there, of them outside.
-
-    The index is the key, with its kind where there are kinds. Without a case `cases` is empty.
-    """
-    rows = table(found).groupby("case")["inside"].agg(figures="count", inside="sum")
+    """A row per key that both programs honour: cases (in which it is not at its default), figures (compared there), outside (of
+    them, outside their bands). The index is the key, with its kind where there are kinds. Without a case `cases` is empty."""
+    inside = table(found).groupby("case")["inside"].agg(figures="count", inside="sum")
     uses = {case["name"]: set(case["keys"]) for case in found["cases"]}
-    listed = {}
-    for key in compared_keys():
-        names = [name for name, used in uses.items() if label(key) in used]
-        some = rows.loc[names]
-        total, inside = int(some["figures"].sum()), int(some["inside"].sum())
-        listed[label(key)] = {"cases": ", ".join(names), "figures": total, "outside": total - inside}
-    return pd.DataFrame.from_dict(listed, orient="index")
+    rows = {}
+    for name in map(label, compared_keys()):
+        cases = [case for case, used in uses.items() if name in used]
+        mine = inside.loc[cases]
+        total = int(mine["figures"].sum())
+        rows[name] = {"cases": ", ".join(cases), "figures": total, "outside": total - int(mine["inside"].sum())}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def by_case(found: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per case: what it is there for, figures compared, outside, and how far off the medians of the times are."""
+    rows = table(found)
+    said = {}
+    for case in found["cases"]:
+        mine = rows[rows["case"] == case["name"]].set_index("figure")
+        said[case["name"]] = {"why": case["why"], "figures": len(mine), "outside": int((~mine["inside"]).sum())} | {
+            column: _off(mine, figure)
+            for column, figure in (
+                ("notified", "time_to_notified.p50"),
+                ("fresh", "time_to_fresh.p50"),
+                ("refetches", "refetches_per_update"),
+            )
+        }
+    return pd.DataFrame.from_dict(said, orient="index")
+
+
+def _off(rows: pd.DataFrame, figure: str) -> float:
+    return float(rows["off"].to_dict().get(figure, np.nan))
+
+
+def by_figure(found: Mapping[str, Any]) -> pd.DataFrame:
+    """A row per figure: cases, by_chance (inside the interval of one more run), inside (with its band), off (median of the size),
+    and the band with its reason."""
+    rows = table(found)
+    groups = rows.assign(size=rows["off"].abs().where(np.isfinite(rows["off"]))).groupby("figure", sort=False)
+    frame = groups.agg(cases=("case", "count"), by_chance=("by_chance", "sum"), inside=("inside", "sum"), off=("size", "median"))
+    units = {name: _unit(name) for name in frame.index}
+    frame["band"] = [f"{text.percent(BANDS[name].share)} + {units[name](BANDS[name].amount)}" for name in frame.index]
+    return frame.assign(because=[BANDS[name].because for name in frame.index])
+
+
+def wider(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Figures of single cases whose band is wider than the figure's: case, figure, band, because."""
+    rows = [row for row in table(found).to_dict("records") if (row["share"], row["amount"]) != BANDS[row["figure"]][:2]]
+    said = [
+        {"case": row["case"], "figure": row["figure"], "because": row["because"]}
+        | {"band": f"{text.percent(row['share'])} + {_unit(row['figure'])(row['amount'])}"}
+        for row in rows
+    ]
+    return pd.DataFrame(said, columns=["case", "figure", "band", "because"])
+
+
+def points(found: Mapping[str, Any], figure: str) -> pd.DataFrame:
+    """One figure of all cases, for `plots.plot_agreement`: index case, columns measured, low, high, predicted."""
+    rows = table(found)
+    rows = rows[rows["figure"] == figure].set_index("case")
+    mine = rows[np.isfinite(rows["measured"]) & np.isfinite(rows["predicted"])]
+    # The interval is the simulation's; drawn around what was measured it says the same.
+    width = mine[["low", "high"]].sub(mine["predicted"], axis=0).where(np.isfinite(mine["high"]), 0.0, axis=0)
+    return mine[["measured", "predicted"]].assign(low=mine["measured"] + width["low"], high=mine["measured"] + width["high"])
+
+
+def answer(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the comparison says, as sentences."""
+    rows, keyed = table(found), by_key(found)
+    inside, chance = int(rows["inside"].sum()), int(rows["by_chance"].sum())
+    outside = [f"{row['figure']} of {row['case']}" for row in rows[~rows["inside"]].to_dict("records")]
+    first = (
+        f"{inside} of {len(rows)} figures of {len(found['cases'])} scenarios agree: {chance} lie where one more simulated run "
+        f"would lie, {inside - chance} within the band of what a machine adds. "
+        + (f"Outside: {', '.join(outside)}." if outside else "None is outside.")
+    )
+    off = rows["off"].abs()[np.isfinite(rows["off"])]
+    second = (
+        f"Half of the figures are within {text.percent(float(off.median()))} of the simulation's mean, nine in ten within "
+        f"{text.percent(float(off.quantile(0.9)))}."
+    )
+    used = keyed[keyed["figures"] > 0]
+    third = (
+        f"Of {len(keyed)} keys that both programs honour, {len(used)} were turned away from their defaults; the others are of "
+        "workloads and distributions for the greater part, which both programs draw by the same code."
+    )
+    return first, second, third
 
 
 def label(key: Key) -> str:

@@ -243,7 +243,7 @@ class Api:
     timeout: float | None = None
     """Seconds after which a page gives up; the server still does the work."""
     rate_limit: int | None = None
-    """Requests per user and minute; more get 429. None: off."""
+    """Requests of a user's pages per minute; more get 429. Changes do not count. None: off."""
     cache: float = 0.0
     """Seconds for which identical refetches share one answer. 0: off."""
     retries: int = 0

@@ -69,10 +69,12 @@ def fitted_costs(bundles: Path) -> dict[str, Any]:
 
 def compared(case: Case, run: Run, costs: dict[str, Any]) -> dict[str, Any]:
     """What is kept of a case."""
-    scenario = parity.as_it_happened(run)
+    scenario = parity.as_it_happened(run.scenario, run.manifest.extra.get("incidents", []))
     rows = parity.compare(parity.figures(run.summary), parity.simulate(scenario, costs), case.beyond)
-    others = json.loads((run.directory / "others.json").read_text(encoding="utf-8"))
-    return {"name": case.name, "why": case.why, "keys": case.keys, "others": others, "figures": rows}
+    said = {"others": json.loads((run.directory / "others.json").read_text(encoding="utf-8"))}
+    if scenario.api.save == Scenario().api.save:
+        said["pace"] = round(parity.pace(run, costs), 3)
+    return {"name": case.name, "why": case.why, "tables": case.tables, "keys": case.keys, **said, "figures": rows}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

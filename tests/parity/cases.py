@@ -15,7 +15,7 @@ BASE: dict[str, Any] = {
     "drain": 3,
     "fleet": {"users": 5, "servers_per_user": 2, "sites_per_user": 1},
     "workload": {"kind": "poisson", "rate": 8},
-    "policy": {"kind": "debounce", "wait": 0.5},
+    "policy": {"kind": "debounce", "wait": 0.2},
     # As browsers have it: with a shared pool the herd would queue inside the load client, not at the application.
     "load": {"http": "per_subscriber"},
 }
@@ -135,6 +135,7 @@ CASES: tuple[Case, ...] = (
         {
             "fleet": {"users": 1, "servers_per_user": 1, "sites_per_user": 0},
             "workload": {"kind": "constant", "rate": 2.5},
+            "policy": {"kind": "debounce", "wait": 0.5},
             "cooldown": 3,
             "drain": 0,
         },
