@@ -39,7 +39,7 @@ ENVIRONMENT = {
     "WORKBENCH_AUTH": "how channels are authorised in a plain `locust` run, as the key `load.auth`",
     "WORKBENCH_REFETCH": "as the key `load.refetch`, in a plain `locust` run",
     "WORKBENCH_VERSION": "as the key `load.version`, in a plain `locust` run",
-    "WORKBENCH_LOGIN": "credentials for `load.auth = \"cookie\"`, as `email=...&password=...`",
+    "WORKBENCH_LOGIN": 'credentials for `load.auth = "cookie"`, as `email=...&password=...`',
     "WORKBENCH_PROMETHEUS": "port at which a plain `locust` run offers its figures to Prometheus",
     "WORKBENCH_PROBES": "subscribers recorded row by row in each process of a plain `locust` run",
     "WORKBENCH_EPOCH": "set by `workbench loadtest` for its own processes: the run's start",
@@ -130,7 +130,9 @@ def _scenario() -> str:
 
 
 def _kinds() -> str:
-    found = ["# Kinds of workloads, policies, incidents, distributions\n\nA table with a `kind`: `policy = {kind = \"window\", wait = 0.5}`.\n"]
+    found = [
+        '# Kinds of workloads, policies, incidents, distributions\n\nA table with a `kind`: `policy = {kind = "window", wait = 0.5}`.\n'
+    ]
     titles = {"workload": "Workloads", "policy": "Policies", "incidents": "Incidents", "distribution": "Distributions"}
     for name, of in kinds().items():
         found.append(f"## {titles[name]}\n")

@@ -4,10 +4,14 @@ Prints Markdown for a pull request; its first line says what changed and by how 
 (of shares: in points), with 95 % intervals from batches of updates, or from runs where there are four on each side; what lies
 within the band counts as the same, and what the interval does not decide is undecided, with the number of updates that would.
 Runs of different scenarios, windows or harnesses are refused; --vary names the keys that are meant to differ. Seeds may differ.
-Exit code 0 whatever the differences are, or with --fail-on-worse 3 where a metric is worse.
+A directory of bundles stands for all of them.
+
+Exit codes: 0 whatever the differences are, 2 bad input (a baseline that is invalid or partial is), 3 with --fail-on-worse where a
+metric is worse, 4 a run that is judged is invalid.
 
 examples:
   workbench compare runs/before runs/after
+  workbench compare --baseline runs/main runs/after
   workbench compare --baseline runs/before-1 runs/before-2 -- runs/after-1 runs/after-2
   workbench compare runs/debounce runs/window --vary policy
   workbench compare runs/demo runs/demo-simulated --vary source --band 0.1
@@ -22,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sim.commands import options
-from sim.errors import BadInput, ThresholdFailed
+from sim.errors import BadInput, InvalidRun, ThresholdFailed
 from sim.results.answers import compare
 from sim.results.run import Run
 from sim.results.text import percent
@@ -30,10 +34,14 @@ from sim.results.text import percent
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", help="A B: judge B against A; with --baseline: the runs that are judged"
+        "runs", metavar="RUN", nargs="*", help="A B: judge B against A; with --baseline: the runs that are judged"
     )
     parser.add_argument(
-        "--baseline", metavar="RUN", nargs="+", default=[], help="runs to compare against (then -- and the others)"
+        "--baseline",
+        metavar="RUN",
+        nargs="+",
+        default=[],
+        help="what to compare against: one (a bundle, or a directory of them), or several and then -- and the others",
     )
     parser.add_argument("--band", type=float, default=compare.BAND, metavar="SHARE", help="counts as the same (default 0.05)")
     parser.add_argument(
@@ -64,15 +72,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def sides(baseline: Sequence[str], runs: Sequence[str]) -> tuple[list[Run], list[Run]]:
-    """The runs of both sides, each verified. Raises `BadInput`."""
-    if not baseline:
-        if len(runs) != 2:
-            raise BadInput(f"{len(runs)} runs: give two, or several a side as --baseline A1 A2 -- B1 B2")
+    """The runs of both sides, each verified. Raises `BadInput`, or `InvalidRun` where one that is judged is invalid."""
+    if baseline and not runs:
+        baseline, runs = baseline[:1], baseline[1:]
+    elif not baseline and len(runs) == 2:
         baseline, runs = runs[:1], runs[1:]
-    found = [[Run(name) for name in side] for side in (baseline, runs)]
-    for run in (*found[0], *found[1]):
+    if not baseline or not runs:
+        raise BadInput(f"{len(runs)} runs: give two, or --baseline DIR NEW, or several a side as --baseline A1 A2 -- B1 B2")
+    before, after = ([run for name in side for run in bundles(name)] for side in (baseline, runs))
+    for run in (*before, *after):
         run.verify()
-    return found[0], found[1]
+        if not run.manifest.validity["ok"] and not run.manifest.partial:
+            why = f"the run is invalid: {(run.manifest.validity.get('reasons') or ['no reason given'])[0]}"
+            raise InvalidRun(f"{run.directory}: {why}") if run in after else BadInput(f"baseline {run.directory}: {why}")
+    return before, after
+
+
+def bundles(name: str) -> list[Run]:
+    """The bundle of this name, or all bundles in the directory of this name. Raises `BadInput`."""
+    inside = sorted(path.parent for path in Path(name).glob("*/manifest.json"))
+    return [Run(path) for path in inside] if inside and not (Path(name) / "manifest.json").exists() else [Run(name)]
 
 
 def names(before: Sequence[Run], after: Sequence[Run]) -> tuple[str, str]:

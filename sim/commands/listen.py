@@ -1,7 +1,8 @@
 """Listen to a live application, and change nothing: what it broadcasts, when, and for which resources.
 
 A page for each resource that the target's users own subscribes to its channel, and one page to each generic channel; none of them
-fetches anything. The run bundle is that of a passive load test: `workbench explain` reads it.
+fetches anything. The run bundle is that of a passive load test. With `workbench scenario NEW.toml --from heard` it becomes a
+scenario with the same gaps, bursts and resources; `workbench advise heard` says what to set for it.
 
     workbench listen --target ../shop/.env --accounts users.csv --for 10m -o heard
     workbench listen --target target.json --for 60 --channel 'private-orders.{id}' --ids orders
@@ -18,20 +19,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from sim.commands import options
 from sim.commands.measuring.one import Settings, run_load_test
 from sim.errors import BadInput, InvalidRun
+from sim.results.answers.heard import figures
 from sim.results.run import Run
 from sim.results.text import number, seconds
 from sim.scenario import Load, Pages, Publisher, Scenario
 from sim.target import Target
 
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-BURST = 1.0
-"""Seconds: events of one resource that follow each other more closely belong to one burst."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     scenario = _scenario(target, _seconds(args.duration), args.channel, args.ids)
     settings = Settings(args.output, path, args.accounts, args.i_own_this_target, command="workbench listen", quiet=args.json)
     outcome = run_load_test(scenario, settings)
-    found = heard(Run(outcome.directory))
+    found = figures(Run(outcome.directory))
     if args.json:
         options.print_json("listen", {"bundle": str(outcome.directory), "seconds": scenario.duration, "heard": found})
     else:
@@ -103,35 +100,6 @@ def _scenario(target: Target, duration: float, channels: list[str], ids: str) ->
 def _kind(channel: str) -> str:
     """`private-orders.{id}` -> orders."""
     return channel.partition(".{id}")[0].rpartition("-")[2]
-
-
-def heard(run: Run) -> dict[str, dict[str, Any]]:
-    """By resource: events, how many different ones of it, rate, gaps (seconds, of all together), bursts of one resource."""
-    found = {}
-    rows = run.updates[run.updates["published_at"].between(0, run.scenario.duration)].sort_values("published_at")
-    for resource, mine in rows.groupby(rows["resource"].astype(str)):
-        at, one = mine["published_at"].to_numpy(), mine[mine["resource_id"] != 0]
-        gaps = np.diff(at)
-        bursts = _bursts(one)
-        found[str(resource)] = {
-            "events": len(mine),
-            "resources": int(one["resource_id"].nunique()),
-            "gap_p50": float(np.median(gaps)) if len(gaps) else None,
-            "gap_max": float(gaps.max()) if len(gaps) else None,
-            "bursts": len(bursts),
-            "burst_mean": float(bursts.mean()) if len(bursts) else None,
-            "burst_max": int(bursts.max()) if len(bursts) else None,
-        }
-    return found
-
-
-def _bursts(rows: pd.DataFrame) -> np.ndarray:
-    """Events of each burst."""
-    if rows.empty:
-        return np.array([], dtype=int)
-    rows = rows.sort_values(["resource_id", "published_at"])
-    begins = (rows["resource_id"].diff() != 0) | (rows["published_at"].diff() > BURST)
-    return np.asarray(begins.cumsum().value_counts().to_numpy())
 
 
 def _lines(found: dict[str, dict[str, Any]], duration: float) -> str:

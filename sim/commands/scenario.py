@@ -4,6 +4,7 @@ examples:
   workbench scenario                      # the named ones, a line each
   workbench scenario demo                 # one of them
   workbench scenario mine.toml            # a commented start, where the file is not there yet
+  workbench scenario mine.toml --from heard   # changes as workbench listen heard them
   workbench scenario --keys               # every key: unit, default, who honours it, meaning
   workbench scenario --keys policy        # those of one table
   workbench scenario demo --set policy.wait=0.2 > mine.toml
@@ -18,8 +19,11 @@ from pathlib import Path
 
 from sim.commands import options
 from sim.errors import BadInput, did_you_mean
+from sim.results.answers.heard import scenario_of
+from sim.results.run import Run
 from sim.scenario import (
     Key,
+    Scenario,
     find_scenario,
     keys,
     kinds,
@@ -27,6 +31,7 @@ from sim.scenario import (
     parse_assignments,
     scenario_names,
     to_dict,
+    to_text,
     to_toml,
 )
 
@@ -47,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", metavar="NAME", help="a named scenario, a file, or a new file (*.toml)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="show it with this key changed")
     parser.add_argument("--keys", action="store_true", help="print every key; NAME: of one table only")
+    parser.add_argument("--from", dest="heard", metavar="HEARD", help="a new file: changes as in this bundle of workbench listen")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -67,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
                 print(textwrap.fill(text, WIDTH, initial_indent=f"{name:15}", subsequent_indent=" " * 15))
         return 0
     path = Path(args.scenario)
+    if args.heard is not None:
+        return _from_heard(path, args)
     if path.suffix == ".toml" and not path.exists():
         if args.set:
             raise BadInput(f"scenario {path}: no such file (a new one takes no --set: write it first, then change it)")
@@ -82,6 +90,38 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(find_scenario(args.scenario).read_text(encoding="utf-8-sig"), end="")
     return 0
+
+
+def _from_heard(path: Path, args: argparse.Namespace) -> int:
+    if path.suffix != ".toml" or path.exists():
+        raise BadInput(f"--from makes a new file: {path} {'exists' if path.exists() else 'does not end in .toml'}")
+    options.require_place(path)
+    heard = Run(args.heard)
+    heard.verify()
+    found = scenario_of(heard).replace(parse_assignments(args.set))
+    rate = found.workload.expected(found.duration, 1, 1) / found.duration
+    head = [
+        f"As heard in {heard.scenario.duration:g} s: {rate:.3g} updates a second, with the same gaps, bursts and resources.",
+        "How many pages are open, and when they fetch, cannot be heard: set `pages` and `policy`.",
+    ]
+    options.write_text(path, "".join(f"# {line}\n" for line in head) + _set_keys(found))
+    print(f"{path}  (set its pages, then: workbench advise {path} --objective 'time_to_fresh.p95 < 1')")
+    return 0
+
+
+def _set_keys(found: Scenario) -> str:
+    """The keys that differ from their defaults, and those that are to be set, as TOML."""
+    default = to_dict(Scenario())
+    chosen = {name: value for name, value in to_dict(found).items() if value != default[name] or name in ("pages", "policy")}
+    for name, value in chosen.items():
+        if name == "pages":
+            plain = to_dict(Scenario())["pages"][0]
+            chosen[name] = [
+                {k: v for k, v in page.items() if v != plain.get(k) or k in ("page", "subscribers")} for page in value
+            ]
+        elif isinstance(value, dict) and "kind" not in value:
+            chosen[name] = {k: v for k, v in value.items() if v != default[name].get(k)}
+    return "".join(f"{name} = {to_text(value)}\n" for name, value in chosen.items())
 
 
 def summary(description: str) -> str:

@@ -13,6 +13,7 @@ The same seed gives the same updates, bit for bit. In a scenario, `[workload]` n
     diurnal        a rate that swings like a day                  flash_crowd    climbs, holds, decays
     logs           lines of a log of few servers                  statuses       connection, monitoring, scheduler, supervisor
     instants       exactly these seconds                          mixture        several of these at once
+    heard          what a live application was heard to change
 
     replay         recorded traces, at any speed                  provisioning   runs drawn from fitted durations
     deployments    sites deployed, in stages, with output         firewall       rules added, installed, updated, deleted
@@ -24,6 +25,7 @@ Rates of the first are in total or per server (`per`); the others go by `speed`,
 """
 
 from sim.workload.arrivals import Arrivals, Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson, Statuses
+from sim.workload.heard import BURST, Heard, heard
 from sim.workload.mixture import Mixture, Workload
 from sim.workload.scripts import Deployments, Provisioning, Replay, Script, fit_steps, script_of
 from sim.workload.traces import TRACE_DIR, Step, Trace, Transition, load_trace, load_traces, trace_names
@@ -52,6 +54,7 @@ from sim.workload.work import Database, Firewall, Packages, Tasks
 
 __all__ = [
     "ASPECTS",
+    "BURST",
     "CHANGES",
     "CYCLES",
     "IN_ORDER",
@@ -71,6 +74,7 @@ __all__ = [
     "Diurnal",
     "Firewall",
     "FlashCrowd",
+    "Heard",
     "Instants",
     "Logs",
     "Mixture",
@@ -93,6 +97,7 @@ __all__ = [
     "Workload",
     "encode",
     "fit_steps",
+    "heard",
     "load_trace",
     "load_traces",
     "script_of",

@@ -29,7 +29,7 @@ class Arrivals:
     """Whether `per = "server"` needs a process for each server (False: one process at the summed rate is the same)."""
 
     rate: PerSecond = 1.0
-    """Updates per second (`mmpp`: a factor for `rates`)."""
+    """Updates per second (`mmpp`: a factor for `rates`; `heard`: for what was heard)."""
     per: Literal["total", "server"] = "total"
     """Whether the rate is that of the whole fleet or of each server."""
     site_share: Share = 0.0

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from sim.workload.arrivals import Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson, Statuses
+from sim.workload.heard import Heard
 from sim.workload.scripts import Deployments, Provisioning, Replay
 from sim.workload.updates import ASPECTS, CHANGES, NUMBERED, RESOURCES, Updates, walk
 from sim.workload.work import Database, Firewall, Packages, Tasks
@@ -63,6 +64,7 @@ Workload = (
     | Logs
     | Statuses
     | Instants
+    | Heard
     | Replay
     | Provisioning
     | Deployments

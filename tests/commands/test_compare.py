@@ -34,6 +34,32 @@ def test_two_runs_or_several_a_side(runs: list[str], capsys: pytest.CaptureFixtu
     assert "--baseline A1 A2 -- B1 B2" in capsys.readouterr().err
 
 
+def test_one_baseline_needs_no_dashes_and_a_directory_stands_for_its_bundles(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "--baseline", runs[0], runs[1], runs[2]]) == 0
+    assert capsys.readouterr().out.startswith("### `run-2, run-3` against `run-1`: ")
+    assert main(["compare", "--baseline", str(Path(runs[0]).parent), runs[1]]) == 0
+    assert capsys.readouterr().out.startswith("### `run-2` against `run-1, run-2, run-3`: ")
+    for arguments in (["--baseline", runs[0]], [runs[0]], []):
+        assert main(["compare", *arguments]) == 2
+    assert main(["compare", "--baseline", str(tmp_path), runs[0]]) == 2
+    assert "is not a run bundle" in capsys.readouterr().err
+
+
+def test_an_invalid_baseline_is_refused_and_an_invalid_run_says_nothing(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    invalid = tmp_path / "invalid"
+    shutil.copytree(runs[0], invalid)
+    manifest = json.loads((invalid / "manifest.json").read_text())
+    (invalid / "manifest.json").write_text(json.dumps(manifest | {"validity": {"ok": False, "reasons": ["too busy"]}}))
+    assert main(["compare", "--baseline", str(invalid), runs[1]]) == 2
+    assert f"baseline {invalid}: the run is invalid: too busy" in capsys.readouterr().err
+    assert main(["compare", "--baseline", runs[1], str(invalid)]) == 4
+    assert f"{invalid}: the run is invalid: too busy" in capsys.readouterr().err
+
+
 def edited(path: Path) -> None:
     summary = json.loads((path / "summary.json").read_text())
     summary["updates"]["value"] += 1

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 
 from sim import cli
-from sim.commands.listen import _lines, _scenario, _seconds, heard
+from sim.commands.listen import _lines, _scenario, _seconds
 from sim.errors import BadInput
-from sim.scenario import Scenario
 from sim.target import Target, User
 from tests.standin import application
 from tests.standin.setup import Setup, standing_in_a_thread
@@ -47,17 +44,9 @@ def test_a_page_for_each_resource_and_one_for_each_generic_channel() -> None:
         _scenario(SHOP, 60, ["private-bikes.{id}"], "")
 
 
-def test_gaps_and_bursts() -> None:
-    updates = pd.DataFrame(
-        [("server", 1, 0.0), ("server", 1, 0.5), ("server", 2, 0.6), ("server", 1, 5.0), ("site", 0, 1.0), ("site", 0, -2.0)],
-        columns=["resource", "resource_id", "published_at"],
-    )
-    found = heard(SimpleNamespace(updates=updates, scenario=Scenario(duration=10)))  # type: ignore[arg-type]
-    burst = {"bursts": 3, "burst_mean": pytest.approx(4 / 3), "burst_max": 2}
-    gaps = {"gap_p50": 0.5, "gap_max": pytest.approx(4.4)}
-    assert found["server"] == {"events": 4, "resources": 2} | gaps | burst
-    assert (found["site"]["events"], found["site"]["resources"], found["site"]["bursts"]) == (1, 0, 0)
-    assert "4 events of 2, 0.4 a second" in _lines(found, 10)
+def test_its_lines() -> None:
+    figures = {"events": 4, "resources": 2, "gap_p50": 0.5, "gap_max": 4.4, "bursts": 3, "burst_mean": 4 / 3, "burst_max": 2}
+    assert "4 events of 2, 0.4 a second" in _lines({"server": figures}, 10)
 
 
 @pytest.mark.loopback
@@ -71,3 +60,8 @@ def test_a_live_application_is_heard_and_asked_for_nothing(tmp_path: Path, capsy
     assert set(found) == {"server"}
     assert found["server"]["events"] > 0
     assert found["server"]["resources"] <= 4
+    # What was heard is a scenario that can be simulated, and that is not made over another file.
+    new = str(tmp_path / "new.toml")
+    assert cli.main(["scenario", new, "--from", str(tmp_path / "heard"), "--set", "duration=5"]) == 0
+    assert cli.main(["simulate", new]) == 0
+    assert cli.main(["scenario", new, "--from", str(tmp_path / "heard")]) == 2

@@ -17,6 +17,7 @@ from sim.workload import (
     Diurnal,
     Firewall,
     FlashCrowd,
+    Heard,
     Instants,
     Logs,
     Mixture,
@@ -49,6 +50,7 @@ arrivals = (
     | st.builds(FlashCrowd, rates, per, shares, st.floats(1, 20), st.floats(0, 10), *[st.floats(0, 5)] * 3)
     | st.builds(Logs, rates, servers=st.integers(1, 5), batch=st.integers(1, 5))
     | st.builds(Statuses, rates, per, of=st.sampled_from([("connection",), ("monitoring", "supervisor", "connection")]))
+    | st.builds(Heard, st.floats(0.0, 5.0), st.just("total"), shares, times, times, st.tuples(st.integers(1, 4)))
     | st.builds(Instants, st.lists(st.floats(0, 20), max_size=9).map(tuple), st.integers(1, 3))
 )
 scripts = st.builds(

@@ -1,0 +1,101 @@
+"""What `workbench listen` heard of a live application: in figures, and as a scenario that changes as much, as it did."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.errors import BadInput
+from sim.results.run import Run
+from sim.scenario import Broadcast, Fleet, Pages, Scenario
+from sim.workload import BURST
+from sim.workload import heard as workload_of
+
+
+def is_heard(run: Run) -> bool:
+    """Is it a bundle of listening, without updates of its own?"""
+    return run.scenario.publisher.via == "none"
+
+
+def _rows(run: Run) -> pd.DataFrame:
+    """Events of the time that was listened, by instant."""
+    return run.updates[run.updates["published_at"].between(0, run.scenario.duration)].sort_values("published_at")
+
+
+def figures(run: Run) -> dict[str, dict[str, Any]]:
+    """By resource: events, how many different ones of it, gaps (seconds, of all together), bursts of one resource."""
+    found = {}
+    rows = _rows(run)
+    for resource, mine in rows.groupby(rows["resource"].astype(str)):
+        at, one = mine["published_at"].to_numpy(), mine[mine["resource_id"] != 0]
+        gaps = np.diff(at)
+        bursts = _bursts(one)
+        found[str(resource)] = {
+            "events": len(mine),
+            "resources": int(one["resource_id"].nunique()),
+            "gap_p50": float(np.median(gaps)) if len(gaps) else None,
+            "gap_max": float(gaps.max()) if len(gaps) else None,
+            "bursts": len(bursts),
+            "burst_mean": float(bursts.mean()) if len(bursts) else None,
+            "burst_max": int(bursts.max()) if len(bursts) else None,
+        }
+    return found
+
+
+def _bursts(rows: pd.DataFrame) -> np.ndarray:
+    """Events of each burst."""
+    if rows.empty:
+        return np.array([], dtype=int)
+    rows = rows.sort_values(["resource_id", "published_at"])
+    begins = (rows["resource_id"].diff() != 0) | (rows["published_at"].diff() > BURST)
+    return np.asarray(begins.cumsum().value_counts().to_numpy())
+
+
+def scenario_of(run: Run) -> Scenario:
+    """A scenario whose updates come as those that were heard: the same gaps, bursts and resources, on the same channels.
+
+    How many pages are open cannot be heard: it has one for each resource, and a dashboard for each user. Sites stay sites, all
+    else is a server. Raises `BadInput` where that is no bundle of listening, or too little was heard.
+    """
+    if not is_heard(run):
+        raise BadInput(f"{run.directory} is no bundle of workbench listen: its own scenario is {run.scenario.name}")
+    rows = _rows(run)
+    # What came on a generic channel only names no resource: each event is then one of its own.
+    names = rows["resource"].astype(str).to_numpy()
+    owners = np.where(rows["resource_id"].to_numpy() != 0, rows["resource_id"].to_numpy(), -np.arange(1, len(rows) + 1))
+    unnamed = bool((owners < 0).any())
+    kinds: list[list[np.ndarray]] = [[], []]
+    for (name, _), at in rows.groupby([names, owners])["published_at"]:
+        kinds[str(name) == "site"].append(at.to_numpy())
+    try:
+        workload = workload_of(*kinds)
+    except ValueError as error:
+        raise BadInput(f"{run.directory}: {error} (listen for longer: workbench listen --for 10m)") from error
+    if unnamed:  # nobody knows who was hit: all alike
+        workload = dataclasses.replace(workload, weights=(), site_weights=())
+    named = [pages for pages in run.scenario.pages if any("{id}" in channel for channel in pages.channels)]
+    known = {kind: sum(pages.subscribers for pages in named if pages.ids == kind) for kind in ("servers", "sites")}
+    users = max(1, int((run.manifest.target or {}).get("users") or 1))
+    servers, sites = (max(1, known[kind], 0 if unnamed else len(heard)) for kind, heard in zip(known, kinds, strict=True))
+    return Scenario(
+        name=run.name,
+        description=f"changes as heard in {run.scenario.duration:g} s; set how many pages are open",
+        duration=max(60.0, run.scenario.duration),
+        fleet=Fleet(users, math.ceil(servers / users), math.ceil(sites / users)),
+        workload=workload,
+        pages=(Pages("detail", servers), Pages("dashboard", users)),
+        broadcast=Broadcast(channels=_channels(run)),
+    )
+
+
+def _channels(run: Run) -> Any:
+    """On which kind of channel events came: those that end in a resource's id, those that do not, or both."""
+    names = run.notifications["channel"].astype(str).unique()
+    specific = [name.rpartition(".")[2] != name for name in names]
+    if any("users." in name for name in names):
+        return "per_user"
+    return "both" if len(set(specific)) != 1 else "specific" if specific[0] else "generic"
