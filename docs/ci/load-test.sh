@@ -24,7 +24,7 @@ baseline=${BASELINE:-$out/baseline}
 start() {
     mkdir -p "$out"
     rm -rf "$out/target.json" "$out/new"
-    "$workbench" serve --api-port 0 --reverb-port 0 --ready-file "$out/target.json" > "$out/target.log" 2>&1 &
+    "$workbench" serve --members --api-port 0 --reverb-port 0 --ready-file "$out/target.json" > "$out/target.log" 2>&1 &
     echo $! > "$out/target.pid"
     for _ in $(seq 300); do
         [ -e "$out/target.json" ] && return 0
