@@ -39,6 +39,7 @@ COMMANDS = {
     "calibrate": "harness floor and drain rate of this machine",
     "plan": "workers, ports, descriptors for a number of subscribers",
     "fit": "fit the simulator's parameters to a measured run",
+    "advise": "which policy to set, head-room, what breaks first",
     "doctor": "every step of the pattern checked against a target",
     "listen": "what a live application broadcasts, and when",
     "record": "record the steps of a provisioning command as a trace",

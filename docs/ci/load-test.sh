@@ -62,7 +62,7 @@ compare() {
 }
 
 report() {
-    "$workbench" report "$out/new/1" --no-code -o "$out/report.html"
+    "$workbench" report "$out/new/1" --notebook 07_explain_a_run --no-code -o "$out/report.html"
 }
 
 accept() {

@@ -1,0 +1,143 @@
+"""What to set for an objective: one page with the policy, the code to paste, head-room, what breaks first, and remedies.
+
+On the scenario of a run, on what `workbench listen` heard, on a recorded trace, or on a scenario file. Everything is simulated, on
+the same updates for each policy: what is there now, and every usual setting. Costs are those of --fit, else the scenario's own.
+Nothing is measured, and no target is needed.
+
+examples:
+  workbench advise runs/demo
+  workbench advise runs/demo --fit shop.fit.json --objective 'time_to_fresh.p99 < 2'
+  workbench advise heard --set pages.0.subscribers=500 --set pages.1.subscribers=50
+  workbench advise data/traces/stack --markdown -o advice.md
+  workbench advise mine.toml --objective 'stale_ratio < 0.05' --json
+
+Exit codes: 0 a policy meets the objective, 2 bad input, 3 none does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sim.commands import options
+from sim.errors import BadInput, ThresholdFailed
+from sim.experiments import advice, advised
+from sim.prediction import Fit, read
+from sim.results.answers import heard
+from sim.results.answers.report import verdict
+from sim.results.run import Run
+from sim.results.text import number
+from sim.scenario import Fleet, Pages, Scenario, load_scenario, parse_assignments
+from sim.virtual.sweep import Objective
+from sim.workload import Replay, load_traces
+
+OBJECTIVE = "time_to_fresh.p95 < 1"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="run bundle, bundle of listen, trace, or scenario file (*.toml)")
+    parser.add_argument("--objective", default=OBJECTIVE, metavar="CONDITION", help="what is to hold (default: %(default)s, in s)")
+    parser.add_argument("--fit", type=Path, metavar="FIT", help="costs of the target, as workbench fit wrote them")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key (may be repeated)")
+    parser.add_argument("--markdown", action="store_true", help="print it as Markdown")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there instead")
+    parser.add_argument("--json", action="store_true", help="print what was tried as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    objective = Objective.parse(args.objective)
+    options.require_place(args.output)
+    scenario, source, unknown = subject(args.source)
+    fit = None if args.fit is None else read(args.fit)
+    draws = [] if fit is None else [fit.draw(np.random.default_rng(seed)) for seed in range(advice.REPLICATIONS)]
+    scenario = (scenario if fit is None else fit.apply(scenario)).replace(parse_assignments(args.set))
+    scenario.check()
+    found = advice.advise(scenario, objective, draws=draws)
+    costs, further = priced(scenario, fit, args.fit)
+    sections = advised.page(found, f"{source} {costs}", [*unknown, *further])
+    written = advised.to_markdown(sections) if args.markdown else advised.to_text(sections)
+    if args.output is not None:
+        options.write_text(args.output, written)
+    if args.json:
+        options.print_json("advise", jsonable(found, sections))
+    elif args.output is None:
+        print(written, end="")
+    if found.best is None:
+        raise ThresholdFailed(f"no policy that was tried meets {advised.objective(found)}")
+    return 0
+
+
+def subject(name: str) -> tuple[Scenario, str, list[str]]:
+    """(scenario to advise on, what it is in words, what is not known of it). Raises `BadInput`."""
+    path = Path(name)
+    if (path / "manifest.json").exists():
+        run = Run(name)
+        run.verify()
+        if heard.is_heard(run):
+            found = heard.scenario_of(run)
+            kinds = " and ".join(f"{number(pages.subscribers)} {pages.page} pages" for pages in found.pages)
+            words = f"Of what {run.name} heard in {run.scenario.duration:g} s: updates with the same gaps, bursts and resources."
+            return found, words, [f"How many pages are open was not heard: {kinds} are assumed (--set pages.0.subscribers=N)."]
+        if run.manifest.partial or not run.manifest.validity["ok"]:
+            raise BadInput(f"{name}: no advice on a run that is {verdict(run)}")
+        return run.scenario, f"Of the run {run.name} ({run.manifest.source}), its updates drawn anew.", []
+    if path.suffix == ".toml":
+        return load_scenario(path), f"Of the scenario {path.stem}.", []
+    if path.is_dir() and not list(path.glob("*.jsonl")):
+        raise BadInput(f"{name} is neither a run bundle (no manifest.json) nor a trace (no *.jsonl)")
+    traces = load_traces(name)
+    length = max(trace.duration for trace in traces)
+    scenario = Scenario(
+        name=path.stem,
+        duration=max(60.0, 2 * length),
+        drain=5.0,
+        fleet=Fleet(users=10),
+        workload=Replay(trace=name, parallel=3),
+        pages=(Pages("detail", 200), Pages("dashboard", 50)),
+    )
+    words = f"Of the trace {path.stem} ({number(len(traces))} recordings), played on 3 servers at a time of 20."
+    return scenario, words, ["Pages, servers and users are assumed, as the simulator's defaults are (--set KEY=VALUE)."]
+
+
+def priced(scenario: Scenario, fit: Fit | None, path: Path | None) -> tuple[str, list[str]]:
+    """Which costs were used, and what that leaves unknown."""
+    if fit is None:
+        model = scenario.broadcaster.model
+        return (
+            f"Costs are the scenario's: {model}'s broadcaster, {number(scenario.api.workers)} workers of "
+            f"{scenario.api.service.mean() * 1e3:.3g} ms a request.",
+            ["What a request and a delivery cost your application: fit them to a load test of it (workbench fit RUN, then --fit)."],
+        )
+    low, high = fit.ranges.get("subscribers", (math.nan, math.nan))
+    further = [f"{p.key} is not fitted, the scenario's value stands: {p.needs}" for p in fit.parameters if not p.identified]
+    if math.isfinite(high) and not low <= scenario.subscribers <= high:
+        further.append(
+            f"Costs were fitted at {number(low)} to {number(high)} subscribers; this has {number(scenario.subscribers)}."
+        )
+    return f"Costs are those of {path} ({', '.join(str(run.get('name')) for run in fit.runs) or 'no run named'}).", further
+
+
+def jsonable(found: advice.Advice, sections: list[advised.Section]) -> dict[str, object]:
+    def rows(frame: pd.DataFrame) -> object:
+        plain = frame.drop(columns=["choice", "keys"], errors="ignore").replace([math.inf], "never")
+        return json.loads(plain.to_json(orient="records"))
+
+    best = None if found.best is None else advised.describe(found.recommended)
+    return {
+        "objective": advised.objective(found),
+        "recommended": best,
+        "headline": sections[0].said[0],
+        "now": rows(pd.DataFrame([found.now]))[0],  # type: ignore[index]
+        "best": None if found.best is None else rows(pd.DataFrame([found.best]))[0],  # type: ignore[index]
+        "tried": rows(found.tried),
+        "headroom": rows(found.headroom),
+        "pages_at_most": None if found.holds is None or math.isinf(found.holds) else found.holds,
+        "breaks": None if found.breaking is None else found.breaking["cause"],
+        "remedies": rows(found.remedies),
+        "not_known": list(sections[-1].said),
+    }

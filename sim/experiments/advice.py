@@ -1,0 +1,386 @@
+"""What to set for an objective, what it costs and gains, how far it carries, what breaks first and what helps then.
+
+All by simulation of one scenario, with common random numbers: every setting meets the same updates. The search takes the fleet
+engine, and leaves out for it what that cannot do (`screened`); the settings that it would recommend, and what is there now, are
+then simulated as the scenario says, with other updates, several times. Nothing here measures: costs are the scenario's own, or
+fitted ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sim.errors import BadInput, did_you_mean
+from sim.policy import Immediate, Policy, Polling
+from sim.results.answers.choices import WAITS, Choice, grid
+from sim.results.summary import FIGURE, LEVELS, summarise
+from sim.results.text import number, seconds
+from sim.scenario import Scenario
+from sim.study import row
+from sim.virtual import engines, fleet, reference
+from sim.virtual.preparation import expected_size
+from sim.virtual.sweep import COST, Objective
+from sim.workload import Arrivals, Bursty, Instants, Mixture, Workload, streams
+
+TIMES = (2, 5, 10)
+"""Multiples of the load at which head-room is looked for."""
+
+GROWTHS = {"pages": "pages", "updates": "updates", "users": "users, with their pages, servers and updates"}
+"""What may grow, and in words."""
+
+REPLICATIONS = 5
+"""Simulations of a setting before it is recommended, and of what is there now."""
+
+FINALISTS = 6
+"""Settings that are tried so, cheapest first, until one surely meets the objective."""
+
+EXACT = 150_000
+"""Notifications and refetches up to which a run takes the engine that leaves nothing out, a second or two each."""
+
+BUSY = 0.8
+"""Share of its time from which a station is said to break: its queue is then several times as long as its work."""
+
+MOST = 1024
+"""Times the load at which `largest` gives up looking for the limit."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Frames with one row per thing tried; columns of `trial`, further ones as said."""
+
+    scenario: Scenario
+    """What is there now, with the costs that were used."""
+    objective: Objective
+    now: Row
+    """`trial` of the scenario as it is; met."""
+    best: Row | None
+    """`trial` of the recommended policy; met, policy, setting, choice. None: no policy meets the objective."""
+    tried: pd.DataFrame
+    """By setting; policy, setting, choice, polling: is it an alternative without events."""
+    headroom: pd.DataFrame
+    """By growth and times; policy (now, best), met."""
+    holds: float | None
+    """Most pages for which the objective is met with the recommended policy; inf: of `MOST` times as many; None: not now."""
+    breaking: Row | None
+    """`trial` of the least growth at which the objective is missed: growth, times, cause (in words); None: none."""
+    remedies: pd.DataFrame
+    """By remedy, tried there; remedy, met, ranked."""
+    left_out: tuple[str, ...]
+    """What the search had to leave out, in words."""
+
+    @property
+    def recommended(self) -> Policy | None:
+        return None if self.best is None else self.best["choice"].policy
+
+
+def trial(scenario: Scenario, metric: str) -> Row:
+    """One simulation, by the fleet engine where it can: the objective's metric as `value` (inf: never, None: undefined), the columns of
+    `study`, `node` and `workers` (share of its time that the busiest broadcaster node, the application's workers work).
+
+    Raises `BadInput` where a run has no such metric.
+    """
+    found = FIGURE.match(metric)
+    asked = float(found["figure"][1:]) / 100 if found and found["figure"].startswith("p") else LEVELS[0]
+    levels = (*LEVELS, *({asked} - set(LEVELS)))
+    if not fleet.supports(scenario):
+        result = fleet.run(scenario)
+        figures = result.summary(levels)
+        node, workers = max(result.broadcaster_busy), result.utilisation
+    else:
+        tables = reference.run(scenario)
+        figures = summarise(tables, scenario, levels)
+        last = tables.metrics.groupby(["process", "metric"], observed=True)["value"].last()
+        node = max((v for (p, m), v in last.items() if p == "broadcaster" and str(m).startswith("busy_ratio.")), default=0.0)
+        workers = float(figures["utilisation"]["value"]) if "utilisation" in figures else math.nan
+    if metric not in figures:
+        figures = engines.run(scenario).summary
+    if metric not in figures:
+        raise BadInput(f"{metric!r}: the runs have no such figure{did_you_mean(metric, figures)}")
+    value = math.inf if figures[metric].get("never") else figures[metric]["value"]
+    return row(figures) | {"value": value, "node": float(node), "workers": float(workers)}
+
+
+def screened(scenario: Scenario) -> tuple[Scenario, tuple[str, ...]]:
+    """The scenario without what the fleet engine cannot do, and that in words."""
+    left_out = []
+    if scenario.incidents:
+        scenario = dataclasses.replace(scenario, incidents=())
+        left_out.append("incidents")
+    for key, value, words, there in (
+        ("broadcaster.nagle", False, "Nagle's algorithm", scenario.broadcaster.costs.nagle),
+        ("broadcaster.keep_alive", True, "a connection for each publish", not scenario.broadcaster.costs.keep_alive),
+        ("api.save_workers", "own", "saves that wait for the workers of refetches", scenario.api.save.mean() > 0),
+    ):
+        if there and fleet.supports(scenario):
+            scenario = scenario.replace({key: value})
+            left_out.append(words)
+    return scenario, tuple(left_out)
+
+
+def with_policy(scenario: Scenario, policy: Policy) -> Scenario:
+    """One policy for all pages; a full payload becomes a notification, since it would be fetched in vain."""
+    pages = tuple(dataclasses.replace(some, policy=None) for some in scenario.pages)
+    broadcast = dataclasses.replace(scenario.broadcast, payload="notify")
+    return dataclasses.replace(scenario, policy=policy, pages=pages, broadcast=broadcast)
+
+
+def grown(scenario: Scenario, growth: str, times: float) -> Scenario:
+    """The scenario with *times* as many pages, updates, or users (with pages, servers and updates of theirs). Raises `BadInput`
+    where its servers cannot change that often."""
+    if growth == "updates":
+        more = dataclasses.replace(scenario, workload=busier(scenario.workload, times))
+        had, has = (len(some.draw_updates(streams(some.seed))) for some in (scenario, more))
+        if times > 1 and has < 0.7 * times * had:
+            raise BadInput(f"{scenario.fleet.servers} servers cannot change {times:g} times as often: all of them are busy already")
+        return more
+    scenario = scenario.with_subscribers(max(1, round(scenario.subscribers * times)))
+    if growth == "pages":
+        return scenario
+    users = max(1, round(scenario.fleet.users * times))
+    of_each = getattr(scenario.workload, "per", "total") == "server"
+    workload = scenario.workload if of_each else busier(scenario.workload, times)
+    return dataclasses.replace(scenario, fleet=dataclasses.replace(scenario.fleet, users=users), workload=workload)
+
+
+def busier(workload: Workload, times: float) -> Workload:
+    """*times* as many updates of the same kind. Raises `BadInput` for instants, which are what they are."""
+    match workload:
+        case Mixture():
+            return dataclasses.replace(workload, parts=tuple(busier(part, times) for part in workload.parts))
+        case Instants():
+            raise BadInput("workload instants: exactly these updates cannot become more")
+        case Bursty():
+            return dataclasses.replace(workload, rate=workload.rate * times, off_rate=workload.off_rate * times)
+        case Arrivals():
+            return dataclasses.replace(workload, rate=workload.rate * times)
+        case _ if workload.per_minute is not None:
+            return dataclasses.replace(workload, per_minute=workload.per_minute * times)
+        case _:
+            return dataclasses.replace(workload, parallel=max(1, round(workload.parallel * times)))
+
+
+# --- the search ----------------------------------------------------------------------------------------------------------
+
+
+def advise(
+    scenario: Scenario, objective: Objective, waits: tuple[float, ...] = WAITS, draws: Sequence[Mapping[str, Any]] = ()
+) -> Advice:
+    """*draws*: dotted keys and values, a set for each of the repeated simulations (joint draws of a fit).
+
+    Raises `BadInput` for a scenario that cannot be simulated, or an objective on a figure that there is not.
+    """
+    quick, left_out = screened(scenario)
+    if not any(pages.subscribers for pages in scenario.pages):
+        raise BadInput(f"scenario {scenario.name}: no pages to advise on (set pages.0.subscribers)")
+    tried = pd.DataFrame(list(_tried(quick, objective, waits)))
+    best = _chosen(scenario, objective, tried, draws)
+    policy = best["choice"].policy if best is not None else _freshest(tried)
+    there = with_policy(quick, policy)
+    headroom = pd.DataFrame(list(_headroom(quick, there, objective)))
+    breaking = _breaking(there, headroom, best is not None)
+    remedies = pd.DataFrame() if breaking is None else _remedies(breaking["scenario"], objective)
+    return Advice(
+        scenario=scenario,
+        objective=objective,
+        now=_repeated(scenario, objective, draws),
+        best=best,
+        tried=tried,
+        headroom=headroom,
+        holds=None if best is None else largest(there, objective) * scenario.subscribers,
+        breaking=breaking,
+        remedies=remedies,
+        left_out=left_out,
+    )
+
+
+def _tried(scenario: Scenario, objective: Objective, waits: tuple[float, ...]) -> Iterator[Row]:
+    """Every setting once, on the same updates."""
+    for choice in (Choice("at once", "no wait", Immediate()), *grid(waits)):
+        found = trial(with_policy(scenario, choice.policy), objective.metric)
+        met = objective.met([found["value"]])
+        label = {"policy": choice.family, "setting": choice.setting, "choice": choice}
+        yield label | found | {"met": met, "polling": isinstance(choice.policy, Polling)}
+
+
+def _chosen(scenario: Scenario, objective: Objective, tried: pd.DataFrame, draws: Sequence[Mapping[str, Any]]) -> Row | None:
+    """The cheapest setting that surely meets the objective, also with other updates; else the first that perhaps does."""
+    able = tried[(tried["met"] == "yes") & ~tried["polling"]].sort_values([COST, "fresh_mean"], kind="stable")
+    perhaps = None
+    for _, setting in able.head(FINALISTS).iterrows():
+        label = {name: setting[name] for name in ("policy", "setting", "choice")}
+        found = label | _repeated(with_policy(scenario, setting["choice"].policy), objective, draws)
+        if found["met"] == "yes":
+            return found
+        if found["met"] == "unsure" and perhaps is None:
+            perhaps = found
+    return perhaps
+
+
+def _freshest(tried: pd.DataFrame) -> Policy:
+    """Where none meets the objective: what comes nearest to it."""
+    able = tried[~tried["polling"]].sort_values(["value", COST], kind="stable", na_position="last")
+    policy: Policy = able.iloc[0]["choice"].policy
+    return policy
+
+
+def _repeated(scenario: Scenario, objective: Objective, draws: Sequence[Mapping[str, Any]]) -> Row:
+    """Means over `REPLICATIONS` with updates that the search has not seen; `values`, `met`."""
+    if sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed)))) > EXACT:
+        scenario, _ = screened(scenario)
+    rows = []
+    for r in range(REPLICATIONS):
+        drawn = scenario.replace({**(draws[r % len(draws)] if draws else {}), "seed": scenario.seed + 1 + r})
+        rows.append(trial(drawn, objective.metric))
+    frame = pd.DataFrame(rows)
+    values = frame["value"].tolist()
+    return frame.mean(numeric_only=True).to_dict() | {"values": values, "met": objective.met(values)}
+
+
+# --- more of it ----------------------------------------------------------------------------------------------------------
+
+
+def _headroom(now: Scenario, best: Scenario, objective: Objective) -> Iterator[Row]:
+    for growth in GROWTHS:
+        for times in (1, *TIMES):
+            for policy, scenario in (("now", now), ("best", best)):
+                try:
+                    more = grown(scenario, growth, times)
+                except BadInput:
+                    continue
+                found = trial(more, objective.metric)
+                label = {"growth": growth, "times": times, "policy": policy, "subscribers": more.subscribers}
+                yield label | found | {"met": objective.met([found["value"]])}
+
+
+def largest(scenario: Scenario, objective: Objective, precision: float = 0.02) -> float:
+    """The most times that its pages can be multiplied before the objective is missed, by bisection; inf: `MOST` and it still holds."""
+
+    def holds(times: float) -> bool:
+        return objective.met([trial(grown(scenario, "pages", times), objective.metric)["value"]]) == "yes"
+
+    low, high = (1.0, 2.0) if holds(1.0) else (1 / scenario.subscribers, 1.0)
+    if low == 1.0:
+        while holds(high):
+            low, high = high, 2 * high
+            if high > MOST:
+                return math.inf
+    elif not holds(low):
+        return 0.0
+    while high / low > 1 + precision:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _breaking(scenario: Scenario, headroom: pd.DataFrame, now: bool) -> Row | None:
+    """The least growth at which the objective is missed, users first; and why."""
+    best = headroom[headroom["policy"] == "best"]
+    rows = best[(best["met"] != "yes") & (best["times"] > (1 if now else 0))]
+    if rows.empty:
+        return None
+    order = {name: i for i, name in enumerate(("users", "pages", "updates"))}
+    first = rows.assign(order=rows["growth"].map(order)).sort_values(["times", "order"], kind="stable").iloc[0].to_dict()
+    there = grown(scenario, first["growth"], first["times"])
+    return first | {"scenario": there, "cause": cause(there, first)}
+
+
+def cause(scenario: Scenario, found: Mapping[str, Any]) -> str:
+    """What is to blame for a missed objective: a station without time left, a herd, or the policy itself."""
+    node, workers = float(found["node"]), float(found["workers"])
+    if max(node, workers) >= BUSY:
+        if node >= workers:
+            return f"one broadcaster node: it is busy {_share(node)} of the time{_generic(scenario)}"
+        return f"the application: its {number(scenario.api.workers)} workers are busy {_share(workers)} of the time"
+    pages, drain = herd(scenario)
+    if drain > 0.2 * float(found["fresh_p95"] if math.isfinite(found["fresh_p95"]) else 0.0):
+        return f"the herd: {number(pages)} pages fetch after one event, and the application answers them within {seconds(drain)}"
+    return "the policy: no station is short of time, pages wait for it"
+
+
+def _share(share: float) -> str:
+    return f"{min(share, 1.0) * 100:.0f} %"
+
+
+def generic_share(scenario: Scenario) -> float:
+    """Share of the notifications that come on a generic channel."""
+    updates = scenario.draw_updates(streams(scenario.seed))
+    everything = expected_size(scenario, updates)[0]
+    boards = tuple(pages for pages in scenario.pages if pages.page == "dashboard")
+    if scenario.broadcast.channels not in ("both", "generic") or not everything:
+        return 0.0
+    return expected_size(dataclasses.replace(scenario, pages=boards), updates)[0] / everything
+
+
+def _generic(scenario: Scenario) -> str:
+    share = generic_share(scenario)
+    return f", {_share(share)} of its frames are those of the generic channel" if share > 0.5 else ""
+
+
+def herd(scenario: Scenario) -> tuple[int, float]:
+    """(pages that one event makes fetch at once, seconds that the application's workers need for them), where it is most."""
+    boards = sum(pages.subscribers for pages in scenario.pages if pages.page == "dashboard")
+    if scenario.broadcast.channels == "per_user":
+        boards = math.ceil(boards / scenario.fleet.users)
+    rows = scenario.fleet.servers if scenario.api.dashboard_of == "everyone" else scenario.fleet.servers_per_user
+    each = scenario.api.service.mean()
+    others = math.ceil(
+        sum(pages.subscribers for pages in scenario.pages if pages.page != "dashboard") / max(1, scenario.fleet.servers)
+    )
+    work = boards * (each + scenario.api.service_per_row * rows) + others * each
+    return boards + others, work / scenario.api.workers
+
+
+REMEDIES: Mapping[str, str] = {
+    "a channel for each user in place of the generic one": "broadcast.channels",
+    "twice as many application workers": "api.workers",
+    "twice as many broadcaster nodes": "broadcaster.nodes",
+    "twice the wait": "policy.wait",
+    "jitter as long as the herd takes": "policy.jitter",
+    "one answer for equal requests of one second": "api.cache",
+    "single flight": "in_flight",
+    "the event carries the resource": "policy",
+}
+"""What may help -> the key that it sets."""
+
+
+def changes(remedy: str, scenario: Scenario) -> dict[str, Any] | None:
+    """Dotted keys of a remedy; None where the scenario has it already, or it means nothing."""
+    key, policy = REMEDIES[remedy], scenario.policy
+    if key == "broadcast.channels":
+        boards = any(pages.page == "dashboard" and pages.subscribers for pages in scenario.pages)
+        return {key: "per_user"} if boards and scenario.broadcast.channels in ("both", "generic") else None
+    if key == "policy":
+        return {"policy": {"kind": "full_payload"}, "broadcast.payload": "full"}
+    if key == "policy.wait":
+        wait, cap = getattr(policy, "wait", None), getattr(policy, "max_wait", None)
+        return {key: 2 * wait} | ({"policy.max_wait": 2 * cap} if cap else {}) if wait else None
+    if key == "policy.jitter":
+        drain = herd(scenario)[1]
+        return {key: round(drain, 3)} if drain > 0.001 and hasattr(policy, "jitter") else None
+    if key == "api.cache":
+        return {key: 1.0} if not scenario.api.cache else None
+    if key == "in_flight":
+        return {key: "single_flight"} if scenario.in_flight != "single_flight" else None
+    return {key: 2 * (scenario.api.workers if key == "api.workers" else scenario.broadcaster.nodes)}
+
+
+def _remedies(scenario: Scenario, objective: Objective) -> pd.DataFrame:
+    """Each remedy where it breaks, on the same updates; those that meet the objective first, cheapest first, then the freshest."""
+    rows = [{"remedy": "none", "keys": {}} | trial(scenario, objective.metric)]
+    for remedy in REMEDIES:
+        keys = changes(remedy, scenario)
+        if keys is not None:
+            rows.append({"remedy": remedy, "keys": keys} | trial(scenario.replace(keys), objective.metric))
+    frame = pd.DataFrame(rows)
+    frame["met"] = [objective.met([value]) for value in frame["value"]]
+    helps = frame["met"] == "yes"
+    order = frame.assign(helps=~helps, by=frame[COST].where(helps, frame["value"]))
+    return frame.loc[order.sort_values(["helps", "by"], kind="stable").index].reset_index(drop=True)

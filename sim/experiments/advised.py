@@ -1,0 +1,240 @@
+"""An `Advice` on one page: the same sections as text for a terminal, Markdown for a pull request, and sentences for a notebook."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from sim.experiments.advice import GROWTHS, TIMES, Advice
+from sim.results import text
+from sim.results.answers import choices
+from sim.results.answers.report import describe
+from sim.virtual.sweep import COST
+
+
+class Section(NamedTuple):
+    """A heading, sentences, and a table or code below them."""
+
+    title: str
+    said: tuple[str, ...] = ()
+    table: pd.DataFrame | None = None
+    code: str = ""
+
+
+def page(advice: Advice, source: str, unknown: Sequence[str] = ()) -> list[Section]:
+    """All of it. *source*: what was advised on, and with which costs, in words; *unknown*: further things that are not known."""
+    sections = [Section("Advice", (headline(advice), source))]
+    if advice.recommended is not None:
+        sections.append(Section("To paste", code=choices.snippet(advice.recommended)))
+    return [
+        *sections,
+        Section("What it costs and gains", (gain(advice),), costs(advice)),
+        Section("Head-room", (reach(advice),), headroom(advice)),
+        Section("What breaks first", (breaks(advice),), remedies(advice) if len(advice.remedies) else None),
+        Section("What is not known", (*not_known(advice), *unknown)),
+    ]
+
+
+def objective(advice: Advice) -> str:
+    goal = advice.objective
+    return f"{goal.metric} {goal.op} {text.unit_of(goal.metric)(goal.limit)}"
+
+
+def _value(advice: Advice, row: Mapping[str, Any]) -> str:
+    return str(text.unit_of(advice.objective.metric)(row["value"]))
+
+
+def headline(advice: Advice) -> str:
+    """The answer in one or two sentences."""
+    there = describe(advice.scenario.policy)
+    has = f"{_value(advice, advice.now)} with {text.number(advice.now[COST])} refetches per update"
+    if advice.best is None:
+        nearest = advice.tried[~advice.tried["polling"]].sort_values("value", na_position="last").iloc[0]
+        return (
+            f"No policy meets {objective(advice)} here: {there} has {has}, and {describe(nearest['choice'].policy)} comes nearest "
+            f"with {_value(advice, nearest)}."
+        )
+    policy, cost = advice.recommended, text.number(advice.best[COST])
+    met = "meets" if advice.best["met"] == "yes" else "perhaps meets"
+    if policy == advice.scenario.policy:
+        return f"Keep {there}: it {met} {objective(advice)} ({has}), and no cheaper setting that was tried does."
+    verdict = {"yes": "meets it as well", "no": "misses it", "unsure": "meets it perhaps"}[advice.now["met"]]
+    return (
+        f"Set {describe(policy)}: it {met} {objective(advice)} ({_value(advice, advice.best)}) with {cost} refetches per update. "
+        f"{there[:1].upper()}{there[1:]}, which is there now, {verdict}: {has}."
+    )
+
+
+def gain(advice: Advice) -> str:
+    """The recommended policy against what is there now, in differences; and what polling would take."""
+    said = []
+    if advice.best is not None and advice.recommended != advice.scenario.policy:
+        before, after = advice.now, advice.best
+        said.append(
+            f"Refetches per update {_change(before[COST], after[COST])}, p95 of time to fresh "
+            f"{_change(before['fresh_p95'], after['fresh_p95'])}, fullest tenth of a second {_change(before['peak'], after['peak'])}."
+        )
+    polls = advice.tried[advice.tried["polling"] & (advice.tried["met"] == "yes")].sort_values(COST)
+    if len(polls):
+        first = polls.iloc[0]
+        said.append(
+            f"Without events {describe(first['choice'].policy)} would meet the objective with {text.number(first[COST])} refetches per "
+            "update."
+        )
+    else:
+        said.append("No polling interval that was tried meets the objective.")
+    return " ".join(said)
+
+
+def _change(before: float, after: float) -> str:
+    if not (math.isfinite(before) and math.isfinite(after)) or before <= 0:
+        return f"from {text.number(before)} to {text.number(after)}"
+    change = after / before - 1
+    return "as before" if abs(change) < 0.005 else f"{text.percent(abs(change))} {'more' if change > 0 else 'less'}"
+
+
+SHOWN: dict[str, tuple[str, Any]] = {
+    COST: ("refetches per update", text.number),
+    "fresh_p50": ("fresh p50", text.seconds),
+    "fresh_p95": ("p95", text.seconds),
+    "fresh_p99": ("p99", text.seconds),
+    "peak": ("peak, 1/s", text.number),
+    "node": ("node busy", text.percent),
+    "workers": ("workers busy", text.percent),
+}
+"""Columns of `advice.trial` that a page shows: heading and unit."""
+
+
+def _table(rows: Sequence[tuple[str, Mapping[str, Any]]], advice: Advice, columns: Sequence[str], met: bool = True) -> pd.DataFrame:
+    shown = {name: SHOWN[name] for name in columns}
+    family, _, figure = advice.objective.metric.rpartition(".")
+    own = family == "time_to_fresh" and f"fresh_{figure}" in shown
+    found = {}
+    for label, row in rows:
+        cells = {} if own else {advice.objective.metric: _value(advice, row)}
+        cells |= {head: unit(row[name]) for name, (head, unit) in shown.items()}
+        found[label] = cells | ({"meets": row["met"]} if met else {})
+    return pd.DataFrame.from_dict(found, orient="index")
+
+
+def costs(advice: Advice) -> pd.DataFrame:
+    """What is there now, what is recommended, and not to wait at all."""
+    rows = [(f"now: {describe(advice.scenario.policy)}", advice.now)]
+    if advice.best is not None and advice.recommended != advice.scenario.policy:
+        rows.append((f"recommended: {describe(advice.recommended)}", advice.best))
+    rows.append(("no wait", advice.tried.iloc[0].to_dict()))
+    return _table(rows, advice, tuple(SHOWN))
+
+
+def reach(advice: Advice) -> str:
+    """How many pages the recommended policy carries."""
+    if advice.holds is None:
+        return "The objective is missed already; below, what comes nearest to it."
+    if math.isinf(advice.holds):
+        return "With these updates the objective is met for as many pages as were tried."
+    return f"With these updates the objective is met for up to {text.number(float(f'{advice.holds:.3g}'))} pages."
+
+
+def headroom(advice: Advice) -> pd.DataFrame:
+    """By growth and times: pages, the objective's figure now and recommended, stations, met."""
+    rows = {}
+    for growth in GROWTHS:
+        for times in TIMES:
+            part = advice.headroom[(advice.headroom["growth"] == growth) & (advice.headroom["times"] == times)]
+            if part.empty:
+                continue
+            now, best = (part[part["policy"] == policy].iloc[0].to_dict() for policy in ("now", "best"))
+            rows[f"{times} × {growth}"] = {
+                "pages": text.number(best["subscribers"]),
+                "now": _value(advice, now),
+                "recommended": _value(advice, best),
+                "refetches per update": text.number(best[COST]),
+                "node busy": text.percent(best["node"]),
+                "workers busy": text.percent(best["workers"]),
+                "meets": best["met"],
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def breaks(advice: Advice) -> str:
+    """The first thing to break, where, and the remedy that comes first."""
+    if advice.breaking is None:
+        return f"Nothing breaks up to {TIMES[-1]} times the users, pages or updates."
+    times, growth = advice.breaking["times"], advice.breaking["growth"]
+    where = "As it is" if times == 1 else f"At {times} times the {GROWTHS[growth]},"
+    helps = advice.remedies[advice.remedies["met"] == "yes"]
+    first = f" What helps then, cheapest first: {'; '.join(helps['remedy'])}." if len(helps) else " No remedy that was tried is enough alone."
+    return f"{where} {advice.breaking['cause']}.{first}"
+
+
+def remedies(advice: Advice) -> pd.DataFrame:
+    """Each remedy where it breaks, ranked."""
+    rows = [(row["remedy"], row.to_dict()) for _, row in advice.remedies.iterrows()]
+    return _table(rows, advice, (COST, "fresh_p95", "peak", "node", "workers"))
+
+
+def not_known(advice: Advice) -> Iterator[str]:
+    """What the advice does not rest on."""
+    values = [value for value in (advice.now["values"]) if value is not None]
+    yield (
+        f"Figures are simulated, {len(values)} times with updates of their own where a policy is recommended, once on the same updates "
+        "elsewhere; between two waits of the grid lie more."
+    )
+    if advice.left_out:
+        yield f"Head-room and remedies leave out {', '.join(advice.left_out)}."
+    pages = {pages.page for pages in advice.scenario.pages if pages.subscribers}
+    if len(pages) > 1:
+        yield f"One policy was sought for all pages ({', '.join(sorted(pages))}): each kind may do with a cheaper one of its own."
+    if any(pages.hidden for pages in advice.scenario.pages) is False:
+        yield "No page is in a hidden tab, where browsers round each wait up to a whole second."
+    yield "A restart of the broadcaster, and pages that come back all at once, are another question (`workbench simulate reconnect`)."
+
+
+# --- as text -------------------------------------------------------------------------------------------------------------
+
+
+def to_text(sections: Sequence[Section]) -> str:
+    lines: list[str] = []
+    for section in sections:
+        lines += ([""] if lines else []) + [section.title, *_wrapped(section.said)]
+        if section.code:
+            lines += [f"    {line}" for line in section.code.splitlines()]
+        if section.table is not None:
+            lines += [f"  {line}" for line in _aligned(section.table)]
+    return "\n".join(lines) + "\n"
+
+
+def to_markdown(sections: Sequence[Section]) -> str:
+    parts = []
+    for level, section in enumerate(sections):
+        many = section.title == "What is not known"
+        parts.append(f"{'###' if level == 0 else '####'} {section.title}")
+        said = [f"- {words}" for words in section.said] if many else [f"**{section.said[0]}**", *section.said[1:]] if level == 0 else section.said
+        parts += ["\n".join(said)] if many else list(said)
+        if section.code:
+            parts.append(f"```tsx\n{section.code}\n```")
+        if section.table is not None:
+            parts.append(text.markdown(section.table))
+    return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
+
+
+WIDTH = 100
+"""Columns of sentences; tables are as wide as they are."""
+
+
+def _wrapped(said: Sequence[str]) -> Iterator[str]:
+    import textwrap
+
+    for words in said:
+        yield from textwrap.wrap(words, WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def _aligned(table: pd.DataFrame) -> list[str]:
+    columns = [["", *map(str, table.index)], *([name, *map(str, table[name])] for name in table.columns)]
+    widths = [max(map(len, column)) for column in columns]
+    pads = [str.ljust, *([str.rjust] * (len(columns) - 1))]
+    rows = zip(*columns, strict=True)
+    return ["  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)).rstrip() for row in rows]
