@@ -88,7 +88,16 @@ ALLOWED: dict[str, set[str]] = {
     "sim.experiments": CONFIGURED | {"sim.virtual", "sim.results", "sim.study", "sim.prediction"},
     "sim.explorer": CONFIGURED | {"sim.virtual", "sim.results", "sim.study"},
     "sim.commands": CONFIGURED
-    | {"sim.version", "sim.simulate", "sim.target", "sim.live", "sim.results", "sim.virtual", "sim.prediction"},
+    | {
+        "sim.version",
+        "sim.simulate",
+        "sim.target",
+        "sim.live",
+        "sim.results",
+        "sim.virtual",
+        "sim.prediction",
+        "sim.experiments",
+    },
     "sim.cli": {"sim.errors", "sim.version", "sim.commands"},
     "sim.__main__": {"sim.cli"},
     "sim": CONFIGURED | {"sim.virtual", "sim.results"},

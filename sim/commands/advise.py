@@ -1,7 +1,7 @@
 """What to set for an objective: one page with the policy, the code to paste, head-room, what breaks first, and remedies.
 
-On the scenario of a run, on what `workbench listen` heard, on a recorded trace, or on a scenario file. Everything is simulated, on
-the same updates for each policy: what is there now, and every usual setting. Costs are those of --fit, else the scenario's own.
+On the scenario of a run, on what `workbench listen` heard, on a recorded trace, or on a scenario file. Everything is simulated,
+on the same updates for each policy: what is there now, and every usual setting. Costs are those of --fit, else the scenario's.
 Nothing is measured, and no target is needed.
 
 examples:
@@ -31,7 +31,7 @@ from sim.prediction import Fit, read
 from sim.results.answers import heard
 from sim.results.answers.report import verdict
 from sim.results.run import Run
-from sim.results.text import number
+from sim.results.text import number, seconds
 from sim.scenario import Fleet, Pages, Scenario, load_scenario, parse_assignments
 from sim.virtual.sweep import Objective
 from sim.workload import Replay, load_traces
@@ -41,7 +41,9 @@ OBJECTIVE = "time_to_fresh.p95 < 1"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="run bundle, bundle of listen, trace, or scenario file (*.toml)")
-    parser.add_argument("--objective", default=OBJECTIVE, metavar="CONDITION", help="what is to hold (default: %(default)s, in s)")
+    parser.add_argument(
+        "--objective", default=OBJECTIVE, metavar="CONDITION", help="what is to hold (default: %(default)s, in s)"
+    )
     parser.add_argument("--fit", type=Path, metavar="FIT", help="costs of the target, as workbench fit wrote them")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key (may be repeated)")
     parser.add_argument("--markdown", action="store_true", help="print it as Markdown")
@@ -109,9 +111,9 @@ def priced(scenario: Scenario, fit: Fit | None, path: Path | None) -> tuple[str,
     if fit is None:
         model = scenario.broadcaster.model
         return (
-            f"Costs are the scenario's: {model}'s broadcaster, {number(scenario.api.workers)} workers of "
-            f"{scenario.api.service.mean() * 1e3:.3g} ms a request.",
-            ["What a request and a delivery cost your application: fit them to a load test of it (workbench fit RUN, then --fit)."],
+            f"Costs are the scenario's: {model}'s broadcaster, {seconds(scenario.api.service.mean())} a request for each of "
+            f"{number(scenario.api.workers)} application workers.",
+            ["What a request and a delivery really cost: fit them to a load test of the target (workbench fit, then --fit)."],
         )
     low, high = fit.ranges.get("subscribers", (math.nan, math.nan))
     further = [f"{p.key} is not fitted, the scenario's value stands: {p.needs}" for p in fit.parameters if not p.identified]

@@ -82,8 +82,8 @@ class Advice:
 
 
 def trial(scenario: Scenario, metric: str) -> Row:
-    """One simulation, by the fleet engine where it can: the objective's metric as `value` (inf: never, None: undefined), the columns of
-    `study`, `node` and `workers` (share of its time that the busiest broadcaster node, the application's workers work).
+    """One simulation, by the fleet engine where it can: the objective's metric as `value` (inf: never, None: undefined), the
+    columns of `study`, `node` and `workers` (share of their time that the busiest broadcaster node and the workers work).
 
     Raises `BadInput` where a run has no such metric.
     """
@@ -98,7 +98,8 @@ def trial(scenario: Scenario, metric: str) -> Row:
         tables = reference.run(scenario)
         figures = summarise(tables, scenario, levels)
         last = tables.metrics.groupby(["process", "metric"], observed=True)["value"].last()
-        node = max((v for (p, m), v in last.items() if p == "broadcaster" and str(m).startswith("busy_ratio.")), default=0.0)
+        nodes = [ratio for metric, ratio in last["broadcaster"].items() if str(metric).startswith("busy_ratio.")]
+        node = max(nodes, default=0.0)
         workers = float(figures["utilisation"]["value"]) if "utilisation" in figures else math.nan
     if metric not in figures:
         figures = engines.run(scenario).summary
@@ -139,7 +140,9 @@ def grown(scenario: Scenario, growth: str, times: float) -> Scenario:
         more = dataclasses.replace(scenario, workload=busier(scenario.workload, times))
         had, has = (len(some.draw_updates(streams(some.seed))) for some in (scenario, more))
         if times > 1 and has < 0.7 * times * had:
-            raise BadInput(f"{scenario.fleet.servers} servers cannot change {times:g} times as often: all of them are busy already")
+            raise BadInput(
+                f"{scenario.fleet.servers} servers cannot change {times:g} times as often: all of them are busy already"
+            )
         return more
     scenario = scenario.with_subscribers(max(1, round(scenario.subscribers * times)))
     if growth == "pages":
@@ -167,6 +170,11 @@ def busier(workload: Workload, times: float) -> Workload:
             return dataclasses.replace(workload, parallel=max(1, round(workload.parallel * times)))
 
 
+def records(frame: pd.DataFrame) -> list[Row]:
+    """The frame's rows."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 # --- the search ----------------------------------------------------------------------------------------------------------
 
 
@@ -181,12 +189,21 @@ def advise(
     if not any(pages.subscribers for pages in scenario.pages):
         raise BadInput(f"scenario {scenario.name}: no pages to advise on (set pages.0.subscribers)")
     tried = pd.DataFrame(list(_tried(quick, objective, waits)))
+    if tried["value"].isna().all():
+        raise BadInput(
+            f"scenario {scenario.name}: {objective.metric} has no figure with any policy: no update is of what a page shows "
+            "(raise the workload's rate, the duration, or the pages)"
+        )
     best = _chosen(scenario, objective, tried, draws)
     policy = best["choice"].policy if best is not None else _freshest(tried)
     there = with_policy(quick, policy)
     headroom = pd.DataFrame(list(_headroom(quick, there, objective)))
     breaking = _breaking(there, headroom, best is not None)
     remedies = pd.DataFrame() if breaking is None else _remedies(breaking["scenario"], objective)
+    if breaking is not None:
+        options = {remedy: changes(remedy, breaking["scenario"]) for remedy in REMEDIES}
+        untried = [name for name, keys in options.items() if keys is not None and name not in remedies["remedy"].tolist()]
+        left_out += (f"{' and '.join(untried)} (too large to try there)",) if untried else ()
     return Advice(
         scenario=scenario,
         objective=objective,
@@ -214,7 +231,7 @@ def _chosen(scenario: Scenario, objective: Objective, tried: pd.DataFrame, draws
     """The cheapest setting that surely meets the objective, also with other updates; else the first that perhaps does."""
     able = tried[(tried["met"] == "yes") & ~tried["polling"]].sort_values([COST, "fresh_mean"], kind="stable")
     perhaps = None
-    for _, setting in able.head(FINALISTS).iterrows():
+    for setting in records(able.head(FINALISTS)):
         label = {name: setting[name] for name in ("policy", "setting", "choice")}
         found = label | _repeated(with_policy(scenario, setting["choice"].policy), objective, draws)
         if found["met"] == "yes":
@@ -233,15 +250,15 @@ def _freshest(tried: pd.DataFrame) -> Policy:
 
 def _repeated(scenario: Scenario, objective: Objective, draws: Sequence[Mapping[str, Any]]) -> Row:
     """Means over `REPLICATIONS` with updates that the search has not seen; `values`, `met`."""
-    if sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed)))) > EXACT:
-        scenario, _ = screened(scenario)
+    scenario = scenario if affordable(scenario) else screened(scenario)[0]
     rows = []
     for r in range(REPLICATIONS):
         drawn = scenario.replace({**(draws[r % len(draws)] if draws else {}), "seed": scenario.seed + 1 + r})
         rows.append(trial(drawn, objective.metric))
     frame = pd.DataFrame(rows)
     values = frame["value"].tolist()
-    return frame.mean(numeric_only=True).to_dict() | {"values": values, "met": objective.met(values)}
+    means: Row = {str(name): value for name, value in frame.mean(numeric_only=True).items()}
+    return means | {"values": values, "met": objective.met(values)}
 
 
 # --- more of it ----------------------------------------------------------------------------------------------------------
@@ -261,7 +278,7 @@ def _headroom(now: Scenario, best: Scenario, objective: Objective) -> Iterator[R
 
 
 def largest(scenario: Scenario, objective: Objective, precision: float = 0.02) -> float:
-    """The most times that its pages can be multiplied before the objective is missed, by bisection; inf: `MOST` and it still holds."""
+    """The most times that its pages can be multiplied before the objective is missed, by bisection; inf: it holds at `MOST`."""
 
     def holds(times: float) -> bool:
         return objective.met([trial(grown(scenario, "pages", times), objective.metric)["value"]]) == "yes"
@@ -287,7 +304,8 @@ def _breaking(scenario: Scenario, headroom: pd.DataFrame, now: bool) -> Row | No
     if rows.empty:
         return None
     order = {name: i for i, name in enumerate(("users", "pages", "updates"))}
-    first = rows.assign(order=rows["growth"].map(order)).sort_values(["times", "order"], kind="stable").iloc[0].to_dict()
+    ordered = rows.assign(order=rows["growth"].map(order)).sort_values(["times", "order"], kind="stable")
+    first = records(ordered)[0]
     there = grown(scenario, first["growth"], first["times"])
     return first | {"scenario": there, "cause": cause(there, first)}
 
@@ -300,7 +318,7 @@ def cause(scenario: Scenario, found: Mapping[str, Any]) -> str:
             return f"one broadcaster node: it is busy {_share(node)} of the time{_generic(scenario)}"
         return f"the application: its {number(scenario.api.workers)} workers are busy {_share(workers)} of the time"
     pages, drain = herd(scenario)
-    if drain > 0.2 * float(found["fresh_p95"] if math.isfinite(found["fresh_p95"]) else 0.0):
+    if 0.2 * float(found["fresh_p95"]) < drain < math.inf:
         return f"the herd: {number(pages)} pages fetch after one event, and the application answers them within {seconds(drain)}"
     return "the policy: no station is short of time, pages wait for it"
 
@@ -372,13 +390,19 @@ def changes(remedy: str, scenario: Scenario) -> dict[str, Any] | None:
     return {key: 2 * (scenario.api.workers if key == "api.workers" else scenario.broadcaster.nodes)}
 
 
+def affordable(scenario: Scenario) -> bool:
+    """Whether a simulation of it takes a second or two at most."""
+    return not fleet.supports(scenario) or sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed)))) <= EXACT
+
+
 def _remedies(scenario: Scenario, objective: Objective) -> pd.DataFrame:
-    """Each remedy where it breaks, on the same updates; those that meet the objective first, cheapest first, then the freshest."""
+    """Each remedy where it breaks, on the same updates: those that meet the objective, cheapest first, then the freshest."""
     rows = [{"remedy": "none", "keys": {}} | trial(scenario, objective.metric)]
     for remedy in REMEDIES:
         keys = changes(remedy, scenario)
-        if keys is not None:
-            rows.append({"remedy": remedy, "keys": keys} | trial(scenario.replace(keys), objective.metric))
+        if keys is None or not affordable(changed := scenario.replace(keys)):
+            continue
+        rows.append({"remedy": remedy, "keys": keys} | trial(changed, objective.metric))
     frame = pd.DataFrame(rows)
     frame["met"] = [objective.met([value]) for value in frame["value"]]
     helps = frame["met"] == "yes"

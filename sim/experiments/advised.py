@@ -1,4 +1,4 @@
-"""An `Advice` on one page: the same sections as text for a terminal, Markdown for a pull request, and sentences for a notebook."""
+"""An `Advice` on one page: the same sections as text for a terminal, as Markdown for a pull request, and for a notebook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from sim.experiments.advice import GROWTHS, TIMES, Advice
+from sim.experiments.advice import GROWTHS, TIMES, Advice, records
 from sim.results import text
 from sim.results.answers import choices
 from sim.results.answers.report import describe
@@ -52,11 +52,10 @@ def headline(advice: Advice) -> str:
     there = describe(advice.scenario.policy)
     has = f"{_value(advice, advice.now)} with {text.number(advice.now[COST])} refetches per update"
     if advice.best is None:
-        nearest = advice.tried[~advice.tried["polling"]].sort_values("value", na_position="last").iloc[0]
-        return (
-            f"No policy meets {objective(advice)} here: {there} has {has}, and {describe(nearest['choice'].policy)} comes nearest "
-            f"with {_value(advice, nearest)}."
-        )
+        able = advice.tried[~advice.tried["polling"]].sort_values("value", na_position="last")
+        nearest = records(able)[0]
+        other = f"{describe(nearest['choice'].policy)} comes nearest with {_value(advice, nearest)}"
+        return f"No policy meets {objective(advice)} here: {there} has {has}, and {other}."
     policy, cost = advice.recommended, text.number(advice.best[COST])
     met = "meets" if advice.best["met"] == "yes" else "perhaps meets"
     if policy == advice.scenario.policy:
@@ -73,16 +72,18 @@ def gain(advice: Advice) -> str:
     said = []
     if advice.best is not None and advice.recommended != advice.scenario.policy:
         before, after = advice.now, advice.best
-        said.append(
-            f"Refetches per update {_change(before[COST], after[COST])}, p95 of time to fresh "
-            f"{_change(before['fresh_p95'], after['fresh_p95'])}, fullest tenth of a second {_change(before['peak'], after['peak'])}."
-        )
+        parts = {
+            COST: "Refetches per update",
+            "fresh_p95": "p95 of time to fresh",
+            "peak": "refetches in the fullest tenth of a second",
+        }
+        said.append(", ".join(f"{words} {_change(before[name], after[name])}" for name, words in parts.items()) + ".")
     polls = advice.tried[advice.tried["polling"] & (advice.tried["met"] == "yes")].sort_values(COST)
     if len(polls):
-        first = polls.iloc[0]
+        first = records(polls)[0]
+        cost = text.number(first[COST])
         said.append(
-            f"Without events {describe(first['choice'].policy)} would meet the objective with {text.number(first[COST])} refetches per "
-            "update."
+            f"Without events {describe(first['choice'].policy)} would meet the objective with {cost} refetches per update."
         )
     else:
         said.append("No polling interval that was tried meets the objective.")
@@ -108,7 +109,9 @@ SHOWN: dict[str, tuple[str, Any]] = {
 """Columns of `advice.trial` that a page shows: heading and unit."""
 
 
-def _table(rows: Sequence[tuple[str, Mapping[str, Any]]], advice: Advice, columns: Sequence[str], met: bool = True) -> pd.DataFrame:
+def _table(
+    rows: Sequence[tuple[str, Mapping[str, Any]]], advice: Advice, columns: Sequence[str], met: bool = True
+) -> pd.DataFrame:
     shown = {name: SHOWN[name] for name in columns}
     family, _, figure = advice.objective.metric.rpartition(".")
     own = family == "time_to_fresh" and f"fresh_{figure}" in shown
@@ -125,7 +128,7 @@ def costs(advice: Advice) -> pd.DataFrame:
     rows = [(f"now: {describe(advice.scenario.policy)}", advice.now)]
     if advice.best is not None and advice.recommended != advice.scenario.policy:
         rows.append((f"recommended: {describe(advice.recommended)}", advice.best))
-    rows.append(("no wait", advice.tried.iloc[0].to_dict()))
+    rows.append(("no wait", records(advice.tried)[0]))
     return _table(rows, advice, tuple(SHOWN))
 
 
@@ -146,7 +149,7 @@ def headroom(advice: Advice) -> pd.DataFrame:
             part = advice.headroom[(advice.headroom["growth"] == growth) & (advice.headroom["times"] == times)]
             if part.empty:
                 continue
-            now, best = (part[part["policy"] == policy].iloc[0].to_dict() for policy in ("now", "best"))
+            now, best = (records(part[part["policy"] == policy])[0] for policy in ("now", "best"))
             rows[f"{times} × {growth}"] = {
                 "pages": text.number(best["subscribers"]),
                 "now": _value(advice, now),
@@ -166,13 +169,17 @@ def breaks(advice: Advice) -> str:
     times, growth = advice.breaking["times"], advice.breaking["growth"]
     where = "As it is" if times == 1 else f"At {times} times the {GROWTHS[growth]},"
     helps = advice.remedies[advice.remedies["met"] == "yes"]
-    first = f" What helps then, cheapest first: {'; '.join(helps['remedy'])}." if len(helps) else " No remedy that was tried is enough alone."
+    first = (
+        f" What helps then, cheapest first: {'; '.join(helps['remedy'])}."
+        if len(helps)
+        else " No remedy that was tried is enough alone."
+    )
     return f"{where} {advice.breaking['cause']}.{first}"
 
 
 def remedies(advice: Advice) -> pd.DataFrame:
     """Each remedy where it breaks, ranked."""
-    rows = [(row["remedy"], row.to_dict()) for _, row in advice.remedies.iterrows()]
+    rows = [(row["remedy"], row) for row in records(advice.remedies)]
     return _table(rows, advice, (COST, "fresh_p95", "peak", "node", "workers"))
 
 
@@ -180,17 +187,17 @@ def not_known(advice: Advice) -> Iterator[str]:
     """What the advice does not rest on."""
     values = [value for value in (advice.now["values"]) if value is not None]
     yield (
-        f"Figures are simulated, {len(values)} times with updates of their own where a policy is recommended, once on the same updates "
-        "elsewhere; between two waits of the grid lie more."
+        f"Figures are simulated: {len(values)} times with updates of their own for what is there now and what is recommended, "
+        "once and all on the same updates for the rest. Between two waits of the grid lie more."
     )
     if advice.left_out:
         yield f"Head-room and remedies leave out {', '.join(advice.left_out)}."
     pages = {pages.page for pages in advice.scenario.pages if pages.subscribers}
     if len(pages) > 1:
         yield f"One policy was sought for all pages ({', '.join(sorted(pages))}): each kind may do with a cheaper one of its own."
-    if any(pages.hidden for pages in advice.scenario.pages) is False:
+    if not any(pages.hidden for pages in advice.scenario.pages):
         yield "No page is in a hidden tab, where browsers round each wait up to a whole second."
-    yield "A restart of the broadcaster, and pages that come back all at once, are another question (`workbench simulate reconnect`)."
+    yield "A restart, and pages that come back all at once, are another question (workbench simulate reconnect)."
 
 
 # --- as text -------------------------------------------------------------------------------------------------------------
@@ -212,7 +219,13 @@ def to_markdown(sections: Sequence[Section]) -> str:
     for level, section in enumerate(sections):
         many = section.title == "What is not known"
         parts.append(f"{'###' if level == 0 else '####'} {section.title}")
-        said = [f"- {words}" for words in section.said] if many else [f"**{section.said[0]}**", *section.said[1:]] if level == 0 else section.said
+        said = (
+            [f"- {words}" for words in section.said]
+            if many
+            else [f"**{section.said[0]}**", *section.said[1:]]
+            if level == 0
+            else section.said
+        )
         parts += ["\n".join(said)] if many else list(said)
         if section.code:
             parts.append(f"```tsx\n{section.code}\n```")

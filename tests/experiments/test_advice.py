@@ -1,0 +1,179 @@
+"""What to set: found on the same updates, as far as it carries, and what helps where it breaks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sim.distributions import Constant
+from sim.errors import BadInput
+from sim.experiments import advice, advised
+from sim.incidents import Restart
+from sim.policy import Debounce, FullPayload, Window
+from sim.results.answers.choices import snippet
+from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Pages, Scenario
+from sim.virtual import fleet
+from sim.virtual.sweep import COST, Objective
+from sim.workload import Bursty, Instants, Mixture, Poisson, Provisioning
+
+GOAL = Objective.parse("time_to_fresh.p95 < 0.6")
+BUSY = Scenario(
+    name="busy",
+    duration=20.0,
+    fleet=Fleet(users=4, servers_per_user=1, sites_per_user=0),
+    workload=Poisson(rate=8.0),
+    pages=(Pages("dashboard", 40),),
+    api=Api(service=Constant(0.002)),
+)
+"""A debounce of half a second starves at eight updates a second."""
+
+
+@pytest.fixture(scope="module")
+def found() -> advice.Advice:
+    return advice.advise(BUSY, GOAL, waits=(0.1, 0.25, 0.5, 1.0))
+
+
+def test_the_cheapest_setting_that_keeps_the_objective(found: advice.Advice) -> None:
+    assert found.now["met"] == "no"
+    assert found.best is not None
+    assert found.best["met"] == "yes"
+    assert len(found.best["values"]) == advice.REPLICATIONS
+    cheaper = found.tried[(found.tried[COST] < 0.95 * found.best[COST]) & ~found.tried["polling"]]
+    assert len(cheaper)
+    assert (cheaper["met"] != "yes").all()
+    # A window is never staler than a debounce of the same load (theory, 1.4), so no plain debounce is recommended here.
+    assert not (isinstance(found.recommended, Debounce) and found.recommended.max_wait is None)
+
+
+def test_more_load_is_not_fresher_and_the_limit_lies_where_it_breaks(found: advice.Advice) -> None:
+    best = found.headroom[found.headroom["policy"] == "best"]
+    values = best[best["growth"] == "pages"]["value"].to_numpy()
+    assert (values[1:] >= values[:-1]).all()
+    assert found.holds is not None
+    there = advice.with_policy(BUSY, found.recommended)  # type: ignore[arg-type]
+    for times, met in ((found.holds / BUSY.subscribers, "yes"), (1.1 * found.holds / BUSY.subscribers, "no")):
+        assert GOAL.met([advice.trial(advice.grown(there, "pages", times), GOAL.metric)["value"]]) == met
+
+
+def test_remedies_are_ranked_where_it_breaks(found: advice.Advice) -> None:
+    assert found.breaking is not None
+    assert found.breaking["met"] != "yes"
+    met = (found.remedies["met"] == "yes").tolist()
+    assert met == sorted(met, reverse=True)
+    rows = found.remedies.set_index("remedy")
+    assert rows.loc["none", "value"] == pytest.approx(found.breaking["value"])
+    assert rows.loc["twice as many application workers", "value"] < rows.loc["none", "value"]
+    assert rows[rows["met"] == "yes"][COST].is_monotonic_increasing
+
+
+def test_the_page_says_it_all_in_text_and_markdown(found: advice.Advice) -> None:
+    sections = advised.page(found, "Of a test.", ["one thing more."])
+    text, markdown = advised.to_text(sections), advised.to_markdown(sections)
+    assert text.startswith("Advice\n  Set ")
+    assert "misses it" in sections[0].said[0]
+    assert found.recommended is not None
+    assert snippet(found.recommended) in markdown
+    assert markdown.startswith("### Advice\n\n**Set ")
+    assert "- one thing more." in markdown
+    for heading in ("What it costs and gains", "Head-room", "What breaks first", "What is not known"):
+        assert heading in text
+        assert f"#### {heading}" in markdown
+    assert "nan" not in text
+    assert len(text.splitlines()) < 90
+
+
+def test_what_is_there_now_is_kept_where_nothing_is_cheaper() -> None:
+    quiet = advice.with_policy(BUSY.replace({"duration": 6.0}), Window(wait=0.5))
+    found = advice.advise(quiet, Objective.parse("time_to_fresh.p95 < 0.7"), waits=(0.5,))
+    assert found.recommended == Window(wait=0.5)
+    assert advised.headline(found).startswith("Keep window 500 ms")
+    assert len(advised.costs(found)) == 2
+
+
+def test_no_policy_meets_what_no_application_can_keep() -> None:
+    found = advice.advise(BUSY.replace({"duration": 6.0}), Objective.parse("time_to_fresh.p95 < 0.001"), waits=(0.5,))
+    assert (found.best, found.recommended, found.holds) == (None, None, None)
+    assert advised.headline(found).startswith("No policy meets time_to_fresh.p95 < 1 ms here")
+    assert found.remedies["remedy"].tolist()[0] != "none"
+    assert "To paste" not in advised.to_text(advised.page(found, ""))
+
+
+def test_an_objective_on_a_figure_that_only_rows_tell_or_that_is_not_there() -> None:
+    assert 0 < advice.trial(BUSY, "stale_ratio")["value"] < 1
+    assert advice.trial(BUSY, "time_to_fresh.p97")["value"] > advice.trial(BUSY, "time_to_fresh.p95")["value"]
+    with pytest.raises(BadInput, match="no such figure"):
+        advice.trial(BUSY, "time_to_flesh.p95")
+    with pytest.raises(BadInput, match="no pages"):
+        advice.advise(BUSY.replace({"pages.0.subscribers": 0}), GOAL, waits=(0.5,))
+
+
+def test_what_the_fleet_engine_cannot_do_is_left_out_and_named() -> None:
+    reverb = BUSY.replace({"broadcaster.model": "reverb", "api.save": 0.004, "incidents": [{"kind": "restart", "at": 5.0}]})
+    assert isinstance(reverb.incidents[0], Restart)
+    quick, words = advice.screened(reverb)
+    assert fleet.supports(quick) == []
+    assert len(words) == 4
+    assert advice.screened(BUSY) == (BUSY, ())
+    assert advice.screened(BUSY.replace({"api.save": 0.004, "api.save_workers": "own"}))[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("workload", "expected"),
+    [
+        (Poisson(rate=2.0), 3.0),
+        (Bursty(rate=4.0, off_rate=1.0), 3.0),
+        (Mixture((Poisson(rate=2.0), Poisson(rate=1.0))), 3.0),
+        (Provisioning(parallel=1), 3.0),
+        (Provisioning(per_minute=2.0), 3.0),
+    ],
+)
+def test_busier_workloads_have_more_updates(workload: object, expected: float) -> None:
+    more = advice.busier(workload, 3)  # type: ignore[arg-type]
+    assert more.expected(1000.0, 60) / workload.expected(1000.0, 60) == pytest.approx(expected, rel=0.01)  # type: ignore[attr-defined]
+
+
+def test_growth_of_pages_updates_and_users() -> None:
+    assert advice.grown(BUSY, "pages", 2.5).subscribers == 100
+    users = advice.grown(BUSY, "users", 3)
+    assert (users.subscribers, users.fleet.servers, users.workload.rate) == (120, 12, 24.0)
+    assert advice.grown(BUSY.replace({"workload.per": "server"}), "users", 3).workload.rate == 8.0
+    assert advice.grown(BUSY, "updates", 3).subscribers == 40
+    with pytest.raises(BadInput, match="exactly these"):
+        advice.grown(BUSY.replace({"workload": {"kind": "instants", "at": [1.0]}}), "updates", 2)
+    with pytest.raises(BadInput, match="busy already"):
+        advice.grown(BUSY.replace({"workload": {"kind": "provisioning", "parallel": 4}}), "updates", 5)
+    assert Instants((1.0,)).expected(2, 1) == 1
+
+
+def test_who_is_to_blame() -> None:
+    quiet = {"node": 0.1, "workers": 0.2, "fresh_p95": 0.5}
+    assert "one broadcaster node: it is busy 95 %" in advice.cause(BUSY, quiet | {"node": 0.95})
+    assert "generic channel" in advice.cause(BUSY, quiet | {"node": 0.95})
+    specific = BUSY.replace({"pages.0.page": "detail"})
+    assert "generic channel" not in advice.cause(specific, quiet | {"node": 0.95})
+    assert "1 workers are busy 99 %" in advice.cause(BUSY, quiet | {"workers": 0.99})
+    assert "the policy" in advice.cause(BUSY, quiet | {"fresh_p95": math.inf})
+    large = BUSY.replace({"pages.0.subscribers": 400})
+    assert advice.herd(large) == (400, pytest.approx(0.8))
+    assert "the herd: 400 pages" in advice.cause(large, quiet)
+    assert advice.herd(large.replace({"broadcast.channels": "per_user"}))[0] == 100
+
+
+def test_a_remedy_that_is_there_already_is_none() -> None:
+    has = BUSY.replace({"broadcast.channels": "per_user", "in_flight": "single_flight", "api.cache": 1.0})
+    none = [remedy for remedy in advice.REMEDIES if advice.changes(remedy, has) is None]
+    assert len(none) == 3
+    for remedy in set(advice.REMEDIES) - set(none):
+        keys = advice.changes(remedy, has)
+        assert keys
+        has.replace(keys).check()
+    assert advice.changes("twice the wait", advice.with_policy(BUSY, FullPayload())) is None
+
+
+def test_a_page_with_a_policy_of_its_own_gets_the_one_that_is_tried() -> None:
+    own = BUSY.replace({"pages.0.policy": {"kind": "full_payload"}, "broadcast.payload": "full"})
+    tried = advice.with_policy(own, Window(wait=0.2))
+    assert tried.policy_of(tried.pages[0]) == Window(wait=0.2)
+    assert tried.broadcast == Broadcast()
+    assert tried.broadcaster == Broadcaster()
