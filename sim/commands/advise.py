@@ -54,13 +54,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     objective = Objective.parse(args.objective)
     options.require_place(args.output)
-    scenario, source, unknown = subject(args.source)
+    scenario, source, unknown, of = subject(args.source)
     fit = None if args.fit is None else read(args.fit)
     draws = [] if fit is None else [fit.draw(np.random.default_rng(seed)) for seed in range(advice.REPLICATIONS)]
     scenario = (scenario if fit is None else fit.apply(scenario)).replace(parse_assignments(args.set))
     scenario.check()
     found = advice.advise(scenario, objective, draws=draws)
     costs, further = priced(scenario, fit, args.fit)
+    unknown += [] if of is None else [advised.beside(found, of)]
     sections = advised.page(found, f"{source} {costs}", [*unknown, *further])
     written = advised.to_markdown(sections) if args.markdown else advised.to_text(sections)
     if args.output is not None:
@@ -74,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def subject(name: str) -> tuple[Scenario, str, list[str]]:
-    """(scenario to advise on, what it is in words, what is not known of it). Raises `BadInput`."""
+def subject(name: str) -> tuple[Scenario, str, list[str], Run | None]:
+    """(scenario to advise on, what it is in words, what is not known of it, the run that it is of). Raises `BadInput`."""
     path = Path(name)
     if (path / "manifest.json").exists():
         run = Run(name)
@@ -84,12 +85,17 @@ def subject(name: str) -> tuple[Scenario, str, list[str]]:
             found = heard.scenario_of(run)
             kinds = " and ".join(f"{number(pages.subscribers)} {pages.page} pages" for pages in found.pages)
             words = f"Of what {run.name} heard in {run.scenario.duration:g} s: updates with the same gaps, bursts and resources."
-            return found, words, [f"How many pages are open was not heard: {kinds} are assumed (--set pages.0.subscribers=N)."]
+            return (
+                found,
+                words,
+                [f"How many pages are open was not heard: {kinds} are assumed (--set pages.0.subscribers=N)."],
+                None,
+            )
         if run.manifest.partial or not run.manifest.validity["ok"]:
             raise BadInput(f"{name}: no advice on a run that is {verdict(run)}")
-        return run.scenario, f"Of the run {run.name} ({run.manifest.source}), its updates drawn anew.", []
+        return run.scenario, f"Of the run {run.name} ({run.manifest.source}), its updates drawn anew.", [], run
     if path.suffix == ".toml":
-        return load_scenario(path), f"Of the scenario {path.stem}.", []
+        return load_scenario(path), f"Of the scenario {path.stem}.", [], None
     if path.is_dir() and not list(path.glob("*.jsonl")):
         raise BadInput(f"{name} is neither a run bundle (no manifest.json) nor a trace (no *.jsonl)")
     traces = load_traces(name)
@@ -103,7 +109,7 @@ def subject(name: str) -> tuple[Scenario, str, list[str]]:
         pages=(Pages("detail", 200), Pages("dashboard", 50)),
     )
     words = f"Of the trace {path.stem} ({number(len(traces))} recordings), played on 3 servers at a time of 20."
-    return scenario, words, ["Pages, servers and users are assumed, as the simulator's defaults are (--set KEY=VALUE)."]
+    return scenario, words, ["Pages, servers and users are assumed, as the simulator's defaults are (--set KEY=VALUE)."], None
 
 
 def priced(scenario: Scenario, fit: Fit | None, path: Path | None) -> tuple[str, list[str]]:
@@ -138,7 +144,7 @@ def jsonable(found: advice.Advice, sections: list[advised.Section]) -> dict[str,
         "best": None if found.best is None else rows(pd.DataFrame([found.best]))[0],  # type: ignore[index]
         "tried": rows(found.tried),
         "headroom": rows(found.headroom),
-        "pages_at_most": None if found.holds is None or math.isinf(found.holds) else found.holds,
+        "holds_up_to_times": {growth: "more" if math.isinf(top.times) else top.times for growth, top in found.limits.items()},
         "breaks": None if found.breaking is None else found.breaking["cause"],
         "remedies": rows(found.remedies),
         "not_known": list(sections[-1].said),

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -40,7 +40,7 @@ REPLICATIONS = 5
 FINALISTS = 6
 """Settings that are tried so, cheapest first, until one surely meets the objective."""
 
-EXACT = 150_000
+EXACT = 600_000
 """Notifications and refetches up to which a run takes the engine that leaves nothing out, a second or two each."""
 
 BUSY = 0.8
@@ -50,6 +50,15 @@ MOST = 1024
 """Times the load at which `largest` gives up looking for the limit."""
 
 Row = dict[str, Any]
+
+
+class Limit(NamedTuple):
+    """How far a load may grow before an objective is missed."""
+
+    times: float
+    """Most times for which it was met; 0: never, inf: at all that were tried."""
+    trail: pd.DataFrame
+    """`trial` of each that was tried: times, subscribers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +76,8 @@ class Advice:
     """By setting; policy, setting, choice, polling: is it an alternative without events."""
     headroom: pd.DataFrame
     """By growth and times; policy (now, best), met."""
-    holds: float | None
-    """Most pages for which the objective is met with the recommended policy; inf: of `MOST` times as many; None: not now."""
+    limits: Mapping[str, Limit]
+    """By growth: how far the recommended policy carries; empty where none meets the objective."""
     breaking: Row | None
     """`trial` of the least growth at which the objective is missed: growth, times, cause (in words); None: none."""
     remedies: pd.DataFrame
@@ -211,7 +220,7 @@ def advise(
         best=best,
         tried=tried,
         headroom=headroom,
-        holds=None if best is None else largest(there, objective) * scenario.subscribers,
+        limits={} if best is None else {growth: limit(there, objective, growth, TIMES[-1]) for growth in GROWTHS},
         breaking=breaking,
         remedies=remedies,
         left_out=left_out,
@@ -277,20 +286,33 @@ def _headroom(now: Scenario, best: Scenario, objective: Objective) -> Iterator[R
                 yield label | found | {"met": objective.met([found["value"]])}
 
 
-def largest(scenario: Scenario, objective: Objective, precision: float = 0.02) -> float:
-    """The most times that its pages can be multiplied before the objective is missed, by bisection; inf: it holds at `MOST`."""
+def limit(scenario: Scenario, objective: Objective, growth: str = "pages", most: float = MOST, precision: float = 0.02) -> Limit:
+    """How far one *growth* may go, up to *most* times, by bisection of the logarithm; downwards where it is missed as it is."""
+    rows: list[Row] = []
 
     def holds(times: float) -> bool:
-        return objective.met([trial(grown(scenario, "pages", times), objective.metric)["value"]]) == "yes"
+        more = grown(scenario, growth, times)
+        rows.append({"times": times, "subscribers": more.subscribers} | trial(more, objective.metric))
+        return objective.met([rows[-1]["value"]]) == "yes"
 
-    low, high = (1.0, 2.0) if holds(1.0) else (1 / scenario.subscribers, 1.0)
-    if low == 1.0:
-        while holds(high):
-            low, high = high, 2 * high
-            if high > MOST:
+    try:
+        times = _bisected(holds, 1 / scenario.subscribers, most, precision)
+    except BadInput:  # its servers cannot change more often
+        times = max((row["times"] for row in rows if objective.met([row["value"]]) == "yes"), default=0.0)
+    return Limit(times, pd.DataFrame(rows).sort_values("times", kind="stable").reset_index(drop=True))
+
+
+def _bisected(holds: Callable[[float], bool], least: float, most: float, precision: float) -> float:
+    low, high = 1.0, 1.0
+    if holds(1.0):
+        while holds(high := min(2 * low, most)):
+            low = high
+            if high >= most:
                 return math.inf
-    elif not holds(low):
-        return 0.0
+    else:
+        low = least
+        if least >= 1 or not holds(least):
+            return 0.0
     while high / low > 1 + precision:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if holds(middle) else (low, middle)

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from sim.experiments.advice import GROWTHS, TIMES, Advice, records
-from sim.results import text
+from sim.results import fronts, text
 from sim.results.answers import choices
 from sim.results.answers.report import describe
+from sim.results.run import Run
 from sim.virtual.sweep import COST
 
 
@@ -133,12 +134,18 @@ def costs(advice: Advice) -> pd.DataFrame:
 
 
 def reach(advice: Advice) -> str:
-    """How many pages the recommended policy carries."""
-    if advice.holds is None:
+    """How far the recommended policy carries."""
+    if not advice.limits:
         return "The objective is missed already; below, what comes nearest to it."
-    if math.isinf(advice.holds):
-        return "With these updates the objective is met for as many pages as were tried."
-    return f"With these updates the objective is met for up to {text.number(float(f'{advice.holds:.3g}'))} pages."
+    said = []
+    for growth, limit in advice.limits.items():
+        most = float(limit.trail["times"].max())
+        if math.isinf(limit.times) or limit.times >= most:
+            said.append(f"{text.digits(most)} times the {growth} at least")
+        else:
+            pages = f" ({text.number(round(limit.times * advice.scenario.subscribers))})" if growth == "pages" else ""
+            said.append(f"{text.digits(limit.times)} times the {growth}{pages}")
+    return f"The objective is met for up to {', '.join(said[:-1])}, and {said[-1]} with all that is theirs."
 
 
 def headroom(advice: Advice) -> pd.DataFrame:
@@ -198,6 +205,62 @@ def not_known(advice: Advice) -> Iterator[str]:
     if not any(pages.hidden for pages in advice.scenario.pages):
         yield "No page is in a hidden tab, where browsers round each wait up to a whole second."
     yield "A restart, and pages that come back all at once, are another question (workbench simulate reconnect)."
+
+
+# --- as figures ----------------------------------------------------------------------------------------------------------
+
+
+def front(advice: Advice) -> pd.DataFrame:
+    """Load against the objective's figure, for `plots.plot_pareto`: every setting once; `never` is left out."""
+    return fronts.front(advice.tried.rename(columns={"value": advice.objective.metric}), COST, advice.objective.metric)
+
+
+def chosen(advice: Advice) -> pd.Series | None:
+    """The row of `front` that is recommended."""
+    rows = front(advice)
+    rows = rows[[choice.policy == advice.recommended for choice in rows["choice"]]]
+    return None if rows.empty else rows.iloc[0]
+
+
+def growth(advice: Advice) -> pd.DataFrame:
+    """The objective's figure over times of the load as far as it has one, for `plots.plot_lines`: times, value, group."""
+    parts = [limit.trail[["times", "value"]].assign(group=name) for name, limit in advice.limits.items()]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["times", "value", "group"])
+
+
+def growth_claim(advice: Advice) -> str:
+    """Which growth is borne least."""
+    if not advice.limits:
+        return "The objective is missed as it is"
+    name, limit = min(advice.limits.items(), key=lambda item: item[1].times)
+    if math.isinf(limit.times):
+        return f"The objective is met at {TIMES[-1]} times any of these"
+    return f"More {name} break it first: at {text.digits(limit.times)} times as many the objective is still met"
+
+
+def bars(advice: Advice) -> pd.DataFrame:
+    """Remedies where it breaks, for `plots.plot_bars`: value, refetches per update, workers, node."""
+    return advice.remedies.set_index("remedy")[["value", COST, "workers", "node"]]
+
+
+def bars_claim(advice: Advice) -> str:
+    helps = advice.remedies[advice.remedies["met"] == "yes"]["remedy"].tolist()
+    return (
+        f"{helps[0][:1].upper()}{helps[0][1:]} is the cheapest that is enough"
+        if helps
+        else "Nothing that was tried is enough alone"
+    )
+
+
+def beside(advice: Advice, run: Run) -> str:
+    """The objective's figure as the run has it beside the simulation of the run as it is: how far to trust the figures."""
+    own = run.summary.get(advice.objective.metric, {})
+    value = math.inf if own.get("never") else own.get("value")
+    unit = text.unit_of(advice.objective.metric)
+    return (
+        f"{run.manifest.source.capitalize()}, the run has {advice.objective.metric} {unit(value)} where its simulation has "
+        f"{_value(advice, advice.now)}: differences between policies are surer than the figures."
+    )
 
 
 # --- as text -------------------------------------------------------------------------------------------------------------

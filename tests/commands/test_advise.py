@@ -40,15 +40,17 @@ def test_one_page_as_text_markdown_or_json_with_fitted_costs(tmp_path: Path, cap
 
 
 def test_what_it_is_about(bundle: Path) -> None:
-    scenario, words, unknown = subject(str(bundle))
+    scenario, words, unknown, run = subject(str(bundle))
+    assert run is not None
     assert scenario == SMALL
     assert words.startswith("Of the run small (simulated)")
     assert unknown == []
-    traced, words, unknown = subject("stack")
+    traced, words, unknown, run = subject("stack")
     assert isinstance(traced.workload, Replay)
     assert traced.duration >= 60
     assert "recordings" in words
     assert len(unknown) == 1
+    assert run is None
 
 
 def test_costs_that_are_not_fitted_are_named() -> None:

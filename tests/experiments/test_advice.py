@@ -50,10 +50,22 @@ def test_more_load_is_not_fresher_and_the_limit_lies_where_it_breaks(found: advi
     best = found.headroom[found.headroom["policy"] == "best"]
     values = best[best["growth"] == "pages"]["value"].to_numpy()
     assert (values[1:] >= values[:-1]).all()
-    assert found.holds is not None
     there = advice.with_policy(BUSY, found.recommended)  # type: ignore[arg-type]
-    for times, met in ((found.holds / BUSY.subscribers, "yes"), (1.1 * found.holds / BUSY.subscribers, "no")):
-        assert GOAL.met([advice.trial(advice.grown(there, "pages", times), GOAL.metric)["value"]]) == met
+    times = found.limits["pages"].times
+    assert 1 < times < 10
+    for most, met in ((times, "yes"), (1.05 * times, "no")):
+        assert GOAL.met([advice.trial(advice.grown(there, "pages", most), GOAL.metric)["value"]]) == met
+
+
+def test_a_limit_below_what_is_there_and_beyond_what_is_tried() -> None:
+    small = advice.with_policy(BUSY.replace({"duration": 6.0}), Window(wait=0.5))
+    lower = advice.limit(small, Objective.parse("time_to_fresh.p95 < 0.53"))
+    assert 0 < lower.times < 1
+    assert lower.trail["times"].is_monotonic_increasing
+    assert advice.limit(small, Objective.parse("time_to_fresh.p95 < 0.001")).times == 0
+    assert advice.limit(small, Objective.parse("time_to_fresh.p95 < 9"), most=2).times == math.inf
+    scripted = small.replace({"workload": {"kind": "provisioning", "parallel": 4}})
+    assert advice.limit(scripted, Objective.parse("time_to_fresh.p95 < 9"), "updates", 10).times == 1
 
 
 def test_remedies_are_ranked_where_it_breaks(found: advice.Advice) -> None:
@@ -83,6 +95,20 @@ def test_the_page_says_it_all_in_text_and_markdown(found: advice.Advice) -> None
     assert len(text.splitlines()) < 90
 
 
+def test_what_a_notebook_draws(found: advice.Advice) -> None:
+    front = advised.front(found)
+    chosen = advised.chosen(found)
+    assert chosen is not None
+    assert chosen["choice"].policy == found.recommended
+    assert not front.loc[chosen.name, "dominated"]
+    growth = advised.growth(found)
+    assert set(growth["group"]) == set(advice.GROWTHS)
+    assert f"{found.limits['pages'].times:.3g} times the pages" in advised.reach(found)
+    first = found.remedies["remedy"][0]
+    assert next(iter(advised.bars(found).index)) == first
+    assert advised.bars_claim(found).lower().startswith(first if found.remedies["met"][0] == "yes" else "nothing")
+
+
 def test_what_is_there_now_is_kept_where_nothing_is_cheaper() -> None:
     quiet = advice.with_policy(BUSY.replace({"duration": 6.0}), Window(wait=0.5))
     found = advice.advise(quiet, Objective.parse("time_to_fresh.p95 < 0.7"), waits=(0.5,))
@@ -93,7 +119,7 @@ def test_what_is_there_now_is_kept_where_nothing_is_cheaper() -> None:
 
 def test_no_policy_meets_what_no_application_can_keep() -> None:
     found = advice.advise(BUSY.replace({"duration": 6.0}), Objective.parse("time_to_fresh.p95 < 0.001"), waits=(0.5,))
-    assert (found.best, found.recommended, found.holds) == (None, None, None)
+    assert (found.best, found.recommended, found.limits) == (None, None, {})
     assert advised.headline(found).startswith("No policy meets time_to_fresh.p95 < 1 ms here")
     assert found.remedies["remedy"].tolist()[0] != "none"
     assert "To paste" not in advised.to_text(advised.page(found, ""))

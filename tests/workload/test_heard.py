@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.distributions import Constant, Empirical
@@ -38,6 +38,7 @@ def test_too_little_is_no_workload(at: list[float]) -> None:
         heard([np.array(at)], [])
 
 
+@settings(deadline=None, max_examples=40)  # a machine may be busy
 @given(
     st.lists(st.floats(0.0, 60.0), min_size=1, max_size=6).filter(lambda gaps: sum(gaps) > 1.0),
     st.lists(st.integers(1, 9), min_size=1, max_size=5),
