@@ -29,8 +29,7 @@ check: install
 	$(BIN)/mypy
 
 test: install check
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 notebooks
+	$(BIN)/python -m pytest -n logical --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=120 tests notebooks
 
 samples: install
 	$(BIN)/python data/samples.py
