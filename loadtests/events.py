@@ -31,7 +31,6 @@ def register() -> None:
     events.init.add_listener(_leave_out)
     events.init.add_listener(_show)
     events.init.add_listener(_expect_storms)
-    events.spawning_complete.add_listener(_freeze)
     events.test_stopping.add_listener(_be_over)
     events.test_stop.add_listener(_finish)
     events.quitting.add_listener(_quit)
@@ -97,12 +96,6 @@ def _storm(msg: Any, **_: Any) -> None:
     plant = _here()
     if plant is not None:
         plant.storm(float(msg.data["share"]))
-
-
-def _freeze(**_: Any) -> None:
-    plant = _here()
-    if plant is not None:
-        plant.freeze()
 
 
 def _be_over(**_: Any) -> None:

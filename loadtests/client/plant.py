@@ -105,7 +105,8 @@ class Plant:
         self._admitted = 0
         self._line: deque[Callable[[Callable[[], None]], None]] = deque()
         self._gaps: list[int] = []
-        self._settling = False
+        self._grown = self._frozen = 0
+        """Users that have a page, and once more those who have been subscribed: at the last look, and when it was last frozen."""
         self._collecting_since = 0
         self.pages: set[OpenPage] = set()
         """Those that are open."""
@@ -197,6 +198,7 @@ class Plant:
         gaps, self._gaps = self._gaps, []
         if gaps:
             self.recorder.histograms["hub_gap"].add(gaps)
+        self._settle()  # Before anybody reads that all are subscribed, and begins to publish.
         self.recorder.write()
 
     def _probe(self, due: int) -> None:
@@ -215,18 +217,18 @@ class Plant:
         recorder.metric("subscribed", recorder.listening)
         recorder.metric("requests_running", len(self.traffic.running))
         recorder.metric("requests_waiting", self.requests_waiting)
-        if self._settling and recorder.subscribed >= recorder.wanted:
-            # All users had been started before, and now all are subscribed: what that has made stays as well.
-            self.freeze()
-            self._settling = False
 
     # ---- garbage
 
-    def freeze(self) -> None:
-        """Once all pages are there: a full collection would stop the process for 100 ms at 10,000 of them, again and again."""
-        self._settling = True
-        gc.collect()
-        gc.freeze()
+    def _settle(self) -> None:
+        """Freeze what there is as soon as all pages are subscribed, or no more come to be: a full collection would stop the
+        process for 100 ms at 10,000 of them, again and again. (Locust's `spawning_complete` may come before the first page.)"""
+        recorder = self.recorder
+        before, self._grown = self._grown, recorder.opened + recorder.subscribed
+        if self._grown > self._frozen and (recorder.subscribed >= recorder.wanted or self._grown == before):
+            self._frozen = self._grown
+            gc.collect()
+            gc.freeze()
 
     def _collecting(self, phase: str, info: dict[str, int]) -> None:
         if info["generation"] < 2:

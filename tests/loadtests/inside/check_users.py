@@ -1,5 +1,7 @@
 """What a class of pages becomes; where its pages go; what a scenario makes of it."""
 
+import gc
+
 import pytest
 from locust import task
 
@@ -321,3 +323,14 @@ def test_where_nobody_may_read_there_is_the_fan_out_alone(plant):
     assert plant.specs[page].application is None
     assert plant.specs[page].refetch == ""
     assert isinstance(plant.specs[page].auth, Signed)
+
+
+def test_garbage_is_frozen_when_all_pages_are_subscribed_or_no_more_are(plant, monkeypatch):
+    frozen = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append((plant.recorder.opened, plant.recorder.subscribed)))
+    looks = [(0, 0), (100, 20), (100, 60), (100, 60), (100, 60), (100, 100), (100, 100), (150, 100), (150, 150)]
+    for opened, subscribed in looks:
+        plant.recorder.opened = plant.recorder.wanted = opened
+        plant.recorder.subscribed = subscribed
+        plant._drain(plant.mux.now())
+    assert frozen == [(100, 60), (100, 100), (150, 150)]
