@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HttpRequest:
     """A whole request. Header names are lower-case; *target* is as sent."""
 

@@ -26,6 +26,7 @@ EVENT = {
     "socket_id": Rule("a string"),
     "info": Rule("a string"),
 }
+PLAIN = {"name", "data", "channel"}
 BATCH = {"batch": Rule("an array", required=True)}
 BATCH_ITEM = {name: rule for name, rule in EVENT.items() if name != "channels"}
 
@@ -62,6 +63,8 @@ def errors(rules: dict[str, Rule], items: Sequence[tuple[str, Any]]) -> dict[str
 
 def event_errors(tree: dict[str, Any]) -> dict[str, list[str]]:
     """Of the body of `POST /events`."""
+    if tree.keys() == PLAIN and all(type(value) is str and value.strip() for value in tree.values()):
+        return {}  # Nearly every event, at a fifth of the cost.
     return errors(EVENT, [("", tree)])
 
 

@@ -6,8 +6,13 @@ import asyncio
 
 import pytest
 
+from sim.live.broadcaster import node
 from sim.live.broadcaster.bus import NoMember, _hand_over
 from sim.live.broadcaster.node import Node
+from sim.live.broadcaster.settings import Settings
+from sim.pusher.server.apps import App
+from sim.pusher.server.channels import Kind
+from sim.pusher.server.state import Channel, Connection
 
 
 def test_a_timer_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
@@ -35,3 +40,43 @@ def test_a_message_that_fails_does_not_end_the_hearing(caplog: pytest.LogCapture
 
     _hand_over(Failing(), "a bug")
     assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("subscribers", "turns", "writes"),
+    [
+        (200, [0, 1, 2], [3]),  # Each turn of the loop brings another event: one write for all three.
+        (200, [0, 4], [1, 1]),  # A turn brings nothing: what there is goes.
+        (5, [0, 2], [1, 1]),  # A few deliveries are not worth another turn.
+    ],
+)
+def test_events_that_are_published_together_are_written_together(
+    subscribers: int, turns: list[int], writes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node.time, "perf_counter", lambda: 0.0)  # However busy the machine is.
+
+    async def played() -> list[int]:
+        under_test = Node(Settings(apps=(App("1", "key", "secret"),), port=0))
+        channel = Channel("a", Kind())
+        peers = [Reader() for _ in range(subscribers)]
+        for peer in peers:
+            channel.add(peer, {})
+        for turn in range(max(turns) + 1):
+            if turn in turns:
+                under_test.hub.outbox.publish(channel, b"x")
+            await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert all(peer.got == peers[0].got for peer in peers)
+        return [len(data) for data in peers[0].got]
+
+    assert asyncio.run(played()) == writes
+
+
+class Reader(Connection):
+    def __init__(self) -> None:
+        super().__init__()
+        self.got: list[bytes] = []
+
+    def write(self, frame: bytes) -> None:
+        self.got.append(frame)
