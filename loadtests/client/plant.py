@@ -141,7 +141,7 @@ class Plant:
         """From a greenlet: resolving may wait. Raises OSError for a name that does not resolve."""
         with self._resolving:
             if (url, verify) not in self._origins:
-                self._origins[url, verify] = Origin(url, verify=verify)
+                self._origins[url, verify] = Origin(url, verify=verify, worker=self.worker)
             return self._origins[url, verify]
 
     def pool(self, origin: Origin, limit: int) -> Pool:

@@ -29,6 +29,9 @@ SO_TIMESTAMPNS = 35
 HAS_STAMPS = sys.platform == "linux"
 """Elsewhere the option has other numbers and other units, or is not there: arrival is the time of reading then."""
 
+IP_BIND_ADDRESS_NO_PORT = 24
+"""From <linux/in.h>: the port is chosen when the other end is known, so that one may be used towards several."""
+
 RECEIVE = 65536
 WAITING_LIMIT = 1 << 20
 """Bytes waiting to be sent at which a stream gives up: the peer does not read."""
@@ -56,7 +59,9 @@ class Owner(Reader, Protocol):
 class Origin:
     """Scheme, host and port, resolved once to the addresses that answer. Creating one may block its greenlet."""
 
-    def __init__(self, url: str, *, verify: bool = True) -> None:
+    def __init__(self, url: str, *, verify: bool = True, worker: int = 0) -> None:
+        """*worker*: which of this machine's load processes it is for."""
+        self._worker = worker
         parts = urlsplit(url)
         self.host = parts.hostname or ""
         self.secure = parts.scheme in ("https", "wss")
@@ -74,6 +79,13 @@ class Origin:
     def address(self) -> tuple[int, Any]:
         """(family, address) of the next connection: all addresses of the host in turn, as a crowd of browsers has them."""
         return next(self._turn)
+
+    def source(self, address: Any) -> tuple[str, int] | None:
+        """From where to connect to *address*; None: as the system likes. Towards this machine itself each process has a loopback
+        address of its own, and so the 28,232 ports of one (Linux takes all of 127.0.0.0/8 for itself)."""
+        if not self._worker or sys.platform != "linux" or not address[0].startswith("127."):
+            return None
+        return f"127.0.{self._worker // 250}.{self._worker % 250 + 1}", 0
 
     def _resolve(self) -> list[tuple[int, Any]]:
         """The addresses that accept a connection (`localhost` is often two); the first of all when none does."""
@@ -111,6 +123,9 @@ class Stream:
         sock = _socket.socket(family, _socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
+            if (source := origin.source(address)) is not None:
+                sock.setsockopt(_socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+                sock.bind(source)
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
             if stamp:
                 sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)

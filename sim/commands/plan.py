@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 
 import psutil
 
@@ -43,11 +42,10 @@ def run(args: argparse.Namespace) -> int:
     ruler = calibrated(Terminal(args.subscribers))
     if ruler is None:
         raise InvalidRun("this machine is too busy to measure what one process can do: try again, or run workbench calibrate")
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     machine = capacity.Machine(
         cores=args.cores or os.cpu_count() or 1,
         memory=round(args.memory * 2**30) if args.memory else psutil.virtual_memory().total,
-        descriptors=hard if hard != resource.RLIM_INFINITY else 1 << 20,
+        descriptors=limits.descriptors(),
         ports=limits.local_ports(),
     )
     plan = capacity.plan(scenario, ruler, machine)
@@ -91,5 +89,11 @@ def _text(plan: capacity.Plan, machine: capacity.Machine) -> str:
             f"{'first machine':18}workbench loadtest SCENARIO --target target.json --users {plan.subscribers} --processes {each} "
             f"--remote-workers {each * (plan.machines - 1)} --bind ADDRESS:5557",
             f"{'the others':18}workbench loadtest SCENARIO --target target.json --join ADDRESS:5557 --processes {each}",
+        ]
+    if plan.machines > 1 and plan.alone:
+        nodes = f" --set broadcaster.nodes={plan.nodes_alone}" if plan.nodes_alone > 1 else ""
+        lines += [
+            f"{'on one, slower':18}workbench loadtest SCENARIO --users {plan.subscribers} --processes {plan.alone}{nodes}",
+            f"{'':18}holds them all, target included, each process with a loopback address of its own",
         ]
     return "\n".join(lines)

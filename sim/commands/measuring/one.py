@@ -145,6 +145,12 @@ def _require_room(scenario: Scenario, settings: Settings) -> None:
 def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Places) -> Iterator[tuple[Target, Serving | None]]:
     """The target of the run, seen to be there; what can be watched of it is given to the sampler."""
     if settings.target is None:
+        limits.require_ports(scenario.subscribers, "127.0.0.1", scenario.load.processes)
+        if (nodes := limits.nodes_for(scenario.subscribers, limits.descriptors())) > scenario.broadcaster.nodes:
+            raise BadInput(
+                f"{scenario.subscribers} subscribers are more than {scenario.broadcaster.nodes} broadcaster process may hold: "
+                f"--set broadcaster.nodes={nodes}, or raise the limit of file descriptors (`ulimit -n`)"
+            )
         chosen = Options(api_port=0, reverb_port=0, members=scenario.publisher.members, outcomes=places.outcomes.absolute())
         with embedded_target(scenario, chosen) as serving:
             sampler.watch(serving.pids)
@@ -163,7 +169,7 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Pl
             file=sys.stderr,
         )
     here = scenario.load.processes / (scenario.load.processes + settings.remote_workers)
-    limits.require_ports(math.ceil(scenario.subscribers * here), target.subscribing.host)
+    limits.require_ports(math.ceil(scenario.subscribers * here), target.subscribing.host, scenario.load.processes)
     consent.require(_volume(scenario, target), target, settings.owned)
     require_reachable(target)
     if warning := asyncio.run(warn_of_sockets(target, scenario.subscribers)):

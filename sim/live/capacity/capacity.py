@@ -46,6 +46,11 @@ class Plan:
     """Connections from one machine to one address of the target, with these machines."""
     memory_per_worker: int
     """Bytes."""
+    alone: int
+    """Load processes with which one such machine can hold all, target included, if it need not read a broadcast in time: each
+    has a loopback address of its own. 0: not even that."""
+    nodes_alone: int
+    """Broadcaster processes that this takes."""
 
     @property
     def decided_by(self) -> str:
@@ -85,6 +90,8 @@ def plan(scenario: Scenario, calibration: Calibration, machine: Machine) -> Plan
         math.ceil(workers * memory / (USE * machine.memory)),
     )
     http = share if per_subscriber else pool
+    alone = max(math.ceil(n / room), math.ceil(n / machine.ports))
+    needed = alone * calibration.memory_base + 2 * n * calibration.memory_per_subscriber  # The target's end as well.
     return Plan(
         subscribers=n,
         messages_per_second=rate,
@@ -95,4 +102,6 @@ def plan(scenario: Scenario, calibration: Calibration, machine: Machine) -> Plan
         descriptors_at_target=n + limits.SPARE,
         ports=math.ceil(n / machines),
         memory_per_worker=memory,
+        alone=alone if needed <= USE * machine.memory else 0,
+        nodes_alone=limits.nodes_for(n, machine.descriptors),
     )

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 import resource
 import socket
+import sys
 from pathlib import Path
 
 from sim.errors import BadInput
+from sim.live.sockets import this_machine_alone
 
 SPARE = 200
 """Descriptors that a process needs besides its subscribers: interpreter, logs, parts, epoll, publisher."""
+
+UNEVEN = 1.05
+"""What the fullest of some processes that share a port may have, as a multiple of its share."""
 
 DEFAULT_PORTS = 28_232
 """Local ports that Linux hands out by default (32768-60999) to one target address and port."""
@@ -48,12 +53,26 @@ def addresses_of(host: str) -> int:
         return 1
 
 
-def require_ports(connections: int, host: str) -> None:
-    """Raise `BadInput` when this machine's *connections* to all addresses of *host* exceed the local ports."""
-    ports = local_ports() * addresses_of(host)
+def require_ports(connections: int, host: str, processes: int = 1) -> None:
+    """Raise `BadInput` when this machine's *connections* to all addresses of *host* exceed the local ports. On loopback each of
+    *processes* has an address of its own (Linux)."""
+    own = processes if sys.platform == "linux" and this_machine_alone(host) else 1
+    ports = local_ports() * addresses_of(host) * own
     if connections > ports:
         more = math.ceil(connections / ports)
         raise BadInput(
             f"{connections} connections to {host} need more than this machine's {ports} local ports: "
             f"widen net.ipv4.ip_local_port_range, or use {more} machines"
+            + (f" or processes (--processes {more * processes})" if own == processes and this_machine_alone(host) else "")
         )
+
+
+def descriptors() -> int:
+    """The hard limit of one process."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard if hard != resource.RLIM_INFINITY else 1 << 20
+
+
+def nodes_for(connections: int, descriptors: int) -> int:
+    """Broadcaster processes of one machine that can hold so many: the kernel spreads connections over them, not quite evenly."""
+    return math.ceil(connections * UNEVEN / max(descriptors - SPARE, 1))

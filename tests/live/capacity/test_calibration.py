@@ -122,3 +122,13 @@ def test_many_messages_ask_for_more_processes() -> None:
 def test_little_memory_asks_for_more_machines() -> None:
     small = dataclasses.replace(LAPTOP, memory=2**28)
     assert capacity.plan(HALF.with_subscribers(10_000), RULER, small).machines > 1
+
+
+def test_one_machine_alone_holds_what_descriptors_ports_and_memory_allow() -> None:
+    here = dataclasses.replace(LAPTOP, cores=2, descriptors=20_000, ports=28_232, memory=24 * 2**30)
+    plan = capacity.plan(HALF.with_subscribers(50_000), RULER, here)
+    assert (plan.alone, plan.nodes_alone) == (3, 3)
+    for changed in ({"descriptors": 60_000}, {"ports": 60_000}):
+        assert capacity.plan(HALF.with_subscribers(50_000), RULER, dataclasses.replace(here, **changed)).alone <= 3
+    assert capacity.plan(HALF.with_subscribers(50_000), RULER, dataclasses.replace(here, memory=2**30)).alone == 0
+    assert capacity.plan(HALF.with_subscribers(5_000), RULER, here).nodes_alone == 1

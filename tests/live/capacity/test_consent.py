@@ -122,5 +122,9 @@ def test_too_few_descriptors_say_the_command() -> None:
 def test_too_few_ports_say_how_many_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "local_ports", lambda: 1000)
     limits.require_ports(1000, "h")
-    with pytest.raises(BadInput, match="use 3 machines"):
-        limits.require_ports(2001, "h")
+    with pytest.raises(BadInput, match=r"use 3 machines$"):
+        limits.require_ports(2001, "h", processes=3)
+    # On loopback each process has an address, and so ports, of its own.
+    limits.require_ports(3000, "127.0.0.1", processes=3)
+    with pytest.raises(BadInput, match=r"use 2 machines or processes \(--processes 6\)$"):
+        limits.require_ports(3001, "127.0.0.1", processes=3)

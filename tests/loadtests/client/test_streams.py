@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 from gevent import socket as gevent_socket
 
-from loadtests.client.streams import Origin
+from loadtests.client.mux import Mux
+from loadtests.client.streams import Origin, open_stream
 
 pytestmark = pytest.mark.loopback
 
@@ -40,3 +42,27 @@ def test_a_literal_address_of_version_six() -> None:
         origin = Origin(f"wss://[::1]:{server.getsockname()[1]}")
         assert origin.addresses[0][0] == socket.AF_INET6
         assert origin.authority == f"[::1]:{server.getsockname()[1]}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is this machine's on Linux only")
+@pytest.mark.parametrize(("worker", "source"), [(0, "127.0.0.1"), (1, "127.0.0.2"), (249, "127.0.0.250"), (250, "127.0.1.1")])
+def test_each_load_process_comes_to_this_machine_from_an_address_of_its_own(worker: int, source: str) -> None:
+    class Owner:
+        def connected(self) -> None: ...
+
+        def received(self, data: bytes, arrived_at: int, read_at: int) -> None: ...
+
+        def ended(self, reason: str) -> None: ...
+
+    mux = Mux()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stream = open_stream(mux, Origin(f"http://127.0.0.1:{server.getsockname()[1]}", worker=worker), Owner(), False)
+        _, (address, _) = server.accept()  # The probe of the origin.
+        _, (address, _) = server.accept()
+        stream.close()
+    mux.close()
+    assert address == source
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        resolving(monkeypatch, "192.0.2.1")
+        monkeypatch.setattr("loadtests.client.streams._accepts", lambda *_: True)
+        assert Origin("http://far.example:9", worker=worker).source(("192.0.2.1", 9)) is None
