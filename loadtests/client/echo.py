@@ -19,7 +19,6 @@ import orjson
 from sim.clock import SECOND, Entry, Scheduler
 from sim.pusher import messages
 from sim.pusher.messages import Malformed
-from sim.results.parts import event_key
 from sim.target.keys import EXACT
 
 ACTIVITY_TIMEOUT = 120 * SECOND
@@ -95,23 +94,24 @@ class Event:
             self._data = decoded(self._came)
         return self._data
 
-    def measures(self) -> tuple[int, int, int]:
+    def measures(self) -> list[int]:
         """The members for measuring: update, sent_at, published_at; -1 where the payload has none."""
         data = self.data
         if type(data) is not dict or "update" not in data:
-            return -1, -1, -1
-        return _whole(data["update"]), _whole(data.get("sent_at")), _whole(data.get("published_at"))
+            return [-1, -1, -1]
+        # In line: this is done for each different event.
+        found = (data["update"], data.get("sent_at"), data.get("published_at"))
+        return [value if type(value) is int and -1 << 63 <= value < 1 << 63 else -1 for value in found]
 
     @property
     def sent_at(self) -> int:
         """Intended time of the update."""
         return self.measures()[1]
 
-    @property
-    def key(self) -> int:
-        """See `sim.results.parts.event_key`."""
+    def content(self) -> bytes:
+        """What everybody hears of it, on whatever channel (`sim.results.parts.event_keys`)."""
         came = self._came
-        return event_key(f"{self.name} {came if type(came) is str and came else repr(self.data)}".encode())
+        return f"{self.name} {came if type(came) is str and came else repr(self.data)}".encode()
 
     @property
     def resource_id(self) -> int | None:
@@ -123,10 +123,6 @@ class Event:
             if type(value) is int and -EXACT < value < EXACT:
                 return value
         return None
-
-
-def _whole(value: Any) -> int:
-    return value if type(value) is int and -1 << 63 <= value < 1 << 63 else -1
 
 
 def parse(payload: bytes) -> tuple[str, Any, Any]:

@@ -278,7 +278,7 @@ class Recorder:
         self._facts = np.concatenate([self._facts[-Ear.REMEMBERED :], facts])
         facts = self._facts[-len(events) :]
         facts["update"], facts["sent_at"], facts["published_at"] = zip(*(event.measures() for event in events), strict=True)
-        facts["key"] = [event.key for event in events]
+        facts["key"] = parts.event_keys(event.content() for event in events)
         channels, names = self._channels, [self.named(event.channel) for event in events]
         facts["channel"] = [channels.setdefault(name, len(channels)) for name in names]
         columns = {"update": facts["update"], "event": facts["key"], "resource_id": [event.resource_id for event in events]}

@@ -10,7 +10,7 @@ A process that makes several tests (Locust's web interface) puts the second into
 is read from its own directory. A part's tables are those of `sim.results.run.TABLES` with times as whole nanoseconds since 1970
 (`received_at_ns` for `received_at`; -1: it did not happen), by the clock of the machine that wrote. Tables of parts only:
 
-    notifications  also has `event` (`event_key`: the same for all who heard it, in all processes), `sent_at_ns` (intended
+    notifications  also has `event` (`event_keys`: the same for all who heard it, in all processes), `sent_at_ns` (intended
                    time as the payload says; -1: it does not) and `stamp` (see `STAMPS`)
     counts         deliveries to subscribers that are counted rather than recorded row by row
     events         one row per different frame heard, with what its payload says: resource_id (null: nothing), instants
@@ -25,7 +25,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,13 @@ def _part_schema(schema: pa.Schema, *more: pa.Field) -> pa.Schema:
     return pa.schema([*fields, *more])
 
 
-def event_key(content: bytes) -> int:
-    """The identity of an event that does not say which one it is: everybody hears the same name and payload, on each channel.
+def event_keys(contents: Iterable[bytes]) -> np.ndarray:
+    """The identities of events that do not say which ones they are: everybody hears the same name and payload, on each channel.
 
     Two events of the same content (one resource, twice within the resolution of its time stamp) share it.
     """
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
+    digests = b"".join([hashlib.blake2b(content, digest_size=8).digest() for content in contents])
+    return np.frombuffer(digests, ">i8").astype(np.int64)
 
 
 PARTS: dict[str, pa.Schema] = {
