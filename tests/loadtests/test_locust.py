@@ -197,7 +197,9 @@ def check(directory: Path, updates: int) -> None:
     finished = refetches[over]
     refetched = finished[finished["answered"] > 0]
     assert refetched["answered"].sum() == 36 + 12 * updates
-    assert set(refetched["status"]) == {200}
+    # Behind by a refetch, as on a busy machine, a page may find that it shows the newest version already.
+    assert set(refetched["status"]) <= {200, 304}
+    assert set(refetched.loc[refetched["status"] == 304, "outcome"]) <= {"not_newer"}
     applied = refetched[refetched["outcome"] == "applied"]
     assert (applied.groupby("subscriber").size() >= 1).all()
     assert applied["subscriber"].nunique() == 36 + 12

@@ -22,6 +22,8 @@ from tests.standin.setup import Setup, standing
 
 BESIDE = 6
 """Cases at a time."""
+TRIES = 2
+"""More, for a case that does not fit."""
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "doctor.md"
 ROWS = ("<!-- rows: python -m tests.standin.cases -->", "<!-- end of rows -->")
@@ -35,6 +37,7 @@ VARYING = (
 )
 """What is different in every run or on every machine, and what stands for it in the table."""
 WRONG = {"users": (User(1, servers=(1,), login=(("email", "user-1@shop.example"), ("password", "wrong"))),)}
+ALL = frozenset({"*"})
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class Case:
     problems: frozenset[str] | None = None
     """Steps that may be problems; None: the one that matters, alone."""
 
+    def unforeseen(self, findings: list[Finding]) -> set[str]:
+        """Steps that are problems and may not be."""
+        if self.problems == ALL:
+            return set()
+        expected = self.problems if self.problems is not None else {self.step} if self.status == "problem" else set()
+        return {finding.step for finding in findings if finding.status == "problem"} - expected
+
 
 APP = Switches
 
@@ -70,8 +80,6 @@ def before_api(**switches: object) -> Setup:
 def app(**switches: object) -> Setup:
     return Setup(application=APP(**switches))  # type: ignore[arg-type]
 
-
-ALL = frozenset({"*"})
 
 GROUPS: dict[str, tuple[Case, ...]] = {
     "In order": (
@@ -401,7 +409,8 @@ async def examined(case: Case, tls: ssl.SSLContext) -> list[Finding]:
 
 
 async def examine_all(tls: ssl.SSLContext) -> dict[str, list[Finding]]:
-    """Findings of every case by its name. Most of a case is waiting, so several run at a time."""
+    """Findings of every case by its name. Most of a case is waiting, so several run at a time; what does not fit then is tried
+    again by itself, for a machine that is busy with other things lets a patient look ill."""
     room = asyncio.Semaphore(BESIDE)
 
     async def one(case: Case) -> list[Finding]:
@@ -412,6 +421,10 @@ async def examine_all(tls: ssl.SSLContext) -> dict[str, list[Finding]]:
     found = dict(zip([case.name for case in beside], await asyncio.gather(*map(one, beside)), strict=True))
     for case in CASES:
         if case.alone:
+            found[case.name] = await examined(case, tls)
+        for _ in range(TRIES):
+            if matching(case, found[case.name]) is not None and not case.unforeseen(found[case.name]):
+                break
             found[case.name] = await examined(case, tls)
     return found
 

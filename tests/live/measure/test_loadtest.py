@@ -63,7 +63,7 @@ class Started:
         self.directory = directory
         self.children: set[int] = set()
 
-    def watch(self, until: Callable[[], bool], timeout: float = 60) -> None:
+    def watch(self, until: Callable[[], bool], timeout: float = 200) -> None:
         """Remember every process that it starts, until something is so."""
         deadline = time.monotonic() + timeout
         while not until():
