@@ -95,7 +95,8 @@ def _fan_out(run: Run) -> Iterator[Parameter]:
 
 
 def _service(run: Run, start: float) -> Iterator[Parameter]:
-    done = _answered(run, start)
+    # That a page has the newest already (304) takes a worker as well.
+    done = _answered(run, start, (200, 304))
     if len(done) < MIN_SAMPLES:
         return
     to_api = run.scenario.network.to_api.mean()
@@ -137,7 +138,7 @@ def service_times(arrived: Array, left: Array, workers: int) -> Array:
 
 
 def _sizes(run: Run, start: float) -> Iterator[Parameter]:
-    done = _answered(run, start)
+    done = _answered(run, start, (200,))
     board = (done["resource"] == "dashboard").to_numpy()
     size = done["bytes"].to_numpy(dtype=float)
     base: float = run.scenario.api.answer_bytes
@@ -152,9 +153,10 @@ def _sizes(run: Run, start: float) -> Iterator[Parameter]:
         )
 
 
-def _answered(run: Run, start: float) -> pd.DataFrame:
+def _answered(run: Run, start: float, statuses: tuple[int, ...]) -> pd.DataFrame:
     refetches = run.refetches
-    return refetches[(refetches["started_at"] >= start) & refetches["finished_at"].notna() & (refetches["status"] == 200)]
+    answered = refetches["finished_at"].notna() & refetches["status"].isin(statuses)
+    return refetches[(refetches["started_at"] >= start) & answered]
 
 
 def _interval(values: Array, figure: Any) -> tuple[float | None, float | None]:

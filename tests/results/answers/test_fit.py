@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,15 @@ def test_a_run_without_anything_to_fit_says_so(tmp_path: Path) -> None:
     empty = sim.simulate(SCENARIO, {"workload": {"kind": "poisson", "rate": 0.0}}, output=tmp_path / "empty")
     with pytest.raises(BadInput, match="too few"):
         fit(empty)
+
+
+def test_answers_that_change_nothing_take_a_worker_as_well(tmp_path: Path) -> None:
+    """A herd of other users' pages is answered by 304: leaving them out makes the others' work of their waiting."""
+    pages = (Pages(page="dashboard", subscribers=60),)
+    slow = replace(SCENARIO, pages=pages, fleet=Fleet(users=20), workload=Poisson(rate=0.5), api=Api(service=Constant(0.01)))
+    run = sim.simulate(slow, output=tmp_path / "herds")
+    unchanged = run.refetches["outcome"] == "not_newer"
+    assert unchanged.mean() > 0.5
+    run.refetches.loc[unchanged, "status"] = 304
+    mean = next(parameter.mean.value for parameter in fit(run) if parameter.key == "api.service")
+    assert mean == pytest.approx(0.01, rel=0.2)
