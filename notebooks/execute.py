@@ -17,6 +17,7 @@ import nbformat
 from sim.commands.report import named
 from sim.errors import WorkbenchError
 from sim.results.answers.execution import execute
+from sim.results.answers.page import failures
 
 HERE = Path(__file__).resolve().parent
 
@@ -29,6 +30,8 @@ def main() -> int:
         for path in [named(name) for name in args.names] or sorted(HERE.glob("*.ipynb")):
             print(path.name, flush=True)
             node = execute(path, runs=[], timeout=300)
+            if failed := failures(node):
+                raise WorkbenchError(f"{path.name}: {'; '.join(failed)}")
             tidy(node)
             nbformat.write(node, path)
     except WorkbenchError as error:

@@ -18,7 +18,7 @@ from sim.commands import report
 from sim.commands.measuring.one import Settings, run_load_test
 from sim.commands.measuring.outcome import Outcome
 from sim.errors import ThresholdFailed, WorkbenchError
-from sim.results.answers import execution
+from sim.results.answers import execution, page
 from sim.results.run import Run
 from sim.scenario import Scenario, load_scenario
 
@@ -55,7 +55,7 @@ def demo(scenario: Scenario, directory: Path) -> int:
     try:
         write_report(html, measured, simulated)
     except WorkbenchError as error:
-        # A report refuses a run that it cannot believe; what was measured is shown all the same.
+        # What was measured is shown all the same.
         problem = error
     print(outcome.text())
     print(after(measured, simulated, str(html) if problem is None else f"none: {problem}"))
@@ -65,8 +65,9 @@ def demo(scenario: Scenario, directory: Path) -> int:
 
 def write_report(path: Path, *runs: Path) -> None:
     """The first notebook, executed on both bundles, as HTML."""
-    executed = execution.execute(report.named(NOTEBOOK), [Run(directory) for directory in runs], timeout=120)
-    path.write_text(execution.to_html(executed, code=False), encoding="utf-8")
+    bundles = [Run(directory) for directory in runs]
+    executed = execution.execute(report.named(NOTEBOOK), bundles, timeout=120)
+    path.write_text(page.to_html(executed, bundles, notebook=NOTEBOOK), encoding="utf-8")
 
 
 def after(measured: Path, simulated: Path, html: str) -> str:

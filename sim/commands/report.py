@@ -1,7 +1,11 @@
 """Execute the notebook that fits these runs, and write it as one HTML file.
 
-The notebook is an ordinary one from notebooks/, run in a fresh kernel with the runs in place of its sample; assertions in it
-fail the report. The HTML needs no network to be read. By default it is written into the (first) run's directory.
+The notebook is an ordinary one from notebooks/, run in a fresh kernel with the runs in place of its sample. The page begins with
+the runs' thresholds, needs no network and no file beside it to be read, and folds the code away. By default it is written into
+the (first) run's directory.
+
+An invalid or partial run has a report too, and so has one that fails an assertion of the notebook: the page says so at its top,
+and the exit code is 4. Missed thresholds are shown and change no exit code: `workbench check` judges them.
 
 The fitting notebook: 00_start_here for one run, 06_model_against_measurement for a simulated and a measured one, 07_explain_a_run
 for several. Any other is chosen with --notebook.
@@ -18,10 +22,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from sim.commands import options
-from sim.errors import BadInput, did_you_mean
-from sim.results.answers import execution
+from sim.errors import BadInput, InvalidRun, did_you_mean
+from sim.results.answers import execution, page
+from sim.results.answers.report import verdict
 from sim.results.run import Run
 from sim.scenario import parse_assignments
 from sim.shipped import shipped
@@ -38,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--notebook", metavar="NAME", help="notebook by name or path; default: the one that fits")
     parser.add_argument("-o", "--output", metavar="FILE", help="HTML file; default: report-<notebook>.html in the first run")
     parser.add_argument("--execute-only", metavar="FILE", help="also keep the executed notebook")
-    parser.add_argument("--no-code", action="store_true", help="leave the code cells out of the HTML")
+    parser.add_argument("--no-code", action="store_true", help="leave the code out of the HTML, in place of folding it away")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the notebook, as objective=0.5"
     )
@@ -62,12 +68,26 @@ def run(args: argparse.Namespace) -> int:
         import nbformat
 
         options.write_text(kept, nbformat.writes(executed))
-    options.write_text(output, execution.to_html(executed, code=not args.no_code))
+    options.write_text(output, page.to_html(executed, runs, notebook=notebook.stem, code=not args.no_code))
+    doubts = doubts_about(runs, executed)
     if args.json:
-        options.print_json("report", {"notebook": notebook.name, "html": str(output), "runs": [str(r.directory) for r in runs]})
+        written = {"notebook": notebook.name, "html": str(output), "runs": [str(r.directory) for r in runs], "doubts": doubts}
+        options.print_json("report", written)
     else:
         print(f"{output}  ({notebook.stem} on {', '.join(r.name for r in runs)})")
+    if doubts:
+        raise InvalidRun(f"the report is written, and is not to be believed: {'; '.join(doubts)}")
     return 0
+
+
+def doubts_about(runs: list[Run], executed: Any) -> list[str]:
+    """Why a report is not to be believed: runs that are not valid, and what its own assertions say. Empty: it is."""
+    states = [(run.name, verdict(run)) for run in runs]
+    doubts = [f"{name} is {state}" for name, state in states if state != "valid"]
+    # An assertion that a run is valid says what is said already.
+    return doubts + [
+        f"this does not hold: {said}" for said in page.failures(executed) if not any(state in said for _, state in states)
+    ]
 
 
 def named(name: str) -> Path:

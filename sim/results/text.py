@@ -37,6 +37,22 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else digits(value)
 
 
+def per_second(value: float | None) -> str:
+    """A rate: `12.5/s`."""
+    return number(value) if value is None or math.isnan(value) else f"{number(value)}/s"
+
+
+def size(value: float | None) -> str:
+    """A size: `312 B`, `25.1 kB`, `1.2 MB`."""
+    if value is None or not math.isfinite(value):
+        return number(value)
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        # 999,600 B would be rounded to "1,000 kB".
+        if abs(value) >= 0.9995 * scale:
+            return f"{digits(value / scale)} {unit}"
+    return f"{digits(value)} B"
+
+
 def percent(share: float | None) -> str:
     """A share: `12.5 %`, `0.03 %`; `100 %` only where it is all."""
     if share is None or math.isnan(share):
@@ -62,7 +78,7 @@ def interval(low: float | None, high: float | None, unit: Any = seconds) -> str:
     return f"{unit(low)} to {unit(high)}" if high is not None and not math.isnan(high) else f"{unit(low)} or more"
 
 
-UNITS: dict[str, Any] = {"s": seconds, "share": percent}
+UNITS: dict[str, Any] = {"s": seconds, "share": percent, "1/s": per_second, "bytes": size}
 """Unit of a metric -> how it is written; any other is a number."""
 
 

@@ -77,18 +77,19 @@ def test_commands_worth_trying_work_from_where_one_stands(tmp_path: Path, monkey
     assert demo.command() == "workbench"
 
 
-def test_an_invalid_run_is_shown_and_has_no_report(parts: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-    parts(INVALID, report=WorkbenchError("00_start_here.ipynb: AssertionError: invalid"))
+def test_an_invalid_run_is_shown_and_has_a_report(parts: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert parts(INVALID) == []
     assert demo.main(["-o", "there"]) == 4
     captured = capsys.readouterr()
     assert "INVALID" in captured.out
-    assert "none: 00_start_here.ipynb" in captured.out
+    assert "there/report.html" in captured.out
     assert "the run is invalid: the load client read late" in captured.err
 
 
-def test_a_report_that_fails_fails_the_demo(parts: Callable[..., list[str]]) -> None:
+def test_a_report_that_fails_fails_the_demo(parts: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     parts(report=WorkbenchError("no kernel"))
     assert demo.main(["-o", "there"]) == 1
+    assert "none: no kernel" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

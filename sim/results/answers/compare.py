@@ -113,6 +113,16 @@ def compare(a: Run | Sequence[Run], b: Run | Sequence[Run], band: float = BAND, 
     ]
 
 
+def where_comparable(a: Run, b: Run, varied: Collection[str] = ()) -> tuple[list[Difference], str]:
+    """`compare`, and an empty text; or no differences, and why they cannot be compared. A run is not compared with itself."""
+    if a.manifest.run_id == b.manifest.run_id:
+        return [], ""
+    try:
+        return compare(a, b, varied=varied), ""
+    except BadInput as error:
+        return [], f"not compared: {str(error).partition(' (')[0]}"
+
+
 def refuse(a: Run, b: Run, varied: Collection[str] = ()) -> None:
     """Raise `BadInput` when the runs cannot be compared: the message names what differs. *varied*: dotted keys that may."""
     differing = [

@@ -1,7 +1,7 @@
-"""A notebook executed on runs, and the one HTML page that comes of it.
+"""A notebook executed on runs. What comes of it as a page: `sim.results.answers.page`.
 
-What surrounds the reader changes nothing: the kernel is this interpreter, with Matplotlib's and IPython's own defaults. The page
-loads nothing and runs nothing, whatever text a bundle holds.
+What surrounds the reader changes nothing: the kernel is this interpreter, with Matplotlib's and IPython's own defaults. A cell
+whose assertion fails stays in the report with what it says, and the cells behind it are executed; any other error ends it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ast
 import asyncio
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -25,16 +24,11 @@ from sim.errors import BadInput, WorkbenchError, did_you_mean
 from sim.results.answers.report import VARIABLE
 from sim.results.run import Run
 
-STYLE = """
-.jp-RenderedMarkdown pre { font-family: monospace; background: #f5f5f5; padding: 0.6em 1em; overflow-x: auto; }
-@media print { .jp-Cell { break-inside: avoid; } }
-"""
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
-"""Content-Security-Policy of the page: its own pictures and styles, no scripts, nothing from elsewhere."""
-
 PARAMETERS = "parameters"
 """Tag of the cell whose assignments `report --set` replaces, as papermill has it."""
+
+STANDING = "from sim.results.answers import report\n\nreport.standing(report.runs())"
+"""What a report begins with: thresholds, validity, the target's health. A notebook that does not say it itself is given it."""
 
 
 def execute(notebook: Path, runs: Sequence[Run], timeout: float, parameters: Mapping[str, Any] | None = None) -> Any:
@@ -52,6 +46,8 @@ def execute(notebook: Path, runs: Sequence[Run], timeout: float, parameters: Map
     except (OSError, ValueError) as error:
         raise BadInput(f"{notebook}: not a notebook: {str(error).splitlines()[0]}") from error
     _set(node, notebook.name, parameters or {})
+    if runs and not any("report.standing(" in cell.source for cell in node.cells):
+        node.cells.insert(min(1, len(node.cells)), nbformat.v4.new_code_cell(STANDING))
     variables = os.environ | {
         VARIABLE: os.pathsep.join(str(found.directory.resolve()) for found in runs),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -88,6 +84,7 @@ def _client(node: Any, timeout: float, directory: Path, profile: str, done: Any)
     return NotebookClient(
         node,
         timeout=math.ceil(timeout),
+        allow_error_names=[AssertionError.__name__],
         km=AsyncKernelManager(kernel_name="python3", kernel_spec_manager=ThisInterpreter()),
         extra_arguments=["--log-level=ERROR", f"--ipython-dir={profile}"],
         resources={"metadata": {"path": str(directory)}},
@@ -149,28 +146,9 @@ def _require_figures(node: Any, name: str) -> None:
     for cell in node.cells:
         if cell.cell_type != "code" or "plots.plot_" not in cell.source:
             continue
+        if any(output.output_type == "error" for output in cell.outputs):
+            continue
         if not any("image/png" in output.get("data", {}) for output in cell.outputs):
             said = [line for output in cell.outputs for line in str(output.get("text", "")).strip().splitlines()]
             why = said[-1] if said else "no picture came of it"
             raise WorkbenchError(f"{name}: a figure was not drawn ({cell.source.strip().splitlines()[-1].strip()[:60]}): {why}")
-
-
-def title(node: Any) -> str:
-    """The notebook's question: its first heading."""
-    for cell in node.cells:
-        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
-            if line.startswith("# "):
-                return line[2:].strip()
-    return "Report"
-
-
-def to_html(node: Any, *, code: bool = True) -> str:
-    """One self-contained HTML page: figures embedded, nothing fetched and no script run when it is read."""
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(template_name="lab", exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title(node)}})
-    # Libraries for formulas, diagrams and widgets, fetched from elsewhere when the page is read: a report has none of them.
-    body = re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)
-    head = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}</style>'
-    return body.replace("<head>", f"<head>{head}", 1)

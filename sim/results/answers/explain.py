@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from sim.errors import BadInput
 from sim.results.answers import report
 from sim.results.ledger import stages
 from sim.results.ledger.book import Ledger, ledger_of
@@ -58,20 +58,21 @@ class Explanation:
         """(heading, table of texts) in the order in which they are read."""
         return [
             ("stages", report.shown(self.stages.dropna(how="all"))),
-            ("windows", report.shown(self.windows.rename(index=lambda at: f"{at:.1f} s"))),
+            ("windows", report.windows(self.windows)),
             ("worst updates", report.shown(self.worst, subscriber=str)),
             ("never shown", report.shown(self.never)),
         ]
 
 
+NOTHING = "No update is known to have reached a page."
+
+
 def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
-    """Take *run* apart. Raises `BadInput` where it has no update to explain."""
+    """Take *run* apart. Where no page had an update to show, the tables are empty, and the sentence says so."""
     ledger = ledger_of(run)
     pairs = ledger.journeys
     if pairs.empty:
         pairs = _heard(ledger)
-    if pairs.empty:
-        raise BadInput(f"{run.name} has no update that a page had to show: there is nothing to explain")
     start, end, _ = ledger.window
     steps = stages.stage_table(pairs)
     parts = stages.windows(pairs, ledger.refetches, start, end, (end - start) / windows)
@@ -95,7 +96,7 @@ def _heard(ledger: Ledger) -> pd.DataFrame:
 def _stage(steps: pd.DataFrame) -> str:
     shares = steps["share"][list(STAGES)].dropna()
     if shares.empty:
-        return "No update is known to have reached a page."
+        return NOTHING
     stage = str(shares.idxmax())
     return f"{percent(float(shares[stage]))} of the time to fresh is {stage} ({stages.MEANING[stage]})."
 
@@ -106,9 +107,13 @@ def _window(parts: pd.DataFrame) -> str:
     if len(known) < 3:
         return ""
     late, typical = known.to_numpy(dtype=float), float(known.median())
+    begins = known.index.to_numpy(dtype=float)
+    if never := int(np.isinf(late).sum()):
+        first = float(begins[np.isinf(late).argmax()])
+        return f"In {never} of {len(late)} windows the p95 of time to fresh is never; the first of them begins at {first:.1f} s."
     if not late.max() > 2 * typical:
         return f"No window stands out: p95 of time to fresh is between {seconds(late.min())} and {seconds(late.max())}."
-    where = f"updates from {float(known.index.to_numpy(dtype=float)[late.argmax()]):.1f} s on were the slowest"
+    where = f"updates from {float(begins[late.argmax()]):.1f} s on were the slowest"
     return f"The {where}: p95 {seconds(late.max())} against {seconds(typical)} in the median window."
 
 

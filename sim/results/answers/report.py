@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,12 @@ import pandas as pd
 from sim.clock import SECOND
 from sim.errors import BadInput, did_you_mean
 from sim.results import text, thresholds
+from sim.results.answers.compare import differing_keys
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
-from sim.results.summary import DESCRIPTIONS
+from sim.results.statistics import Estimate, events_needed
+from sim.results.summary import DESCRIPTIONS, UNKNOWN_ALLOWED
+from sim.scenario import load_scenario, scenario_names, to_dict, to_text
 from sim.shipped import shipped
 from sim.workload import RESOURCES, Updates
 
@@ -31,6 +35,7 @@ VARIABLE = "RUN_DIR"
 # Tables of a report are to be read, not hinted at.
 pd.set_option("display.max_colwidth", None)
 pd.set_option("display.width", 160)
+pd.set_option("display.max_columns", None)
 
 
 def data_dir() -> Path:
@@ -85,10 +90,205 @@ def code(source: str, language: str = "tsx") -> Markdown:
     return Markdown(f"```{language}\n{source}\n```")
 
 
+def labelled(some: Iterable[Run] | Run) -> dict[str, Run]:
+    """Runs by what to call them: their directories' names, with the directory above where two have the same."""
+    chosen = [some] if isinstance(some, Run) else list(some)
+    for parts in (1, 2, 3):
+        names = ["/".join(found.directory.resolve().parts[-parts:]) for found in chosen]
+        if len(set(names)) == len(chosen):
+            return dict(zip(names, chosen, strict=True))
+    return {f"{name} ({i})": found for i, (name, found) in enumerate(zip(names, chosen, strict=True), start=1)}
+
+
 def provenance(some: Iterable[Run] | Run) -> pd.DataFrame:
     """Where the figures come from: one column per run, from its manifest."""
-    chosen = [some] if isinstance(some, Run) else list(some)
-    return pd.DataFrame({found.name: _card(found) for found in chosen})
+    return pd.DataFrame({name: _card(found) for name, found in labelled(some).items()})
+
+
+def standing(some: Iterable[Run] | Run) -> Markdown:
+    """What a report begins with, a sentence for each run and a table with a column for each: do the thresholds pass, may the run
+    be believed, how did the target fare."""
+    named = labelled(some)
+    rows: dict[str, dict[str, str]] = {}
+    for name, found in named.items():
+        cells = {str(check.threshold): f"{'pass' if check.ok else '**FAIL**'}: {got(check)}" for check in judged(found)}
+        cells |= {"the run": verdict(found), "its target": "; ".join(trouble(found)) or f"{HEALTHY}: nothing failed there"}
+        if remarks := found.manifest.validity.get("remarks"):
+            cells["besides"] = "; ".join(map(str, remarks))
+        for row, cell in cells.items():
+            rows.setdefault(row, {})[name] = cell
+    last = ("the run", "its target", "besides")
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(named)).fillna(text.NONE)
+    table = table.loc[[row for row in rows if row not in last] + [row for row in last if row in rows]]
+    sentences = (f"**{name}**, {what_was_run(found)}: {state(found)}." for name, found in named.items())
+    return markdown(*sentences, text.markdown(table))
+
+
+def what_was_run(found: Run) -> str:
+    """A run in half a sentence: `demo measured on 2026-11-27 at 09:00 UTC, 1,000 subscribers, debounce 500 ms`."""
+    day, _, time = found.manifest.created_at.partition("T")
+    return (
+        f"{found.scenario.name} {found.manifest.source} on {day} at {time[:5]} UTC, "
+        f"{text.number(found.scenario.subscribers)} subscribers, {describe(found.scenario.policy)}"
+    )
+
+
+def command_of(found: Run) -> str:
+    """The command that makes such a run again: its named scenario, and by `--set` what the run had otherwise."""
+    program = "workbench " + ("simulate" if found.manifest.source == "simulated" else "loadtest")
+    name, wanted = found.scenario.name, to_dict(found.scenario)
+    if name not in scenario_names():
+        return f"{program} SCENARIO.toml  # the keys of scenario {name!r} are in manifest.json of {found.name}"
+    named = load_scenario(name)
+    keys = differing_keys(to_dict(named), wanted)
+    try:
+        changes = {key: _leaf(wanted, key) for key in keys}
+        sufficient = not differing_keys(to_dict(named.replace(changes)), wanted)
+    except (BadInput, KeyError, IndexError, TypeError):
+        sufficient = False
+    if not sufficient:
+        changes = {key: wanted[key] for key in dict.fromkeys(key.partition(".")[0] for key in keys)}
+    sets = [f"--set {shlex.quote(f'{key}={to_text(value)}')}" for key, value in changes.items()]
+    return " ".join([program, name, *sets])
+
+
+def _leaf(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree[int(part)] if isinstance(tree, list) else tree[part]
+    return tree
+
+
+HEALTHY = "healthy"
+
+
+def state(found: Run) -> str:
+    """How a run stands: `1 of 5 thresholds fails; the run is valid; its target: 12 of 90 refetches failed`."""
+    results = judged(found)
+    failed = sum(not check.ok for check in results)
+    objective = f"all {len(results)} thresholds pass" if results else "no thresholds are set"
+    if failed:
+        objective = f"{failed} of {len(results)} thresholds **{'fails' if failed == 1 else 'fail'}**"
+    what, target = verdict(found), "; ".join(trouble(found)) or HEALTHY
+    return f"{objective}; the run is {what if what == 'valid' else f'**{what}**'}; its target: {target}"
+
+
+def judged(found: Run) -> list[thresholds.Check]:
+    """The run's thresholds, each met by its summary."""
+    wanted = thresholds.parse_all(found.scenario.thresholds)
+    return thresholds.check(wanted, thresholds.complete(wanted, found))
+
+
+def got(check: thresholds.Check) -> str:
+    """What a threshold got, in its unit: with as many digits as it takes to see the verdict (0.99997 is not 1)."""
+    if check.value is None:
+        return check.got
+    if check.value.is_integer():
+        return text.number(check.value)
+    limit = check.threshold.limit
+    unit = text.unit_of(check.threshold.key)
+    for count in range(3, 16):
+        rounded = float(f"{check.value:.{count}g}")
+        if thresholds.OPERATORS[check.threshold.op](rounded, limit) == check.ok:
+            break
+    words = text.digits(rounded, count)
+    return f"{words} {'ms' if check.threshold.scale != 1 else 's'}" if unit is text.seconds else words
+
+
+FAILED = {
+    "updates.failed": ("updates", "updates failed"),
+    "updates.unknown": ("updates", "updates of which nobody knows whether they were committed"),
+    "updates.not_broadcast": ("updates", "updates committed, their event never accepted"),
+    "refetches.failed": ("refetches", "refetches failed"),
+}
+
+
+def trouble(found: Run) -> list[str]:
+    """What failed at the run's target, a line each; empty: nothing that was seen. As the load test noted, else by the summary."""
+    noted, summary = found.manifest.extra.get("target_trouble"), found.summary
+
+    def count(metric: str) -> float:
+        return summary.get(metric, {}).get("value") or 0
+
+    lost = count("deliveries.missing.target")
+    lines = [f"{text.number(lost)} of {text.number(count('deliveries.expected'))} deliveries lost"] if lost else []
+    if isinstance(noted, list):
+        return [*map(str, noted), *lines]
+    return [
+        f"{text.number(count(metric))} of {text.number(count(of))} {what}"
+        for metric, (of, what) in FAILED.items()
+        if count(metric)
+    ] + lines
+
+
+def conditions(**held: tuple[bool, str]) -> pd.DataFrame:
+    """What must hold for an answer to be believed: condition -> (whether it does, what was found), as a table.
+
+    `assert report.hold(table), report.broken(table)` is the test of it.
+    """
+    rows = {name.replace("_", " "): {"found": found, "verdict": "holds" if ok else "FAILS"} for name, (ok, found) in held.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["found", "verdict"])
+
+
+def is_valid(*some: Run) -> tuple[bool, str]:
+    """Whether all runs are valid and complete."""
+    states = [verdict(found) for found in some]
+    return all(words == "valid" for words in states), "; ".join(dict.fromkeys(states))
+
+
+Summary = Mapping[str, Mapping[str, Any]]
+
+
+def of_updates(summary: Summary) -> str:
+    """`n = 193 updates`, for the corner of a figure."""
+    return f"n = {text.number(summary['updates']['n'])} updates"
+
+
+def enough(summary: Summary, metric: str) -> tuple[bool, str]:
+    """Whether a quantile rests on as many updates as its interval needs."""
+    row, least = summary[metric], events_needed(float(metric.rpartition(".p")[2]) / 100)
+    return row[
+        "n"
+    ] >= least, f"{metric} {text.figure(summary, metric)}, n = {text.number(row['n'])} of {text.number(least)} needed"
+
+
+def same(a: Summary, b: Summary, metric: str) -> tuple[bool, str]:
+    """Whether a figure is the same in two summaries."""
+    return a[metric]["value"] == b[metric]["value"], f"{text.figure(a, metric)} and {text.figure(b, metric)}"
+
+
+def small(summary: Summary, metric: str, against: str) -> tuple[bool, str]:
+    """Whether what the harness adds is at most a tenth of a figure that it is part of. What was not measured adds nothing."""
+    added, whole = (summary.get(name, {"value": None})["value"] for name in (metric, against))
+    words = f"{metric} {text.figure(summary, metric)}, {against} {text.figure(summary, against)}"
+    return added is None or whole is None or added <= 0.1 * whole, words
+
+
+def below(a: Estimate, b: Estimate) -> bool:
+    """Whether the whole interval of *a* lies below that of *b*."""
+    return a.high is not None and b.low is not None and a.high < b.low
+
+
+def mostly_known(summary: Summary) -> tuple[bool, str]:
+    """Whether the fate of nearly all pairs is known."""
+    unknown, owed = (summary[f"pairs.{name}"]["value"] or 0 for name in ("unknown", "owed"))
+    words = f"{text.number(unknown)} of {text.number(owed)} pairs unknown"
+    return unknown <= UNKNOWN_ALLOWED * owed, words
+
+
+def require(frame: pd.DataFrame, otherwise: str) -> None:
+    """Raise `BadInput` where a notebook has nothing to be about."""
+    if frame.empty:
+        raise BadInput(otherwise)
+
+
+def hold(table: pd.DataFrame) -> bool:
+    """Whether all `conditions` hold."""
+    return bool((table["verdict"] == "holds").all())
+
+
+def broken(table: pd.DataFrame) -> str:
+    """Those that do not, in words."""
+    return "; ".join(f"{name}: {row['found']}" for name, row in table.iterrows() if row["verdict"] != "holds")
 
 
 def _card(found: Run) -> dict[str, str]:
@@ -136,14 +336,7 @@ def describe(policy: Any) -> str:
 
 def checks(found: Run) -> pd.DataFrame:
     """The run's thresholds: by threshold what it got, and pass or FAIL. Empty where its scenario sets none."""
-    results = thresholds.check(thresholds.parse_all(found.scenario.thresholds), found.summary)
-    rows = {
-        str(result.threshold): {
-            "got": result.got if result.value is None else text.digits(result.value),
-            "verdict": "pass" if result.ok else "FAIL",
-        }
-        for result in results
-    }
+    rows = {str(check.threshold): {"got": got(check), "verdict": "pass" if check.ok else "FAIL"} for check in judged(found)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["got", "verdict"])
 
 
@@ -166,6 +359,11 @@ def _floor(harness: Mapping[str, Any]) -> str:
     return f"p50 {text.seconds(harness.get('floor_p50'))}, p99 {text.seconds(harness['floor_p99'])}"
 
 
+def windows(frame: pd.DataFrame) -> pd.DataFrame:
+    """`stages.windows` as a table to read."""
+    return shown(frame.rename(index=lambda at: f"{at:.1f} s"))
+
+
 def unless_empty(frame: pd.DataFrame, otherwise: str) -> pd.DataFrame | Markdown:
     """The table, or in words that there is nothing in it."""
     return frame if len(frame) else markdown(f"*{otherwise}*")
@@ -175,7 +373,8 @@ SECONDS = re.compile(
     rf"({'|'.join(STAGES)}|mean|first|median|last|total|theory|at|span|drain|intended_at|(\w+_)?(mean|p\d+(\.\d+)?)|wait_\w+)"
 )
 SHARES = ("share", "never_share", "wasted", "off")
-"""Columns of this project's tables that hold durations, and those that hold shares; all others hold counts or texts."""
+RATES = ("peak", "answered", "offered")
+"""Columns of this project's tables that hold durations, shares, and rates; all others hold counts or texts."""
 
 
 def shown(frame: pd.DataFrame, **units: Any) -> pd.DataFrame:
@@ -186,7 +385,7 @@ def shown(frame: pd.DataFrame, **units: Any) -> pd.DataFrame:
 
     def unit(name: str) -> Any:
         known = text.seconds if SECONDS.fullmatch(name) else text.percent if name in SHARES else text.number
-        return units.get(name, known)
+        return units.get(name, text.per_second if name in RATES else known)
 
     def column(name: str) -> list[str]:
         return [
@@ -198,14 +397,14 @@ def shown(frame: pd.DataFrame, **units: Any) -> pd.DataFrame:
 
 
 def side_by_side(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: Iterable[str]) -> pd.DataFrame:
-    """The named metrics of several summaries, figure and interval each, and what they mean, as texts."""
+    """The named metrics of several summaries and what they mean, as texts: a column per summary, `figure (95 % interval)`."""
     metrics, columns = list(metrics), {}
     for name, summary in summaries.items():
         table = text.figures(summary, metrics)
-        columns[name] = table["figure"]
-        columns[f"{name}, 95 % interval"] = table["95 % interval"]
-    found = pd.DataFrame(columns).fillna(text.NONE)
-    return found.join(glossary(metrics))
+        sure = [f" ({words})" if words != text.NONE else "" for words in table["95 % interval"]]
+        columns[name] = table["figure"] + pd.Series(sure, table.index, dtype=str)
+    found = pd.DataFrame(columns).reindex([metric for metric in metrics if any(metric in one for one in summaries.values())])
+    return found.fillna(text.NONE).join(glossary(metrics))
 
 
 def glossary(metrics: Iterable[str]) -> pd.DataFrame:

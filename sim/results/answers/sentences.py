@@ -15,47 +15,126 @@ from sim.results.answers.report import describe
 from sim.results.fronts import cheapest_within
 from sim.results.ledger.stages import STAGES, slowest_kind
 from sim.results.statistics import events_needed
-from sim.results.text import digits, figure, interval, number, percent, seconds, unit_of
+from sim.results.text import digits, figure, interval, is_never, number, percent, seconds, unit_of
 
 Summary = Mapping[str, Mapping[str, Any]]
 
-ON_PURPOSE = {"debounce": "the debounce, which is waited on purpose", "refetch": "the refetch itself"}
+ON_PURPOSE = {"debounce": "the debounce (the policy's own waiting, on purpose)", "refetch": "the refetch itself"}
 
 
-def start_here(run: Summary, model: Summary, steps: pd.DataFrame) -> tuple[str, ...]:
-    """One update's journey: how long, where the time goes, what it costs, and whether the simulator agrees."""
-    stage = str(steps["share"][list(STAGES)].idxmax())
-    share = percent(float(steps["share"][stage]))
-    first = (
-        f"Half of all changes are on a page within {figure(run, 'time_to_fresh.p50')}, nineteen in twenty within "
-        f"{figure(run, 'time_to_fresh.p95')}. {share} of that time is {ON_PURPOSE.get(stage, f'the {stage}')}."
+def start_here(run: Summary, model: Summary | None, steps: pd.DataFrame) -> tuple[str, ...]:
+    """One update's journey: how long, where the time goes, what it costs, and whether the simulator agrees.
+
+    *model*: the same updates simulated; None where the run is a simulation itself.
+    """
+    half, most = "time_to_fresh.p50", "time_to_fresh.p95"
+    if not _known(run, half):
+        return nothing_to_say(run), _delivered(run)
+    stage, share = _largest_stage(steps)
+    where = f" {share} of the mean time is {ON_PURPOSE.get(stage, f'the {stage}')}." if stage else ""
+    said = (
+        "More than half of the changes were not on a page when the run ended"
+        if is_never(run[half])
+        else f"Half of all changes are on a page {_within(run, half)}, nineteen in twenty {_within(run, most)}"
     )
-    support = (
-        f"{_sureness(run, 'time_to_fresh.p50', 'time_to_fresh.p95')} "
-        f"They owed the pages {figure(run, 'deliveries.expected')} deliveries, of which {figure(run, 'delivery_ratio')} arrived: "
-        f"half within {figure(run, 'time_to_notified.p50')}, all but a hundredth within {figure(run, 'time_to_notified.p99')}. "
-        f"An update costs {figure(run, 'refetches_per_update')} refetches over all pages; "
-        f"{percent(let_through(run))} of the notifications lead to one."
+    few = ", too few to say how sure" if run[half]["n"] < events_needed(0.5) else ""
+    first = f"{said} ({_updates(run, half)}{few}).{_failed(run)}{where}"
+    cost = f"An update costs {figure(run, 'refetches_per_update')} refetches over all pages"
+    let = let_through(run)
+    support = " ".join(
+        (
+            _sureness(run, half, most),
+            _delivered(run),
+            f"{cost}; {percent(let)} of the notifications lead to one." if let is not None else f"{cost}.",
+        )
     )
+    if model is None:
+        return first, support
+    if not _known(model, half):
+        return first, support, "The simulator, given the same updates, has no such figures."
     agreement = (
-        f"The simulator, given the same updates, says {figure(model, 'time_to_fresh.p50')} and "
-        f"{figure(model, 'time_to_fresh.p95')} for the same two figures, and {figure(model, 'refetches_per_update')} refetches "
-        f"per update{_apart(run, model)}."
+        f"The simulator, given the same updates and not fitted to this run, says {figure(model, half)} and {figure(model, most)} "
+        f"for the same two figures, and {figure(model, 'refetches_per_update')} refetches per update{_apart(run, model)}."
     )
     return first, support, agreement
 
 
+def _known(run: Summary, metric: str) -> bool:
+    """Whether there is such a figure; *never* is one."""
+    row = run.get(metric)
+    return row is not None and (row["value"] is not None or is_never(row))
+
+
+def _within(run: Summary, metric: str) -> str:
+    """`within 936 ms`; a figure that is never has no end in the run."""
+    return "not before the run ends" if is_never(run[metric]) else f"within {figure(run, metric)}"
+
+
+def _updates(run: Summary, metric: str = "") -> str:
+    """How many updates there were, and how many of them a figure is of."""
+    count = run["updates"]["value"] or 0
+    n = run[metric]["n"] if metric else count
+    return f"{number(n)} of {number(count)} updates" if n != count else "one update" if count == 1 else f"{number(count)} updates"
+
+
+def _failed(run: Summary) -> str:
+    """What failed is in no latency, and is said beside it."""
+    failed = run["updates.failed"]["value"] or 0
+    return f" {number(failed)} of {_updates(run)} failed and {'is' if failed == 1 else 'are'} in no time." if failed else ""
+
+
+def nothing_to_say(run: Summary) -> str:
+    """Why there is no figure of freshness."""
+    if not run["updates"]["value"]:
+        return "Nothing changed in this run, so it says nothing about freshness."
+    owed, unknown, left = (run[f"pairs.{name}"]["value"] or 0 for name in ("owed", "unknown", "left"))
+    if not owed:
+        failed = run["updates.failed"]["value"] or 0
+        why = "nobody tells when a change was committed" if run["deliveries.received"]["value"] else "no page shows what changed"
+        why = f"{number(failed)} of {_updates(run)} failed" if failed else why
+        return f"No page had a change to show ({why}), so this run says nothing about freshness."
+    if unknown:
+        return (
+            f"Of {percent(unknown / owed)} of the pairs of update and page nobody knows when the page showed the update, because "
+            "a version is missing. This run says nothing about freshness."
+        )
+    why = "all pages left before" if left == owed else "nobody knows of any"
+    return f"No page is known to have shown a change ({why}), so this run says nothing about freshness."
+
+
+def _delivered(run: Summary) -> str:
+    """What of the deliveries arrived, and when."""
+    if not run["deliveries.expected"]["value"]:
+        return "No delivery was expected."
+    said = f"{figure(run, 'deliveries.expected')} deliveries were expected, of which {figure(run, 'delivery_ratio')} arrived"
+    if not _known(run, "time_to_notified.p50"):
+        return f"{said}."
+    return (
+        f"{said}: half within {figure(run, 'time_to_notified.p50')}, all but a hundredth within "
+        f"{figure(run, 'time_to_notified.p99')}."
+    )
+
+
+def _largest_stage(steps: pd.DataFrame) -> tuple[str, str]:
+    """The stage with the largest share of the mean, and the share; empty texts where nothing was shown."""
+    shares = steps["share"][list(STAGES)].dropna()
+    if shares.empty:
+        return "", ""
+    return str(shares.idxmax()), percent(float(shares.max()))
+
+
 def _sureness(run: Summary, *metrics: str) -> str:
     """The 95 % intervals of some figures of one answer, in their order, or what they need to have one."""
-    n, words = number(run[metrics[0]]["n"]), []
+    words = []
     for metric, place in zip(metrics, ("first", "second", "third"), strict=False):
         row = run[metric]
         if row["ci_low"] is not None:
-            words.append(f"the {place} figure lies in {interval(row['ci_low'], row['ci_high'], unit_of(metric))}")
+            words.append(f"the {place} figure lies in {interval(row['ci_low'], row['ci_high'], unit_of(metric))} (95 % interval)")
         else:
             least = events_needed(float(metric.rpartition(".p")[2]) / 100)
-            words.append(f"the {place} needs {number(least)} updates to have an interval")
-    return f"Over {n} updates, with 95 % confidence, {'; '.join(words)}."
+            words.append(f"the {place} figure needs {number(least)} updates to have an interval")
+    said = "; ".join(words)
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def _apart(run: Summary, model: Summary, metric: str = "time_to_fresh.p95") -> str:
@@ -121,34 +200,45 @@ def latency(run: Summary, steps: Mapping[str, pd.DataFrame], ways: pd.DataFrame)
     *steps*: `stages.stage_table` by kind of page; *ways*: `stages.percentiles` of the times to notified, by way of dispatch, the
     first row being what the run did.
     """
-    slowest = slowest_kind(steps)
-    table = steps[slowest]
-    wire = float(table["mean"][["save", "broadcast", "fan-out"]].sum())
-    page = float(table["mean"][["debounce", "wait"]].sum())
-    total, refetch = seconds(float(table["mean"]["total"])), seconds(float(table["mean"]["refetch"]))
+    heard = _known(run, "time_to_notified.p50")
     first = (
         f"A change is heard after {figure(run, 'time_to_notified.p50')} (all but a hundredth within "
-        f"{figure(run, 'time_to_notified.p99')}) and is on the screen after {figure(run, 'time_to_fresh.p50')} "
-        f"(all but a twentieth within {figure(run, 'time_to_fresh.p95')})."
+        f"{figure(run, 'time_to_notified.p99')})"
+        if heard
+        else "No notification arrived"
     )
-    where = (
-        f"On the slowest kind of page, the {slowest}, {seconds(wire)} of the mean {total} pass on the way from save to arrival, "
-        f"{seconds(page)} are the page's own waiting, and {refetch} are the refetch. Figures are over "
-        f"{number(run['time_to_fresh.p50']['n'])} updates."
+    if not _known(run, "time_to_fresh.p50"):
+        return f"{first}. {nothing_to_say(run)}", _delivered(run)
+    first += (
+        f"{' and' if heard else '; a change'} is on the screen {_within(run, 'time_to_fresh.p50').replace('within', 'after')} "
+        f"(all but a twentieth {_within(run, 'time_to_fresh.p95')}; {_updates(run, 'time_to_fresh.p50')}).{_failed(run)}"
     )
-    slowest_way = str(ways["p95"].idxmax())
-    queue = (
-        f"Dispatched as in this run, nineteen in twenty notifications arrive within {seconds(float(ways['p95'].iloc[0]))}; "
-        f"{slowest_way}, within {seconds(float(ways['p95'].max()))} (both simulated, same updates)."
-    )
-    return first, where, queue
+    said = [first, _by_kind(steps)]
+    known = ways[ways["rows"] > 0]
+    if len(known) > 1:
+        said.append(
+            f"Dispatched as in this run, nineteen in twenty notifications arrive within {seconds(float(known['p95'].iloc[0]))}; "
+            f"{known['p95'].idxmax()}, within {seconds(float(known['p95'].max()))} (both simulated, same updates)."
+        )
+    return tuple(words for words in said if words)
 
 
-def explained(verdict: str, checks: pd.DataFrame, findings: tuple[str, ...], comparison: str) -> tuple[str, ...]:
-    """One run's verdict and what stands out in it; *comparison* is the headline against another run, empty without one."""
-    failed = [f"{name} ({row['got']})" for name, row in checks.iterrows() if row["verdict"] != "pass"]
-    passed = (
-        f"{number(len(checks) - len(failed))} of {number(len(checks))} thresholds pass" if len(checks) else "no thresholds set"
+def _by_kind(steps: Mapping[str, pd.DataFrame]) -> str:
+    """Where the time goes on the slowest kind of page; empty where no kind showed anything."""
+    shown = {kind: table for kind, table in steps.items() if table["mean"].notna()["total"]}
+    if not shown:
+        return ""
+    slowest = slowest_kind(shown)
+    mean = shown[slowest]["mean"]
+    way, own = (float(mean[list(names)].sum()) for names in (("save", "broadcast", "fan-out"), ("debounce", "wait")))
+    return (
+        f"On the slowest kind of page, the {slowest}, {seconds(way)} of the mean {seconds(float(mean['total']))} pass on the way "
+        f"from save to arrival, {seconds(own)} are the page's own waiting, and {seconds(float(mean['refetch']))} are the refetch."
     )
-    first = f"The run is {verdict}; {passed}{'; missed: ' + ', '.join(failed) if failed else ''}."
-    return (first, " ".join(findings), *([f"Against the other run: {comparison}."] if comparison else []))
+
+
+def explained(name: str, standing: str, findings: tuple[str, ...], comparison: str) -> tuple[str, ...]:
+    """One run's standing (`report.state`) and what stands out in it; *comparison* is the headline against another run, empty
+    without one."""
+    against = [f"Against the other run: {comparison}."] if comparison else []
+    return f"{name}: {standing.replace('**', '')}.", " ".join(findings), *against

@@ -9,6 +9,7 @@ from sim.results.plots.journeys import plot_saw_teeth, plot_stages, plot_station
 from sim.results.plots.latency import plot_drift, plot_ecdf, plot_percentiles
 from sim.results.plots.load import plot_fan_out, plot_load_latency, plot_offsets, plot_starts
 from sim.results.plots.policies import plot_pareto, plot_starvation, plot_steady
+from sim.results.plots.timeline import plot_run
 
 __all__ = [
     "plot_agreement",
@@ -24,6 +25,7 @@ __all__ = [
     "plot_pareto",
     "plot_percentiles",
     "plot_regions",
+    "plot_run",
     "plot_saw_teeth",
     "plot_stages",
     "plot_starts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from sim.results.plots import style
 from sim.results.text import percent
@@ -86,7 +87,7 @@ def plot_forest(frame: pd.DataFrame, ax: Axes | None = None, *, band: float, n: 
         ax.hlines(y, max(low, -reach), min(high, reach), color=ink, lw=2.4)
         ax.plot(difference, y, "o", color=ink, ms=7)
         ax.annotate(
-            f"{row['a']} → {row['b']}   {row['verdict']}",
+            f"{row['a']} → {row['b']}   {str(row['verdict']).partition(':')[0]}",
             (1.01, y),
             xycoords=("axes fraction", "data"),
             va="center",
@@ -96,6 +97,7 @@ def plot_forest(frame: pd.DataFrame, ax: Axes | None = None, *, band: float, n: 
         )
     ax.set_xlim(-reach, reach)
     ax.xaxis.set_major_formatter(lambda value, _: percent(round(value, 4)))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_yticks(range(len(known)), list(known.index))
     ax.set_ylim(len(known) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")

@@ -25,12 +25,12 @@ def plot_stations(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *,
     tables = {name: table.dropna() for name, table in tables.items() if len(table.dropna())}
     if not tables:
         return style.nothing(ax, "finished journeys")
-    names = list(next(iter(tables.values())).index)
+    names = list(dict.fromkeys(station for table in tables.values() for station in table.index))
     known = np.concatenate([table.to_numpy().ravel() for table in tables.values()])
     left = max(float(known[known > 0].min(initial=1.0)) * 0.7, 1e-6)
     offset = np.linspace(-0.17, 0.17, len(tables)) if len(tables) > 1 else [0.0]
     for i, ((name, table), shift) in enumerate(zip(tables.items(), offset, strict=True)):
-        y = np.arange(len(names)) + shift
+        y = np.array([names.index(station) for station in table.index]) + shift
         first, median, last = (np.maximum(table[column].to_numpy(), left) for column in ("first", "median", "last"))
         ink = style.colour(name, i)
         ax.hlines(y, first, last, color=ink, lw=7, alpha=0.45)
@@ -51,11 +51,9 @@ def plot_stations(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *,
     if len(tables) > 1:
         style.legend(ax, loc="lower left", fontsize=9)
     style.corner(ax, "dot: median page; bar: first to last page", n)
-    table = next(iter(tables.values()))
-    style.claim(
-        ax,
-        title or f"Heard after {seconds(table['median']['received'])}, on the screen after {seconds(table['median']['fresh'])}",
-    )
+    median = next(iter(tables.values()))["median"]
+    heard = f"Heard after {seconds(median['received'])}, o" if "received" in median else "O"
+    style.claim(ax, title or f"{heard}n the screen after {seconds(median['fresh'])}")
     return ax
 
 
@@ -98,7 +96,8 @@ def _largest(tables: Mapping[str, pd.DataFrame]) -> str:
     means = pd.concat([table["mean"][list(STAGES)] for table in tables.values()], axis=1).mean(axis=1)
     stage = str(means.idxmax())
     shares = sorted(float(table["share"][stage]) for table in tables.values())
-    span = percent(shares[0]) if len(shares) == 1 else f"{percent(shares[0])} to {percent(shares[-1])}"
+    low, high = percent(shares[0]), percent(shares[-1])
+    span = low if low == high else f"{low} to {high}"
     return f"{span} of the time to fresh is {stage}"
 
 
@@ -109,7 +108,7 @@ def plot_worst(frame: pd.DataFrame, ax: Axes | None = None, *, n: str = "", titl
         return style.nothing(ax, "finished journeys")
     left = np.zeros(len(frame))
     for stage in STAGES:
-        width = frame[stage].to_numpy(dtype=float)
+        width = np.nan_to_num(frame[stage].to_numpy(dtype=float))  # not measured: it lies in the next
         ax.barh(range(len(frame)), width, left=left, color=INKS[stage], height=0.7, label=stage)
         left = left + width
     for y, total in enumerate(left):

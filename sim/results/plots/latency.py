@@ -175,8 +175,9 @@ def plot_drift(frame: pd.DataFrame, ax: Axes | None = None, *, width: float = 1.
     ax.set_ylabel("latency")
     ax.grid(visible=False)
     bar = style.figure_of(ax).colorbar(mesh, ax=ax, pad=0.01)
-    bar.set_label("arrivals")
+    bar.set_label("pairs of update and page")
+    style.count_bar(bar)
     halves = [quantile(latency[part], 0.95) for part in (at < np.median(at), at >= np.median(at))]
-    style.corner(ax, f"{len(frame):,} arrivals")
+    style.corner(ax, f"n = {len(frame):,} pairs of update and page")
     style.claim(ax, title or f"p95 is {seconds(halves[0])} in the first half of the run and {seconds(halves[1])} in the second")
     return ax

@@ -123,7 +123,7 @@ def plot_offsets(
     ax.grid(visible=False)
     bar = style.figure_of(ax).colorbar(mesh, ax=ax, pad=0.01)
     bar.set_label("refetch starts per second")
-    style.count_axis(bar.ax.yaxis)
+    style.count_bar(bar)
     low, high = np.quantile(offset, [0.05, 0.95])
     style.corner(ax, f"{len(frame):,} refetches", n)
     style.claim(ax, title or f"90 % of the refetches start between {seconds(low)} and {seconds(high)} after the notification")

@@ -19,7 +19,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from sim.results.text import number, seconds
 
@@ -180,6 +180,13 @@ def count_axis(axis: Any, log: bool = False) -> None:
         axis.set_major_locator(LogLocator(numticks=8))
         axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: number(float(f"{value:.3g}"))))
+
+
+def count_bar(bar: Any) -> None:
+    """Ticks of a logarithmic colour bar: 1, 2, 5 of each decade, also where there is but one."""
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    count_axis(bar.ax.yaxis)
 
 
 def wide(values: np.ndarray[Any, Any] | Sequence[float], times: float = 30) -> bool:

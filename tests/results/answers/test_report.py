@@ -6,10 +6,11 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import nbformat
 import pandas as pd
@@ -136,7 +137,7 @@ def test_the_answers_name_what_they_found(bundle: Run) -> None:
     steps = stages.stage_table(journeys)
     model = summarise(reference.run(bundle.scenario, updates=report.updates_of(bundle)), bundle.scenario)
     first, _, agreement = answers.start_here(summary, model, steps)
-    assert "debounce, which is waited on purpose" in first
+    assert "is the debounce (the policy's own waiting, on purpose)" in first
     assert "agree within one per cent" in agreement
     ways = stages.percentiles({"as in this run": stages.times_to_notified(journeys)})
     assert "dashboard" in answers.latency(summary, {"dashboard": steps}, ways)[1]
@@ -149,109 +150,119 @@ def test_the_same_updates_are_met_again(bundle: Run) -> None:
 
 # --- workbench report ----------------------------------------------------------------------------------------------------
 
+CELLS = (
+    nbformat.v4.new_markdown_cell("# Is this a report?\n\nSee [another](01_other.ipynb) and [elsewhere](https://example.org)."),
+    nbformat.v4.new_code_cell("from sim.results.answers import report\nobjective = 1.0", metadata={"tags": ["parameters"]}),
+    nbformat.v4.new_markdown_cell("## The answer"),
+    nbformat.v4.new_code_cell(
+        "run = report.run('start-here')\nreport.answer(f'{run.name}: {report.verdict(run)}, {objective} s')"
+    ),
+    nbformat.v4.new_code_cell("report.provenance(run)"),
+    nbformat.v4.new_code_cell("from sim.results import plots\nax = plots.plot_ecdf({'a': [1.0, 2.0]})"),
+    nbformat.v4.new_code_cell("assert run.manifest.validity['ok'], 'the run is invalid'"),
+    nbformat.v4.new_code_cell("'behind it'"),
+)
+PLANTED = "<img src=x onerror=alert(1)> & <script>alert(2)</script>"
+
+
+class Written(NamedTuple):
+    code: int
+    err: str
+    page: str
+    kept: Any
+
 
 @pytest.fixture
-def notebook(tmp_path: Path) -> Path:
-    cells = [
-        nbformat.v4.new_markdown_cell("# Is this a report?"),
-        nbformat.v4.new_code_cell("from sim.results.answers import report\n\nreport.answer(report.run('start-here').name)"),
-    ]
-    path = tmp_path / "question.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    return path
+def write(bundle: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Written]:
+    """`workbench report` of a notebook of these cells."""
+
+    def written(cells: Sequence[Any], *flags: str) -> Written:
+        nbformat.write(nbformat.v4.new_notebook(cells=list(cells)), tmp_path / "question.ipynb")
+        html, kept = tmp_path / "out.html", tmp_path / "kept.ipynb"
+        places = ["-o", str(html), "--execute-only", str(kept)]
+        code = main(["report", str(bundle.directory), "--notebook", str(tmp_path / "question.ipynb"), *places, *flags])
+        page = html.read_text(encoding="utf-8") if html.exists() else ""
+        return Written(code, capsys.readouterr().err, page, nbformat.read(kept, as_version=4) if kept.exists() else None)
+
+    return written
 
 
-def test_report_runs_the_notebook_on_the_given_run_and_fetches_nothing(bundle: Run, notebook: Path, tmp_path: Path) -> None:
-    html = tmp_path / "out.html"
-    kept = tmp_path / "executed.ipynb"
-    arguments = ["report", str(bundle.directory), "--notebook", str(notebook), "-o", str(html), "--execute-only", str(kept)]
-    assert main(arguments) == 0
-    page = html.read_text(encoding="utf-8")
-    assert "<strong>tiny</strong>" in page
-    assert "<title>Is this a report?</title>" in page
-    assert "<script" not in page
-    assert nbformat.read(kept, as_version=4).cells[1].outputs
-
-
-def test_a_failing_cell_is_one_line(bundle: Run, notebook: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    node = nbformat.read(notebook, as_version=4)
-    node.cells.append(nbformat.v4.new_code_cell("assert False, 'too few updates'"))
-    nbformat.write(node, notebook)
-    assert main(["report", str(bundle.directory), "--notebook", str(notebook), "-o", str(tmp_path / "out.html")]) == 1
-    assert capsys.readouterr().err == "workbench: question.ipynb: AssertionError: too few updates\n"
-    assert not (tmp_path / "out.html").exists()
-
-
-def test_text_of_a_bundle_is_text_in_the_report(bundle: Run, notebook: Path, tmp_path: Path) -> None:
-    """It says what it says, and runs nothing: neither as a paragraph nor in a table."""
-    planted = "<img src=x onerror=alert(1)> & <script>alert(2)</script>"
+def test_a_report_of_an_invalid_run(bundle: Run, write: Callable[..., Written], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with how the run stands, shows what fails without stopping there, and does nothing but be read."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")  # The reader's, which must not reach the report.
     path = bundle.directory / "manifest.json"
     tree = json.loads(path.read_text(encoding="utf-8"))
-    tree["validity"] = {"ok": False, "reasons": [planted]}
-    path.write_text(json.dumps(tree), encoding="utf-8")
-    node = nbformat.read(notebook, as_version=4)
-    node.cells.append(nbformat.v4.new_code_cell("run = report.run('start-here')\nreport.answer(report.verdict(run))"))
-    node.cells.append(nbformat.v4.new_code_cell("report.provenance(run)"))
-    nbformat.write(node, notebook)
-    html = tmp_path / "out.html"
-    assert main(["report", str(bundle.directory), "--notebook", str(notebook), "--no-code", "-o", str(html)]) == 0
-    page = html.read_text(encoding="utf-8")
+    path.write_text(json.dumps(tree | {"validity": {"ok": False, "reasons": [PLANTED]}}), encoding="utf-8")
+    try:
+        found = write(CELLS, "--set", "objective=0.25")
+    finally:
+        path.write_text(json.dumps(tree), encoding="utf-8")
+    assert found.code == 4
+    assert found.err.startswith("workbench: the report is written, and is not to be believed: tiny is invalid: <img src=x")
+    assert found.err.count("\n") == 1
+    page = found.page
+    assert page.index("no thresholds are set") < page.index("The answer"), "how the run stands comes first"
+    assert "<strong>Does not hold:</strong> the run is invalid" in page
+    assert "behind it" in page, "what comes after a failed assertion is there"
+    assert "0.25 s" in page
+    # It is text, whatever a bundle holds.
     assert "<img src=x" not in page
     assert "<script" not in page
-    assert page.count("&lt;img src=x onerror=alert(1)&gt;") == 2
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 3
     assert "Content-Security-Policy" in page.partition("<style")[0]
+    # It travels: its picture is in it, and what lies beside the notebook is a name.
+    assert "data:image/png;base64," in page
+    assert 'href="01_other' not in page
+    assert 'href="https://example.org"' in page
+    assert "<title>Is this a report?</title>" in page
+    assert found.kept.cells[-1].outputs
 
 
-def test_a_figure_that_was_not_drawn_fails_the_report(
-    bundle: Run, notebook: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_cell_that_breaks_is_one_line(write: Callable[..., Written]) -> None:
+    found = write([CELLS[0], nbformat.v4.new_code_cell("ax = 1 / 0")])
+    assert (found.code, found.err) == (1, "workbench: question.ipynb: ZeroDivisionError: division by zero\n")
+    assert not found.page
+
+
+def test_a_figure_that_was_not_drawn_fails_the_report(write: Callable[..., Written]) -> None:
+    close = "import matplotlib.pyplot as plt\nplt.close('all')"
+    found = write([nbformat.v4.new_code_cell(f"{CELLS[5].source}\n{close}")])
+    assert found.code == 1
+    assert "a figure was not drawn" in found.err
+
+
+def test_a_parameter_that_the_notebook_does_not_have(write: Callable[..., Written]) -> None:
+    found = write(CELLS, "--set", "objectiv=0.25")
+    assert found.code == 2
+    assert "no parameter 'objectiv' - did you mean 'objective'?" in found.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_report_leaves_no_kernel(
+    bundle: Run, tmp_path: Path, number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MPLBACKEND", "Agg")  # The reader's, which must not reach the report.
-    node = nbformat.read(notebook, as_version=4)
-    node.cells.append(nbformat.v4.new_code_cell("from sim.results import plots\nax = plots.plot_ecdf({'a': [1.0, 2.0]})"))
-    nbformat.write(node, notebook)
-    arguments = ["report", str(bundle.directory), "--notebook", str(notebook), "-o", str(tmp_path / "out.html")]
-    assert main(arguments) == 0
-    node.cells[-1].source += "\nax.figure.canvas.draw = None\nimport matplotlib.pyplot as plt\nplt.close('all')"
-    nbformat.write(node, notebook)
-    assert main(arguments) == 1
-    assert "a figure was not drawn" in capsys.readouterr().err
-
-
-def test_a_parameter_takes_the_place_of_the_notebooks_own(
-    bundle: Run, notebook: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    node = nbformat.read(notebook, as_version=4)
-    node.cells.append(nbformat.v4.new_code_cell("objective = 1.0", metadata={"tags": ["parameters"]}))
-    node.cells.append(nbformat.v4.new_code_cell("report.answer(f'within {objective} s')"))
-    nbformat.write(node, notebook)
-    html = tmp_path / "out.html"
-    arguments = ["report", str(bundle.directory), "--notebook", str(notebook), "-o", str(html)]
-    assert main([*arguments, "--set", "objective=0.25"]) == 0
-    assert "within 0.25 s" in html.read_text(encoding="utf-8")
-    assert main([*arguments, "--set", "objectiv=0.25"]) == 2
-    assert "no parameter 'objectiv' - did you mean 'objective'?" in capsys.readouterr().err
-
-
-def test_an_interrupted_report_leaves_no_kernel(bundle: Run, notebook: Path, tmp_path: Path) -> None:
     """Ctrl-C and SIGTERM end the kernel, then the command, with the exit code of the signal and without a traceback."""
-    node = nbformat.read(notebook, as_version=4)
     running = tmp_path / "running"
-    wait = f"import os, pathlib, time\npathlib.Path({str(running)!r}).write_text(str(os.getpid()))\ntime.sleep(60)"
-    node.cells.append(nbformat.v4.new_code_cell(wait))
-    nbformat.write(node, notebook)
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        running.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "sim", "report", str(bundle.directory), "--notebook", str(notebook)]
-        with subprocess.Popen([*command, "-o", str(tmp_path / "x.html")], stderr=subprocess.PIPE, text=True) as process:
-            while not running.exists() or not running.read_text():
-                assert process.poll() is None
-                time.sleep(0.05)
-            kernel = int(running.read_text())
-            process.send_signal(number)
-            _, said = process.communicate(timeout=60)
-        assert process.returncode == code, said
-        assert "Traceback" not in said
-        assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE
+    pid = f"import os, pathlib, time\npathlib.Path({str(running)!r}).write_text(str(os.getpid()))"
+    wait = f"{pid}\ntime.sleep(60)  # and no report.standing("
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(wait)]), tmp_path / "question.ipynb")
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 100
+        while not (running.exists() and running.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    arguments = ["report", str(bundle.directory), "--notebook", str(tmp_path / "question.ipynb"), "-o", str(tmp_path / "x.html")]
+    try:
+        ended = main(arguments)
+    except SystemExit as end:
+        ended = int(str(end.code))
+    assert ended == code
+    assert "Traceback" not in capsys.readouterr().err
+    kernel = int(running.read_text())
+    assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(

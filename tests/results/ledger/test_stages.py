@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import sim
-from sim.errors import BadInput
 from sim.results.answers.explain import explain
 from sim.results.ledger import herds, stages
 from sim.results.ledger.book import Ledger
@@ -104,5 +103,6 @@ def test_an_explanation_names_the_stage_and_is_json(tmp_path: Path) -> None:
 
 def test_a_run_without_updates_has_nothing_to_explain(tmp_path: Path) -> None:
     quiet = sim.simulate(Scenario(duration=5.0, workload=Poisson(rate=0.0)), output=tmp_path / "quiet")
-    with pytest.raises(BadInput, match="nothing to explain"):
-        explain(quiet)
+    found = explain(quiet)
+    assert found.sentences == ("No update is known to have reached a page.",)
+    assert "never shown: none" in found.to_text()

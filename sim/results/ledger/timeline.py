@@ -1,0 +1,80 @@
+"""A run over time: what was asked of it, how fresh its pages were, and what failed, part by part; and its incidents."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.results.ledger.book import Ledger
+from sim.results.ledger.views import weight_of
+from sim.results.statistics import quantile
+
+Array = np.ndarray[Any, Any]
+
+PARTS, SHORTEST = 60, 0.5
+"""Into how many parts a run is cut, and how short a part may be (s)."""
+
+
+def over_time(ledger: Ledger, parts: int = PARTS) -> pd.DataFrame:
+    """The whole run, drain included, in at most *parts* equal parts: one row each, that starts `at` (s since the run's start).
+
+    Columns: width (s); updates, refetches, and of them updates_failed (not committed, or their event never accepted),
+    refetches_failed, per second; notified_p50, notified_p95, fresh_p50, fresh_p95 (s, of the updates of the window that were
+    intended in the part; inf: never shown, NaN: none).
+    """
+    over = ledger.window.over
+    parts = max(1, min(parts, math.ceil(over / SHORTEST)))
+    width = over / parts if over > 0 else SHORTEST
+    updates, sent = ledger.tables.updates, ledger.tables.refetches
+
+    def part_of(at: Any) -> Array:
+        place = np.floor(np.asarray(at, float) / width)
+        return np.where((place >= 0) & (place < parts), place, parts).astype(np.int64)
+
+    def rate(at: Any, weight: Array) -> Array:
+        return np.bincount(part_of(at), weight, minlength=parts + 1)[:parts] / width
+
+    intended = updates["intended_at"].fillna(updates["published_at"])
+    amiss = (updates["committed_at"].isna() | updates["published_at"].isna()).to_numpy(float)
+    weight = weight_of(sent["subscriber"], ledger.tables.pages)
+    broken = weight * (sent["outcome"].astype(str) == "failed").to_numpy(float)
+    pairs, expected = ledger.pairs, ledger.expected
+    since = updates.set_index("update")["intended_at"]
+    came = expected["received_at"].notna().to_numpy(bool)
+    heard = expected["update"].map(since).to_numpy(float)
+    counts = pairs["fate"].isin(["shown", "never"]).to_numpy(bool)
+    fresh = np.where((pairs["fate"] == "never").to_numpy(bool), np.inf, pairs["fresh_at"] - pairs["intended_at"])
+    frame = pd.DataFrame(
+        {
+            "at": np.arange(parts) * width,
+            "width": width,
+            "updates": rate(intended, np.ones(len(updates))),
+            "updates_failed": rate(intended, amiss),
+            "refetches": rate(sent["started_at"], weight),
+            "refetches_failed": rate(sent["started_at"], broken),
+        }
+    )
+    for name, at, latency, each, kept in (
+        ("notified", heard, expected["received_at"].to_numpy(float) - heard, expected["weight"].to_numpy(float), came),
+        ("fresh", pairs["intended_at"].to_numpy(float), fresh, pairs["weight"].to_numpy(float), counts),
+    ):
+        part = part_of(at)
+        for level in (0.5, 0.95):
+            found = [quantile(latency[rows], level, each[rows]) for rows in (kept & (part == i) for i in range(parts))]
+            frame[f"{name}_p{level * 100:g}"] = np.array([np.nan if value is None else value for value in found])
+    return frame
+
+
+def incidents(ledger: Ledger) -> list[tuple[str, float, float]]:
+    """What went wrong on purpose: (kind, from, to), s since the run's start. As it happened, where the run was measured."""
+    over = ledger.window.over
+    if ledger.measured:
+        rows = ledger.tables.manifest.extra.get("incidents", [])  # type: ignore[attr-defined]
+        return [(row["kind"], row["began_at"], over if row["ended_at"] is None else row["ended_at"]) for row in rows]
+    return [
+        (incident.kind, incident.at, incident.at + getattr(incident, "down", getattr(incident, "duration", 0.0)))
+        for incident in ledger.scenario.incidents
+    ]
