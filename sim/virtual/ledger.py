@@ -31,6 +31,9 @@ REASONS = ("end", "closed", "dropped", "refused")
 POLICIES = tuple(policy.kind for policy in get_args(Policy))
 STATUSES = ("committed", "failed", "not_broadcast")
 
+OUTCOME = {name: code for code, name in enumerate(OUTCOMES)}
+RESOURCE = {name: code for code, name in enumerate(RESOURCES)}
+
 NOT_YET = -1
 
 REFETCH_WIDTH = 11
@@ -164,29 +167,35 @@ class Ledger:
     page_rows: list[list[int]] = field(default_factory=list)
     samples: list[tuple[float, str, str, float]] = field(default_factory=list)
     """Rows of `metrics`: at (s), process, metric, value."""
+    _arrivals: tuple[Array, Array, Array] | None = None
 
     def channel(self, name: str) -> int:
         return self.channels.setdefault(name, len(self.channels))
 
+    def arrivals(self) -> tuple[Array, Array, Array]:
+        """(number of the delivery, subscriber, instant) of what was heard, or will be, in the order of arrival. For the end, when
+        all deliveries are known."""
+        if self._arrivals is None:
+            arrived = [delivery.arrived() for delivery in self.deliveries]
+            at = np.concatenate([np.empty(0, np.int64), *(at for _, at in arrived)])
+            order = np.argsort(at, kind="stable")
+            delivery = np.repeat(np.arange(len(arrived)), [len(at) for _, at in arrived])
+            subscriber = np.concatenate([np.empty(0, np.int32), *(who for who, _ in arrived)])
+            self._arrivals = delivery[order], subscriber[order], at[order]
+        return self._arrivals
+
     def notifications(self) -> pd.DataFrame:
         """In the order of arrival."""
-        arrived = [delivery.arrived() for delivery in self.deliveries]
-        sizes = [len(at) for _, at in arrived]
-        at = np.concatenate([at for _, at in arrived]) if arrived else np.empty(0, np.int64)
-        order = np.argsort(at, kind="stable")
-        received = seconds(at[order])
-
-        def column(values: list[int], dtype: type) -> Array:
-            return np.repeat(np.array(values, dtype), sizes)[order]
-
-        subscriber = np.concatenate([who for who, _ in arrived])[order] if arrived else at
-        channel = column([delivery.channel for delivery in self.deliveries], np.int32)
+        delivery, subscriber, at = self.arrivals()
+        received = seconds(at)
+        channel = np.array([delivery.channel for delivery in self.deliveries], np.int32)
+        update = np.array([delivery.update for delivery in self.deliveries], np.int64)
         return frame(
             "notifications",
             {
-                "update": column([delivery.update for delivery in self.deliveries], np.int64),
+                "update": update[delivery],
                 "subscriber": subscriber,
-                "channel": text(channel, list(self.channels)),
+                "channel": text(channel[delivery], list(self.channels)),
                 "received_at": received,
                 "read_at": received,
             },

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from sim.clock import SECOND, ns
-from sim.policy import NEVER, Debounce, FullPayload, Immediate, InFlight, Policy, Polling
+from sim.policy import InFlight, Policy, Polling
 from sim.scenario import Pages, Scenario
 from sim.virtual.database import Database
 from sim.virtual.draws import columns
+from sim.virtual.fires import fires_of
 from sim.virtual.fleet.queueing import Fifo
 from sim.virtual.measures import frame_bytes
 from sim.virtual.reference.publishing import Channels, generic_channel, specific_channel, user_channel
@@ -322,7 +323,7 @@ class _FanOut:
         ahead = np.zeros(len(self._channels), np.int64)
         ahead[list(before)] = list(before.values())
         heard = written[places] + ahead[self._kind[places]] * self._each + self._delay
-        fires, answered = fires_of(seat.policy, np.sort(heard))
+        fires, answered, _ = fires_of(seat.policy, np.sort(heard))
         subscribers = np.stack(members, axis=1).ravel()
         updates, viewers, shown_by = views.of(seat, subscribers)
         return Group(
@@ -354,43 +355,3 @@ class _FanOut:
                 if members.get(name):
                     self.frames += count * members[name]
                     self.bytes += count * members[name] * (frame_bytes(resource, number, name) + self._payload)
-
-
-def fires_of(policy: Policy, heard: Array) -> tuple[Array, Array]:
-    """(instants at which *policy* wants a refetch, how many notifications each answers), given sorted notifications (ns).
-
-    The machine of the policy decides (`sim.policy.fires`); where its rule is known in one expression, all fires at once.
-    """
-    none: Array = np.empty(0, np.int64)
-    match policy:
-        case FullPayload():
-            return none, none
-        case Immediate():
-            return heard, np.ones_like(heard)
-        case Debounce(leading=False, trailing=True, max_wait=None):
-            # The timer rings before a notification of the same instant: a gap of exactly `wait` is silence.
-            wait = ns(policy.wait)
-            last = np.flatnonzero(np.append(np.diff(heard) >= wait, True)) if heard.size else none
-            return heard[last] + wait, np.diff(last, prepend=-1)
-        case _:
-            found = np.array(_driven(policy, heard.tolist()), np.int64).reshape(-1, 2)
-            return found[:, 0], found[:, 1]
-
-
-def _driven(policy: Policy, heard: list[int]) -> list[tuple[int, int]]:
-    machine = policy.machine()
-    due: list[tuple[int, int]] = []
-    unanswered = 0
-    for at in [*heard, NEVER]:
-        while machine.next_at <= at and machine.next_at != NEVER:
-            instant = machine.next_at
-            if machine.ring(instant):
-                due.append((instant, unanswered))
-                unanswered = 0
-        if at == NEVER:
-            break
-        unanswered += 1
-        if machine.call(at):
-            due.append((at, unanswered))
-            unanswered = 0
-    return due

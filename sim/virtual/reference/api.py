@@ -14,8 +14,9 @@ import heapq
 import struct
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from sim.clock import SECOND, EventList, ns
 from sim.incidents import Deploy, Outage, Slowdown
 from sim.scenario import Scenario
 from sim.virtual.database import History, away
+
+Array = np.ndarray[Any, Any]
 
 RATE_WINDOW = 60 * SECOND
 """Laravel's limiter counts attempts from a user's first request for one minute, then anew."""
@@ -35,6 +38,9 @@ NO_ANSWER = 0
 """In the place of a status: the connection was refused."""
 
 LONG_AGO = -(1 << 62)
+
+NOT_READ = -1
+"""In a column of instants at which the database was read."""
 
 Answer = tuple[int, int | None, int, int]
 """(instant at which it leaves, instant at which it read the database (None: it did not), status, bytes)."""
@@ -98,6 +104,28 @@ class Api:
             if early is not None:
                 return early
         return self._settle(view, made_at, at)
+
+    def answer_all(self, views: Sequence[View], number: Array, at: Array) -> tuple[Array, Array, Array, Array]:
+        """As `answer` for each of many requests, of pages loaded at the run's start, in the order of their arrival *at*: columns.
+        *number*: of the view that each asks for."""
+        if self._guarded or self._troubled or self._releases:
+            found = [self.answer(views[view], 0, arrival) for view, arrival in zip(number.tolist(), at.tolist(), strict=True)]
+            rows = [(end, NOT_READ if read_at is None else read_at, status, size) for end, read_at, status, size in found]
+            ends, reads, status, size = np.array(rows, np.int64).reshape(-1, 4).T.copy()
+            return ends, reads, status, size
+        extra = np.array([view.extra for view in views], np.int64)[number]
+        service = np.fromiter(islice(iter(self._service, None), at.size), np.int64, at.size) + extra
+        begins, free = [], self._free
+        for arrival, needs in zip(at.tolist(), service.tolist(), strict=True):
+            begin = free[0]
+            if begin < arrival:
+                begin = arrival
+            begins.append(begin)
+            heapq.heapreplace(free, begin + needs)
+        reads = np.array(begins, np.int64)
+        ends = reads + service
+        self._log += np.stack([at, reads, ends], axis=1).tobytes()
+        return ends, reads, np.full(at.size, 200), np.array([view.size for view in views], np.int64)[number]
 
     def request(self, view: View, made_at: int, at: int, heard: Callable[[Answer], None]) -> None:
         """As `answer`, for a request that arrives now, where changes are worked on as well: *heard* is told the answer when it is
@@ -182,7 +210,7 @@ class Api:
             self._log += _work(at, begin, end)
             heapq.heappush(self._free, end)
 
-    def work(self) -> np.ndarray[Any, Any]:
+    def work(self) -> Array:
         """int64 (n, 3): arrival, begin and end of each request that was worked on, ns."""
         return np.frombuffer(self._log, np.int64).reshape(-1, 3)
 

@@ -101,8 +101,12 @@ class Node:
 class Broadcaster:
     """Told of subscriptions and events; lets the notifications arrive."""
 
-    def __init__(self, scenario: Scenario, clock: EventList, ledger: Ledger, rng: np.random.Generator) -> None:
+    def __init__(
+        self, scenario: Scenario, clock: EventList, ledger: Ledger, rng: np.random.Generator, forward: bool = False
+    ) -> None:
+        """*forward*: nobody hears a notification as it arrives; the ledger has them all."""
         self._clock = clock
+        self._forward = forward
         self._ledger = ledger
         self._rng = rng
         costs = scenario.broadcaster.costs
@@ -196,7 +200,8 @@ class Broadcaster:
         delivery = Delivery(update, self._ledger.channel(channel), subscribers, whens)
         self._ledger.deliveries.append(delivery)
         node.writes(at, self._each, delivery)
-        self._clock.call_each(whens, connections, delivery.arrive)
+        if not self._forward:
+            self._clock.call_each(whens, connections, delivery.arrive)
         return done
 
     def _arrivals(self, subscribers: Array, at: int) -> Array:

@@ -12,7 +12,7 @@ from sim.refetch import Abort, Refetch, Refetcher
 from sim.scenario import Pages, Scenario
 from sim.virtual.database import EVERYONE, NOTHING, Database
 from sim.virtual.draws import draws, residuals
-from sim.virtual.ledger import NOT_YET, OUTCOMES, PAGES, POLICIES, REASONS, RESOURCES, Connection, Ledger, refetch_row
+from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, Connection, Ledger, refetch_row
 from sim.virtual.reference.api import Api, View
 from sim.virtual.reference.broadcaster import Broadcaster
 from sim.virtual.reference.client import Client
@@ -41,8 +41,6 @@ FIRST_LOAD = 1 << 62
 SILENT = -1
 """Channel code of a page that listens to nothing."""
 
-_OUTCOME = {name: code for code, name in enumerate(OUTCOMES)}
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class World:
@@ -59,6 +57,8 @@ class World:
     """Draws the phase of a hidden tab's timers."""
     network: Callable[[], int]
     """Delay of one frame to a subscriber, ns."""
+    forward: bool
+    """Pages only listen: their refetches are made at the end (`forward`)."""
     open_pages: dict[int, Page] = field(default_factory=dict)
     """Subscriber number -> page, for those that are open or being loaded."""
     opened: list[int] = field(default_factory=lambda: [0])
@@ -224,22 +224,23 @@ class Page:
     def _shows(self, version: int | None) -> None:
         """Its first load is applied: from now on it is open."""
         world, group, hidden = self.world, self.group, self.group.hidden(self.seat)
-        self.refetcher = Refetcher(
-            group.policy_of(self.seat),
-            group.in_flight,
-            world.clock,
-            self._send,
-            self._done,
-            world.jitter,
-            HIDDEN_STEP if hidden else 0,
-            int(world.hidden.random() * HIDDEN_STEP) if hidden else 0,
-        )
-        self.refetcher.version = version
+        if not world.forward:
+            self.refetcher = Refetcher(
+                group.policy_of(self.seat),
+                group.in_flight,
+                world.clock,
+                self._send,
+                self._done,
+                world.jitter,
+                HIDDEN_STEP if hidden else 0,
+                int(world.hidden.random() * HIDDEN_STEP) if hidden else 0,
+            )
+            self.refetcher.version = version
         self._life = [
             self.subscriber,
             group.kind,
             self.view.user,
-            _RESOURCE[self.view.resource],
+            RESOURCE[self.view.resource],
             self.view.resource_id,
             world.clock.now(),
             NOT_YET,
@@ -292,8 +293,8 @@ class Page:
             world.client.get(authorisation, world.clock.now(), self._authorised, (connection, channel))
 
     def _connected(self) -> Connection:
-        assert self.refetcher is not None
-        self.connection = Connection(self.subscriber, self.refetcher.notified)
+        hear = _not_yet if self.refetcher is None else self.refetcher.notified
+        self.connection = Connection(self.subscriber, hear)
         if self.group.pages.behaviour == "stop_reading":
             self.connection.open = False  # is written to, and never hears
         return self.connection
@@ -329,7 +330,7 @@ class Page:
         view = self.view
         self.world.ledger.refetch_rows += refetch_row(
             self.subscriber,
-            _RESOURCE[view.resource],
+            RESOURCE[view.resource],
             view.resource_id,
             refetch.due_at,
             refetch.started_at,
@@ -338,7 +339,7 @@ class Page:
             NOT_YET if refetch.status is None else refetch.status,
             refetch.bytes,
             refetch.answered,
-            _OUTCOME[refetch.outcome],
+            OUTCOME[refetch.outcome],
         )
         if refetch.status == 409:
             self.world.clock.call_at(self.world.clock.now(), self.replace)
@@ -352,7 +353,7 @@ class Page:
             self.subscriber,
             self.group.kind,
             self.view.user,
-            _RESOURCE[self.view.resource],
+            RESOURCE[self.view.resource],
             self.view.resource_id,
             channel,
             now,
@@ -372,4 +373,5 @@ class Page:
         self._rows.clear()
 
 
-_RESOURCE = {name: code for code, name in enumerate(RESOURCES)}
+def _not_yet(at: int) -> None:
+    """What a page hears is dealt with later (`forward`)."""

@@ -15,14 +15,12 @@ from sim.clock import SECOND
 from sim.distributions import Constant, Exponential, Lognormal
 from sim.errors import BadInput
 from sim.incidents import Restart
-from sim.policy import Debounce, FullPayload, Immediate, Polling, RateLimit, Throttle, Window, fires
+from sim.policy import Debounce, FullPayload, Immediate, Polling, RateLimit, Throttle, Window
 from sim.results.run import Run
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import engines, fleet
 from sim.virtual.fleet import compiled, engine, refetching
-from sim.virtual.fleet.groups import _driven as driven
-from sim.virtual.fleet.groups import fires_of
 from sim.virtual.fleet.herds import Outcomes
 from sim.workload import Poisson, Updates
 
@@ -243,20 +241,6 @@ def test_policies_meet_the_same_updates():
     results = [fleet.run(scenario.replace({"policy": {"kind": kind}})) for kind in ("immediate", "window", "debounce")]
     assert len({result.updates for result in results}) == 1
     assert results[0].time_to_notified == results[1].time_to_notified == results[2].time_to_notified
-
-
-@pytest.mark.parametrize(
-    "policy", [Immediate(), Debounce(wait=0.3), Debounce(wait=0.0), Throttle(wait=0.2), Window(wait=0.3), RateLimit(wait=0.2)]
-)
-def test_vector_policies_are_the_machines(policy):
-    rng = np.random.default_rng(5)
-    heard = np.sort(rng.integers(0, 60 * SECOND, 300))
-    heard = np.concatenate([heard, heard[:5] + 300_000_000])  # gaps of exactly the wait
-    heard.sort()
-    found, answered = fires_of(policy, heard)
-    assert list(found) == fires(policy, heard.tolist())
-    assert [*zip(found.tolist(), answered.tolist(), strict=True)] == driven(policy, heard.tolist())
-    assert fires_of(policy, heard[:0])[0].size == 0
 
 
 # --- edges -------------------------------------------------------------------------------------------------------------

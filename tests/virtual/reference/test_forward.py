@@ -1,0 +1,111 @@
+"""All refetches at once give the tables that an event each gives, bit for bit, or are not made so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+
+from sim.policy import FullPayload
+from sim.results.schema import TABLES
+from sim.scenario import Pages, Scenario
+from sim.virtual.ledger import Tables
+from sim.virtual.reference import Simulation, run
+from sim.virtual.reference.forward import Undecided, feeds_forward
+from tests.virtual import test_engines_agree, test_identity
+from tests.virtual.scenes import scene
+
+WAYS: dict[str, list[Any]] = {
+    "api.cache": [0.0, 0.0, 0.4],
+    "api.rate_limit": [None, None, 3],
+    "api.queue_limit": [None, None, 2],
+    "broadcaster.nodes": [1, 1, 2, 3],
+    "broadcaster.nagle": [False, False, True],
+    "broadcast.dispatch": ["now", "now", "queued"],
+    "broadcast.debounce": [0.0, 0.0, 0.7],
+    "network.to_subscriber": [{"kind": "constant", "value": 0.0021}, {"kind": "exponential", "scale": 0.05}],
+    "incidents": [
+        [],
+        [],
+        [{"kind": "outage", "at": 2.0, "duration": 1.0}, {"kind": "slowdown", "at": 4.0, "duration": 2.0, "factor": 5.0}],
+    ],
+}
+"""What is honoured on the way, whichever way the refetches are made."""
+
+changes = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in WAYS.items()})
+jitters = st.lists(st.sampled_from([0.0, 0.0, 0.3]), min_size=3, max_size=3)
+
+
+def with_jitter(scenario: Scenario, jitter: list[float]) -> Scenario:
+    def one(pages: Pages, jitter: float) -> Pages:
+        policy = scenario.policy_of(pages)
+        return pages if isinstance(policy, FullPayload) else replace(pages, policy=replace(policy, jitter=jitter))
+
+    return replace(scenario, pages=tuple(one(pages, most) for pages, most in zip(scenario.pages, jitter, strict=False)))
+
+
+def assert_equal(mine: Tables, theirs: Tables) -> None:
+    for table in TABLES:
+        assert_frame_equal(getattr(mine, table), getattr(theirs, table), obj=table)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.one_of(test_identity.scenarios, test_engines_agree.scenarios), changes, jitters)
+def test_the_tables_are_those_of_an_event_each(scenario: Scenario, changed: dict[str, Any], jitter: list[float]) -> None:
+    scenario = with_jitter(scenario.replace(changed), jitter)
+    assert_equal(run(scenario), run(scenario, by_event=True))
+
+
+ROOMS: list[dict[str, Any]] = [
+    {},
+    {"broadcaster__nodes": 3},
+    {"broadcaster__per_subscriber": 0.0},
+    {"policy": {"kind": "immediate"}, "broadcaster__nodes": 2},
+    {"policy": {"kind": "throttle", "wait": 0.29}, "broadcaster__nodes": 2},
+    {"policy": {"kind": "debounce", "wait": 0.1, "jitter": 0.2}, "in_flight": "cancel"},
+    {"policy": {"kind": "polling", "interval": 0.7}},
+]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_is_usual_is_decided(room: dict[str, Any]) -> None:
+    """Also where many pages refetch at one instant: they are in the order in which they heard what started it."""
+    scenario = scene([1.0, 1.05, 1.3, 2.0, 2.4], pages__0__subscribers=12, **room)
+    assert feeds_forward(scenario)
+    assert_equal(Simulation(scenario, forward=True).run(), Simulation(scenario).run())
+
+
+def test_two_that_abort_and_answer_at_one_instant_are_left_to_events() -> None:
+    """The answer is there at the very instant at which the next refetch is sent."""
+    way, service = {"kind": "constant", "value": 0.0}, {"kind": "constant", "value": 0.5}
+    scenario = scene([1.0, 1.5], policy={"kind": "immediate"}, in_flight="cancel", network__to_api=way, api__service=service)
+    assert feeds_forward(scenario)
+    with pytest.raises(Undecided):
+        Simulation(scenario, forward=True).run()
+    assert_equal(run(scenario), run(scenario, by_event=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pages.0.session": {"kind": "exponential", "scale": 3.0}},
+        {"pages.0.hidden": 0.5},
+        {"pages.0.behaviour": "stop_reading"},
+        {"in_flight": "single_flight"},
+        {"policy": {"kind": "polling", "interval": 1.0, "mode": "rest"}},
+        {"api.retries": 1},
+        {"api.save": {"kind": "constant", "value": 0.1}},
+        {"network.to_api": {"kind": "exponential", "scale": 0.1}},
+        {"incidents": [{"kind": "disconnect", "at": 1.0}]},
+        {"incidents": [{"kind": "restart", "at": 1.0, "down": 1.0}]},
+        {"incidents": [{"kind": "deploy", "at": 1.0, "down": 1.0}]},
+    ],
+)
+def test_what_comes_back_needs_events(change: dict[str, Any]) -> None:
+    scenario = scene([1.0])
+    assert feeds_forward(scenario)
+    assert not feeds_forward(scenario.replace(change))
