@@ -4,12 +4,13 @@
     python -m benchmarks.simulation --only hour         100 servers x 1,000 dashboards x 1 h
     python -m benchmarks.simulation --only billions     1,000,000 subscribers x 10,000 updates
     python -m benchmarks.simulation --only formulas     closed forms, and what a notebook imports
+    python -m benchmarks.simulation --growth            cost and memory from 10**6 to 10**10 notifications
     python -m benchmarks.simulation --json
 
 Each row is a process of its own: `cold` is from its start to the answer, imports and compiled code read from disk included;
-`warm` the best of three runs after that, `cpu` the processor time of that one (it counts two threads twice). All engines of the
-first scenario are given the same updates and the same service times, so mean and p99 must be the same. Ratios are against
-SimPy's warm time, and in processor time, which a busy machine disturbs less.
+`warm` the best of the runs after that, `cpu` the processor time of that one (it counts two threads twice). All engines of the
+first scenario are given the same updates and the same service times, so mean and p99 must be the same. Ratios are of notifications
+for each second of processor time, which a busy machine disturbs less than the time that passes, against SimPy's in the same run.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.results import note
 from sim.clock import SECOND, ns
 from sim.distributions import Constant, Exponential, Lognormal
 from sim.policy import Debounce
@@ -68,15 +70,17 @@ def provisioning(servers: int = 100, steps: int = 20, step: float = 40.0, horizo
     return Updates.of((at.ravel() * SECOND).astype(np.int64), 0, server, 4)
 
 
-def billions(service: Constant | Exponential, workers: int, jitter: float) -> Scenario:
+def billions(
+    service: Constant | Exponential, workers: int, jitter: float, dashboards: int = 1_000_000, updates: int = 10_000
+) -> Scenario:
     """10,000 updates to 1,000,000 dashboards on 20 nodes: 10**10 notifications, 1.3 * 10**9 refetches."""
     return Scenario(
         name="billions",
-        duration=10_000,
+        duration=updates,
         drain=60,
         fleet=Fleet(users=1, servers_per_user=100),
         workload=Poisson(1.0),
-        pages=(Pages("dashboard", 1_000_000),),
+        pages=(Pages("dashboard", dashboards),),
         policy=Debounce(wait=2.0, jitter=jitter),
         network=NETWORK,
         broadcaster=Broadcaster(nodes=20),
@@ -159,16 +163,18 @@ def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
     return {"pairs": delays.size, "mean": float(delays.mean()) / SECOND, "p99": float(np.quantile(delays, 0.99)) / SECOND}
 
 
-def with_reference(scenario: Scenario, updates: Updates) -> dict[str, float]:
-    from sim.results.summary import summarise
+def with_reference(scenario: Scenario, updates: Updates | None, by_event: bool = False) -> dict[str, Any]:
     from sim.virtual import reference
 
-    tables = reference.run(scenario, updates=updates)
-    if scenario.pages[0].subscribers < 1000:
-        return {"pairs": len(tables.notifications)}
-    summary = summarise(tables)
-    found = {name: summary[f"time_to_fresh.{name}"]["value"] for name in ("mean", "p99")}
-    return {"pairs": len(tables.notifications), **found}
+    tables = reference.run(scenario, updates=updates, by_event=by_event)
+
+    def figures() -> dict[str, float]:
+        from sim.results.summary import summarise
+
+        summary = summarise(tables)
+        return {name: summary[f"time_to_fresh.{name}"]["value"] for name in ("mean", "p99")}
+
+    return {"pairs": len(tables.notifications), "refetches": len(tables.refetches), "figures": figures}
 
 
 def with_fleet(scenario: Scenario, updates: Updates | None, numba: bool) -> dict[str, float]:
@@ -213,7 +219,12 @@ JITTERED = (Exponential(30e-6), 16, 1.0)
 ROWS: dict[str, tuple[str, Any, int]] = {
     # name: (part, function, runs after the first)
     "SimPy, callbacks": ("hour", lambda: with_simpy(hour(), provisioning()), 0),
-    "reference, a tenth of the dashboards": ("hour", lambda: with_reference(hour(100), provisioning()), 0),
+    "reference, all refetches at once": ("hour", lambda: with_reference(hour(), provisioning()), 1),
+    "reference, event by event, a tenth of the dashboards": (
+        "hour",
+        lambda: with_reference(hour(100), provisioning(), by_event=True),
+        1,
+    ),
     "fleet, NumPy alone": ("hour", lambda: with_fleet(hour(), provisioning(), numba=False), 3),
     "fleet, with Numba": ("hour", lambda: with_fleet(hour(), provisioning(), numba=True), 3),
     "fleet, constant service, 1,000 workers": ("billions", lambda: with_fleet(billions(*FIXED), None, numba=False), 0),
@@ -225,26 +236,54 @@ ROWS: dict[str, tuple[str, Any, int]] = {
 }
 
 ASKED = {
-    "fleet, NumPy alone": "<= 0.4 s warm, >= 70 x SimPy",
+    "reference, all refetches at once": ">= 4 x SimPy",
+    "fleet, with Numba": ">= 100 x SimPy",
     "fleet, constant service, 1,000 workers": "<= 5 s, < 0.5 GB",
-    "fleet, jitter 1 s, exponential service, 16 workers": "<= 60 s, < 0.5 GB",
+    "fleet, jitter 1 s, exponential service, 16 workers": "<= 40 s, < 0.5 GB",
 }
+
+GROWTH: dict[str, tuple[str, int, int, tuple[Any, int, float]]] = {
+    f"{label}, 10**{power}": (engine, dashboards, updates, load)
+    for label, engine, most, load in (
+        ("reference", "reference", 7, FIXED),
+        ("fleet, constant service", "fleet", 10, FIXED),
+        ("fleet, jitter and exponential service", "fleet", 9, JITTERED),
+    )
+    for power, dashboards, updates in (
+        (6, 1_000, 1_000),
+        (7, 10_000, 1_000),
+        (8, 100_000, 1_000),
+        (9, 1_000_000, 1_000),
+        (10, 1_000_000, 10_000),
+    )
+    if power <= most
+}
+"""Label -> engine, dashboards, updates, and the load of the application (service, workers, jitter)."""
+
+
+def grown(name: str) -> dict[str, Any]:
+    engine, dashboards, updates, (service, workers, jitter) = GROWTH[name]
+    scenario = billions(service, workers, jitter, dashboards, updates)
+    return with_reference(scenario, None) if engine == "reference" else with_fleet(scenario, None, numba=True)
 
 
 def measure(name: str) -> dict[str, Any]:
     """In a process of its own: one row."""
-    _, function, again = ROWS[name]
+    _, function, again = ROWS[name] if name in ROWS else ("growth", lambda: grown(name), 0)
     found, times = {}, []
     for _ in range(1 + again):
         wall, cpu = time.perf_counter(), time.process_time()
         found = function()
         times.append((time.perf_counter() - wall, time.process_time() - cpu))
     warm, cpu = min(times[1:] or times)
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    found |= found.pop("figures", dict)()
     return {
         "later": sum(wall for wall, _ in times[1:]),
         "warm": warm,
         "cpu": cpu,
-        "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "rss": rss,
+        "rounds": [cpu for _, cpu in times[1:] or times],
         **found,
     }
 
@@ -263,16 +302,21 @@ def in_a_process(name: str) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.simulation", description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("hour", "billions", "formulas"))
+    parser.add_argument("--growth", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.row:
         print(json.dumps(measure(args.row)))
         return
+    if args.growth:
+        growth()
+        return
     rows: dict[str, dict[str, Any]] = {}
     for name, (part, _, _) in ROWS.items():
         if args.only in (None, part):
-            rows[name] = in_a_process(name)
+            row = rows[name] = in_a_process(name)
+            note(f"{name}: notifications", "1/s", [row["pairs"] / cpu for cpu in row["rounds"]], more_is_better=True)
             if not args.json:
                 print(line(name, rows[name], rows.get("SimPy, callbacks") if part == "hour" else None), flush=True)
     if args.only in (None, "formulas"):
@@ -284,6 +328,15 @@ def main(arguments: list[str] | None = None) -> None:
         print(json.dumps(rows, indent=1))
 
 
+def growth() -> None:
+    """A table of what more notifications cost."""
+    print(f"{'':45}{'notifications':>14}{'refetches':>15}{'cpu s':>9}{'ns each':>9}{'GB':>7}")
+    for name in GROWTH:
+        row = in_a_process(name)
+        each = row["cpu"] / row["pairs"] * 1e9
+        print(f"{name:45}{row['pairs']:>14,}{row['refetches']:>15,}{row['cpu']:>9.2f}{each:>9.2f}{row['rss']:>7.2f}", flush=True)
+
+
 def line(name: str, row: dict[str, Any], simpy: dict[str, Any] | None) -> str:
     """One row of the report."""
     cells = [
@@ -291,11 +344,9 @@ def line(name: str, row: dict[str, Any], simpy: dict[str, Any] | None) -> str:
         f"cold {row['cold']:7.2f} s",
         f"warm {row['warm']:7.3f} s",
         f"cpu {row['cpu']:7.3f} s",
-        f"{row['pairs'] / row['warm']:9.3g} notifications/s",
+        f"{row['pairs'] / row['cpu']:9.3g} notifications/s",
         f"{row['rss']:5.2f} GB",
-        f"{simpy['warm'] / row['warm']:5.1f} x SimPy (cpu {simpy['cpu'] / row['cpu']:5.1f} x)"
-        if simpy and "refetches" in row
-        else "",
+        f"{row['pairs'] / row['cpu'] * simpy['cpu'] / simpy['pairs']:5.1f} x SimPy" if simpy and simpy is not row else "",
         f"mean {row['mean']:.6f} s  p99 {row['p99']:.4f} s" if "mean" in row else "",
         f"asked: {ASKED[name]}" if name in ASKED else "",
     ]

@@ -8,6 +8,9 @@
     refetch     sent, queued, begun (here the state is read), answered, applied             -> `client`, `api`
     trouble     drops, restarts, releases; pages that come and go                           -> `reconnect`, `sim.incidents`
 
+Where neither pages nor connections come and go, and no answer changes a later request, pages only listen: then the last two are
+not made event by event but all at once, which gives the same rows                              -> `forward`
+
 Instants are integer nanoseconds. At one instant: a commit is there before anything else looks; a page's timers ring before its
 notifications are heard; else what was made earlier runs first. All randomness is drawn from streams named by their purpose, so
 the same scenario gives the same tables, bit for bit, and two policies meet the same updates.

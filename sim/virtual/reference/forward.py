@@ -26,7 +26,7 @@ from sim.incidents import Outage, Slowdown
 from sim.policy import Polling, PollingMachine
 from sim.scenario import Scenario
 from sim.virtual.database import feeds_back
-from sim.virtual.fires import BY_CALL, Cause, drive, fires_of
+from sim.virtual.fires import BY_CALL, Cause, Fire, drive, fires_of
 from sim.virtual.ledger import NOT_YET, OUTCOME, RESOURCE
 from sim.virtual.reference.page import World
 
@@ -72,7 +72,6 @@ class Forward:
 
     def refetch(self) -> None:
         """Make the ledger's rows, once all arrivals are known."""
-        self._listen()
         page, due, answered = self._sent(*self._fires())
         world, end = self._world, self._end
         finished, read_at, status, size = self._answers(page, due)
@@ -95,25 +94,28 @@ class Forward:
         resource_id = np.array([view.resource_id for view in views], np.int64)[page]
         columns = (page, resource, resource_id, due, due, finished, version, status, size, answered, outcome)
         rows = _as_they_end(page, np.where(superseded, until, finished), superseded, running)
-        world.ledger.refetch_rows += np.stack(columns, axis=1)[rows].tobytes()
+        table = np.empty((rows.size, len(columns)), np.int64)
+        for place, column in enumerate(columns):
+            table[:, place] = column[rows]
+        world.ledger.refetch_rows += table.data
 
     # --- what pages hear, and when they want to refetch -----------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Sort all that is heard by page, and of a page by time."""
+    def _heard(self) -> tuple[Array, Array, Array]:
+        """(page, place among all by time, instant) of each notification, by page, and of a page by time."""
         subscriber, at = self._world.ledger.arrivals()[1:]
         at = at[: np.searchsorted(at, self._end, side="right")]
         bits = at.size.bit_length()
         keys = subscriber[: at.size].astype(np.int64) << bits
         keys |= np.arange(at.size)
         keys.sort()  # four times as fast as an indirect sort
-        self._who = keys >> bits
-        self._call = keys & ((1 << bits) - 1)
-        """Place of each notification among all, by time."""
-        self._at = at[self._call]
+        page = keys >> bits
+        keys &= (1 << bits) - 1
+        return page, keys, at[keys]
 
     def _fires(self) -> tuple[Array, Array, Array]:
         """(page, instant, notifications answered), in the order in which they happen."""
+        who, place, heard = self._heard()
         parts = [np.empty((3, 0), np.int64)]
         for _, found in groupby(self._pages, key=lambda page: page.group):
             pages = list(found)
@@ -123,44 +125,33 @@ class Forward:
                     at = np.arange(self._phases[page.subscriber], self._end + 1, ns(policy.interval), dtype=np.int64)
                     parts.append(np.stack([np.full_like(at, page.subscriber), at, np.zeros_like(at)]))
             else:
-                low, high = np.searchsorted(self._who, [pages[0].subscriber, pages[-1].subscriber + 1])
-                who = self._who[low:high]
-                first = np.flatnonzero(np.diff(who, prepend=-1))
-                at, answered, place = fires_of(policy, self._at[low:high], first)
-                parts.append(np.stack([who[place], at, answered]))
+                low, high = np.searchsorted(who, [pages[0].subscriber, pages[-1].subscriber + 1])
+                first = np.flatnonzero(np.diff(who[low:high], prepend=-1))
+                at, answered, one = fires_of(policy, heard[low:high], first)
+                parts.append(np.stack([who[low + one], at, answered]))
         page, at, answered = np.concatenate(parts, axis=1)
         order = np.argsort(at, kind="stable")
         order = order[: np.searchsorted(at[order], self._end, side="right")]
         page, at, answered = page[order], at[order], answered[order]
         tied = np.flatnonzero(at[1:] == at[:-1])
         if tied.size:
-            order = self._by_cause(page, at, tied)
+            places = np.unique(page[np.union1d(tied, tied + 1)])
+            low, high = np.searchsorted(who, [places, places + 1])
+            causes = {
+                number: {fire.at: fire.cause for fire in self._drive(number, heard[a:b].tolist(), place[a:b].tolist())}
+                for number, a, b in zip(places.tolist(), low.tolist(), high.tolist(), strict=True)
+            }
+            order = _by_cause(page, at, tied, causes)
             page, answered = page[order], answered[order]
         return page, at, answered
 
-    def _by_cause(self, page: Array, at: Array, tied: Array) -> Array:
-        """The order of fires whose instants *at* are sorted, where *tied* are of the same instant as the next."""
-        causes = {
-            number: {fire.at: fire.cause for fire in self._drive(number)}
-            for number in np.unique(page[np.union1d(tied, tied + 1)]).tolist()
-        }
-        order = np.arange(at.size)
-        for group in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1):
-            rows = np.append(group, group[-1] + 1)
-            found = [
-                (causes[number][int(at[rows[0]])], row) for number, row in zip(page[rows].tolist(), rows.tolist(), strict=True)
-            ]
-            order[rows] = _ranked(found, len(np.unique(page[rows])))
-        return order
-
-    def _drive(self, number: int) -> Any:
-        policy = self._policies[number]
-        machine = policy.machine()
+    def _drive(self, number: int, heard: list[int], place: list[int]) -> list[Fire]:
+        """The fires of one page, with their causes."""
+        machine = self._policies[number].machine()
         if isinstance(machine, PollingMachine):
             machine.open(self._phases[number])
-            return drive(machine, [], [number], self._end)
-        low, high = np.searchsorted(self._who, [number, number + 1])
-        return drive(machine, self._at[low:high].tolist(), self._call[low:high].tolist(), self._end)
+            place = [number]
+        return drive(machine, heard, place, self._end)
 
     def _sent(self, page: Array, at: Array, answered: Array) -> tuple[Array, Array, Array]:
         """(page, instant, answered) of what is sent, in this order: after its jitter."""
@@ -212,6 +203,18 @@ class Forward:
             count = np.searchsorted(history.instants, read_at[mine], side="right")
             version[mine] = np.append(0, history.versions)[count]
         return version
+
+
+def _by_cause(page: Array, at: Array, tied: Array, causes: dict[int, dict[int, Cause | None]]) -> Array:
+    """The order of fires whose instants *at* are sorted, where *tied* are of the same instant as the next. *causes*: of the fires
+    of their pages, by instant."""
+    order = np.arange(at.size)
+    for group in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1):
+        rows = np.append(group, group[-1] + 1)
+        numbers, instant = page[rows].tolist(), int(at[rows[0]])
+        found = [(causes[number][instant], row) for number, row in zip(numbers, rows.tolist(), strict=True)]
+        order[rows] = _ranked(found, len(set(numbers)))
+    return order
 
 
 def _ranked(found: list[tuple[Cause | None, int]], pages: int) -> list[int]:
