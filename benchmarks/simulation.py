@@ -9,8 +9,8 @@
 
 Each row is a process of its own: `cold` is from its start to the answer, imports and compiled code read from disk included;
 `warm` the best of the runs after that, `cpu` the processor time of that one (it counts two threads twice). All engines of the
-first scenario are given the same updates and the same service times, so mean and p99 must be the same. Ratios are of notifications
-for each second of processor time, which a busy machine disturbs less than the time that passes, against SimPy's in the same run.
+first scenario are given the same updates and the same service times, so mean and p99 must be the same. Ratios are of
+notifications for each second of processor time, which a busy machine disturbs less, against SimPy's in the same run.
 """
 
 from __future__ import annotations
@@ -277,9 +277,11 @@ def measure(name: str) -> dict[str, Any]:
         times.append((time.perf_counter() - wall, time.process_time() - cpu))
     warm, cpu = min(times[1:] or times)
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    wall = time.perf_counter()
     found |= found.pop("figures", dict)()
+    later = time.perf_counter() - wall + sum(wall for wall, _ in times[1:])
     return {
-        "later": sum(wall for wall, _ in times[1:]),
+        "later": later,
         "warm": warm,
         "cpu": cpu,
         "rss": rss,
@@ -294,7 +296,7 @@ def in_a_process(name: str) -> dict[str, Any]:
         [sys.executable, "-m", "benchmarks.simulation", "--row", name], check=True, stdout=subprocess.PIPE, text=True
     )
     row = json.loads(done.stdout)
-    # Start and imports belong to a cold run; runs after the first do not.
+    # Start and imports belong to a cold run; runs after the first, and what is computed of the result, do not.
     row["cold"] = time.perf_counter() - started - row.pop("later")
     return row
 
