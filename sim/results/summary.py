@@ -104,7 +104,7 @@ DESCRIPTIONS: dict[str, Metric] = {
     "refetches_per_update": Metric("", "amplification: refetches / updates, over all pages"),
     "refetches_per_notification": Metric("", "refetches / deliveries received: what the policy lets through"),
     "refetch_time": Metric("s", "request sent -> answer complete", LATENCY),
-    "refetch_delay": Metric("s", "due -> sent", LATENCY),
+    "refetch_delay": Metric("s", "due (in single flight: and the one before at its end) -> sent", LATENCY),
     "refetch_rate.mean": Metric("1/s", "refetches started per second of the window"),
     "refetch_rate.peak": Metric("1/s", "refetches started per second, in the fullest 100 ms"),
     "bytes_per_update": Metric("bytes", "bytes of refetch answers per update"),
@@ -377,6 +377,19 @@ def _staleness(ledger: Ledger) -> Figures:
     yield "pages.regressions", _count(every[regressions(ledger.views)], n)
 
 
+def _could_start(sent: pd.DataFrame, scenario: Scenario) -> Array:
+    """When each refetch was due, and in single flight the one before of its page had ended."""
+    due = sent["due_at"].to_numpy(float)
+    if not any(scenario.in_flight_of(pages) == "single_flight" for pages in scenario.pages if pages.subscribers):
+        return due
+    page, started, ended = (sent[name].to_numpy(float) for name in ("subscriber", "started_at", "finished_at"))
+    order = np.lexsort((started, page))
+    before = np.full(len(sent), np.nan)
+    same = page[order][1:] == page[order][:-1]
+    before[order[1:][same]] = ended[order[:-1][same]]
+    return np.fmax(due, np.where(before <= started, before, np.nan))
+
+
 def _refetches(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
     """Load on the application, and the identity of outcomes."""
     sent, counted = ledger.refetches, ledger.counted
@@ -395,7 +408,7 @@ def _refetches(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
     # Refetches of one herd queue behind one another: the herd is the observation.
     herd = np.floor(at / HERD).astype(np.int64)
     yield from _latency("refetch_time", (sent["finished_at"].to_numpy(float) - at)[done], herd[done], levels, weight[done])
-    yield from _latency("refetch_delay", at - sent["due_at"].to_numpy(float), herd, levels, weight)
+    yield from _latency("refetch_delay", at - _could_start(sent, ledger.scenario), herd, levels, weight)
     inside = at < end
     peak = np.bincount(((at[inside] - start) / HERD).astype(np.int64), weight[inside]).max(initial=0) / HERD
     yield "refetch_rate.mean", Estimate(float(weight[inside].sum()) / (end - start) if end > start else None, n=updates)
