@@ -93,14 +93,17 @@ class Traffic:
             self._alarms[exchange.timeout] = self.mux.call_at(exchange.deadline, self._ring, exchange.timeout)
 
     def _ring(self, timeout: int) -> None:
-        del self._alarms[timeout]
         line, now = self._lines[timeout], self.mux.now()
-        while line and (line[0] not in self.running or line[0].deadline <= now):
-            exchange = line.popleft()
-            if exchange in self.running and exchange.connection is not None:
-                exchange.connection.fail(f"no answer in {timeout / SECOND:g} s")
-        if line:
-            self._alarms[timeout] = self.mux.call_at(line[0].deadline, self._ring, timeout)
+        try:
+            # The alarm that rings stands in its place meanwhile: what is tried again at once must not set another.
+            while line and (line[0] not in self.running or line[0].deadline <= now):
+                exchange = line.popleft()
+                if exchange in self.running and exchange.connection is not None:
+                    exchange.connection.fail(f"no answer in {timeout / SECOND:g} s")
+        finally:
+            del self._alarms[timeout]
+            if line:
+                self._alarms[timeout] = self.mux.call_at(line[0].deadline, self._ring, timeout)
 
 
 class Pool:

@@ -29,8 +29,9 @@ from sim.target import Key
 if TYPE_CHECKING:
     from loadtests.client.plant import Plant
 
-BROWSER_CONNECTIONS = 6
-"""Per host over HTTP/1.1, for a page with connections of its own."""
+BROWSER_CONNECTIONS = 100
+"""Requests at once of a page with connections of its own: what HTTP/2 allows at least (RFC 9113, 6.5.2). Over HTTP/1.1 browsers
+have six connections; what waited for one of them would never reach the application when it is given up."""
 
 HIDDEN_STEP = SECOND
 """Browsers let the timers of a hidden tab ring once a second only, each tab at an instant of its own."""

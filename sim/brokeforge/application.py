@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sim.brokeforge.broadcasting.channels import Person
 from sim.brokeforge.context import Context
 from sim.brokeforge.domain import queries
+from sim.brokeforge.handlers.pages import unless_known
 from sim.brokeforge.handlers.routes import Route, Router
 from sim.brokeforge.http import MAX_BODY, HttpError, Request, Response
 from sim.brokeforge.limiter import Headers, RateLimiter
@@ -111,6 +112,7 @@ class Application(Context):
 
     def leave(self, visit: Visit, response: Response) -> Response:
         """Count *response* and give it what every answer to *visit* carries. The last thing before it is written."""
+        response = unless_known(visit.request, response)
         name = visit.route.pattern if visit.route else "none"
         self.metrics.count("http_requests_total", route=name, method=visit.request.method, status=str(response.status))
         self.metrics.observe("http_request_seconds", (self.now() - visit.arrived_at) / 1e9, route=name)
@@ -144,6 +146,5 @@ _SHAPING = (
     "x-inertia-partial-component",
     "x-inertia-partial-data",
     "x-inertia-partial-except",
-    "if-none-match",
 )
 """Headers that decide what an answer looks like."""

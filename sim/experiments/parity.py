@@ -24,7 +24,7 @@ from sim.results import text
 from sim.results.answers import fit
 from sim.results.run import Run
 from sim.results.summary import Summary, summarise
-from sim.scenario import Key, Scenario, build, keys, to_dict
+from sim.scenario import Key, Scenario, build, keys, to_dict, to_text
 from sim.shipped import shipped
 from sim.virtual import reference
 from sim.workload import streams
@@ -107,14 +107,16 @@ def costs_of(run: Run) -> dict[str, Any]:
 
 
 def _saves(run: Run) -> np.ndarray[Any, Any]:
-    """Seconds from a change's request to its commit, of those that waited for nothing."""
+    """Seconds from a change's request to its commit, of those that waited for nothing and have an instant of their own."""
     samples = run.metrics[run.metrics["process"] == "publisher"]
-    late, waited = (samples.loc[samples["metric"] == name, "value"].to_numpy() for name in ("lateness", "waited_seconds"))
-    updates = run.updates.sort_values("update")
-    if not len(updates) == len(late) == len(waited):
-        raise BadInput(f"{run.name}: {len(updates)} updates, but {len(late)} rows of the publisher")
-    saves = (updates["committed_at"] - updates["intended_at"]).to_numpy() - late - waited
-    found: np.ndarray[Any, Any] = saves[(waited == 0) & (saves > 0)]
+    by_name = {
+        name: samples[samples["metric"] == name].drop_duplicates("at", keep=False).set_index("at")["value"]
+        for name in ("lateness", "waited_seconds")
+    }
+    updates = run.updates.drop_duplicates("intended_at", keep=False).set_index("intended_at")
+    late, waited = (by_name[name].reindex(updates.index) for name in ("lateness", "waited_seconds"))
+    saves = updates["committed_at"] - updates.index.to_numpy() - late
+    found: np.ndarray[Any, Any] = saves[(waited == 0) & (saves > 0)].to_numpy()
     return found
 
 
@@ -245,6 +247,11 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
 def compared_keys() -> list[Key]:
     """The keys that both programs honour and that decide something in a run."""
     return [key for key in keys() if key.only is None and not (key.table == "" and key.name in IDLE)]
+
+
+def fitted(found: Mapping[str, Any]) -> pd.DataFrame:
+    """What was fitted to the machine: key -> value, as TOML holds it."""
+    return pd.DataFrame({"fitted to one run": {key: to_text(value) for key, value in found["fit"].items()}})
 
 
 def by_key(found: Mapping[str, Any]) -> pd.DataFrame:

@@ -9,7 +9,9 @@ workers) the reference engine commits them as it goes.
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_right
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -178,13 +180,18 @@ def _one_at_a_time(arrivals: Array, service: Array, lock: Array, held: int, reso
     """When each is saved, where those of one lock are saved one after the other, each *held* ns longer (to its commit), and the
     next of a resource comes when the one before is *answered* ns after its save, or its patience is over."""
     saved = np.empty_like(arrivals)
+    at, time, locks, told = (column.tolist() for column in (arrivals, service, lock, answered))
+    order, key_of = np.argsort(resource, kind="stable").tolist(), resource.tolist()
+    follows = {row: after for row, after in pairwise(order) if key_of[row] == key_of[after]}
+    come = [(at[row], row) for row in set(order) - set(follows.values())]
+    heapq.heapify(come)
     free: dict[int, int] = {}
-    done: dict[int, int] = {}
     patience = ns(IN_ORDER)
-    rows = (column.tolist() for column in (arrivals, service, lock, resource, answered))
-    for row, (at, time, key, mine, answer) in enumerate(zip(*rows, strict=True)):
-        begin = max(at, min(done.get(mine, 0), at + patience))
-        saved[row] = end = max(begin, free.get(key, 0)) + time
-        free[key] = end + held
-        done[mine] = end + answer
+    while come:
+        # In the order in which they come to their lock.
+        begin, row = heapq.heappop(come)
+        saved[row] = end = max(begin, free.get(locks[row], 0)) + time[row]
+        free[locks[row]] = end + held
+        if (following := follows.get(row)) is not None:
+            heapq.heappush(come, (max(at[following], min(end + told[row], at[following] + patience)), following))
     return saved

@@ -90,9 +90,15 @@ def _page(
     response = json_response(prop())
     etag = f'"{hashlib.blake2b(response.body, digest_size=8).hexdigest()}"'
     response.headers += (("ETag", etag), PRIVATE, inertia.VARY)
-    if matches(request.headers.get("if-none-match", ""), etag):
-        return Response(304, b"", (("ETag", etag), PRIVATE, inertia.VARY))
     return response
+
+
+def unless_known(request: Request, response: Response) -> Response:
+    """*response*, or 304 where the client says that it has it (RFC 9110 §13.1.2). Decided last, as an answer may be shared."""
+    etag = next((value for name, value in response.headers if name == "ETag"), None)
+    if response.status != 200 or etag is None or not matches(request.headers.get("if-none-match", ""), etag):
+        return response
+    return Response(304, b"", tuple(header for header in response.headers if header[0] != "Content-Type"))
 
 
 def matches(header: str, etag: str) -> bool:
@@ -100,4 +106,4 @@ def matches(header: str, etag: str) -> bool:
     return bool(header) and any(tag.strip().removeprefix("W/") in (etag, "*") for tag in header.split(","))
 
 
-__all__ = ["broadcasting_auth", "dashboard", "firewall", "matches", "metrics", "server", "site", "task", "up"]
+__all__ = ["broadcasting_auth", "dashboard", "firewall", "matches", "metrics", "server", "site", "task", "unless_known", "up"]

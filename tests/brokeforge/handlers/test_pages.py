@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from sim.brokeforge.context import ASSET_VERSION
+from sim.brokeforge.http import Request, Response
 from sim.scenario import Api, Fleet
 from tests.brokeforge.conftest import MakeForge
 from tests.brokeforge.forge import Forge
@@ -244,6 +245,19 @@ def test_what_has_not_changed_is_304_without_a_body(forge: Forge, path: str) -> 
     forge.step(1, "nginx", "installing")
     forge.json("PATCH", "/sites/1", {"health": "unhealthy"})
     assert forge.request("GET", path, headers={"if-none-match": tag}).status == 200
+
+
+def test_one_answer_serves_those_who_have_it_and_those_who_do_not(forge: Forge) -> None:
+    """The cache keeps an answer for both; only as it leaves it becomes 304."""
+    plain = Request("GET", "/servers/1", headers={"authorization": "Bearer t"})
+    known = Request("GET", "/servers/1", headers={"authorization": "Bearer t", "if-none-match": '"known"'})
+    visits = [forge.app.arrive(request) for request in (plain, known)]
+    assert visits[0].cache_key is not None
+    assert visits[0].cache_key == visits[1].cache_key
+    made = Response(200, b"{}", (("Content-Type", "application/json"), ("ETag", '"known"'), ("Vary", "X-Inertia")))
+    left = [forge.app.leave(visit, made) for visit in visits]
+    assert [response.status for response in left] == [200, 304]
+    assert left[1].headers == (("ETag", '"known"'), ("Vary", "X-Inertia"))
 
 
 def test_the_crowd_that_connects_before_a_load_test_does_not_count(make_forge: MakeForge) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from loadtests.client.http import Pool, Traffic, split_url
+from loadtests.client.http import Answer, Pool, Traffic, split_url
 from loadtests.client.mux import Mux
 from loadtests.client.streams import Origin
 from tests.loadtests.peer import Script, certificate, listening, request
@@ -121,6 +121,33 @@ def test_a_silent_server_is_given_up_in_time(mux: Mux) -> None:
         answer = pool.fetch("GET", "/x", timeout=0.2)
         assert (answer.status, answer.error) == (0, "no answer in 0.2 s")
         assert not pool.traffic.running
+
+
+def test_what_is_tried_again_as_it_is_given_up_is_given_up_in_time_as_well(mux: Mux) -> None:
+    """The next attempt starts while the alarm of the first rings. (`mux` sees to it that no callback failed.)"""
+
+    def silent(connection: socket.socket, number: int) -> None:
+        connection.settimeout(5)
+        while connection.recv(1024):
+            pass
+
+    errors: list[str] = []
+
+    with listening(silent) as port:
+        pool = pool_of(mux, port, limit=9)
+
+        def again(answer: Answer) -> None:
+            errors.append(answer.error)
+            if len(errors) <= 6:
+                pool.send("GET", "/x", again, timeout=0.05)
+
+        for _ in range(3):
+            pool.send("GET", "/x", again, timeout=0.05)
+        with gevent.Timeout(10):
+            while len(errors) < 9:
+                gevent.sleep(0.02)
+        gevent.sleep(0.1)
+    assert errors == ["no answer in 0.05 s"] * 9
 
 
 def test_a_keep_alive_connection_closed_under_a_get_is_no_failure(mux: Mux) -> None:

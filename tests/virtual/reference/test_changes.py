@@ -43,6 +43,17 @@ def test_changes_of_one_resource_come_one_after_the_other(lock: str, workers: st
 
 
 @pytest.mark.parametrize("workers", ["shared", "own"])
+def test_who_waits_for_the_answer_before_comes_to_the_lock_after_those_that_came_meanwhile(workers: str) -> None:
+    """One lock for everything; servers 1, 1, 2 and 3 at one instant: the second of server 1 is last."""
+    parts = [{"kind": "instants", "at": [1.0] * count, "server": server} for server, count in ((1, 2), (2, 1), (3, 1))]
+    scenario = scene(fleet__servers_per_user=3, api__save_lock="database", api__save_workers=workers, **SAVE)
+    tables = run(scenario.replace({"workload": {"kind": "mixture", "parts": parts}}))
+    committed = tables.updates.sort_values("committed_at")
+    assert committed["resource_id"].tolist() == [1, 2, 3, 1]
+    assert ms(committed["committed_at"]) == [1050.0, 1100.0, 1150.0, 1200.0]
+
+
+@pytest.mark.parametrize("workers", ["shared", "own"])
 def test_a_change_waits_a_second_at_most_for_the_answer_to_the_one_before(workers: str) -> None:
     """The broadcaster takes two seconds to answer; the second change is sent at 2 s, when the first has left its lock."""
     slow: dict[str, Any] = {"broadcaster__fixed": 2.0, "api__save_workers": workers}
