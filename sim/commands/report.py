@@ -7,8 +7,8 @@ the (first) run's directory.
 An invalid or partial run has a report too, and so has one that fails an assertion of the notebook: the page says so at its top,
 and the exit code is 4. Missed thresholds are shown and change no exit code: `workbench check` judges them.
 
-The fitting notebook: 00_start_here for one run, 06_model_against_measurement for a simulated and a measured one, 07_explain_a_run
-for several. Any other is chosen with --notebook.
+The fitting notebook: 00_start_here for one run, 07_explain_a_run for several, which takes the last apart and compares it with the
+first. Any other is chosen with --notebook.
 
 examples:
   workbench report runs/demo
@@ -103,12 +103,5 @@ def named(name: str) -> Path:
 
 
 def fitting(runs: list[Run]) -> Path:
-    """The notebook whose question these runs answer; `00_start_here` where that one is not there."""
-    if len(runs) == 1:
-        wanted = "00_start_here"
-    elif {found.manifest.source for found in runs} == {"simulated", "measured"}:
-        wanted = "06_model_against_measurement"
-    else:
-        wanted = "07_explain_a_run"
-    path = NOTEBOOKS / f"{wanted}.ipynb"
-    return path if path.is_file() else named("00_start_here")
+    """The notebook whose question these runs answer."""
+    return named("00_start_here" if len(runs) == 1 else "07_explain_a_run")

@@ -46,8 +46,10 @@ def _capital(words: str) -> str:
 def fan_out(
     sizes: pd.DataFrame, each: Estimate, cpu: float, limits: pd.DataFrame, rate: float, channels: pd.DataFrame
 ) -> tuple[str, ...]:
-    """What a subscriber costs, where one node ends, and which channel reaches whom. Frames: `fan_out.sizes`, `limits`, "
-    "`channels`."""
+    """What a subscriber costs, where one node ends, and which channel reaches whom.
+
+    Frames: `fan_out.sizes`, `limits`, `channels`.
+    """
     largest = sizes.iloc[-1]
     ends = number(float(f"{limits.loc[rate].iloc[0]:.2g}"))
     first = (
@@ -56,17 +58,15 @@ def fan_out(
     )
     size = (
         f"The delay is {_with_interval(each)}, n being events. An event to {number(largest['subscribers'])} subscribers "
-        f"reaches the "
-        f"first after {seconds(largest['first'])}, half of them after {seconds(largest['median'])} and the last after "
-        f"{seconds(largest['last'])}, as a mean over {number(largest['events'])} events; each frame has "
+        f"reaches the first after {seconds(largest['first'])}, half of them after {seconds(largest['median'])} and the last "
+        f"after {seconds(largest['last'])}, as a mean over {number(largest['events'])} events; each frame has "
         f"{number(largest['bytes_per_delivery'])} bytes."
     )
     ordered = channels.sort_values("messages")
     generic, own = ordered.iloc[-1], ordered.iloc[0]
     where = (
-        f"Which channel decides more than which broadcaster: with as many pages, an update costs "
-        f"{number(generic['messages'])} messages "
-        f"and {number(generic['refetches'])} refetches on the generic channel, {number(own['messages'])} and "
+        f"Which channel decides more than which broadcaster: with as many pages, an update costs {number(generic['messages'])} "
+        f"messages and {number(generic['refetches'])} refetches on the generic channel, {number(own['messages'])} and "
         f"{number(own['refetches'])} on the specific one (simulated, same updates)."
     )
     return first, size, where
@@ -85,8 +85,8 @@ def spread_claim(sizes: pd.DataFrame) -> str:
     """When half of the receivers have heard (`fan_out.sizes`)."""
     last = sizes.iloc[-1]
     return (
-        f"Receivers stand in a queue: of {number(last['subscribers'])}, half have heard after {seconds(last['median'])}, "
-        f"the last after {seconds(last['last'])}"
+        f"Receivers stand in a queue: of {number(last['subscribers'])}, half have heard after {seconds(last['median'])}, the "
+        f"last after {seconds(last['last'])}"
     )
 
 
@@ -99,8 +99,8 @@ def channel_claim(channels: pd.DataFrame) -> str:
 def node_claim(limits: pd.DataFrame, rate: float) -> str:
     one, last = limits.loc[rate].iloc[0], limits.loc[rate].iloc[-1]
     return (
-        f"At {number(rate)} events a second one node carries {number(float(f'{one:.2g}'))} subscribers, "
-        f"{limits.columns[-1]} carry {number(float(f'{last:.2g}'))}"
+        f"At {number(rate)} events a second one node carries {number(float(f'{one:.2g}'))} subscribers, {limits.columns[-1]} "
+        f"carry {number(float(f'{last:.2g}'))}"
     )
 
 
@@ -115,8 +115,7 @@ def herds(
     fewest = _least(tamed, work)
     first = (
         f"One event to {number(found['size'].mean())} pages makes a herd that the application needs {seconds(drain.value)} "
-        f"for; "
-        f"with {number(float(f'{pages:.3g}'))} pages or more of this kind it never catches up."
+        f"for; with {number(float(f'{pages:.3g}'))} pages or more of this kind it never catches up."
     )
     own = float(found["size"].mean()) / cpu if cpu > 0 else float("nan")
     measured = (
@@ -133,9 +132,9 @@ def herds(
     )
     running = _of(tamed, _row(tamed, "jitter"), "running")
     remedies = (
-        f"{gentler}Fewer requests are what helps: {fewest} brings {number(_of(tamed, fewest, work))} requests per update to the "
-        f"workers in place of {number(float(usual[work]))}. Jitter lowers the queue ({number(running)} running at most, against "
-        f"{number(float(usual['running']))}) and leaves the work as it is."
+        f"{gentler}Fewer requests are what helps: {fewest} brings {number(_of(tamed, fewest, work))} requests per update to "
+        f"the workers in place of {number(float(usual[work]))}. Jitter lowers the queue ({number(running)} running at most, "
+        f"against {number(float(usual['running']))}) and leaves the work as it is."
     )
     return first, measured, remedies
 
@@ -163,8 +162,7 @@ def jitter_claim(frame: pd.DataFrame, free: float) -> str:
     at, last = spans[np.abs(spans - free).argmin()], float(spans.max())
     return (
         f"Jitter up to {seconds(free)} is nearly free ({percent(drawn[at] / drawn.iloc[0] - 1)} later on average); "
-        f"{seconds(last)} of it "
-        f"makes pages {digits(float(drawn[last] / drawn.iloc[0]), 2)} times as late"
+        f"{seconds(last)} of it makes pages {digits(float(drawn[last] / drawn.iloc[0]), 2)} times as late"
     )
 
 
@@ -220,8 +218,10 @@ def alternatives(
     rests: Mapping[str, float],
     measured: pd.DataFrame,
 ) -> tuple[str, ...]:
-    """Which way at one working point, and where another takes over. *size*: `break_even` (bytes); *turn*: updates/s, of "
-    "polling."""
+    """Which way at one working point, and where another takes over.
+
+    *size*: `break_even` (bytes); *turn*: updates/s from which on polling takes less CPU.
+    """
     off = measured["off"].abs()
     least, dearest = cheapest["bytes"], max(costs, key=lambda way: float(costs[way]["bytes"]))
     saving = float(costs[dearest]["bytes"]) / float(costs[least]["bytes"])
@@ -242,15 +242,13 @@ def alternatives(
     )
     second = (
         f"{broken} at that rate and target; {polled}. Subscribers move none of these limits, they multiply both sides: they "
-        f"decide when a "
-        "core is full."
+        "decide when a core is full."
     )
     third = (
         f"Prices stand on {number(rests['deliveries'])} deliveries and {number(rests['refetches'])} refetches of measured "
-        f"runs. The "
-        f"bytes that {number(len(measured))} measured runs moved differ from the closed form by "
-        f"{percent(float(off.median()))} in "
-        f"the median, {percent(float(off.max()))} at most (n = {number(float(measured['updates'].sum()))} updates)."
+        f"runs. The bytes that {number(len(measured))} measured runs moved differ from the closed form by "
+        f"{percent(float(off.median()))} in the median, {percent(float(off.max()))} at most (n = "
+        f"{number(float(measured['updates'].sum()))} updates)."
         if len(measured)
         else ""
     )
@@ -300,14 +298,12 @@ def agreement(
     covered = int(((exact["low"] <= 0) & (exact["high"] >= 0)).sum())
     first = (
         f"Fitted to one run, the simulator predicts {inside} of {len(table)} measured figures within {percent(band)}; half of "
-        f"them within "
-        f"{percent(float(table['off'].abs().median()))}. The furthest is {worst}: {_off(_of(table, worst, 'off'))}."
+        f"them within {percent(float(table['off'].abs().median()))}. The furthest is {worst}: {_off(_of(table, worst, 'off'))}."
     )
     second = (
-        f"The fit is to {trained}; {number(table['run'].nunique())} runs are compared. On the same updates both engines "
-        f"differ by at most "
-        f"{percent(float(engines['off'].abs().max()))}. Of {len(exact)} simulated means {covered} have the closed form inside "
-        f"their 95 % interval, and none is further off than {percent(float(exact['off'].abs().max()))}."
+        f"The fit is to {trained}; {number(table['run'].nunique())} runs are compared. On the same updates both engines differ "
+        f"by at most {percent(float(engines['off'].abs().max()))}. Of {len(exact)} simulated means {covered} have the closed "
+        f"form inside their 95 % interval, and none is further off than {percent(float(exact['off'].abs().max()))}."
     )
     by_figure = (f"{name} {percent(share)}" for name, share in off.groupby(table["group"]).median().sort_values().items())
     by_run = off.groupby(table["run"]).median().sort_values()
@@ -317,8 +313,7 @@ def agreement(
     )
     third = (
         f"The policy's closed form alone stays within {percent(band)} up to a herd that takes {percent(alone)} of the wait; "
-        f"with the herd "
-        f"and its reading times in it, as far as herds do not meet ({percent(herd)} of the wait)."
+        f"with the herd and its reading times in it, as far as herds do not meet ({percent(herd)} of the wait)."
     )
     return first, range_, second, third
 

@@ -16,7 +16,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from sim.results import plots
-from sim.results.ledger import herds, stages
+from sim.results.ledger import herds, stages, timeline
 from sim.results.ledger.book import Ledger
 from sim.results.ledger.staleness import saw_tooth
 from sim.results.plots import style
@@ -67,7 +67,9 @@ OF_RUNS: dict[str, Callable[[Frames], object]] = {
     "worst": lambda run: plots.plot_worst(stages.worst(journeys(run))),
     "saw teeth": lambda run: plots.plot_saw_teeth({"page": saw_tooth(Ledger(run, SCENARIO).states, 0, 0.0, 10.0)}),
     "offsets": lambda run: plots.plot_offsets(herds.offsets(run)),
-    "starts": lambda run: plots.plot_starts({"measured": run.refetches}, capacity=10.0),
+    "run": lambda run: plots.plot_run(
+        timeline.over_time(Ledger(run, SCENARIO)), [("restart", 1.0, 2.0), ("deploy", 3.0, 3.0)], window=(0.5, 20.0)
+    ),
 }
 
 OF_TABLES: dict[str, Callable[[int, bool], object]] = {

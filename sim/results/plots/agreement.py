@@ -65,6 +65,9 @@ def plot_agreement(
     return [left, right]
 
 
+WIDE = 20
+"""How many times the band a difference is for the axis to be logarithmic beyond some bands: else the others have no room."""
+
 VERDICTS = {"better": style.GREEN, "worse": style.VERMILION, "same": style.BLUE}
 
 
@@ -95,9 +98,12 @@ def plot_forest(frame: pd.DataFrame, ax: Axes | None = None, *, band: float, n: 
             color=ink,
             annotation_clip=False,
         )
+    if reach > WIDE * band:
+        ax.set_xscale("symlog", linthresh=4 * band)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlim(-reach, reach)
     ax.xaxis.set_major_formatter(lambda value, _: percent(round(value, 4)))
-    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_yticks(range(len(known)), list(known.index))
     ax.set_ylim(len(known) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")

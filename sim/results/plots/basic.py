@@ -57,25 +57,8 @@ def plot_lines(
     drawn = frame[np.isfinite(frame[x].astype(float)) & np.isfinite(frame[y].astype(float))] if len(frame) else frame
     if drawn.empty:
         return style.nothing(ax, "point")
-    source = drawn["source"] if "source" in drawn else pd.Series("", index=drawn.index)
     inks = {key: style.colour(str(key), i) for i, key in enumerate(dict.fromkeys(drawn[group]))}
-    looks: dict[str, dict[str, Any]] = {
-        "theory": {"ls": "-", "lw": 1.3},
-        "fit": {"ls": "--", "lw": 1.2},
-        "curve": {"ls": "-", "lw": 1.6},
-        "simulated": {"ls": "none", "marker": "o", "ms": 5.5},
-        "measured": {"ls": "none", "marker": "D", "ms": 8, "mfc": "none", "mew": 1.8},
-    }
-    ends: dict[Any, tuple[float, float, str, str]] = {}
-    for (key, kind), part in drawn.groupby([group, source.rename("kind")], sort=False):
-        part = part.sort_values(x)
-        ax.plot(part[x], part[y], color=inks[key], **looks.get(str(kind), {"ls": "-", "lw": 1.6, "marker": "o", "ms": 4.5}))
-        if {"low", "high"} <= set(part):
-            known = part[np.isfinite(part["low"].astype(float)) & np.isfinite(part["high"].astype(float))]
-            ax.vlines(known[x], known["low"], known["high"], color=inks[key], lw=1.1, alpha=0.7)
-        end = (float(part[x].iloc[-1]), float(part[y].iloc[-1]), str(key), inks[key])
-        if key not in ends or end[0] > ends[key][0]:
-            ends[key] = end
+    ends = _lines(ax, drawn, x, y, group, inks)
     across, up = drawn[x].to_numpy(dtype=float), drawn[y].to_numpy(dtype=float)
     log_x, log_y = (
         not linear and unit != "share" and bool((v > 0).all()) and style.wide(v, 20)
@@ -95,19 +78,52 @@ def plot_lines(
     if band is not None:
         ax.axhspan(-band, band, color=style.GREY, alpha=0.15, lw=0)
     _marks(ax, marks or {}, levels or {})
-    kinds = [kind for kind in looks if (source == kind).any()]
-    if len(kinds) > 1:
-        for kind in kinds:
-            ax.plot([], [], color=style.BLACK, label=kind, **looks[kind])
-        style.legend(ax, loc="best")
+    _kinds(ax, drawn)
     if len(inks) > 1:
         ax.get_xlim(), ax.get_ylim()  # limits are settled when asked for
-        style.label_ends(ax, list(ends.values()))
+        style.label_ends(ax, ends)
     style.corner(ax, n)
     last = drawn.loc[drawn[x] == across.max()].sort_values(y)
     place, lowest = FORMATS[x_unit](float(across.max())), FORMATS[y_unit](float(last[y].iloc[0]))
     style.claim(ax, title or f"At {place} {last[group].iloc[0]} is lowest: {lowest}")
     return ax
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "theory": {"ls": "-", "lw": 1.3},
+    "fit": {"ls": "--", "lw": 1.2},
+    "curve": {"ls": "-", "lw": 1.6},
+    "simulated": {"ls": "none", "marker": "o", "ms": 5.5},
+    "measured": {"ls": "none", "marker": "D", "ms": 8, "mfc": "none", "mew": 1.8},
+}
+"""How the rows of each source are drawn; those of none as a line with dots."""
+
+
+def _lines(
+    ax: Axes, drawn: pd.DataFrame, x: str, y: str, group: str, inks: Mapping[Any, str]
+) -> list[tuple[float, float, str, str]]:
+    """Draw each group, source by source; where to name it: the point furthest to the right."""
+    source = drawn["source"] if "source" in drawn else pd.Series("", index=drawn.index)
+    ends: dict[Any, tuple[float, float, str, str]] = {}
+    for (key, kind), part in drawn.groupby([group, source.rename("kind")], sort=False):
+        part = part.sort_values(x)
+        ax.plot(part[x], part[y], color=inks[key], **LOOKS.get(str(kind), {"ls": "-", "lw": 1.6, "marker": "o", "ms": 4.5}))
+        if {"low", "high"} <= set(part):
+            known = part[np.isfinite(part["low"].astype(float)) & np.isfinite(part["high"].astype(float))]
+            ax.vlines(known[x], known["low"], known["high"], color=inks[key], lw=1.1, alpha=0.7)
+        end = (float(part[x].iloc[-1]), float(part[y].iloc[-1]), str(key), inks[key])
+        if key not in ends or end[0] > ends[key][0]:
+            ends[key] = end
+    return list(ends.values())
+
+
+def _kinds(ax: Axes, drawn: pd.DataFrame) -> None:
+    """A legend of the sources, where there are several."""
+    kinds = [kind for kind in LOOKS if "source" in drawn and (drawn["source"] == kind).any()]
+    if len(kinds) > 1:
+        for kind in kinds:
+            ax.plot([], [], color=style.BLACK, label=kind, **LOOKS[kind])
+        style.legend(ax, loc="best")
 
 
 def _marks(ax: Axes, marks: Mapping[str, float], levels: Mapping[str, float]) -> None:

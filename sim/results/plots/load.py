@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 
 from sim.results.fronts import knee
 from sim.results.plots import style
-from sim.results.text import digits, number, seconds
+from sim.results.text import number, seconds
 
 
 def plot_fan_out(frame: pd.DataFrame, ax: Axes | None = None, *, n: str = "", title: str | None = None) -> Axes:
@@ -128,40 +128,3 @@ def plot_offsets(
     style.corner(ax, f"{len(frame):,} refetches", n)
     style.claim(ax, title or f"90 % of the refetches start between {seconds(low)} and {seconds(high)} after the notification")
     return ax
-
-
-def plot_starts(
-    tables: dict[str, pd.DataFrame],
-    *,
-    bin_width: float = 0.1,
-    capacity: float | None = None,
-    n: str = "",
-    title: str | None = None,
-) -> list[Axes]:
-    """Refetch starts per second over time, one small panel per run on common axes; *capacity* (refetches/s) as a line.
-
-    *tables*: name -> refetches of a run. Returns the axes.
-    """
-    axes = style.panels(max(1, len(tables)), 1, height=1.2 + 1.15 * max(1, len(tables)), sharex=True, sharey=True)
-    peaks = {}
-    for i, (ax, (name, refetches)) in enumerate(zip(axes, tables.items(), strict=False)):
-        at = refetches["started_at"].dropna().to_numpy()
-        edges = np.arange(0, (at.max(initial=0) // bin_width + 2) * bin_width, bin_width)
-        rate = np.histogram(at, edges)[0] / bin_width
-        peaks[name] = float(rate.max(initial=0))
-        ink = style.colour(name, i)
-        ax.stairs(rate, edges, color=ink, fill=True, alpha=0.75)
-        label = f"{name}  ·  peak {number(peaks[name])}/s"
-        ax.text(0.995, 0.93, label, transform=ax.transAxes, va="top", ha="right", color=ink, fontsize=9, fontweight="bold")
-        if capacity is not None:
-            ax.axhline(capacity, color=style.BLACK, lw=1, ls="--")
-        style.count_axis(ax.yaxis)
-    if not peaks:
-        return [style.nothing(axes[0], "run")]
-    axes[-1].set_xlabel("time since the run's start, s")
-    axes[len(axes) // 2].set_ylabel("refetch starts per second")
-    style.corner(axes[-1], "dashed: capacity" if capacity is not None else "", n)
-    low, high = min(peaks.values()), max(peaks.values())
-    ratio = f"{digits(high / low)} times" if low else "no"
-    style.claim(axes[0], title or f"The highest peak is {ratio} the lowest")
-    return axes

@@ -1,0 +1,54 @@
+"""A run over time: rates, latencies and failures part by part, and its incidents."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sim.incidents import Outage, Restart
+from sim.results.ledger.book import Ledger
+from sim.results.ledger.timeline import SHORTEST, incidents, over_time
+from sim.scenario import Pages, Scenario
+from tests.results.frames import Frames, frame, notification, random_run, refetch, update
+
+SCENARIO = Scenario(duration=9.0, drain=1.0, cooldown=0.0, pages=(Pages(subscribers=1),))
+
+
+def test_each_part_has_its_own() -> None:
+    run = Frames(
+        frame("updates", [update(0, 1.0), update(1, 6.0)]),
+        frame("notifications", [notification(0, 7, 1.1)]),
+        frame("refetches", [refetch(7, 1.6, 1), refetch(7, 7.0, 1) | {"outcome": "failed"}]),
+        frame("subscriptions", [{"subscriber": 7}]),
+    )
+    found = over_time(Ledger(run, SCENARIO), parts=2)
+    assert found["at"].tolist() == [0.0, 5.0]
+    assert found["updates"].tolist() == [0.2, 0.2]
+    assert found["refetches"].tolist() == [0.2, 0.2]
+    assert found["refetches_failed"].tolist() == [0.0, 0.2]
+    assert found["notified_p50"].to_numpy() == pytest.approx([0.1, np.nan], nan_ok=True)
+    assert found["fresh_p95"].iloc[0] < 1
+    assert np.isinf(found["fresh_p95"].iloc[1]), "the second update was never shown"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_add_up(seed: int) -> None:
+    run = random_run(seed)
+    found = over_time(Ledger(run, Scenario(duration=200.0, pages=(Pages(subscribers=1),))))
+    for column, rows in (("updates", run.updates), ("refetches", run.refetches[run.refetches["started_at"] >= 0])):
+        assert (found[column] * found["width"]).sum() == pytest.approx(len(rows))
+
+
+def test_a_part_is_not_shorter_than_can_be_seen() -> None:
+    assert over_time(Ledger(Frames(), SCENARIO))["width"].iloc[0] >= SHORTEST
+
+
+def test_incidents_as_planned_and_as_they_were() -> None:
+    planned = Scenario(duration=9.0, drain=1.0, incidents=(Restart(at=2.0, down=1.0), Outage(at=5.0, duration=2.0)))
+    assert incidents(Ledger(Frames(), planned)) == [("restart", 2.0, 3.0), ("outage", 5.0, 7.0)]
+    book = Ledger(Frames(), SCENARIO)
+    rows = [{"kind": "restart", "began_at": 2.1, "ended_at": 3.4}, {"kind": "outage", "began_at": 5.0, "ended_at": None}]
+    book.measured, book.tables.manifest = True, SimpleNamespace(extra={"incidents": rows})  # type: ignore[attr-defined]
+    assert incidents(book) == [("restart", 2.1, 3.4), ("outage", 5.0, book.window.over)]
