@@ -98,7 +98,7 @@ def test_it_asserts_what_its_answer_needs(notebook: Any) -> None:
 
 
 def test_it_shows_where_its_figures_come_from(notebook: Any) -> None:
-    assert any("report.provenance" in cell.source for cell in code(notebook))
+    assert any(".provenance(" in cell.source for cell in code(notebook))
 
 
 def test_it_names_its_limits(notebook: Any) -> None:

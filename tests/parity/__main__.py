@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import psutil
 from sim.commands.measuring.one import Settings, run_load_test
 from sim.errors import BadInput, did_you_mean
 from sim.experiments import parity
+from sim.results.answers import report
 from sim.results.run import Run
 from sim.scenario import Scenario, load_scenario
 from tests.parity.cases import CASES, Case
@@ -61,20 +62,27 @@ def _processor_time() -> tuple[float, float]:
     return sum(times) - times.idle - getattr(times, "iowait", 0.0), sum(usage.ru_utime + usage.ru_stime for usage in own)
 
 
-def fitted_costs(bundles: Path) -> dict[str, Any]:
-    """The costs of this machine, from one run of `demo` at the size of the cases."""
-    demo = load_scenario("demo", {"duration": 12}).with_subscribers(100)
-    return parity.costs_of(measured(demo, bundles / FITTED))
+def fitted_run(bundles: Path) -> Run:
+    """The run that says what this machine adds: `demo` at the size of the cases."""
+    return measured(load_scenario("demo", {"duration": 12}).with_subscribers(100), bundles / FITTED)
 
 
 def compared(case: Case, run: Run, costs: dict[str, Any]) -> dict[str, Any]:
     """What is kept of a case."""
     scenario = parity.as_it_happened(run.scenario, run.manifest.extra.get("incidents", []))
-    rows = parity.compare(parity.figures(run.summary), parity.simulate(scenario, costs), case.beyond)
+    rows = parity.compare(parity.figures(run.summary), parity.simulate(scenario, costs))
     said = {"others": json.loads((run.directory / "others.json").read_text(encoding="utf-8"))}
-    if scenario.api.save == Scenario().api.save:
-        said["pace"] = round(parity.pace(run, costs), 3)
-    return {"name": case.name, "why": case.why, "tables": case.tables, "keys": case.keys, **said, "figures": rows}
+    if scenario.api.save == Scenario().api.save and not scenario.broadcast.commit_delay:
+        said["pace"] = parity.pace(run, costs)
+    return {
+        "name": case.name,
+        "why": case.why,
+        "tables": case.tables,
+        "keys": case.keys,
+        "beyond": case.beyond,
+        **said,
+        "figures": rows,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,15 +96,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         bundles = args.bundles or Path(scratch)
         if args.measure:
-            fitted_costs(bundles)
+            fitted_run(bundles)
             for case in cases:
                 measured(case.scenario, bundles / case.name)
             return 0
-        costs = fitted_costs(bundles)
-        found = {"fit": costs, "cases": [compared(case, measured(case.scenario, bundles / case.name), costs) for case in cases]}
+        fitted = fitted_run(bundles)
+        costs = parity.costs_of(fitted)
+        card = report.provenance(fitted).iloc[:, 0].to_dict()
+        found = {
+            "provenance": card,
+            "fit": costs,
+            "cases": [compared(case, measured(case.scenario, bundles / case.name), costs) for case in cases],
+        }
     place = args.output or (parity.PLACE if not args.only else None)
     if place is not None:
-        place.write_text(json.dumps(_finite(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        place.write_text(_lines(_finite(found)), encoding="utf-8")
     rows = parity.table(found)
     print(parity.readable(rows).to_string(index=False))
     outside = rows[~rows["inside"]]
@@ -114,13 +128,26 @@ def chosen(only: str | None) -> list[Case]:
     return [case for case in CASES if case.name in wanted]
 
 
+def _lines(found: dict[str, Any]) -> str:
+    """JSON with a line for each figure, so that a change is seen."""
+    cases = []
+    for case in found["cases"]:
+        figures = ",\n  ".join(json.dumps(row, allow_nan=False) for row in case["figures"])
+        head = json.dumps({key: value for key, value in case.items() if key != "figures"}, allow_nan=False)
+        cases.append(f'{head[:-1]}, "figures": [\n  {figures}]}}')
+    head = "".join(f'"{key}": {json.dumps(value)},\n' for key, value in found.items() if key != "cases")
+    return f'{{{head}"cases": [\n' + ",\n".join(cases) + "]}\n"
+
+
 def _finite(tree: Any) -> Any:
-    """For JSON: never is null."""
-    if isinstance(tree, dict):
+    """For JSON: six digits will do, and never is null."""
+    if isinstance(tree, Mapping):
         return {key: _finite(value) for key, value in tree.items()}
-    if isinstance(tree, list):
+    if isinstance(tree, list | tuple):
         return [_finite(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
+    if not isinstance(tree, float):
+        return tree
+    return float(f"{tree:.6g}") if math.isfinite(tree) else None
 
 
 def _run(program: Callable[[], int]) -> int:

@@ -63,6 +63,13 @@ def test_who_waits_for_the_answer_before_is_not_late(rule: str, late: list[float
     assert value(found, "refetch_delay.max") == pytest.approx(max(late))
 
 
+def test_a_hidden_tab_whose_timer_is_held_back_is_not_late() -> None:
+    scenario = Scenario(duration=20, cooldown=0, pages=(Pages(subscribers=8, hidden=0.5),))
+    tables = sim.simulate(scenario)
+    assert (tables.refetches["started_at"] - tables.refetches["due_at"]).max() > 0.1
+    assert value(summarise(tables), "refetch_delay.max") == pytest.approx(0, abs=1e-6)
+
+
 def test_an_update_never_shown_is_counted_and_is_longer_than_any_other() -> None:
     found = summarise(two_pages(), SCENARIO)
     assert value(found, "starved_updates") == 1
