@@ -37,7 +37,7 @@ COMMANDS = {
     "explain": "where the time went",
     "scenario": "list, show and start scenarios; every key",
     "calibrate": "harness floor and drain rate of this machine",
-    "plan": "workers, ports, descriptors for a number of subscribers",
+    "plan": "the largest load that holds, and what a load takes",
     "fit": "fit the simulator's parameters to a measured run",
     "advise": "which policy to set, head-room, what breaks first",
     "doctor": "every step of the pattern checked against a target",

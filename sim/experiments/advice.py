@@ -46,6 +46,9 @@ EXACT = 600_000
 BUSY = 0.8
 """Share of its time from which a station is said to break: its queue is then several times as long as its work."""
 
+COUNTED = {"refetch_rate": "refetch_rate.mean", "updates": "updates"}
+"""Further columns of a trial, and the summary's metric of each."""
+
 MOST = 1024
 """Times the load at which `largest` gives up looking for the limit."""
 
@@ -115,7 +118,8 @@ def trial(scenario: Scenario, metric: str) -> Row:
     if metric not in figures:
         raise BadInput(f"{metric!r}: the runs have no such figure{did_you_mean(metric, figures)}")
     value = math.inf if figures[metric].get("never") else figures[metric]["value"]
-    return row(figures) | {"value": value, "node": float(node), "workers": float(workers)}
+    stations = {"node": float(node), "workers": float(workers)}
+    return row(figures) | stations | {name: figures[metric]["value"] for name, metric in COUNTED.items()} | {"value": value}
 
 
 def screened(scenario: Scenario) -> tuple[Scenario, tuple[str, ...]]:
@@ -295,6 +299,7 @@ def limit(scenario: Scenario, objective: Objective, growth: str = "pages", most:
         rows.append({"times": times, "subscribers": more.subscribers} | trial(more, objective.metric))
         return objective.met([rows[-1]["value"]]) == "yes"
 
+    trial(scenario, objective.metric)  # raises for a figure that there is not
     try:
         times = _bisected(holds, 1 / scenario.subscribers, most, precision)
     except BadInput:  # its servers cannot change more often

@@ -265,3 +265,22 @@ def test_an_instant_answer_for_every_policy_that_has_one(policy):
 def test_every_public_formula_is_documented_and_exported():
     for name in theory.__all__:
         assert getattr(theory, name).__doc__, name
+
+
+def test_the_usl_is_found_again_and_refused_where_the_data_cannot_tell():
+    loads = np.array([1.0, 2, 4, 8, 16, 32, 64])
+    found = theory.usl_fit(loads, 120 * theory.usl_throughput(loads, 0.05, 0.0002))
+    assert np.allclose(found, (120, 0.05, 0.0002), rtol=1e-6)
+    assert math.isclose(found.peak, theory.usl_peak(0.05, 0.0002), rel_tol=1e-5)
+    assert theory.usl_fit(loads, 120 * theory.usl_throughput(loads, 0.05, 0.0)).peak == math.inf
+    noisy = 120 * loads * np.array([1.01, 0.99, 1.01, 0.99, 1.01, 0.99, 1.0])
+    for n, throughput, said in (
+        (loads[:5], loads[:5], "6 different loads"),
+        (100 + loads / 10, loads, "range of four times"),
+        (loads, 0 * loads, "throughputs > 0"),
+        (loads, 120 * loads, "in proportion"),
+        (loads, noisy, "in proportion"),
+        (loads, loads * np.array([1, 3, 1, 3, 1, 3, 1]), "does not describe"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            theory.usl_fit(n, throughput)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,28 @@ USERS = "users"
 """Key for the number of subscribers, in the scenario's mixture of pages."""
 
 
+Step = tuple[Any, Outcome, str]
+"""Value, what came of it, and why it does not hold (empty: it does)."""
+
+
 def search(scenario: Scenario, settings: Settings, text: str, as_json: bool = False) -> int:
     """Run `KEY=A,B,...`; returns the exit code: 0 when at least one step held, 3 when none did."""
     key, values = _values(text)
+    knee, rows = walk(scenario, settings, key, values)
+    if as_json:
+        steps = [{"value": value, "bundle": str(outcome.directory), "fails": why} for value, outcome, why in rows]
+        options.print_json("loadtest", {"key": key, "knee": knee, "steps": steps})
+    else:
+        print(table(key, rows, knee))
+    return 0 if knee is not None else 3
+
+
+def walk(scenario: Scenario, settings: Settings, key: str, values: Sequence[Any]) -> tuple[Any, list[Step]]:
+    """A load test for each value, up to the first that does not hold: (the last value that held, or None; the steps)."""
     variants = [scenario.with_subscribers(int(value)) if key == USERS else scenario.replace({key: value}) for value in values]
     root = settings.output or Path("runs") / f"{scenario.name}-search-{time.strftime('%Y%m%d-%H%M%S')}"
     knee: Any = None
-    rows = []
+    rows: list[Step] = []
     for value, variant in zip(values, variants, strict=True):
         print(f"{key} = {value}", file=sys.stderr)
         outcome = run_load_test(variant, replace(settings, output=root / f"{key}={value}"))
@@ -40,12 +56,7 @@ def search(scenario: Scenario, settings: Settings, text: str, as_json: bool = Fa
         if why:
             break
         knee = value
-    if as_json:
-        steps = [{"value": value, "bundle": str(outcome.directory), "fails": why} for value, outcome, why in rows]
-        options.print_json("loadtest", {"key": key, "knee": knee, "steps": steps})
-    else:
-        print(table(key, rows, knee))
-    return 0 if knee is not None else 3
+    return knee, rows
 
 
 def _values(text: str) -> tuple[str, list[Any]]:
@@ -66,7 +77,7 @@ def fails(outcome: Outcome) -> str:
     return f"{lost} deliveries lost" if lost and not outcome.checks else ""
 
 
-def table(key: str, rows: list[tuple[Any, Outcome, str]], knee: Any) -> str:
+def table(key: str, rows: list[Step], knee: Any) -> str:
     lines = [f"{key:>16}  {'delivered':>10}  {'notified p99':>12}  {'fresh p99':>10}  {'refetches/s':>11}"]
     for value, outcome, why in rows:
         figures = {name: outcome.summary.get(name, {}).get("value") for name in FIGURES}

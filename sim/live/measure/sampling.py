@@ -25,6 +25,9 @@ from sim.results.journal import Journal
 TIMEOUT = 0.5
 """Seconds for one `/metrics` answer; a target that is slower than this under load is asked again a second later."""
 
+SERVERS = ("broadcaster", "application")
+"""Whose children work for it."""
+
 SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[^}]*\})?)\s+(\S+)")
 """A line of Prometheus' text format: name with labels, value."""
 
@@ -47,10 +50,12 @@ class Sampler:
         self._pages: dict[str, Origin] = {}
 
     def watch(self, pids: Mapping[str, int]) -> None:
-        """Add local processes, by the name they get in the table."""
+        """Add local processes, by the name they get in the table; a server's children by its name and a number."""
         for name, pid in pids.items():
             with contextlib.suppress(psutil.Error):
-                self._processes[name] = psutil.Process(pid)
+                process = psutil.Process(pid)
+                children = process.children() if name in SERVERS else []
+                self._processes |= {name: process} | {f"{name}-{n}": child for n, child in enumerate(children, 1)}
 
     def scrape(self, pages: Mapping[str, str]) -> None:
         """Add `/metrics` below these URLs, by process name; a page that is not there is dropped at once."""

@@ -47,8 +47,8 @@ def costs(run: Run) -> dict[str, float]:
     """
     ledger = ledger_of(run)
     events = len(ledger.counted)
-    deliveries = growth(run, "broadcaster", "broadcaster_messages_sent_total")
-    if np.isnan(deliveries):
+    counted = deliveries = growth(run, "broadcaster", "broadcaster_messages_sent_total")
+    if np.isnan(deliveries) or run.scenario.broadcaster.nodes > 1:  # the counters are then those of one node
         deliveries = float(weight_of(run.notifications["subscriber"], run.pages).sum())
     broadcaster, application = (growth(run, name, "cpu_seconds") for name in ("broadcaster", "application"))
     sent = ledger.refetches
@@ -60,9 +60,7 @@ def costs(run: Run) -> dict[str, float]:
         "receivers": deliveries / events if events else float("nan"),
         "cpu_per_event": broadcaster / events if events else float("nan"),
         "cpu_per_delivery": broadcaster / deliveries if deliveries else float("nan"),
-        "bytes_per_delivery": growth(run, "broadcaster", "broadcaster_bytes_sent_total") / deliveries
-        if deliveries
-        else float("nan"),
+        "bytes_per_delivery": growth(run, "broadcaster", "broadcaster_bytes_sent_total") / counted if counted else float("nan"),
         "memory": level(run, "broadcaster", "rss_bytes"),
         "refetches": refetches,
         "cpu_per_refetch": application / refetches if refetches else float("nan"),

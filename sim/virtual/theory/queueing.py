@@ -8,7 +8,12 @@ Sources: Kleinrock, Queueing Systems I (M/M/c, M/D/1); Gunther (universal scalab
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
+
+from sim.errors import BadInput
 from sim.virtual.theory.domain import elementwise, not_negative, positive, share, stable, whole
 
 # --- many workers, one queue -------------------------------------------------------------------------------------------
@@ -109,6 +114,50 @@ def usl_throughput(n: float, contention: float, coherence: float) -> float:
     positive(n=n)
     not_negative(contention=contention, coherence=coherence)
     return n / (1 + contention * (n - 1) + coherence * n * (n - 1))
+
+
+class UniversalScalability(NamedTuple):
+    """A fitted universal scalability law: rate * usl_throughput(n, contention, coherence)."""
+
+    rate: float
+    """Throughput of one, per second."""
+    contention: float
+    coherence: float
+
+    @property
+    def peak(self) -> float:
+        """The n of the largest throughput; inf: it never falls."""
+        return usl_peak(min(self.contention, 1.0), self.coherence) if self.coherence > 0 else math.inf
+
+
+USL_POINTS = 6
+"""Points that a fit of the law needs (N. J. Gunther, "Guerrilla Capacity Planning", 2007, asks for as many)."""
+
+
+def usl_fit(n: Sequence[float], throughput: Sequence[float]) -> UniversalScalability:
+    """The law fitted to throughputs X by least squares, parameters >= 0: n/X = (1 + sigma (n - 1) + kappa n (n - 1))/rate.
+
+    Raises `BadInput` where the data cannot tell: fewer than `USL_POINTS` points, a range of less than four times, points that lie
+    off the law by more than a tenth, or on a straight line (what was offered was served: contention is not seen).
+    """
+    x, y = np.asarray(n, float), np.asarray(throughput, float)
+    if len(x) != len(y) or len(np.unique(x)) < USL_POINTS:
+        raise BadInput(f"the universal scalability law needs {USL_POINTS} different loads, there are {len(np.unique(x))}")
+    if not (x > 0).all() or not (y > 0).all() or x.max() < 4 * x.min():
+        raise BadInput("the universal scalability law needs loads over a range of four times, and throughputs > 0")
+    from scipy.optimize import nnls
+
+    # Of relative differences: n/X grows over decades, and each point counts alike.
+    weight = y / x
+    columns = np.stack([np.ones_like(x), x - 1, x * (x - 1)], axis=1)
+    found, _ = nnls(columns * weight[:, None], np.ones_like(x))
+    off = np.abs(columns @ found * weight - 1)
+    if found[0] <= 0 or off.max() > 0.1:
+        raise BadInput(f"the universal scalability law does not describe these throughputs (off by up to {off.max():.0%})")
+    bend = (columns[:, 1:] @ found[1:] / (columns @ found)).max()
+    if bend < 3 * max(float(off.mean()), 1e-3):
+        raise BadInput("throughput grows in proportion to the load: no contention is seen (go on to larger loads)")
+    return UniversalScalability(float(1 / found[0]), float(found[1] / found[0]), float(found[2] / found[0]))
 
 
 @elementwise

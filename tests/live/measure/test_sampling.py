@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,19 @@ def test_a_local_process_and_one_that_is_gone(tmp_path: Path) -> None:
     assert set(columns["process"]) == {"self"}
     assert set(columns["metric"]) == {"cpu_seconds", "rss_bytes", "threads", "descriptors"}
     assert metric_columns([], 0) == {"at": [], "process": [], "metric": [], "value": []}
+
+
+def test_the_nodes_of_a_broadcaster_are_its_children() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        sampler = Sampler()
+        sampler.watch({"broadcaster": os.getpid(), "publisher": os.getpid()})
+        sampler.sample()
+        names = {process for _, process, _, _ in sampler.rows}
+        assert {"broadcaster", "broadcaster-1", "publisher"} <= names
+        assert "publisher-1" not in names
+    finally:
+        child.communicate(b"\n")
 
 
 @pytest.mark.loopback
