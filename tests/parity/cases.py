@@ -305,6 +305,17 @@ CASES: tuple[Case, ...] = (
         AWAY | {"stale_ratio": Band(0.05, 0.0, "the application is back some 0.2 s before the broadcaster")},
     ),
     Case(
+        "opened-while-away",
+        "pages are opened while there is no application: they load again after five seconds",
+        {
+            "duration": 12,
+            "workload": {"kind": "logs", "rate": 8, "servers": 10},
+            "pages": pages(session={"kind": "exponential", "scale": 4}),
+            "incidents": [{"kind": "deploy", "at": 3, "down": 1}],
+        },
+        AWAY,
+    ),
+    Case(
         "reverb",
         "a broadcaster in the shape of Laravel Reverb",
         {"broadcaster": {"model": "reverb", "cost": 2}},
