@@ -39,4 +39,5 @@ def _blocks(draw: Callable[[int], np.ndarray]) -> Iterator[int]:
 
 
 def _ns(seconds: np.ndarray) -> np.ndarray:
-    return np.rint(seconds * SECOND).astype(np.int64)
+    instants = seconds * SECOND
+    return np.rint(instants, out=instants).astype(np.int64)

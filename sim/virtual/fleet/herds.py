@@ -122,6 +122,23 @@ class Reading:
         """In the order of members."""
         return _by_member(self.base, self.begun, self.order)
 
+    def reached(self, committed: Array, order: Array | None) -> Array:
+        """How many of these sorted instants the state of each page contains. *order*: of the members (None: theirs).
+
+        In as few bytes as it takes, because what is written here and there in memory should fit into a cache.
+        """
+        edges = np.searchsorted(self.begun, committed - self.base)
+        counts = np.arange(committed.size + 1, dtype=np.min_scalar_type(committed.size))
+        in_order = np.repeat(counts, np.diff(edges, prepend=0, append=self.begun.size))
+        if order is self.order:
+            return in_order
+        by_member = _by_member(0, in_order, self.order)
+        return by_member if order is None else by_member[order]
+
+    def reached_by(self, committed: Array, members: Array) -> Array:
+        """The same of some members."""
+        return np.searchsorted(committed, self.members[members], side="right")
+
     @classmethod
     def of_members(cls, begun: Array) -> Reading:
         order = np.argsort(begun, kind="stable")
@@ -133,7 +150,8 @@ def _by_member(base: int, values: Array, order: Array | None) -> Array:
         return base + values
     sorted_back = np.empty_like(values)
     sorted_back[order] = values
-    sorted_back += base
+    if base:
+        sorted_back += base
     return sorted_back
 
 
@@ -355,11 +373,15 @@ class Tally:
         changed = 0
         for members, updates in self._views(low, high):
             committed = self._committed[updates]
-            mine = judged if isinstance(judged, bool) else _of(judged, members)
+            chosen = now.order if members is None else members
+            mine = judged if isinstance(judged, bool) else _of(judged, chosen)
             if ((committed > shown.largest) & (committed <= now.least)).any():
                 changed += _count(mine, self._group.size if members is None else members.size)
                 continue
-            had, has = (np.searchsorted(committed, _of(state.members, members), side="right") for state in (shown, now))
+            if members is None:
+                had, has = (state.reached(committed, now.order) for state in (shown, now))
+            else:
+                had, has = (state.reached_by(committed, members) for state in (shown, now))
             changed += int(np.count_nonzero((had != has) & mine))
             self.regressions += int(np.count_nonzero(had > has))
         self.outcomes.applied += changed
@@ -370,7 +392,7 @@ class Tally:
         *now*."""
         low, high = self._between(before.least, now.largest)
         in_order = before.order is None and now.order is None and herd.order is None
-        heard = herd.heard if herd.order is None else None
+        heard = None
         for members, updates in self._views(low, high):
             updates = updates[self._batch[updates] >= 0]
             committed = self._committed[updates]
@@ -386,15 +408,15 @@ class Tally:
                 for update, start, stop in zip(updates, starts.tolist(), stops.tolist(), strict=True):
                     self._note(update[None], herd.base - self._at[update[None]], herd.heard, slice(start, stop))
                 continue
-            if heard is None:
-                heard = Profile(_by_member(0, herd.heard.values, herd.order))
-            mine = heard if members is None else Profile(heard.values[members])
-            if members is not None and whole.any():
-                self._note(updates[whole], herd.base - self._at[updates[whole]], mine)
-                updates, committed = updates[~whole], committed[~whole]
-            had, has = _of(before.members, members), _of(now.members, members)
-            for update, instant in zip(updates, committed.tolist(), strict=True):
-                self._note(update[None], herd.base - self._at[update[None]], mine, (had < instant) & (has >= instant))
+            if members is None:
+                mine = herd.heard
+                had, has = (state.reached(committed, herd.order) for state in (before, now))
+            else:
+                heard = _by_member(0, herd.heard.values, herd.order) if heard is None else heard
+                mine = Profile(heard[members])
+                had, has = (state.reached_by(committed, members) for state in (before, now))
+            for place, update in enumerate(updates):
+                self._note(update[None], herd.base - self._at[update[None]], mine, (had <= place) & (has > place))
 
     def _between(self, after: int, until: int) -> tuple[int, int]:
         """The updates of the group committed in (after, until], as a range of their numbers."""

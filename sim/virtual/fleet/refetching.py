@@ -348,8 +348,8 @@ class Refetching:
 def in_order(instants: Array) -> tuple[Array, Array]:
     """(sorted instants, their places before), equal ones in the order in which they came.
 
-    Where instant and place fit into one integer they are sorted as one. A million: 54 ms, by a compiled radix sort 20 ms,
-    indirectly 86 ms.
+    Where instant and place fit into one integer they are sorted as one, for which NumPy has vector instructions. A million: 7 ms,
+    with AVX2 13 ms, without either 57 ms, by a compiled radix sort 18 ms; indirectly 86 ms.
     """
     places = np.arange(instants.size)
     if not instants.size or (instants[1:] >= instants[:-1]).all():
@@ -359,13 +359,9 @@ def in_order(instants: Array) -> tuple[Array, Array]:
         places = np.argsort(instants, kind="stable")
         return instants[places], places
     keys = instants - least
-    high = int(keys.max()).bit_length() + bits
     keys <<= bits
     keys |= places
-    if compiled.ENABLED and keys.size > SMALL:
-        keys = compiled.sort_keys(keys, bits, high)
-    else:
-        keys.sort()
+    keys.sort()
     places = keys & ((1 << bits) - 1)
     keys >>= bits
     keys += least
