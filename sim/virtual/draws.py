@@ -39,5 +39,6 @@ def _blocks(draw: Callable[[int], np.ndarray]) -> Iterator[int]:
 
 
 def _ns(seconds: np.ndarray) -> np.ndarray:
-    instants = seconds * SECOND
-    return np.rint(instants, out=instants).astype(np.int64)
+    """*seconds* are not needed any more."""
+    seconds *= SECOND
+    return np.rint(seconds, out=seconds).astype(np.int64)

@@ -129,7 +129,7 @@ class Reading:
         """
         edges = np.searchsorted(self.begun, committed - self.base)
         counts = np.arange(committed.size + 1, dtype=np.min_scalar_type(committed.size))
-        in_order = np.repeat(counts, np.diff(edges, prepend=0, append=self.begun.size))
+        in_order = np.repeat(counts, np.diff(np.concatenate(([0], edges, [self.begun.size]))))
         if order is self.order:
             return in_order
         by_member = _by_member(0, in_order, self.order)

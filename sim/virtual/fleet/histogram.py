@@ -58,8 +58,10 @@ class Histogram:
         if least < 0:
             raise ValueError(f"durations must be >= 0 ns, got {least}")
         self.counts += np.bincount(bins_of(values), minlength=BINS)
-        # In halves: 2**32 values below 2**31 ns each still fit, and a sum of int64 would wrap silently.
-        self.total += int((values >> 20).sum()) * (1 << 20) + int((values & 0xFFFFF).sum())
+        if largest < (1 << 62) // values.size:
+            self.total += int(values.sum())
+        else:  # in halves: a sum of int64 would wrap silently
+            self.total += int((values >> 20).sum()) * (1 << 20) + int((values & 0xFFFFF).sum())
         self._reach(least, largest)
 
     def add_counts(self, durations: Array, counts: Array, total: int, least: int, largest: int) -> None:

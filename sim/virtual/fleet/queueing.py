@@ -81,7 +81,12 @@ class Fifo:
         if start <= arrivals[0] and self.free[-1] <= stop:
             busy = service * arrivals.size if isinstance(service, int) else int(service.sum())
         else:
-            busy = int(np.maximum(np.minimum(begins + service, stop) - np.maximum(begins, start), 0).sum())
+            longest = service if isinstance(service, int) else int(service.max())
+            low, high = np.searchsorted(begins, [start, max(start, stop - longest)]).tolist()  # these are whole
+            busy = service * (high - low) if isinstance(service, int) else int(service[low:high].sum())
+            for part in (slice(0, low), slice(high, None)):
+                ends = begins[part] + (service if isinstance(service, int) else service[part])
+                busy += int(np.maximum(np.minimum(ends, stop) - np.maximum(begins[part], start), 0).sum())
             wait = wait[slice(*np.searchsorted(arrivals, [start, stop]))]
         self.busy += busy
         if wait.size:

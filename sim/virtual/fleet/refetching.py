@@ -36,7 +36,10 @@ LOAD_STEP = 100_000_000
 """ns: refetches are counted per 100 ms."""
 
 SMALL = 4096
-"""Herds of at most this many are better counted together than each by itself."""
+"""Requests up to which herds go through the queue together, at the price of sorting them."""
+
+FEW = 16
+"""Requests up to which those of a herd are better counted one by one."""
 
 
 class _Open:
@@ -170,7 +173,7 @@ class Refetching:
         arrivals = group.offsets + self._to_api
         if not self.queue.repeat(queue, base, int(arrivals[0])):
             self.queue.serve(base + arrivals, ns(self._service.mean()) + group.extra)
-        self._count_starts(base, group.offsets, rising=True)
+        self._count_rising(np.array([base]), group.offsets)
         return number, template.moved(base)
 
     def _answered(self, started: Array, finished: Array) -> Array:
@@ -203,7 +206,10 @@ class Refetching:
             begun = self.queue.serve_herds(arrivals, service)
             finished = begun + service
             finished += self._to_api
-        self._count_file(bases, group)
+        if group.size > FEW:
+            self._count_rising(bases, group.offsets)
+        else:
+            self._count_starts((bases[:, None] + group.offsets).ravel())
         begun -= bases[:, None]
         finished -= bases[:, None]
         rising = isinstance(service, int) and self._timeout is None
@@ -232,7 +238,7 @@ class Refetching:
         finished += self._to_api - base
         begun -= base
         at -= self._to_api + base
-        self._count_starts(base, at, rising=True)
+        self._count_rising(np.array([base]), at)
         return number, Herd(base, at, begun, self._answered(at, finished), order, rising=False)
 
     def _prepare(self, herd: int) -> tuple[Array, Array, Array | int]:
@@ -301,7 +307,10 @@ class Refetching:
         started = group.offsets
         if jitter:
             started = started + (self._rng["jitter"].random(group.size) * jitter).astype(np.int64)
-        self._count_starts(base, started, rising=not jitter)
+        if jitter:
+            self._count_starts(base + started)
+        else:
+            self._count_rising(np.array([base]), started)
         return _Open(number, base, base + started)
 
     def _delay(self, count: int) -> Array | int:
@@ -320,23 +329,19 @@ class Refetching:
     def _draw_service(self, count: int) -> Array | int:
         return _draw(self._service, self._rng["service"], count)
 
-    def _count_file(self, bases: Array, group: Group) -> None:
-        if group.size > SMALL:
-            for base in bases.tolist():
-                self._count_starts(base, group.offsets, rising=True)
-        else:
-            self._count_starts(0, (bases[:, None] + group.offsets).ravel(), rising=False)
+    def _count_rising(self, bases: Array, started: Array) -> None:
+        """Add to the load what starts in the window, of herds at *bases* + *started* (sorted)."""
+        start, stop = self._window.start, self._window.stop
+        first = (bases + (started[0] - start)) // LOAD_STEP
+        steps = first[:, None] + np.arange((started[-1] - started[0]) // LOAD_STEP + 3)
+        edges = np.clip(start + steps * LOAD_STEP, start, stop) - bases[:, None]
+        counts = np.diff(np.searchsorted(started, edges), axis=1)
+        held = np.nonzero(counts)
+        np.add.at(self.load, steps[held], counts[held])
 
-    def _count_starts(self, base: int, started: Array, rising: bool) -> None:
-        """Add what starts in the window to its load."""
-        start, stop = self._window.start - base, self._window.stop - base
-        if rising:
-            low = max(0, (int(started[0]) - start) // LOAD_STEP)
-            high = min(self.load.size - 1, (int(started[-1]) - start) // LOAD_STEP)
-            if low <= high:
-                edges = np.minimum(start + np.arange(low, high + 2) * LOAD_STEP, stop)
-                self.load[low : high + 1] += np.diff(np.searchsorted(started, edges))
-            return
+    def _count_starts(self, started: Array) -> None:
+        """The same of single starts, in any order."""
+        start, stop = self._window.start, self._window.stop
         inside = started[(started >= start) & (started < stop)] - start
         if inside.size:
             inside //= LOAD_STEP

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 STEPS = 2048
 _FINEST = 12  # no step below 2**12 ns
-_BUFFER = 1 << 19
+_BUFFER = 1 << 16  # what is counted together stays in a cache
 
 
 class Steps(NamedTuple):
@@ -113,15 +113,17 @@ class Spread:
         size = chosen.stop - chosen.start if isinstance(chosen, slice) else int(np.count_nonzero(chosen))
         if size <= 0 or not shifts.size:
             return 0, 0
-        numbers = [int(batch[0])] if (batch == batch[0]).all() else np.unique(batch).tolist()
+        parts = [(int(batch[0]), shifts)]
+        if batch[0] != batch[-1] or (batch.size > 2 and (batch != batch[0]).any()):
+            parts = [(number, shifts[batch == number]) for number in np.unique(batch).tolist()]
         if size <= 2 * STEPS:
             values = profile.values[chosen]
-            for number in numbers:
-                self._add(number, (values + shifts[batch == number][:, None]).ravel())
+            for number, mine in parts:
+                self._add(number, values + mine if mine.size == 1 else (values + mine[:, None]).ravel())
             return int(values.sum()), size
         steps = profile.part(chosen)
-        for number in numbers:
-            self._add_steps(number, steps, shifts[batch == number], size)
+        for number, mine in parts:
+            self._add_steps(number, steps, mine, size)
         return steps.total, size
 
     def _add(self, batch: int, durations: Array) -> None:
