@@ -44,6 +44,9 @@ td small { color: #666; }
 td strong, .failed strong { color: #b3261e; }
 pre { background: #f6f6f6; padding: 0.7em 1em; overflow-x: auto; font-size: 0.85em; line-height: 1.4; }
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.92em; overflow-wrap: anywhere; }
+section { margin: 1em 0; padding: 0.2em 1em; border-left: 5px solid #2e7d4f; background: #f3f8f4; }
+section.amiss { border-color: #b3261e; background: #fdf5f4; }
+section strong { font-weight: 600; }
 .failed { margin: 1em 0; padding: 0.6em 1em; border-left: 5px solid #b3261e; background: #fcefed; }
 .failed p { margin: 0.2em 0; }
 .run-again { font-size: 0.93em; }
@@ -57,6 +60,7 @@ body:has(#code:checked) .code { display: block; }
   body { max-width: none; padding: 0; }
   .toggle, a.anchor-link { display: none; }
   .scroll { overflow: visible; }
+  th, td { padding: 0.2em 0.4em; }
   h2 { break-after: avoid; }
   img, tr, blockquote, .failed { break-inside: avoid; }
 }
@@ -71,7 +75,7 @@ RAN_AGAIN = "How to run it again"
 def to_html(node: Any, runs: Sequence[Run] = (), *, notebook: str = "", code: bool = True) -> str:
     """The page. *runs*: those it was executed on, *notebook*: its name; both for the commands that make it again."""
     first = next((cell for cell in node.cells if "report.standing(" in cell.source and cell.cell_type == "code"), None)
-    standing = "" if first is None else "\n".join(_cell(first, code=False))
+    standing = "" if first is None else _standing("\n".join(_cell(first, code=False)))
     body = "\n".join(part for cell in node.cells if cell is not first for part in _cell(cell, code)) + _again(runs, notebook)
     # The heading of the first cell is the page's own.
     heading = re.search(r"<h1.*?</h1>", body, flags=re.DOTALL)
@@ -84,6 +88,12 @@ def to_html(node: Any, runs: Sequence[Run] = (), *, notebook: str = "", code: bo
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
         f"<body>{toggle}{head}{standing}{_failed(failures(node))}{_contents(body)}\n{body}\n</body></html>\n"
     )
+
+
+def _standing(text: str) -> str:
+    """How the runs stand, marked by its colour."""
+    amiss = re.search(r"<strong>(FAIL|fail|partial|invalid)", text)
+    return f'<section class="{"amiss" if amiss else "well"}">{text}</section>'
 
 
 def title(node: Any) -> str:

@@ -237,6 +237,15 @@ def _by_kind(steps: Mapping[str, pd.DataFrame]) -> str:
     )
 
 
+def on_average(stations: Mapping[str, pd.DataFrame]) -> str:
+    """When the median page of each kind hears of a change and shows it, as a mean over updates (`stages.stations`)."""
+    known = {kind: table["median"] for kind, table in stations.items() if len(table.dropna())}
+    words = (
+        f"{kind} {seconds(float(median['received']))} and {seconds(float(median['fresh']))}" for kind, median in known.items()
+    )
+    return f"Heard and on the screen on average after: {'; '.join(words)}" if known else "Nothing was shown"
+
+
 def explained(name: str, standing: str, findings: tuple[str, ...], comparison: str) -> tuple[str, ...]:
     """One run's standing (`report.state`) and what stands out in it; *comparison* is the headline against another run, empty
     without one."""

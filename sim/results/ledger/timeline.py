@@ -68,6 +68,14 @@ def over_time(ledger: Ledger, parts: int = PARTS) -> pd.DataFrame:
     return frame
 
 
+def times_to_notified(ledger: Ledger) -> Array:
+    """Seconds from intended to arrival, of the deliveries that count and arrived: what the summary's quantiles are of."""
+    came = ledger.expected[ledger.expected["received_at"].notna()]
+    intended = ledger.tables.updates.set_index("update")["intended_at"]
+    delay = came["received_at"].to_numpy(float) - came["update"].map(intended).to_numpy(float)
+    return np.asarray(delay[np.isfinite(delay)])
+
+
 def incidents(ledger: Ledger) -> list[tuple[str, float, float]]:
     """What went wrong on purpose: (kind, from, to), s since the run's start. As it happened, where the run was measured."""
     over = ledger.window.over

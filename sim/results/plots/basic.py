@@ -128,19 +128,25 @@ def _kinds(ax: Axes, drawn: pd.DataFrame) -> None:
 
 def _marks(ax: Axes, marks: Mapping[str, float], levels: Mapping[str, float]) -> None:
     low, high = ax.get_xlim()
+    to_axes = ax.transData + ax.transAxes.inverted()
+    drawn = [to_axes.transform(np.column_stack([line.get_xdata(), line.get_ydata()])) for line in ax.get_lines()]
+    points = np.concatenate(drawn) if drawn else np.empty((0, 2))
     for i, (words, at) in enumerate(marks.items()):
         ax.axvline(at, color=style.BLACK, lw=1.1, ls="--", zorder=1)
-        # On the side where there is room for it.
-        place = (ax.transData + ax.transAxes.inverted()).transform((at, ax.get_ylim()[1]))[0]
+        # On the side where there is room for it: beside, and above or below what is drawn there.
+        place = to_axes.transform((at, ax.get_ylim()[1]))[0]
+        left = place > 0.6
+        beside = points[(np.abs(points[:, 0] - place + (0.15 if left else -0.15)) < 0.2)]
+        below = bool((beside[:, 1] > 0.8).any()) and not bool((beside[:, 1] < 0.2).any())
         ax.annotate(
             words,
-            (at, 0.97 - 0.07 * (i % 3)),
+            (at, 0.03 + 0.07 * (i % 3) if below else 0.97 - 0.07 * (i % 3)),
             xycoords=("data", "axes fraction"),
-            xytext=(-4 if place > 0.6 else 4, 0),
+            xytext=(-4 if left else 4, 0),
             textcoords="offset points",
-            ha="right" if place > 0.6 else "left",
+            ha="right" if left else "left",
             fontsize=8.5,
-            va="top",
+            va="bottom" if below else "top",
             path_effects=HALO,
         )
     ax.set_xlim(min([low, *marks.values()]), max([high, *marks.values()]))

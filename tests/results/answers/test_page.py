@@ -67,6 +67,15 @@ def test_how_the_runs_stand_comes_first_and_what_does_not_hold_next(html: str) -
     assert page.failures(NODE) == ["too <few> updates"]
 
 
+@pytest.mark.parametrize(
+    ("said", "colour"),
+    [("all 5 thresholds pass", "well"), ("1 of 5 thresholds **fails**", "amiss"), ("the run is **partial, valid**", "amiss")],
+)
+def test_how_the_runs_stand_has_a_colour(said: str, colour: str) -> None:
+    html = page.to_html(nbformat.v4.new_notebook(cells=[cell("report.standing(runs)", output(said))]))
+    assert f'<section class="{colour}">' in html
+
+
 def test_contents_lead_to_headings(html: str) -> None:
     assert '<a href="#The-answer">The answer</a>' in html
     assert 'id="The-answer"' in html
