@@ -19,25 +19,27 @@ PARTS, SHORTEST = 60, 0.5
 
 
 def over_time(ledger: Ledger, parts: int = PARTS) -> pd.DataFrame:
-    """The whole run, drain included, in at most *parts* equal parts: one row each, that starts `at` (s since the run's start).
+    """The whole run, drain and what came after a run that was cut short included, in at most *parts* equal parts: one row each,
+    that starts `at` (s since the run's start).
 
     Columns: width (s); updates, refetches, and of them updates_failed (not committed, or their event never accepted),
     refetches_failed, per second; notified_p50, notified_p95, fresh_p50, fresh_p95 (s, of the updates of the window that were
     intended in the part; inf: never shown, NaN: none).
     """
-    over = ledger.window.over
+    updates, sent = ledger.tables.updates, ledger.tables.refetches
+    intended = updates["intended_at"].fillna(updates["published_at"])
+    over = float(np.nanmax(np.r_[ledger.window.over, intended.to_numpy(float), sent["started_at"].to_numpy(float)]))
     parts = max(1, min(parts, math.ceil(over / SHORTEST)))
     width = over / parts if over > 0 else SHORTEST
-    updates, sent = ledger.tables.updates, ledger.tables.refetches
 
     def part_of(at: Any) -> Array:
         place = np.floor(np.asarray(at, float) / width)
-        return np.where((place >= 0) & (place < parts), place, parts).astype(np.int64)
+        # What happens at the very end belongs to the last part.
+        return np.where((place >= 0) & (place <= parts), np.minimum(place, parts - 1), parts).astype(np.int64)
 
     def rate(at: Any, weight: Array) -> Array:
         return np.bincount(part_of(at), weight, minlength=parts + 1)[:parts] / width
 
-    intended = updates["intended_at"].fillna(updates["published_at"])
     amiss = (updates["committed_at"].isna() | updates["published_at"].isna()).to_numpy(float)
     weight = weight_of(sent["subscriber"], ledger.tables.pages)
     broken = weight * (sent["outcome"].astype(str) == "failed").to_numpy(float)

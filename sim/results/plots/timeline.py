@@ -51,10 +51,10 @@ def plot_run(
                 )
     axes[-1].set_xlabel("time since the run's start, s")
     failed = bool(frame["updates_failed"].any() or frame["refetches_failed"].any())
-    outside = "hatched: not counted" if window and (window[0] > 0 or window[1] < edges[-1]) else ""
+    outside = "hatched: not counted" if window and (window[0] > 0 or window[1] < edges[-1] - 1e-6) else ""
     never = "triangle: the p95 is never" if np.isinf(frame["fresh_p95"]).any() else ""
     style.corner(axes[-1], "dot: p50, bar: up to the p95", never, "red: failed" if failed else "", outside, n)
-    style.claim(axes[0], title or claim(frame), width=style.WIDTH, pad=16 if incidents else 8)
+    style.claim(axes[0], title or claim(frame), width=0.88 * style.WIDTH, pad=16 if incidents else 8)
     return axes
 
 
