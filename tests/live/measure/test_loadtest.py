@@ -497,7 +497,7 @@ def _is_publishing(started: Started) -> bool:
 
 def _interrupted_while_it_runs(start: Starter) -> Finished:
     # Ten users with 32 pages: enough for authorisations and changes, not for all refetches.
-    started = start("--set", "duration=60", "--set", "api.rate_limit=8")
+    started = start("--set", "duration=60", "--set", "api.rate_limit=1")
     started.watch(lambda: _is_publishing(started))
     time.sleep(1.5)
     started.process.send_signal(signal.SIGTERM)
