@@ -54,15 +54,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     objective = Objective.parse(args.objective)
     options.require_place(args.output)
-    scenario, source, unknown, of = subject(args.source)
+    scenario, source, of = subject(args.source)
     fit = None if args.fit is None else read(args.fit)
     draws = [] if fit is None else [fit.draw(np.random.default_rng(seed)) for seed in range(advice.REPLICATIONS)]
     scenario = (scenario if fit is None else fit.apply(scenario)).replace(parse_assignments(args.set))
     scenario.check()
     found = advice.advise(scenario, objective, draws=draws)
     costs, further = priced(scenario, fit, args.fit)
-    unknown += [] if of is None else [advised.beside(found, of)]
-    sections = advised.page(found, f"{source} {costs}", [*unknown, *further])
+    if source.endswith(ASSUMED):
+        pages = " and ".join(f"{number(some.subscribers)} {some.page} pages" for some in scenario.pages)
+        source += f" {pages} with {advised.describe(scenario.policy)} are what --set says, or assumed."
+    beside = [] if of is None else [advised.beside(found, of)]
+    sections = advised.page(found, f"{source} {costs}", [*beside, *further])
     written = advised.to_markdown(sections) if args.markdown else advised.to_text(sections)
     if args.output is not None:
         options.write_text(args.output, written)
@@ -75,27 +78,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def subject(name: str) -> tuple[Scenario, str, list[str], Run | None]:
-    """(scenario to advise on, what it is in words, what is not known of it, the run that it is of). Raises `BadInput`."""
+def subject(name: str) -> tuple[Scenario, str, Run | None]:
+    """(scenario to advise on, what it is in words, the run that it is of). None: its pages and policy are assumed, or of a file.
+
+    Raises `BadInput`.
+    """
     path = Path(name)
     if (path / "manifest.json").exists():
         run = Run(name)
         run.verify()
         if heard.is_heard(run):
             found = heard.scenario_of(run)
-            kinds = " and ".join(f"{number(pages.subscribers)} {pages.page} pages" for pages in found.pages)
-            words = f"Of what {run.name} heard in {run.scenario.duration:g} s: updates with the same gaps, bursts and resources."
-            return (
-                found,
-                words,
-                [f"How many pages are open was not heard: {kinds} are assumed (--set pages.0.subscribers=N)."],
-                None,
-            )
+            words = f"Of what was heard in {run.scenario.duration:g} s ({run.name}): the same gaps, bursts and resources."
+            return found, f"{words} {ASSUMED}", None
         if run.manifest.partial or not run.manifest.validity["ok"]:
             raise BadInput(f"{name}: no advice on a run that is {verdict(run)}")
-        return run.scenario, f"Of the run {run.name} ({run.manifest.source}), its updates drawn anew.", [], run
+        return run.scenario, f"Of the run {run.name} ({run.manifest.source}), its updates drawn anew.", run
     if path.suffix == ".toml":
-        return load_scenario(path), f"Of the scenario {path.stem}.", [], None
+        return load_scenario(path), f"Of the scenario {path.stem}.", None
     if path.is_dir() and not list(path.glob("*.jsonl")):
         raise BadInput(f"{name} is neither a run bundle (no manifest.json) nor a trace (no *.jsonl)")
     traces = load_traces(name)
@@ -108,8 +108,10 @@ def subject(name: str) -> tuple[Scenario, str, list[str], Run | None]:
         workload=Replay(trace=name, parallel=3),
         pages=(Pages("detail", 200), Pages("dashboard", 50)),
     )
-    words = f"Of the trace {path.stem} ({number(len(traces))} recordings), played on 3 servers at a time of 20."
-    return scenario, words, ["Pages, servers and users are assumed, as the simulator's defaults are (--set KEY=VALUE)."], None
+    return scenario, f"Of the trace {path.stem} ({number(len(traces))} recordings), 3 servers at a time of 20. {ASSUMED}", None
+
+
+ASSUMED = "Which pages are open, and their policy, it does not tell:"
 
 
 def priced(scenario: Scenario, fit: Fit | None, path: Path | None) -> tuple[str, list[str]]:
@@ -117,8 +119,8 @@ def priced(scenario: Scenario, fit: Fit | None, path: Path | None) -> tuple[str,
     if fit is None:
         model = scenario.broadcaster.model
         return (
-            f"Costs are the scenario's: {model}'s broadcaster, {seconds(scenario.api.service.mean())} a request for each of "
-            f"{number(scenario.api.workers)} application workers.",
+            f"Costs are the scenario's: {model}'s broadcaster, application workers: {number(scenario.api.workers)}, each "
+            f"{seconds(scenario.api.service.mean())} a request.",
             ["What a request and a delivery really cost: fit them to a load test of the target (workbench fit, then --fit)."],
         )
     low, high = fit.ranges.get("subscribers", (math.nan, math.nan))
