@@ -61,8 +61,9 @@ compare() {
     "$workbench" compare --baseline "$baseline" "$out/new" --fail-on-worse -o "$out/comparison.md"
 }
 
+# A run that is not to be believed has a report as well, which says so (4): `check` judges it.
 report() {
-    "$workbench" report "$out/new/1" --notebook 07_explain_a_run --no-code -o "$out/report.html"
+    "$workbench" report "$out/new/1" --no-code -o "$out/report.html" || [ $? = 4 ]
 }
 
 accept() {

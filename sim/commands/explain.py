@@ -34,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
     for name in ("worst", "windows"):
         if not 1 <= getattr(args, name) <= 1000:
             raise BadInput(f"--{name} must be between 1 and 1000, got {getattr(args, name)}")
-    found = explain.explain(Run(args.run_directory), worst=args.worst, windows=args.windows)
+    bundle = Run(args.run_directory)
+    bundle.verify()
+    found = explain.explain(bundle, worst=args.worst, windows=args.windows)
     if args.json:
         options.print_json("explain", found.to_dict())
     else:

@@ -188,7 +188,8 @@ def _measured(args: argparse.Namespace, scenario: Scenario, found: scale.Largest
     else:
         print(f"\n{table(USERS, steps, knee)}")
         if knee is not None:
-            print(f"predicted: {number(found.subscribers)} subscribers; measured: {number(knee)} held")
+            ended = " (the walk ended at an invalid run, not at the knee)" if steps[-1][1].reasons else ""
+            print(f"predicted: {number(found.subscribers)} subscribers; measured: {number(knee)} held{ended}")
         print(f"scalability: {law}")
     return 0 if knee is not None else 3
 

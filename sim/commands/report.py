@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     kept = Path(args.execute_only) if args.execute_only else None
     for path in (output, kept):
         options.require_place(path)
+    for found in runs:
+        found.verify()
     executed = execution.execute(notebook, runs, args.timeout, parse_assignments(args.set))
     if kept is not None:
         import nbformat

@@ -1,6 +1,7 @@
 """The search for the knee: the same load test with one key of the scenario raised step by step, until a step does not hold.
 
-A step holds when its run is valid, every threshold holds, and (where the scenario has no threshold) nothing was lost. The last
+A step holds when its run is valid, every threshold holds, and (where the scenario has no threshold) nothing was lost. An invalid
+run says nothing of the target, so its step is repeated once. The last
 value that held is the answer; each step leaves a bundle of its own, so that reports can show the whole curve.
 """
 
@@ -48,9 +49,12 @@ def walk(scenario: Scenario, settings: Settings, key: str, values: Sequence[Any]
     rows: list[Step] = []
     for value, variant in zip(values, variants, strict=True):
         print(f"{key} = {value}", file=sys.stderr)
-        outcome = run_load_test(variant, replace(settings, output=root / f"{key}={value}"))
-        if outcome.interrupted:
-            outcome.require_pass()
+        for place in (f"{key}={value}", f"{key}={value}-again"):
+            outcome = run_load_test(variant, replace(settings, output=root / place))
+            if outcome.interrupted:
+                outcome.require_pass()
+            if not outcome.reasons:
+                break
         why = fails(outcome)
         rows.append((value, outcome, why))
         if why:
