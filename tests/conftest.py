@@ -25,9 +25,14 @@ def nothing_left_alive() -> Iterator[None]:
     here = psutil.Process()
     os.environ[MARK] = str(here.pid)
     yield
-    _, alive = psutil.wait_procs([process for process in psutil.process_iter() if _was_started(process, here)], PATIENCE)
+    _, alive = psutil.wait_procs(started_by(here), PATIENCE)
     left = {process.pid: _command(process) for process in alive}
     assert not left, f"the tests have left processes behind: {left}"
+
+
+def started_by(here: psutil.Process) -> list[psutil.Process]:
+    """What *here* has started and still runs, also where the child that started it has gone."""
+    return [process for process in psutil.process_iter() if _was_started(process, here)]
 
 
 def _was_started(process: psutil.Process, here: psutil.Process) -> bool:

@@ -4,9 +4,9 @@
     python -m tests.mutation --sample 40 --seconds 60 -o mutation.json
 
 Works in a copy of the tree. A module meets the tests that mirror it or import it, the mirror first, each mutant until
-its first failure; a mutant whose tests pass has survived. With -o what was found before is kept and only what is missing is run. The
-table in docs/robustness.md names the mutants that were judged equivalent (no test can tell them from the original); those count
-for nothing. Exit code 1 when less than `--least` of the rest was found.
+its first failure; a mutant whose tests pass has survived. With -o what was found before is kept and only what is missing is
+run. The table in docs/robustness.md names the mutants that were judged equivalent (no test can tell them from the original);
+these count for nothing. Exit code 1 when less than `--least` of the rest was found.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import ast
 import contextlib
 import copy
+import ctypes
 import json
 import os
 import random
@@ -59,6 +60,11 @@ ALSO = {
     "sim/pusher": ("tests/pusher",),
 }
 """Tests of a module besides its mirror and its importers."""
+
+ELSEWHERE = tuple(
+    f"tests/{name}" for name in ("torture", "interop", "live", "commands", "experiments", "notebooks", "virtual/fleet")
+)
+"""Tests that are there for whole programs, or for other rooms."""
 
 HEAVY = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sqlalchemy.orm", "hypothesis", "pytest", "psutil", "orjson")
 """Imported once, before the children are forked; nothing of ours, which differs from mutant to mutant."""
@@ -252,6 +258,7 @@ class Bench:
         child = os.fork()
         if child == 0:
             os.setsid()
+            die_with_parent()
             self._become_pytest(tests, keep_bytecode)
         status: int | None = None
         while status is None and time.monotonic() - began < limit:
@@ -286,6 +293,12 @@ class Bench:
             os._exit(code)
 
 
+def die_with_parent() -> None:
+    """Linux: whatever ends the runner ends the tests that it has under way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def equivalents() -> set[tuple[str, str]]:
     """(module, name) of the table's rows in docs/robustness.md."""
     text = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
@@ -310,6 +323,7 @@ def examine(module: str, sample: int, seed: int, known: dict[str, Any], bench: B
     known |= {"mutants": len(everything), "tests": (tests := tests_of(module))}
     rows: dict[str, Any] = known.setdefault("rows", {})
     missing = [mutant for mutant in chosen if mutant.name not in rows]
+    known["missing"] = len(missing)
     if not missing or time.monotonic() >= until:
         return
     verdict, seconds = bench.run(tests, 300, keep_bytecode=True)
@@ -317,8 +331,8 @@ def examine(module: str, sample: int, seed: int, known: dict[str, Any], bench: B
         raise SystemExit(f"mutation: the tests of {module} do not pass as they are:\n{(bench.place / 'log').read_text()[-3000:]}")
     for stale in (bench.tree / module).parent.glob(f"__pycache__/{Path(module).stem}.*"):
         stale.unlink()
-    for mutant in missing:
-        if time.monotonic() >= until:
+    for number, mutant in enumerate(missing):
+        if number and time.monotonic() >= until:
             break
         (bench.tree / module).write_text(mutant.source, encoding="utf-8")
         # Most are found by the first file: the others need not even be collected for them.
@@ -326,6 +340,7 @@ def examine(module: str, sample: int, seed: int, known: dict[str, Any], bench: B
         if verdict == "passed" and len(tests) > 1:
             verdict, more = bench.run(tests[1:], 20 + 3 * seconds)
             took += more
+        known["missing"] -= 1
         rows[mutant.name] = {"line": mutant.line, "found": verdict != "passed", "seconds": round(took, 2)}
         print(f"{'found   ' if verdict != 'passed' else 'SURVIVED'} {module}:{mutant.line} {mutant.name}", flush=True)
     shutil.copy2(ROOT / module, bench.tree / module)
