@@ -336,9 +336,9 @@ def examine(module: str, sample: int, seed: int, known: dict[str, Any], bench: B
             break
         (bench.tree / module).write_text(mutant.source, encoding="utf-8")
         # Most are found by the first file: the others need not even be collected for them.
-        verdict, took = bench.run(tests[:1], 20 + 3 * seconds)
+        verdict, took = bench.run(tests[:1], 30)
         if verdict == "passed" and len(tests) > 1:
-            verdict, more = bench.run(tests[1:], 20 + 3 * seconds)
+            verdict, more = bench.run(tests[1:], 30 + 2 * seconds)
             took += more
         known["missing"] -= 1
         rows[mutant.name] = {"line": mutant.line, "found": verdict != "passed", "seconds": round(took, 2)}
