@@ -12,7 +12,7 @@ from typing import Protocol as Interface
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import Protocol, Side, State
 from websockets.uri import WebSocketURI
@@ -46,7 +46,7 @@ class Listener(Interface):
 class Link:
     """Connects at once; `send` after `opened`. A closed link stays closed."""
 
-    __slots__ = ("_fragment", "_frames", "_listener", "_protocol", "_rest", "_stream")
+    __slots__ = ("_binary", "_fragment", "_frames", "_listener", "_protocol", "_rest", "_stream")
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class Link:
         self._listener, self._frames = listener, {} if frames is None else frames
         self._rest = b""
         self._fragment: bytes | None = None
+        self._binary = False
         self._protocol: Protocol | None = ClientProtocol(uri, origin=browser_origin or None, max_size=MAX_SIZE)  # type: ignore[arg-type]
         self._stream = open_stream(mux, origin, self, stamp)
 
@@ -102,7 +103,7 @@ class Link:
                 known = frames.get(frame)
                 if known is not None:
                     listener.again(known, arrived_at, read_at, stamp)
-                elif (known := listener.text(data[payload:end], arrived_at, read_at, stamp)) is not None:
+                elif (known := self._text(data[payload:end], arrived_at, read_at, stamp)) is not None:
                     frames[frame] = known
             else:
                 self._feed(data[start:end], arrived_at, read_at, stamp)
@@ -147,10 +148,31 @@ class Link:
             if not isinstance(frame, Frame):
                 continue
             if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                if frame.opcode is not Opcode.CONT:
+                    self._binary = frame.opcode is Opcode.BINARY
                 self._fragment = (self._fragment or b"") + frame.data
                 if frame.fin:
                     message, self._fragment = self._fragment, None
-                    self._listener.text(message, arrived_at, read_at, stamp)
+                    if self._binary:
+                        self._listener.text(message, arrived_at, read_at, stamp)
+                    else:
+                        self._text(message, arrived_at, read_at, stamp)
+        self._after(protocol)
+
+    def _text(self, payload: bytes, arrived_at: int, read_at: int, stamp: int) -> Any:
+        """A message that must be UTF-8: what is not ends the connection, as it does in a browser."""
+        if not payload.isascii():
+            try:
+                payload.decode()
+            except UnicodeDecodeError:
+                protocol = self._protocol or Protocol(Side.CLIENT, state=State.OPEN)
+                protocol.fail(CloseCode.INVALID_DATA, "not UTF-8")
+                self._after(protocol)
+                return None
+        return self._listener.text(payload, arrived_at, read_at, stamp)
+
+    def _after(self, protocol: Protocol) -> None:
+        """Send what the protocol wants sent; it is not kept longer than needed."""
         self._flush(protocol)
         if protocol.state is not State.OPEN:
             closing = protocol.close_rcvd or protocol.close_sent

@@ -26,18 +26,73 @@ PATIENCE = 30.0
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
+    """URL of a running one."""
+    with postgresql_server() as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[str]:
+    with mariadb_server() as server:
+        yield server.url
+
+
+class Daemon:
+    """A running server, which may be killed and started again on what it has written."""
+
+    def __init__(self, command: list[str], user: str | None, home: Path, port: int, url: str) -> None:
+        self.url = url
+        self._command, self._user, self._home, self._port = command, user, home, port
+        self.start()
+
+    def start(self) -> None:
+        """Returns when it accepts."""
+        with (self._home / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command, user=self._user, group=_group(self._user), stdout=log, stderr=log, cwd="/", start_new_session=True
+            )
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+                break
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail((self._home / "log").read_text(errors="replace")[-2000:])
+            time.sleep(0.05)
+        time.sleep(0.2)
+
+    def kill(self) -> None:
+        """As the kernel does it when memory runs out: the server and all that it has started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        # PostgreSQL: SIGINT is the fast shutdown, which does not wait for clients. MariaDB takes SIGTERM.
+        self.process.send_signal(signal.SIGINT if "postgres" in self._command[0] else signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def postgresql_server() -> Iterator[Daemon]:
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     initdb, server = _program("initdb", binaries), _program("postgres", binaries)
     with _directory("postgres") as (home, user):
         _run([initdb, "-D", f"{home}/data", "-U", "forge", "--auth=trust", "--no-sync"], user)
         port = _free_port()
         command = [server, "-D", f"{home}/data", "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-k", str(home), "-F"]
-        with _serving(command, user, home, port):
-            yield f"postgresql://forge@127.0.0.1:{port}/postgres"
+        daemon = Daemon(command, user, home, port, f"postgresql://forge@127.0.0.1:{port}/postgres")
+        try:
+            yield daemon
+        finally:
+            daemon.stop()
 
 
 @contextlib.contextmanager
-def mariadb() -> Iterator[str]:
+def mariadb_server(durable: bool = False) -> Iterator[Daemon]:
+    """*durable*: a commit is written when it is acknowledged, and outlives the server's death."""
     install, server = _program("mariadb-install-db"), _program("mariadbd", [Path("/usr/sbin")])
     with _directory("mysql") as (home, user):
         # Without --auth-root-authentication-method only the system's root could log in.
@@ -60,13 +115,16 @@ def mariadb() -> Iterator[str]:
             f"--pid-file={home}/pid",
             "--bind-address=127.0.0.1",
             f"--port={port}",
-            "--innodb-flush-log-at-trx-commit=0",
+            f"--innodb-flush-log-at-trx-commit={2 if durable else 0}",
             "--skip-log-bin",
         ]
-        with _serving(command, user, home, port):
+        daemon = Daemon(command, user, home, port, f"mariadb://root@127.0.0.1:{port}/forge")
+        try:
             client = _program("mariadb")
             _run([client, f"--socket={home}/socket", "-uroot", "-e", "CREATE DATABASE forge CHARACTER SET utf8mb4"], user)
-            yield f"mariadb://root@127.0.0.1:{port}/forge"
+            yield daemon
+        finally:
+            daemon.stop()
 
 
 def _program(name: str, places: list[Path] | None = None) -> str:
@@ -98,32 +156,6 @@ def _run(command: list[str], user: str | None) -> None:
 
 def _group(user: str | None) -> int | None:
     return None if user is None else pwd.getpwnam(user).pw_gid
-
-
-@contextlib.contextmanager
-def _serving(command: list[str], user: str | None, home: Path, port: int) -> Iterator[None]:
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, user=user, group=_group(user), stdout=log, stderr=log, cwd="/", start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail((home / "log").read_text(errors="replace")[-2000:])
-            time.sleep(0.05)
-        time.sleep(0.2)
-        yield
-    finally:
-        # PostgreSQL: SIGINT is the fast shutdown, which does not wait for clients. MariaDB takes SIGTERM.
-        process.send_signal(signal.SIGINT if "postgres" in command[0] else signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _free_port() -> int:

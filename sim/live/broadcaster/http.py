@@ -18,6 +18,8 @@ class HttpReader:
         """Requests that wait for the answer to the one before: (request, keep alive)."""
         self.busy = False
         """A request is being answered."""
+        self.broken = False
+        """What came after the requests that wait is not HTTP."""
         self.upgrading: HttpRequest | None = None
         self.unfinished = 0
         """Bytes since the last complete request."""

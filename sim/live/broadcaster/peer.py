@@ -212,7 +212,9 @@ class Peer(Connection, asyncio.BufferedProtocol):
             self._upgrade(reader.upgrading, data[stop.args[0] :])
             return
         except httptools.HttpParserError:
-            self._answer(BAD_REQUEST, keep_alive=False)
+            # What was asked before, perhaps in the same segment, still has its turn.
+            reader.broken = True
+            self._serve(reader)
             return
         if reader.unfinished > self.node.settings.max_request_size:
             self._answer(TOO_LARGE, keep_alive=False)
@@ -228,9 +230,11 @@ class Peer(Connection, asyncio.BufferedProtocol):
                 self._answer(TOO_LARGE, keep_alive=False)
             else:
                 self.node.serve(request, partial(self._respond, reader, request, keep_alive))
+        if reader.broken and not reader.busy:
+            self._answer(BAD_REQUEST, keep_alive=False)
         if not self.ended:
             # One answer is awaited at a time: what a peer pipelines beyond that waits in the kernel, not here.
-            if reader.busy and reader.waiting:
+            if reader.busy and (reader.waiting or reader.broken):
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
@@ -240,7 +244,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
         timing = self.node.settings.timing
         keep_alive = keep_alive and (timing is None or timing.keep_alive)
         self._answer(response, keep_alive=keep_alive, head=request.method == "HEAD")
-        if reader.waiting and not self.ended:
+        if (reader.waiting or reader.broken) and not self.ended:
             asyncio.get_running_loop().call_soon(self._serve, reader)
 
     def _answer(self, response: HttpResponse, *, keep_alive: bool, head: bool = False) -> None:

@@ -1,0 +1,99 @@
+"""A real database killed under the application's writers."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from itertools import pairwise
+
+from sqlalchemy import func, select
+
+from sim.brokeforge.domain.models import ServerEvent
+from sim.scenario import Fleet
+from tests.brokeforge import clusters
+from tests.brokeforge.forge import Forge
+from tests.torture.case import Stage, case, need
+
+WRITERS = 6
+DEATHS = 3
+
+
+@case
+def postgresql_killed(stage: Stage) -> Iterator[str]:
+    """PostgreSQL killed in mid-transaction, several times: no acknowledged change is lost, and versions strictly grow."""
+    yield from killed_under(stage, clusters.postgresql_server)
+
+
+@case
+def mariadb_killed(stage: Stage) -> Iterator[str]:
+    """MariaDB killed in mid-transaction, several times: no change that was acknowledged is lost, and versions strictly grow."""
+    yield from killed_under(stage, partial(clusters.mariadb_server, durable=True))
+
+
+def killed_under(stage: Stage, server: Callable[[], AbstractContextManager[clusters.Daemon]]) -> Iterator[str]:
+    acknowledged: list[tuple[int, int, int, str, str]] = []
+    failed: list[int] = []
+    over = threading.Event()
+
+    def write(forge: Forge, writer: int) -> None:
+        number, id = 0, 1 + writer % 2
+        while not over.is_set():
+            number += 1
+            # A step of its own for each change: what was acknowledged must be there by name.
+            step, status = f"w{writer}n{number % 40}", "installing" if number // 40 % 2 == 0 else "completed"
+            response = forge.request("PUT", f"/servers/{id}/provision/{step}", {"status": status})
+            if response.status == 200:
+                body = json.loads(response.body)
+                acknowledged.append((id, body["version"], body["sequence"], step, status))
+            else:
+                failed.append(response.status)
+                time.sleep(0.02)
+
+    with server() as daemon:
+        forge = Forge(daemon.url, fleet_=Fleet(users=2, servers_per_user=2, sites_per_user=1))
+        try:
+            writers = [threading.Thread(target=write, args=(forge, n)) for n in range(WRITERS)]
+            for thread in writers:
+                thread.start()
+            lowest = []
+            for _ in range(DEATHS * (3 if stage.long else 1)):
+                time.sleep(1.0)
+                daemon.kill()
+                lowest.append(len(acknowledged))
+                time.sleep(0.3)
+                daemon.start()
+            time.sleep(1.0)
+            over.set()
+            for thread in writers:
+                thread.join(60)
+            need(not any(thread.is_alive() for thread in writers), "a writer hangs after the database was killed")
+            need(len(acknowledged) > lowest[-1] > 0, "nothing was written after the last death")
+            need(set(failed) <= {503}, f"answers while it was away: {sorted(set(failed))}")
+            for id in (1, 2):
+                mine = [row for row in acknowledged if row[0] == id]
+                versions = [version for _, version, *_ in sorted(mine, key=lambda row: row[2])]
+                need(
+                    all(b > a for a, b in pairwise(versions)),
+                    f"server {id}: a version came twice or went back",
+                )
+                page = forge.json("GET", f"/servers/{id}")
+                need(page["version"] >= versions[-1], f"server {id} shows {page['version']}, {versions[-1]} was acknowledged")
+                newest = {step: status for _, _, _, step, status in sorted(mine, key=lambda row: row[2])}
+                # A change whose answer was lost may have come after the last one that was acknowledged.
+                lost = [step for step in newest if step not in page["provision"]]
+                need(not lost, f"server {id}: acknowledged and gone: {lost[:5]}")
+            sequences = [row[2] for row in acknowledged]
+            need(len(set(sequences)) == len(sequences), "a sequence number was given twice")
+            with forge.database.sessions() as session:
+                rows = session.scalar(select(func.count()).select_from(ServerEvent)) or 0
+            need(rows - 4 * 10 >= len(acknowledged), f"{rows - 4 * 10} events of servers for {len(acknowledged)} changes")
+            deaths = len(lowest)
+        finally:
+            over.set()
+            forge.close()
+    stage.figures |= {"acknowledged": len(acknowledged), "refused": len(failed), "deaths": deaths}
+    yield f"{deaths} deaths, {len(acknowledged)} changes acknowledged and there, {len(failed)} answered 503"

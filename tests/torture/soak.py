@@ -1,0 +1,87 @@
+"""Load with churn for long: does anything grow?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from sim.results.run import Run
+from tests.torture.case import Stage, case, need
+from tests.torture.commands import Command
+
+SOAK = """
+duration = {seconds}
+warmup = 20
+drain = 2
+cooldown = 0
+workload = {{kind = "poisson", rate = 4}}
+policy = {{kind = "window", wait = 0.2}}
+load = {{connect_rate = 100}}
+pages = [
+    {{page = "detail", subscribers = {detail}, session = {{kind = "exponential", scale = 20}}}},
+    {{page = "dashboard", subscribers = {dashboards}, session = {{kind = "exponential", scale = 20}}}},
+]
+"""
+BATCHES = 12
+GROWTH = 0.10
+"""Share of its level by which a figure may surely (lower end of the interval) grow within the run: beyond that it is a leak."""
+
+
+def slope(at: pd.Series[float], value: pd.Series[float]) -> tuple[float, float, float]:
+    """(growth over the whole time as a share of the level, lower and upper end at 95 %) of a straight line through the means of
+    batches of equal time: samples a second apart are not independent, batches nearly are."""
+    batch = pd.cut(at, BATCHES, labels=False)
+    y = value.groupby(batch).mean().to_numpy()
+    x = at.groupby(batch).mean().to_numpy()
+    n = len(y)
+    x = (x - x.mean()) / (x.max() - x.min())
+    b = float((x * (y - y.mean())).sum() / (x * x).sum())
+    residual = y - y.mean() - b * x
+    error = math.sqrt(float((residual**2).sum()) / (n - 2) / float((x * x).sum()))
+    half = float(student.ppf(0.975, n - 2)) * error
+    level = float(y.mean()) or 1.0
+    return b / level, (b - half) / level, (b + half) / level
+
+
+def figures(run: Run) -> Iterator[tuple[str, pd.Series[float], pd.Series[float]]]:
+    """(name, instants, values) within the window: memory and descriptors of each process, latency of what was shown."""
+    window = run.manifest.window
+    metrics = run.metrics[run.metrics["at"].between(window["start"], window["end"])]
+    for process in ("broadcaster", "application", "harness-0"):
+        for metric in ("rss_bytes", "descriptors"):
+            rows = metrics[(metrics["process"] == process) & (metrics["metric"] == metric)]
+            if len(rows) > 2 * BATCHES:
+                yield f"{process} {metric}", rows["at"], rows["value"].astype(float)
+    heard = run.notifications.merge(run.updates[["update", "intended_at"]], on="update")
+    heard = heard[heard["intended_at"].between(window["start"], window["end"])]
+    yield "time to notified", heard["intended_at"], heard["received_at"] - heard["intended_at"]
+    done = run.refetches[run.refetches["finished_at"].notna()]
+    done = done[done["started_at"].between(window["start"], window["end"])]
+    yield "refetch latency", done["started_at"], done["finished_at"] - done["started_at"]
+
+
+@case
+def soak_with_churn(stage: Stage) -> Iterator[str]:
+    """Pages that come and go for minutes (--long: 30 minutes at 2,000): memory, descriptors, latency of target and load process
+    do not grow; slopes with their 95 % intervals, over the whole window as a share of the level."""
+    seconds, subscribers = (1800, 2000) if stage.long else (130, 500)
+    (stage.place / "soak.toml").write_text(SOAK.format(seconds=seconds, detail=subscribers * 3 // 4, dashboards=subscribers // 4))
+    command = Command(stage.place, "loadtest", "soak.toml", "-o", "run", "--json")
+    code = command.finish(seconds + 240)
+    need(code in (0, 4), f"exit {code}: {command.said}")
+    run = Run(command.output)
+    lives = run.pages["subscriber"].nunique()
+    yield f"{subscribers} pages at a time, {lives} in all, {seconds} s, exit {code}"
+    grown = []
+    for name, at, value in figures(run):
+        grows, low, high = slope(at, value)
+        stage.figures[name] = {"level": float(np.mean(value)), "growth": grows, "ci_low": low, "ci_high": high}
+        yield f"{name} {grows:+.1%} [{low:+.1%}, {high:+.1%}]"
+        # Latencies of a busy machine waver; what they may not do is grow without an end, which the long soak shows.
+        if low > GROWTH:
+            grown.append(f"{name} grows by {low:.1%} at least")
+    need(not grown, "; ".join(grown))
