@@ -41,7 +41,7 @@ bench: install
 	$(BIN)/python -m benchmarks
 
 torture: install
-	$(BIN)/python -m pytest -m 'slow or torture' --timeout=1800
+	$(BIN)/python -m tests.torture
 
 clean:
 	rm -rf .venv site build .pytest_cache .mypy_cache .ruff_cache

@@ -97,13 +97,15 @@ class Application(Context):
                 raise visit.refusal
             assert visit.route is not None
             if visit.route.guarded:
-                response: Response = visit.route.handler(self, request, self._authenticate(request), *visit.arguments)
+                person = self._authenticate(request)
+                self.database_outage.worked()
+                response: Response = visit.route.handler(self, request, person, *visit.arguments)
             else:
                 response = visit.route.handler(self, request, *visit.arguments)
         except HttpError as error:
             response = error.response()
         except (OperationalError, PoolTimeout) as error:
-            log.error("%s %s: database: %s", request.method, request.path, getattr(error, "orig", error))
+            self.database_outage.failed(f"{request.method} {request.path}: database: {getattr(error, 'orig', error)}")
             response = HttpError(503, "The database does not answer in time.", headers=(("Retry-After", "1"),)).response()
         except Exception:
             log.exception("%s %s", request.method, request.path)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from sim.brokeforge.domain.models import Server, ServerEvent, ServerMetric, Task
 from sim.brokeforge.http import Request, invalid
 from sim.brokeforge.jobs import Job
 from sim.brokeforge.metrics import Metrics
+from sim.brokeforge.outages import Outage
 from sim.scenario import Api, Broadcast
 
 ASSET_VERSION = "1"
@@ -70,6 +72,7 @@ class Context:
         metrics_open: bool = True,
     ) -> None:
         self.database = database
+        self.database_outage = Outage("the database", logging.getLogger("brokeforge"))
         self.broadcast = broadcast or Broadcast()
         self.api = api or Api()
         self.key, self.secret = key, secret

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.list:
         print("\n".join(f"{one.name:34}{one.promise}" for one in chosen))
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would what is started here
     os.environ[MARK] = str(os.getpid())  # inherited by whatever is started: so is found what outlives its parent
     began, verdicts = time.time(), []
     for one in chosen:

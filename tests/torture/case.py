@@ -76,6 +76,7 @@ def judge(one: Case, stage: Stage) -> Verdict:
     """Play a case. Whatever it has started and left alive breaks it, too."""
     verdict = Verdict(one.name, one.promise, figures=stage.figures)
     began = time.monotonic()
+    before = set(started_by(psutil.Process()))
     try:
         for line in one.run(stage):
             verdict.evidence.append(line)
@@ -86,7 +87,7 @@ def judge(one: Case, stage: Stage) -> Verdict:
         verdict.verdict, verdict.reason = "BROKEN", f"{broken}{at}"
     except Exception as error:  # a case that cannot be played is no promise kept
         verdict.verdict, verdict.reason = "BROKEN", "".join(traceback.format_exception(error))[-1500:]
-    _, alive = psutil.wait_procs(started_by(psutil.Process()), PATIENCE)
+    _, alive = psutil.wait_procs([process for process in started_by(psutil.Process()) if process not in before], PATIENCE)
     if alive:
         left = "; ".join(f"{process.pid} {' '.join(process.cmdline())[:80]}" for process in alive if process.is_running())
         verdict.verdict, verdict.reason = "BROKEN", f"{verdict.reason} left alive: {left}".strip()

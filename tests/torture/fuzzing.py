@@ -97,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @case
 def fuzzing(stage: Stage) -> Iterator[str]:
-    """Frames, messages, requests, scenarios, traces, manifests and targets of random bytes are read or refused as documented, and the
-    same wherever the network cuts them."""
+    """Frames, messages, requests, scenarios, traces, manifests and targets of random bytes are read or refused as documented, and
+    the same wherever the network cuts them."""
     guided = importlib.util.find_spec("atheris") is not None
     found = []
     for directory in sorted(CORPUS.iterdir()):

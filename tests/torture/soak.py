@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,6 +29,7 @@ pages = [
     {{page = "dashboard", subscribers = {dashboards}, session = {{kind = "exponential", scale = 20}}}},
 ]
 """
+ROOT = Path(__file__).resolve().parents[2]
 BATCHES = 12
 GROWTH = 0.10
 """Share of its level by which a figure may surely (lower end of the interval) grow within the run: beyond that it is a leak."""
@@ -85,3 +89,22 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
         if low > GROWTH:
             grown.append(f"{name} grows by {low:.1%} at least")
     need(not grown, "; ".join(grown))
+
+
+@case
+def storms(stage: Stage) -> Iterator[str]:
+    """Ten thousand connections at once, all gone at once, three times: the broadcaster's memory, connections and channels return."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "torture",
+        "tests/live/broadcaster/test_main.py",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    need(done.returncode == 0, done.stdout[-600:])
+    yield done.stdout.strip().splitlines()[-1]

@@ -34,6 +34,7 @@ import orjson
 
 from sim.brokeforge.broadcasting.events import Event, broadcast_name, from_wire, to_wire
 from sim.brokeforge.metrics import Metrics
+from sim.brokeforge.outages import Outage
 from sim.scenario import Broadcast
 
 log = logging.getLogger("brokeforge")
@@ -192,6 +193,7 @@ class Dispatcher:
         self.full = full
         self.stamp = stamp
         self.report = report
+        self.outage = Outage("the broadcaster", log)
 
     def dispatch(self, event: Event, socket_id: str | None = None, members: dict[str, Any] | None = None) -> Outcome:
         """Broadcast *event*, now or later; never raises. *socket_id* is who made the change (`toOthers`)."""
@@ -226,7 +228,7 @@ class Dispatcher:
                 self.metrics.count("broadcast_retries_total", event=job.event.name)
                 return self._push(replace(job, attempt=job.attempt + 1), self.settings.backoff)
             tries = f"{job.attempt} {'try' if job.attempt == 1 else 'tries'}"
-            log.warning("%s: given up after %s: %s", job.event.name, tries, error)
+            self.outage.failed(f"{job.event.name}: given up after {tries}: {error}")
             return self._lose(job)
 
     def _debounce(self, job: BroadcastEvent, now: int) -> Outcome:
@@ -281,6 +283,7 @@ class Dispatcher:
         for start in range(0, len(channels), CHANNELS_PER_REQUEST):
             self.broadcaster.trigger(name, data, channels[start : start + CHANNELS_PER_REQUEST], job.socket_id)
         finished = self.now()
+        self.outage.worked()
         self.metrics.count("broadcast_published_total", event=event.name)
         self.metrics.observe("broadcast_publish_seconds", (finished - started) / 1e9)
         self.metrics.observe("broadcast_wait_seconds", (started - job.dispatched_at) / 1e9)

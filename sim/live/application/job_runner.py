@@ -69,7 +69,7 @@ class JobRunner:
         except IllegalMove as error:
             log.warning("%s: %s", type(job).__name__, error)
         except OperationalError as error:
-            log.error("%s: database: %s", type(job).__name__, error.orig)
+            self._forge.database_outage.failed(f"{type(job).__name__}: database: {error.orig}")
         except Exception:
             log.exception("%s", type(job).__name__)
 

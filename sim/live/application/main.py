@@ -49,6 +49,7 @@ from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, Cache, Outcom
 from sim.brokeforge.context import Board
 from sim.brokeforge.domain.database import Database
 from sim.brokeforge.http import Response
+from sim.brokeforge.outages import Outage
 from sim.clock import SECOND
 from sim.distributions import Distribution
 from sim.live.application.alarm import Alarm
@@ -99,8 +100,9 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
     if url := config.get("redis"):
         from sim.live.application.redis_queue import RedisCache, RedisQueue
 
-        queue = RedisQueue(url, broadcast.queue_workers, name=f"workbench:{address.app_id}")
-        cache = RedisCache(url, name=f"workbench:{address.app_id}")
+        outage = Outage("redis", log)
+        queue = RedisQueue(url, broadcast.queue_workers, f"workbench:{address.app_id}", outage)
+        cache = RedisCache(url, f"workbench:{address.app_id}", outage)
     else:
         queue = ThreadQueue(broadcast.queue_workers)
     app = Application(

@@ -14,6 +14,7 @@ from typing import Any
 import redis
 
 from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent
+from sim.brokeforge.outages import Outage
 from sim.live.application.queue import Work, start_workers
 
 log = logging.getLogger("queue")
@@ -31,8 +32,9 @@ return #due
 class RedisQueue:
     """The same over Redis: a sorted set of waiting jobs, a list of ready ones. All processes of an application share it."""
 
-    def __init__(self, url: str, workers: int = 1, name: str = "workbench") -> None:
+    def __init__(self, url: str, workers: int = 1, name: str = "workbench", outage: Outage | None = None) -> None:
         self._redis: Any = redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0)
+        self._outage = outage or Outage("redis", log)
         self._waiting, self._ready = f"{name}:queue:delayed", f"{name}:queue"
         self._move = self._redis.register_script(_MOVE_DUE)
         self._workers = workers
@@ -69,8 +71,9 @@ class RedisQueue:
                 self._move(keys=[self._waiting, self._ready], args=[time.time()])
                 # A short wait: it bounds how late a delayed job is noticed.
                 taken = self._redis.blpop([self._ready], timeout=0.02)
+                self._outage.worked()
             except redis.RedisError as error:
-                log.warning("redis: %s", error)
+                self._outage.failed(f"redis: {error}")
                 self._closed.wait(1.0)
                 continue
             if taken is None:
@@ -84,8 +87,9 @@ class RedisQueue:
 class RedisCache:
     """Locks and tokens in Redis. When Redis is gone every lock is granted: better told twice than never."""
 
-    def __init__(self, url: str, name: str = "workbench") -> None:
+    def __init__(self, url: str, name: str = "workbench", outage: Outage | None = None) -> None:
         self._redis: Any = redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0, decode_responses=True)
+        self._outage = outage or Outage("redis", log)
         self._prefix = f"{name}:cache:"
 
     def add(self, key: str, value: str, ttl: float) -> bool:
@@ -98,7 +102,7 @@ class RedisCache:
         try:
             self._redis.set(self._prefix + key, value, px=max(1, round(ttl * 1000)))
         except redis.RedisError as error:
-            log.warning("redis: %s", error)
+            self._outage.failed(f"redis: {error}")
 
     def get(self, key: str) -> str | None:
         try:
@@ -111,4 +115,4 @@ class RedisCache:
         try:
             self._redis.delete(self._prefix + key)
         except redis.RedisError as error:
-            log.warning("redis: %s", error)
+            self._outage.failed(f"redis: {error}")
