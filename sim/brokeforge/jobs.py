@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from sim.brokeforge.domain.database import locked
 from sim.brokeforge.domain.models import Activity, Server, ServerEvent, ServerFirewallRule, ServerSite, Task
 from sim.brokeforge.domain.statuses import move
+from sim.brokeforge.outages import Outage
 from sim.workload import Trace
 
 Waits = Iterator[float]
@@ -33,6 +34,8 @@ SOFTWARE = {"monitoring": "monitoring_status", "scheduler": "scheduler_status", 
 
 class Forge(Protocol):
     """What a job needs of the application."""
+
+    database_outage: Outage
 
     def transaction(self) -> AbstractContextManager[Session]:
         """A change on nobody's behalf: committed and broadcast at the end of the block."""

@@ -20,12 +20,9 @@ from tests.torture.commands import PATIENCE, Command, kind_of_bundle
 from tests.torture.signals import LOADTEST, parts
 
 ELSEWHERE = """
-import importlib, sys
-class Hide:
-    def find_spec(self, name, *_):
-        if name == "sim":
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Hide())
+import importlib, os, sys
+sys.path = [place for place in sys.path if not os.path.isdir(os.path.join(place, "sim"))]
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder)]
 program = importlib.import_module("distributed.cli.dask_" + sys.argv.pop(1))
 program.main(standalone_mode=False)
 """

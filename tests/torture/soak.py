@@ -93,7 +93,7 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
 
 @case
 def storms(stage: Stage) -> Iterator[str]:
-    """Ten thousand connections at once, all gone at once, three times: memory, connections and channels of the broadcaster return."""
+    """Ten thousand connections at once, all gone at once, three times: memory, connections and channels return."""
     command = [
         sys.executable,
         "-m",
