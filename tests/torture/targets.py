@@ -96,14 +96,11 @@ def hub_messages(data: bytes) -> None:
 
 
 def _requests(data: bytes, step: int) -> list[Any]:
-    reader, found = HttpReader(), []
-    try:
+    reader = HttpReader()
+    with contextlib.suppress(httptools.HttpParserError, httptools.HttpParserUpgrade):
         for start in range(0, len(data), step):
             reader.parser.feed_data(data[start : start + step])
-            while reader.waiting:
-                found.append(reader.waiting.popleft())
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-        pass
+    found = list(reader.waiting)
     for request, _ in found:
         request.query()
         assert wire_size(request) > 0

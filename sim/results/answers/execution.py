@@ -111,12 +111,13 @@ async def _until_signalled(client: Any, variables: Mapping[str, str]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end, number)
 
+    loop.call_soon(listen)  # after the first step of the task; a kernel takes seconds to start
     client.on_cell_start = listen
     try:
         await task
-    except (asyncio.CancelledError, DeadKernelError):
+    except (asyncio.CancelledError, DeadKernelError) as stopped:
         if not came:
-            raise
+            raise KeyboardInterrupt from stopped  # in the moment between nbclient's handlers and ours
         if came[0] == signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM) from None
         raise KeyboardInterrupt from None
