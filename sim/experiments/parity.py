@@ -350,7 +350,7 @@ def answer(found: Mapping[str, Any]) -> tuple[str, ...]:
     used = keyed[keyed["figures"] > 0]
     third = (
         f"Of {len(keyed)} keys that both programs honour, {len(used)} were turned away from their defaults; the others are of "
-        "workloads and distributions for the greater part, which both programs draw by the same code."
+        "workloads, which both programs draw by the same code."
     )
     return first, second, third
 

@@ -159,10 +159,10 @@ CASES: tuple[Case, ...] = (
     ),
     Case(
         "unique",
-        "of one resource's events one waits in the queue",
+        "of one resource's events one waits in the queue, until its lock is void",
         {
             "workload": {"kind": "poisson", "rate": 20},
-            "broadcast": {"dispatch": "queued", "queue_latency": 0.4, "unique": True},
+            "broadcast": {"dispatch": "queued", "queue_latency": 0.4, "unique": True, "unique_for": 0.25},
             "policy": IMMEDIATE,
         },
     ),
@@ -336,7 +336,23 @@ CASES: tuple[Case, ...] = (
             }
         },
     ),
-    Case("nodes", "two broadcaster processes", {"broadcaster": {"nodes": 2}}),
+    Case(
+        "nodes",
+        "two broadcaster processes, and answers that take as long as was measured somewhere, or much longer",
+        {
+            "broadcaster": {"nodes": 2},
+            "api": {
+                "service": {
+                    "kind": "mixture",
+                    "parts": [
+                        {"kind": "empirical", "values": [0.002, 0.003, 0.005]},
+                        {"kind": "pareto", "scale": 0.002, "shape": 3},
+                    ],
+                    "weights": [3, 1],
+                }
+            },
+        },
+    ),
     Case(
         "arrivals",
         "every kind of arrivals at once",
@@ -344,10 +360,10 @@ CASES: tuple[Case, ...] = (
             "workload": {
                 "kind": "mixture",
                 "parts": [
-                    {"kind": "bursty", "per": "server", "rate": 0.4, "off_rate": 0.1, "on": 1, "off": 3},
-                    {"kind": "mmpp", "rates": [0.5, 10], "dwell": [3, 1]},
-                    {"kind": "diurnal", "rate": 1, "swing": 0.5, "period": 10, "peak": 5, "site_share": 0.5},
-                    {"kind": "statuses", "rate": 1, "of": ["connection", "scheduler"]},
+                    {"kind": "bursty", "per": "server", "rate": 0.4, "off_rate": 0.1, "on": 1, "off": 3, "site_share": 0.2},
+                    {"kind": "mmpp", "rates": [0.5, 10], "dwell": [3, 1], "site_share": 0.3},
+                    {"kind": "diurnal", "rate": 1.2, "swing": 0.5, "period": 10, "peak": 5, "site_share": 0.5},
+                    {"kind": "statuses", "rate": 0.1, "per": "server", "of": ["connection", "scheduler"]},
                     {"kind": "instants", "at": [1, 2, 2, 2], "server": 3},
                     {"kind": "constant", "rate": 0.7, "site_share": 0.4},
                 ],
@@ -361,11 +377,11 @@ CASES: tuple[Case, ...] = (
             "workload": {
                 "kind": "mixture",
                 "parts": [
-                    {"kind": "provisioning", "runs": 2, "stagger": 1, "speed": 10, "failure": 0.05},
+                    {"kind": "provisioning", "parallel": 2, "runs": 2, "stagger": 1, "speed": 10, "failure": 0.05, "pause": 0.1},
                     {"kind": "deployments", "per_minute": 30, "stages": 3, "burst": 5, "failure": 0.2, "speed": 5},
-                    {"kind": "firewall", "per_minute": 20, "takes": 1, "failure": 0.2},
-                    {"kind": "packages", "per_minute": 20, "takes": 1},
-                    {"kind": "database", "per_minute": 12, "takes": 2, "parts": 3},
+                    {"kind": "firewall", "per_minute": 20, "takes": 2, "failure": 0.2, "speed": 2},
+                    {"kind": "packages", "per_minute": 20, "takes": 2, "failure": 0.2, "speed": 2},
+                    {"kind": "database", "per_minute": 12, "takes": 2, "parts": 3, "failure": 0.2},
                     {"kind": "tasks", "per_minute": 20, "takes": 1, "failure": 0.2, "parts": 1},
                 ],
             },
