@@ -24,6 +24,8 @@ class Explanation:
 
     name: str
     verdict: str
+    standing: str
+    """How the run stands (`report.state`): thresholds first."""
     stages: pd.DataFrame
     """By stage: mean, p50, p95, p99, share."""
     windows: pd.DataFrame
@@ -43,13 +45,13 @@ class Explanation:
         }
 
     def to_text(self) -> str:
-        lines = [f"{self.name}: {self.verdict}", *self.sentences, ""]
+        lines = [f"{self.name}: {self.standing}", *self.sentences, ""]
         for heading, table in self.readable():
             lines += [heading, table.to_string(), ""] if len(table) else [f"{heading}: none", ""]
         return "\n".join(lines)
 
     def to_markdown(self) -> str:
-        lines = [f"### `{self.name}`: {self.verdict}", "", *(f"- {sentence}" for sentence in self.sentences), ""]
+        lines = [f"### `{self.name}`: {self.standing}", "", *(f"- {sentence}" for sentence in self.sentences), ""]
         for heading, table in self.readable():
             lines += [f"#### {heading}", "", markdown(table) if len(table) else "none", ""]
         return "\n".join(lines)
@@ -79,7 +81,9 @@ def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
     slowest, missing = stages.worst(pairs, worst), stages.never_shown(pairs)
     said = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _fates(pairs), _warm_up(pairs, start))
     sentences = tuple(sentence for sentence in said if sentence)
-    return Explanation(run.name, report.verdict(run), steps, parts, slowest, missing, sentences)
+    return Explanation(
+        run.name, report.verdict(run), report.state(run).replace("**", ""), steps, parts, slowest, missing, sentences
+    )
 
 
 def _heard(ledger: Ledger) -> pd.DataFrame:

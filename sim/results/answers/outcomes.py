@@ -30,15 +30,15 @@ def junit(name: str, checks: Sequence[Check], invalid: Sequence[str], seconds: f
 
 
 def markdown(name: str, rows: Sequence[tuple[str, str]], checks: Sequence[Check], verdict: str) -> str:
-    """A heading with the verdict, the short table, and the thresholds."""
+    """A heading with the verdict, the thresholds, and the short table."""
     lines = [f"### Load test `{name}`: {verdict}"]
-    if rows:
-        lines += ["", "| | |", "|---|---|"]
-        lines += [f"| {label} | {_cell(value)} |" for label, value in rows]
     if checks:
         lines += ["", "| threshold | got | |", "|---|---|---|"]
         for check in checks:
             lines.append(f"| `{_cell(str(check.threshold))}` | {check.got} | {'pass' if check.ok else '**FAIL**'} |")
+    if rows:
+        lines += ["", "| | |", "|---|---|"]
+        lines += [f"| {label} | {_cell(value)} |" for label, value in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -21,10 +22,10 @@ import pytest
 
 import sim
 from sim.cli import main
-from sim.errors import BadInput
+from sim.errors import BadInput, WorkbenchError
 from sim.policy import Debounce, Polling, Throttle, Window
 from sim.results import text, thresholds
-from sim.results.answers import report
+from sim.results.answers import execution, report
 from sim.results.answers import sentences as answers
 from sim.results.ledger import stages
 from sim.results.run import Run
@@ -307,16 +308,18 @@ def test_a_report_of_an_invalid_run(bundle: Run, write: Callable[..., Written], 
 
 
 def test_a_cell_that_breaks_is_one_line(write: Callable[..., Written]) -> None:
-    found = write([CELLS[0], nbformat.v4.new_code_cell("ax = 1 / 0")])
+    found = write([CELLS[0], nbformat.v4.new_code_cell("ax = 1 / 0  # and no report.standing(")])
     assert (found.code, found.err) == (1, "workbench: question.ipynb: ZeroDivisionError: division by zero\n")
     assert not found.page
 
 
-def test_a_figure_that_was_not_drawn_fails_the_report(write: Callable[..., Written]) -> None:
-    close = "import matplotlib.pyplot as plt\nplt.close('all')"
-    found = write([nbformat.v4.new_code_cell(f"{CELLS[5].source}\n{close}")])
-    assert found.code == 1
-    assert "a figure was not drawn" in found.err
+def test_a_figure_that_was_not_drawn_fails_the_report() -> None:
+    said = nbformat.v4.new_output("stream", text="Matplotlib is building the font cache\nno display\n")
+    drawn = nbformat.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    for output, why in ((said, "no display"), (None, "no picture came of it"), (drawn, None)):
+        cell = nbformat.v4.new_code_cell("ax = plots.plot_ecdf(a)", outputs=[output] if output else [])
+        with pytest.raises(WorkbenchError, match=why) if why else contextlib.nullcontext():
+            execution._require_figures(nbformat.v4.new_notebook(cells=[cell]), "question.ipynb")
 
 
 def test_a_parameter_that_the_notebook_does_not_have(write: Callable[..., Written]) -> None:

@@ -98,7 +98,7 @@ def test_an_explanation_names_the_stage_and_is_json(tmp_path: Path) -> None:
     assert "is debounce" in found.sentences[0]
     json.dumps(found.to_dict(), allow_nan=False)
     assert "nan" not in found.to_text()
-    assert found.to_markdown().startswith("### `run`: valid")
+    assert found.to_markdown().startswith("### `run`: no thresholds are set; the run is valid")
 
 
 def test_a_run_without_updates_has_nothing_to_explain(tmp_path: Path) -> None:
