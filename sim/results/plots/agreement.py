@@ -100,6 +100,8 @@ def plot_forest(frame: pd.DataFrame, ax: Axes | None = None, *, band: float, n: 
         )
     if reach > WIDE * band:
         ax.set_xscale("symlog", linthresh=4 * band)
+        marks = [4 * band, *(10.0**decade for decade in range(6))]
+        ax.set_xticks([0.0, *(sign * mark for mark in marks if mark <= reach for sign in (-1, 1))])
     else:
         ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlim(-reach, reach)

@@ -66,7 +66,8 @@ def plot_percentiles(
         ax.axhline(floor, color=style.GREY, lw=1, ls=":")
         low, high = ax.get_ylim()
         place = (0.02, min(max(floor, low), high))
-        ax.annotate("harness floor p99", place, xycoords=("axes fraction", "data"), fontsize=8, color=style.GREY, va="bottom")
+        words = f"harness floor p99: {seconds(floor)}"
+        ax.annotate(words, place, xycoords=("axes fraction", "data"), fontsize=8, color=style.GREY, va="bottom")
     ends: dict[str, tuple[float, float, str, str]] = {}
     for drawn in ax.get_lines()[: len(series)]:
         x, y = float(np.asarray(drawn.get_xdata())[-1]), float(np.asarray(drawn.get_ydata())[-1])
