@@ -1,63 +1,81 @@
-"""Fit the simulator's parameters to a measured run: fan-out cost, way to the broadcaster, service time, size of an answer.
+"""Fit the simulator's parameters to measured runs: what a fan-out, a save and an answer cost, each with its interval.
 
-Prints what was fitted, from how much, and the lines of TOML that say so. With -o the run's whole scenario is written with the
-fitted values in place, ready to be simulated, with more subscribers than could be measured, say. What cannot be told apart from
-the outside (the network's shares of a round trip) stays as the scenario had it.
+Several runs of one target say more than one: what grows with the number of subscribers shows between two sizes only. What the
+runs do not tell is not given but named, with the run that would. -o writes the fit, for predict and plan.
 
 examples:
-  workbench fit runs/demo
-  workbench fit runs/demo -o fitted.toml
-  workbench simulate fitted.toml --set pages.1.subscribers=5000
-  workbench fit runs/demo --json
+  workbench loadtest fan-out --users 500 -o runs/500
+  workbench loadtest fan-out --users 1000 -o runs/1000
+  workbench fit runs/500 runs/1000 -o target.fit.json
+  workbench predict --fit target.fit.json --set pages.0.subscribers=4000
+  workbench fit runs/500 --json
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from sim.commands import options
-from sim.errors import BadInput
-from sim.results.answers.fit import Parameter, fit, fitted
+from sim.prediction import Fit, Parameter
 from sim.results.run import Run
-from sim.results.text import interval, number, seconds
-from sim.scenario import to_toml
+from sim.results.text import NONE, interval, number, percent, seconds, unit_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_directory", metavar="RUN", help="bundle of a measured run")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the fitted scenario as TOML")
-    parser.add_argument("--json", action="store_true", help="print the parameters as JSON")
+    parser.add_argument("run_directories", metavar="RUN", nargs="+", help="bundle of a measured run; all of one target")
+    parser.add_argument("-o", "--output", type=Path, metavar="FIT", help="write the fit (JSON): what predict and plan read")
+    parser.add_argument("--json", action="store_true", help="print the fit as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    measured = Run(args.run_directory)
-    if measured.manifest.source != "measured":
-        raise BadInput(f"{measured.name} is simulated: its parameters are in its scenario already")
-    parameters = fit(measured)
-    scenario = fitted(measured, parameters)
+    # Here and not above: SciPy and both engines, which a command's help need not wait for.
+    from sim.prediction.fit import fit
+    from sim.prediction.observations import observe
+
+    options.require_place(args.output)
+    found = fit(observe([Run(directory) for directory in args.run_directories]))
     if args.output is not None:
-        options.write_text(args.output, to_toml(scenario))
+        found.write(args.output)
     if args.json:
-        options.print_json("fit", {"parameters": [_jsonable(parameter) for parameter in parameters]})
+        options.print_json("fit", {name: member for name, member in asdict(found).items() if name != "draws"})
         return 0
-    for parameter in parameters:
-        unit = number if "bytes" in parameter.key else seconds
-        figure = f"{unit(parameter.mean.value)} ({interval(parameter.mean.low, parameter.mean.high, unit)})"
-        print(f"{parameter.key:28}{figure:32}{parameter.made_from}")
-    print()
-    for parameter in parameters:
-        print(f"{parameter.key} = {_toml(parameter.value)}")
+    for line in lines(found):
+        print(line)
     if args.output is not None:
-        print(f"\nscenario  {args.output}")
+        print(f"\nfit  {args.output}")
     return 0
 
 
-def _toml(value: object) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+def lines(found: Fit) -> list[str]:
+    """The tables: parameters, what is not identified, residuals."""
+    rows = [(p.key, _value(p), _interval(p), p.made_from) for p in found.parameters if p.identified]
+    text = [f"{'parameter':34}{'value':22}{'95 % interval':26}from", *(f"{a:34}{b:22}{c:26}{d}" for a, b, c, d in rows)]
+    if lacking := [p for p in found.parameters if not p.identified]:
+        text += ["", "not identified by these runs"]
+        text += [f"{p.key:34}{_interval(p) if p.high is not None else '':22}{p.needs}" for p in lacking]
+    if found.residuals:
+        text += ["", f"{'residuals':34}{'measured':14}{'fitted':14}{'off':10}run"]
+        for row in found.residuals:
+            unit = unit_of(row.metric)
+            text.append(f"{row.metric:34}{unit(row.measured):14}{unit(row.fitted):14}{percent(row.off):10}{row.run}")
+    return text
 
 
-def _jsonable(parameter: Parameter) -> dict[str, object]:
-    return {"key": parameter.key, "value": parameter.value, "mean": parameter.mean.row(), "made_from": parameter.made_from}
+def _value(parameter: Parameter) -> str:
+    mean = parameter.mean
+    if mean is None:
+        return NONE if parameter.value is None else str(parameter.value)
+    words = _unit(parameter)(mean)
+    shape = parameter.value["kind"] if isinstance(parameter.value, dict) else ""
+    return words if shape in ("", "constant") else f"{words} ({shape})"
+
+
+def _interval(parameter: Parameter) -> str:
+    return interval(parameter.low, parameter.high, _unit(parameter))
+
+
+def _unit(parameter: Parameter) -> Callable[[float | None], str]:
+    return seconds if parameter.unit == "s" else number

@@ -10,8 +10,8 @@ import pandas as pd
 
 from sim.errors import BadInput
 from sim.policy import Debounce, Policy, Polling, Window
+from sim.prediction import fit
 from sim.results import text
-from sim.results.answers import fit
 from sim.results.answers.report import updates_of
 from sim.results.run import Run
 from sim.results.summary import summarise
@@ -41,12 +41,8 @@ def split(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def parameters(run: Run) -> dict[str, Any]:
-    """What is fitted to the training run, and how many workers it had: key -> value.
-
-    The two belong together: service times are read off the departures of so many workers, and what carries over to another run on
-    the same machine is how much it answers per second, not how many workers a scenario wishes for.
-    """
-    return {parameter.key: parameter.value for parameter in fit.fit(run)} | {"api.workers": run.scenario.api.workers}
+    """What is fitted to the training run: key -> value. Without the save: with it only the reference engine would do."""
+    return fit.point(run, "broadcaster.", "network.", "api.service", "api.workers", "api.answer", "api.dashboard", "api.not_")
 
 
 def simulate(runs: Iterable[Run], fitted: Mapping[str, Any]) -> dict[str, dict[str, Summary]]:

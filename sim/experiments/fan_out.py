@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.prediction import fit
 from sim.results import statistics
-from sim.results.answers import fit
 from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
@@ -53,8 +53,7 @@ def slope(frame: pd.DataFrame, y: str, x: str = "subscribers") -> tuple[float, f
 
 def fitted(run: Run) -> Scenario:
     """The run's scenario with the broadcaster and its way fitted to the run; the rest as it says."""
-    found = [parameter for parameter in fit.fit(run) if parameter.key.startswith(("broadcaster.", "network."))]
-    return fit.fitted(run, found)
+    return fit.fitted(run, "broadcaster.", "network.")
 
 
 def line(frame: pd.DataFrame, y: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from sim.distributions import Constant, Exponential
 from sim.incidents import Outage
 from sim.policy import Debounce, Immediate
-from sim.results.answers import fit
+from sim.prediction import fit
 from sim.results.answers.report import describe
 from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
@@ -117,8 +117,11 @@ def smaller(scenario: Scenario, pages: int) -> Scenario:
 
 
 def fitted(run: Run) -> Scenario:
-    """The run's scenario with every parameter fitted to it that can be; its service as of one worker, whatever its workers."""
-    return fit.fitted(run, fit.fit(run))
+    """The run's scenario with every parameter fitted to it that can be, but the save: what waits for it, no herd does."""
+    return fit.fitted(run, "broadcaster.", "network.", "api.service", "api.workers", *SIZES)
+
+
+SIZES = ("api.answer_bytes", "api.dashboard_bytes", "api.not_modified_bytes")
 
 
 # --- what jitter does ----------------------------------------------------------------------------------------------------

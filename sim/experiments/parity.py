@@ -20,8 +20,8 @@ from scipy.special import stdtrit
 
 from sim.distributions import Distribution, Lognormal, fit_best
 from sim.errors import BadInput
+from sim.prediction import fit
 from sim.results import text
-from sim.results.answers import fit
 from sim.results.run import Run
 from sim.results.summary import Summary, summarise
 from sim.scenario import Key, Scenario, build, keys, to_dict, to_text
@@ -101,8 +101,7 @@ def costs_of(run: Run) -> dict[str, Any]:
     commit; and the service time, longer by as much as the run's refetches are (the embedded application waits for what is left
     of a service time, so one as short as the default is in part its own work).
     """
-    fan_out = ("broadcaster.per_subscriber", "network.to_broadcaster")
-    costs = {parameter.key: parameter.value for parameter in fit.fit(run) if parameter.key in fan_out}
+    costs = fit.point(run, "broadcaster.per_subscriber", "network.to_")
     # The embedded application has one lock for everything that is changed.
     costs |= {"api.save": to_dict(fit_best(_saves(run)).distribution), "api.save_workers": "own", "api.save_lock": "database"}
     longer = figures(run.summary)["refetch_time.p50"] / float(np.median(simulate(run.scenario, costs)["refetch_time.p50"]))

@@ -66,6 +66,7 @@ class Residual:
     metric: str
     measured: float
     fitted: float
+    subscribers: int = 0
 
     @property
     def off(self) -> float:

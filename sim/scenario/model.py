@@ -238,6 +238,10 @@ class Api:
     """Size of an answer, head and body."""
     answer_bytes_per_row: Annotated[Bytes, ANSWERS] = 300
     """Additional size per server shown on a dashboard."""
+    dashboard_bytes: Annotated[Bytes | None, ANSWERS] = None
+    """Size of a dashboard's answer without its servers. None: `answer_bytes`."""
+    not_modified_bytes: Annotated[Bytes | None, ANSWERS] = None
+    """Size of the answer to a page that shows that version already: 304, as ETags make it. None: it is answered in full."""
     queue_limit: int | None = None
     """Requests that may wait; more are refused with 503. None: unbounded."""
     timeout: float | None = None
@@ -257,13 +261,19 @@ class Api:
     dashboard_of: Literal["user", "everyone"] = "user"
     """`everyone`: the dashboard query of the pattern's document, which forgets to ask whose servers they are."""
 
+    def size_of(self, rows: int | None) -> int:
+        """Bytes of a whole answer; *rows*: servers on a dashboard, None: of another page."""
+        if rows is None:
+            return self.answer_bytes
+        return (self.answer_bytes if self.dashboard_bytes is None else self.dashboard_bytes) + self.answer_bytes_per_row * rows
+
     def __post_init__(self) -> None:
         _positive(self.workers, "workers")
         for name in ("service_per_row", "cache", "retries", "retry_backoff", "database_latency"):
             _not_negative(getattr(self, name), name)
         for name in ("answer_bytes", "answer_bytes_per_row"):
             _not_negative(getattr(self, name), name)
-        for name in ("queue_limit", "rate_limit", "retry_budget"):
+        for name in ("dashboard_bytes", "not_modified_bytes", "queue_limit", "rate_limit", "retry_budget"):
             if getattr(self, name) is not None:
                 _not_negative(getattr(self, name), name)
         if self.timeout is not None:

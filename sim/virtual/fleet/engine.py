@@ -29,7 +29,7 @@ from sim.results.statistics import batches
 from sim.scenario import Scenario
 from sim.virtual import preparation
 from sim.virtual.database import Database
-from sim.virtual.fleet.groups import Group, answer_bytes, plan
+from sim.virtual.fleet.groups import Group, answer_bytes, plan, repeated_bytes
 from sim.virtual.fleet.herds import NEVER, Herd, Outcomes, Tally, Window
 from sim.virtual.fleet.probes import Probes, load_samples, metric_frame
 from sim.virtual.fleet.refetching import LOAD_STEP, PIECE, Refetching
@@ -184,7 +184,8 @@ class Fleet:
             frame_bytes=self.plan.bytes,
             outcomes=sum(outcomes, Outcomes()),
             answer_bytes=sum(
-                found.answered * answer_bytes(self.scenario, group.resource)
+                found.applied * answer_bytes(self.scenario, group.resource)
+                + found.not_newer * repeated_bytes(self.scenario, group.resource)
                 for found, group in zip(outcomes, groups, strict=True)
             ),
             regressions=None if payloads else sum(tally.regressions for tally in tallies),

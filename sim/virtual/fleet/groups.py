@@ -160,7 +160,13 @@ def rows_shown(scenario: Scenario) -> int:
 def answer_bytes(scenario: Scenario, resource: str) -> int:
     """Of one refetch of a page that shows *resource*, head and body."""
     api = scenario.api
-    return api.answer_bytes + (api.answer_bytes_per_row * rows_shown(scenario) if resource == "dashboard" else 0)
+    return api.size_of(rows_shown(scenario) if resource == "dashboard" else None)
+
+
+def repeated_bytes(scenario: Scenario, resource: str) -> int:
+    """The same of one that brings what the page shows already."""
+    short = scenario.api.not_modified_bytes
+    return answer_bytes(scenario, resource) if short is None else short
 
 
 class _Views:

@@ -15,7 +15,7 @@ from sim.clock import SECOND, ns
 from sim.policy import FullPayload
 from sim.scenario import Scenario
 from sim.virtual.database import Database
-from sim.virtual.fleet.groups import Group, Plan, answer_bytes
+from sim.virtual.fleet.groups import Group, Plan, answer_bytes, repeated_bytes
 from sim.virtual.fleet.herds import NEVER, Herd
 from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, Tables, frame, seconds, text, update_frame
 from sim.virtual.ledger import RESOURCES as SHOWN
@@ -120,6 +120,7 @@ class Probes:
         rows = np.concatenate([np.empty((9, 0), np.int64), *parts], axis=1)
         rows = rows[:, np.argsort(rows[4], kind="stable")]
         unanswered = ~np.isin(rows[8], ANSWERED)
+        repeated = (rows[8] == OUT["not_newer"]) & (self.scenario.api.not_modified_bytes is not None)
         return frame(
             "refetches",
             {
@@ -130,7 +131,7 @@ class Probes:
                 "started_at": seconds(rows[3]),
                 "finished_at": np.where(rows[4] < NEVER, rows[4] / SECOND, np.nan),
                 "version": pd.arrays.IntegerArray(rows[5], unanswered),
-                "status": pd.arrays.IntegerArray(np.full(rows.shape[1], 200), unanswered),
+                "status": pd.arrays.IntegerArray(np.where(repeated, 304, 200), unanswered),
                 "bytes": np.where(unanswered, 0, rows[6]),
                 "answered": rows[7],
                 "outcome": text(rows[8], OUTCOMES),
@@ -161,7 +162,7 @@ class Probes:
             started,
             finished,
             version,
-            np.full(started.shape, answer_bytes(self.scenario, group.resource)),
+            np.where(outcome == OUT["not_newer"], *(of(self.scenario, group.resource) for of in (repeated_bytes, answer_bytes))),
             np.broadcast_to(group.answered[: len(started), None], started.shape),
             outcome,
         ]

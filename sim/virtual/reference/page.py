@@ -98,11 +98,11 @@ class Group:
 
     def view(self, seat: int, database: Database) -> View:
         """What the page on this seat shows. Pages are dealt to the resources (dashboards: to the users) in turn."""
-        scenario, fleet, api = self.scenario, self.scenario.fleet, self.scenario.api
+        fleet, api = self.scenario.fleet, self.scenario.api
         if self.pages.page == "dashboard":
             rows = fleet.servers if api.dashboard_of == "everyone" else fleet.servers_per_user
             extra = round(api.service_per_row * SECOND) * rows
-            size = api.answer_bytes + api.answer_bytes_per_row * rows
+            size = api.size_of(rows)
             user = seat % fleet.users + 1
             shows = EVERYONE if api.dashboard_of == "everyone" else user
             return View(user, "dashboard", 0, database.history("dashboard", 0, shows), size, extra)
@@ -110,7 +110,7 @@ class Group:
         count, each = (fleet.sites, fleet.sites_per_user) if resource == "site" else (fleet.servers, fleet.servers_per_user)
         resource_id = seat % count + 1
         history = database.history(resource, resource_id)
-        return View(owner(resource_id, each), resource, resource_id, history, scenario.api.answer_bytes)
+        return View(owner(resource_id, each), resource, resource_id, history, api.size_of(None))
 
     def channels(self, view: View) -> list[str]:
         """Channels to which such a page subscribes."""
@@ -327,7 +327,10 @@ class Page:
         return self.world.client.get(self.view, self.made_at, self.refetcher.finished, refetch)
 
     def _done(self, refetch: Refetch) -> None:
-        view = self.view
+        view, status, size = self.view, refetch.status, refetch.bytes
+        short = self.group.scenario.api.not_modified_bytes
+        if short is not None and status == 200 and refetch.outcome == "not_newer":
+            status, size = 304, short
         self.world.ledger.refetch_rows += refetch_row(
             self.subscriber,
             RESOURCE[view.resource],
@@ -336,8 +339,8 @@ class Page:
             refetch.started_at,
             refetch.finished_at,
             NOT_YET if refetch.version is None else refetch.version,
-            NOT_YET if refetch.status is None else refetch.status,
-            refetch.bytes,
+            NOT_YET if status is None else status,
+            size,
             refetch.answered,
             OUTCOME[refetch.outcome],
         )

@@ -1,0 +1,81 @@
+"""Predict a load that was not measured: the simulator with the parameters of a fit, every figure with an interval.
+
+Without SCENARIO that of the first fitted run is taken. Intervals are of one further run on the target: they hold what is not
+known of the parameters, what differs from run to run, and how far the model is from the runs that it was fitted to. What lies
+outside the range that was measured is marked, with how far.
+
+examples:
+  workbench predict --fit target.fit.json
+  workbench predict --fit target.fit.json --set pages.0.subscribers=40000
+  workbench predict demo --fit target.fit.json --users 4000
+  workbench predict demo --fit target.fit.json --set policy.wait=1 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sim.commands import options
+from sim.errors import BadInput
+from sim.prediction import read
+from sim.results.text import interval, number, unit_of
+from sim.scenario import Scenario, load_scenario, parse_assignments, require_honoured
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", metavar="SCENARIO", nargs="?", help="name, or path of a TOML file; default: the fitted one")
+    parser.add_argument("--fit", type=Path, required=True, metavar="FIT", help="what workbench fit -o wrote")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key (may be repeated)")
+    parser.add_argument("--users", type=int, metavar="N", help="subscribers, in the scenario's mixture of pages")
+    parser.add_argument("--ignore", action="append", default=[], metavar="KEY", help="go on without a key of load tests")
+    parser.add_argument("--draws", type=int, default=20, metavar="N", help="simulations, each with a draw of the parameters")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    # Here and not above: SciPy and both engines, which a command's help need not wait for.
+    from sim.prediction.predict import predict
+
+    fit = read(args.fit)
+    changes = parse_assignments(args.set)
+    scenario = load_scenario(args.scenario, changes) if args.scenario else fit.base().replace(changes)
+    scenario = _checked(scenario if args.users is None else scenario.with_subscribers(args.users), args.ignore)
+    if args.draws < 2:
+        raise BadInput(f"--draws must be 2 or more (an interval needs several), got {args.draws}")
+    with tqdm(total=100, unit="%", delay=2, leave=False, disable=not sys.stderr.isatty()) as bar:
+        found = predict(fit, scenario, args.draws, kept=changes, progress=lambda share: bar.update(100 * share - bar.n))
+    if args.json:
+        figures = {
+            metric: {name: _finite(end) for name, end in dataclasses.asdict(figure).items()} | {"outside": found.mark(metric)}
+            for metric, figure in found.figures.items()
+        }
+        options.print_json(
+            "predict", {"figures": figures, "outside": found.outside, "engine": found.engine, "draws": found.draws}
+        )
+        return 0
+    print(f"{scenario.name}, {number(scenario.subscribers)} subscribers: {found.draws} simulations ({found.engine} engine)\n")
+    print(f"{'figure':26}{'predicted':14}{'95 % of runs':28}outside")
+    for metric, figure in found.figures.items():
+        unit = unit_of(metric)
+        print(f"{metric:26}{unit(figure.value):14}{interval(figure.low, figure.high, unit):28}{found.mark(metric)}")
+    for parameter in fit.parameters:
+        if not parameter.identified and parameter.high is not None:
+            print(f"\nnot identified: {parameter.key}: {parameter.needs}")
+    return 0
+
+
+def _checked(scenario: Scenario, ignore: list[str]) -> Scenario:
+    scenario.check()
+    scenario = dataclasses.replace(scenario, ignore=(*scenario.ignore, *ignore))
+    require_honoured(scenario, "simulator")
+    return scenario
+
+
+def _finite(value: float) -> float | str:
+    return value if math.isfinite(value) else "never"

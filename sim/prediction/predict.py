@@ -1,0 +1,240 @@
+"""The simulator with fitted parameters: every figure with an interval, and how far outside the measured range it lies.
+
+A figure is the median of some runs, each with a joint draw of the parameters (`Fit.drawn`) and random numbers of its own. Its
+interval is that of *one further run on the target*, so three things are in it, on a scale of logarithms:
+
+    the draws     their spread: parameters that are not known better, and what differs from run to run
+    the misfit    how far the simulator, with the point values, is from the fitted runs themselves (`Fit.residuals`)
+    the reach     the misfit is taken to grow by itself with each doubling beyond the sizes that were measured: an assumption,
+                  which `sim.experiments.agreement` holds against larger runs
+
+Processor time is not simulated: it is the fitted costs times what the simulation counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from sim.prediction.parameters import PROCESSES, Fit, Residual
+from sim.results.summary import Summary, summarise
+from sim.scenario import Scenario
+from sim.virtual import engines, fleet, reference
+from sim.workload import Updates
+
+Array = np.ndarray[Any, Any]
+
+DRAWS = 20
+LEVEL = 0.95
+
+METRICS = (
+    "time_to_notified.p50",
+    "time_to_notified.p99",
+    "fan_out.first.p50",
+    "fan_out.last.p50",
+    "fan_out.last.p99",
+    "time_to_fresh.p50",
+    "time_to_fresh.p95",
+    "time_to_fresh.p99",
+    "refetches_per_update",
+    "bytes_per_update",
+    "refetch_rate.peak",
+    "refetch_time.p50",
+    "refetch_time.p99",
+    "starved_ratio",
+    "cpu.broadcaster",
+    "cpu.application",
+    "cpu.harness",
+)
+"""What a prediction shows, where the scenario has it."""
+
+NORMAL = 1.4826
+"""Standard deviation of a normal distribution over the median of its absolute values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One predicted figure; inf: never."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """By metric its figure; *outside*: by what was measured (`Fit.ranges`) how many times beyond its end the scenario lies."""
+
+    figures: Mapping[str, Figure]
+    outside: Mapping[str, float]
+    engine: str
+    draws: int
+
+    def mark(self, metric: str) -> str:
+        """How far outside the measured range a figure lies, in words; empty: inside."""
+        far = {what: factor for what, factor in self.outside.items() if what in concerns(metric)}
+        if not far:
+            return ""
+        what, factor = max(far.items(), key=lambda item: abs(math.log(item[1])))
+        return f"{factor:.3g} x the measured {WORDS[what]}"
+
+
+WORDS = {
+    "subscribers": "subscribers",
+    "rate": "updates/s",
+    "receivers": "receivers of an event",
+    "refetch_rate": "refetches/s",
+}
+
+
+def concerns(metric: str) -> tuple[str, ...]:
+    """The ranges that matter to a figure."""
+    if metric.startswith(("time_to_notified", "fan_out", "cpu.broadcaster")):
+        return ("receivers", "rate")
+    return tuple(WORDS)
+
+
+def predict(
+    fit: Fit,
+    scenario: Scenario,
+    draws: int = DRAWS,
+    updates: Updates | None = None,
+    metrics: Iterable[str] = METRICS,
+    kept: Collection[str] = (),
+    progress: Callable[[float], None] | None = None,
+) -> Prediction:
+    """*scenario* (the fit's costs and delays in place of its own), *draws* times. Raises `BadInput`.
+
+    *updates*: the very ones of a run; None: each draw has its own. *kept*: dotted keys in which the scenario is right and not the
+    fit. Seeds follow from the scenario's, so that variants meet the same random numbers.
+    """
+    rng = np.random.default_rng(scenario.seed)
+    rows: list[dict[str, float]] = []
+    engine = ""
+    for number in range(draws):
+        values = fit.drawn(rng)
+        changes = {key: value for key, value in fit.overrides(values).items() if not _is_kept(key, kept)}
+        made = replace(scenario.replace(changes), seed=scenario.seed + number)
+        engine, summary = simulate(made, updates)
+        rows.append(figures_of(summary, made, values))
+        if progress is not None:
+            progress((number + 1) / draws)
+    outside = _outside(fit, rows, scenario)
+    found = {}
+    for metric in metrics:
+        column = np.array([row.get(metric, np.nan) for row in rows])
+        if np.isnan(column).any():
+            continue
+        found[metric] = _figure(column, _misfit(fit, metric, scenario.subscribers))
+    return Prediction(found, outside, engine, draws)
+
+
+def _is_kept(key: str, kept: Collection[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in kept)
+
+
+def simulate(scenario: Scenario, updates: Updates | None = None) -> tuple[str, Summary]:
+    """(engine, summary): by the fleet engine where the run is large and it can, else by the reference engine."""
+    if updates is None:
+        outcome = engines.run(scenario, engines.choose(scenario))
+        return outcome.engine, outcome.summary
+    if scenario.subscribers * len(updates) >= engines.LARGE and not fleet.supports(scenario):
+        return "fleet", fleet.run(scenario, updates=updates).summary()
+    return "reference", summarise(reference.run(scenario, updates=updates), scenario)
+
+
+def figures_of(summary: Summary, scenario: Scenario, values: Mapping[str, Any]) -> dict[str, float]:
+    """Metric -> value (inf: never; without what has none), and the processors' time by the costs among *values*."""
+    found = {}
+    for metric, row in summary.items():
+        if row["value"] is not None:
+            found[metric] = float(row["value"])
+        elif row.get("never"):
+            found[metric] = math.inf
+    seconds = max(scenario.duration, 1e-9)
+    counts = {
+        "second": seconds,
+        "event": found.get("updates", 0.0),
+        "delivery": found.get("deliveries.received", 0.0),
+        "refetch": found.get("refetch_rate.mean", 0.0) * seconds,
+    }
+    for key, value in values.items():
+        if key.startswith("cpu."):
+            process, _, per = key.removeprefix("cpu.").rpartition(".per_")
+            found[f"cpu.{process}"] = found.get(f"cpu.{process}", 0.0) + float(value) * counts[per] / seconds
+    return found
+
+
+def residuals(fit: Fit, runs: Sequence[tuple[str, Scenario, Updates, Summary]]) -> tuple[Residual, ...]:
+    """Each fitted run (name, scenario, updates, summary) again with the point values: what the model does not say of it."""
+    found = []
+    for name, scenario, updates, measured in runs:
+        made = fit.apply(scenario)
+        again = figures_of(simulate(made, updates)[1], made, fit.identified)
+        for metric in METRICS:
+            value, fitted = measured.get(metric, {}).get("value"), again.get(metric)
+            if value and fitted and math.isfinite(value) and math.isfinite(fitted):
+                found.append(Residual(name, metric, float(value), fitted, scenario.subscribers))
+    return tuple(found)
+
+
+def _family(metric: str) -> str:
+    """Metrics whose misfits are pooled: of the middle, of the tail, of counts, of processors."""
+    if metric.startswith(PROCESSES):
+        return "cpu"
+    figure = metric.rpartition(".")[2]
+    return "tail" if figure in ("p95", "p99", "max", "peak") else "middle" if figure in ("p50", "mean") else "count"
+
+
+def _misfit(fit: Fit, metric: str, subscribers: int) -> float:
+    """Standard error, of the logarithm, of what the model leaves out, at a size; 0 where nothing is known of it."""
+    alike = [row for row in fit.residuals if _family(row.metric) == _family(metric)]
+    if not alike:
+        return 0.0
+    # The median, not the mean square: one bad minute of one run is not the model's.
+    error = NORMAL * float(np.median([abs(math.log(row.fitted / row.measured)) for row in alike]))
+    sizes = [max(row.subscribers, 1) for row in alike]
+    away = math.log2(max(subscribers / max(sizes), min(sizes) / max(subscribers, 1), 1.0))
+    return error * math.sqrt(1 + 1 / len(set(sizes)) + away**2)
+
+
+def _figure(column: Array, misfit: float) -> Figure:
+    middle = float(np.median(column))
+    if not np.isfinite(column).all() or (column <= 0).any():
+        low, high = (float(np.quantile(column, share, method="nearest")) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        return Figure(middle, low, high)
+    logs, count = np.log(column), len(column)
+    spread = float(logs.var(ddof=1)) * (1 + 1 / count) if count > 1 else 0.0
+    half = float(stdtrit(max(count - 1, 1), (1 + LEVEL) / 2)) * math.sqrt(spread + misfit**2)
+    return Figure(middle, middle * math.exp(-half), middle * math.exp(half))
+
+
+def _outside(fit: Fit, rows: Sequence[Mapping[str, float]], scenario: Scenario) -> dict[str, float]:
+    """What was measured -> how many times beyond the most (or, below 1, of the least) that was."""
+
+    def mean(of: Callable[[Mapping[str, float]], float]) -> float:
+        return float(np.mean([of(row) for row in rows]))
+
+    here = {
+        "subscribers": float(scenario.subscribers),
+        "rate": mean(lambda row: row["updates"]) / max(scenario.duration, 1e-9),
+        "receivers": mean(lambda row: row["deliveries.received"] / max(row["updates"], 1.0)) / scenario.broadcaster.nodes,
+        "refetch_rate": mean(lambda row: row.get("refetch_rate.peak", 0.0)),
+    }
+    found = {}
+    for what, (low, high) in fit.ranges.items():
+        value = here.get(what, 0.0)
+        if value > high * (1 + SLACK) and high > 0:
+            found[what] = value / high
+        elif 0 < value < low / (1 + SLACK):
+            found[what] = value / low
+    return found
+
+
+SLACK = 0.1
+"""By how much a scenario may lie beyond what was measured and count as inside: rates differ so much from run to run."""

@@ -1,0 +1,268 @@
+"""Fitting finds again what simulated runs were made with, says what it cannot find, and refuses what would mislead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sim
+from sim.cli import main
+from sim.distributions import Constant, Lognormal
+from sim.errors import BadInput
+from sim.prediction import Fit, Parameter, read
+from sim.prediction.fit import answer_of, fit, fitted, line, own_times, point, processor, slope
+from sim.prediction.observations import Observed, observe
+from sim.results.run import Run
+from sim.results.summary import summarise
+from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
+from sim.workload import Poisson
+from tests.experiments.bundles import bundle
+
+SCENARIO = Scenario(
+    name="target",
+    duration=40.0,
+    drain=3.0,
+    fleet=Fleet(users=4, servers_per_user=5),
+    workload=Poisson(rate=3.0),
+    pages=(Pages(page="detail", subscribers=40), Pages(page="dashboard", subscribers=60)),
+    network=Network(to_broadcaster=Lognormal(0.004, 0.4), to_subscriber=Constant(0.0), to_api=Constant(0.0002)),
+    broadcaster=Broadcaster(fixed=0.0001, compose_per_subscriber=0.00002, per_subscriber=0.00003),
+    api=Api(
+        workers=2,
+        service=Lognormal(0.003, 0.3),
+        save=Lognormal(0.004, 0.3),
+        service_per_row=0.0002,
+        answer_bytes=2400,
+        dashboard_bytes=500,
+        answer_bytes_per_row=80,
+        not_modified_bytes=143,
+    ),
+)
+
+Made = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Makes a run of the scenario with changes, which passes for a measured one; each once."""
+    known: dict[str, Run] = {}
+
+    def make(subscribers: int = 100, **changes: object) -> Run:
+        name = json.dumps([subscribers, changes])
+        if name not in known:
+            scenario = SCENARIO.with_subscribers(subscribers).replace(changes)
+            known[name] = bundle(tmp_path_factory.mktemp("fit") / f"run-{subscribers}", scenario, "measured")
+        return known[name]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def both(made: Made) -> Fit:
+    """Two sizes, in one of which events come so fast that some wait."""
+    runs = [made(100), made(400, **{"workload.rate": 12.0, "duration": 20.0, "policy.wait": 3600.0, "drain": 0.0})]
+    return fit([Observed(run) for run in runs], draws=40)
+
+
+def by_key(found: Fit) -> dict[str, Parameter]:
+    return {parameter.key: parameter for parameter in found.parameters if parameter.identified}
+
+
+def test_two_sizes_tell_all_costs_of_the_broadcaster(both: Fit) -> None:
+    found = by_key(both)
+    assert found["broadcaster.per_subscriber"].value == pytest.approx(0.00003, rel=0.02)
+    assert found["broadcaster.compose_per_subscriber"].value == pytest.approx(0.00002, rel=0.15)
+    assert found["network.to_broadcaster"].mean == pytest.approx(0.0041, rel=0.15)
+
+
+def test_when_a_publish_is_answered() -> None:
+    spread = np.linspace(0.01, 0.02, 40)
+    assert answer_of(spread, np.full(40, 0.0005)) == "before"
+    assert answer_of(spread, spread + 0.0004) == "after"
+    # A slow answer that does not grow with the fan-out was given before it; of one size nobody can tell.
+    assert answer_of(spread, np.full(40, 0.05)) == "before"
+    assert answer_of(np.full(40, 0.01), np.full(40, 0.05)) is None
+    assert answer_of(np.full(40, 0.01), np.full(40, 0.012)) == "after"
+
+
+def test_the_application_is_read_off_its_queue(made: Made) -> None:
+    found = by_key(fit([Observed(made(100))], draws=10))
+    assert found["api.service"].mean == pytest.approx(0.003, rel=0.05)
+    assert found["api.service_per_row"].value == pytest.approx(0.0002, rel=0.2)
+    assert found["api.save"].mean == pytest.approx(0.004, rel=0.1)
+    assert found["api.workers"].value == 2
+
+
+def test_sizes_of_answers_by_page_and_of_those_that_nothing_has_changed(made: Made) -> None:
+    found = point(made(100), "api.")
+    assert found["api.answer_bytes"] == 2400
+    # Of dashboards of one length only the whole is known: what the scenario says of a row stands.
+    assert "api.answer_bytes_per_row" not in found
+    assert found["api.dashboard_bytes"] == 500
+    assert found["api.not_modified_bytes"] == 143
+    scenario = made(100).scenario.replace(found)
+    again = summarise(sim.simulate(scenario), scenario)
+    assert again["bytes_per_update"]["value"] == pytest.approx(made(100).summary["bytes_per_update"]["value"], rel=0.02)
+    assert again["refetches_per_update"]["value"] == pytest.approx(made(100).summary["refetches_per_update"]["value"], rel=0.05)
+
+
+def test_intervals_hold_the_truth_and_residuals_are_small(both: Fit) -> None:
+    for key, truth in (("broadcaster.compose_per_subscriber", 0.00002), ("api.save", 0.0041), ("api.service", 0.003)):
+        parameter = by_key(both)[key]
+        assert parameter.low is not None
+        assert parameter.high is not None
+        assert parameter.low * 0.95 <= truth <= parameter.high * 1.05, parameter
+    off = {(row.run, row.metric): row.off for row in both.residuals}
+    assert max(abs(value) for (_, metric), value in off.items() if metric.endswith("p50")) < 0.1, off
+
+
+def test_one_size_does_not_tell_a_cost_per_subscriber_from_a_delay(made: Made) -> None:
+    found = fit([Observed(made(100))], draws=40)
+    lacking = {parameter.key: parameter for parameter in found.parameters if not parameter.identified}
+    compose = lacking["broadcaster.compose_per_subscriber"]
+    assert compose.value is None
+    assert "400 subscribers" in compose.needs
+    assert compose.low is not None
+    assert compose.high is not None
+    assert compose.low < 0.00002 < compose.high
+    # The draws go over all that is possible, and each of them explains the run.
+    draws = [(row["broadcaster.compose_per_subscriber"], row["network.to_broadcaster"]) for row in found.draws]
+    assert np.corrcoef([share for share, _ in draws], [Parameter("x", way).mean or 0 for _, way in draws])[0, 1] < -0.8
+
+
+def test_channels_of_different_sizes_in_one_run_tell_it(made: Made) -> None:
+    pages = [
+        {"page": "detail", "subscribers": 40},
+        {"page": "dashboard", "subscribers": 60},
+        {"page": "site", "subscribers": 200},
+    ]
+    run = made(300, pages=pages, **{"workload.site_share": 0.5, "policy.wait": 3600.0, "drain": 0.0, "workload.rate": 4.0})
+    found = point(run, "broadcaster.")
+    assert found["broadcaster.compose_per_subscriber"] == pytest.approx(0.00002, rel=0.35)
+
+
+def test_events_that_wait_tell_the_fixed_cost(made: Made) -> None:
+    run = made(
+        300,
+        **{
+            "broadcaster.fixed": 0.004,
+            "workload.rate": 40.0,
+            "duration": 10.0,
+            "policy.wait": 3600.0,
+            "drain": 0.0,
+            "network.to_broadcaster": 0.0005,
+            "broadcaster.compose_per_subscriber": 0.0,
+            "api.save": 0.0,
+        },
+    )
+    assert point(run, "broadcaster.")["broadcaster.fixed"] == pytest.approx(0.004, rel=0.1)
+
+
+def test_a_fitted_scenario_keeps_what_was_not_asked_for(made: Made) -> None:
+    scenario = fitted(made(100), "broadcaster.")
+    assert scenario.policy == SCENARIO.policy
+    assert scenario.api == SCENARIO.with_subscribers(100).api
+    with pytest.raises(BadInput, match="too few"):
+        fitted(made(100, workload={"kind": "poisson", "rate": 0.0}), "broadcaster.")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.lists(st.tuples(st.floats(0, 0.05), st.floats(0, 0.1)), min_size=1, max_size=60))
+def test_own_times_are_exact_for_any_number_of_workers(workers: int, jobs: list[tuple[float, float]]) -> None:
+    arrived = np.cumsum([gap for gap, _ in jobs])
+    own = np.array([time for _, time in jobs])
+    free, left, begun = [0.0] * workers, [], []
+    for at, time in zip(arrived.tolist(), own.tolist(), strict=True):
+        begin = max(at, min(free))
+        free[free.index(min(free))] = begin + time
+        begun.append(begin)
+        left.append(begin + time)
+    found = own_times(arrived, np.array(left), workers)
+    assert found[:, 0] == pytest.approx(np.array(begun))
+    assert found[:, 1] == pytest.approx(own, abs=1e-9)
+
+
+def test_what_waits_behind_a_job_of_unknown_end_is_unknown() -> None:
+    found = own_times(np.array([0.0, 0.1, 0.2, 9.0]), np.array([1.0, np.nan, 3.0, 9.5]), 1)
+    assert np.isfinite(found[:, 1]).tolist() == [True, False, False, True]
+
+
+def test_slopes_are_not_moved_by_outliers() -> None:
+    ranks = np.arange(100.0, 200.0)
+    spread = 0.001 * ranks
+    spread[:20] += 5.0
+    assert slope(ranks, spread) == pytest.approx(0.001)
+    intercept, b = line(ranks, 2.0 + spread)
+    assert (intercept, b) == (pytest.approx(2.0, abs=0.01), pytest.approx(0.001, rel=0.01))
+
+
+def test_processor_time_is_divided_among_what_was_done() -> None:
+    rng = np.random.default_rng(1)
+    seconds, events = np.ones(60), rng.integers(0, 9, 60).astype(float)
+    deliveries = events * np.where(np.arange(60) < 30, 100.0, 400.0)
+    cpu = 0.002 * seconds + 0.0005 * events + 0.00001 * deliveries
+    found = processor(np.column_stack([seconds, events, deliveries, cpu]))
+    assert found == pytest.approx([0.002, 0.0005, 0.00001])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"partial": True}, "partial"),
+        ({"validity": {"ok": False, "reasons": ["the publisher was late"]}}, "the publisher was late"),
+        ({"source": "simulated"}, "simulated"),
+        ({"files": {}}, r"updates\.parquet"),
+    ],
+)
+def test_runs_that_would_mislead_are_refused_by_name(made: Made, tmp_path: Path, damage: dict[str, object], words: str) -> None:
+    good = made(100)
+    directory = tmp_path / "bad"
+    directory.mkdir()
+    for path in good.directory.iterdir():
+        (directory / path.name).write_bytes(path.read_bytes())
+    manifest = json.loads((directory / "manifest.json").read_text())
+    (directory / "manifest.json").write_text(json.dumps(manifest | damage))
+    with pytest.raises(BadInput, match=words) as raised:
+        observe([good, Run(directory)])
+    assert "bad" in str(raised.value)
+
+
+def test_runs_of_different_targets_and_a_run_given_twice(made: Made) -> None:
+    one = made(100)
+    with pytest.raises(BadInput, match=r"broadcaster\.cost"):
+        observe([one, made(100, **{"broadcaster.cost": 2.0})])
+    with pytest.raises(BadInput, match=r"publisher\.via"):
+        observe([one, made(100, publisher={"via": "broadcaster"})])
+    with pytest.raises(BadInput, match="twice"):
+        observe([one, one])
+
+
+def test_an_edited_table_is_named(made: Made, tmp_path: Path) -> None:
+    directory = tmp_path / "edited"
+    directory.mkdir()
+    for path in made(100).directory.iterdir():
+        (directory / path.name).write_bytes(path.read_bytes())
+    table = directory / "refetches.parquet"
+    table.write_bytes(table.read_bytes()[:-1] + b"x")
+    with pytest.raises(BadInput, match=r"refetches\.parquet: changed since the run"):
+        observe([Run(directory)])
+
+
+def test_the_command_prints_writes_and_refuses(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = str(made(100).directory), tmp_path / "target.fit.json"
+    assert main(["fit", run, "-o", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "not identified by these runs" in printed
+    assert "add a run with 400 subscribers" in printed
+    assert "residuals" in printed
+    before = out.read_bytes()
+    assert main(["fit", run, run, "-o", str(out)]) == 2
+    assert "twice" in capsys.readouterr().err
+    assert out.read_bytes() == before, "nothing is overwritten by what failed"
+    assert read(out).runs[0]["subscribers"] == 100
