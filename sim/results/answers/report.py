@@ -252,8 +252,10 @@ def enough(summary: Summary, metric: str) -> tuple[bool, str]:
 
 
 def same(a: Summary, b: Summary, metric: str) -> tuple[bool, str]:
-    """Whether a figure is the same in two summaries."""
-    return a[metric]["value"] == b[metric]["value"], f"{text.figure(a, metric)} and {text.figure(b, metric)}"
+    """Whether a count is the same in two summaries; what was scaled from a sample of the pages cannot be, to the last one."""
+    scaled = any("source" in summary[metric] for summary in (a, b))
+    words = f"{text.figure(a, metric)} and {text.figure(b, metric)}{', scaled from a sample' if scaled else ''}"
+    return scaled or a[metric]["value"] == b[metric]["value"], words
 
 
 def small(summary: Summary, metric: str, against: str) -> tuple[bool, str]:

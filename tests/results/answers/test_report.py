@@ -160,6 +160,9 @@ def test_conditions_that_break_are_named() -> None:
     assert not report.hold(table)
     assert report.broken(table) == "there are enough: 3 of 100"
     assert report.hold(table.head(1))
+    counts = [{"pairs.owed": {"value": value} | more} for value, more in ((487.0, {"source": "sample"}), (500, {}), (499, {}))]
+    assert not report.same(counts[1], counts[2], "pairs.owed")[0]
+    assert report.same(counts[0], counts[1], "pairs.owed") == (True, "487 and 500, scaled from a sample")
     wide, narrow = Estimate(2.0, 1.0, 3.0, 9), Estimate(2.0, 1.9, 2.1, 9)
     assert report.below(narrow, Estimate(4.0, 3.5, 4.5, 9))
     assert not report.below(narrow, wide)
