@@ -27,7 +27,7 @@ class Cause(NamedTuple):
     """A hash of the instants at which timers were started, back to the notification that started the first: pages with the same
     history are in the order of these."""
     call: int
-    """That notification, by its place among all of the run."""
+    """That notification, by its place among those of the page (0: it polls, and its timer was started when it opened)."""
 
 
 BY_CALL = -1
@@ -70,11 +70,11 @@ def fires_of(policy: Policy, heard: Array, first: Array | None = None) -> tuple[
             return at, answered, place
 
 
-def drive(machine: Machine, heard: list[int], calls: list[int] | None = None, until: int = NEVER) -> list[Fire]:
-    """The fires of one page through instant *until*. *calls*: of each notification, its place among all of the run."""
+def drive(machine: Machine, heard: list[int], until: int = NEVER) -> list[Fire]:
+    """The fires of one page through instant *until*."""
     fires: list[Fire] = []
     unanswered = 0
-    started: dict[int, Cause | None] = {machine.next_at: Cause(0, 0, 0 if calls is None else calls[0])} if not heard else {}
+    started: dict[int, Cause | None] = {} if heard else {machine.next_at: Cause(0, 0, 0)}
     """Timer's instant -> its first start: what was made earlier runs first."""
     for place, at in enumerate([*heard, until]):
         while machine.next_at <= at and machine.next_at != NEVER:
@@ -90,11 +90,11 @@ def drive(machine: Machine, heard: list[int], calls: list[int] | None = None, un
                 started[machine.next_at] = again
         if place == len(heard):
             break
-        before, call = machine.next_at, place if calls is None else calls[place]
+        before = machine.next_at
         unanswered += 1
         if machine.call(at):
-            fires.append(Fire(at, unanswered, Cause(BY_CALL, 0, call)))
+            fires.append(Fire(at, unanswered, Cause(BY_CALL, 0, place)))
             unanswered = 0
         if machine.next_at != before and machine.next_at not in started:
-            started[machine.next_at] = Cause(at, at, call)
+            started[machine.next_at] = Cause(at, at, place)
     return fires

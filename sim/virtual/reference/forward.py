@@ -26,13 +26,16 @@ from sim.incidents import Outage, Slowdown
 from sim.policy import Polling, PollingMachine
 from sim.scenario import Scenario
 from sim.virtual.database import feeds_back
-from sim.virtual.fires import BY_CALL, Cause, Fire, drive, fires_of
+from sim.virtual.fires import BY_CALL, Cause, drive, fires_of
 from sim.virtual.ledger import NOT_YET, OUTCOME, RESOURCE
 from sim.virtual.reference.page import World
 
 Array = np.ndarray[Any, Any]
 
 NEVER = 1 << 62
+
+Causes = tuple[dict[int, Cause | None], Array]
+"""Of the fires of a page by instant, and the places of its notifications among all."""
 
 
 class Undecided(Exception):
@@ -135,23 +138,25 @@ class Forward:
         page, at, answered = page[order], at[order], answered[order]
         tied = np.flatnonzero(at[1:] == at[:-1])
         if tied.size:
-            places = np.unique(page[np.union1d(tied, tied + 1)])
-            low, high = np.searchsorted(who, [places, places + 1])
-            causes = {
-                number: {fire.at: fire.cause for fire in self._drive(number, heard[a:b].tolist(), place[a:b].tolist())}
-                for number, a, b in zip(places.tolist(), low.tolist(), high.tolist(), strict=True)
-            }
-            order = _by_cause(page, at, tied, causes)
+            order = _by_cause(page, at, tied, self._causes(np.unique(page[np.union1d(tied, tied + 1)]), who, place, heard))
             page, answered = page[order], answered[order]
         return page, at, answered
 
-    def _drive(self, number: int, heard: list[int], place: list[int]) -> list[Fire]:
-        """The fires of one page, with their causes."""
-        machine = self._policies[number].machine()
-        if isinstance(machine, PollingMachine):
-            machine.open(self._phases[number])
-            place = [number]
-        return drive(machine, heard, place, self._end)
+    def _causes(self, pages: Array, who: Array, place: Array, heard: Array) -> dict[int, Causes]:
+        """Page -> why it fires, for some pages. Those that hear the same at the same instants are driven once."""
+        known: dict[tuple[int, int, bytes], dict[int, Cause | None]] = {}
+        found = {}
+        low, high = np.searchsorted(who, [pages, pages + 1])
+        for number, start, stop in zip(pages.tolist(), low.tolist(), high.tolist(), strict=True):
+            policy, phase = self._policies[number], self._phases[number]
+            key = id(policy), phase, heard[start:stop].tobytes()
+            if key not in known:
+                machine = policy.machine()
+                if isinstance(machine, PollingMachine):
+                    machine.open(phase)
+                known[key] = {fire.at: fire.cause for fire in drive(machine, heard[start:stop].tolist(), self._end)}
+            found[number] = known[key], np.array([number]) if phase != NOT_YET else place[start:stop]
+        return found
 
     def _sent(self, page: Array, at: Array, answered: Array) -> tuple[Array, Array, Array]:
         """(page, instant, answered) of what is sent, in this order: after its jitter."""
@@ -205,27 +210,25 @@ class Forward:
         return version
 
 
-def _by_cause(page: Array, at: Array, tied: Array, causes: dict[int, dict[int, Cause | None]]) -> Array:
-    """The order of fires whose instants *at* are sorted, where *tied* are of the same instant as the next. *causes*: of the fires
-    of their pages, by instant."""
+def _by_cause(page: Array, at: Array, tied: Array, causes: dict[int, Causes]) -> Array:
+    """The order of fires whose instants *at* are sorted, where *tied* are of the same instant as the next."""
     order = np.arange(at.size)
     for group in np.split(tied, np.flatnonzero(np.diff(tied) > 1) + 1):
-        rows = np.append(group, group[-1] + 1)
-        numbers, instant = page[rows].tolist(), int(at[rows[0]])
-        found = [(causes[number][instant], row) for number, row in zip(numbers, rows.tolist(), strict=True)]
-        order[rows] = _ranked(found, len(set(numbers)))
+        rows, instant = np.append(group, group[-1] + 1), int(at[group[0]])
+        ranked = []
+        for number, row in zip(page[rows].tolist(), rows.tolist(), strict=True):
+            fires, place = causes[number]
+            cause = fires[instant]
+            if cause is None:
+                raise Undecided
+            ranked.append((cause.armed_at, int(place[cause.call]), cause.history, number, row))
+        ranked.sort()
+        for one, other in pairwise(ranked):
+            by_call = one[0] == BY_CALL
+            if one[3] == other[3] or by_call != (other[0] == BY_CALL) or (one[0] == other[0] and one[2] != other[2]):
+                raise Undecided
+        order[rows] = [row for *_, row in ranked]
     return order
-
-
-def _ranked(found: list[tuple[Cause | None, int]], pages: int) -> list[int]:
-    """The rows of fires of one instant in their order, by their causes."""
-    causes = [cause for cause, _ in found if cause is not None]
-    if len(causes) < len(found) or pages < len(found) or len({cause.armed_at == BY_CALL for cause in causes}) > 1:
-        raise Undecided
-    ranked = sorted((cause.armed_at, cause.call, cause.history, row) for cause, row in found if cause is not None)
-    if any(one[0] == other[0] and one[2] != other[2] for one, other in pairwise(ranked)):
-        raise Undecided
-    return [row for *_, row in ranked]
 
 
 def _repeats(page: Array, finished: Array, version: Array) -> Array:
