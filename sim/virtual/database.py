@@ -10,7 +10,9 @@ workers) the reference engine commits them as it goes.
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 
 from sim.clock import ns
 from sim.distributions import Constant
-from sim.incidents import Deploy
+from sim.incidents import Deploy, Slowdown
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
 from sim.workload import IN_ORDER, RESOURCES, Streams, Updates
@@ -121,7 +123,8 @@ class Database:
             service = columns(scenario.api.save, rng["save"], len(saved))
             lock = self._key if scenario.api.save_lock == "resource" else np.zeros_like(self._key)
             told = np.array([ns(answer_after(scenario, resource)) for resource in RESOURCES])[self.updates.resource]
-            saved = _one_at_a_time(self.intended_at, service, lock, self.delay, self._key, told)
+            slow = [(ns(i.at), ns(i.at) + ns(i.duration), i.factor) for i in scenario.incidents if isinstance(i, Slowdown)]
+            saved = _one_at_a_time(self.intended_at, service, lock, self.delay, self._key, told, slow)
         self.committed_at = saved + self.delay
         for start, end in away(scenario):
             self.committed_at[(start <= self.intended_at) & (self.intended_at < end)] = NEVER
@@ -176,9 +179,18 @@ def _listeners(scenario: Scenario, resource: str) -> float:
     return heard
 
 
-def _one_at_a_time(arrivals: Array, service: Array, lock: Array, held: int, resource: Array, answered: Array) -> Array:
+def _one_at_a_time(
+    arrivals: Array,
+    service: Array,
+    lock: Array,
+    held: int,
+    resource: Array,
+    answered: Array,
+    slow: Sequence[tuple[int, int, float]],
+) -> Array:
     """When each is saved, where those of one lock are saved one after the other, each *held* ns longer (to its commit), and the
-    next of a resource comes when the one before is *answered* ns after its save, or its patience is over."""
+    next of a resource comes when the one before is *answered* ns after its save, or its patience is over. *slow*: from when to
+    when a save that begins takes how many times as long."""
     saved = np.empty_like(arrivals)
     at, time, locks, told = (column.tolist() for column in (arrivals, service, lock, answered))
     order, key_of = np.argsort(resource, kind="stable").tolist(), resource.tolist()
@@ -190,7 +202,9 @@ def _one_at_a_time(arrivals: Array, service: Array, lock: Array, held: int, reso
     while come:
         # In the order in which they come to their lock.
         begin, row = heapq.heappop(come)
-        saved[row] = end = max(begin, free.get(locks[row], 0)) + time[row]
+        begin = max(begin, free.get(locks[row], 0))
+        factor = math.prod(times for start, over, times in slow if start <= begin < over)
+        saved[row] = end = begin + round(time[row] * factor)
         free[locks[row]] = end + held
         if (following := follows.get(row)) is not None:
             heapq.heappush(come, (max(at[following], min(end + told[row], at[following] + patience)), following))

@@ -43,6 +43,13 @@ def test_changes_of_one_resource_come_one_after_the_other(lock: str, workers: st
 
 
 @pytest.mark.parametrize("workers", ["shared", "own"])
+def test_a_save_that_begins_in_a_slowdown_takes_longer(workers: str) -> None:
+    slow = {"incidents": [{"kind": "slowdown", "at": 2.0, "duration": 1.0, "factor": 4}]}
+    tables = play([1.0, 2.9, 3.5], api__save_workers=workers, **slow, **SAVE)
+    assert ms(tables.updates["committed_at"]) == [1050.0, 3100.0, 3550.0]
+
+
+@pytest.mark.parametrize("workers", ["shared", "own"])
 def test_who_waits_for_the_answer_before_comes_to_the_lock_after_those_that_came_meanwhile(workers: str) -> None:
     """One lock for everything; servers 1, 1, 2 and 3 at one instant: the second of server 1 is last."""
     parts = [{"kind": "instants", "at": [1.0] * count, "server": server} for server, count in ((1, 2), (2, 1), (3, 1))]
