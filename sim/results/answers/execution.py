@@ -20,7 +20,7 @@ from typing import Any
 
 import nbformat
 
-from sim.errors import BadInput, WorkbenchError, did_you_mean
+from sim.errors import BadInput, Interrupted, WorkbenchError, did_you_mean
 from sim.results.answers.report import VARIABLE
 from sim.results.run import Run
 
@@ -35,7 +35,7 @@ def execute(notebook: Path, runs: Sequence[Run], timeout: float, parameters: Map
     """The notebook with outputs, run on *runs* (none: its samples), each cell within *timeout* seconds.
 
     Raises `WorkbenchError` with the failing cell's last line, `BadInput` for a parameter that the notebook does not have,
-    `KeyboardInterrupt` or `SystemExit` (143) where a signal ended it.
+    `Interrupted` where a signal ended it.
     """
     from matplotlib import get_data_path
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -118,9 +118,7 @@ async def _until_signalled(client: Any, variables: Mapping[str, str]) -> None:
     except (asyncio.CancelledError, DeadKernelError) as stopped:
         if not came:
             raise KeyboardInterrupt from stopped  # in the moment between nbclient's handlers and ours
-        if came[0] == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM) from None
-        raise KeyboardInterrupt from None
+        raise Interrupted(came[0]) from None
 
 
 def _set(node: Any, name: str, parameters: Mapping[str, Any]) -> None:
