@@ -311,3 +311,13 @@ def test_a_run_to_the_end_answers_every_notification(policy: Policy, at: list[in
     browser = Browser(policy, rng=random.Random(5)).notified(*at).run()
     assert sum(refetch.answered for refetch in browser.done) == len(at)
     assert bool(browser.done) == bool(at)
+
+
+def test_not_modified_is_an_answer_and_a_redirect_is_none() -> None:
+    browser = Browser(Immediate(), versions=(1,), statuses=(304, 305)).notified(0, 100).run()
+    assert [refetch.outcome for refetch in browser.done] == ["applied", "failed"]
+
+
+def test_what_was_never_answered_has_no_bytes() -> None:
+    browser = Browser(Immediate(), "cancel", (300,)).notified(0, 50).run()
+    assert [refetch.bytes for refetch in browser.sent] == [0, 100]

@@ -15,6 +15,7 @@ from websockets.uri import parse_uri
 
 from sim.pusher import frames
 from sim.pusher.frames import BINARY, CLOSE, PING, PONG, TEXT, Decoder, Violation
+from tests.torture.rfc6455 import LIMIT, Rule, agrees, on_the_wire, rules
 
 
 def client() -> ClientProtocol:
@@ -128,3 +129,38 @@ def test_noise_is_read_or_refused_and_never_kept_beyond_the_limit(data: bytes, p
 def test_cutting_changes_nothing(sent: list[tuple[int, str]], piece: int) -> None:
     data = b"".join(masked(opcode, text.encode()[:125]) for opcode, text in sent if len(text.encode()) <= 125)
     assert read(data, piece) == read(data)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in rules() if not rule.pieces], ids=lambda rule: f"{rule.section}: {rule.name}")
+def test_what_rfc_6455_asks_of_a_server(rule: Rule) -> None:
+    """The same cases as against the running broadcaster (`tests.torture.rfc6455`), in memory: which frames come through, and with
+    which code it closes."""
+    seen: list[str] = []
+    try:
+        for opcode, payload in Decoder(LIMIT).feed(b"".join(on_the_wire(rule, from_client=True))):
+            seen.append(f"close {int.from_bytes(payload[:2], 'big') or 1005}" if opcode == CLOSE else f"{opcode}")
+            if opcode == CLOSE:
+                break
+    except Violation as violation:
+        seen.append(f"close {violation.code}")
+    ends = [word for word in rule.expected if word.startswith("close")]
+    assert agrees(tuple(word for word in seen if word.startswith("close")), tuple(ends))
+    assert len(seen) == len([word for word in rule.expected if word != "open"]) + sum(
+        sent[0] == PONG and not ends for sent in rule.sent
+    )
+
+
+def test_a_head_is_refused_before_anything_follows_it() -> None:
+    for head in (b"\xf1\x80", b"\x81\x01", b"\x83\x80", b"\x89\xfe\x00\x7e"):
+        with pytest.raises(Violation):
+            list(Decoder(100).feed(head))
+
+
+def test_the_codes_that_we_send() -> None:
+    assert (frames.NORMAL, frames.GOING_AWAY, frames.PROTOCOL_ERROR, frames.BAD_PAYLOAD, frames.TOO_BIG) == (
+        1000,
+        1001,
+        1002,
+        1007,
+        1009,
+    )

@@ -107,3 +107,10 @@ def test_what_one_end_writes_the_other_reads(value: object) -> None:
         == messages.parse(messages.event("client-x", value, "private-c")).data
     )
     assert json.loads(messages.dumps(value)) == value
+
+
+def test_nesting_has_a_bound() -> None:
+    deepest = messages.MAX_DEPTH
+    assert messages.loads("[" * deepest + "]" * deepest) is not None
+    with pytest.raises(messages.Malformed, match="nested too deeply"):
+        messages.loads("[" * (deepest + 1) + "]" * (deepest + 1))

@@ -12,12 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sim.virtual.sweep import Journal, Sweep, parse_vary
 from tests.torture.case import Stage, case, need
-from tests.torture.commands import Command, kind_of_bundle
+from tests.torture.commands import PATIENCE, Command, kind_of_bundle
 
 AT_ONCE = 2
-LONGEST = {"simulate": 3.0, "sweep": 4.0, "loadtest": 9.0}
-"""Seconds within which the instant is drawn: beyond what the command takes on a quiet machine."""
-
 SIMULATION = ("--set", "duration=40", "--set", "pages.0.subscribers=60")
 VARY = "policy.wait=0.1,0.3"
 ARGUMENTS = {
@@ -71,8 +68,14 @@ def kill_at_random_instants(stage: Stage) -> Iterator[str]:
     nothing that they started stays alive."""
     draw = random.Random(18)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for kind, longest in LONGEST.items():
+        for kind in ARGUMENTS:
+            # How long it takes here and now, with as many at once: the instants are drawn from all of that.
+            began = time.monotonic()
+            found = Counter(pool.map(lambda n, kind=kind: kill_once(stage, kind, n, PATIENCE), range(-AT_ONCE, 0)))
+            need(set(found) == {"whole"}, f"{kind}, not killed, leaves {dict(found)}")
+            longest = 1.1 * (time.monotonic() - began)
             instants = [draw.uniform(0.1, longest) for _ in range(stage.repeats)]
             found = Counter(pool.map(lambda n, at, kind=kind: kill_once(stage, kind, n, at), range(stage.repeats), instants))
+            need(set(found) != {"none"}, f"{kind}: nothing was ever written before an instant: nothing was tried")
             stage.figures[kind] = dict(found)
-            yield f"{kind}: {', '.join(f'{count} {what}' for what, count in sorted(found.items()))}"
+            yield f"{kind}, within {longest:.0f} s: {', '.join(f'{count} {what}' for what, count in sorted(found.items()))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sim.pusher import messages
 from sim.pusher.server.api import Api
-from sim.pusher.server.cluster import NODE_SECONDS, QUERY_SECONDS, Cluster
+from sim.pusher.server.cluster import BEAT_SECONDS, NODE_SECONDS, QUERY_SECONDS, SECOND, Cluster
 from tests.pusher.peers import House, Peer
 
 
@@ -286,3 +287,34 @@ class ClusterMachine(RuleBasedStateMachine):
 
 TestCluster = ClusterMachine.TestCase
 TestCluster.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+def said(bus: Bus) -> list[str]:
+    """What waits on the bus, by its type."""
+    return [json.loads(text)["type"] for text in bus.waiting]
+
+
+def test_a_node_beats_once_in_its_time(bus: Bus) -> None:
+    node = next(iter(bus.nodes.values()))
+    node.cluster.joined(node.now)
+    bus.settle()
+    node.cluster.tick(node.now)
+    assert said(bus) == [], "it has just said hello"
+    later = node.now + BEAT_SECONDS * SECOND
+    for _ in range(3):
+        node.cluster.tick(later)
+    assert said(bus) == ["alive"]
+
+
+def test_who_is_not_known_is_greeted(bus: Bus) -> None:
+    node = next(iter(bus.nodes.values()))
+    bus.settle()
+    node.cluster.receive(json.dumps({"type": "alive", "node": "stranger"}), node.now)
+    assert said(bus) == ["hello"]
+
+
+def test_two_questions_at_once_get_an_answer_each(bus: Bus) -> None:
+    node = next(iter(bus.nodes.values()))
+    answers = [node.ask({"kind": "connections"}) for _ in range(2)]
+    bus.settle()
+    assert [len(found) for found in answers] == [1, 1]
