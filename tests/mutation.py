@@ -25,6 +25,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,13 @@ MODULES = (
 """What decides, and so is run without any argument."""
 
 ALSO = {
-    "sim/brokeforge/domain": ("tests/brokeforge",),
+    "sim/brokeforge/domain": (
+        "tests/brokeforge/test_databases.py",
+        "tests/brokeforge/test_invariants.py",
+        "tests/brokeforge/handlers/test_pages.py",
+        "tests/brokeforge/broadcasting/test_dispatcher.py",
+        "tests/brokeforge/domain",
+    ),
     "sim/virtual/reference": (
         "tests/virtual/test_reference_*.py",
         "tests/virtual/test_trouble.py",
@@ -107,9 +114,9 @@ class Mutant:
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """All mutants of a module, in the order of the text; two equal changes of one function are one."""
+    """All mutants of a module; equal changes of one function are numbered."""
     tree = ast.parse(source)
-    seen = set()
+    seen: Counter[str] = Counter()
     for holder, field, at, where in _places(tree, ""):
         node = _get(holder, field, at)
         for other in _replacements(node):
@@ -117,9 +124,8 @@ def mutants(source: str) -> Iterator[Mutant]:
             _set(holder, field, at, other)
             changed = ast.unparse(tree)
             _set(holder, field, at, node)
-            if (name, node.lineno) not in seen:
-                seen.add((name, node.lineno))
-                yield Mutant(node.lineno, name, changed)
+            seen[name] += 1
+            yield Mutant(node.lineno, f"{name} ({seen[name]})" if seen[name] > 1 else name, changed)
 
 
 def _short(node: ast.AST) -> str:

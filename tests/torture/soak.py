@@ -79,7 +79,7 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
     need(code in (0, 4), f"exit {code}: {command.said}")
     run = Run(command.output)
     lives = run.pages["subscriber"].nunique()
-    yield f"{subscribers} pages at a time, {lives} in all, {seconds} s, exit {code}"
+    yield f"{subscribers} pages at a time, {lives} in all, {seconds} s, exit {code}: {command.err.strip().splitlines()[-1:]}"
     grown = []
     for name, at, value in figures(run):
         grows, low, high = slope(at, value)
