@@ -15,11 +15,11 @@ from tests.torture.case import Stage, case, need
 from tests.torture.commands import PATIENCE, Command, kind_of_bundle
 
 AT_ONCE = 2
-SIMULATION = ("--set", "duration=40", "--set", "pages.0.subscribers=60")
+SIMULATION = ("--set", "duration=20", "--set", "pages.0.subscribers=30")
 VARY = "policy.wait=0.1,0.3"
 ARGUMENTS = {
     "simulate": ("simulate", "steady", *SIMULATION, "-o", "run"),
-    "sweep": ("sweep", "steady", "--vary", VARY, "--processes", "2", *SIMULATION, "-o", "run"),
+    "sweep": ("sweep", "steady", "--vary", VARY, "--processes", "2", "--precision", "100", *SIMULATION, "-o", "run"),
     "loadtest": ("loadtest", "small.toml", "--set", "duration=1.5", "-o", "run"),
 }
 
@@ -48,7 +48,7 @@ def kind_of_sweep(command: Command) -> str:
         return "none"
     from sim.scenario import load_scenario
 
-    scenario = load_scenario("steady").replace({"duration": 40, "pages.0.subscribers": 60})
+    scenario = load_scenario("steady").replace({"duration": 20, "pages.0.subscribers": 30})
     rows = (command.output / "rows.jsonl").read_bytes() if (command.output / "rows.jsonl").exists() else b""
     journal = Journal(command.output, Sweep(scenario, parse_vary([VARY])))
     journal.close()
