@@ -360,4 +360,5 @@ def test_storms_of_ten_thousand_leave_no_leak() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     # The allocator keeps what the first storms needed, and wavers by a MiB or two. The last storm may add that; a connection that
     # stays behind is some 2.5 KiB, and its smallest part (a record, a name, an entry in a table) half a KiB.
-    assert memory[2] - memory[1] < number * 0.4, memory
+    # Measured from the most that was kept before: what the second storm gave back, the third may take again.
+    assert memory[2] - max(memory[:2]) < number * 0.4, memory
