@@ -3,6 +3,7 @@
     python -m benchmarks.fanout                      everything (about 4 minutes)
     python -m benchmarks.fanout --only fan-out -n 1000 --rounds 1
     python -m benchmarks.fanout --only publishes connects stalled nodes
+    python -m benchmarks.fanout --only saturation --record data/saturation.json     what notebook 03 takes a node's capacity from
 
 The limit is a C program that does one `send` for each subscriber from an epoll loop (fanout_server.c); the usual recipe is
 `websockets.broadcast` (fanout_stock.py). The server has core 0, the client (fanout_client.c) core 1; both are fast, both on
@@ -23,6 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from sim.live.broadcaster.main import command
 from sim.live.broadcaster.settings import Settings
 from sim.pusher import auth, frames, messages
 from sim.pusher.server.apps import App
+from sim.results.run import host
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -40,7 +43,9 @@ APP = App("1", "key", "secret")
 CHANNEL = "private-servers"
 EVENT = "App\\Events\\ServerUpdated"
 DATA = '{"server_id":5,"timestamp":"2026-01-01T00:00:00+00:00"}'
-PARTS = ("fan-out", "connects", "publishes", "stalled", "nodes")
+PARTS = ("fan-out", "connects", "publishes", "stalled", "nodes", "saturation")
+BUSY = (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
+"""Shares of the rate at which the server is full, at which a delivery's cost is measured."""
 Result = dict[str, Any]
 
 
@@ -232,6 +237,40 @@ def nodes(bench: Bench, rounds: int) -> None:
     )
 
 
+def saturation(bench: Bench, sizes: list[int], record: Path | None) -> None:
+    """CPU of a delivery from an idle server to a full one: this broadcaster, and a bare sender, whose cost nobody is spared.
+
+    Receivers sleep when nothing comes, as browsers do: waking them, and their part of loopback's TCP, falls on the sender's core.
+    """
+    rows: list[Result] = []
+    for size in sizes:
+        for name, server in {"broadcaster": bench.ours, "bare sender": bench.limit}.items():
+            full = bench.measure(server(), size, "share:4:2")[1]
+            top = full["deliveries_per_s"] / size
+            below = bench.measure(
+                server(), size, *(f"rate:{share * top:.3f}:{max(1.5, 6 / (share * top)):.2f}" for share in BUSY)
+            )
+            rows += [{"server": name, "subscribers": size} | found for found in [*below[1:], full | {"events_per_s": top}]]
+    table(
+        "A delivery from an idle server to a full one",
+        ["server", "subscribers", "events/s", "busy", "us CPU each"],
+        [
+            [row["server"], f"{row['subscribers']:,}", f"{row['events_per_s']:.1f}", f"{row['busy']:.3f}", f"{row['cpu']:.2f}"]
+            for row in rows
+        ],
+    )
+    if record is not None:
+        columns = ("server", "subscribers", "events_per_s", "deliveries_per_s", "cpu", "busy", "event_bytes")
+        found = {
+            "command": "python -m benchmarks.fanout --only saturation --record data/saturation.json",
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": host(),
+            "units": {"cpu": "microseconds of the server per delivery", "busy": "share of a core"},
+            "rows": [{column: row[column] for column in columns} for row in rows],
+        }
+        record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(line[i]) for line in [heads, *rows]) for i in range(len(heads))]
     print(f"\n{title}")
@@ -252,6 +291,7 @@ def main() -> int:
     parser.add_argument("-n", type=int, nargs="+", default=[1000, 5000], metavar="N", help="subscribers (default: 1000 5000)")
     parser.add_argument("--rounds", type=int, default=3, metavar="K", help="turns of each server (default: 3)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write what `saturation` measures as JSON")
     args = parser.parse_args()
     if os.cpu_count() == 1:
         print("fanout: one core only; server and client cannot be apart, so no figure would mean anything", file=sys.stderr)
@@ -264,6 +304,8 @@ def main() -> int:
             for part, measure in (("connects", connects), ("publishes", publishes), ("stalled", stalled), ("nodes", nodes)):
                 if part in args.only:
                     measure(bench, args.rounds)
+            if "saturation" in args.only:
+                saturation(bench, args.n, args.record)
         except WorkbenchError as error:
             print(f"fanout: {error}", file=sys.stderr)
             return error.exit_code

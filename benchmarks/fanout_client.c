@@ -10,6 +10,7 @@
 //
 //     sat:W:SECONDS     W publishes in flight (the next when all subscribers have one): deliveries/s, server CPU per delivery
 //     share:W:SECONDS   the same, but this client sleeps when nothing comes: for servers that want its core as well
+//     rate:R:SECONDS    R publishes per second, open loop, while this client sleeps when nothing comes: the cost below saturation
 //     one:K             K publishes, one at a time: first and last receiver, and the delay of all deliveries
 //     stall:K           from now on K of the subscribers do not read
 //     ping:SECONDS      one event to all after the other, meanwhile pings on a connection of its own
@@ -314,6 +315,23 @@ static void saturate(int window, double seconds, int sleeping) {
          deliveries / elapsed, (server_cpu() - cpu) / 1e3 / deliveries, (server_cpu() - cpu) / 1e9 / elapsed, event_size);
 }
 
+// Events at a fixed rate, open loop: what a delivery costs a server that is not full, and how much of the rate it keeps up with.
+static void at_rate(double rate, double seconds) {
+  dial_publishers(16);
+  sleep_ms = 1;
+  uint64_t base = events_received, begin = now(), end = begin + (uint64_t)(seconds * 1e9), cpu = server_cpu(), sent = 0;
+  while (now() < end) {
+    while (now() >= begin + (uint64_t)(sent * 1e9 / rate)) publish(sent++);
+    turn();
+  }
+  double elapsed = (now() - begin) / 1e9, used = server_cpu() - cpu;
+  uint64_t deliveries = events_received - base;
+  sleep_ms = 0;
+  wait_for(base + sent * subscribers);
+  printf("{\"phase\": \"rate\", \"events_per_s\": %.3f, \"deliveries_per_s\": %.0f, \"cpu\": %.4f, \"busy\": %.4f, \"event_bytes\": %d}\n",
+         sent / elapsed, deliveries / elapsed, used / 1e3 / deliveries, used / 1e9 / elapsed, event_size);
+}
+
 static void one_at_a_time(int k) {
   static double lasts[MAX_SAMPLES], spreads[MAX_SAMPLES];
   dial_publishers(1);
@@ -434,8 +452,9 @@ int main(int argc, char **argv) {
   connect_all();
   for (int i = 9; i < argc; i++) {
     int window;
-    double seconds;
+    double seconds, rate;
     if (sscanf(argv[i], "sat:%d:%lf", &window, &seconds) == 2) saturate(window, seconds, 0);
+    else if (sscanf(argv[i], "rate:%lf:%lf", &rate, &seconds) == 2) at_rate(rate, seconds);
     else if (sscanf(argv[i], "share:%d:%lf", &window, &seconds) == 2) saturate(window, seconds, 1);
     else if (sscanf(argv[i], "stall:%d", &window) == 1) stall(window);
     else if (sscanf(argv[i], "http:%d:%lf", &window, &seconds) == 2) http_publishes(window, seconds);

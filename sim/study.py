@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.clock import SECOND, ns
 from sim.distributions import Lognormal
 from sim.errors import BadInput
-from sim.policy import Debounce, Immediate, Policy, Polling, Window
+from sim.policy import Debounce, Immediate, Policy, Polling, Window, fires
 from sim.results import text
 from sim.results.answers.choices import PRESETS, Choice
 from sim.results.answers.report import describe, updates_of
+from sim.results.ledger.book import Ledger
 from sim.results.ledger.stages import times_to_notified
+from sim.results.ledger.staleness import saw_tooth
 from sim.results.run import Run
 from sim.results.summary import Summary, counted_journeys, summarise
 from sim.scenario import Fleet, Pages, Scenario, to_dict
@@ -97,6 +100,27 @@ def ways(run: Run, some: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarra
     return found
 
 
+def contenders(best: pd.Series | None) -> list[Policy]:
+    """What to draw beside one another: the chosen setting, the customary one, a window of the same wait, and a usual poll."""
+    customary, poll = (PRESETS[name][0] for name in ("the pattern's document", "Inertia usePoll"))
+    some = [best["choice"].policy] if best is not None else []
+    return list(dict.fromkeys([*some, customary, Window(wait=0.5), poll]))
+
+
+def saw_teeth(scenario: Scenario, policies: Iterable[Policy], updates: Updates | None = None) -> dict[str, pd.DataFrame]:
+    """Age of what the first page shows, under each policy and on the same updates: policy in words -> at, age (s).
+
+    Up to the last answer that brought it something: after that all of them only grow older.
+    """
+    found = {}
+    for policy in policies:
+        changed = scenario.replace({"policy": to_dict(policy)})
+        ledger = Ledger(reference.run(changed, updates=updates), changed)
+        found[describe(policy)] = saw_tooth(ledger.states, 0, ledger.window.start, ledger.window.end)
+    last = max((float(teeth["at"][teeth["age"].diff() < 0].max()) for teeth in found.values() if len(teeth)), default=np.inf)
+    return {name: teeth[teeth["at"] <= last] for name, teeth in found.items()}
+
+
 def variants(scenario: Scenario, some: Mapping[str, Mapping[str, Any]], updates: Updates | None = None) -> pd.DataFrame:
     """One row per variant (name -> dotted keys), by the reference engine: the `COLUMNS`, and what only it can tell.
 
@@ -130,8 +154,9 @@ FAMILIES: dict[str, Callable[[float], Policy]] = {
 def steady(rate: float, waits: Iterable[float], hours: float = 1.0) -> pd.DataFrame:
     """Poisson updates at *rate*: debounce, window and polling by closed form and by simulation of *hours*.
 
-    Columns: policy, setting, wait (s), load (refetches per update and page), mean, p95 (s), source (theory, simulated). Network
-    and service times are as good as nothing, as the closed forms have it.
+    Columns: policy, setting, wait (s), load (refetches per update and page), mean, low, high (its 95 % interval), p95 (s), source
+    (theory, simulated), added (s beside the policy's own delay). Network and service times are as good as nothing, as the closed
+    forms have it.
     """
     rows = []
     scenario = Scenario(
@@ -146,40 +171,71 @@ def steady(rate: float, waits: Iterable[float], hours: float = 1.0) -> pd.DataFr
         for wait in waits:
             policy = make(wait)
             exact = predict(policy, rate)
-            drawn = simulated(scenario, policy)
-            label = {"policy": family, "setting": describe(policy), "wait": wait}
-            rows.append(
-                label
-                | {"load": exact["refetches_per_update"], "mean": exact["time_to_fresh.mean"], "p95": exact["time_to_fresh.p95"]}
-                | {"source": "theory"}
-            )
-            rows.append(
-                label
-                | {"load": drawn["refetches_per_update"], "mean": drawn["fresh_mean"], "p95": drawn["fresh_p95"]}
-                | {"source": "simulated"}
-            )
+            label = {"policy": family, "setting": describe(policy), "wait": wait, "added": 0.0}
+            theory = {
+                "load": exact["refetches_per_update"],
+                "mean": exact["time_to_fresh.mean"],
+                "p95": exact["time_to_fresh.p95"],
+                "source": "theory",
+            }
+            rows += [label | theory, label | _point(summary(scenario.replace({"policy": to_dict(policy)})), 1, "simulated")]
     return pd.DataFrame(rows)
 
 
+def _point(figures: Summary, pages: int, source: str) -> dict[str, Any]:
+    """The columns of `steady` that a summary gives."""
+    found, mean = row(figures), figures["time_to_fresh.mean"]
+    ends = (mean[end] if mean[end] is not None else np.nan for end in ("ci_low", "ci_high"))
+    return {"load": found["refetches_per_update"] / max(pages, 1), "mean": found["fresh_mean"], "p95": found["fresh_p95"]} | dict(
+        zip(("low", "high"), ends, strict=True), source=source
+    )
+
+
 def measured(runs: Iterable[Run]) -> pd.DataFrame:
-    """The same columns from bundles: one row per run, `source` as the run says."""
+    """The same columns from bundles: one row per run, `source` as the run says; added: its mean times to notified and of an
+    answer. A mean of too few updates for an interval of its own has that of `by_chance`."""
     rows = []
     for run in runs:
-        figures, policy = row(run.summary), run.scenario.policy
+        policy = run.scenario.policy
         family = {"debounce": "debounce", "window": "window (maxWait = wait)", "polling": "polling"}.get(policy.kind, policy.kind)
+        point = _point(run.summary, run.scenario.subscribers, run.manifest.source)
+        if np.isnan(point["low"]) and np.isfinite(point["mean"]):
+            low, high = by_chance(policy, int(run.summary["updates"]["value"]), run.scenario.duration)
+            point |= {"low": point["mean"] - high, "high": point["mean"] - low}
+        ways = (run.summary.get(name, {}).get("value") or 0.0 for name in ("time_to_notified.mean", "refetch_time.mean"))
         rows.append(
             {
                 "policy": family,
                 "setting": describe(policy),
                 "wait": getattr(policy, "wait", getattr(policy, "interval", np.nan)),
-                "load": figures["refetches_per_update"] / max(run.scenario.subscribers, 1),
-                "mean": figures["fresh_mean"],
-                "p95": figures["fresh_p95"],
-                "source": run.manifest.source,
+                "added": sum(ways),
             }
+            | point
         )
-    frame = pd.DataFrame(rows, columns=["policy", "setting", "wait", "load", "mean", "p95", "source"])
-    return frame.astype({"load": float, "mean": float, "p95": float})
+    numbers = ["wait", "added", "load", "mean", "p95", "low", "high"]
+    return pd.DataFrame(rows, columns=["policy", "setting", *numbers, "source"]).astype(dict.fromkeys(numbers, float))
+
+
+def by_chance(policy: Policy, updates: int, duration: float, runs: int = 200, seed: int = 1) -> tuple[float, float]:
+    """How far (s, least and most of *runs*) the mean delay by *policy* of this many Poisson updates lies from the closed form.
+
+    An interval for runs of a few hundred updates, which are too few for one of their own. NaN where there is no closed form.
+    """
+    rng, off = np.random.default_rng(seed), []
+    try:
+        exact = predict(policy, updates / duration)["time_to_fresh.mean"]
+    except BadInput:
+        return np.nan, np.nan
+    for _ in range(runs):
+        at = np.sort(rng.uniform(0, duration, rng.poisson(updates)))
+        if isinstance(policy, Polling):
+            due = np.arange(rng.uniform(0, policy.interval), duration + 2 * policy.interval, policy.interval)
+        else:
+            due = np.array(fires(policy, [ns(instant) for instant in at]), dtype=float) / SECOND
+        found = np.searchsorted(due, at - 1e-9)
+        shown = found < len(due)
+        off.append(float((due[found[shown]] - at[shown]).mean()) - exact if shown.any() else np.nan)
+    return float(np.nanmin(off)), float(np.nanmax(off))
 
 
 def starvation(rates: Iterable[float], waits: Iterable[float], level: str = "p95") -> pd.DataFrame:
@@ -195,13 +251,24 @@ def as_good_as_polling(rates: Iterable[float]) -> tuple[np.ndarray, np.ndarray, 
 
 
 def agreement(steady: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    """Simulated and measured rows beside the closed form of the same setting: theory, mean (s), off (relative), load, p95."""
+    """Simulated and measured rows beside the closed form of the same setting, by setting: source, load, mean, low, high, p95,
+    theory (s), off (relative), holds (whether the interval of the mean meets what theory allows: its value, and up to `added`
+    more)."""
     exact = steady[steady["source"] == "theory"].set_index("setting")["mean"]
     rows = pd.concat([steady[steady["source"] == "simulated"], points], ignore_index=True)
-    rows = rows[rows["setting"].isin(exact.index)]
-    theory = exact.reindex(rows["setting"]).to_numpy()
-    found = rows[["setting", "source", "load", "mean", "p95"]].assign(theory=theory, off=rows["mean"].to_numpy() / theory - 1)
-    return found.assign(policy=rows["policy"]).sort_values(["policy", "theory", "source"], ascending=[True, True, False])
+    rows = rows[rows["setting"].isin(exact.index)].sort_values(["policy", "wait", "source"], ascending=[True, True, False])
+    theory = rows["setting"].map(exact).to_numpy()
+    holds = (rows["low"].to_numpy() <= theory + rows["added"].to_numpy()) & (rows["high"].to_numpy() >= theory)
+    found = rows[["setting", "source", "load", "mean", "low", "high", "p95"]].set_index("setting")
+    return found.assign(theory=theory, off=rows["mean"].to_numpy() / theory - 1, holds=holds)
+
+
+def misses_allowed(count: int, level: float = 0.93, surely: float = 0.999) -> int:
+    """How many of *count* intervals of this (measured) coverage may miss the truth, *surely* (binomial; they are not quite
+    independent, as all settings meet the same updates)."""
+    from scipy.stats import binom
+
+    return int(binom.ppf(surely, count, 1 - level))
 
 
 # --- variants that reports compare ---------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim import explorer, study
+from sim import study
 from sim.errors import BadInput
 from sim.policy import Debounce, Immediate, Polling, Throttle, Window
 from sim.results import fronts
@@ -59,7 +59,11 @@ def test_an_objective_chooses_the_cheapest_setting_that_meets_it() -> None:
 
 def test_closed_forms_and_simulation_agree_on_steady_updates() -> None:
     frame = study.steady(4.0, (0.1, 0.3), hours=1.0)
-    assert (study.agreement(frame, study.measured([]))["off"].abs() < 0.1).all()
+    exact = study.agreement(frame, study.measured([]))
+    assert (exact["off"].abs() < 0.1).all()
+    assert (~exact["holds"]).sum() <= study.misses_allowed(len(exact))
+    wrong = frame.assign(mean=frame["mean"].where(frame["source"] == "simulated", frame["mean"] * 1.2))
+    assert (~study.agreement(wrong, study.measured([]))["holds"]).sum() > study.misses_allowed(len(exact))
     assert "late on average" in answers.steady(frame, 4.0, 0.3)
 
 
@@ -96,15 +100,15 @@ def test_a_debouncing_server_sends_fewer_messages() -> None:
 @pytest.mark.parametrize(
     ("policy", "code"),
     [
-        (Debounce(wait=0.5), "useDebouncedCallback(() => router.reload(), 500)"),
+        (Debounce(wait=0.5), "useDebouncedCallback(() => router.reload({ only: ['servers'] }), 500)"),
         (Debounce(wait=0.5, leading=True, max_wait=2.0), "500, { leading: true, maxWait: 2000 })"),
         (Debounce(wait=0.5, leading=True, trailing=False), "{ leading: true, trailing: false }"),
         (Window(wait=0.3), "300, { maxWait: 300 })"),
-        (Throttle(wait=0.3), "useThrottledCallback(() => router.reload(), 300)"),
+        (Throttle(wait=0.3), "useThrottledCallback(() => router.reload({ only: ['servers'] }), 300)"),
         (Throttle(wait=0.3, leading=False), "300, { leading: false })"),
         (Debounce(wait=0.5, jitter=0.2), "Math.random() * 200)"),
-        (Polling(interval=2.0), "usePoll(2000)"),
-        (Immediate(), "useEcho('servers', 'ServerUpdated', () => router.reload())"),
+        (Polling(interval=2.0), "usePoll(2000, { only: ['servers'] })"),
+        (Immediate(), "useEcho('servers', 'ServerUpdated', () => router.reload({ only: ['servers'] }))"),
     ],
 )
 def test_a_snippet_says_what_the_policy_says(policy: choices.Policy, code: str) -> None:
@@ -116,8 +120,7 @@ def test_the_grid_has_every_family_at_every_wait() -> None:
     assert len(some) == 2 * len({choice.family for choice in some})
 
 
-def test_the_explorer_answers_for_any_slider() -> None:
-    for wait, rate in ((0.05, 0.1), (3.0, 20.0)):
-        table = explorer.answer(wait, max_wait=1.0, rate=rate, subscribers=5, seconds_of_updates=20.0)
-        assert len(table) == 4
-        assert not table.isna().to_numpy().any()
+def test_chance_alone_moves_the_mean_of_few_updates_and_hardly_that_of_many() -> None:
+    for policy in (Debounce(wait=0.2), Window(wait=0.2), Polling(interval=0.2)):
+        few, many = (study.by_chance(policy, n, n / 10.0, runs=40) for n in (100, 10_000))
+        assert few[0] < many[0] < 0 < many[1] < few[1], policy

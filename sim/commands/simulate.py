@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from sim import simulate
 from sim.commands import options
+from sim.results.answers.culprits import culprits
 from sim.results.summary import Summary
 from sim.results.text import figure, number, percent, seconds
 from sim.scenario import not_honoured
@@ -51,10 +52,12 @@ def run(args: argparse.Namespace) -> int:
     engine = engines.choose(scenario, LARGE) if args.engine == "auto" else args.engine
     with _bar() as progress:
         if args.output is None:
-            summary = engines.run(scenario, engine, progress).summary
+            made = engines.run(scenario, engine, progress)
+            summary, updates = made.summary, made.tables.updates
         else:
             command = f"workbench simulate {args.scenario}"
-            summary = simulate(scenario, output=args.output, progress=progress, command=command, engine=engine).summary
+            bundle = simulate(scenario, output=args.output, progress=progress, command=command, engine=engine)
+            summary, updates = bundle.summary, bundle.updates
     if args.json:
         options.print_json("simulate", summary)
         return 0
@@ -64,6 +67,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{'left out':20}{ignored}")
     for label, words in rows(summary):
         print(f"{label:20}{words}")
+    why = culprits(summary, scenario, updates)
+    for label, sentence in zip(("why", *[""] * len(why)), why, strict=False):
+        print(f"{label:20}{sentence}")
     if args.output is not None:
         print(f"{'bundle':20}{args.output}")
     return 0

@@ -3,12 +3,14 @@
 A point is repeated (at least --replications times, at most --max-replications) until the 95 % interval of the mean of --metric
 is within --precision of it to either side; a point that never gets there is marked. --objective marks the settings that meet a
 condition, and the one of them that costs least. Uses all cores, or the Dask cluster at --scheduler. With -o it writes one table,
-sweep.parquet: a row per point and replication, with the varied keys and every figure of a run's summary. A sweep that was
-stopped goes on where it was when it is started again with the same arguments.
+sweep.parquet, a row per point and replication with the varied keys and every figure of a run's summary, and front.png, the
+figure over its cost (--plot: elsewhere). A sweep that was stopped goes on where it was when it is started again with the same
+arguments.
 
     workbench sweep demo --vary policy.wait=0,0.1,0.5
     workbench sweep demo --vary policy.wait=0.1,0.5,1 --vary policy.kind=debounce,window -o runs/policies
     workbench sweep demo --vary policy.wait=0.1,0.5,1 --objective 'time_to_fresh.p99 < 2'
+    workbench sweep demo --vary policy.wait=0.1,0.2,0.5,1 --vary policy.kind=debounce,window --plot front.png
     workbench sweep steady --vary pages.0.subscribers=100,1000,10000 --metric time_to_fresh.p99 --precision 0.02
     workbench sweep steady --vary api.workers=1,2,4,8 --set workload.rate=20 --show refetch_rate.peak --json
     workbench sweep hour --vary policy.wait=0.1,0.5 --scheduler tcp://10.0.0.5:8786
@@ -31,6 +33,7 @@ from sim.commands import options
 from sim.errors import BadInput, did_you_mean
 from sim.results import text
 from sim.results.summary import metric_of
+from sim.scenario.keys import keys as scenario_keys
 from sim.virtual import sweep as sweeps
 
 SHOWN = ("time_to_fresh.mean", "time_to_fresh.p95", "refetches_per_update", "refetch_rate.peak")
@@ -63,6 +66,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--objective", metavar="CONDITION", help="as 'time_to_fresh.p99 < 2' (s): mark the settings that meet it")
     parser.add_argument("--cost", default=sweeps.COST, metavar="NAME", help="figure that makes a setting cheap (%(default)s)")
     parser.add_argument("--show", action="append", default=[], metavar="NAME", help="figures to print (default: four)")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw --metric (or the objective's) over --cost, PNG, SVG or PDF; -o has front.png",
+    )
     parser.add_argument("--json", action="store_true", help="print means and intervals as JSON")
 
 
@@ -81,12 +90,17 @@ def run(args: argparse.Namespace) -> int:
     objective = None if args.objective is None else sweeps.Objective.parse(args.objective)
     with sweeps.workers(args.processes, args.scheduler) as pool, _bar() as told:
         frame = sweeps.run(sweep, pool, args.output, told)
-    asked = [*args.show, *([objective.metric, args.cost] if objective is not None else [])]
+    figure = args.metric if objective is None else objective.metric
+    asked = [*args.show, *([figure, args.cost] if objective is not None or args.plot else [])]
     unknown = [name for name in asked if name not in frame]
     if unknown:
         raise BadInput(f"{unknown[0]!r}: the runs have no such figure{did_you_mean(unknown[0], map(str, frame.columns))}")
     shown = tuple(args.show) or tuple(dict.fromkeys((args.metric, *SHOWN)))
-    found = sweeps.overview(sweep, frame, shown, objective, args.cost)
+    drawn = sweeps.overview(sweep, frame, tuple(dict.fromkeys((*shown, figure, args.cost))), objective, args.cost)
+    found = drawn[[column for column in drawn if str(column).removesuffix(" +-") not in {figure, args.cost} - set(shown)]]
+    plots = [path for path in (args.plot, args.output and args.output / "front.png") if path is not None]
+    for path in plots:
+        _draw(sweep, drawn, args.cost, figure, objective, path)
     if args.json:
         rows = json.loads(found.replace(math.inf, "never").to_json(orient="records"))
         options.print_json("sweep", {"rows": rows})
@@ -96,7 +110,47 @@ def run(args: argparse.Namespace) -> int:
         print(f"! {args.metric} is not known to {args.precision:.3g} of its value after {args.max_replications} replications")
     if args.output is not None:
         print(f"table: {args.output / 'sweep.parquet'}")
+    for path in plots:
+        print(f"front: {path}")
     return 0
+
+
+def _draw(
+    sweep: sweeps.Sweep, found: pd.DataFrame, cost: str, figure: str, objective: sweeps.Objective | None, path: Path
+) -> None:
+    """Cost against the figure, one line for each value of all keys but the first that are varied."""
+    # Here and not above: a sweep that draws nothing does not wait for Matplotlib.
+    from sim.results import fronts
+    from sim.results.plots import plot_pareto
+
+    first, *others = sweep.vary
+    table = fronts.front(
+        found.assign(
+            setting=[f"{first.rpartition('.')[2]} {value}" for value in found[first]],
+            group=[", ".join(map(str, values)) for values in found[others].to_numpy()] if others else first,
+        ).astype({cost: float, figure: float}),
+        cost,
+        figure,
+    )
+    limit = objective.limit if objective is not None and objective.op in ("<", "<=") else None
+    chosen = table[table["cheapest"]].iloc[0] if objective is not None and table["cheapest"].any() else None
+    axes = plot_pareto(
+        table,
+        load=cost,
+        staleness=figure,
+        group="group",
+        objective=limit,
+        chosen=chosen,
+        name="setting",
+        n=f"{sweep.scenario.name}, {sweep.replications} runs a setting or more",
+    )
+    canvas = axes.figure.canvas
+    if path.suffix.removeprefix(".").lower() not in canvas.get_supported_filetypes():
+        raise BadInput(f"--plot {path}: write .png, .svg or .pdf")
+    try:
+        canvas.print_figure(path)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from error
 
 
 def _table(sweep: sweeps.Sweep, found: pd.DataFrame, shown: Sequence[str], objective: str | None) -> list[str]:
@@ -104,7 +158,11 @@ def _table(sweep: sweeps.Sweep, found: pd.DataFrame, shown: Sequence[str], objec
     keys = list(sweep.vary)
     last = [key.rpartition(".")[2] for key in keys]
     short = last if len(set(last)) == len(last) else keys
-    columns = [[name, "", *map(str, found[key])] for name, key in zip(short, keys, strict=True)]
+    units = {key.dotted: key.unit for key in scenario_keys()}
+    columns = [
+        [name, f"({unit})" if (unit := units.get(key, "")) else "", *map(str, found[key])]
+        for name, key in zip(short, keys, strict=True)
+    ]
     runs = [f"{count}{'' if precise else '!'}" for count, precise in zip(found["replications"], found["precise"], strict=True)]
     columns.append(["runs", "", *runs])
     for metric in shown:

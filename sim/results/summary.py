@@ -128,6 +128,7 @@ SIMULATOR: dict[str, Metric] = {
     "application.in_flight_peak": Metric("count", "most requests at the application at once"),
     "application.refused": Metric("count", "requests refused, by the queue's limit or by the limiter"),
     "application.from_cache": Metric("count", "requests that shared another's answer"),
+    "broadcaster.utilisation": Metric("share", "share of the window in which the busiest node writes"),
     "broadcaster.frames": Metric("count", "frames written"),
     "broadcaster.bytes": Metric("bytes", "bytes written"),
 }
@@ -493,3 +494,6 @@ def _simulator(ledger: Ledger) -> Figures:
             rows.mean() if metric.endswith("busy_ratio") else rows.max() if metric.endswith("peak") else every["value"].iloc[-1]
         )
         yield metric, Estimate(float(value), n=len(ledger.counted))
+    nodes = metrics.loc[name.str.startswith("broadcaster.busy_ratio."), "value"]
+    if len(nodes):
+        yield "broadcaster.utilisation", Estimate(float(nodes.max()), n=len(ledger.counted))

@@ -103,6 +103,7 @@ def _judged(
 ) -> Outcome:
     """Summary, verdict and thresholds; closes the bundle."""
     # Here and not above: they import SciPy, which only a run that has ended needs.
+    from sim.results.answers.culprits import culprits
     from sim.results.ledger.deliveries import account
     from sim.results.summary import summarise
 
@@ -152,6 +153,7 @@ def _judged(
         reasons=verdict.reasons,
         remarks=remarks,
         trouble=trouble,
+        why=culprits(summary, scenario, frames.updates),
         refused=refusals,
         checks=check(thresholds, summary),
         duration=duration,

@@ -45,6 +45,8 @@ class Outcome:
     """Seconds from the first process to the last."""
     trouble: Sequence[str] = ()
     """What went wrong with the target; a run is valid all the same, since that is a result."""
+    why: Sequence[str] = ()
+    """Limits that the target has reached (`answers.culprits`)."""
     refused: Sequence[str] = ()
     """What the target refused, and what to do: the first lines of the result."""
     interrupted: str = ""
@@ -91,6 +93,7 @@ class Outcome:
             ("harness floor", f"p50 {floor[0]}   p99 {floor[1]}"),
             ("reader's lag", f"p50 {lag[0]}   p99 {lag[1]}"),
             *zip(("target", *[""] * (len(self.trouble) - 1)), self.trouble or ("healthy: nothing failed there",), strict=True),
+            *zip(("why", *[""] * len(self.why)), self.why, strict=False),
         ]
 
     def text(self) -> str:
@@ -116,6 +119,7 @@ class Outcome:
             "valid": not self.reasons and not self.interrupted,
             "partial": self.partial,
             "trouble": [*self.refused, *self.trouble],
+            "why": list(self.why),
             "reasons": list(self.reasons),
             "remarks": list(self.remarks),
             "thresholds": [{"threshold": str(check.threshold), "value": check.value, "ok": check.ok} for check in self.checks],

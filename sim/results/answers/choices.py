@@ -53,12 +53,13 @@ PRESETS: dict[str, tuple[Policy, str]] = {
 _LISTEN = """useEcho('{channel}', '{event}', {callback})"""
 
 
-def snippet(policy: Policy, channel: str = "servers", event: str = "ServerUpdated") -> str:
-    """The policy as a React component of the pattern would write it: TypeScript, ready to paste."""
-    reload = "() => router.reload()"
+def snippet(policy: Policy, channel: str = "servers", event: str = "ServerUpdated", prop: str = "servers") -> str:
+    """The policy as a React component of the pattern would write it: TypeScript, ready to paste. Only *prop* is fetched again."""
+    only = f"{{ only: ['{prop}'] }}"
+    reload = f"() => router.reload({only})"
     listen = _LISTEN.format(channel=channel, event=event, callback="refetch")
     if policy.jitter:
-        reload = f"() => setTimeout(() => router.reload(), Math.random() * {_ms(policy.jitter)})"
+        reload = f"() => setTimeout({reload}, Math.random() * {_ms(policy.jitter)})"
     match policy:
         case Debounce():
             imports, body = "useDebouncedCallback", f"useDebouncedCallback({reload}, {_ms(policy.wait)}{_options(policy)})"
@@ -70,7 +71,7 @@ def snippet(policy: Policy, channel: str = "servers", event: str = "ServerUpdate
         case RateLimit():
             imports, body = "useThrottledCallback", f"useThrottledCallback({reload}, {_ms(policy.wait)})"
         case Polling():
-            return f"import {{ usePoll }} from '@inertiajs/react'\n\nusePoll({_ms(policy.interval)})"
+            return f"import {{ usePoll }} from '@inertiajs/react'\n\nusePoll({_ms(policy.interval)}, {only})"
         case Immediate():
             return (
                 "import { useEcho } from '@laravel/echo-react'\nimport { router } from '@inertiajs/react'\n\n"

@@ -77,17 +77,10 @@ def markdown(*paragraphs: str) -> Markdown:
     return Markdown("\n\n".join(paragraphs).replace("&", "&amp;").replace("<", "&lt;"))
 
 
-def answer(*paragraphs: str) -> Markdown:
-    """The answer of a report: the first paragraph stands out, the others say what it stands on."""
+def answer(*paragraphs: str, code: str = "", language: str = "tsx") -> Markdown:
+    """The answer of a report: the first paragraph stands out, the others say what it stands on; *code* is source to copy."""
     first, *others = paragraphs
-    return markdown(f"> **{first}**", *others)
-
-
-def code(source: str, language: str = "tsx") -> Markdown:
-    """Source to copy, shown as a block of code."""
-    from IPython.display import Markdown
-
-    return Markdown(f"```{language}\n{source}\n```")
+    return markdown(f"> **{first}**", *others, *([f"```{language}\n{code}\n```"] if code else []))
 
 
 def labelled(some: Iterable[Run] | Run) -> dict[str, Run]:

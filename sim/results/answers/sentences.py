@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.results.answers import choices
 from sim.results.answers.report import describe
 from sim.results.fronts import cheapest_within
 from sim.results.ledger.stages import STAGES, slowest_kind
@@ -192,6 +193,21 @@ def choose(front: pd.DataFrame, objective: float, customary: pd.Series, page: st
         f"{number(len(front))} settings tried none meets the objective with fewer.",
         f"That is {digits(fresher, 2)} times fresher at the slow end, with {against}. {usual}",
     )
+
+
+def snippet(best: pd.Series | None) -> str:
+    """The chosen setting as code (`choices.snippet`); empty where none meets the objective."""
+    return "" if best is None else choices.snippet(best["choice"].policy)
+
+
+def held(drawn: pd.DataFrame, loaded: pd.DataFrame) -> str:
+    """How many intervals of simulated and measured means meet the closed form (`study.agreement`)."""
+    words = [
+        f"{int(rows['holds'].sum())} of {len(rows)} {source}"
+        for rows, source in ((drawn, "simulated"), (loaded, "measured"))
+        if len(rows)
+    ]
+    return f"{' and '.join(words)} means have the closed form in their interval"
 
 
 def latency(run: Summary, steps: Mapping[str, pd.DataFrame], ways: pd.DataFrame) -> tuple[str, ...]:

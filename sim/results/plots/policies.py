@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator
 
 from sim.results.fronts import knee
 from sim.results.plots import style
@@ -16,6 +18,7 @@ from sim.results.text import digits, number, seconds
 
 Array = np.ndarray[Any, Any]
 
+OTHERS: dict[str, Any] = {"color": style.GREY, "lw": 1, "ms": 2.5, "alpha": 0.6}
 HALO = [withStroke(linewidth=3, foreground="white")]
 
 
@@ -118,8 +121,10 @@ def _pareto_axes(ax: Axes, drawn: pd.DataFrame, load: str, staleness: str) -> No
         if log:
             setter("log")
         (style.count_axis if axis is ax.xaxis else style.time_axis)(axis, log)
-    ax.set_xlabel(load.replace("_", " "))
-    ax.set_ylabel(staleness.replace("_", " "))
+        if log and np.divide(*axis.get_view_interval()[::-1]) < 100:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.set_xlabel(load.replace("_", " ").replace(".", ", "))
+    ax.set_ylabel(staleness.replace("_", " ").replace(".", ", "))
 
 
 def plot_steady(
@@ -236,3 +241,78 @@ def _edges(centres: Array) -> Array:
         return centres[0] * np.array([0.7, 1.4])
     middle = np.sqrt(centres[:-1] * centres[1:])
     return np.r_[centres[0] ** 2 / middle[0], middle, centres[-1] ** 2 / middle[-1]]
+
+
+def plot_choice(
+    front: pd.DataFrame,
+    late: pd.DataFrame,
+    teeth: pd.DataFrame,
+    updates: Array,
+    *,
+    policy: str,
+    wait: float,
+    rate: float,
+    limit: float,
+) -> Figure:
+    """One setting from three sides, drawn quickly: on the front, on the starvation map, and as the saw-tooth of one page's age.
+
+    *front*: `explorer.front`; *late*: `explorer.late`; *teeth*, *updates*: `explorer.saw_tooth`. The setting is *policy*, *wait*
+    (s) and *rate* (updates/s); its own policy is in colour. No layout engine: it would take longer than the drawing.
+    """
+    with style.look():
+        figure = Figure(figsize=(11.6, 6.6), dpi=80)
+        left, right, below = (
+            figure.add_axes(place) for place in ((0.065, 0.49, 0.4, 0.45), (0.55, 0.49, 0.43, 0.45), (0.065, 0.08, 0.915, 0.28))
+        )
+    top = 60.0
+    drawn = front[front["late"] < top]
+    for name, part in drawn.groupby("policy", sort=False):
+        part = part.sort_values("refetches_per_second")
+        look: dict[str, Any] = {"color": style.BLUE, "lw": 2, "ms": 4, "zorder": 4} if name == policy else OTHERS
+        left.plot(part["refetches_per_second"], part["late"], "o-", **look)
+    best = drawn[~drawn["dominated"]]
+    left.plot(best["refetches_per_second"], best["late"], "s", mfc="none", mec=style.GREEN, ms=8, mew=1.4, zorder=3)
+    here = drawn[(drawn["policy"] == policy) & np.isclose(drawn["wait"], wait)]
+    left.plot(here["refetches_per_second"], here["late"], "o", mfc="none", mec=style.VERMILION, ms=13, mew=2.4, zorder=5)
+    if drawn.empty:
+        left.set_xlim(1, 1000)
+        left.set_ylim(0.1, top)
+    left.loglog()
+    style.count_axis(left.xaxis, log=True)
+    style.time_axis(left.yaxis, log=True)
+    left.set_xlabel("refetches per second, all pages")
+    left.set_ylabel("mean time to fresh")
+    words = "" if len(here) else f" (this setting: beyond {seconds(top)})"
+    left.set_title(f"{policy}{words}; others grey; green: no other beats it", y=1.0)
+
+    values = late.to_numpy(dtype=float)
+    norm = LogNorm(vmin=0.02, vmax=limit * 10, clip=True)
+    right.imshow(np.clip(values, 1e-3, limit * 10), norm=norm, cmap=style.MAP, aspect="auto", origin="lower")
+    for (i, j), value in np.ndenumerate(values):
+        label = "never" if np.isinf(value) else f"> {seconds(3600.0)}" if value > 3600 else seconds(float(f"{value:.2g}"))
+        ink, weight = "black" if norm(value) > 0.55 else "white", "bold" if value > limit else "normal"
+        right.text(j, i, label, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
+    across, up = (
+        np.interp(np.log(value), np.log(axis.to_numpy(dtype=float)), np.arange(len(axis)))
+        for value, axis in ((rate, late.columns), (wait, late.index))
+    )
+    right.plot(across, up, "o", mfc="none", mec=style.VERMILION, ms=24, mew=2.4)
+    right.set_xticks(range(values.shape[1]), [digits(float(value)) for value in late.columns])
+    right.set_yticks(range(values.shape[0]), [seconds(float(value)) for value in late.index])
+    right.grid(visible=False)
+    right.set_xlabel("updates per second")
+    right.set_title(f"Mean time to fresh by wait and rate; bold: above {seconds(limit)}", y=1.0)
+
+    below.plot(teeth["at"], teeth["age"], color=style.BLUE, lw=1.4)
+    below.fill_between(teeth["at"], teeth["age"], color=style.BLUE, alpha=0.18, lw=0)
+    below.plot(updates, np.zeros(len(updates)), "|", color=style.VERMILION, ms=10, clip_on=False)
+    below.set_xlim(0, float(teeth["at"].max()) if len(teeth) else 1)
+    below.set_ylim(0)
+    style.time_axis(below.yaxis)
+    below.set_xlabel("time, s; red: updates")
+    below.set_ylabel("age of what is shown")
+    below.set_title("What one page in the middle of its herd shows", y=1.0)
+    for ax in figure.axes:
+        ax.minorticks_off()
+        ax.title.set_fontsize(10)
+    return figure
