@@ -14,6 +14,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import log10
 from typing import Any
 
 import numpy as np
@@ -163,22 +164,35 @@ def explore() -> Any:
     import ipywidgets as widgets
 
     start = Setting()
-    style, layout = {"description_width": "13em"}, widgets.Layout(width="46em")
+    style = {"description_width": "17em"}
 
     def slider(kind: Any, label: str, value: float, low: float, high: float, **options: Any) -> Any:
+        # A layout of its own: one that is shared would hide all sliders with the first.
+        layout = widgets.Layout(width="50em")
         return kind(value=value, min=low, max=high, description=label, style=style, layout=layout, **options)
 
     controls: dict[str, Any] = {
         "policy": widgets.Dropdown(
-            options=list(POLICIES), value=start.policy, description="policy", style=style, layout=widgets.Layout(width="32em")
+            options=list(POLICIES), value=start.policy, description="policy", style=style, layout=widgets.Layout(width="36em")
         ),
         "wait": slider(widgets.FloatSlider, "wait or interval, s", start.wait, 0.05, 3.0, step=0.05),
         "max_wait": slider(widgets.FloatSlider, "maxWait, times the wait", start.max_wait, 2.0, 10.0, step=0.5),
-        "rate": slider(widgets.FloatLogSlider, "updates per second", start.rate, -1, 1.4, step=0.02, readout_format=".3g"),
+        "rate": slider(
+            widgets.FloatLogSlider,
+            "updates per second",
+            start.rate,
+            log10(start.rate) - 1.3,
+            1.4,
+            step=0.02,
+            readout_format=".3g",
+        ),
         "subscribers": slider(widgets.IntSlider, "subscribers", start.subscribers, 1, 5000),
-        "service": slider(widgets.FloatLogSlider, "service time of a refetch, s", start.service, -3.3, 0, step=0.02),
+        "service": slider(
+            widgets.FloatLogSlider, "service time of a refetch, s", start.service, log10(start.service) - 1, 0, step=0.02
+        ),
         "workers": slider(widgets.IntSlider, "workers of the application", start.workers, 1, 64),
     }
+    # Their steps lie on the starting values: a browser moves a slider to its nearest step.
     controls["service"].readout_format = ".3g"
     said, shown = widgets.HTML(), widgets.Image(format="png")
     said.add_class("explorer-words")
