@@ -3,7 +3,7 @@
     python -m benchmarks.fanout                      everything (about 4 minutes)
     python -m benchmarks.fanout --only fan-out -n 1000 --rounds 1
     python -m benchmarks.fanout --only publishes connects stalled nodes
-    python -m benchmarks.fanout --only saturation --record data/saturation.json     what notebook 03 takes a node's capacity from
+    python -m benchmarks.fanout --only saturation --record saturation.json     from an idle server to a full one
 
 The limit is a C program that does one `send` for each subscriber from an epoll loop (fanout_server.c); the usual recipe is
 `websockets.broadcast` (fanout_stock.py). The server has core 0, the client (fanout_client.c) core 1; both are fast, both on
@@ -262,7 +262,7 @@ def saturation(bench: Bench, sizes: list[int], record: Path | None) -> None:
     if record is not None:
         columns = ("server", "subscribers", "events_per_s", "deliveries_per_s", "cpu", "busy", "event_bytes")
         found = {
-            "command": "python -m benchmarks.fanout --only saturation --record data/saturation.json",
+            "command": "python -m benchmarks.fanout --only saturation",
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": host(),
             "units": {"cpu": "microseconds of the server per delivery", "busy": "share of a core"},

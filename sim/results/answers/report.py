@@ -77,10 +77,21 @@ def markdown(*paragraphs: str) -> Markdown:
     return Markdown("\n\n".join(paragraphs).replace("&", "&amp;").replace("<", "&lt;"))
 
 
-def answer(*paragraphs: str, code: str = "", language: str = "tsx") -> Markdown:
-    """The answer of a report: the first paragraph stands out, the others say what it stands on; *code* is source to copy."""
+def answer(*paragraphs: str, source: str = "") -> Markdown:
+    """The answer of a report: the first paragraph stands out, the others say what it stands on; *source* is code to copy."""
     first, *others = paragraphs
-    return markdown(f"> **{first}**", *others, *([f"```{language}\n{code}\n```"] if code else []))
+    return markdown(f"> **{first}**", *others, *([fenced(source)] if source else []))
+
+
+def fenced(source: str, language: str = "tsx") -> str:
+    return f"```{language}\n{source}\n```"
+
+
+def code(source: str, language: str = "tsx") -> Markdown:
+    """Source to copy, shown as a block of code."""
+    from IPython.display import Markdown
+
+    return Markdown(fenced(source, language))
 
 
 def labelled(some: Iterable[Run] | Run) -> dict[str, Run]:
