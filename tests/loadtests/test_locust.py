@@ -361,8 +361,13 @@ def test_a_target_that_is_not_there_is_a_row_with_a_reason(target: Path, tmp_pat
     absent = Target.read(target).to_dict() | {"ws": {"host": "127.0.0.1", "port": 9, "scheme": "http"}}
     path = tmp_path / "absent.json"
     path.write_text(json.dumps(absent))
-    with locust(path, tmp_path, "-t", "3s", "-u", "5") as process:
-        output, _ = process.communicate(timeout=30)
+    with locust(path, tmp_path, "-u", "5") as process:
+        deadline = time.monotonic() + 60
+        while not any(header["counters"]["connect_failures"] for header in parts.read_headers(tmp_path / "parts")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
     assert "WS connect: connect: connection refused" in output
     assert "Traceback" not in output
     (header,) = parts.read_headers(tmp_path / "parts")

@@ -166,6 +166,8 @@ def windows(journeys: pd.DataFrame, refetches: pd.DataFrame, start: float, end: 
     refetches (started in the window), refetch_p95 (s). Indexed by the window's start, s since the run's start. *refetches*:
     `Ledger.refetches`.
     """
+    if not width > 0:  # Of an interrupted run nothing may be left.
+        end, width = start, 1.0
     edges = np.arange(start, end, width)
     at = _window_of(journeys["intended_at"], start, width)
     fresh, weight = _to_fresh(journeys), journeys["weight"].to_numpy(dtype=float)
@@ -192,7 +194,8 @@ def windows(journeys: pd.DataFrame, refetches: pd.DataFrame, start: float, end: 
                 "refetch_p95": level(took, each, sent, 0.95),
             }
         )
-    return pd.DataFrame(rows, index=pd.Index(edges, name="from"))
+    columns = ["updates", "notified_p95", "fresh_p50", "fresh_p95", "refetches", "refetch_p95"]
+    return pd.DataFrame(rows, index=pd.Index(edges, name="from"), columns=columns)
 
 
 def _window_of(at: pd.Series, start: float, width: float) -> Array:

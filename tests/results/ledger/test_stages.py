@@ -60,6 +60,9 @@ def test_windows_cut_the_run_and_an_update_never_shown_is_infinitely_late() -> N
     assert parts["updates"].tolist() == [1, 1, 1, 0]
     assert parts["fresh_p95"].tolist() == pytest.approx([0.7, 1.0, np.inf, np.nan], nan_ok=True)
     assert parts["refetches"].tolist() == [1, 1, 0, 0]
+    nothing = stages.windows(ledger.journeys, ledger.refetches, 3.0, 3.0, 0.0)
+    assert nothing.empty
+    assert nothing.columns.tolist() == parts.columns.tolist()
 
 
 def test_empty_journeys_have_empty_tables() -> None:
