@@ -167,7 +167,7 @@ class Ear:
     def hear(self, payload: bytes) -> Event | messages.Message:
         """An `Event` on a channel, or a `Message` of the protocol itself. Raises `Malformed`."""
         name, channel, data = parse(payload)
-        if type(channel) is not str or name[:7] == "pusher:" or name[:16] == "pusher_internal:":
+        if type(channel) is not str or (name[:6] == "pusher" and name.startswith(("pusher:", "pusher_internal:"))):
             return messages.Message(name, channel, decoded(data))
         self._heard += 1
         if self._heard > self.REMEMBERED:
@@ -415,7 +415,8 @@ class Echo:
                 self._give_up_handshake()
             return None
         if isinstance(message, Event):
-            self.again(message, arrived_at, read_at, stamp)
+            if message.channel in self._channels:
+                self._client.heard(message, arrived_at, read_at, stamp)
             return message
         if self.state is not State.CONNECTED:
             self._first(message)
