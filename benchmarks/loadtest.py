@@ -346,15 +346,21 @@ def main() -> int:
         rate, each = refetch_rate(program, 3.0)
         note("load client: refetch alone", "us CPU", [each])
         print(f"refetches alone: {rate:,.0f} per second of CPU, {each:.1f} us each\n")
-        rows = []
+        rows, failed = [], list[str]()
         for subscribers in options.subscribers:
             for candidate in options.only:
                 if candidate == "sync" and subscribers > 6000:
                     continue  # three descriptors each
-                rows.append(measure(candidate, program, subscribers, not options.no_knee, options.seconds))
+                try:
+                    rows.append(measure(candidate, program, subscribers, not options.no_knee, options.seconds))
+                except WorkbenchError as error:
+                    failed.append(f"{candidate} at {subscribers:,}: {error}")
+                    continue
                 print(f"  measured {candidate} at {subscribers:,}", file=sys.stderr, flush=True)
         show(rows)
-    return 0
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
