@@ -55,7 +55,7 @@ BREADTH = 10
 APART = 1.5
 """Ratio of the largest to the smallest fan-out (90 % and 10 % of the events) from which on a slope over it is a slope."""
 DRAWS = 100
-KEPT = 50
+KEPT = 30
 """Of the draws, as many are kept in the fit: a prediction takes some twenty."""
 STRATA = 100
 """Values that stand for a distribution."""

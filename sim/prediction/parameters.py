@@ -129,7 +129,7 @@ class Fit:
         """Raises `BadInput` where that is not possible."""
         tree = asdict(self)
         try:
-            Path(path).write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            Path(path).write_text(json.dumps(tree, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -184,11 +184,15 @@ def residuals(fit: Fit, runs: Sequence[tuple[str, Scenario, Updates, Summary]]) 
 
 
 def _family(metric: str) -> str:
-    """Metrics whose misfits are pooled: of the middle, of the tail, of counts, of processors."""
+    """Metrics whose misfits are pooled: those of one part of the model (fan-out, application, processors), and of the middle or
+    the tail; counts each for itself."""
     if metric.startswith(PROCESSES):
         return "cpu"
     figure = metric.rpartition(".")[2]
-    return "tail" if figure in ("p95", "p99", "max", "peak") else "middle" if figure in ("p50", "mean") else "count"
+    if figure not in ("p50", "mean", "p95", "p99", "max"):
+        return metric
+    part = "fan-out" if metric.startswith(("time_to_notified", "fan_out")) else "application"
+    return f"{part}, {'middle' if figure in ('p50', 'mean') else 'tail'}"
 
 
 def _misfit(fit: Fit, metric: str, subscribers: int) -> float:

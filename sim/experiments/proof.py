@@ -1,0 +1,143 @@
+"""Does a fit at small sizes predict larger ones? Runs that were measured, held against predictions that have not seen them.
+
+`data/proof.py` measures, fits and predicts; what it found is in `data/proof.json`, which `read` and notebook 06 show, and the
+fits themselves are in `data/fits`. The bundles are too large to keep; `again` makes a row anew from its fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sim.prediction import Fit
+from sim.prediction import read as read_fit
+from sim.prediction.predict import DRAWS, predict
+from sim.results import text
+from sim.scenario import Scenario, build, to_dict
+from sim.shipped import shipped
+from sim.workload import streams
+
+PLACE = shipped("data") / "proof.json"
+FITS = shipped("data") / "fits"
+
+BANDS: Mapping[str, float] = {
+    "time_to_notified.p50": 0.10,
+    "fan_out.first.p50": 0.10,
+    "fan_out.last.p50": 0.10,
+    "time_to_fresh.p50": 0.10,
+    "time_to_notified.p99": 0.25,
+    "time_to_fresh.p99": 0.25,
+    "refetches_per_update": 0.03,
+    "cpu.broadcaster": 0.15,
+    "cpu.application": 0.15,
+}
+"""How close a figure was asked to be (issue 14), relative."""
+
+
+def rows(
+    target: str, fit: Fit, name: str, scenario: Scenario, measured: Mapping[str, Any], held_out: bool
+) -> list[dict[str, Any]]:
+    """Each figure of one measured run beside its prediction. The prediction meets the updates that the scenario's seed draws,
+    which the run was given as well. *held_out*: it was measured when the model was settled."""
+    # Own times are those of a worker: how many there are is the run's to say.
+    found = predict(fit, scenario, DRAWS, scenario.draw_updates(streams(scenario.seed)), BANDS, kept=["api.workers"])
+    return [
+        {
+            "target": target,
+            "run": name,
+            "subscribers": scenario.subscribers,
+            "metric": metric,
+            "measured": float(measured[metric]["value"]),
+            "predicted": figure.value,
+            "low": figure.low,
+            "high": figure.high,
+            "held_out": held_out,
+        }
+        for metric, figure in found.figures.items()
+        if measured.get(metric, {}).get("value") and np.isfinite(figure.value)
+    ]
+
+
+def write(found: Iterable[Mapping[str, Any]], scenarios: Mapping[str, Scenario], left_out: Mapping[str, str]) -> None:
+    """*scenarios* by run; *left_out*: run -> why it is not among them."""
+    tree = {
+        "rows": list(found),
+        "scenarios": {name: to_dict(scenario) for name, scenario in scenarios.items()},
+        "left_out": dict(left_out),
+    }
+    PLACE.write_text(json.dumps(tree, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read() -> tuple[pd.DataFrame, dict[str, str]]:
+    """(rows of `rows`, with off (predicted / measured - 1), band, close (off within the band) and covered (measured within the
+    interval); runs that were left out, and why)."""
+    tree = json.loads(PLACE.read_text(encoding="utf-8"))
+    found = pd.DataFrame(tree["rows"])
+    off = found["predicted"] / found["measured"] - 1
+    band = found["metric"].map(BANDS)
+    # Equal but for the order of a sum is equal.
+    slack = 1e-9 * found["measured"]
+    covered = found["measured"].between(found["low"] - slack, found["high"] + slack)
+    return found.assign(off=off, band=band, close=off.abs() <= band, covered=covered), tree["left_out"]
+
+
+def again(run: str, target: str) -> dict[str, float]:
+    """The predictions of one run made anew from its fit: metric -> value."""
+    tree = json.loads(PLACE.read_text(encoding="utf-8"))
+    scenario: Scenario = build(Scenario, tree["scenarios"][run], where=run)
+    fit = read_fit(FITS / f"{target}.fit.json")
+    return {row["metric"]: row["predicted"] for row in rows(target, fit, run, scenario, _any(BANDS), held_out=False)}
+
+
+def _any(metrics: Iterable[str]) -> dict[str, dict[str, float]]:
+    return {metric: {"value": 1.0} for metric in metrics}
+
+
+def by_metric(found: pd.DataFrame) -> pd.DataFrame:
+    """By metric: figures, close, covered, worst (the largest difference), and what was asked."""
+    grouped = found.assign(size=found["off"].abs()).groupby("metric", sort=False)
+    table = grouped.agg(figures=("off", "size"), close=("close", "sum"), covered=("covered", "sum"), worst=("size", "max"))
+    return table.assign(asked=table.index.map(BANDS))
+
+
+def readable(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows as texts, each figure in its unit."""
+
+    def figure(row: Any) -> dict[str, str]:
+        unit = text.unit_of(row.metric)
+        return {
+            "broadcaster": row.target,
+            "run": row.run,
+            "figure": row.metric,
+            "measured": unit(row.measured),
+            "predicted": unit(row.predicted),
+            "95 % of runs": text.interval(row.low, row.high, unit),
+            "off": text.percent(row.off),
+            "": "" if row.close and row.covered else "beyond the band" if row.covered else "outside the interval",
+        }
+
+    return pd.DataFrame([figure(row) for row in found.itertuples()])
+
+
+def claim(found: pd.DataFrame, left_out: Mapping[str, str]) -> list[str]:
+    """What the proof comes to, in words: how many figures are close, how many are covered, which are not, what was left out."""
+    held = found[found["held_out"]]
+    missed = found[~found["close"]]
+    of = found["metric"].value_counts()
+    worst = ", ".join(f"{name} ({number} of {of[name]})" for name, number in missed["metric"].value_counts().items())
+    sizes = " and ".join(text.number(float(size)) for size in sorted(found["subscribers"].unique()))
+    close, covered = (text.number(int(found[column].sum())) for column in ("close", "covered"))
+    said = [
+        f"{close} of {text.number(len(found))} figures of runs at {sizes} subscribers, predicted from smaller ones, are as close "
+        f"as was asked, and {covered} lie inside their 95 % interval ({text.percent(float(found['covered'].mean()))}).",
+        f"Of the {text.number(len(held))} that were measured when the model was settled, {text.number(int(held['close'].sum()))} "
+        f"are close and {text.number(int(held['covered'].sum()))} covered.",
+    ]
+    if len(missed):
+        said.append(f"Beyond what was asked: {worst}.")
+    said += [f"Left out: {name}, {why}." for name, why in left_out.items()]
+    return said
