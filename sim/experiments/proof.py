@@ -127,7 +127,7 @@ def claim(found: pd.DataFrame, left_out: Mapping[str, str]) -> list[str]:
     """What the proof comes to, in words: how many figures are close, how many are covered, which are not, what was left out."""
     held = found[found["held_out"]]
     missed = found[~found["close"]]
-    of = found["metric"].value_counts()
+    of = found["metric"].value_counts().to_dict()
     worst = ", ".join(f"{name} ({number} of {of[name]})" for name, number in missed["metric"].value_counts().items())
     sizes = " and ".join(text.number(float(size)) for size in sorted(found["subscribers"].unique()))
     close, covered = (text.number(int(found[column].sum())) for column in ("close", "covered"))
