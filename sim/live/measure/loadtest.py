@@ -148,6 +148,7 @@ def _wait_until_subscribed(job: Job, swarm: Swarm, observer: Observer) -> None:
     since = began
     limit = LONGEST + order.subscribers / order.connect_rate
     while True:
+        _require_unasked()
         for child in swarm.ended():
             kind = BadInput if child.exit_code == BadInput.exit_code else WorkbenchError
             raise kind(f"{child.name} ended before the load began ({child.end}): {child.last_words(1)}")
@@ -227,6 +228,7 @@ def _let_it_run(job: Job, swarm: Swarm, publisher: Child | None, result: Measure
     sampled = float("-inf")
     missing: set[str] = set()
     while (elapsed := time.monotonic() - zero) < job.seconds:
+        _require_unasked()
         for row in job.incidents.play(elapsed):
             result.incidents = job.incidents.rows
             result.save(job.places)
@@ -285,13 +287,25 @@ def shielded() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_asked: list[int] = []
+"""Signals that came. Where Python runs a callback of its own (logging's around a fork), what a handler raises is printed and lost."""
+
+
+def _require_unasked() -> None:
+    if _asked:
+        raise Interrupted(_asked[0])
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """SIGINT and SIGTERM raise `Interrupted` inside, so that both end a run in the same order; also where the shell has started
     us with SIGINT ignored, as it does in the background of a script."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        _asked.append(number)
         raise Interrupted(number)
+
+    _asked.clear()
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
