@@ -101,7 +101,7 @@ class Command:
                 need(False, f"did not end within {patience:g} s: {self.said}")
             time.sleep(0.05)
         left = [pid for pid in self.seen if _lives(pid)]
-        for _ in range(50):
+        for _ in range(300):  # a worker that is still importing looks for its parent later
             if not left:
                 break
             time.sleep(0.1)

@@ -288,7 +288,7 @@ def shielded() -> Iterator[None]:
 
 
 _asked: list[int] = []
-"""Signals that came. Where Python runs a callback of its own (logging's around a fork), what a handler raises is printed and lost."""
+"""Signals that came. In a callback of Python's own (logging's around a fork) what a handler raises is printed and lost."""
 
 
 def _require_unasked() -> None:
