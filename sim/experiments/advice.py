@@ -1,9 +1,9 @@
 """What to set for an objective, what it costs and gains, how far it carries, what breaks first and what helps then.
 
 All by simulation of one scenario, with common random numbers: every setting meets the same updates. The search takes the fleet
-engine, and leaves out for it what that cannot do (`screened`); the settings that it would recommend, and what is there now, are
-then simulated as the scenario says, with other updates, several times. Nothing here measures: costs are the scenario's own, or
-fitted ones.
+engine, leaves out for it what that cannot do (`screened`) and takes a part of a long run (`shortened`). The settings that it would
+recommend, and what is there now, are then simulated as the scenario says, with other updates, several times. Nothing here
+measures: costs are the scenario's own, or fitted ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,13 @@ FINALISTS = 6
 """Settings that are tried so, cheapest first, until one surely meets the objective."""
 
 EXACT = 600_000
-"""Notifications and refetches up to which a run takes the engine that leaves nothing out, a second or two each."""
+"""Notifications and refetches up to which a remedy takes the engine that leaves nothing out: some seconds."""
+
+REPEATED = 100_000
+"""The same for what is simulated several times: a second or so each."""
+
+QUICK, LEAST = 60_000, 20.0
+"""Notifications and refetches of a simulation of the search, and the seconds that it has at least."""
 
 BUSY = 0.8
 """Share of its time from which a station is said to break: its queue is then several times as long as its work."""
@@ -86,7 +92,9 @@ class Advice:
     remedies: pd.DataFrame
     """By remedy, tried there; remedy, met, ranked."""
     left_out: tuple[str, ...]
-    """What the search had to leave out, in words."""
+    """What the search, head-room and remedies had to leave out, in words."""
+    whole: bool
+    """Whether what is there now and what is recommended were simulated with all of it."""
 
     @property
     def recommended(self) -> Policy | None:
@@ -137,6 +145,13 @@ def screened(scenario: Scenario) -> tuple[Scenario, tuple[str, ...]]:
             scenario = scenario.replace({key: value})
             left_out.append(words)
     return scenario, tuple(left_out)
+
+
+def shortened(scenario: Scenario) -> Scenario:
+    """As long as `QUICK` notifications and refetches take, for a search of many simulations; `LEAST` seconds at least."""
+    size = sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed))))
+    length = max(min(scenario.duration, LEAST), scenario.duration * min(1.0, QUICK / max(size, 1)))
+    return dataclasses.replace(scenario, duration=length)
 
 
 def with_policy(scenario: Scenario, policy: Policy) -> Scenario:
@@ -199,6 +214,7 @@ def advise(
     Raises `BadInput` for a scenario that cannot be simulated, or an objective on a figure that there is not.
     """
     quick, left_out = screened(scenario)
+    quick = shortened(quick)
     if not any(pages.subscribers for pages in scenario.pages):
         raise BadInput(f"scenario {scenario.name}: no pages to advise on (set pages.0.subscribers)")
     tried = pd.DataFrame(list(_tried(quick, objective, waits)))
@@ -228,16 +244,24 @@ def advise(
         breaking=breaking,
         remedies=remedies,
         left_out=left_out,
+        whole=affordable(scenario, REPEATED),
     )
 
 
 def _tried(scenario: Scenario, objective: Objective, waits: tuple[float, ...]) -> Iterator[Row]:
     """Every setting once, on the same updates."""
     for choice in (Choice("at once", "no wait", Immediate()), *grid(waits)):
+        if isinstance(choice.policy, Polling) and polled(scenario, choice.policy) >= 1:
+            continue  # its queue has no end
         found = trial(with_policy(scenario, choice.policy), objective.metric)
         met = objective.met([found["value"]])
         label = {"policy": choice.family, "setting": choice.setting, "choice": choice}
         yield label | found | {"met": met, "polling": isinstance(choice.policy, Polling)}
+
+
+def polled(scenario: Scenario, policy: Polling) -> float:
+    """Share of the workers' time that polling takes; beyond 1 it cannot be answered."""
+    return scenario.subscribers * scenario.api.service.mean() / (policy.interval * scenario.api.workers)
 
 
 def _chosen(scenario: Scenario, objective: Objective, tried: pd.DataFrame, draws: Sequence[Mapping[str, Any]]) -> Row | None:
@@ -263,7 +287,7 @@ def _freshest(tried: pd.DataFrame) -> Policy:
 
 def _repeated(scenario: Scenario, objective: Objective, draws: Sequence[Mapping[str, Any]]) -> Row:
     """Means over `REPLICATIONS` with updates that the search has not seen; `values`, `met`."""
-    scenario = scenario if affordable(scenario) else screened(scenario)[0]
+    scenario = scenario if affordable(scenario, REPEATED) else screened(scenario)[0]
     rows = []
     for r in range(REPLICATIONS):
         drawn = scenario.replace({**(draws[r % len(draws)] if draws else {}), "seed": scenario.seed + 1 + r})
@@ -417,9 +441,9 @@ def changes(remedy: str, scenario: Scenario) -> dict[str, Any] | None:
     return {key: 2 * (scenario.api.workers if key == "api.workers" else scenario.broadcaster.nodes)}
 
 
-def affordable(scenario: Scenario) -> bool:
-    """Whether a simulation of it takes a second or two at most."""
-    return not fleet.supports(scenario) or sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed)))) <= EXACT
+def affordable(scenario: Scenario, most: int) -> bool:
+    """Whether the fleet engine can, or the run has at most so many notifications and refetches."""
+    return not fleet.supports(scenario) or sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed)))) <= most
 
 
 def _remedies(scenario: Scenario, objective: Objective) -> pd.DataFrame:
@@ -427,7 +451,7 @@ def _remedies(scenario: Scenario, objective: Objective) -> pd.DataFrame:
     rows = [{"remedy": "none", "keys": {}} | trial(scenario, objective.metric)]
     for remedy in REMEDIES:
         keys = changes(remedy, scenario)
-        if keys is None or not affordable(changed := scenario.replace(keys)):
+        if keys is None or not affordable(changed := scenario.replace(keys), EXACT):
             continue
         rows.append({"remedy": remedy, "keys": keys} | trial(changed, objective.metric))
     frame = pd.DataFrame(rows)

@@ -198,7 +198,7 @@ def not_known(advice: Advice) -> Iterator[str]:
         "once and all on the same updates for the rest. Between two waits of the grid lie more."
     )
     if advice.left_out:
-        yield f"Head-room and remedies leave out {', '.join(advice.left_out)}."
+        yield f"{'Head-room and remedies' if advice.whole else 'All simulations'} leave out {', '.join(advice.left_out)}."
     pages = {pages.page for pages in advice.scenario.pages if pages.subscribers}
     if len(pages) > 1:
         yield f"One policy was sought for all pages ({', '.join(sorted(pages))}): each kind may do with a cheaper one of its own."

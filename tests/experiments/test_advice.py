@@ -10,7 +10,7 @@ from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.experiments import advice, advised
 from sim.incidents import Restart
-from sim.policy import Debounce, FullPayload, Window
+from sim.policy import Debounce, FullPayload, Polling, Window
 from sim.results.answers.choices import snippet
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Pages, Scenario
 from sim.virtual import fleet
@@ -132,6 +132,13 @@ def test_an_objective_on_a_figure_that_only_rows_tell_or_that_is_not_there() -> 
         advice.trial(BUSY, "time_to_flesh.p95")
     with pytest.raises(BadInput, match="no pages"):
         advice.advise(BUSY.replace({"pages.0.subscribers": 0}), GOAL, waits=(0.5,))
+
+
+def test_polling_that_no_worker_could_answer_is_not_tried(found: advice.Advice) -> None:
+    tried = found.tried[found.tried["polling"]]["choice"]
+    assert all(advice.polled(BUSY, choice.policy) < 1 for choice in tried)
+    assert advice.polled(BUSY, Polling(interval=0.1)) == pytest.approx(0.8)
+    assert advice.polled(BUSY.replace({"api.workers": 2}), Polling(interval=0.1)) == pytest.approx(0.4)
 
 
 def test_what_the_fleet_engine_cannot_do_is_left_out_and_named() -> None:
