@@ -41,12 +41,13 @@ def split(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def parameters(run: Run) -> dict[str, Any]:
-    """What is fitted to the training run: key -> value. Without the save: with it only the reference engine would do."""
-    return fit.point(run, "broadcaster.", "network.", "api.service", "api.workers", "api.answer", "api.dashboard", "api.not_")
+    """What is fitted to the training run: key -> value."""
+    return fit.point(run, "broadcaster.", "network.", "api.")
 
 
 def simulate(runs: Iterable[Run], fitted: Mapping[str, Any]) -> dict[str, dict[str, Summary]]:
-    """By run its summaries by engine (`reference`, and `fleet` where that is exact), with the *fitted* parameters.
+    """By run its summaries with the *fitted* parameters: `reference`; and of the same without a save that waits, where the fleet
+    engine is exact then, `fleet` and `event by event`.
 
     Each simulation meets the very updates that the run committed.
     """
@@ -54,8 +55,13 @@ def simulate(runs: Iterable[Run], fitted: Mapping[str, Any]) -> dict[str, dict[s
     for run in runs:
         scenario, updates = run.scenario.replace(fitted), updates_of(run)
         engines: dict[str, Summary] = {"reference": summarise(reference.run(scenario, updates=updates), scenario)}
-        if not fleet.supports(scenario):
-            engines["fleet"] = fleet.run(scenario, updates=updates).summary()
+        # What waits for a worker to be saved feeds back; without that both engines can be asked.
+        plain = scenario.replace({"api.save": 0.0})
+        if not fleet.supports(plain):
+            engines["fleet"] = fleet.run(plain, updates=updates).summary()
+            engines["event by event"] = (
+                engines["reference"] if plain == scenario else summarise(reference.run(plain, updates=updates), plain)
+            )
         found[run.name] = engines
     return found
 
@@ -203,7 +209,7 @@ def engines(made: Mapping[str, Mapping[str, Summary]]) -> pd.DataFrame:
     rows = {}
     for name, both in made.items():
         for metric, words in METRICS.items():
-            one, other = (both.get(engine, {}).get(metric, {}).get("value") for engine in ("reference", "fleet"))
+            one, other = (both.get(engine, {}).get(metric, {}).get("value") for engine in ("event by event", "fleet"))
             if one and other:
                 # Equal but for the order of a sum is equal.
                 rows[f"{name}: {words}"] = {"reference": one, "fleet": other, "off": round(other / one - 1, 9)}
