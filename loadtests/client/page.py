@@ -159,6 +159,7 @@ class Page:
 
     def _opened(self, at: int, version: int | None) -> None:
         self._opened_at, self._loaded_version = at, version if self._ordered else None
+        self._plant.recorder.lives += 1
         self._life(NEVER, "end")
 
     def _life(self, closed_at: int, reason: str) -> None:

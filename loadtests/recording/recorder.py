@@ -158,7 +158,7 @@ class Recorder:
         self.counters = dict.fromkeys(COUNTERS, 0)
         self._refusals: Counter[str] = Counter()
         self.histograms = {name: Histogram() for name in HISTOGRAMS}
-        self.opened = self.wanted = self.subscribed = self.listening = 0
+        self.opened = self.wanted = self.subscribed = self.listening = self.lives = 0
         """See the header's `subscribers`."""
         self.named: Callable[[str], str] = str
         """What tables call a channel: by numbers, where the target's own ids are of another kind."""
@@ -414,6 +414,7 @@ class Recorder:
                 "first": self._first if pages else -1,
                 "last": self._first + pages - 1 if pages else -1,
                 "opened": self.opened,
+                "lives": self.lives,
                 "wanted": self.wanted,
                 "subscribed": self.subscribed,
                 "listening": self.listening,

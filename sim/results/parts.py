@@ -58,9 +58,9 @@ HEADER = {
     "finished": "whether the worker ended in order: every row is in a part",
     "clock": "{wall_ns, monotonic_ns: the pair at the start; steps_ns: largest disagreement since; on another machine "
     "than the master's also offset_ns: to add for the master's time, error_ns, round_trips}",
-    "subscribers": "{first, last: ids, inclusive; -1 without any; opened: users that have a page; wanted: of these, those whose "
-    "page subscribes; subscribed: of these, those who have been subscribed, with the first page or a later one; listening: pages "
-    "that are subscribed now}",
+    "subscribers": "{first, last: ids, inclusive; -1 without any; opened: users that have a page now; lives: pages so far; "
+    "wanted: of those with a page, those whose page subscribes; subscribed: of these, those who have been subscribed, with the "
+    "first page or a later; listening: pages that are subscribed now}",
     "share": "of the pages, those that are recorded row by row: 1.0 is all; drawn by a hash of seed and subscriber",
     "receive_stamp": "kernel or read",
     "waits_by": "epoll, or poll: then arrivals are late by up to 2 ms",

@@ -260,6 +260,7 @@ def test_what_a_killed_process_has_measured_is_there(target: Path, tmp_path: Pat
         process.wait(30)
     (header,) = parts.read_headers(tmp_path / "parts")
     assert not header["finished"]
+    assert header["subscribers"]["lives"] == 60
     assert len(rows(tmp_path, "pages")) == 60
     assert (rows(tmp_path, "pages")["reason"] == "end").all()
     notifications = rows(tmp_path, "notifications")

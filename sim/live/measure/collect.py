@@ -79,12 +79,12 @@ def append_parts(run: RunWriter, directory: Path, epoch: int, heard: Heard, offs
 
 def share_recorded(headers: Sequence[Mapping[str, Any]], recorded: int) -> float:
     """Share of the pages of which *recorded* have rows; 1: all of them. The chance of being drawn, where no page has rows."""
-    opened = [header["subscribers"]["opened"] for header in headers]
-    if not sum(opened) or all(header["share"] >= 1 for header in headers):
+    lives = [header["subscribers"]["lives"] for header in headers]
+    if not sum(lives) or all(header["share"] >= 1 for header in headers):
         return 1.0
     if recorded:
-        return recorded / sum(opened)
-    return float(np.average([header["share"] for header in headers], weights=opened))
+        return recorded / sum(lives)
+    return float(np.average([header["share"] for header in headers], weights=lives))
 
 
 def append_passive(run: RunWriter, heard: Heard, epoch: int) -> None:

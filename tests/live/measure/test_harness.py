@@ -35,7 +35,7 @@ def header(worker: int = 0, lag: int = 1_000_000, finished: bool = True, **clock
         "finished": finished,
         "share": 1.0,
         "clock": {"wall_ns": 0, "monotonic_ns": 0, "steps_ns": -3_000, **clock},
-        "subscribers": {"first": worker * 10, "last": worker * 10 + 4, "opened": 5, "subscribed": 4, "wanted": 5},
+        "subscribers": {"first": worker * 10, "last": worker * 10 + 4, "opened": 5, "lives": 5, "subscribed": 4, "wanted": 5},
         "counters": {"notifications": 100, "coalesced": 10, "unstamped": 0, "negative": worker, "callback_errors": 0},
         "histograms": {"reader_lag": histogram.to_dict(), "time_to_fresh": histogram.to_dict()},
     }
@@ -177,7 +177,7 @@ def test_what_is_counted_stands_beside_the_rows_of_a_share(directory: Path, tmp_
 def test_rows_of_a_share_add_up_to_all_pages() -> None:
     """77 of 1,000 pages were drawn with a chance of a tenth: each stands for as many as there are."""
     drawn = header(0)
-    drawn = drawn | {"share": 0.1, "subscribers": drawn["subscribers"] | {"opened": 1000}}
+    drawn = drawn | {"share": 0.1, "subscribers": drawn["subscribers"] | {"opened": 0, "lives": 1000}}
     assert collect.share_recorded([drawn], 77) == 0.077
     assert collect.share_recorded([drawn], 0) == pytest.approx(0.1)
     assert collect.share_recorded([drawn | {"share": 1.0}], 1000) == 1.0

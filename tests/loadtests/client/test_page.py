@@ -40,7 +40,7 @@ class Recorder:
             ),
             0,
         )  # fmt: skip
-        self.subscribed = self.listening = 0
+        self.subscribed = self.listening = self.lives = 0
         self.notifications: list[tuple[int, ...]] = []
         self.refetches: list[tuple[Any, ...]] = []
         self.rows: list[tuple[Any, ...]] = []
@@ -236,7 +236,7 @@ def test_a_page_is_open_from_its_first_load_on_until_its_user_leaves(world: Worl
     world.page.close()
     assert world.recorder.pages[1:] == [(7, opened_at, world.clock.now(), "closed", 1)]
     assert [row[3] for row in world.recorder.rows] == ["end", "closed"]
-    assert world.recorder.listening == 0
+    assert (world.recorder.listening, world.recorder.lives) == (0, 1), "an open page is counted now, a life for good"
     assert not world.pages
     # Who comes next is another page: it knows neither version nor ETag, and owes nothing of what was before.
     other = Page(world, world.spec, world.seat)  # type: ignore[arg-type]
