@@ -31,12 +31,14 @@ LARGE = ["--set", "broadcast.payload=full", "--set", "broadcast.payload_bytes=40
 
 SAMPLES: dict[str, list[str]] = {
     "start-here": ["loadtest", "demo"],
-    "start-here-window": ["loadtest", "demo", "--set", 'policy={kind="window",wait=0.5}'],
+    "start-here-window": ["loadtest", "demo", "--set", 'policy={kind="window",wait=0.5}', "--set", "duration=12"],
     "start-here-simulated": ["simulate", "demo"],
     "steady-debounce-100ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.1"],
     "steady-debounce-200ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.2"],
     "steady-window-200ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.2}'],
     "steady-window-500ms": ["loadtest", "steady", *BOARDS, "--set", 'policy={kind="window",wait=0.5}'],
+    "steady-polling": ["loadtest", "polling", *BOARDS, "--set", "policy.interval=0.5"],
+    "steady-full-payload": ["loadtest", "full-payload", *BOARDS, "--set", "broadcast.payload_bytes=0"],
     "fan-out-250": ["loadtest", "fan-out", "--users", "250"],
     "fan-out-1000": ["loadtest", "fan-out", "--users", "1000"],
     "fan-out-3000": ["loadtest", "fan-out", "--users", "3000", "--set", "duration=9"],

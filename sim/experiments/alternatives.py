@@ -10,7 +10,7 @@ way is set as loosely as the target allows:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from sim.results.run import Run
 from sim.results.summary import window
 from sim.results.text import number
 from sim.scenario import Fleet, Pages, Scenario
-from sim.study import summary
+from sim.study import misses_allowed, summary
 from sim.virtual.measures import frame_bytes
 from sim.virtual.theory import break_even_payload, polling_refetch_rate, window_refetch_rate
 from sim.workload import Poisson
@@ -81,6 +81,12 @@ def prices(small: Run, large: Run, refetching: Run, conditional: Run) -> Prices:
         per_byte=per_byte,
         refetch=asked["cpu_per_refetch"],
     )
+
+
+def known(price: Prices) -> tuple[bool, str]:
+    """Whether each price that must cost something was measured."""
+    table = price.table()["price"].drop("a further kB in it, µs of the broadcaster")
+    return bool((table > 0).all()), "; ".join(f"{name}: {number(value)}" for name, value in table.items())
 
 
 def rests(small: Run, large: Run, refetching: Run) -> dict[str, float]:
@@ -154,18 +160,23 @@ def cheapest(
     return pd.DataFrame(np.array(WAYS, dtype=object)[stacked.argmin(axis=0)], index=up, columns=across)
 
 
-def over_targets(rate: float, payload: float, targets: Iterable[float], price: Prices, what: str = "bytes") -> pd.DataFrame:
-    """Cost per page and second over the freshness target, theory and simulated: target (s), cost, group, source.
+def over_targets(
+    rate: float, payload: float | Mapping[str, float], targets: Iterable[float], price: Prices, what: str = "bytes"
+) -> pd.DataFrame:
+    """Cost per page and second over the freshness target, theory and simulated: target (s), cost, low, high, group, source.
 
-    The simulated rows are runs of the fleet engine with each way's setting; their frames and refetches have the same prices.
+    *payload*: bytes of the resource, or by way what it moves of it. The simulated rows are runs of the fleet engine with each
+    way's setting; their frames and refetches have the same prices.
     """
+    carried = payload if isinstance(payload, Mapping) else dict.fromkeys(WAYS, payload)
     rows = []
     for target in targets:
-        for way, found in cost(rate, payload, target, price).items():
+        for way in WAYS:
+            found = cost(rate, carried[way], target, price)[way]
             rows.append({"target": target, "cost": float(found[what]), "group": way, "source": "theory"})
     for target in tuple(targets)[::4]:
         for way in ("notify", "polling"):
-            rows.append(_simulated(rate, payload, target, price, way, what) | {"target": target})
+            rows.append(_simulated(rate, carried[way], target, price, way, what) | {"target": target})
     return pd.DataFrame(rows)
 
 
@@ -181,36 +192,54 @@ def _simulated(rate: float, payload: float, target: float, price: Prices, way: s
         pages=(Pages("dashboard", pages),),
     ).replace({"policy": policy, "api.service": 1e-6})
     figures = summary(scenario)
-    frames = 0.0 if way == "polling" else figures["deliveries.received"]["value"] / pages / duration
-    refetches = figures["refetch_rate.mean"]["value"] / pages
-    if what == "bytes":
-        found = frames * (price.envelope + BODY) + refetches * (price.head + payload)
+    each, asked = (price.envelope + BODY, price.head + payload) if what == "bytes" else (price.delivery, price.refetch)
+    if way == "polling":
+        frames, refetches = 0.0, figures["refetch_rate.mean"]["value"] / pages
+        one = 1 / duration  # a page's polls begin at a random instant: one more or less fits into the run
+        low, high = refetches - one, refetches + one
     else:
-        found = frames * price.delivery + refetches * price.refetch
-    return {"cost": found, "p95": figures["time_to_fresh.p95"]["value"], "group": way, "source": "simulated"}
+        # By update, and then at the rate asked for: how many updates this run happened to have is no property of the way.
+        per, updates = figures["refetches_per_update"], figures["updates"]["value"]
+        frames = rate * figures["deliveries.received"]["value"] / updates / pages
+        refetches, low, high = (rate * per[name] / pages for name in ("value", "ci_low", "ci_high"))
+    found = {name: frames * each + many * asked for name, many in (("cost", refetches), ("low", low), ("high", high))}
+    return found | {"p95": figures["time_to_fresh.p95"]["value"], "group": way, "source": "simulated"}
 
 
-def measured(runs: Iterable[Run]) -> pd.DataFrame:
-    """Bytes per page and second that runs moved, over the p95 (s) that they reached: target, cost, group, source, setting."""
+def measured(runs: Iterable[Run], price: Prices) -> pd.DataFrame:
+    """Bytes per page and second that runs moved, over the p95 (s) that they reached.
+
+    Columns: target, cost with low and high (the interval of the refetches per update; frames are counted), group, source,
+    setting, updates, rate (updates/s), payload (bytes in an answer or a frame without what the *price* has around them).
+    """
     rows = []
     for run in runs:
         start, end = window(run)
-        pages, kind = run.scenario.subscribers, run.scenario.policy.kind
+        pages, kind, found = run.scenario.subscribers, run.scenario.policy.kind, costs.costs(run)
         refetches = ledger_of(run).refetches
         sent = float((refetches["bytes"] * refetches["weight"]).sum())
         told = 0.0 if kind == "polling" else costs.growth(run, "broadcaster", "broadcaster_bytes_sent_total")
         way = {"polling": "polling", "full_payload": "full payload"}.get(kind, "notify")
+        per = run.summary["refetches_per_update"]
+        ends = {name: (per[ci] or np.nan) / (per["value"] or np.nan) for name, ci in (("low", "ci_low"), ("high", "ci_high"))}
+        full = way == "full payload"
         rows.append(
-            {
-                "target": run.summary["time_to_fresh.p95"]["value"],
-                "cost": (sent + told) / pages / (end - start),
+            {"target": run.summary["time_to_fresh.p95"]["value"]}
+            | {
+                name: (told + (0.0 if full else sent * share)) / pages / (end - start)
+                for name, share in ({"cost": 1.0} | ends).items()
+            }
+            | {
                 "group": way,
                 "source": "measured",
                 "setting": describe(run.scenario.policy),
                 "updates": len(run.updates),
+                "rate": found["events"] / run.scenario.duration,
+                "payload": found["bytes_per_delivery"] - price.envelope if full else found["bytes_per_refetch"] - price.head,
             }
         )
-    return pd.DataFrame(rows, columns=["target", "cost", "group", "source", "setting", "updates"])
+    names = ("target", "cost", "low", "high", "group", "source", "setting", "updates", "rate", "payload")
+    return pd.DataFrame(rows, columns=pd.Index(names))
 
 
 def break_even(rate: float, targets: Iterable[float], price: Prices) -> pd.DataFrame:
@@ -256,29 +285,59 @@ def at_rates(frame: pd.DataFrame, some: Iterable[float]) -> pd.DataFrame:
 # --- beside what was measured --------------------------------------------------------------------------------------------
 
 
-def working_point(runs: Iterable[Run], price: Prices) -> tuple[float, float, Prices]:
-    """(rate, bytes of the resource, prices) of these runs: their frames are larger, because they carry members to measure by."""
-    found = [(run, costs.costs(run)) for run in runs]
-    rate = float(np.mean([row["events"] / run.scenario.duration for run, row in found]))
-    body = float(np.nanmean([row["bytes_per_refetch"] for _, row in found])) - price.head
-    frames = [row["bytes_per_delivery"] for _, row in found if np.isfinite(row["bytes_per_delivery"])]
-    return rate, body, replace(price, envelope=float(np.mean(frames)) - BODY) if frames else price
+def marked(runs: Iterable[Run], price: Prices) -> Prices:
+    """The prices with the frames of these runs, which are larger: they carry members to measure by."""
+    frames = [
+        costs.costs(run)["bytes_per_delivery"] for run in runs if run.scenario.policy.kind not in ("polling", "full_payload")
+    ]
+    known = [size for size in frames if np.isfinite(size)]
+    return replace(price, envelope=float(np.mean(known)) - BODY) if known else price
+
+
+def working_point(points: pd.DataFrame) -> tuple[float, dict[str, float]]:
+    """(rate, bytes of the resource by way) of what was `measured`. A way that no run took moves what the others do."""
+    sizes = points.groupby("group")["payload"].mean()
+    return float(points["rate"].mean()), {way: float(sizes.get(way, sizes.mean())) for way in WAYS}
 
 
 def together(curves: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    """Closed forms, simulation and measurement in one frame, to plot."""
-    return pd.concat([curves, points], ignore_index=True)
+    """Closed forms, simulation and measurement in one frame, to plot. A full payload costs the same at every target, so that its
+    line may begin where it was measured."""
+    full = curves[(curves["group"] == "full payload") & (curves["source"] == "theory")].head(1)
+    there = points.loc[points["group"] == "full payload", "target"].to_numpy()
+    begins = [full.assign(target=there.min())] if len(there) and len(full) and there.min() < curves["target"].min() else []
+    return pd.concat([*begins, curves.drop(columns=["low", "high"]), points.drop(columns=["low", "high"])], ignore_index=True)
 
 
-def beside(points: pd.DataFrame, rate: float, payload: float, price: Prices) -> pd.DataFrame:
-    """Measured bytes per page and second (`measured`) beside the closed form at the p95 that the run reached."""
-    exact = [float(cost(rate, payload, target, price)[way]["bytes"]) for target, way in points[["target", "group"]].to_numpy()]
-    found = points.set_index("setting")[["group", "target", "cost", "updates"]].assign(theory=exact)
+def beside(points: pd.DataFrame, price: Prices) -> pd.DataFrame:
+    """Measured bytes per page and second (`measured`) beside the closed form: at the rate and the size of the resource that each
+    run had, and the p95 that it reached."""
+    exact = [
+        float(cost(row["rate"], row["payload"], row["target"], price)[row["group"]]["bytes"]) for row in points.to_dict("records")
+    ]
+    found = points.set_index("setting")[["group", "target", "payload", "updates", "cost", "low", "high"]].assign(theory=exact)
     found["off"] = found["cost"] / found["theory"] - 1
     return found.rename(columns={"group": "way", "cost": "bytes", "theory": "bytes, closed form"})
 
 
-def off(curves: pd.DataFrame) -> float:
-    """Largest relative difference between simulated and closed-form cost (`over_targets`)."""
-    both = curves.pivot_table(index=["target", "group"], columns="source", values="cost").dropna()
-    return float((both["simulated"] / both["theory"] - 1).abs().max())
+def ordered(table: pd.DataFrame) -> tuple[bool, str]:
+    """Whether the closed form orders all runs of `beside` as measured, where their intervals lie apart."""
+    apart, wrong = 0, []
+    rows = [row | {"setting": str(setting)} for setting, row in zip(table.index, table.to_dict("records"), strict=True)]
+    for one in rows:
+        for other in rows:
+            if np.nan_to_num(one["high"], nan=one["bytes"]) < np.nan_to_num(other["low"], nan=other["bytes"]):
+                apart += 1
+                if one["bytes, closed form"] >= other["bytes, closed form"]:
+                    wrong.append(f"{one['setting']} before {other['setting']}")
+    return not wrong, "; ".join(wrong) or f"{apart} pairs of runs have intervals apart, all in the order of the closed form"
+
+
+def agree(curves: pd.DataFrame) -> tuple[bool, str]:
+    """Whether no more simulated intervals (`over_targets`) miss the closed form than chance explains."""
+    both = curves[curves["source"] == "simulated"].merge(
+        curves[curves["source"] == "theory"][["target", "group", "cost"]], on=["target", "group"], suffixes=("", "_theory")
+    )
+    missed = int((~both["cost_theory"].between(both["low"], both["high"])).sum())
+    allowed = misses_allowed(len(both))
+    return missed <= allowed, f"{missed} of {len(both)} intervals miss the closed form, at most {allowed} may by chance"

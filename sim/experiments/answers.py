@@ -285,6 +285,14 @@ def target_claim(frame: pd.DataFrame) -> str:
     return f"{_capital(tight)} sends the fewest bytes when freshness is urgent, {loose} when it is not"
 
 
+def knee_claim(knee: float, capacity: float, factor: float) -> str:
+    """The knee and what the application can answer (both per second); *factor*: of the p99 at the knee to that when idle."""
+    return (
+        f"At {percent(knee / capacity)} of what can be answered ({number(round(knee))}/s) "
+        f"the p99 is {number(factor)} times what it is when idle"
+    )
+
+
 # --- agreement -----------------------------------------------------------------------------------------------------------
 
 

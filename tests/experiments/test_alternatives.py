@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,15 +60,45 @@ def test_capacity_is_of_the_busier_core() -> None:
 
 
 def test_the_simulator_moves_the_same_bytes() -> None:
-    curves = alternatives.over_targets(2.0, 1000.0, [0.5, 0.7, 0.9, 1.1, 2.0], PRICE)
+    curves = alternatives.over_targets(
+        2.0, {"notify": 1000.0, "full payload": 500.0, "polling": 700.0}, [0.5, 0.7, 0.9, 1.1, 2.0], PRICE
+    )
     assert {"theory", "simulated"} == set(curves["source"])
-    assert alternatives.off(curves) < 0.1
+    assert alternatives.agree(curves)[0]
+    full = curves[curves["group"] == "full payload"]["cost"]
+    assert full.tolist() == pytest.approx([2.0 * (PRICE.envelope + 500)] * 5)
+    off = curves.assign(cost=np.where(curves["source"] == "theory", curves["cost"] * 1.5, curves["cost"]))
+    assert not alternatives.agree(off)[0]
+
+
+def point(setting: str, group: str, target: float, cost: float, spread: float = 0.01) -> dict[str, Any]:
+    return {"target": target, "cost": cost, "low": cost * (1 - spread), "high": cost * (1 + spread), "group": group} | {
+        "source": "measured",
+        "setting": setting,
+        "updates": 9,
+        "rate": 2.0,
+        "payload": 1000.0,
+    }
 
 
 def test_measured_runs_are_set_beside_their_closed_form() -> None:
-    points = pd.DataFrame(
-        [{"target": 1.0, "cost": 1092.5, "group": "polling", "source": "measured", "setting": "polling every 1 s", "updates": 9}]
+    points = pd.DataFrame([point("every 1 s", "polling", 1.0, 1092.5), point("full", "full payload", 0.01, 2200.0)])
+    found = alternatives.beside(points, PRICE)
+    assert found["off"].tolist() == pytest.approx([0.0, 0.0])
+    curves = alternatives.over_targets(2.0, 1000.0, [1.0], PRICE)
+    together = alternatives.together(curves, points)
+    assert len(together) == len(curves) + 3  # the line of a full payload begins where it was measured
+    assert together["target"].min() == 0.01
+
+
+def test_runs_are_in_order_unless_what_lies_apart_is_swapped() -> None:
+    right = alternatives.beside(
+        pd.DataFrame([point("every 1 s", "polling", 1.0, 1100.0), point("full", "full payload", 0.01, 2000.0)]), PRICE
     )
-    found = alternatives.beside(points, 2.0, 1000.0, PRICE).iloc[0]
-    assert found["off"] == pytest.approx(0.0)
-    assert not math.isnan(alternatives.together(points, points)["cost"].iloc[1])
+    assert alternatives.ordered(right) == (True, "1 pairs of runs have intervals apart, all in the order of the closed form")
+    swapped = right.assign(
+        bytes=right["bytes"][::-1].to_numpy(), low=right["low"][::-1].to_numpy(), high=right["high"][::-1].to_numpy()
+    )
+    assert alternatives.ordered(swapped) == (False, "full before every 1 s")
+    unsure = swapped.assign(low=0.0, high=1e9)
+    assert alternatives.ordered(unsure)[0]

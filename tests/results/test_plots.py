@@ -84,7 +84,7 @@ OF_TABLES: dict[str, Callable[[int, bool], object]] = {
     ),
     "fan-out": lambda n, same: plots.plot_fan_out(table(n, same, subscribers=None, first=None, median=None, last=None)),
     "load": lambda n, same: plots.plot_load_latency(
-        table(n, same, offered=None, delivered=None, p50=None, p99=None), objective=1.0
+        table(n, same, offered=None, delivered=None, p50=None, p99=None), capacity=1.0
     ),
     "agreement": lambda n, same: plots.plot_agreement(table(n, same, measured=None, low=None, high=None, predicted=None)),
     "forest": lambda n, same: plots.plot_forest(

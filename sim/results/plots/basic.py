@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -207,15 +206,8 @@ def plot_bars(
     low, high = frame[first].min(), frame[first].max()
     style.corner(axes[-1], n)
     times = f"{number(float(f'{high / low:.2g}'))} times" if low > 0 and np.isfinite(high) else "more than"
-    _claim_above(axes, title or f"{(labels or {}).get(first, first.replace('_', ' '))}: the most is {times} the least")
+    style.claim_above(axes, title or f"{(labels or {}).get(first, first.replace('_', ' '))}: the most is {times} the least")
     return axes
-
-
-def _claim_above(axes: Sequence[Axes], words: str) -> None:
-    """The claim of several panels, above them all: as a panel's own title it would push the others aside."""
-    style.figure_of(axes[0]).suptitle(
-        textwrap.fill(words, int(style.WIDTH * 11.5)), x=0.01, ha="left", fontsize=11, fontweight="bold", color=style.BLACK
-    )
 
 
 def plot_regions(
@@ -327,5 +319,5 @@ def plot_over_time(
     style.corner(axes[-1], n)
     tops = {name: float(part[y].max()) for name, part in known.items()}
     highest = max(tops, key=lambda name: tops[name])
-    _claim_above(axes, title or f"{highest} reaches {FORMATS[y_unit](tops[highest])}")
+    style.claim_above(axes, title or f"{highest} reaches {FORMATS[y_unit](tops[highest])}")
     return axes

@@ -55,45 +55,66 @@ def per_subscriber(frame: pd.DataFrame) -> float:
 
 
 def plot_load_latency(
-    frame: pd.DataFrame, *, objective: float | None = None, x: str = "offered refetches/s", n: str = "", title: str | None = None
+    frame: pd.DataFrame,
+    *,
+    at: float | None = None,
+    capacity: float | None = None,
+    x: str = "offered refetches/s",
+    n: str = "",
+    title: str | None = None,
 ) -> list[Axes]:
-    """Two panels over the offered load: delivered against offered, and p50 and p99 (s) with the knee of p99 marked.
+    """Two panels over the offered load: delivered against offered, and p50 and p99 (s), with the knee marked.
 
-    *frame*: columns offered, delivered, p50, p99. Returns both axes.
+    *frame*: columns offered, delivered, p50, p99; `low` and `high` draw the interval of p99; `source` is `theory` (lines) or
+    another (dots; without it a line with dots). *at*: the knee; None: where p99 bends most (`fronts.knee`). *capacity*: the
+    load at which no worker is ever free. Returns both axes.
     """
     left, right = style.panels(1, 2, height=3.9)
     if frame.empty:
         return [style.nothing(left, "run"), style.nothing(right, "run")]
     frame = frame.sort_values("offered")
+    source = frame["source"] if "source" in frame else pd.Series("", index=frame.index)
     offered = frame["offered"].to_numpy(dtype=float)
     left.plot([0, offered.max()], [0, offered.max()], color=style.GREY, lw=1, ls="--")
     left.annotate("all that is offered", (offered.max() * 0.55, offered.max() * 0.6), color=style.GREY, fontsize=8.5, ha="right")
-    left.plot(offered, frame["delivered"], "o-", color=style.BLUE)
+    ends: dict[str, tuple[float, float, str, str]] = {}
+    for kind, part in frame.groupby(source, sort=False):
+        look: dict[str, Any] = {"ls": "-", "lw": 1.3} if kind == "theory" else {"marker": "o", "ls": "none" if kind else "-"}
+        over = part["offered"].to_numpy(dtype=float)
+        left.plot(over, part["delivered"], color=style.BLUE, **look)
+        for name, ink in (("p50", style.GREEN), ("p99", style.VERMILION)):
+            right.plot(over, part[name], color=ink, **look)
+            last = (float(over[-1]), float(part[name].iloc[-1]), name, ink)
+            ends[name] = max(ends.get(name, last), last)
+        if {"low", "high"} <= set(part):
+            right.vlines(over, part["low"], part["high"], color=style.VERMILION, lw=1.2, alpha=0.7)
     left.set_xlim(0)
     left.set_ylim(0)
     style.count_axis(left.yaxis)
     left.set_ylabel("answered per second")
-    bend = knee(offered, frame["p99"].to_numpy(dtype=float))
-    ends = []
-    for name, ink in (("p50", style.GREEN), ("p99", style.VERMILION)):
-        right.plot(offered, frame[name], "o-", color=ink)
-        ends.append((float(offered[-1]), float(frame[name].iloc[-1]), name, ink))
+    main = frame[source != "theory"] if (source != "theory").any() else frame
+    if at is None and (bend := knee(main["offered"].to_numpy(dtype=float), main["p99"].to_numpy(dtype=float))) is not None:
+        at = float(main["offered"].iloc[bend])
     log = style.wide(frame[["p50", "p99"]].to_numpy().ravel(), 20)
     if log:
         right.set_yscale("log")
     style.time_axis(right.yaxis, log)
-    right.set_ylabel("latency")
-    if objective is not None:
-        right.axhline(objective, color=style.BLACK, lw=1, ls="--")
+    right.set_ylabel("response")
     for ax in (left, right):
         style.count_axis(ax.xaxis)
         ax.set_xlabel(x)
-        if bend is not None:
-            ax.axvline(offered[bend], color=style.ORANGE, lw=1.4, ls=":")
-    style.label_ends(right, ends)
-    style.corner(right, n)
-    text = f"The curve bends at {number(offered[bend])}" if bend is not None else "No bend within the loads tried"
-    style.claim(left, title or f"{text} {x.removeprefix('offered ')}", width=style.WIDTH)
+        for place, words, ink in ((at, "knee", style.ORANGE), (capacity, "all workers busy", style.GREY)):
+            if place is not None:
+                ax.axvline(place, color=ink, lw=1.4, ls=":")
+                where = (place, 0.02 if ax is left else 0.98)
+                ax.annotate(
+                    words, where, xycoords=("data", "axes fraction"), xytext=(-3, 0), textcoords="offset points", color=ink,
+                    fontsize=8.5, rotation=90, ha="right", va="bottom" if ax is left else "top",
+                )  # fmt: skip
+    style.label_ends(right, list(ends.values()))
+    style.corner(right, "lines: closed form, dots: simulated" if (source == "theory").any() else "", n)
+    text = f"The curve bends at {number(at)}" if at is not None else "No bend within the loads tried"
+    style.claim_above([left, right], title or f"{text} {x.removeprefix('offered ')}")
     return [left, right]
 
 

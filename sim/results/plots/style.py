@@ -111,6 +111,13 @@ def claim(ax: Axes, text: str, width: float | None = None, pad: float = 10) -> N
     )
 
 
+def claim_above(axes: Sequence[Axes], words: str) -> None:
+    """The claim of several panels, above them all: as a panel's own title it would push the others aside."""
+    figure_of(axes[0]).suptitle(
+        textwrap.fill(words, int(WIDTH * 11.5)), x=0.01, ha="left", fontsize=11, fontweight="bold", color=BLACK
+    )
+
+
 def corner(ax: Axes, *parts: str) -> None:
     """What the figure stands on (n, window, run), small, below the right end of the x axis."""
     text = "  ·  ".join(part for part in parts if part)

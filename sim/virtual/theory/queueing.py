@@ -36,6 +36,60 @@ def workers_for_wait(load: float, probability: float) -> float:
         workers += 1
 
 
+def _waiting(load: float, workers: int) -> float:
+    """Erlang C: the probability that an arrival waits."""
+    blocked = 1.0
+    for k in range(1, workers + 1):
+        blocked = load * blocked / (k + load * blocked)
+    return blocked / (1 - load / workers * (1 - blocked))
+
+
+@elementwise
+def response_quantile(q: float, rate: float, workers: int, service_mean: float) -> float:
+    """The response (wait and service) that a share q of the refetches does not exceed, s: M/M/c, first come first served, exact.
+
+    Poisson refetches, exponential service. With one worker -E[S] ln(1 - q)/(1 - rate E[S]). Rate 0: an idle application.
+    """
+    share(q=q)
+    not_negative(rate=rate)
+    positive(service_mean=service_mean)
+    whole(workers=workers)
+    load = rate * service_mean
+    stable(load / workers, "refetches")
+    if q == 1:
+        return math.inf
+    waiting, spare = _waiting(load, int(workers)), workers - load
+
+    def beyond(t: float) -> float:
+        """P(response > t), t in mean services: the wait is 0 or, with probability `waiting`, exponential of rate `spare`."""
+        if abs(spare - 1) < 1e-9:
+            return math.exp(-t) * (1 + waiting * t)
+        waited = (spare * math.exp(-t) - math.exp(-spare * t)) / (spare - 1)
+        return (1 - waiting) * math.exp(-t) + waiting * waited
+
+    low, high = 0.0, -2 * math.log1p(-q) * (1 + 1 / spare) + 1
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if beyond(middle) > 1 - q else (low, middle)
+    return service_mean * (low + high) / 2
+
+
+@elementwise
+def response_knee(workers: int, service_mean: float, factor: float = 2.0, q: float = 0.99, fixed: float = 0.0) -> float:
+    """The knee of the load-latency curve: refetches per second at which the q-quantile of the response is *factor* times its idle
+    value (M/M/c). *fixed*: what each response takes besides, such as the network, s."""
+    not_negative(fixed=fixed)
+    if not factor > 1:
+        raise BadInput(f"factor must be > 1, got {factor!r}")
+    capacity = workers / service_mean
+    limit = factor * (fixed + response_quantile(q, 0.0, workers, service_mean)) - fixed
+    low, high = 0.0, capacity * (1 - 1e-12)
+    while high - low > 1e-9 * capacity:
+        middle = (low + high) / 2
+        low, high = (middle, high) if response_quantile(q, middle, workers, service_mean) < limit else (low, middle)
+    return (low + high) / 2
+
+
 # --- a herd: all pages at once -----------------------------------------------------------------------------------------
 
 
