@@ -45,8 +45,11 @@ CHANNEL = "private-servers"
 EVENT = "App\\Events\\ServerUpdated"
 DATA = '{"server_id":5,"timestamp":"2026-01-01T00:00:00+00:00"}'
 PARTS = ("fan-out", "connects", "publishes", "stalled", "nodes", "saturation")
-BUSY = (0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9)
-"""Shares of the rate at which the server is full, at which a delivery's cost is measured."""
+BUSY = (0.1, 0.2, 0.4, 0.6, 0.9)
+"""Shares of the rate at which the server is full with one event at a time, at which a delivery's cost is measured."""
+IDLE = 2.0
+"""Events per second at which a server has next to nothing to do."""
+IN_FLIGHT = (1, 4, 16)
 Result = dict[str, Any]
 
 
@@ -249,7 +252,7 @@ def nodes(bench: Bench, rounds: int) -> None:
     )
 
 
-def saturation(bench: Bench, sizes: list[int], record: Path | None) -> None:
+def saturation(bench: Bench, sizes: list[int], rounds: int, record: Path | None) -> None:
     """CPU of a delivery from an idle server to a full one: this broadcaster, and a bare sender, whose cost nobody is spared.
 
     Receivers sleep when nothing comes, as browsers do: waking them, and their part of loopback's TCP, falls on the sender's core.
@@ -257,24 +260,28 @@ def saturation(bench: Bench, sizes: list[int], record: Path | None) -> None:
     rows: list[Result] = []
     for size in sizes:
         for name, server in {"broadcaster": bench.ours, "bare sender": bench.limit}.items():
-            full = bench.measure(server(), size, "share:4:2")[1]
-            top = full["deliveries_per_s"] / size
-            below = bench.measure(
-                server(), size, *(f"rate:{share * top:.3f}:{max(1.5, 6 / (share * top)):.2f}" for share in BUSY)
-            )
-            rows += [{"server": name, "subscribers": size} | found for found in [*below[1:], full | {"events_per_s": top}]]
+            full = bench.measure(server(), size, *[f"share:{events}:0.5" for events in IN_FLIGHT] * rounds)[1:]
+            top = full[0]["deliveries_per_s"] / size
+            rates = [(IDLE, 5.0), *((share * top, max(1.5, 6 / (share * top))) for share in BUSY)]
+            below = bench.measure(server(), size, *(f"rate:{rate:.3f}:{lasts:.2f}" for rate, lasts in rates))[1:]
+            for found in [*below, *full]:
+                found.setdefault("events_per_s", found["deliveries_per_s"] / size)
+                rows.append({"server": name, "subscribers": size, "in_flight": None} | found)
     table(
         "A delivery from an idle server to a full one",
-        ["server", "subscribers", "events/s", "busy", "us CPU each"],
+        ["server", "subscribers", "in flight", "events/s", "busy", "us CPU each"],
         [
-            [row["server"], f"{row['subscribers']:,}", f"{row['events_per_s']:.1f}", f"{row['busy']:.3f}", f"{row['cpu']:.2f}"]
+            [
+                *(row["server"], f"{row['subscribers']:,}", str(row["in_flight"] or "-")),
+                *(f"{row['events_per_s']:.1f}", f"{row['busy']:.3f}", f"{row['cpu']:.2f}"),
+            ]
             for row in rows
         ],
     )
     if record is not None:
-        columns = ("server", "subscribers", "events_per_s", "deliveries_per_s", "cpu", "busy", "event_bytes")
+        columns = ("server", "subscribers", "in_flight", "events_per_s", "deliveries_per_s", "cpu", "busy", "event_bytes")
         found = {
-            "command": "python -m benchmarks.fanout --only saturation",
+            "command": f"python -m benchmarks.fanout --only saturation -n {' '.join(map(str, sizes))} --rounds {rounds}",
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": host(),
             "units": {"cpu": "microseconds of the server per delivery", "busy": "share of a core"},
@@ -317,7 +324,7 @@ def main() -> int:
                 if part in args.only:
                     measure(bench, args.rounds)
             if "saturation" in args.only:
-                saturation(bench, args.n, args.record)
+                saturation(bench, args.n, args.rounds, args.record)
         except WorkbenchError as error:
             print(f"fanout: {error}", file=sys.stderr)
             return error.exit_code

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.experiments.fan_out import UTILISATION, Capacity
 from sim.results.statistics import Estimate
 from sim.results.text import digits, interval, number, percent, seconds
 
@@ -44,17 +45,21 @@ def _capital(words: str) -> str:
 
 
 def fan_out(
-    sizes: pd.DataFrame, each: Estimate, cpu: float, limits: pd.DataFrame, rate: float, channels: pd.DataFrame
+    sizes: pd.DataFrame, each: Estimate, cpu: float, node: Capacity, limits: pd.DataFrame, rate: float, channels: pd.DataFrame
 ) -> tuple[str, ...]:
-    """What a subscriber costs, where one node ends, and which channel reaches whom.
+    """What a subscriber takes, what a delivery costs by load, where one node ends, and which channel reaches whom.
 
-    Frames: `fan_out.sizes`, `limits`, `channels`.
+    *each*, *cpu*: what one more subscriber took in the runs, receivers' share included. Frames: `fan_out.sizes`, `limits`,
+    `channels`.
     """
     largest = sizes.iloc[-1]
-    ends = number(float(f"{limits.loc[rate].iloc[0]:.2g}"))
+    ends = number(_two(limits.loc[rate].iloc[0]))
+    taken = f", and {seconds(cpu)} of the broadcaster's CPU" if np.isfinite(cpu) else ""
     first = (
-        f"One more subscriber delays the last receiver of an event by {seconds(each.value)} and costs the broadcaster "
-        f"{seconds(cpu)} of CPU; at {number(rate)} events a second one node ends at some {ends} subscribers of one channel."
+        f"On this machine, the receivers' share included, one more subscriber takes {seconds(each.value)} until the last "
+        f"receiver has an event{taken}; at {number(rate)} events a second one node that is busy for {percent(UTILISATION)} of "
+        f"its time carries {'some' if node.full else 'at least'} {ends} subscribers of one channel, by what a delivery costs a "
+        f"{'full' if node.full else 'busy'} node."
     )
     size = (
         f"The delay is {_with_interval(each)}, n being events. An event to {number(largest['subscribers'])} subscribers "
@@ -69,16 +74,48 @@ def fan_out(
         f"messages and {number(generic['refetches'])} refetches on the generic channel, {number(own['messages'])} and "
         f"{number(own['refetches'])} on the specific one (simulated, same updates)."
     )
-    return first, size, where
+    return first, size, capacity(node), where
+
+
+def capacity(node: Capacity) -> str:
+    """What a delivery costs an idle node and a full one, beside a bare sender, and what follows for a node."""
+    each = node.each.value or float("nan")
+    state = (
+        f"a full node ({percent(node.busy)} of a core)"
+        if node.full
+        else f"a node that the load client kept busy for {percent(node.busy)} only, which bounds it from below"
+    )
+    low, high = node.each.low, node.each.high
+    sure = f" ({interval(_two(1 / high), _two(1 / low), number)})" if low and high else ""
+    return (
+        f"A delivery's CPU depends on the load: of {number(node.subscribers)} subscribers each costs an idle node "
+        f"{seconds(node.idle)}, and {state} {_with_interval(node.each)} with one event after the other, n being rounds. A bare "
+        f"sender, one call for each subscriber, took {seconds(node.bare_idle)} and {seconds(node.bare.value)} in the same run: "
+        f"what wakes the receivers is part of all four. So a node makes {'' if node.full else 'at least '}"
+        f"{number(_two(1 / each))}{sure} deliveries a second one event at a time, and {number(_two(node.merged))} with "
+        f"{number(node.in_flight)} events in flight, because events that wait leave in one write for each subscriber."
+    )
+
+
+def _two(value: Any) -> float:
+    """Two significant digits: what a capacity is known to."""
+    return float(f"{value:.2g}")
+
+
+def load_claim(node: Capacity) -> str:
+    return (
+        f"A delivery costs {seconds(node.idle)} of CPU on an idle node and {seconds(node.each.value)} on a "
+        f"{'full' if node.full else 'busy'} one; the bare sender {seconds(node.bare_idle)} and {seconds(node.bare.value)}"
+    )
 
 
 def delays(each: Estimate) -> str:
-    return f"Each further subscriber delays the last receiver by {seconds(each.value)}"
+    return f"Each further subscriber delays the last receiver by {seconds(each.value)}, the receivers' share included"
 
 
 def event_cost(each: float, none: float) -> str:
     fixed = f", on top of {seconds(none)}" if none > 0 else ""
-    return f"An event costs the broadcaster {seconds(each)} of CPU for each subscriber{fixed}"
+    return f"An event takes {seconds(each)} of the broadcaster's CPU for each subscriber{fixed}, the receivers' share included"
 
 
 def spread_claim(sizes: pd.DataFrame) -> str:
@@ -96,11 +133,11 @@ def channel_claim(channels: pd.DataFrame) -> str:
     return f"The generic channel costs {digits(ratio)} times the messages of a channel per user, for the same pages"
 
 
-def node_claim(limits: pd.DataFrame, rate: float) -> str:
+def node_claim(limits: pd.DataFrame, rate: float, node: Capacity) -> str:
     one, last = limits.loc[rate].iloc[0], limits.loc[rate].iloc[-1]
     return (
-        f"At {number(rate)} events a second one node carries {number(float(f'{one:.2g}'))} subscribers, {limits.columns[-1]} "
-        f"carry {number(float(f'{last:.2g}'))}"
+        f"At {number(rate)} events a second one node carries {'' if node.full else 'at least '}{number(_two(one))} subscribers, "
+        f"{limits.columns[-1]} carry {number(_two(last))}"
     )
 
 

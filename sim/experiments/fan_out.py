@@ -1,26 +1,36 @@
-"""What one more subscriber costs, which channel reaches whom, and where a node of the broadcaster ends."""
+"""What one more subscriber takes, what a delivery costs by load, which channel reaches whom, and where a node ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sim.errors import BadInput
 from sim.prediction import fit
-from sim.results import statistics
+from sim.results import statistics, text
 from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
 from sim.results.statistics import Estimate
 from sim.scenario import Fleet, Pages, Scenario
+from sim.shipped import shipped
 from sim.study import summary
 from sim.virtual import fleet
 from sim.virtual.theory import fanout_delay_last, fanout_subscribers_max
 from sim.workload import Poisson
 
 NODES = (1, 2, 4, 8)
+UTILISATION = 0.7
+"""Share of its time for which a node of `limits` is busy."""
+FULL = 0.9
+"""Share of a core from which a node counts as full: the rest is the wait for the next event to come."""
+SATURATION = shipped("data") / "saturation.json"
+OURS, BARE = "broadcaster", "bare sender"
 
 
 def sizes(runs: Iterable[Run]) -> pd.DataFrame:
@@ -41,6 +51,113 @@ def per_subscriber(runs: Iterable[Run]) -> Estimate:
     return statistics.ratio(broad["spread"].to_numpy(), broad["ranks"].to_numpy(dtype=float))
 
 
+def saturation(path: str | Path = SATURATION) -> dict[str, Any]:
+    """What `python -m benchmarks.fanout --only saturation --record FILE` found: {command, created_at, host, rows}.
+
+    Raises `BadInput`.
+    """
+    try:
+        found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read: {error} (python -m benchmarks.fanout --only saturation makes it)") from error
+    return found
+
+
+def loads(record: Mapping[str, Any]) -> pd.DataFrame:
+    """CPU of a delivery by load, one row per server, subscribers, and load; of a `saturation` record.
+
+    Columns: server, subscribers, in_flight (events that the publisher keeps under way; 0: events at a fixed rate), load (that
+    in words), events (per second), deliveries (per second), busy (share of a core), cpu, low, high (s per delivery, and the
+    interval over its rounds; NaN where there are too few), rounds.
+    """
+    rows = pd.DataFrame(record["rows"]).assign(in_flight=lambda found: found["in_flight"].fillna(0).astype(int))
+    # Rounds of the same number in flight are one load; each fixed rate is its own.
+    rate = rows["events_per_s"].where(rows["in_flight"] == 0, 0.0)
+    found = []
+    for (server, size, flying, _), part in rows.groupby(["server", "subscribers", "in_flight", rate], sort=False):
+        cpu = part["cpu"].to_numpy(dtype=float) / 1e6
+        low, high = statistics.t_interval(cpu, float(cpu.mean()))
+        means = part[["events_per_s", "deliveries_per_s", "busy"]].mean().tolist()
+        words = f"{flying} in flight" if flying else f"{means[0]:.0f} events/s"
+        found.append((server, size, flying, words, *means, float(cpu.mean()), low, high, len(cpu)))
+    names = ["server", "subscribers", "in_flight", "load", "events", "deliveries", "busy", "cpu", "low", "high", "rounds"]
+    table = pd.DataFrame(found, columns=names).astype({"low": float, "high": float})
+    idle = table.groupby(["server", "subscribers"])["busy"].transform("min") == table["busy"]
+    table["load"] = table["load"].where(~idle, "idle, " + table["load"])
+    return table.sort_values(["server", "subscribers", "in_flight", "events"], ignore_index=True)
+
+
+class Capacity(NamedTuple):
+    """What one node delivers where it has nothing but that to do, at the most subscribers that were measured."""
+
+    subscribers: float
+    each: Estimate
+    """CPU (s) of a delivery, one event after the other: its inverse is a node's deliveries per second."""
+    busy: float
+    """Share of a core that the node then took."""
+    idle: float
+    """CPU (s) of a delivery of the idle node: not what its capacity follows from."""
+    merged: float
+    """Deliveries per second with the most events in flight: events that wait leave in one write for each subscriber."""
+    in_flight: int
+    bare: Estimate
+    """As `each`, of the bare sender of the same run."""
+    bare_idle: float
+    full: bool
+    """Whether the node was the limit; else `each` is a bound: a node carries at least what follows from it."""
+
+
+def capacity(table: pd.DataFrame) -> Capacity:
+    """From `loads`: of the cost near saturation, never of an idle node's. Raises `BadInput` where no load was back to back."""
+
+    def of(server: str) -> tuple[list[dict[Any, Any]], dict[Any, Any]]:
+        """Its loads with events in flight, fewest first, and the idle one."""
+        mine = table[(table["server"] == server) & (table["subscribers"] == table["subscribers"].max())]
+        flying = mine[mine["in_flight"] > 0].sort_values("in_flight").to_dict("records")
+        if not flying:
+            raise BadInput(f"the record of saturation has no rows of a {server} with events in flight")
+        return flying, mine.sort_values("busy").to_dict("records")[0]
+
+    def estimate(row: Mapping[Any, Any]) -> Estimate:
+        return Estimate(row["cpu"], statistics.finite(row["low"]), statistics.finite(row["high"]), row["rounds"])
+
+    ours, idle = of(OURS)
+    near, most = ours[0], ours[-1]
+    (bare, *_), bare_idle = of(BARE)
+    return Capacity(
+        subscribers=near["subscribers"],
+        each=estimate(near),
+        busy=near["busy"],
+        idle=idle["cpu"],
+        merged=most["deliveries"],
+        in_flight=most["in_flight"],
+        bare=estimate(bare),
+        bare_idle=bare_idle["cpu"],
+        full=near["busy"] >= FULL,
+    )
+
+
+def beside(table: pd.DataFrame) -> pd.DataFrame:
+    """`loads` to read: idle and by events in flight, the broadcaster beside the bare sender, CPU of a delivery as texts."""
+    kept = table[(table["in_flight"] > 0) | table["load"].str.startswith("idle")]
+    cells: dict[str, dict[str, str]] = {}
+    for row in kept.to_dict("records"):
+        place = cells.setdefault(f"{text.number(row['subscribers'])} subscribers, {row['load']}", {})
+        sure = f" ({text.interval(row['low'], row['high'])})" if np.isfinite(row["low"]) else ""
+        place[row["server"]] = text.seconds(row["cpu"]) + sure
+        if row["server"] == OURS:
+            place |= {
+                "broadcaster busy": text.percent(row["busy"]),
+                "its deliveries": text.per_second(round(row["deliveries"], -3)),
+            }
+    return pd.DataFrame.from_dict(cells, orient="index", columns=[OURS, BARE, "broadcaster busy", "its deliveries"])
+
+
+def by_deliveries(table: pd.DataFrame) -> pd.DataFrame:
+    """`loads` at the most subscribers, with a group (server) for each line of a figure: deliveries, cpu, low, high, group."""
+    return table[table["subscribers"] == table["subscribers"].max()].assign(group=table["server"]).sort_values("deliveries")
+
+
 def slope(frame: pd.DataFrame, y: str, x: str = "subscribers") -> tuple[float, float]:
     """(increase of *y* for one of *x*, value at none), least squares; the latter is at least 0, as costs are."""
     known = frame[np.isfinite(frame[x]) & np.isfinite(frame[y])]
@@ -56,18 +173,18 @@ def fitted(run: Run) -> Scenario:
     return fit.fitted(run, "broadcaster.", "network.")
 
 
-def line(frame: pd.DataFrame, y: str) -> pd.DataFrame:
-    """The measured points of *y* over subscribers, and the straight line through them: subscribers, *y*, group, source."""
-    each, none = slope(frame, y)
-    points = frame[["subscribers", y]].assign(source="measured")
-    ends = np.linspace(frame["subscribers"].min(), frame["subscribers"].max(), 20)
-    through = pd.DataFrame({"subscribers": ends, y: none + each * ends, "source": "fit"})
+def line(frame: pd.DataFrame, y: str, x: str = "subscribers") -> pd.DataFrame:
+    """The measured points of *y* over *x*, and the straight line through them: *x*, *y*, group, source."""
+    each, none = slope(frame, y, x)
+    points = frame[[x, y]].assign(source="measured")
+    ends = np.linspace(frame[x].min(), frame[x].max(), 20)
+    through = pd.DataFrame({x: ends, y: none + each * ends, "source": "fit"})
     return pd.concat([through, points], ignore_index=True).assign(group="broadcaster")
 
 
 def largest(runs: Iterable[Run]) -> Run:
-    """The run with the most subscribers: the one to fit the delay of each to."""
-    return max(runs, key=lambda run: run.scenario.subscribers)
+    """The run with the most subscribers, of those with events enough to fit the delay of each to, where there are any."""
+    return max(runs, key=lambda run: (len(run.updates) >= fit.MIN_EVENTS, run.scenario.subscribers))
 
 
 def with_memory(frame: pd.DataFrame) -> pd.DataFrame:
@@ -171,7 +288,7 @@ def _last(per_subscriber: float, rate: float, size: int, nodes: int, events: int
 
 
 def limits(
-    per_subscriber: float, rates: Iterable[float], counts: Iterable[int] = NODES, utilisation: float = 0.7
+    per_subscriber: float, rates: Iterable[float], counts: Iterable[int] = NODES, utilisation: float = UTILISATION
 ) -> pd.DataFrame:
     """Most subscribers of one channel (columns: nodes) by events per second (rows), with each node busy for *utilisation*."""
     counts = tuple(counts)

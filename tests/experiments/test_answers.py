@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments import answers
+from sim.experiments.fan_out import Capacity
 from sim.results.statistics import Estimate
 
 DRAIN = Estimate(4.0, 3.0, 5.0, 5)
@@ -30,14 +31,36 @@ def test_fan_out_with_and_without_an_interval() -> None:
     )
     channels = pd.DataFrame({"messages": [0.5, 1.0, 500.0], "refetches": [0.5, 1.0, 27.0]}, index=["specific", "user", "generic"])
     limits = pd.DataFrame({"1 node": [2612.0], "8 nodes": [20900.0]}, index=[10.0])
-    text = sound(*answers.fan_out(sizes, Estimate(2.7e-5, 2.5e-5, 2.9e-5, 80), 1.1e-5, limits, 10.0, channels))
+    full = Capacity(
+        subscribers=3000.0,
+        each=Estimate(4e-6, 3.8e-6, 4.2e-6, 5),
+        busy=0.96,
+        idle=6.3e-6,
+        merged=2.46e6,
+        in_flight=16,
+        bare=Estimate(2.9e-6, 2.5e-6, 3.3e-6, 5),
+        bare_idle=4.9e-6,
+        full=True,
+    )
+    text = sound(*answers.fan_out(sizes, Estimate(2.7e-5, 2.5e-5, 2.9e-5, 80), 1.1e-5, full, limits, 10.0, channels))
     assert "27 µs (95 % interval 25 µs to 29 µs, n = 80)" in text
-    assert "some 2,600 subscribers" in text
-    assert "too few for an interval" in sound(*answers.fan_out(sizes, Estimate(2.7e-5, n=3), 1e-5, limits, 10.0, channels))
+    assert "the receivers' share included, one more subscriber takes 27 µs" in text
+    assert "carries some 2,600 subscribers" in text
+    assert "an idle node 6.3 µs, and a full node (96 % of a core) 4 µs (95 % interval 3.8 µs to 4.2 µs, n = 5)" in text
+    assert "250,000 (240,000 to 260,000) deliveries a second one event at a time, and 2,500,000 with 16" in text
+    bound = full._replace(busy=0.6, full=False)
+    few = sound(*answers.fan_out(sizes, Estimate(2.7e-5, n=3), 1e-5, bound, limits, 10.0, channels))
+    assert "too few for an interval" in few
+    assert "carries at least 2,600 subscribers" in few
+    assert "at least 250,000 (" in few
+    assert "nan" not in answers.fan_out(sizes, Estimate(2.7e-5, n=3), float("nan"), bound, limits, 10.0, channels)[0]
+    assert "6.3 µs of CPU on an idle node and 4 µs on a busy one" in answers.load_claim(bound)
     assert "500 times the messages" in answers.channel_claim(channels)
-    assert answers.event_cost(1e-5, 0.0) == "An event costs the broadcaster 10 µs of CPU for each subscriber"
+    assert answers.event_cost(1e-5, 0.0) == (
+        "An event takes 10 µs of the broadcaster's CPU for each subscriber, the receivers' share included"
+    )
     assert "on top of 2 ms" in answers.event_cost(1e-5, 0.002)
-    assert "8 nodes carry 21,000" in answers.node_claim(limits, 10.0)
+    assert "8 nodes carry 21,000" in answers.node_claim(limits, 10.0, full)
 
 
 def test_herds_with_and_without_a_run_beside() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from sim.errors import BadInput
 from sim.experiments import fan_out
+from sim.prediction import fit
 from sim.results.run import Run
 from sim.scenario import Fleet, Pages, Scenario
 from sim.virtual.theory import fanout_subscribers_max
@@ -43,6 +47,13 @@ def test_the_fitted_curve_goes_through_what_it_was_fitted_to(run: Run) -> None:
     assert model["source"] == "simulated"
     assert model["last"] == pytest.approx(measured["last"], rel=0.02)
     assert model["last"] - model["first"] == pytest.approx(measured["spread"], rel=1e-3)
+
+
+def test_the_delay_is_fitted_to_a_run_with_events_enough(run: Run, tmp_path: Path) -> None:
+    few = bundle(tmp_path / "few", run.scenario.replace({"duration": 1.0}).with_subscribers(80))
+    assert len(few.updates) < fit.MIN_EVENTS
+    assert fan_out.largest([few, run]) is run
+    assert fan_out.largest([few]) is few
 
 
 def test_a_typical_event_is_heard_by_all_and_in_order(run: Run) -> None:
@@ -82,3 +93,46 @@ def test_channels_reach_whom_they_are_for() -> None:
     found = fan_out.channels(scenario)
     assert found["messages"].tolist() == pytest.approx([1.0, 2.0, 40.0])
     assert found["refetches"].is_monotonic_increasing
+
+
+def record(busy: float) -> dict[str, Any]:
+    """Two sizes, each server idle and with 1 and 16 events in flight, in five rounds: costs that are known."""
+    rows = []
+    for server, factor in (("broadcaster", 1.0), ("bare sender", 0.5)):
+        for size in (100, 300):
+            common = {"server": server, "subscribers": size, "event_bytes": 200}
+            found = [(None, 2.0, 9.0, 0.01)] + [
+                (n, 500.0 * n, 4.0 / n + turn / 10, busy) for turn in range(-2, 3) for n in (1, 16)
+            ]
+            for flying, rate, cpu, share in found:
+                some = {"in_flight": flying, "events_per_s": rate, "deliveries_per_s": rate * size, "busy": share}
+                rows.append(common | some | {"cpu": cpu * factor * size / 300})
+    return {"rows": rows}
+
+
+def test_a_nodes_capacity_is_from_the_cost_of_a_full_one() -> None:
+    table = fan_out.loads(record(0.97))
+    assert len(table) == 2 * 2 * 3
+    assert set(table["load"]) == {"idle, 2 events/s", "1 in flight", "16 in flight"}
+    node = fan_out.capacity(table)
+    assert node.full
+    assert node.subscribers == 300
+    assert node.each.value == pytest.approx(4e-6)
+    assert node.each.low is not None
+    assert node.each.low < 4e-6
+    assert node.bare.value == pytest.approx(2e-6)
+    assert node.idle == pytest.approx(9e-6)
+    assert node.merged == pytest.approx(16 * 500 * 300)
+    assert not fan_out.capacity(fan_out.loads(record(0.5))).full
+    shown = fan_out.beside(table)
+    assert shown.loc["300 subscribers, idle, 2 events/s", "broadcaster"] == "9 µs"
+    assert shown.loc["300 subscribers, 1 in flight", "bare sender"].startswith("2 µs (")
+    assert set(fan_out.by_deliveries(table)["subscribers"]) == {300}
+
+
+def test_a_record_without_full_nodes_or_none_at_all_is_bad_input(tmp_path: Path) -> None:
+    idle = [row for row in record(0.5)["rows"] if row["in_flight"] is None]
+    with pytest.raises(BadInput, match="no rows of a broadcaster"):
+        fan_out.capacity(fan_out.loads({"rows": idle}))
+    with pytest.raises(BadInput, match=r"--only saturation makes it"):
+        fan_out.saturation(tmp_path / "none.json")
