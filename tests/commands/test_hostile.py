@@ -46,7 +46,7 @@ NAMES = [
     "bundle",
     "x.toml/",
     "",
-    "/nope/x",
+    "/proc/nope/x",
     "x" * 300,
     "a\0b",
     "\udcff",
@@ -130,7 +130,7 @@ def options() -> Iterator[list[str]]:
         yield ["sweep", "steady", "--vary", value]
     for name, values in {
         "--host": ("", "nope.invalid"),
-        "--ready-file": (".", "/nope/x"),
+        "--ready-file": (".", "/proc/nope/x"),
         "--database": ("", "x", "sqlite://", "oracle://u@h/x"),
         "--redis": ("", "redis://127.0.0.1:1", "redis://h:x", "redis://[::1"),
         "--trace": ("nope", ""),
@@ -148,7 +148,7 @@ def options() -> Iterator[list[str]]:
     ):
         yield ["loadtest", "demo", *more.split(" ", 1)]
     yield from (["doctor", "--target", name] for name in ("nope.env", "noise", "deep.json"))
-    yield from (["record", *more] for more in ([], ["--"], ["--", "/nope/x"], ["--step-pattern", "(", "--", "true"]))
+    yield from (["record", *more] for more in ([], ["--"], ["--", "/proc/nope/x"], ["--step-pattern", "(", "--", "true"]))
 
 
 class Started(WorkbenchError):
