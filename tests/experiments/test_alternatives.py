@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,12 @@ def test_runs_are_in_order_unless_what_lies_apart_is_swapped() -> None:
     assert alternatives.ordered(swapped) == (False, "full before every 1 s")
     unsure = swapped.assign(low=0.0, high=1e9)
     assert alternatives.ordered(unsure)[0]
+
+
+def test_a_price_that_was_not_measured_is_said() -> None:
+    assert alternatives.known(PRICE)[0]
+    assert "lower bound" not in alternatives.known(PRICE)[1]
+    assert not alternatives.known(replace(PRICE, refetch=0.0))[0]
+    held, words = alternatives.known(replace(PRICE, per_byte=0.0))
+    assert held
+    assert words.endswith("lower bound")
