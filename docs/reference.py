@@ -99,7 +99,7 @@ def _commands() -> str:
         "## What `--json` prints\n\nAn object in every command. Its member `workbench` names the command, the version of the package and "
         "the version of the format (`schema`), which grows when a member changes its meaning or goes; the other members are the "
         "command's own.\n",
-        '```json\n{"workbench": {"command": "check", "version": "0.2.0", "schema": 1}, "valid": true, "reasons": [], '
+        '```json\n{"workbench": {"command": "check", "version": "0.3.0", "schema": 1}, "valid": true, "reasons": [], '
         '"thresholds": [{"threshold": "...", "value": 1.0, "ok": true}]}\n```\n',
     ]
     for name in cli.COMMANDS:

@@ -6,7 +6,7 @@ import importlib.metadata
 
 
 def version() -> str:
-    """`0.2.0`, of the installed package."""
+    """`0.3.0`, of the installed package."""
     try:
         return importlib.metadata.version("notify-refetch-workbench")
     except importlib.metadata.PackageNotFoundError:
