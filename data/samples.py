@@ -27,11 +27,20 @@ BOARDS = ["--set", "duration=30", "--set", 'pages=[{page="dashboard",subscribers
 HERDS = ["--set", "duration=60", "--set", "workload.rate=0.1"]
 """Herds of 5,000 pages, far enough apart to be told apart, and few, so that a bundle that holds each page's rows stays small."""
 
-LARGE = ["--set", "broadcast.payload=full", "--set", "broadcast.payload_bytes=4096", "--set", "load.probes=100"]
+LARGE = [
+    "--set",
+    "duration=9",
+    "--set",
+    "broadcast.payload=full",
+    "--set",
+    "broadcast.payload_bytes=4096",
+    "--set",
+    "load.probes=100",
+]
 
 SAMPLES: dict[str, list[str]] = {
     "start-here": ["loadtest", "demo"],
-    "start-here-window": ["loadtest", "demo", "--set", 'policy={kind="window",wait=0.5}', "--set", "duration=12"],
+    "start-here-window": ["loadtest", "demo", "--set", 'policy={kind="window",wait=0.5}'],
     "start-here-simulated": ["simulate", "demo"],
     "steady-debounce-100ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.1"],
     "steady-debounce-200ms": ["loadtest", "steady", *BOARDS, "--set", "policy.wait=0.2"],
@@ -40,8 +49,8 @@ SAMPLES: dict[str, list[str]] = {
     "steady-polling": ["loadtest", "polling", *BOARDS, "--set", "policy.interval=0.5"],
     "steady-full-payload": ["loadtest", "full-payload", *BOARDS, "--set", "broadcast.payload_bytes=0"],
     "fan-out-250": ["loadtest", "fan-out", "--users", "250"],
-    "fan-out-1000": ["loadtest", "fan-out", "--users", "1000"],
-    "fan-out-3000": ["loadtest", "fan-out", "--users", "3000", "--set", "duration=9"],
+    "fan-out-1000": ["loadtest", "fan-out", "--users", "1000", "--set", "duration=9"],
+    "fan-out-3000": ["loadtest", "fan-out", "--users", "3000", "--set", "duration=8"],
     "fan-out-1000-4kB": ["loadtest", "fan-out", "--users", "1000", *LARGE],
     "two-nodes": ["loadtest", "fan-out", "--users", "500", "--set", "broadcaster.nodes=2", "--set", "duration=9"],
     "herd": ["loadtest", "herd", *HERDS],
