@@ -52,7 +52,7 @@ SAMPLES: dict[str, list[str]] = {
     "fan-out-1000": ["loadtest", "fan-out", "--users", "1000", "--set", "duration=9"],
     "fan-out-3000": ["loadtest", "fan-out", "--users", "3000", "--set", "duration=8"],
     "fan-out-1000-4kB": ["loadtest", "fan-out", "--users", "1000", *LARGE],
-    "two-nodes": ["loadtest", "fan-out", "--users", "500", "--set", "broadcaster.nodes=2", "--set", "duration=9"],
+    "two-nodes": ["loadtest", "fan-out", "--users", "500", "--set", "broadcaster.nodes=2", "--set", "duration=6"],
     "herd": ["loadtest", "herd", *HERDS],
     "herd-jitter": ["loadtest", "herd", *HERDS, "--set", "policy.jitter=5", "--set", "load.probes=1500"],
 }
