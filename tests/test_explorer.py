@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from sim import explorer, study
 from sim.explorer import POLICIES, Setting
 from sim.scenario import Fleet, Pages, Scenario, to_dict
 from sim.workload import Poisson
-from tests.brokeforge.chrome import tab
+from tests.brokeforge.chrome import end, tab
 
 PNG = b"\x89PNG"
 
@@ -104,12 +103,7 @@ def lab(directory: Path) -> Iterator[str]:
         said = json.loads(found[0].read_text())
         yield f"{said['url']}lab/tree/explore.ipynb?token={said['token']}"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process)
 
 
 @pytest.mark.browser

@@ -117,9 +117,7 @@ def trial(scenario: Scenario, metric: str) -> Row:
     else:
         tables = reference.run(scenario)
         figures = summarise(tables, scenario, levels)
-        last = tables.metrics.groupby(["process", "metric"], observed=True)["value"].last()
-        nodes = [ratio for metric, ratio in last["broadcaster"].items() if str(metric).startswith("busy_ratio.")]
-        node = max(nodes, default=0.0)
+        node = figures["broadcaster.utilisation"]["value"] if "broadcaster.utilisation" in figures else 0.0
         workers = float(figures["utilisation"]["value"]) if "utilisation" in figures else math.nan
     if metric not in figures:
         figures = engines.run(scenario).summary
@@ -398,12 +396,11 @@ def herd(scenario: Scenario) -> tuple[int, float]:
     boards = sum(pages.subscribers for pages in scenario.pages if pages.page == "dashboard")
     if scenario.broadcast.channels == "per_user":
         boards = math.ceil(boards / scenario.fleet.users)
-    rows = scenario.fleet.servers if scenario.api.dashboard_of == "everyone" else scenario.fleet.servers_per_user
     each = scenario.api.service.mean()
     others = math.ceil(
         sum(pages.subscribers for pages in scenario.pages if pages.page != "dashboard") / max(1, scenario.fleet.servers)
     )
-    work = boards * (each + scenario.api.service_per_row * rows) + others * each
+    work = boards * (each + scenario.api.service_per_row * scenario.dashboard_rows) + others * each
     return boards + others, work / scenario.api.workers
 
 

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from sim.distributions import Distribution, Lognormal, fit_best
 from sim.errors import BadInput
 from sim.prediction import fit
 from sim.results import text
 from sim.results.run import Run
+from sim.results.statistics import half_width_of_next
 from sim.results.summary import Summary, summarise
 from sim.scenario import Key, Scenario, build, keys, to_dict, to_text
 from sim.shipped import shipped
@@ -199,8 +199,7 @@ def one_more(values: np.ndarray[Any, Any]) -> tuple[float, float]:
     """Where one more run lies with a probability of `LEVEL` (Student's t); infinite where one of them is never."""
     if not np.isfinite(values).all():
         return float(np.min(values)), float("inf")
-    mean, count = float(values.mean()), len(values)
-    half = float(stdtrit(count - 1, 0.5 + LEVEL / 2)) * float(values.std(ddof=1)) * float(np.sqrt(1 + 1 / count))
+    mean, half = float(values.mean()), half_width_of_next(values, LEVEL)
     return mean - half, mean + half
 
 
@@ -381,6 +380,5 @@ def readable(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unit(figure: str) -> Any:
-    if figure.startswith(("time_", "refetch_time")):
-        return text.seconds
-    return text.percent if figure.endswith(("_share", "_ratio")) else text.number
+    # The shares are made here and in no summary.
+    return text.percent if figure.endswith("_share") else text.unit_of(figure)

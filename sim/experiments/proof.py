@@ -15,7 +15,7 @@ import pandas as pd
 
 from sim.prediction import Fit
 from sim.prediction import read as read_fit
-from sim.prediction.predict import DRAWS, predict
+from sim.prediction.predict import DRAWS, Figure, predict
 from sim.results import text
 from sim.scenario import Scenario, build, to_dict
 from sim.shipped import shipped
@@ -43,8 +43,6 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Each figure of one measured run beside its prediction. The prediction meets the updates that the scenario's seed draws,
     which the run was given as well. *held_out*: it was measured when the model was settled."""
-    # Own times are those of a worker: how many there are is the run's to say.
-    found = predict(fit, scenario, DRAWS, scenario.draw_updates(streams(scenario.seed)), BANDS, kept=["api.workers"])
     return [
         {
             "target": target,
@@ -57,9 +55,16 @@ def rows(
             "high": figure.high,
             "held_out": held_out,
         }
-        for metric, figure in found.figures.items()
-        if measured.get(metric, {}).get("value") and np.isfinite(figure.value)
+        for metric, figure in _predicted(fit, scenario).items()
+        if measured.get(metric, {}).get("value")
     ]
+
+
+def _predicted(fit: Fit, scenario: Scenario) -> dict[str, Figure]:
+    """Metric -> its figure, where it is finite."""
+    # Own times are those of a worker: how many there are is the run's to say.
+    found = predict(fit, scenario, DRAWS, scenario.draw_updates(streams(scenario.seed)), BANDS, kept=["api.workers"])
+    return {metric: figure for metric, figure in found.figures.items() if np.isfinite(figure.value)}
 
 
 def write(found: Iterable[Mapping[str, Any]], scenarios: Mapping[str, Scenario], left_out: Mapping[str, str]) -> None:
@@ -90,11 +95,7 @@ def again(run: str, target: str) -> dict[str, float]:
     tree = json.loads(PLACE.read_text(encoding="utf-8"))
     scenario: Scenario = build(Scenario, tree["scenarios"][run], where=run)
     fit = read_fit(FITS / f"{target}.fit.json")
-    return {row["metric"]: row["predicted"] for row in rows(target, fit, run, scenario, _any(BANDS), held_out=False)}
-
-
-def _any(metrics: Iterable[str]) -> dict[str, dict[str, float]]:
-    return {metric: {"value": 1.0} for metric in metrics}
+    return {metric: figure.value for metric, figure in _predicted(fit, scenario).items()}
 
 
 def by_metric(found: pd.DataFrame) -> pd.DataFrame:

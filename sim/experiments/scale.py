@@ -75,8 +75,7 @@ class Costs:
 
 def costs_of(scenario: Scenario, source: str = "defaults") -> Costs:
     """The costs that a scenario states, or a fit has put into it."""
-    fan_out, api, fleet = scenario.broadcaster.costs, scenario.api, scenario.fleet
-    rows = fleet.servers if api.dashboard_of == "everyone" else fleet.servers_per_user
+    fan_out, api, rows = scenario.broadcaster.costs, scenario.api, scenario.dashboard_rows
     handshake, connection = CONNECTION[scenario.broadcaster.model]
     return Costs(
         delivery=fan_out.compose_per_subscriber + fan_out.between(scenario.extra_payload),

@@ -319,10 +319,10 @@ def answer_of(spread: Array, late: Array) -> str | None:
 
 def _application(samples: Sequence[Sample], found: dict[str, Any], counts: dict[str, int]) -> None:
     own = np.concatenate([sample.service for sample in samples])
-    rows = {sample.observed.rows_of_board for sample in samples}
+    rows = {sample.observed.scenario.dashboard_rows for sample in samples}
     per_row = samples[0].observed.scenario.api.service_per_row
     if len(own) >= MIN_ANSWERS:
-        shown = np.concatenate([np.where(sample.board, sample.observed.rows_of_board, 0) for sample in samples])
+        shown = np.concatenate([np.where(sample.board, sample.observed.scenario.dashboard_rows, 0) for sample in samples])
         groups = [own[shown == count] for count in np.unique(shown)]
         groups = [group for group in groups if len(group) >= MIN_ANSWERS]
         if len(groups) > 1:
@@ -357,7 +357,7 @@ def _sizes(samples: Sequence[Sample], found: dict[str, Any], counts: dict[str, i
         per_row, shown = float(api.answer_bytes_per_row), float(next(iter(rows)))
         base = board.mean() - per_row * shown
         if len(rows) > 1:
-            lengths = np.concatenate([np.full(len(s.sizes["dashboard"]), s.observed.rows_of_board) for s in samples])
+            lengths = np.concatenate([np.full(len(s.sizes["dashboard"]), s.observed.scenario.dashboard_rows) for s in samples])
             per_row, base = (float(value) for value in np.polyfit(lengths, board, 1))
             shown = float(lengths.mean())
         if base < 0 or per_row < 0:

@@ -76,9 +76,8 @@ class Observed:
     @property
     def floor(self) -> float | None:
         """The least time from a write to the arrival that this machine was calibrated with; None: not known, or another host."""
-        host = str(((self.run.manifest.target or {}).get("ws") or {}).get("host", ""))
         found = self.run.manifest.harness.get("floor_p50")
-        return float(found) if found is not None and host.startswith(LOCAL) else None
+        return float(found) if found is not None and _is_local(self.run) else None
 
     @cached_property
     def answered(self) -> pd.Series:
@@ -142,12 +141,6 @@ class Observed:
             }
         )
 
-    @property
-    def rows_of_board(self) -> int:
-        """Servers that a dashboard shows."""
-        scenario = self.scenario
-        return scenario.fleet.servers if scenario.api.dashboard_of == "everyone" else scenario.fleet.servers_per_user
-
     def processor(self, process: str) -> pd.DataFrame:
         """Between two samples of a kind of process, in the window: seconds, cpu (s), and what happened meanwhile: events,
         deliveries, refetches, changes. Empty where nobody sampled it."""
@@ -164,11 +157,10 @@ class Observed:
         if not parts:
             return pd.DataFrame(columns=["seconds", "cpu", "events", "deliveries", "refetches"], dtype=float)
         edges, cpu = parts[0]
-        for other, more in parts[1:]:
+        for _, more in parts[1:]:
             # Processes of one kind are sampled at one instant, or as good as.
             count = min(len(cpu), len(more))
             edges, cpu = edges[: count + 1], cpu[:count] + more[:count]
-            del other
         heard = self.ledger.expected.dropna(subset=["received_at"])
         sent = self.ledger.refetches
         return pd.DataFrame(

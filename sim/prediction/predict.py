@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from sim.prediction.parameters import PROCESSES, Fit, Residual
+from sim.results.statistics import half_width_of_next
 from sim.results.summary import Summary, summarise
 from sim.scenario import Scenario
 from sim.virtual import engines, fleet, reference
@@ -212,9 +212,7 @@ def _figure(column: Array, misfit: float) -> Figure:
     if not np.isfinite(column).all() or (column <= 0).any():
         low, high = (float(np.quantile(column, share, method="nearest")) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
         return Figure(middle, low, high)
-    logs, count = np.log(column), len(column)
-    spread = float(logs.var(ddof=1)) * (1 + 1 / count) if count > 1 else 0.0
-    half = float(stdtrit(max(count - 1, 1), (1 + LEVEL) / 2)) * math.sqrt(spread + misfit**2)
+    half = half_width_of_next(np.log(column), LEVEL, misfit)
     return Figure(middle, middle * math.exp(-half), middle * math.exp(half))
 
 

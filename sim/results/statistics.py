@@ -126,6 +126,14 @@ def half_width(observations: Array, level: float = LEVEL) -> float:
     return float(stdtrit(count - 1, (1 + level) / 2) * observations.std(ddof=1) / math.sqrt(count))
 
 
+def half_width_of_next(observations: Array, level: float = LEVEL, besides: float = 0.0) -> float:
+    """Half of Student's interval for one more observation, around the middle of independent ones. *besides*: a standard error
+    that they do not show."""
+    count = len(observations)
+    variance = float(observations.var(ddof=1)) * (1 + 1 / count) if count > 1 else 0.0
+    return float(stdtrit(max(count - 1, 1), (1 + level) / 2)) * math.sqrt(variance + besides**2)
+
+
 def t_interval(observations: Array, centre: float, level: float = LEVEL) -> Interval:
     """Student's interval around *centre* from independent *observations*; inf among them leaves the upper end open."""
     if len(observations) < MIN_BATCHES or not math.isfinite(centre):

@@ -399,6 +399,11 @@ class Scenario:
         return 0.0, self.drain
 
     @property
+    def dashboard_rows(self) -> int:
+        """Servers that a dashboard shows."""
+        return self.fleet.servers if self.api.dashboard_of == "everyone" else self.fleet.servers_per_user
+
+    @property
     def extra_payload(self) -> int:
         """Bytes of an event beyond a bare notification: the resource, as large as its answer, and the padding."""
         return self.api.answer_bytes + self.broadcast.payload_bytes if self.broadcast.payload == "full" else 0

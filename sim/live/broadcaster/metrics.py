@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from sim.pusher.server.hub import Hub
@@ -55,9 +56,7 @@ class Metrics:
 
     def render(self, hub: Hub) -> str:
         """The page of `GET /metrics`."""
-        registry = CollectorRegistry()
-        registry.register(_Once(self._families(hub)))
-        return generate_latest(registry).decode()
+        return generate_latest(_Page(self._families(hub))).decode()
 
     def _families(self, hub: Hub) -> Iterator[Metric]:
         per_app = {
@@ -96,11 +95,11 @@ class Metrics:
         yield self.loop_lag.family("broadcaster_loop_lag_seconds", "How late a timer rings.")
 
 
-class _Once:
-    """The families of one page, as the collector that a registry wants."""
+class _Page(Collector):
+    """The families of one page."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = list(families)
+        self._families = families
 
     def collect(self) -> Iterable[Metric]:
         return self._families

@@ -130,7 +130,7 @@ def _seats(scenario: Scenario) -> Iterator[_Seats]:
         first += pages.subscribers
         for turn, step, resource, resource_id, channels in _turns(scenario, pages):
             policy, rule = scenario.policy_of(pages), scenario.in_flight_of(pages)
-            extra = rows_shown(scenario) * round(scenario.api.service_per_row * SECOND) if resource == "dashboard" else 0
+            extra = scenario.dashboard_rows * round(scenario.api.service_per_row * SECOND) if resource == "dashboard" else 0
             yield _Seats(entry, policy, rule, resource, resource_id, channels, numbers[turn::step], extra)
 
 
@@ -151,16 +151,10 @@ def _turns(scenario: Scenario, pages: Pages) -> Iterator[tuple[int, int, str, in
         yield 0, 1, "dashboard", 0, tuple(generic_channel(resource) for resource in RESOURCES)
 
 
-def rows_shown(scenario: Scenario) -> int:
-    """Servers on one dashboard."""
-    fleet = scenario.fleet
-    return fleet.servers if scenario.api.dashboard_of == "everyone" else fleet.servers_per_user
-
-
 def answer_bytes(scenario: Scenario, resource: str) -> int:
     """Of one refetch of a page that shows *resource*, head and body."""
     api = scenario.api
-    return api.size_of(rows_shown(scenario) if resource == "dashboard" else None)
+    return api.size_of(scenario.dashboard_rows if resource == "dashboard" else None)
 
 
 def repeated_bytes(scenario: Scenario, resource: str) -> int:

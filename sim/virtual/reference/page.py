@@ -100,7 +100,7 @@ class Group:
         """What the page on this seat shows. Pages are dealt to the resources (dashboards: to the users) in turn."""
         fleet, api = self.scenario.fleet, self.scenario.api
         if self.pages.page == "dashboard":
-            rows = fleet.servers if api.dashboard_of == "everyone" else fleet.servers_per_user
+            rows = self.scenario.dashboard_rows
             extra = round(api.service_per_row * SECOND) * rows
             size = api.size_of(rows)
             user = seat % fleet.users + 1
