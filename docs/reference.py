@@ -41,6 +41,7 @@ ENVIRONMENT = {
     "WORKBENCH_VERSION": "as the key `load.version`, in a plain `locust` run",
     "WORKBENCH_LOGIN": 'credentials for `load.auth = "cookie"`, as `email=...&password=...`',
     "WORKBENCH_PROMETHEUS": "port at which a plain `locust` run offers its figures to Prometheus",
+    "WORKBENCH_OTLP": "OpenTelemetry collector to which a plain `locust` run sends its figures, as `loadtest --otlp`",
     "WORKBENCH_PROBES": "subscribers recorded row by row in each process of a plain `locust` run",
     "WORKBENCH_EPOCH": "set by `workbench loadtest` for its own processes: the run's start",
     "WORKBENCH_PARTS": "set by `workbench loadtest` for its own processes: where rows go",

@@ -16,7 +16,7 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.client.plant import Plant
 from loadtests.recording import clocks, shipping
-from loadtests.screen import figures, prometheus, tab
+from loadtests.screen import figures, otlp, prometheus, tab
 from loadtests.settings import Settings
 from loadtests.shapes import STORM
 from sim.errors import BadInput
@@ -74,13 +74,14 @@ def _has_task(tasks: Iterable[Any], tags: set[str], excluded: set[str]) -> bool:
 
 
 def _show(environment: Environment, **_: Any) -> None:
-    """What there is to see while it runs: tab and endpoint."""
+    """What there is to see while it runs: tab, endpoint, export."""
     shown = figures.register(environment)
     if shown is None:
         return
     settings = Plant.configured or Settings.from_environment(need_target=False)
     try:
         prometheus.register(shown, settings.prometheus)
+        otlp.register(shown, settings.otlp)
     except BadInput as error:
         print(f"locust: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -5,6 +5,7 @@ WORKBENCH_SCENARIO   scenario, by path or by name; without it the pages of `DEFA
 WORKBENCH_PARTS      directory for raw samples; without it Locust's statistics only
 WORKBENCH_PROBES     subscribers per process recorded row by row; without it all
 WORKBENCH_PROMETHEUS PORT or HOST:PORT for Prometheus to scrape; the web interface has it at /metrics anyway
+WORKBENCH_OTLP       address of an OpenTelemetry collector (OTLP over HTTP), as http://127.0.0.1:4318
 WORKBENCH_SHAPE      constant, ramp, steps, spike, storm or soak (loadtests.shapes); without it -u, -r and -t
 WORKBENCH_AUTH       bearer, cookie, signed; without it bearer, or signed where the target has no application
 WORKBENCH_LOGIN      for cookie: the fields of the login form, as email=ada@shop.example&password=secret
@@ -39,6 +40,7 @@ class Settings:
     probes: int | None = None
     shape: str = ""
     prometheus: str = ""
+    otlp: str = ""
     auth: str = ""
     login: Mapping[str, str] = field(default_factory=dict, repr=False)
     refetch: str = ""
@@ -67,6 +69,7 @@ class Settings:
             probes=_whole(given, "WORKBENCH_PROBES"),
             shape=given.get("WORKBENCH_SHAPE", ""),
             prometheus=given.get("WORKBENCH_PROMETHEUS", ""),
+            otlp=given.get("WORKBENCH_OTLP", ""),
             auth=auth,
             login=dict(parse_qsl(given.get("WORKBENCH_LOGIN", ""))),
             refetch=given.get("WORKBENCH_REFETCH", ""),

@@ -71,7 +71,8 @@ class Figures:
         self.series: deque[dict[str, float | None]] = deque(maxlen=POINTS)
         """Points: `at` (s since 1970), gauges, rates (per second) and quantiles (ms) of the interval; None: nothing happened."""
         self._workers: dict[str, dict[str, Any]] = {}
-        self._last: dict[str, Any] | None = None
+        self._plant: Plant | None = None
+        """The latest of this process: of a test that is over, the counters stay."""
         self._before = Sums()
         self._at = time.monotonic()
 
@@ -86,11 +87,21 @@ class Figures:
                 if worker in runner.clients:
                     sums.add(tree)
             return sums
-        if Plant.current is not None:
-            self._last = of_plant(Plant.current)
-        if self._last is not None:  # Of a test that is over, the counters stay.
-            sums.add(self._last if Plant.current is not None else self._last | {"gauges": {}})
+        if (own := self.of_this_process()) is not None:
+            sums.add(own)
         return sums
+
+    def of_this_process(self) -> dict[str, Any] | None:
+        """None: no test has begun."""
+        self._plant = Plant.current or self._plant
+        if self._plant is None:
+            return None
+        return of_plant(self._plant) | ({} if Plant.current else {"gauges": {}})
+
+    def report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
+        """A worker's, with Locust's own report to the master; the last one is sent when the test is over."""
+        if (tree := self.of_this_process()) is not None:
+            data[REPORT] = tree
 
     def tick(self) -> None:
         """One more point of the series."""
@@ -125,10 +136,10 @@ def difference(now: Histogram, before: Histogram) -> Histogram:
 
 def register(environment: Environment) -> Figures | None:
     """Listen to Locust's events. None on a worker, which only reports."""
-    if isinstance(environment.runner, WorkerRunner):
-        environment.events.report_to_master.add_listener(_report)
-        return None
     figures = Figures(environment)
+    if isinstance(environment.runner, WorkerRunner):
+        environment.events.report_to_master.add_listener(figures.report)
+        return None
 
     def hear(client_id: str, data: dict[str, Any], **_: Any) -> None:
         if REPORT in data:
@@ -136,8 +147,3 @@ def register(environment: Environment) -> Figures | None:
 
     environment.events.worker_report.add_listener(hear)
     return figures
-
-
-def _report(client_id: str, data: dict[str, Any], **_: Any) -> None:
-    if Plant.current is not None:
-        data[REPORT] = of_plant(Plant.current)

@@ -7,6 +7,7 @@ sends the updates open loop, drains, stops everything, and writes a run bundle.
     workbench loadtest demo --users 5000 --processes 2 -o runs/big
     workbench loadtest demo --target target.json --junit junit.xml --summary summary.md
     workbench loadtest demo --target .env --auth local --direct        # fan-out alone: events go to the broadcaster
+    workbench loadtest demo --otlp http://127.0.0.1:4318               # live figures to an OpenTelemetry collector
     workbench loadtest demo --target .env --passive                    # only listen to a live application
     workbench loadtest steady --shape storm:every=10                   # everyone loses the connection, again and again
     workbench loadtest steady --search workload.rate=10,20,40,80,160   # where is the knee?
@@ -23,13 +24,16 @@ does not answer, 130 interrupted (the bundle holds what was measured, marked par
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shlex
 from pathlib import Path
 
 from sim.commands import options
 from sim.commands.measuring.one import Settings, join, run_load_test
 from sim.commands.measuring.search import search
-from sim.errors import BadInput
+from sim.errors import BadInput, Unreachable
+from sim.live.client import Origin
+from sim.live.probe import why_unreachable
 from sim.scenario import Scenario
 
 AUTH = {"endpoint": "bearer", "cookie": "cookie", "local": "signed"}
@@ -57,6 +61,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--locust", default="", metavar="ARGS", help="further arguments for Locust, as '--csv=locust --html=l.html'"
     )
+    parser.add_argument(
+        "--otlp", default="", metavar="URL", help="OpenTelemetry collector for live figures, as http://127.0.0.1:4318"
+    )
     parser.add_argument("--remote-workers", type=int, default=0, metavar="N", help="load processes that other machines bring")
     parser.add_argument("--bind", default="127.0.0.1:0", metavar="HOST:PORT", help="where the master listens to them")
     parser.add_argument("--join", metavar="HOST:PORT", help="be such another machine: bring --processes to that master")
@@ -78,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         master=options.host_and_port(args.join or args.bind),
         shape=args.shape,
         locust=_words(args.locust),
+        otlp=_collector(args.otlp),
         command="workbench loadtest " + scenario.name,
     )
     if args.join:
@@ -95,6 +103,17 @@ def run(args: argparse.Namespace) -> int:
         print(outcome.text())
     outcome.require_pass()
     return 0
+
+
+def _collector(url: str) -> str:
+    """Seen to answer before anything is started; later its absence does not end a run."""
+    if url:
+        origin = Origin.parse(url)
+        if importlib.util.find_spec("opentelemetry") is None:
+            raise BadInput("--otlp needs the extra `otlp`: pip install 'notify-refetch-workbench[otlp]'")
+        if reason := why_unreachable(origin.host, origin.port):
+            raise Unreachable(f"--otlp {url}: {reason} (is a collector listening there for OTLP over HTTP?)")
+    return url
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -52,6 +52,8 @@ class Settings:
     master: tuple[str, int] = ("127.0.0.1", 0)
     shape: str = ""
     locust: tuple[str, ...] = ()
+    otlp: str = ""
+    """Address of an OpenTelemetry collector; empty: none."""
     command: str = ""
     quiet: bool = False
 
@@ -208,7 +210,7 @@ def _order(scenario: Scenario, settings: Settings, target: Target, scratch: Path
         port=settings.master[1],
         shape=settings.shape,
         extra=settings.locust,
-        settings=load_settings(scenario.load),
+        settings=load_settings(scenario.load) | ({"WORKBENCH_OTLP": settings.otlp} if settings.otlp else {}),
     )
 
 

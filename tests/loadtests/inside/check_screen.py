@@ -1,19 +1,22 @@
 """What is shown while it runs: sums over processes, the series of the charts, Prometheus, the tab of Locust's web interface."""
 
+import contextlib
 import sys
 import types
 
 import numpy as np
 import pytest
+from gevent.pywsgi import WSGIServer
 from locust import HttpUser, tag, task
 from locust.env import Environment
 from locust.runners import MasterRunner
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests import events
 from loadtests.client.plant import Plant
-from loadtests.screen import figures, prometheus, tab
+from loadtests.screen import figures, otlp, prometheus, tab
 from loadtests.screen.figures import Figures, Sums, difference, of_plant
 from sim.clock import SECOND
 from sim.errors import BadInput
@@ -72,10 +75,19 @@ def test_a_master_adds_up_its_workers_and_forgets_those_that_are_gone(plant):
 def test_a_worker_reports_with_locusts_own_report(plant):
     data = {}
     refetched(plant.recorder, 3)
-    figures._report("a", data)
-    sums = Sums()
-    sums.add(data[figures.REPORT])
-    assert sums.counters["refetches"] == 3
+    shown = Figures(types.SimpleNamespace(runner=None))
+    shown.report("a", data)
+    refetched(plant.recorder, 2)
+    Plant.current, before = None, Plant.current
+    try:
+        last = {}
+        shown.report("a", last)
+    finally:
+        Plant.current = before
+    for tree, refetches in ((data, 3), (last, 5)):  # What came after the last look is in the report of the test's end.
+        sums = Sums()
+        sums.add(tree[figures.REPORT])
+        assert sums.counters["refetches"] == refetches
 
 
 def test_a_new_test_begins_its_histograms_anew():
@@ -114,6 +126,86 @@ def test_prometheus_gets_one_family_a_name_and_cumulative_buckets(plant, environ
 def test_an_address_that_is_none_is_refused_in_a_line(environment, address):
     with pytest.raises(BadInput, match=f"WORKBENCH_PROMETHEUS={address}"):
         prometheus.register(Figures(environment), address)
+
+
+@contextlib.contextmanager
+def collector():
+    """An OpenTelemetry collector: yields its address, and a list that each request's (path, metrics by name) is put into."""
+    got = []
+
+    def receive(environ, start_response):
+        sent = ExportMetricsServiceRequest.FromString(environ["wsgi.input"].read())
+        (resource,) = sent.resource_metrics
+        (scope,) = resource.scope_metrics
+        names = {attribute.key: attribute.value.string_value for attribute in resource.resource.attributes}
+        got.append((environ["PATH_INFO"], names["service.name"], {metric.name: metric for metric in scope.metrics}))
+        start_response("200 OK", [])
+        return [b""]
+
+    server = WSGIServer(("127.0.0.1", 0), receive, log=None)
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", got
+    finally:
+        server.stop()
+
+
+def test_opentelemetry_gets_what_prometheus_gets(plant, environment, monkeypatch):
+    monkeypatch.setattr(otlp.gevent, "spawn", lambda run: None)
+    refetched(plant.recorder, 10, took=40)
+    refetched(plant.recorder, 1, took=400)
+    environment.stats.log_error("GET", "/servers/{id}", "HTTP 500")
+    shown = Figures(environment)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(prometheus.Collector(shown))
+    scraped = {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        for sample in family.samples:
+            scraped[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+    with collector() as (address, got):
+        otlp.register(shown, f"{address}/")
+        environment.events.test_stop.fire(environment=environment)
+    ((path, service, metrics),) = got
+    assert (path, service) == ("/v1/metrics", "workbench")
+    sent = {}
+    for name, metric in metrics.items():
+        kind = metric.WhichOneof("data")
+        for point in getattr(metric, kind).data_points:
+            labels = tuple(sorted((label.key, label.value.string_value) for label in point.attributes))
+            assert point.time_unix_nano >= 10**18
+            if kind != "histogram":
+                sent[name + "_total" * (kind == "sum"), labels] = point.as_double or point.as_int
+                continue
+            assert metric.unit == "s"
+            edges = [*map(str, point.explicit_bounds), "+Inf"]
+            for edge, count in zip(edges, np.cumsum(point.bucket_counts), strict=True):
+                sent[f"{name}_bucket", tuple(sorted([*labels, ("le", edge)]))] = count
+            sent |= {(f"{name}_count", labels): point.count, (f"{name}_sum", labels): point.sum}
+    assert sent == pytest.approx(scraped)
+    assert sent["workbench_refetches_total", ()] == 11
+    assert metrics["workbench_refetches"].sum.is_monotonic
+
+
+@pytest.mark.parametrize("address", ["collector:4318", "ftp://127.0.0.1", "http://", "/v1/metrics"])
+def test_a_collector_that_has_no_address_is_refused_in_a_line(environment, address):
+    with pytest.raises(BadInput, match=f"WORKBENCH_OTLP={address}"):
+        otlp.register(Figures(environment), address)
+
+
+def test_without_the_extra_the_line_says_how_to_get_it(environment, monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.metric_exporter", None)
+    with pytest.raises(BadInput, match=r"pip install .*\[otlp\]"):
+        otlp.register(Figures(environment), "http://127.0.0.1:4318")
+
+
+def test_a_collector_that_is_gone_costs_a_line_in_the_log(plant, environment, monkeypatch, caplog):
+    monkeypatch.setattr(otlp.gevent, "spawn", lambda run: None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    with collector() as (address, _):
+        pass
+    otlp.register(Figures(environment), address)
+    environment.events.test_stop.fire(environment=environment)
+    assert "Failed to export metrics" in caplog.text
 
 
 def test_the_web_interface_has_a_tab_with_a_table_and_charts(plant, environment, monkeypatch):
