@@ -1,8 +1,8 @@
 """What to set for an objective: one page with the policy, the code to paste, head-room, what breaks first, and remedies.
 
 On the scenario of a run, on what `workbench listen` heard, on a recorded trace, or on a scenario file. Everything is simulated,
-on the same updates for each policy: what is there now, and every usual setting. Costs are those of --fit, else the scenario's.
-Nothing is measured, and no target is needed.
+on the same updates for each policy: what is there now, and every usual setting. Costs are those of --fit, else those that a
+measured run tells by itself (as workbench fit), else the scenario's. Nothing is measured, and no target is needed.
 
 examples:
   workbench advise runs/demo
@@ -21,17 +21,16 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from sim.commands import options
 from sim.errors import BadInput, ThresholdFailed
 from sim.experiments import advice, advised
-from sim.prediction import Fit, read
+from sim.prediction import read
 from sim.results.answers import heard
 from sim.results.answers.report import verdict
 from sim.results.run import Run
-from sim.results.text import number, seconds
+from sim.results.text import number
 from sim.scenario import Fleet, Pages, Scenario, load_scenario, parse_assignments
 from sim.virtual.sweep import Objective
 from sim.workload import Replay, load_traces
@@ -55,17 +54,16 @@ def run(args: argparse.Namespace) -> int:
     objective = Objective.parse(args.objective)
     options.require_place(args.output)
     scenario, source, of = subject(args.source)
-    fit = None if args.fit is None else read(args.fit)
-    draws = [] if fit is None else [fit.draw(np.random.default_rng(seed)) for seed in range(advice.REPLICATIONS)]
-    scenario = (scenario if fit is None else fit.apply(scenario)).replace(parse_assignments(args.set))
+    changes = parse_assignments(args.set)
+    costs = advice.priced(scenario.replace(changes), of, None if args.fit is None else read(args.fit), str(args.fit))
+    scenario = costs.scenario.replace(changes)
     scenario.check()
-    found = advice.advise(scenario, objective, draws=draws)
-    costs, further = priced(scenario, fit, args.fit)
+    found = advice.advise(scenario, objective, draws=[dict(draw) | changes for draw in costs.draws])
     if source.endswith(ASSUMED):
         pages = " and ".join(f"{number(some.subscribers)} {some.page} pages" for some in scenario.pages)
         source += f" {pages} with {advised.describe(scenario.policy)} are what --set says, or assumed."
     beside = [] if of is None else [advised.beside(found, of)]
-    sections = advised.page(found, f"{source} {costs}", [*beside, *further])
+    sections = advised.page(found, f"{source} {costs.source}", [*beside, *costs.unknown])
     written = advised.to_markdown(sections) if args.markdown else advised.to_text(sections)
     if args.output is not None:
         options.write_text(args.output, written)
@@ -112,24 +110,6 @@ def subject(name: str) -> tuple[Scenario, str, Run | None]:
 
 
 ASSUMED = "Which pages are open, and their policy, it does not tell:"
-
-
-def priced(scenario: Scenario, fit: Fit | None, path: Path | None) -> tuple[str, list[str]]:
-    """Which costs were used, and what that leaves unknown."""
-    if fit is None:
-        model = scenario.broadcaster.model
-        return (
-            f"Costs are the scenario's: {model}'s broadcaster, application workers: {number(scenario.api.workers)}, each "
-            f"{seconds(scenario.api.service.mean())} a request.",
-            ["What a request and a delivery really cost: fit them to a load test of the target (workbench fit, then --fit)."],
-        )
-    low, high = fit.ranges.get("subscribers", (math.nan, math.nan))
-    further = [f"{p.key} is not fitted, the scenario's value stands: {p.needs}" for p in fit.parameters if not p.identified]
-    if math.isfinite(high) and not low <= scenario.subscribers <= high:
-        further.append(
-            f"Costs were fitted at {number(low)} to {number(high)} subscribers; this has {number(scenario.subscribers)}."
-        )
-    return f"Costs are those of {path} ({', '.join(str(run.get('name')) for run in fit.runs) or 'no run named'}).", further
 
 
 def jsonable(found: advice.Advice, sections: list[advised.Section]) -> dict[str, object]:

@@ -14,7 +14,6 @@ Exit codes: 0 something was heard, 2 bad input, 4 nothing was, 5 the target does
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ from sim.results.run import Run
 from sim.results.text import number, seconds
 from sim.scenario import Load, Pages, Publisher, Scenario
 from sim.target import Target
-
-UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     path = args.target or ".env"
     target = options.with_accounts(options.read_target(path), args.accounts)
-    scenario = _scenario(target, _seconds(args.duration), args.channel, args.ids)
+    scenario = _scenario(target, options.seconds("--for", args.duration), args.channel, args.ids)
     settings = Settings(args.output, path, args.accounts, args.i_own_this_target, command="workbench listen", quiet=args.json)
     outcome = run_load_test(scenario, settings)
     found = figures(Run(outcome.directory))
@@ -65,13 +62,6 @@ def run(args: argparse.Namespace) -> int:
     if not found:
         raise InvalidRun(f"nothing was heard in {seconds(scenario.duration)}: did anything change meanwhile? (workbench doctor)")
     return 0
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise BadInput(f"--for must be a time such as 90, 90s, 10m or 1h, got {text!r}")
-    return float(found[1]) * UNITS[found[2]]
 
 
 def _scenario(target: Target, duration: float, channels: list[str], ids: str) -> Scenario:

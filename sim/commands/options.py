@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,3 +118,11 @@ def host_and_port(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise BadInput(f"{text!r} must be HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def seconds(flag: str, text: str) -> float:
+    """`90`, `90s`, `10m`, `1h`. Raises `BadInput`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise BadInput(f"{flag} must be a time such as 90, 90s, 10m or 1h, got {text!r}")
+    return float(found[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[found[2]]

@@ -3,14 +3,17 @@
 With --subscribers: how many load processes, machines, ports and descriptors they need, counted with what was measured on this
 machine (`workbench calibrate`; measured now where that never happened) and with the updates and pages of a scenario. With --fit
 and --objective: the largest load that holds, by bisection of simulations with the fitted costs, with its nodes, workers, memory
-and bandwidth; --measure then walks up to it by load tests, to the knee.
+and bandwidth. With --measure load tests look for it as well, from half of it on, until the least load that misses the objective
+is near the most that keeps it, and whether the prediction agrees is said. Each load test leaves its bundle; Ctrl-C ends with what
+is known so far.
 
     workbench plan --subscribers 10000
     workbench plan --subscribers 100000 --scenario herd
     workbench plan --subscribers 50000 --cores 8 --memory 32 --json
     workbench plan --fit shop.fit.json --objective 'time_to_fresh.p99 < 2'
     workbench plan --fit shop.fit.json --objective 'time_to_fresh.p95 < 1' --scenario mine.toml --margin 0.3
-    workbench plan --fit shop.fit.json --objective 'time_to_fresh.p95 < 1' --measure --target .env -o runs/knee
+    workbench plan --fit shop.fit.json --objective 'time_to_fresh.p95 < 1' --measure --target .env -o runs/knee --within 10m
+    workbench plan --scenario herd --set api.workers=1 --objective 'time_to_fresh.p95 < 2' --measure      # the embedded target
 
 Exit codes: 0 there is a load that holds (with --measure: a measured one), 2 bad input, 3 there is none, 4 too busy to calibrate.
 """
@@ -22,32 +25,34 @@ import dataclasses
 import math
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import psutil
 
 from sim.commands import options
+from sim.commands.measuring.climb import Climb, climb, expected, heading, line
 from sim.commands.measuring.one import Settings, calibrated
-from sim.commands.measuring.search import USERS, Step, table, walk
+from sim.commands.measuring.search import USERS, Step, place, step
 from sim.commands.terminal import Terminal
 from sim.errors import BadInput, InvalidRun, ThresholdFailed
 from sim.experiments import scale
 from sim.live.capacity import capacity, limits
 from sim.prediction import Fit, read
-from sim.results.text import number, percent, unit_of
-from sim.scenario import Scenario, load_scenario
+from sim.results.text import number, percent, seconds, size, unit_of
+from sim.results.thresholds import parse_all
+from sim.scenario import Scenario, load_scenario, parse_assignments
 from sim.virtual.sweep import Objective
-from sim.virtual.theory import usl_fit
 
 DRAWS = 5
-"""Joint draws of a fit that are bisected."""
-
-STEPS = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
-"""Shares of the predicted largest load at which --measure tries."""
+"""Further bisections, each with updates of its own and a joint draw of the fit."""
 
 DURATION = 20.0
-"""Seconds that one of its load tests lasts at most."""
+"""Seconds of updates that a load test of --measure has at most, and the simulations of its prediction as well."""
+
+START = 0.5
+"""Share of the predicted largest load at which --measure begins."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +62,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SCENARIO",
         help="whose updates and pages (default: the fit's; else half dashboards, 1/s)",
     )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key (may be repeated)")
     parser.add_argument("--cores", type=int, metavar="N", help="of a load machine (default: as here)")
     parser.add_argument("--memory", type=float, metavar="GIB", help="of a load machine (default: as here)")
     parser.add_argument("--fit", type=Path, metavar="FIT", help="costs of the target, as workbench fit wrote them")
     parser.add_argument("--objective", metavar="CONDITION", help="what is to hold, as 'time_to_fresh.p99 < 2' (s)")
     parser.add_argument("--margin", type=float, default=0.2, metavar="SHARE", help="kept free (default: %(default)s)")
-    parser.add_argument("--measure", action="store_true", help="walk up to the largest load by load tests")
+    parser.add_argument("--measure", action="store_true", help="look for the largest load by load tests")
+    parser.add_argument("--within", default="15m", metavar="TIME", help="that they take at most (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="bundles of --measure (default: below runs/)")
     options.add_target(parser, otherwise="with --measure: the embedded one")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -71,12 +78,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     _require_sense(args)
     objective = None if args.objective is None else Objective.parse(args.objective)
-    limits_ = {"delivery_ratio": "value >= 1"} | threshold(objective) if objective is not None and args.measure else {}
+    budget = options.seconds("--within", args.within)
     fit = None if args.fit is None else read(args.fit)
-    scenario = dataclasses.replace(_scenario(args, fit), thresholds=limits_)
+    scenario = _scenario(args, fit)
+    if objective is not None and args.measure:
+        wanted = {"delivery_ratio": "value >= 1"} | threshold(objective)
+        parse_all(wanted)
+        scenario = dataclasses.replace(scenario, thresholds=wanted, duration=min(scenario.duration, DURATION))
     found = None
     if objective is not None:
-        draws = [] if fit is None else [fit.draw(np.random.default_rng(seed)) for seed in range(DRAWS)]
+        costs = [{} if fit is None else fit.draw(np.random.default_rng(seed)) for seed in range(DRAWS)]
+        draws = [drawn | {"seed": scenario.seed + 1 + i} for i, drawn in enumerate(costs)]
         found = scale.largest(scenario, objective, draws, args.margin, args.subscribers)
     planned = scenario.with_subscribers(args.subscribers if found is None else found.planned)
     machine, ruler = _machine(args), calibrated(Terminal(planned.subscribers))
@@ -92,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         print(_text(plan, machine))
     if found is not None and not found.subscribers:
         raise ThresholdFailed(f"not even one subscriber keeps {args.objective}: what is missing is no size ({found.cause})")
-    return _measured(args, scenario, found, tree) if args.measure and found is not None else 0
+    return _measured(args, scenario, found, tree, budget) if args.measure and found is not None else 0
 
 
 def _require_sense(args: argparse.Namespace) -> None:
@@ -118,20 +130,21 @@ def _machine(args: argparse.Namespace) -> capacity.Machine:
 
 def _scenario(args: argparse.Namespace, fit: Fit | None) -> Scenario:
     """The scenario that is scaled, with the fitted costs."""
+    half = {"pages": [{"page": "detail", "subscribers": 100}, {"page": "dashboard", "subscribers": 100}]}
     if args.scenario:
         found = load_scenario(args.scenario)
-        return found if fit is None else fit.apply(found)
-    if fit is not None:
-        return fit.base()
-    half = {"pages": [{"page": "detail", "subscribers": 100}, {"page": "dashboard", "subscribers": 100}]}
-    return Scenario().replace(half)
+        found = found if fit is None else fit.apply(found)
+    else:
+        found = Scenario().replace(half) if fit is None else fit.base()
+    found = found.replace(parse_assignments(args.set))
+    found.check()
+    return found
 
 
 def _said(found: scale.Largest, fit: Fit | None, path: Path | None) -> str:
     """The largest load, and what the planned one takes, as lines."""
     at, metric = found.at, found.objective.metric
-    spread = f"   ({number(found.low)} to {number(found.high)} by what the fit leaves open)" if found.low < found.high else ""
-    most = f"{number(found.subscribers)} subscribers{' and more' if found.beyond else ''} keep {_goal(found)}{spread}"
+    most = f"{_range(found)}{' and more' if found.beyond else ''} keep {_goal(found)}"
     planned = f"{number(found.planned)} subscribers: {metric} {unit_of(metric)(at['value'])}"
     refetches = f"{number(at['refetch_rate'])} refetches/s on the average, {number(at['peak'])} at the peak"
     rows = [
@@ -140,10 +153,10 @@ def _said(found: scale.Largest, fit: Fit | None, path: Path | None) -> str:
         ("planned", planned),
         (
             "nodes",
-            f"{found.nodes}   (none busier than {percent(scale.UTILISATION)}; {scale.size_of(found.memory)} for connections)",
+            f"{found.nodes}   (none busier than {percent(scale.UTILISATION)}; {size(found.memory)} for connections)",
         ),
         ("app. workers", f"{found.workers}   ({refetches})"),
-        ("bandwidth", f"{scale.size_of(found.bandwidth)}/s to the pages"),
+        ("bandwidth", f"{size(found.bandwidth)}/s to the pages"),
     ]
     measured = math.inf if fit is None else fit.ranges.get("subscribers", (0.0, math.inf))[1]
     if fit is None:
@@ -151,7 +164,13 @@ def _said(found: scale.Largest, fit: Fit | None, path: Path | None) -> str:
     elif found.planned > measured:
         beyond = found.planned / measured
         rows.append(("costs", f"of {path}, measured up to {number(measured)} subscribers: this is {beyond:.3g} times as many"))
-    return "\n".join(f"{label:18}{text}" for label, text in rows) + "\n"
+    return _aligned(rows) + "\n"
+
+
+def _range(found: scale.Largest) -> str:
+    """With what the draws make of it: costs of a fit, other updates."""
+    spread = f" ({number(found.low)} to {number(found.high)})" if found.low < found.high else ""
+    return f"{number(found.subscribers)}{spread} subscribers"
 
 
 def _goal(found: scale.Largest) -> str:
@@ -168,42 +187,48 @@ def _jsonable(found: scale.Largest) -> dict[str, object]:
 
 
 def threshold(objective: Objective) -> dict[str, str]:
-    """The objective as a threshold of a load test. Raises `BadInput` for one that is not of time to fresh or to notified."""
-    named = re.fullmatch(r"(time_to_\w+)\.p([\d.]+)", objective.metric)
-    if named is None:
-        raise BadInput(f"--measure: {objective.metric} cannot be walked up to (a percentile of time_to_fresh or _notified can)")
-    return {f"{named[1]}_ms": f"p({named[2]}) {objective.op} {objective.limit * 1000:g}"}
+    """The objective as a threshold of a load test."""
+    found = re.fullmatch(r"(\w+)\.(?:p([\d.]+)|(mean|max))", objective.metric)
+    base, figure = (objective.metric, "value") if found is None else (found[1], found[3] or f"p({found[2]})")
+    return {base: f"{figure} {objective.op} {objective.limit!r}"}
 
 
-def _measured(args: argparse.Namespace, scenario: Scenario, found: scale.Largest, tree: dict[str, object]) -> int:
-    """Load tests at shares of the largest load, up to the first that does not hold."""
-    tested = dataclasses.replace(scenario, duration=min(scenario.duration, DURATION))
-    sizes = sorted({max(1, round(found.subscribers * share)) for share in STEPS})
+def _measured(
+    args: argparse.Namespace, scenario: Scenario, largest: scale.Largest, tree: dict[str, object], budget: float
+) -> int:
+    """Load tests around the largest load; what is known is said also where an error or an interrupt ends them."""
     settings = Settings(args.output, args.target, args.accounts, args.i_own_this_target, command="workbench plan --measure")
-    knee, steps = walk(tested, settings, USERS, sizes)
-    law = scalability(steps, tested.duration)
-    if args.json:
-        rows = [{"subscribers": value, "bundle": str(outcome.directory), "fails": why} for value, outcome, why in steps]
-        options.print_json("plan", tree | {"measured": {"knee": knee, "steps": rows, "scalability": law}})
-    else:
-        print(f"\n{table(USERS, steps, knee)}")
-        if knee is not None:
-            ended = " (the walk ended at an invalid run, not at the knee)" if steps[-1][1].reasons else ""
-            print(f"predicted: {number(found.subscribers)} subscribers; measured: {number(knee)} held{ended}")
-        print(f"scalability: {law}")
-    return 0 if knee is not None else 3
+    root, found, metric = place(scenario, settings), Climb(), largest.objective.metric
+    count, duration = expected(scenario, largest.subscribers)
+    if duration / count > budget:
+        raise BadInput(f"--within {args.within}: a single load test of this scenario takes {seconds(duration / count)}")
+    about = f"{count} load tests or so take {seconds(duration)}; they end within {seconds(budget)} (--within)"
+    print(f"measuring: {about}", file=sys.stderr)
+    if not args.json:
+        print(f"\n{heading(metric)}", flush=True)
 
+    def test(size: int) -> Step:
+        print(f"{USERS} = {size}", file=sys.stderr)
+        return step(scenario.with_subscribers(size), settings, root, USERS, size)
 
-def scalability(steps: list[Step], duration: float) -> str:
-    """The universal scalability law of deliveries per second over subscribers, or why there is none."""
-    seen = [(float(value), outcome.summary.get("deliveries.received", {}).get("value")) for value, outcome, _ in steps]
-    points = [(n, float(got) / duration) for n, got in seen if got]
     try:
-        law = usl_fit([n for n, _ in points], [rate for _, rate in points])
-    except BadInput as error:
-        return f"not fitted: {error}"
-    peak = "never falls" if math.isinf(law.peak) else f"is largest at {number(round(law.peak))} subscribers"
-    return f"contention {law.contention:.3g}, coherence {law.coherence:.3g}: throughput {peak}"
+        for taken in climb(found, test, START * (scenario.subscribers if largest.beyond else largest.subscribers), budget):
+            if not args.json:
+                print(line(taken, metric), flush=True)
+    finally:
+        law, (same, agreement) = found.scalability(scenario.duration), found.agrees(largest.low, largest.high)
+        if args.json and found.steps:
+            options.print_json("plan", tree | {"measured": found.to_dict() | {"agrees": same, "scalability": law}})
+        elif found.steps:
+            rows = [("predicted", _range(largest)), ("measured", found.said()), ("agreement", agreement)]
+            print("\n" + _aligned([*rows, ("scalability", law), ("bundles", str(root))]))
+    if found.steps and found.steps[-1].outcome.interrupted:
+        found.steps[-1].outcome.require_pass()
+    return 0 if found.bracket.held else 3
+
+
+def _aligned(rows: list[tuple[str, str]]) -> str:
+    return "\n".join(f"{label:18}{text}" for label, text in rows)
 
 
 def _text(plan: capacity.Plan, machine: capacity.Machine) -> str:
@@ -223,7 +248,7 @@ def _text(plan: capacity.Plan, machine: capacity.Machine) -> str:
             f"`ulimit -n {plan.descriptors_at_target}` for the broadcaster; Reverb needs ext-uv above 1,000 sockets",
         ),
     ]
-    lines = [f"{label:18}{text}" for label, text in rows]
+    lines = [_aligned(rows)]
     if plan.machines == 1:
         lines.append(f"{'command':18}workbench loadtest SCENARIO --users {plan.subscribers} --processes {plan.workers}")
     else:

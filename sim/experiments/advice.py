@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from sim.errors import BadInput, did_you_mean
 from sim.policy import Immediate, Policy, Polling
+from sim.prediction import Fit
 from sim.results.answers.choices import WAITS, Choice, grid
+from sim.results.run import Run
 from sim.results.summary import FIGURE, LEVELS, summarise
 from sim.results.text import number, seconds
 from sim.scenario import Scenario
@@ -70,6 +73,18 @@ class Limit(NamedTuple):
     """`trial` of each that was tried: times, subscribers."""
 
 
+class Priced(NamedTuple):
+    """A scenario with the costs that advice on it rests on."""
+
+    scenario: Scenario
+    draws: Sequence[Mapping[str, Any]]
+    """Joint draws of a fit, one for each of the repeated simulations; empty: no fit."""
+    source: str
+    """Whose costs they are, in words."""
+    unknown: tuple[str, ...]
+    """What is not known of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Advice:
     """Frames with one row per thing tried; columns of `trial`, further ones as said."""
@@ -93,6 +108,8 @@ class Advice:
     """By remedy, tried there; remedy, met, ranked."""
     left_out: tuple[str, ...]
     """What the search, head-room and remedies had to leave out, in words."""
+    searched: float
+    """Seconds of updates that the search, head-room and remedies took (`shortened`)."""
     whole: bool
     """Whether what is there now and what is recommended were simulated with all of it."""
 
@@ -201,6 +218,37 @@ def records(frame: pd.DataFrame) -> list[Row]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
+def priced(scenario: Scenario, run: Run | None = None, fit: Fit | None = None, name: str = "") -> Priced:
+    """*scenario* with the costs of *fit* (called *name*); without one, of what the measured *run* says by itself, where that can
+    be fitted; else with its own."""
+    unknown = []
+    if fit is None and run is not None and run.manifest.source == "measured":
+        # Here and not above: SciPy, which a scenario without a run need not wait for.
+        from sim.prediction.fit import fit as fitted
+        from sim.prediction.observations import observe
+
+        try:
+            fit, name = fitted(observe([run])), "this run, fitted"
+        except BadInput as error:
+            unknown.append(f"The run cannot be fitted, so its scenario's costs stand: {error}")
+    if fit is None:
+        api = scenario.api
+        source = (
+            f"Costs are the scenario's: {scenario.broadcaster.model}'s broadcaster, application workers: {number(api.workers)}, "
+            f"each {seconds(api.service.mean())} a request."
+        )
+        if not unknown:
+            unknown.append("What a request and a delivery really cost: fit them to a load test (workbench fit, then --fit).")
+        return Priced(scenario, (), source, tuple(unknown))
+    low, high = fit.ranges.get("subscribers", (math.nan, math.nan))
+    unknown += [f"{p.key} is not fitted, the scenario's value stands: {p.needs}" for p in fit.parameters if not p.identified]
+    if math.isfinite(high) and not low <= scenario.subscribers <= high:
+        measured = number(low) if low == high else f"{number(low)} to {number(high)}"
+        unknown.append(f"Costs were fitted at {measured} subscribers; this has {number(scenario.subscribers)}.")
+    draws = [fit.draw(np.random.default_rng(seed)) for seed in range(REPLICATIONS)]
+    return Priced(fit.apply(scenario), draws, f"Costs are those of {name}.", tuple(unknown))
+
+
 # --- the search ----------------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +290,7 @@ def advise(
         breaking=breaking,
         remedies=remedies,
         left_out=left_out,
+        searched=quick.duration,
         whole=affordable(scenario, REPEATED),
     )
 
@@ -312,38 +361,41 @@ def _headroom(now: Scenario, best: Scenario, objective: Objective) -> Iterator[R
                 yield label | found | {"met": objective.met([found["value"]])}
 
 
+class Bracket(NamedTuple):
+    """Between which loads a limit lies."""
+
+    held: float = 0.0
+    """The most that held; 0: none has yet."""
+    missed: float = math.inf
+    """The least that did not; inf: all have."""
+
+    def narrowed(self, load: float, holds: bool) -> Bracket:
+        return Bracket(load, self.missed) if holds else Bracket(self.held, load)
+
+    def following(self, first: float, least: float, most: float, precision: float) -> float | None:
+        """The load to try next: *first*, then doubled or halved, then the middle of the logarithm. None: they are within
+        *precision* (a share) of each other, or *least* did not hold, or *most* did."""
+        if self.held and math.isfinite(self.missed):
+            return math.sqrt(self.held * self.missed) if self.missed / self.held > 1 + precision else None
+        if self.held:
+            return min(2 * self.held, most) if self.held < most else None
+        if math.isfinite(self.missed):
+            return max(self.missed / 2, least) if self.missed > least else None
+        return first
+
+
 def limit(scenario: Scenario, objective: Objective, growth: str = "pages", most: float = MOST, precision: float = 0.02) -> Limit:
-    """How far one *growth* may go, up to *most* times, by bisection of the logarithm; downwards where it is missed as it is."""
+    """How far one *growth* may go, up to *most* times; downwards where it is missed as it is, to a single page."""
     rows: list[Row] = []
-
-    def holds(times: float) -> bool:
-        more = grown(scenario, growth, times)
+    bracket = Bracket()
+    while (times := bracket.following(1.0, 1 / scenario.subscribers, most, precision)) is not None:
+        try:
+            more = grown(scenario, growth, times)
+        except BadInput:  # its servers cannot change more often
+            break
         rows.append({"times": times, "subscribers": more.subscribers} | trial(more, objective.metric))
-        return objective.met([rows[-1]["value"]]) == "yes"
-
-    trial(scenario, objective.metric)  # raises for a figure that there is not
-    try:
-        times = _bisected(holds, 1 / scenario.subscribers, most, precision)
-    except BadInput:  # its servers cannot change more often
-        times = max((row["times"] for row in rows if objective.met([row["value"]]) == "yes"), default=0.0)
-    return Limit(times, pd.DataFrame(rows).sort_values("times", kind="stable").reset_index(drop=True))
-
-
-def _bisected(holds: Callable[[float], bool], least: float, most: float, precision: float) -> float:
-    low, high = 1.0, 1.0
-    if holds(1.0):
-        while holds(high := min(2 * low, most)):
-            low = high
-            if high >= most:
-                return math.inf
-    else:
-        low = least
-        if least >= 1 or not holds(least):
-            return 0.0
-    while high / low > 1 + precision:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+        bracket = bracket.narrowed(times, objective.met([rows[-1]["value"]]) == "yes")
+    return Limit(math.inf if bracket.held >= most else bracket.held, pd.DataFrame(rows).sort_values("times", ignore_index=True))
 
 
 def _breaking(scenario: Scenario, headroom: pd.DataFrame, now: bool) -> Row | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from sim.results import fronts, text
 from sim.results.answers import choices
 from sim.results.answers.report import describe
 from sim.results.run import Run
+from sim.study import COLUMNS
 from sim.virtual.sweep import COST
 
 
@@ -99,38 +101,34 @@ def _change(before: float, after: float) -> str:
 
 
 SHOWN: dict[str, tuple[str, Any]] = {
-    COST: ("refetches per update", text.number),
+    COST: ("refetches per update", text.three),
     "fresh_p50": ("fresh p50", text.seconds),
-    "fresh_p95": ("p95", text.seconds),
-    "fresh_p99": ("p99", text.seconds),
-    "peak": ("peak, 1/s", text.number),
+    "fresh_p95": ("fresh p95", text.seconds),
+    "fresh_p99": ("fresh p99", text.seconds),
+    "peak": ("peak per s", text.three),
     "node": ("node busy", text.percent),
     "workers": ("workers busy", text.percent),
 }
 """Columns of `advice.trial` that a page shows: heading and unit."""
 
 
-def _table(
-    rows: Sequence[tuple[str, Mapping[str, Any]]], advice: Advice, columns: Sequence[str], met: bool = True
-) -> pd.DataFrame:
-    shown = {name: SHOWN[name] for name in columns}
-    family, _, figure = advice.objective.metric.rpartition(".")
-    own = family == "time_to_fresh" and f"fresh_{figure}" in shown
-    found = {}
-    for label, row in rows:
-        cells = {} if own else {advice.objective.metric: _value(advice, row)}
-        cells |= {head: unit(row[name]) for name, (head, unit) in shown.items()}
-        found[label] = cells | ({"meets": row["met"]} if met else {})
-    return pd.DataFrame.from_dict(found, orient="index")
+def _cells(row: Mapping[str, Any], advice: Advice, columns: Sequence[str] = tuple(SHOWN)) -> dict[str, str]:
+    """The figures of a trial, the objective's first where it is none of them, and whether it meets."""
+    metric = advice.objective.metric
+    own = {} if metric in [COLUMNS.get(name) for name in columns] else {_short(metric): _value(advice, row)}
+    return own | {SHOWN[name][0]: SHOWN[name][1](row[name]) for name in columns} | {"meets": row["met"]}
+
+
+def _short(metric: str) -> str:
+    return metric.removeprefix("time_to_").replace(".", " ").replace("_", " ")
 
 
 def costs(advice: Advice) -> pd.DataFrame:
-    """What is there now, what is recommended, and not to wait at all."""
-    rows = [(f"now: {describe(advice.scenario.policy)}", advice.now)]
+    """What is there now beside what is recommended and not to wait at all: a row per figure."""
+    columns = {"now": _cells(advice.now, advice)}
     if advice.best is not None and advice.recommended != advice.scenario.policy:
-        rows.append((f"recommended: {describe(advice.recommended)}", advice.best))
-    rows.append(("no wait", records(advice.tried)[0]))
-    return _table(rows, advice, tuple(SHOWN))
+        columns["recommended"] = _cells(advice.best, advice)
+    return pd.DataFrame(columns | {"no wait": _cells(records(advice.tried)[0], advice)})
 
 
 def reach(advice: Advice) -> str:
@@ -161,7 +159,7 @@ def headroom(advice: Advice) -> pd.DataFrame:
                 "pages": text.number(best["subscribers"]),
                 "now": _value(advice, now),
                 "recommended": _value(advice, best),
-                "refetches per update": text.number(best[COST]),
+                "refetches per update": text.three(best[COST]),
                 "node busy": text.percent(best["node"]),
                 "workers busy": text.percent(best["workers"]),
                 "meets": best["met"],
@@ -186,8 +184,10 @@ def breaks(advice: Advice) -> str:
 
 def remedies(advice: Advice) -> pd.DataFrame:
     """Each remedy where it breaks, ranked."""
-    rows = [(row["remedy"], row) for row in records(advice.remedies)]
-    return _table(rows, advice, (COST, "fresh_p95", "peak", "node", "workers"))
+    columns = (COST, "fresh_p95", "peak", "node", "workers")
+    return pd.DataFrame.from_dict(
+        {row["remedy"]: _cells(row, advice, columns) for row in records(advice.remedies)}, orient="index"
+    )
 
 
 def not_known(advice: Advice) -> Iterator[str]:
@@ -197,6 +197,13 @@ def not_known(advice: Advice) -> Iterator[str]:
         f"Figures are simulated: {len(values)} times with updates of their own for what is there now and what is recommended, "
         "once and all on the same updates for the rest. Between two waits of the grid lie more."
     )
+    if advice.searched < advice.scenario.duration:
+        first = records(advice.headroom)[0]
+        yield (
+            f"Head-room, limits, remedies and the search take the first {text.seconds(advice.searched)} of "
+            f"{text.seconds(advice.scenario.duration)} of updates: there what is there now has {advice.objective.metric} "
+            f"{_value(advice, first)}, in the whole {_value(advice, advice.now)}; what grows through a run is seen too small."
+        )
     if advice.left_out:
         yield f"{'Head-room and remedies' if advice.whole else 'All simulations'} leave out {', '.join(advice.left_out)}."
     pages = {pages.page for pages in advice.scenario.pages if pages.subscribers}
@@ -266,14 +273,18 @@ def beside(advice: Advice, run: Run) -> str:
 # --- as text -------------------------------------------------------------------------------------------------------------
 
 
+WIDTH = 80
+"""Columns of a terminal."""
+
+
 def to_text(sections: Sequence[Section]) -> str:
     lines: list[str] = []
     for section in sections:
-        lines += ([""] if lines else []) + [section.title, *_wrapped(section.said)]
-        if section.code:
-            lines += [f"    {line}" for line in section.code.splitlines()]
-        if section.table is not None:
-            lines += [f"  {line}" for line in _aligned(section.table)]
+        lines += ([""] if lines else []) + [section.title]
+        for words in section.said:
+            lines += textwrap.wrap(words, WIDTH, initial_indent="  ", subsequent_indent="  ")
+        lines += [f"    {line}".rstrip() for line in section.code.splitlines()]
+        lines += [f"  {line}" for line in text.aligned(section.table)] if section.table is not None else []
     return "\n".join(lines) + "\n"
 
 
@@ -295,22 +306,3 @@ def to_markdown(sections: Sequence[Section]) -> str:
         if section.table is not None:
             parts.append(text.markdown(section.table))
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
-
-
-WIDTH = 100
-"""Columns of sentences; tables are as wide as they are."""
-
-
-def _wrapped(said: Sequence[str]) -> Iterator[str]:
-    import textwrap
-
-    for words in said:
-        yield from textwrap.wrap(words, WIDTH, initial_indent="  ", subsequent_indent="  ")
-
-
-def _aligned(table: pd.DataFrame) -> list[str]:
-    columns = [["", *map(str, table.index)], *([name, *map(str, table[name])] for name in table.columns)]
-    widths = [max(map(len, column)) for column in columns]
-    pads = [str.ljust, *([str.rjust] * (len(columns) - 1))]
-    rows = zip(*columns, strict=True)
-    return ["  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)).rstrip() for row in rows]

@@ -21,7 +21,7 @@ from sim.policy import Window
 from sim.prediction import read
 from sim.results.ledger import costs as ledger_costs
 from sim.results.run import Run
-from sim.results.text import digits, number, percent, seconds
+from sim.results.text import number, percent, seconds, size, three
 from sim.scenario import Fleet, Pages, Scenario
 from sim.virtual import theory
 from sim.virtual.measures import frame_bytes
@@ -262,7 +262,7 @@ class Largest:
     """With the point values of the costs; 0: not even one."""
     low: int
     high: int
-    """Least and most over the joint draws of the costs; as `subscribers` where there are none."""
+    """Least and most over the draws; as `subscribers` where there are none."""
     planned: int
     """With the margin, from `low`."""
     at: dict[str, Any]
@@ -285,8 +285,9 @@ def largest(
 ) -> Largest:
     """By bisection of simulations, in the scenario's mixture of pages.
 
-    *draws*: joint draws of a fit, a bisection for each; *at*: plan this many subscribers in place of the largest load less its
-    margin. Raises `BadInput` for a scenario without pages, or an objective on a figure that there is not.
+    *draws*: dotted keys and values (joint draws of a fit, a seed), a bisection for each; *at*: plan this many subscribers in
+    place of the largest load less its margin. Raises `BadInput` for a scenario without pages, or an objective on a figure that
+    there is not.
     """
     if not scenario.subscribers:
         raise BadInput(f"scenario {scenario.name}: no pages to plan for (set pages.0.subscribers)")
@@ -409,7 +410,7 @@ def _takes(frame: pd.DataFrame, subscribers: int) -> str:
     said = []
     for row in frame[frame["subscribers"] == subscribers].sort_values("nodes").to_dict("records"):
         if math.isfinite(row["nodes"]):
-            machines = f"{number(_three(row['nodes']))} nodes and {number(_three(row['workers']))} application workers"
+            machines = f"{three(row['nodes'])} nodes and {three(row['workers'])} application workers"
             said.append(f"{row['group']} channels take {machines}")
         else:
             said.append(f"for {row['group']} ones no number of nodes is enough")
@@ -418,17 +419,17 @@ def _takes(frame: pd.DataFrame, subscribers: int) -> str:
 
 def _deaths(frame: pd.DataFrame) -> str:
     by: dict[float, list[str]] = {}
-    for kind, size in dies_at(frame).items():
-        by.setdefault(size, []).append(kind.replace("_", "-"))
-    where = {size: "at larger sizes" if math.isinf(size) else f"from {number(size)} subscribers on" for size in by}
-    return "; ".join(f"{where[size]} ({', '.join(kinds)})" for size, kinds in sorted(by.items()))
+    for kind, least in dies_at(frame).items():
+        by.setdefault(least, []).append(kind.replace("_", "-"))
+    where = {least: "at larger sizes" if math.isinf(least) else f"from {number(least)} subscribers on" for least in by}
+    return "; ".join(f"{where[least]} ({', '.join(kinds)})" for least, kinds in sorted(by.items()))
 
 
 def nodes_claim(frame: pd.DataFrame) -> str:
     """Nodes at the largest size at which any number is enough, by kind of channel."""
     finite = frame[frame["nodes"].map(math.isfinite)].sort_values("subscribers")
     last = finite.groupby("group").last().sort_values("nodes")
-    parts = [f"{kind} {number(_three(row['nodes']))} nodes at {number(row['subscribers'])}" for kind, row in last.iterrows()]
+    parts = [f"{kind} {three(row['nodes'])} nodes at {number(row['subscribers'])}" for kind, row in last.iterrows()]
     return "; ".join(parts)
 
 
@@ -449,19 +450,19 @@ def off_claim(frame: pd.DataFrame, word: str) -> str:
 
 
 UNITS: dict[str, tuple[str, Any]] = {
-    "events": ("events/s", number),
-    "deliveries": ("deliveries/s", number),
-    "nodes": ("nodes", number),
-    "bus": ("bus messages/s", number),
-    "refetches": ("refetches/s", number),
-    "workers": ("workers", number),
-    "memory": ("memory of nodes", lambda size: size_of(size)),
-    "bandwidth": ("bytes/s to pages", lambda size: size_of(size)),
+    "events": ("events/s", three),
+    "deliveries": ("deliveries/s", three),
+    "nodes": ("nodes", three),
+    "bus": ("bus messages/s", three),
+    "refetches": ("refetches/s", three),
+    "workers": ("workers", three),
+    "memory": ("memory of nodes", size),
+    "bandwidth": ("bytes/s to pages", size),
     "connected": ("all connected", seconds),
     "fresh": ("all fresh", seconds),
-    "handshakes": ("connections/s", number),
-    "nodes_in_a_minute": ("nodes to be connected in a minute", number),
-    "workers_in_a_minute": ("workers to be fresh in a minute", number),
+    "handshakes": ("connections/s", three),
+    "nodes_in_a_minute": ("nodes to be connected in a minute", three),
+    "workers_in_a_minute": ("workers to be fresh in a minute", three),
 }
 """Columns of `needs`: heading and unit."""
 
@@ -471,21 +472,6 @@ RESTART = ("nodes", "workers", "handshakes", "connected", "fresh", "nodes_in_a_m
 
 def readable(frame: pd.DataFrame, columns: Sequence[str] = STEADY) -> pd.DataFrame:
     """`sizes` as texts; in steady state with what is first short."""
-    found = pd.DataFrame({UNITS[name][0]: [UNITS[name][1](_three(value)) for value in frame[name]] for name in columns})
+    found = pd.DataFrame({UNITS[name][0]: [UNITS[name][1](value) for value in frame[name]] for name in columns})
     found.index = pd.Index([f"{number(n)}, {kind}" for n, kind in zip(frame["subscribers"], frame["group"], strict=True)])
     return found.assign(**{"first short": frame["breaks"].to_numpy()}) if columns == STEADY else found
-
-
-def _three(value: float) -> float:
-    return float(f"{value:.3g}")
-
-
-def size_of(size: float) -> str:
-    """Bytes as a person reads them."""
-    if not math.isfinite(size):
-        return number(size)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{digits(size)} {unit}"
-        size /= 1000
-    raise AssertionError

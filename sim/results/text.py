@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +39,11 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else digits(value)
 
 
+def three(value: float | None) -> str:
+    """`number` with three significant digits: `36,900`."""
+    return number(value if value is None or not math.isfinite(value) else float(f"{value:.3g}"))
+
+
 def per_second(value: float | None) -> str:
     """A rate: `12.5/s`."""
     return number(value) if value is None or math.isnan(value) else f"{number(value)}/s"
@@ -46,7 +53,7 @@ def size(value: float | None) -> str:
     """A size: `312 B`, `25.1 kB`, `1.2 MB`."""
     if value is None or not math.isfinite(value):
         return number(value)
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         # 999,600 B would be rounded to "1,000 kB".
         if abs(value) >= 0.9995 * scale:
             return f"{digits(value / scale)} {unit}"
@@ -120,3 +127,17 @@ def markdown(table: pd.DataFrame) -> str:
     rows = [list(map(str, row)) for row in table.to_numpy()]
     lines = [head, ["---"] * len(head), *([str(key), *row] for key, row in zip(table.index, rows, strict=True))]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def aligned(table: pd.DataFrame, label: int = 26) -> list[str]:
+    """A frame as lines for a terminal, index first; headings and labels are broken between words. Cells are texts already."""
+    heads, *rows = [["", *table.columns], *([str(key), *row] for key, row in zip(table.index, table.to_numpy(), strict=True))]
+    widths = [max(map(len, (*head.split(), *cells))) for head, cells in zip(heads, zip(*rows, strict=True), strict=True)]
+    widths[0] = min(widths[0], label)
+    lines = []
+    for row in (heads, *rows):
+        broken = [textwrap.wrap(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for parts in itertools.zip_longest(*broken, fillvalue=""):
+            cells = [part.rjust(width) for part, width in zip(parts[1:], widths[1:], strict=True)]
+            lines.append("  ".join([parts[0].ljust(widths[0]), *cells]).rstrip())
+    return lines

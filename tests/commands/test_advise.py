@@ -9,7 +9,7 @@ import pytest
 
 import sim
 from sim.cli import main
-from sim.commands.advise import ASSUMED, priced, subject
+from sim.commands.advise import ASSUMED, subject
 from sim.errors import BadInput
 from sim.prediction import Fit, Parameter
 from sim.scenario import Pages, Scenario, to_dict, to_toml
@@ -50,14 +50,6 @@ def test_what_it_is_about(bundle: Path) -> None:
     assert "recordings" in words
     assert words.endswith(ASSUMED)
     assert run is None
-
-
-def test_costs_that_are_not_fitted_are_named() -> None:
-    assert "really cost" in priced(SMALL, None, None)[1][0]
-    missing = Parameter("api.save", identified=False, needs="a run at four times the rate")
-    words, further = priced(SMALL, Fit((missing,), to_dict(SMALL), runs=({"name": "first"},)), Path("my.fit.json"))
-    assert "my.fit.json (first)" in words
-    assert further == ["api.save is not fitted, the scenario's value stands: a run at four times the rate"]
 
 
 @pytest.mark.parametrize(

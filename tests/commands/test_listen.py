@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sim import cli
-from sim.commands.listen import _lines, _scenario, _seconds
+from sim.commands import options
+from sim.commands.listen import _lines, _scenario
 from sim.errors import BadInput
 from sim.target import Target, User
 from tests.standin import application
@@ -21,13 +22,13 @@ SHOP = Target(
 
 @pytest.mark.parametrize(("text", "found"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), (" 5 s", 5)])
 def test_times(text: str, found: float) -> None:
-    assert _seconds(text) == found
+    assert options.seconds("--for", text) == found
 
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "5d", "m", "1e3", "inf"])
 def test_no_time(text: str) -> None:
     with pytest.raises(BadInput, match="--for must be a time"):
-        _seconds(text)
+        options.seconds("--for", text)
 
 
 def test_a_page_for_each_resource_and_one_for_each_generic_channel() -> None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sim.cli import main
 from sim.commands import plan
-from sim.errors import BadInput
+from sim.commands.measuring.outcome import Outcome
 from sim.live.capacity.calibration import Calibration
 from sim.policy import Window
 from sim.prediction import Fit, Parameter
+from sim.results.thresholds import parse_all
 from sim.scenario import Pages, Scenario, to_dict
 from sim.virtual.sweep import Objective
-from sim.virtual.theory import usl_throughput
 from sim.workload import Poisson
 
 SMALL = Scenario(
@@ -51,13 +50,13 @@ def test_the_largest_load_with_what_a_fit_leaves_open(fit: str, capsys: pytest.C
     tree = planned(["--fit", fit, "--objective", "time_to_fresh.p95 < 2", "--margin", "0.25"], capsys)
     found = tree["largest"]
     # Twice the service time halves what the workers can do, and the margin is taken from the worst draw.
-    assert found["low"] < found["subscribers"] == found["high"]
+    assert found["low"] < found["subscribers"] <= found["high"]
     assert found["planned"] == int(found["low"] * 0.75) == tree["subscribers"]
     assert found["at"]["value"] < 2
     assert found["workers"] >= 1
     assert main(["plan", "--fit", fit, "--objective", "time_to_fresh.p95 < 2", "--subscribers", "100"]) == 0
     said = capsys.readouterr().out
-    assert f"{found['subscribers']:,} subscribers keep time_to_fresh.p95 < 2 s" in said
+    assert f"({found['low']:,} to {found['high']:,}) subscribers keep time_to_fresh.p95 < 2 s" in said
     assert "planned           100 subscribers" in said
     assert "measured up to 20 subscribers: this is 5 times as many" in said
 
@@ -72,7 +71,10 @@ def test_machines_for_a_number_of_subscribers(capsys: pytest.CaptureFixture[str]
         ([], 2, "say --subscribers N, or --objective"),
         (["--subscribers", "9", "--measure"], 2, "--measure needs --objective"),
         (["--objective", "time_to_fresh.p95 < 2", "--margin", "1"], 2, "--margin must be a share"),
-        (["--objective", "stale_ratio < 0.2", "--measure"], 2, "stale_ratio cannot be walked up to"),
+        (["--objective", "stale_rtio < 0.2", "--measure"], 2, "no such metric"),
+        (["--objective", "time_to_fresh.p95 < 2", "--measure", "--within", "soon"], 2, "--within must be a time"),
+        (["--objective", "time_to_fresh.p95 < 2", "--measure", "--within", "9"], 2, "a single load test"),
+        (["--subscribers", "9", "--set", "workload.rte=1"], 2, "workload.rte"),
         (["--objective", "time_to_flesh.p95 < 2"], 2, "no such figure"),
         (["--objective", "time_to_fresh.p95 < 0.0001"], 3, "not even one subscriber"),
         (["--objective", "time_to_fresh.p95 < 2", "--fit", "nothing.json"], 2, "nothing.json"),
@@ -87,47 +89,42 @@ def test_what_cannot_be_planned_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_an_objective_as_a_threshold() -> None:
-    assert plan.threshold(Objective.parse("time_to_fresh.p99.9 <= 1.5")) == {"time_to_fresh_ms": "p(99.9) <= 1500"}
-    with pytest.raises(BadInput, match="cannot be walked up to"):
-        plan.threshold(Objective.parse("time_to_fresh.mean < 1"))
-
-
-def test_the_walk_begins_below_and_stops_where_it_is_missed(
-    fit: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: list[Any] = []
-
-    def walk(scenario: Scenario, settings: object, key: str, values: list[int]) -> tuple[int, list[plan.Step]]:
-        asked.extend([scenario.thresholds, key, values])
-        outcome = SimpleNamespace(directory="runs/1", summary={"deliveries.received": {"value": 10.0 * values[0]}})
-        return values[0], [(values[0], outcome, ""), (values[1], outcome, "too late")]  # type: ignore[list-item]
-
-    monkeypatch.setattr(plan, "walk", walk)
-    tree = planned(["--fit", fit, "--objective", "time_to_fresh.p95 < 2", "--measure"], capsys)
-    thresholds, key, values = asked
-    assert thresholds == {"delivery_ratio": "value >= 1", "time_to_fresh_ms": "p(95) < 2000"}
-    assert key == "users"
-    assert values == sorted(values)
-    assert values[0] < tree["largest"]["subscribers"] < values[-1]
-    assert tree["measured"]["knee"] == values[0]
-    assert [step["fails"] for step in tree["measured"]["steps"]] == ["", "too late"]
-
-
 @pytest.mark.parametrize(
-    ("throughput", "said"),
+    ("objective", "found"),
     [
-        (
-            lambda n: 50 * usl_throughput(n, 0.02, 0.0001),
-            "contention 0.02, coherence 0.0001: throughput is largest at 99",
-        ),
-        (lambda n: 50 * n, "not fitted: throughput grows in proportion to the load"),
+        ("time_to_fresh.p99.9 <= 1.5", {"time_to_fresh": "p(99.9) <= 1.5"}),
+        ("time_to_fresh.mean < 1", {"time_to_fresh": "mean < 1.0"}),
+        ("stale_ratio < 0.05", {"stale_ratio": "value < 0.05"}),
     ],
 )
-def test_scalability_is_fitted_where_it_is_seen(throughput: Any, said: str) -> None:
-    loads = (10, 20, 40, 80, 160, 320)
-    steps: list[Any] = [
-        (n, SimpleNamespace(summary={"deliveries.received": {"value": 20 * throughput(float(n))}}), "") for n in loads
-    ]
-    assert plan.scalability(steps, 20.0).startswith(said)
-    assert "needs 6 different loads" in plan.scalability(steps[:4], 20.0)
+def test_an_objective_as_a_threshold(objective: str, found: dict[str, str]) -> None:
+    goal = Objective.parse(objective)
+    assert plan.threshold(goal) == found
+    threshold = parse_all(found)[0]
+    assert (threshold.key, threshold.op, threshold.limit) == (goal.metric, goal.op, goal.limit)
+
+
+def test_the_climb_begins_below_what_is_predicted_and_says_whether_they_agree(
+    fit: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Scenario] = []
+
+    def step(scenario: Scenario, settings: object, root: Path, key: str, value: int) -> plan.Step:
+        asked.append(scenario)
+        summary = {"deliveries.received": {"value": 10.0 * value, "n": 1}}
+        outcome = Outcome(root / f"{key}={value}", "x", summary, {}, {}, (), (), (), 1.0)
+        return plan.Step(value, outcome, "" if scenario.subscribers <= 60 else "too late")
+
+    monkeypatch.setattr(plan, "step", step)
+    command = ["--fit", fit, "--objective", "time_to_fresh.p95 < 2", "--measure", "-o", str(tmp_path / "knee")]
+    tree = planned(command, capsys)
+    largest, measured = tree["largest"], tree["measured"]
+    assert asked[0].thresholds == {"delivery_ratio": "value >= 1", "time_to_fresh": "p(95) < 2.0"}
+    assert asked[0].subscribers == round(plan.START * largest["subscribers"])
+    assert measured["held"] <= 60 < measured["missed"]
+    assert measured["agrees"] == (largest["low"] < measured["missed"] and measured["held"] <= largest["high"])
+    assert main(["plan", *command]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("too late") + said.out.count("  holds") == len(measured["steps"])
+    assert f"{measured['held']} subscribers hold, {measured['missed']} do not" in said.out
+    assert "load tests or so take" in said.err

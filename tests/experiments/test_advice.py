@@ -11,8 +11,10 @@ from sim.errors import BadInput
 from sim.experiments import advice, advised
 from sim.incidents import Restart
 from sim.policy import Debounce, FullPayload, Polling, Window
+from sim.prediction import Fit, Parameter
+from sim.results.answers import report
 from sim.results.answers.choices import snippet
-from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Pages, Scenario
+from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Pages, Scenario, to_dict
 from sim.virtual import fleet
 from sim.virtual.sweep import COST, Objective
 from sim.workload import Bursty, Instants, Mixture, Poisson, Provisioning
@@ -92,7 +94,41 @@ def test_the_page_says_it_all_in_text_and_markdown(found: advice.Advice) -> None
         assert heading in text
         assert f"#### {heading}" in markdown
     assert "nan" not in text
-    assert len(text.splitlines()) < 90
+    assert len(text.splitlines()) < 100
+    code = snippet(found.recommended).splitlines()
+    assert [line for line in text.splitlines() if len(line) > advised.WIDTH and line.strip() not in code] == []
+    costs = advised.costs(found)
+    assert costs.columns.tolist() == ["now", "recommended", "no wait"]
+    assert costs.loc["meets"].tolist()[:2] == ["no", "yes"]
+    assert (f"take the first {found.searched:g} s of" in text) == (found.searched < BUSY.duration)
+
+
+def test_costs_are_those_of_a_fit_or_of_the_measured_run_itself_or_the_scenario_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert advice.priced(BUSY).scenario == BUSY
+    assert "really cost" in advice.priced(BUSY).unknown[0]
+    missing = Parameter("api.save", identified=False, needs="a run at four times the rate")
+    fit = Fit((missing, Parameter("api.workers", 3)), to_dict(BUSY), ranges={"subscribers": (5, 5)})
+    found = advice.priced(BUSY, fit=fit, name="my.fit.json")
+    assert (found.scenario.api.workers, len(found.draws)) == (3, advice.REPLICATIONS)
+    assert "my.fit.json" in found.source
+    assert found.unknown == (
+        "api.save is not fitted, the scenario's value stands: a run at four times the rate",
+        "Costs were fitted at 5 subscribers; this has 40.",
+    )
+    run = report.sample("start-here")
+    measured = advice.priced(run.scenario, run)
+    assert measured.scenario.api.service != run.scenario.api.service
+    assert "this run, fitted" in measured.source
+    simulated = report.sample("start-here-simulated")
+    assert advice.priced(simulated.scenario, simulated).scenario == simulated.scenario
+
+    def refuse(runs: object) -> None:
+        raise BadInput("start-here: no event was published")
+
+    monkeypatch.setattr("sim.prediction.observations.observe", refuse)
+    unfitted = advice.priced(run.scenario, run)
+    assert unfitted.scenario == run.scenario
+    assert unfitted.unknown == ("The run cannot be fitted, so its scenario's costs stand: start-here: no event was published",)
 
 
 def test_what_a_notebook_draws(found: advice.Advice) -> None:
@@ -114,7 +150,7 @@ def test_what_is_there_now_is_kept_where_nothing_is_cheaper() -> None:
     found = advice.advise(quiet, Objective.parse("time_to_fresh.p95 < 0.7"), waits=(0.5,))
     assert found.recommended == Window(wait=0.5)
     assert advised.headline(found).startswith("Keep window 500 ms")
-    assert len(advised.costs(found)) == 2
+    assert advised.costs(found).columns.tolist() == ["now", "no wait"]
 
 
 def test_no_policy_meets_what_no_application_can_keep() -> None:

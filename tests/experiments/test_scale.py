@@ -101,7 +101,6 @@ def test_its_sentences_name_what_the_frames_say() -> None:
     assert "for generic ones no number of nodes is enough" in said
     assert "from 10,000,000 subscribers on (generic, specific, per-user)" in said
     assert scale.dies_at(scale.sizes((10**4,))) == dict.fromkeys(scale.CHANNELS, math.inf)
-    assert scale.size_of(1.234e9) == "1.23 GB"
     table = scale.readable(one)
     assert table.index[0] == "10,000, generic"
     assert "∞" in table["nodes"].tolist()
