@@ -219,7 +219,7 @@ def measured(runs: Iterable[Run], price: Prices) -> pd.DataFrame:
         pages, kind, found = run.scenario.subscribers, run.scenario.policy.kind, costs.costs(run)
         refetches = ledger_of(run).refetches
         sent = float((refetches["bytes"] * refetches["weight"]).sum())
-        told = 0.0 if kind == "polling" else costs.growth(run, "broadcaster", "broadcaster_bytes_sent_total")
+        told = 0.0 if kind == "polling" else found["deliveries"] * found["bytes_per_delivery"]
         way = {"polling": "polling", "full_payload": "full payload"}.get(kind, "notify")
         per = run.summary["refetches_per_update"]
         ends = {name: (per[ci] or np.nan) / (per["value"] or np.nan) for name, ci in (("low", "ci_low"), ("high", "ci_high"))}

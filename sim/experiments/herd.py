@@ -82,7 +82,8 @@ def flights(runs: Iterable[Run]) -> dict[str, pd.DataFrame]:
 
 def cpu_per_herd(run: Run, herds: int) -> float:
     """Seconds of the application's CPU for one herd, the changes behind it included; NaN where it kept no counter."""
-    return costs.growth(run, "application", "cpu_seconds") / herds if herds else float("nan")
+    found = costs.costs(run)
+    return found["cpu_per_refetch"] * found["refetches"] / herds if herds else float("nan")
 
 
 def cpu(runs: Iterable[Run]) -> dict[str, pd.DataFrame]:

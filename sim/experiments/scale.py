@@ -371,8 +371,7 @@ def against_runs(runs: Iterable[Run]) -> pd.DataFrame:
     first: dict[str, float] | None = None
     for run in runs:
         found = ledger_costs.costs(run)
-        events = float(run.updates["published_at"].notna().sum())
-        deliveries = found["deliveries"] / events
+        deliveries = found["receivers"]
         spread = run.summary["fan_out.spread.p50"]["value"]
         nodes, scenario = run.scenario.broadcaster.nodes, run.scenario
         if first is None:

@@ -38,6 +38,7 @@ from sim.prediction.observations import Observed
 from sim.prediction.parameters import PROCESSES, Fit, Parameter
 from sim.prediction.predict import residuals
 from sim.results.answers.report import updates_of
+from sim.results.ledger import costs
 from sim.results.run import Run
 from sim.scenario import Scenario, to_dict
 
@@ -392,10 +393,10 @@ def _processors(observed: Sequence[Observed]) -> dict[str, Array]:
     """By process the samples of all runs: columns `WORK`, and cpu last; without what never happened in any."""
     found = {}
     for process, work in WORK.items():
-        tables = [table for one in observed if len(table := one.processor(process))]
+        tables = [table for one in observed if len(table := costs.spent(one.run, process))]
         if not tables:
             continue
-        rows = np.concatenate([table[[*work, "cpu"]].to_numpy(float) for table in tables])
+        rows = np.concatenate([table[[*work, "used"]].to_numpy(float) for table in tables])
         if len(rows) >= MIN_EVENTS:
             found[process] = rows
     return found

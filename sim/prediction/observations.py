@@ -141,45 +141,6 @@ class Observed:
             }
         )
 
-    def processor(self, process: str) -> pd.DataFrame:
-        """Between two samples of a kind of process, in the window: seconds, cpu (s), and what happened meanwhile: events,
-        deliveries, refetches, changes. Empty where nobody sampled it."""
-        start, end, _ = self.ledger.window
-        metrics = self.run.metrics
-        names = metrics["process"].astype(str).str.replace(r"-\d+$", "", regex=True)
-        mine = metrics[(names == process) & (metrics["at"] >= start) & (metrics["at"] <= end)].sort_values("at", kind="stable")
-        rows = mine[mine["metric"].astype(str) == "cpu_seconds"]
-        # A load process counts for itself as well, from another beginning: the kernel's samples have its descriptors beside them.
-        kernels = rows["at"].isin(mine.loc[mine["metric"].astype(str) == "descriptors", "at"])
-        rows = rows[kernels] if kernels.any() else rows
-        parts = [_steps(one) for _, one in rows.groupby("process", observed=True)]
-        parts = [one for one in parts if len(one[0])]
-        if not parts:
-            return pd.DataFrame(columns=["seconds", "cpu", "events", "deliveries", "refetches"], dtype=float)
-        edges, cpu = parts[0]
-        for _, more in parts[1:]:
-            # Processes of one kind are sampled at one instant, or as good as.
-            count = min(len(cpu), len(more))
-            edges, cpu = edges[: count + 1], cpu[:count] + more[:count]
-        heard = self.ledger.expected.dropna(subset=["received_at"])
-        sent = self.ledger.refetches
-        return pd.DataFrame(
-            {
-                "seconds": np.diff(edges),
-                "cpu": cpu,
-                "events": np.histogram(self.events["committed"], edges)[0].astype(float),
-                "deliveries": np.histogram(heard["received_at"], edges, weights=heard["weight"])[0],
-                # A herd is sent at an instant and worked on for seconds: what was answered is what was done.
-                "refetches": np.histogram(sent["finished_at"].fillna(np.inf), edges, weights=sent["weight"])[0],
-            }
-        )
-
-
-def _steps(rows: pd.DataFrame) -> tuple[Array, Array]:
-    at, value = rows["at"].to_numpy(float), rows["value"].to_numpy(float)
-    kept = np.r_[True, np.diff(at) > 0] if len(at) else np.zeros(0, bool)
-    return at[kept], np.diff(value[kept])
-
 
 def observe(runs: Sequence[Run]) -> list[Observed]:
     """The runs, each verified. Raises `BadInput` that names the run and what is wrong with it, or what two runs do not share."""

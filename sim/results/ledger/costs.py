@@ -14,20 +14,11 @@ from sim.results.ledger.views import weight_of
 from sim.results.run import Run
 
 
-def growth(run: Run, process: str, metric: str) -> float:
-    """By how much a counter grew from its first sample to its last, over all processes of that name; NaN without samples.
+def level(run: Run, process: str, metric: str) -> float:
+    """The largest value of a gauge, summed over all processes of that name; NaN without samples.
 
     *process*: `broadcaster` also means its nodes (`broadcaster-1`, ...).
     """
-    rows = _samples(run, process, metric)
-    if rows.empty:
-        return float("nan")
-    by = rows.groupby("process", observed=True)["value"]
-    return float((by.last() - by.first()).sum())
-
-
-def level(run: Run, process: str, metric: str) -> float:
-    """The largest value of a gauge, summed over all processes of that name; NaN without samples."""
     rows = _samples(run, process, metric)
     return float(rows.groupby("process", observed=True)["value"].max().sum()) if len(rows) else float("nan")
 
@@ -38,34 +29,69 @@ def _samples(run: Run, process: str, metric: str) -> pd.DataFrame:
     return run.metrics[mine & (run.metrics["metric"].astype(str) == metric)].sort_values("at", kind="stable")
 
 
+def spent(run: Run, process: str, metric: str = "cpu_seconds") -> pd.DataFrame:
+    """One row between two samples of a counter in the window: seconds, used (its growth, over all processes of that name), and
+    what happened in the same time: events (commits), deliveries (received), refetches (answered). Empty without samples."""
+    ledger = ledger_of(run)
+    rows = _samples(run, process, metric)
+    rows = rows[rows["at"].between(ledger.window.start, ledger.window.end)]
+    if metric == "cpu_seconds":
+        # A load process counts for itself as well, from another beginning: the kernel's samples have its descriptors beside them.
+        kernels = rows["at"].isin(_samples(run, process, "descriptors")["at"])
+        rows = rows[kernels] if kernels.any() else rows
+    parts = [one for _, rows in rows.groupby("process", observed=True) if len(one := rows.drop_duplicates("at")) > 1]
+    if not parts:
+        return pd.DataFrame(columns=["seconds", "used", "events", "deliveries", "refetches"], dtype=float)
+    # Processes of one kind are sampled at one instant, or as good as.
+    count = min(map(len, parts))
+    edges = parts[0]["at"].to_numpy(float)[:count]
+    heard, fetched = run.notifications, run.refetches
+    return pd.DataFrame(
+        {
+            "seconds": np.diff(edges),
+            "used": sum(np.diff(one["value"].to_numpy(float)[:count]) for one in parts),
+            "events": np.histogram(run.updates["committed_at"].dropna(), edges)[0].astype(float),
+            "deliveries": np.histogram(heard["received_at"], edges, weights=weight_of(heard["subscriber"], run.pages))[0],
+            # A herd is sent at an instant and worked on for seconds: what was answered is what was done.
+            "refetches": np.histogram(
+                fetched["finished_at"].fillna(np.inf), edges, weights=weight_of(fetched["subscriber"], run.pages)
+            )[0],
+        }
+    )
+
+
 def costs(run: Run) -> dict[str, float]:
     """Figures of one run; NaN where its processes kept no counter.
 
-    events, deliveries (frames the broadcaster sent), receivers (deliveries per event), cpu_per_event (s of the broadcaster),
-    cpu_per_delivery (s), bytes_per_delivery, memory (bytes of the broadcaster), refetches, cpu_per_refetch (s of the application,
-    its changes included), bytes_per_refetch.
+    events, deliveries, refetches: those that count. receivers (deliveries per event), bytes_per_refetch, memory (bytes of the
+    broadcaster). By the counters, each over what happened between their first and last sample in the window: cpu_per_event and
+    cpu_per_delivery (s of the broadcaster), cpu_per_refetch (s of the application, its changes included), bytes_per_delivery (of
+    all frames that the broadcaster wrote).
     """
     ledger = ledger_of(run)
-    events = len(ledger.counted)
-    counted = deliveries = growth(run, "broadcaster", "broadcaster_messages_sent_total")
-    if np.isnan(deliveries) or run.scenario.broadcaster.nodes > 1:  # the counters are then those of one node
-        deliveries = float(weight_of(run.notifications["subscriber"], run.pages).sum())
-    broadcaster, application = (growth(run, name, "cpu_seconds") for name in ("broadcaster", "application"))
-    sent = ledger.refetches
-    weight = sent["weight"].to_numpy(dtype=float)
-    refetches = float(weight.sum())
+    events = float(len(ledger.counted))
+    heard, sent = ledger.expected.dropna(subset=["received_at"]), ledger.refetches
+    deliveries, refetches = float(heard["weight"].sum()), float(sent["weight"].sum())
+    broadcaster, application = (spent(run, name).sum() for name in ("broadcaster", "application"))
+    bytes_sent, frames = (
+        float(spent(run, "broadcaster", f"broadcaster_{what}_sent_total")["used"].sum()) for what in ("bytes", "messages")
+    )
     return {
-        "events": float(events),
+        "events": events,
         "deliveries": deliveries,
-        "receivers": deliveries / events if events else float("nan"),
-        "cpu_per_event": broadcaster / events if events else float("nan"),
-        "cpu_per_delivery": broadcaster / deliveries if deliveries else float("nan"),
-        "bytes_per_delivery": growth(run, "broadcaster", "broadcaster_bytes_sent_total") / counted if counted else float("nan"),
+        "receivers": _ratio(deliveries, events),
+        "cpu_per_event": _ratio(broadcaster["used"], broadcaster["events"]),
+        "cpu_per_delivery": _ratio(broadcaster["used"], broadcaster["deliveries"]),
+        "bytes_per_delivery": _ratio(bytes_sent, frames),
         "memory": level(run, "broadcaster", "rss_bytes"),
         "refetches": refetches,
-        "cpu_per_refetch": application / refetches if refetches else float("nan"),
-        "bytes_per_refetch": float(np.average(sent["bytes"], weights=weight)) if len(sent) else float("nan"),
+        "cpu_per_refetch": _ratio(application["used"], application["refetches"]),
+        "bytes_per_refetch": _ratio(float((sent["bytes"] * sent["weight"]).sum()), refetches),
     }
+
+
+def _ratio(amount: float, count: float) -> float:
+    return float(amount / count) if count else float("nan")
 
 
 def arrivals(run: Run) -> pd.DataFrame:

@@ -7,11 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from sim.live.measure.sampling import SCHEMA, Sampler, listeners, metric_columns, parse_metrics, read_samples
+from sim.live.measure.sampling import SCHEMA, Sampler, cpu_seconds, listeners, metric_columns, parse_metrics, read_samples
 from sim.results.journal import Journal
 from tests.live.servers import Behaviour, always, answer, serving
 
@@ -43,6 +45,13 @@ def test_a_local_process_and_one_that_is_gone(tmp_path: Path) -> None:
     assert set(columns["process"]) == {"self"}
     assert set(columns["metric"]) == {"cpu_seconds", "rss_bytes", "threads", "descriptors"}
     assert metric_columns([], 0) == {"at": [], "process": [], "metric": [], "value": []}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has clocks of other processes")
+def test_processor_time_is_finer_than_a_tick() -> None:
+    before = time.process_time()
+    found = cpu_seconds(psutil.Process())
+    assert before <= found <= time.process_time()
 
 
 def test_the_nodes_of_a_broadcaster_are_its_children() -> None:

@@ -17,7 +17,14 @@ from tests.results.frames import frame, notification, refetch, update
 SCENARIO = Scenario(duration=10.0, pages=(Pages("dashboard", 3),))
 
 
-def run(tmp_path: Path, *, metrics: list[dict[str, Any]] = [], events: int = 2) -> Run:  # noqa: B006
+def run(
+    tmp_path: Path,
+    *,
+    metrics: list[dict[str, Any]] = [],  # noqa: B006
+    events: int = 2,
+    warmup: float = 0.0,
+    until: float = 10.0,
+) -> Run:
     board = {"page": "dashboard", "resource": "dashboard", "resource_id": 0, "channel": "private-servers"}
     tables = {
         "updates": frame("updates", [update(i, 1.0 + i) for i in range(events)]),
@@ -33,29 +40,43 @@ def run(tmp_path: Path, *, metrics: list[dict[str, Any]] = [], events: int = 2) 
         "metrics": frame("metrics", metrics),
     }
     with RunWriter(tmp_path / "run", SCENARIO, source="measured", command="") as writer:
+        writer.manifest.window = {"warmup": warmup, "start": warmup, "end": until, "cooldown": 0.0, "drain": 0.0}
         for name, rows in tables.items():
             writer.append(name, {column: rows[column] for column in rows.columns})
         return writer.close()
 
 
-def samples(process: str, metric: str, *values: float) -> list[dict[str, Any]]:
-    return [{"at": float(i), "process": process, "metric": metric, "value": value} for i, value in enumerate(values)]
+def samples(process: str, metric: str, *values: float, every: float = 1.0) -> list[dict[str, Any]]:
+    return [{"at": i * every, "process": process, "metric": metric, "value": value} for i, value in enumerate(values)]
 
 
-def test_a_counter_grows_from_its_first_sample_to_its_last_over_all_nodes(tmp_path: Path) -> None:
-    metrics = samples("broadcaster", "cpu_seconds", 1.0, 1.5, 3.0) + samples("broadcaster-1", "cpu_seconds", 2.0, 2.5)
-    metrics += samples("application", "cpu_seconds", 10.0, 20.0)
-    found = run(tmp_path, metrics=metrics)
-    assert costs.growth(found, "broadcaster", "cpu_seconds") == 2.5
-    assert costs.growth(found, "application", "cpu_seconds") == 10.0
-    assert math.isnan(costs.growth(found, "publisher", "cpu_seconds"))
-    assert costs.level(found, "broadcaster", "cpu_seconds") == 5.5
+def test_what_was_spent_and_what_was_done_are_of_the_same_time(tmp_path: Path) -> None:
+    # Samples at 0, 2, ...: the event at 1 is before the window, as are the handshakes in the first sample; the last lies beyond.
+    metrics = samples("broadcaster", "cpu_seconds", 5.0, 8.0, 8.5, 9.0, 30.0, every=2.0)
+    metrics += samples("broadcaster-1", "cpu_seconds", 1.0, 2.0, 2.1, 2.2, 9.0, every=2.0)
+    found = run(tmp_path, metrics=metrics, events=4, warmup=1.5, until=6.0)
+    spent = costs.spent(found, "broadcaster")
+    assert spent["seconds"].tolist() == [2.0, 2.0]
+    assert spent["used"].tolist() == pytest.approx([0.6, 0.6])
+    assert spent["events"].tolist() == [2, 1]
+    assert spent["deliveries"].tolist() == [6, 3]
+    assert costs.costs(found)["cpu_per_event"] == pytest.approx(1.2 / 3)
+    assert costs.spent(found, "publisher").empty
+    assert costs.level(found, "broadcaster", "cpu_seconds") == 39.0
+
+
+def test_a_load_process_that_counts_for_itself_is_not_counted_twice(tmp_path: Path) -> None:
+    metrics = samples("harness", "cpu_seconds", 0.0, 1.0, 2.0) + samples("harness", "descriptors", 9.0, 9.0, 9.0)
+    own = [row | {"at": row["at"] + 0.5} for row in samples("harness", "cpu_seconds", 100.0, 101.0, 102.0)]
+    assert costs.spent(run(tmp_path, metrics=metrics + own), "harness")["used"].tolist() == [1.0, 1.0]
 
 
 def test_costs_are_per_event_delivery_and_refetch(tmp_path: Path) -> None:
-    metrics = samples("broadcaster", "cpu_seconds", 0.0, 0.6) + samples("application", "cpu_seconds", 1.0, 1.3)
-    metrics += samples("broadcaster", "broadcaster_messages_sent_total", 0.0, 6.0)
-    metrics += samples("broadcaster", "broadcaster_bytes_sent_total", 0.0, 1200.0)
+    metrics = samples("broadcaster", "cpu_seconds", 0.0, 0.6, every=5.0) + samples(
+        "application", "cpu_seconds", 1.0, 1.3, every=5.0
+    )
+    metrics += samples("broadcaster", "broadcaster_messages_sent_total", 0.0, 6.0, every=5.0)
+    metrics += samples("broadcaster", "broadcaster_bytes_sent_total", 0.0, 1200.0, every=5.0)
     found = costs.costs(run(tmp_path, metrics=metrics))
     assert (found["events"], found["deliveries"], found["receivers"], found["refetches"]) == (2, 6, 3, 6)
     assert found["cpu_per_event"] == pytest.approx(0.3)
