@@ -1,7 +1,11 @@
 """Measure small and large runs of two broadcasters, fit to the small ones, predict the large: `data/proof.json`, `data/fits`.
 
-    python data/proof.py                      # measures into a directory of its own: some ten minutes, on a quiet machine
+    python data/proof.py                      # measures into a directory of its own: a quarter of an hour, on a quiet machine
     python data/proof.py --keep DIR           # ... and keeps the bundles there; those that are there are not measured again
+    python data/proof.py --keep DIR --measure # ... and leaves it at that
+
+The first change of a run finds everything cold: no connection to the broadcaster or the database yet, code that has not run. It is
+much slower than those after it, so each run has a warm-up with a change in it.
 
 Sender and receivers have a core each, so that what is fitted is the target's and not their quarrel over one. The broadcasters are
 the embedded one, and the same that takes half of the times of Laravel Reverb (half, so that two cores carry 4,000 subscribers).
@@ -26,11 +30,12 @@ from sim.results.run import Run
 
 TARGETS = {"workbench": [], "reverb": ["broadcaster.model=reverb", "broadcaster.cost=0.5"]}
 KINDS = {
-    "fan": ["fan-out", 'workload={kind="poisson",rate=3}', "duration=14", "drain=2", "publisher.via=routes"],
+    "fan": ["fan-out", 'workload={kind="poisson",rate=3}', "warmup=2", "duration=14", "drain=2", "publisher.via=routes"],
     "herd": [
         "herd",
         'workload={kind="constant",rate=0.25}',
-        "duration=20",
+        "warmup=7",
+        "duration=24",
         "drain=5",
         'api={workers=4,service={kind="lognormal",scale=0.003,sigma=0.5}}',
         'pages=[{page="dashboard",subscribers=80},{page="detail",subscribers=20}]',
@@ -44,16 +49,25 @@ HELD_OUT = 2
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where the bundles are, or will be")
+    parser.add_argument("--measure", action="store_true", help="only measure, with --keep: fit and predict another time")
     args = parser.parse_args()
+    if args.measure and not args.keep:
+        parser.error("--measure keeps nothing without --keep DIR")
     with tempfile.TemporaryDirectory() as scratch:
         place = args.keep or Path(scratch)
         found: list[dict[str, Any]] = []
         scenarios, left_out = {}, {}
+        cases = [(kind, size, 1) for kind in KINDS for size in LARGE] + [(kind, LARGE[0], HELD_OUT) for kind in KINDS]
+        small = [(kind, size, 1) for size in SMALL for kind in KINDS]
         for target in TARGETS:
-            fitted = fit(observe([measured(place, kind, target, size) for size in SMALL for kind in KINDS]))
+            for kind, size, seed in small + cases:
+                measured(place, kind, target, size, seed)
+        if args.measure:
+            return 0
+        for target in TARGETS:
+            fitted = fit(observe([measured(place, kind, target, size) for kind, size, _ in small]))
             proof.FITS.mkdir(exist_ok=True)
             fitted.write(proof.FITS / f"{target}.fit.json")
-            cases = [(kind, size, 1) for kind in KINDS for size in LARGE] + [(kind, LARGE[0], HELD_OUT) for kind in KINDS]
             for kind, size, seed in cases:
                 run = measured(place, kind, target, size, seed)
                 if not run.manifest.validity["ok"]:
