@@ -4,8 +4,8 @@
     python data/proof.py --keep DIR           # ... and keeps the bundles there; those that are there are not measured again
     python data/proof.py --keep DIR --measure # ... and leaves it at that
 
-The first change of a run finds everything cold: no connection to the broadcaster or the database yet, code that has not run. It is
-much slower than those after it, so each run has a warm-up with a change in it.
+The first change of a run finds everything cold: no connection to the broadcaster or the database yet, code that has not run. It
+is much slower than those after it, so each run has a warm-up with a change in it.
 
 Sender and receivers have a core each, so that what is fitted is the target's and not their quarrel over one. The broadcasters are
 the embedded one, and the same that takes half of the times of Laravel Reverb (half, so that two cores carry 4,000 subscribers).
