@@ -25,7 +25,7 @@ from sim.results.answers.heard import figures
 from sim.results.run import Run
 from sim.results.text import number, seconds
 from sim.scenario import Load, Pages, Publisher, Scenario
-from sim.target import Target
+from sim.target import Target, kind_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _scenario(target: Target, duration: float, channels: list[str], ids: str) -> Scenario:
     """Pages that listen to *channels*, or to those of the pattern. Raises `BadInput` where there would be none."""
-    asked = [(channel, ids or _kind(channel)) for channel in channels]
+    asked = [(channel, ids or kind_of(channel)) for channel in channels]
     for kind in ("servers", "sites") if not channels else ():
         asked += [(f"private-{kind}.{{id}}", kind)] if target.keys(kind).count else []
         asked += [(f"private-{kind}", kind)]
@@ -85,11 +85,6 @@ def _scenario(target: Target, duration: float, channels: list[str], ids: str) ->
         publisher=Publisher(via="none", members=False),
         load=Load(connect_rate=50.0),
     )
-
-
-def _kind(channel: str) -> str:
-    """`private-orders.{id}` -> orders."""
-    return channel.partition(".{id}")[0].rpartition("-")[2]
 
 
 def _lines(found: dict[str, dict[str, Any]], duration: float) -> str:

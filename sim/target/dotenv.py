@@ -1,21 +1,24 @@
 """The grammar of `.env` files as Laravel reads them (vlucas/phpdotenv 5): quotes, comments, escapes, `${NAME}`.
 
 Other readers of such files differ where it hurts: for phpdotenv an unquoted `#` begins a comment without a blank before it,
-nothing expands within single quotes, an unknown `${NAME}` stays as it is written, and text after a closing quote is an error.
-Source: `Dotenv\\Parser\\{Lines,Lexer,EntryParser}` and `Dotenv\\Loader\\Resolver` of version 5.6.
+nothing expands within single quotes, an unknown `${NAME}` stays as it is written, text after a closing quote is an error, and a
+quote that is never closed silently loses all that follows, also in a comment.
+Source: `Dotenv\\Parser\\{Lines,Lexer,EntryParser}` and `Dotenv\\Loader\\Resolver` of version 5.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-NAME = re.compile(r"[\w.]+")
-EXPORT = re.compile(r"export\s+(?=.)")
-TOKEN = re.compile(r"[\r\n]+|[^\S\r\n]+|\\|'|\"|#|\$|[^\s\\'\"#$]+")
+NAME = re.compile(r"[a-zA-Z0-9_.]+")
+EXPORT = re.compile(r"export[ \t\n\r\f\v](?=..)")
+TOKEN = re.compile(r"[\r\n]+|[^\S\r\n]+|\\|'|\"|#|\$|[^\s\\'\"#$]+", re.ASCII)
 VARIABLE = re.compile(r"\$\{([a-zA-Z0-9_.]+)\}")
 UNESCAPED_QUOTE = re.compile(r'(?=[^\\]")')
+BLANKS, SPACES = " \t\n\r\0\v", " \t\n\r\f\v"
+"""What PHP's `trim` takes off, and what its `ctype_space` and `\\s` know: bytes, not Unicode's blanks."""
 ESCAPES = {"f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
@@ -33,7 +36,7 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> dict[str, 
     A name without `=` is taken back. Raises `Malformed`."""
     outside = dict(environment or {})
     known, found = dict(outside), dict[str, str]()
-    for entry in _entries(text.removeprefix("\ufeff")):
+    for entry in _entries(text)[0]:
         name, raw = _split(entry)
         if raw is None:
             found.pop(name, None)
@@ -47,25 +50,28 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> dict[str, 
     return found
 
 
-def _entries(text: str) -> Iterator[_Entry]:
-    """Lines that hold something; a value in double quotes may go over several."""
-    waiting: list[str] = []
-    began = 0
-    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):
-        if waiting:
+def lost(text: str) -> tuple[int, str] | None:
+    """(number of the line, text from there on) where a quote is opened and never closed: phpdotenv leaves that out, silently."""
+    left = _entries(text)[1]
+    return (left.number, left.text) if left else None
+
+
+def _entries(text: str) -> tuple[list[_Entry], _Entry | None]:
+    """Lines that hold something, and what is lost at the end; a value in double quotes may go over several lines."""
+    found, waiting, began = list[_Entry](), list[str](), 0
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text.removeprefix("\ufeff")), start=1):
+        opens = '="' in line and not _closes(line, opened_here=True)
+        if waiting or opens:
+            began = began if waiting else number
             waiting.append(line)
-            if not _closes(line, opened_here=False):
+            if not _closes(line, opened_here=opens):
                 continue
             line, waiting = "\n".join(waiting), []
-            yield _Entry(began, line)
-        elif line.strip() == "" or line.lstrip().startswith("#"):
-            continue
-        elif '="' in line and not _closes(line, opened_here=True):
-            waiting, began = [line], number
         else:
-            yield _Entry(number, line)
-    if waiting:
-        raise Malformed(f"{began}: a missing closing quote at [{waiting[0].strip()}]")
+            began = number
+        if (shown := line.strip(BLANKS)) and not shown.startswith("#"):
+            found.append(_Entry(began, line))
+    return found, _Entry(began, "\n".join(waiting)) if waiting else None
 
 
 def _closes(line: str, opened_here: bool) -> bool:
@@ -75,10 +81,13 @@ def _closes(line: str, opened_here: bool) -> bool:
 
 def _split(entry: _Entry) -> tuple[str, str | None]:
     """(name, text of the value or None where there is no `=`)."""
-    name, equals, raw = (part.strip() for part in entry.text.partition("="))
+    name, equals, raw = entry.text.partition("=")
+    if equals:
+        name, raw = name.strip(BLANKS), raw.strip(BLANKS)
     if not name:
         raise Malformed(f"{entry.number}: an unexpected equals at [{entry.text.strip()}]")
-    name = EXPORT.sub("", name, count=1) if EXPORT.match(name) else name
+    if EXPORT.match(name):
+        name = name.removeprefix("export").lstrip(BLANKS)
     if len(name) > 2 and name[0] == name[-1] and name[0] in "'\"":
         name = name[1:-1]
     if not NAME.fullmatch(name):
@@ -118,11 +127,11 @@ def _value(entry: _Entry, raw: str, look_up: Callable[[str], str | None]) -> str
         elif token == "#":
             state = "comment"
         elif state == "after":
-            if not token.isspace():
+            if token[0] not in SPACES:
                 raise refuse("unexpected text after a blank or a closing quote")
         elif state == "initial" and token in ("'", '"'):
             state = token
-        elif token.isspace():
+        elif state == "bare" and token[0] in SPACES:
             state = "after"
         else:
             written += token

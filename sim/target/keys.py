@@ -52,6 +52,11 @@ class Keys:
         return {str(number): key for number, key in self._keys.items()}
 
 
+def kind_of(channel: str) -> str:
+    """What the ids of a channel's template are: `private-orders.{id}` -> orders."""
+    return channel.partition(".{id}")[0].rpartition("-")[2]
+
+
 def renamed(channel: str, keys: Mapping[str, Keys]) -> str:
     """The name of a channel in tables, with numbers in place of the target's own ids: `private-servers.0193-...` is
     `private-servers.1`. *keys*: by the word before the id, as `servers`."""

@@ -8,16 +8,21 @@ another matter); pages connect to `VITE_REVERB_*`, which the build has put into 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sim.errors import BadInput
 from sim.target.address import Address, Names, Note, read_address
-from sim.target.dotenv import Malformed, parse
+from sim.target.dotenv import Malformed, lost, parse
 
 SILENT = {"log": "events are written to its log", "null": "events are thrown away"}
 """Connections of Laravel that broadcast nothing, and what becomes of the events."""
+
+
+OURS = re.compile(r"\b(VITE_|MIX_)?(REVERB|PUSHER|BROADCAST|APP)_\w+")
+"""Names of settings that are read."""
 
 
 def laravel_settings(environment: Mapping[str, str] | None = None, dotenv: str | Path = ".env") -> dict[str, str]:
@@ -27,11 +32,16 @@ def laravel_settings(environment: Mapping[str, str] | None = None, dotenv: str |
     values: dict[str, str] = {}
     if Path(dotenv).is_file():
         try:
-            values = parse(Path(dotenv).read_text(encoding="utf-8"), outside)
+            text = Path(dotenv).read_text(encoding="utf-8")
+            values, left_out = parse(text, outside), lost(text)
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{dotenv} cannot be read: {getattr(error, 'strerror', None) or 'not a text file'}") from error
         except Malformed as error:
             raise BadInput(f"{dotenv}:{error} (Laravel refuses the file as well)") from error
+        if left_out and (name := OURS.search(left_out[1])):
+            raise BadInput(
+                f"{dotenv}:{left_out[0]}: the quote is never closed: Laravel leaves out all from there on, {name[0]} too"
+            )
     absent = ("", "null", "(null)", "empty", "(empty)")
     return {k: v for k, v in (values | outside).items() if v.lower() not in absent or (k.startswith("BROADCAST_") and v != "")}
 

@@ -30,6 +30,8 @@ class Switches:
     """What kind of application it is. The defaults are a healthy one."""
 
     keys: Literal["int", "uuid", "big", "quoted"] = "int"
+    kind: str = "servers"
+    """What its users own: of channels, paths and the user's list."""
     wrapped: bool = True
     """The resource stands in `data`."""
     stamps: Literal["microseconds", "seconds", "counter"] = "microseconds"
@@ -137,11 +139,11 @@ class Application:
                 return self._log_in(request)
             case "POST", ["broadcasting", "auth"] if s.auth_route:
                 return self._authorise(request)
-            case ("GET", ["api", "servers", id]) | ("GET", ["servers", id]):
+            case ("GET", ["api", s.kind, id]) | ("GET", [s.kind, id]):
                 return self._show(request, unquote(id))
             case "GET", ["inertia", id]:
                 return self._page(request, unquote(id))
-            case "PUT", ["servers", id, "provision", _] if s.change_route:
+            case ("PUT", ["servers", id, "provision", _]) | ("PUT", ["api", s.kind, id]) if s.change_route:
                 return await self._change(request, unquote(id))
         return as_html("Shop") if s.spa else self._refused(request, 404)
 
@@ -192,8 +194,8 @@ class Application:
             return self._refused(request, int(s.guests))
         form = dict(parse_qsl(request.body.decode()))
         channel = form["channel_name"]
-        server = self.servers.get(channel.partition("private-servers.")[2])
-        if channel != "private-servers" and (server is None or (server.owner != user and not s.everybody)):
+        server = self.servers.get(channel.partition(f"private-{s.kind}.")[2])
+        if channel != f"private-{s.kind}" and (server is None or (server.owner != user and not s.everybody)):
             return self._refused(request, 403)
         signature = channel_auth(self.target.key, s.secret or self.target.secret, form["socket_id"], channel)
         return as_json({"auth": signature})
@@ -270,7 +272,7 @@ class Application:
 
     async def _broadcast(self, server: Server) -> bool:
         s, now = self.switches, time.time_ns()
-        channels = [f"private-servers.{server.id}", "private-servers"][: 2 if s.channels == "both" else 1]
+        channels = [f"private-{s.kind}.{server.id}", f"private-{s.kind}"][: 2 if s.channels == "both" else 1]
         payload = {"server_id": server.id, "timestamp": datetime.now(UTC).isoformat(timespec="seconds")}
         payload |= {"padding": "x" * s.payload} if s.payload else {}
         name = "ServerUpdated" if s.broadcast_as else "App\\Events\\ServerUpdated"

@@ -11,6 +11,7 @@ import ssl
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sim.commands.doctor import STEPS
 from sim.live.doctor.checks import Finding, Patient, examine
@@ -51,6 +52,9 @@ class Case:
     setup: Setup = field(default_factory=Setup)
     refetch: str = "/api/servers/{id}"
     version: str = "data.updated_at"
+    channels: tuple[str, ...] = ()
+    """As `--channel`, with `--ids orders`."""
+    change: tuple[str, str, str] | None = None
     patience: float = 3.0
     alone: bool = False
     """What it finds is a matter of time: nothing else may run beside it."""
@@ -81,6 +85,13 @@ def app(**switches: object) -> Setup:
     return Setup(application=APP(**switches))  # type: ignore[arg-type]
 
 
+ORDERS = app(kind="orders", keys="uuid")
+OWN: dict[str, Any] = {
+    "channels": ("private-orders.{id}", "private-orders"),
+    "change": ("PUT", "/api/orders/{id}", '{"status": "{n}"}'),
+}
+
+
 GROUPS: dict[str, tuple[Case, ...]] = {
     "In order": (
         Case("Bearer tokens, `data.updated_at`, both channels", "after commit", "ok", "3 of 3"),
@@ -106,6 +117,7 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         Case("Only a broadcaster", "private auth", "ok", "signed here: no application", Setup(application=None)),
         Case("Events through a queue", "dispatch", "ok", "queue and its worker", app(broadcast="queued")),
         Case("`broadcastAs`", "event name", "ok", "with a dot in front", app(broadcast_as=True)),
+        Case("Channels of its own, a change of its own", "dispatch", "ok", "now: heard", ORDERS, "/api/orders/{id}", **OWN),
         Case("A rate limit", "rate limit", "ok", "60 a minute", app(rate_limit=60)),
         Case("An event of 9,000 bytes", "event size", "ok", "refuse more than 10,000", app(payload=9_000)),
         Case("A broadcaster without TCP_NODELAY", "delayed acknowledgement", "ok", "TCP_NODELAY", behind(nagle=True), alone=True),
@@ -355,6 +367,23 @@ GROUPS: dict[str, tuple[Case, ...]] = {
         Case("The application fails on a change", "change", "problem", "the application failed: HTTP 500", app(change=500)),
         Case("A change is refused with 419", "change", "problem", "X-XSRF-TOKEN", app(change=419)),
         Case("The change routes are not known", "change", "skipped", "--listen SECONDS", app(change_route=False)),
+        Case(
+            "A wrong route in `--change`",
+            "change",
+            "problem",
+            "look at --change",
+            ORDERS,
+            "/api/orders/{id}",
+            **OWN | {"change": ("PATCH", "/api/orders/{id}/ship", "")},
+        ),
+        Case(
+            "Users own `orders`, and no `--channel` is given",
+            "private auth",
+            "problem",
+            "give --channel 'private-orders.{id}'",
+            ORDERS,
+            problems=frozenset({"private auth", "refetch"}),
+        ),
         Case("Nothing is broadcast", "change", "problem", "does a queue worker run", app(broadcast="never"), patience=1.0),
         Case(
             "Every event comes twice",
@@ -405,6 +434,8 @@ CASES = tuple(case for cases in GROUPS.values() for case in cases)
 async def examined(case: Case, tls: ssl.SSLContext) -> list[Finding]:
     async with standing(case.setup, tls) as target:
         patient = Patient(target, refetch=case.refetch, version=case.version, patience=case.patience, settle=0.05)
+        if case.channels:
+            patient.templates, patient.ids, patient.changing = case.channels, "orders", case.change
         return await examine(patient, STEPS)
 
 

@@ -61,7 +61,8 @@ def users(switches: application.Switches, sessions: bool) -> tuple[User, ...]:
     for number in (1, 2):
         owned = tuple(key(switches.keys, n) for n in (2 * number - 1, 2 * number))
         login = (("email", f"user-{number}@shop.example"), ("password", f"secret-{number}"))
-        found.append(User(number, "" if sessions else f"token-{number}", owned, login=login if sessions else ()))
+        servers, others = (owned, ()) if switches.kind == "servers" else ((), ((switches.kind, owned),))
+        found.append(User(number, "" if sessions else f"token-{number}", servers, (), others, login if sessions else ()))
     return tuple(found)
 
 
@@ -136,8 +137,9 @@ async def _change(setup: Setup, target: Target) -> None:
     """Somebody works with the application."""
     assert setup.application is not None
     user = random.choice(users(setup.application, sessions=False))
+    kind = setup.application.kind
     body = json.dumps({"status": secrets.token_hex(4)})
     headers = [("Authorization", f"Bearer {user.token}"), ("Content-Type", "application/json")]
     connection = Connection(Origin.parse(target.api))
-    await connection.request("PUT", f"/servers/{random.choice(user.servers)}/provision/1", headers, body.encode())
+    await connection.request("PUT", f"/api/{kind}/{random.choice(user.ids(kind))}", headers, body.encode())
     connection.close()

@@ -1,12 +1,15 @@
-"""phpdotenv's grammar: every value here is what version 5.6 makes of the line."""
+"""phpdotenv's grammar: every value here is what version 5 makes of the line."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.target.dotenv import Malformed, parse
+from sim.target.dotenv import Malformed, lost, parse
+from tests.target.phpdotenv import VECTORS
 
 
 @pytest.mark.parametrize(
@@ -14,7 +17,7 @@ from sim.target.dotenv import Malformed, parse
     [
         ("K=value", "value"),
         ("K = value ", "value"),
-        ("export K=value", "value"),
+        ("export KK=value\nK=${KK}", "value"),
         ("'K'=value", "value"),
         ("K=", ""),
         ('K=""', ""),
@@ -52,8 +55,8 @@ def test_values(line: str, value: str) -> None:
         ('A=1\nKEY="v";', "2: unexpected text after .* KEY"),
         ("K=two words", "1: unexpected text after a blank"),
         ("K='a", "1: a missing closing quote"),
-        ('A=1\nK="a\nb', '2: a missing closing quote at .K="a'),
         ('K="\\q"', "1: an unexpected escape"),
+        ("export K=value", "1: an invalid name at .export K"),  # Names of one letter cannot be exported.
         ("=v", "1: an unexpected equals"),
         ('{"ws": 1}', "1: an invalid name"),
         ("A B=1", "1: an invalid name at .A B"),
@@ -62,6 +65,24 @@ def test_values(line: str, value: str) -> None:
 def test_what_laravel_refuses_is_refused_with_its_line(text: str, complaint: str) -> None:
     with pytest.raises(Malformed, match=complaint):
         parse(text)
+
+
+def test_the_real_library_says_the_same() -> None:
+    def read(text: str) -> dict[str, str] | None:
+        try:
+            return parse(text)
+        except Malformed:
+            return None
+
+    vectors = json.loads(VECTORS.read_text(encoding="utf-8"))
+    assert {text: read(text) for text, _ in vectors} == dict(vectors)
+
+
+def test_a_quote_that_is_never_closed_loses_the_rest() -> None:
+    text = 'A=1\nK="a\nB=2'
+    assert parse(text) == {"A": "1"}
+    assert lost(text) == (2, 'K="a\nB=2')
+    assert lost('K="a\nb"') is None
 
 
 def test_the_value_is_not_repeated_in_the_error() -> None:

@@ -48,13 +48,19 @@ class Patient:
 
     target: Target
     changes: bool = True
-    """Whether checks may change the owner's first server."""
+    """Whether checks may change the owner's first resource."""
     refetch: str = "/servers/{id}"
     version: str = "version"
+    templates: tuple[str, ...] = ("private-servers.{id}", "private-servers")
+    """Channels to look at; the first is the resource's own."""
+    ids: str = "servers"
+    """List of the target's users that gives `{id}`."""
+    changing: tuple[str, str, str] | None = None
+    """Method, path and body of a change; None: the provisioning of a server, as the embedded application has it."""
     patience: float = 5.0
     """Seconds to wait for anything."""
     listen: float = 0.0
-    """Seconds in which somebody else will change the server; for applications whose change routes are not known."""
+    """Seconds in which somebody else will change the resource; for applications whose change routes are not known."""
     settle: float = 0.3
     """Seconds in which further events of one change still come."""
     listener: Listener | None = None
@@ -64,8 +70,8 @@ class Patient:
     """Places that do not answer."""
     sessions: dict[Key, Session] = field(default_factory=dict)
     """Of users who have logged in."""
-    auths: dict[str, str] = field(default_factory=dict)
-    """Channel -> `auth` member for the listener's socket."""
+    auths: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    """Channel -> `auth` and `channel_data` for the listener's socket."""
     subscribed: set[str] = field(default_factory=set)
     """Channels that the listener is on."""
     same_secret: bool = False
@@ -84,29 +90,30 @@ class Patient:
     @property
     def owner(self) -> User | None:
         users = self.target.users
-        return next((user for user in users if user.servers), users[0] if users else None)
+        return next((user for user in users if user.ids(self.ids)), users[0] if users else None)
 
     @property
     def stranger(self) -> User | None:
-        """A user who does not own the owner's first server."""
-        if self.owner is None or not self.owner.servers:
+        """A user who does not own the owner's first resource."""
+        if self.owner is None or not self.owner.ids(self.ids):
             return None
-        return next((user for user in self.target.users if self.server not in user.servers), None)
+        return next((user for user in self.target.users if self.resource not in user.ids(self.ids)), None)
 
     @property
-    def server(self) -> Key:
-        return self.owner.servers[0] if self.owner and self.owner.servers else 1
+    def resource(self) -> Key:
+        """Id of the resource that is looked at."""
+        return next(iter(self.owner.ids(self.ids) if self.owner else ()), 1)
 
     @property
-    def channels(self) -> dict[str, str]:
-        """The specific and the generic channel of the server."""
-        return {"specific": f"private-servers.{self.server}", "generic": "private-servers"}
-
-    @property
-    def path(self) -> str:
-        """Of the resource that pages refetch."""
+    def channels(self) -> list[str]:
+        """Names on the wire; the first is the resource's own."""
         user = self.owner.id if self.owner else ""
-        return self.refetch.replace("{id}", quote(str(self.server))).replace("{user}", quote(str(user)))
+        return [name.replace("{id}", str(self.resource)).replace("{user}", str(user)) for name in self.templates]
+
+    def path(self, template: str) -> str:
+        """Of the application, for the resource."""
+        user = self.owner.id if self.owner else ""
+        return template.replace("{id}", quote(str(self.resource))).replace("{user}", quote(str(user)))
 
     async def ask_api(self, method: str, path: str, user: User | None = None, body: bytes = b"", **headers: str) -> Answer:
         """A request to the application, as *user* (None: as a guest). Headers that are empty are left out."""

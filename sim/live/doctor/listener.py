@@ -126,10 +126,10 @@ class Listener:
             self._connection.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, quick, int(at_once))
         return quick is not None
 
-    async def subscribe(self, channel: str, auth: str, timeout: float = 5.0) -> str:
-        """Why the subscription was refused; empty when it succeeded."""
+    async def subscribe(self, channel: str, auth: str, data: str | None = None, timeout: float = 5.0) -> str:
+        """Why the subscription was refused; empty when it succeeded. *data*: `channel_data` of a presence channel."""
         since = time.time_ns()
-        await self.send(messages.subscribe(channel, auth))
+        await self.send(messages.subscribe(channel, auth, data))
         answer = await self.wait(
             lambda message: (
                 message.event == messages.ERROR or (message.event == messages.SUBSCRIBED and message.channel == channel)
@@ -162,9 +162,8 @@ class Listener:
 
     def of(self, channels: set[str], since: int) -> list[Heard]:
         """Events on these channels read at or after *since*."""
-        return [
-            h for h in self.heard if h.at >= since and h.message.channel in channels and h.message.event != messages.SUBSCRIBED
-        ]
+        heard = (h for h in self.heard if h.at >= since and h.message.channel in channels)
+        return [h for h in heard if not h.message.event.startswith(("pusher:", "pusher_internal:"))]
 
     async def close(self) -> None:
         self._reader.cancel()

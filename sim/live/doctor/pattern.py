@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 from urllib.parse import urlencode
@@ -46,22 +47,33 @@ async def authorisation(patient: Patient) -> list[Finding]:
         why = "the application does not answer" if "application" in patient.down else why
         advice = HOW_TO_GIVE_AN_ACCOUNT if target.api else "give api and users in target.json to check the endpoint"
         return [_signed_here(patient, why, advice)]
-    findings = []
-    for channel in patient.channels.values():
+    findings = [Finding("private auth", "ok", f"{name} is public: anybody may listen") for name in _public(patient)]
+    for channel in _guarded(patient):
         answer = await _authorise(patient, channel, patient.owner)
         if answer.status in (404, 405) or on_the_way(answer, "application"):
             # The same for every channel and for everybody: said once.
             findings.append(Finding("private auth", "problem", f"POST {target.auth}: {said(answer)}", _no_route(patient, answer)))
             return [*findings, _signed_here(patient, f"{target.auth} does not answer", "")]
         findings.append(_owner_finding(patient, channel, answer))
-    specific = patient.channels["specific"]
-    for who, user in (("stranger", patient.stranger), ("guest", None)):
+    specific = patient.channels[0]
+    for who, user in (("stranger", patient.stranger), ("guest", None)) if specific in _guarded(patient) else ():
         if who == "stranger" and user is None:
-            findings.append(Finding("private auth", "skipped", "no second user with other servers in the target"))
+            findings.append(Finding("private auth", "skipped", f"no second user with other {patient.ids} in the target"))
             continue
         answer = await _authorise(patient, specific, user)
         findings.append(_refusal_finding(who, specific, answer))
     return findings
+
+
+def _guarded(patient: Patient) -> list[str]:
+    return [channel for channel in patient.channels if channel.startswith(("private-", "presence-"))]
+
+
+def _public(patient: Patient) -> list[str]:
+    """Channels that need no signature; they can be subscribed to at once."""
+    public = [channel for channel in patient.channels if channel not in _guarded(patient)]
+    patient.auths |= dict.fromkeys(public, ("", None))
+    return public
 
 
 def _signed_here(patient: Patient, why: str, advice: str) -> Finding:
@@ -69,9 +81,17 @@ def _signed_here(patient: Patient, why: str, advice: str) -> Finding:
     assert listener is not None
     if not target.secret:
         return Finding("private auth", "skipped", f"{why}, and no secret to sign with", advice)
-    for channel in patient.channels.values():
-        patient.auths[channel] = channel_auth(target.key, target.secret, listener.socket_id, channel)
+    _public(patient)
+    for channel in _guarded(patient):
+        member = json.dumps({"user_id": "workbench-doctor"}) if channel.startswith("presence-") else None
+        patient.auths[channel] = (_signature(patient, channel, member), member)
     return Finding("private auth", "ok", f"signed here: {why}", advice)
+
+
+def _signature(patient: Patient, channel: str, member: str | None) -> str:
+    """What the target's own key and secret make of it."""
+    assert patient.listener is not None
+    return channel_auth(patient.target.key, patient.target.secret, patient.listener.socket_id, channel, member or "")
 
 
 async def _authorise(patient: Patient, channel: str, user: User | None) -> Answer:
@@ -92,27 +112,31 @@ def _no_route(patient: Patient, answer: Answer) -> str:
 
 
 def _owner_finding(patient: Patient, channel: str, answer: Answer) -> Finding:
-    target = patient.target
-    assert patient.listener is not None
-    auth = json_of(answer).get("auth")
+    auth, member = (json_of(answer).get(name) for name in ("auth", "channel_data"))
     if not answer.ok or not isinstance(auth, str):
         detail = said(answer) if not answer.ok else f"{said(answer)}, without an auth member"
         advice = {
             200: "a page in place of JSON: a login form, or a proxy that answers everything with the start page",
             302: f"sent to a page: the route does not take this proof; {GUARD}",
             401: f"the token is not accepted, or the session: check the users; {GUARD}",
-            403: "the channel's callback refuses its owner, or routes/channels.php does not name this channel",
+            403: f"the channel's callback refuses its owner, or routes/channels.php does not name this channel{_others(patient)}",
             419: CSRF,
             429: "the route is throttled: pages that reconnect together authorise together",
         }.get(answer.status, "look at the application's log (storage/logs/laravel.log)")
         return Finding("private auth", "problem", f"owner of {channel}: {detail}", advice)
-    patient.auths[channel] = auth
-    if target.secret and auth != channel_auth(target.key, target.secret, patient.listener.socket_id, channel):
+    patient.auths[channel] = (auth, member if isinstance(member, str) else None)
+    if patient.target.secret and auth != _signature(patient, channel, patient.auths[channel][1]):
         advice = (
             "application and broadcaster must have the same REVERB_APP_KEY and REVERB_APP_SECRET (config cached? config:clear)"
         )
         return Finding("private auth", "problem", f"owner of {channel}: the signature is not that of our key and secret", advice)
     return Finding("private auth", "ok", f"owner may listen to {channel}")
+
+
+def _others(patient: Patient) -> str:
+    """A word on channels of an application's own, where its users own something else."""
+    lists = [name for user in patient.target.users for name, _ in user.owned if not patient.target.keys(patient.ids).count]
+    return f"; for channels of your own give --channel 'private-{lists[0]}.{{id}}'" if lists else ""
 
 
 def _refusal_finding(who: str, channel: str, answer: Answer) -> Finding:
@@ -131,13 +155,13 @@ def _refusal_finding(who: str, channel: str, answer: Answer) -> Finding:
 
 async def subscription(patient: Patient) -> list[Finding]:
     """The broadcaster accepts what the application signed."""
-    target, listener = patient.target, patient.listener
+    listener = patient.listener
     assert listener is not None
     if not patient.auths:
         return [Finding("subscribe", "skipped", "nobody may")]
     findings = []
-    for channel, auth in patient.auths.items():
-        refused = await listener.subscribe(channel, auth, patient.patience)
+    for channel, (auth, member) in patient.auths.items():
+        refused = await listener.subscribe(channel, auth, member, patient.patience)
         if refused:
             advice = "look at the broadcaster's log"
             if "4009" in refused:
@@ -145,9 +169,7 @@ async def subscription(patient: Patient) -> list[Finding]:
             findings.append(Finding("subscribe", "problem", f"{channel}: {refused}", PROTOCOL.get(listener.code, advice)))
         else:
             patient.subscribed.add(channel)
-            patient.same_secret |= bool(target.secret) and auth == channel_auth(
-                target.key, target.secret, listener.socket_id, channel
-            )
+            patient.same_secret |= bool(patient.target.secret and auth) and auth == _signature(patient, channel, member)
             findings.append(Finding("subscribe", "ok", channel))
     return findings
 
@@ -157,7 +179,7 @@ async def subscription(patient: Patient) -> list[Finding]:
 
 async def publication(patient: Patient) -> list[Finding]:
     """A signed event to the HTTP API, and its receipt."""
-    listener, channel, target = patient.listener, patient.channels["specific"], patient.target
+    listener, channel, target = patient.listener, patient.channels[0], patient.target
     assert listener is not None
     if not target.secret:
         return [Finding("publish", "skipped", "no secret in the target")]
@@ -241,13 +263,16 @@ async def change(patient: Patient) -> list[Finding]:
         answer = await make_change(patient)
         if answer.ok and not is_html(answer):
             since, patience = answer.started_at, patient.patience
-        elif refusal := _change_refusal(answer):
+        elif refusal := _change_refusal(patient, answer):
             return [refusal]
     if patience == 0:
         detail = "no changes allowed" if not patient.changes else said(answer) if answer else "no application, or nobody who may"
-        return [Finding("change", "skipped", detail, "give --listen SECONDS, and change something in the application meanwhile")]
-    channels = set(patient.channels.values())
-    first = await listener.wait(lambda message: message.channel in channels, patience, since)
+        change = f"""--change 'PUT /api/{patient.ids}/{{id}} {{"note": "{{n}}"}}'"""
+        advice = f"give {change}, or --listen SECONDS and change something meanwhile"
+        return [Finding("change", "skipped", detail, advice)]
+    channels = set(patient.channels)
+    await listener.wait(lambda message: bool(listener.of(channels, since)), patience, since)
+    first = next(iter(listener.of(channels, since)), None)
     made = answer is not None and answer.ok
     if first is None:
         advice = (
@@ -268,7 +293,7 @@ async def change(patient: Patient) -> list[Finding]:
     return [*findings, *dispatch(patient, first, answer)] if made and answer is not None else findings
 
 
-def _change_refusal(answer: Answer) -> Finding | None:
+def _change_refusal(patient: Patient, answer: Answer) -> Finding | None:
     """A problem of the application's own; None where the route is only not known."""
     if answer.status >= 500 and not on_the_way(answer, "application"):
         advice = (
@@ -277,6 +302,9 @@ def _change_refusal(answer: Answer) -> Finding | None:
         return Finding("change", "problem", f"the application failed: {said(answer)}", advice)
     if answer.status == 419:
         return Finding("change", "problem", f"the application refused: {said(answer)}", CSRF)
+    if patient.changing is not None:
+        advice = on_the_way(answer, "application") or "look at --change: method, path, body; and may this user do it?"
+        return Finding("change", "problem", f"{' '.join(patient.changing[:2])}: {said(answer)}", advice)
     return None
 
 
@@ -319,13 +347,13 @@ async def race(patient: Patient) -> list[Finding]:
     if not patient.changes or patient.owner is None:
         return [Finding("after commit", "skipped", "no changes allowed")]
     assert patient.listener is not None
-    specific, stale, seen = patient.channels["specific"], 0, 0
+    listener, specific, stale, seen = patient.listener, patient.channels[0], 0, 0
     before = version_of(await ask_resource(patient), patient.version)
     for _ in range(RACES):
         since = time.time_ns()
         # Not awaited yet: what matters is the time between the notification and the answer to the change.
         making = asyncio.create_task(make_change(patient))
-        heard = await patient.listener.wait(lambda message: message.channel == specific, patient.patience, since)
+        heard = await listener.wait(lambda message: message.channel == specific, patient.patience, since)
         refetched = await ask_resource(patient) if heard else None
         await making
         got = version_of(refetched, patient.version)
@@ -363,9 +391,9 @@ async def refetch(patient: Patient) -> list[Finding]:
             419: CSRF,
             429: "pages of one user share this limit: raise it, or debounce longer",
         }.get(answer.status, "look at the application's log")
-        return [Finding("refetch", "problem", f"GET {patient.path}: {said(answer)}", advice)]
+        return [Finding("refetch", "problem", f"GET {patient.path(patient.refetch)}: {said(answer)}", advice)]
     took, size = _ms(answer.finished_at - answer.started_at), len(answer.body)
-    findings = [Finding("refetch", "ok", f"GET {patient.path}: {answer.status}, {size:,} bytes in {took}")]
+    findings = [Finding("refetch", "ok", f"GET {patient.path(patient.refetch)}: {answer.status}, {size:,} bytes in {took}")]
     if version_of(answer, patient.version) is None:
         advice = "give the path of a number or time that grows with every change: --version data.updated_at (load.version)"
         findings.append(
@@ -373,7 +401,7 @@ async def refetch(patient: Patient) -> list[Finding]:
         )
     etag = answer.headers.get("etag")
     if etag:
-        again = await patient.ask_api("GET", patient.path, patient.owner, If_None_Match=etag)
+        again = await patient.ask_api("GET", patient.path(patient.refetch), patient.owner, If_None_Match=etag)
         detail = "unchanged answers are 304" if again.status == 304 else f"but If-None-Match still gets {again.status}"
         findings.append(Finding("etag", "ok", detail))
     else:
@@ -390,12 +418,16 @@ def _limits(answer: Answer) -> list[Finding]:
 
 
 async def ask_resource(patient: Patient) -> Answer:
-    return await patient.ask_api("GET", patient.path, patient.owner)
+    return await patient.ask_api("GET", patient.path(patient.refetch), patient.owner)
 
 
 async def make_change(patient: Patient) -> Answer:
-    """Move the first step of the owner's server on by one: installing, completed, installing, ..."""
-    path = f"/servers/{patient.server}/provision/1"
+    """The change that was given; otherwise the first step of the owner's server by one: installing, completed, ..."""
+    if patient.changing is not None:
+        method, path, body = patient.changing
+        body = body.replace("{n}", str(time.time_ns()))
+        return await patient.ask_api(method, patient.path(path), patient.owner, body.encode(), Content_Type="application/json")
+    path = patient.path("/servers/{id}/provision/1")
     statuses = ("completed", "installing") if patient.moved_to == "installing" else ("installing", "completed")
     for status in statuses:
         answer = await patient.change_api("PUT", path, patient.owner, {"status": status})

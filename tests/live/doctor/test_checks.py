@@ -114,6 +114,33 @@ def test_it_can_leave_the_target_as_it_is(target: Target) -> None:
     assert problems(found) == {}
 
 
+def test_public_and_presence_channels(target: Target) -> None:
+    found = examined(target, templates=("news.{id}", "presence-servers.{id}"), changes=False)
+    said = {f.detail for f in found["private auth"] if f.status == "ok"}
+    assert "news.1 is public: anybody may listen" in said
+    assert found["subscribe"][0].detail == "news.1"
+    alone = examined(dataclasses.replace(target, api=""), templates=("news.{id}", "presence-servers.{id}"))
+    assert [f.detail for f in alone["subscribe"]] == ["news.1", "presence-servers.1"]
+    assert problems(alone) == {}
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--change", "GET /servers/1"], "--change must look like"),
+        (["--change", "PUT /servers/1 {status}"], "the body in JSON"),
+        (["--channel", "private-orders.{id}"], "no user of the target owns any orders"),
+        (["--ids", "lorries"], "no user of the target owns any lorries"),
+    ],
+)
+def test_flags_that_cannot_be_meant(
+    flags: list[str], complaint: str, target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target.write(tmp_path / "target.json")
+    assert cli.main(["doctor", "--target", str(tmp_path / "target.json"), *flags]) == 2
+    assert complaint in capsys.readouterr().err
+
+
 def test_events_before_the_commit_on_one_channel_under_a_name_of_their_own(queued: Target) -> None:
     found = examined(queued)
     assert "afterCommit" in problems(found)["after commit"]
