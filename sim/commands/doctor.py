@@ -9,8 +9,8 @@ and the limits of this machine. It changes the provisioning of one server of the
     workbench doctor
     workbench doctor --target target.json
     workbench doctor --target ../shop/.env --accounts users.csv
-    workbench doctor --target ../shop/.env --accounts users.csv --channel 'private-orders.{id}' --channel private-orders \\
-        --refetch '/api/orders/{id}' --version data.updated_at --change 'PUT /api/orders/{id} {"note": "{n}"}'
+    workbench doctor --target ../shop/.env --accounts users.csv --channel 'private-orders.{id}' --refetch '/api/orders/{id}'
+    workbench doctor --target ../shop/.env --accounts users.csv --change 'PUT /servers/{id} {"note": "{n}"}'
     workbench doctor --target ../shop/.env --refetch '/api/servers/{id}' --version data.updated_at --listen 30
     workbench doctor --target target.json --json
 

@@ -16,10 +16,7 @@ from sim.errors import BadInput
 
 SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 PORTS = {"http": 80, "https": 443}
-LISTENING = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}
-"""Where a server listens on every address; a client that is told so means this machine."""
-
-HOST = re.compile(r"[^\s/?#@\\:\[\]{}$<>\"'`^|%]+")
+HOST = re.compile(r"[\w-][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,7 @@ def read_address(
     notes: list[Note] = []
     text = str(host).strip()
     scheme_found = _scheme(names.scheme, scheme, notes)
-    wanted = f"{names.host}={text!r} must be a host name or an address, as ws.example.com or 127.0.0.1"
+    wanted = f"{names.host}={_masked(text)!r} must be a host name or an address, as ws.example.com or 127.0.0.1"
     before, mark, rest = text.partition("://")
     if mark:
         own = SCHEMES.get(before.lower())
@@ -97,22 +94,20 @@ def read_address(
     if tail:
         raise BadInput(f"{wanted}; a path goes into {names.path}")
     name, port_inside = _split_port(rest, wanted)
-    port_found = _port(names.port, port)
-    if port_inside:
-        if not port_inside.isdigit():
-            raise BadInput(wanted)
-        inside = _port(names.host, port_inside)
-        if port_found not in (None, inside):
-            raise BadInput(f"{names.host}={text!r} contradicts {names.port}={port!r}: write the host alone")
-        port_found = inside
-    if not _is_host(name):
-        raise BadInput(wanted + (" (a variable in it is not set)" if "$" in name else ""))
+    if port_inside and not port_inside.isdigit():
+        raise BadInput(wanted)
+    inside, port_found = _port(names.host, port_inside, text), _port(names.port, port)
+    if inside and port_found not in (None, inside):
+        raise BadInput(f"{names.host}={text!r} contradicts {names.port}={port!r}: write the host alone")
+    port_found = inside or port_found
+    known = _host(name)
+    if not known:
+        raise BadInput(wanted + _unset(name))
     scheme_taken = scheme_found or default
-    address = Address(name, port_found or default_port or PORTS[scheme_taken], scheme_taken, _path(names.path, path))
-    if mark or slash or port_inside:
+    address = Address(known, port_found or default_port or PORTS[scheme_taken], scheme_taken, _path(names.path, path))
+    if mark or slash or rest.strip("[]") != name:
         notes.append(Note(f"{names.host}={text!r} is taken as {address.url}", f"write the host alone: {names.host}={name}"))
-    if name in LISTENING:
-        here = LISTENING[name]
+    if here := _listening(name):
         said = f"{names.host}={name} is an address to listen on, not one to connect to: taken as this machine ({here})"
         notes.append(Note(said, f"set {names.host} to the name under which clients reach it"))
         address = Address(here, address.port, address.scheme, address.path)
@@ -124,19 +119,21 @@ def _scheme(name: str, value: Any, notes: list[Note]) -> str | None:
         return None
     text = str(value).strip().lower().removesuffix("//").removesuffix(":")
     if text not in SCHEMES:
-        raise BadInput(f"{name}={value!r} must be http or https")
+        raise BadInput(f"{name}={value!r} must be http or https{_unset(text)}")
     if SCHEMES[text] != str(value):
         meant = SCHEMES[text]
         notes.append(Note(f"{name}={value!r} is taken as {meant}", f"Laravel knows http and https: {name}={meant}"))
     return SCHEMES[text]
 
 
-def _port(name: str, value: Any) -> int | None:
+def _port(name: str, value: Any, whole: Any = None) -> int | None:
+    """*whole*: what it is a part of."""
     if value in (None, ""):
         return None
     text = str(value).strip()
     if isinstance(value, bool) or not (text.isascii() and text.isdigit()) or not 0 < int(text[:6]) < 65536 or len(text) > 5:
-        raise BadInput(f"{name}={value!r} must be a whole number from 1 to 65535")
+        part = "the port in " if whole is not None else ""
+        raise BadInput(f"{part}{name}={whole or value!r} must be a whole number from 1 to 65535{_unset(text)}")
     return int(text)
 
 
@@ -160,14 +157,30 @@ def _split_port(text: str, wanted: str) -> tuple[str, str]:
     return text, ""
 
 
-def _is_host(text: str) -> bool:
-    if ":" in text:
-        try:
+def _unset(text: str) -> str:
+    return " (a variable in it is not set)" if "$" in text else ""
+
+
+def _host(text: str) -> str:
+    """A host as it goes on the wire (names of other scripts as `xn--...`); empty where it is none."""
+    try:
+        if ":" in text:
             ipaddress.IPv6Address(text.partition("%")[0])
-        except ValueError:
-            return False
-        return True
-    return bool(HOST.fullmatch(text)) and not text.startswith((".", "-")) and len(text) < 254
+        elif not (HOST.fullmatch(text) or text == "*") or text.startswith("-"):
+            return ""
+        return text if text.isascii() else text.encode("idna").decode()
+    except ValueError:
+        return ""
+
+
+def _listening(host: str) -> str:
+    """Where a server listens on every address, a client that is told so means this machine: its address; else empty."""
+    try:
+        address = ipaddress.ip_address("0.0.0.0" if host in ("*", "0") else host.partition("%")[0])
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped if address.version == 6 else address
+    return "" if not (mapped or address).is_unspecified else "127.0.0.1" if mapped else "::1"
 
 
 def read_url(name: str, value: str) -> tuple[str, str, list[Note]]:
@@ -186,12 +199,13 @@ def read_url(name: str, value: str) -> tuple[str, str, list[Note]]:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise BadInput(f"{wanted}: {error}") from error
-    if parts.scheme not in PORTS or not _is_host(host):
-        raise BadInput(wanted)
-    if host in LISTENING:
-        said = f"{name}: {host} is an address to listen on, not one to connect to: taken as this machine ({LISTENING[host]})"
+    if parts.scheme not in PORTS or not _host(host):
+        raise BadInput(wanted + _unset(text))
+    host, listens = _host(host), host
+    if here := _listening(host):
+        said = f"{name}: {listens} is an address to listen on, not one to connect to: taken as this machine ({here})"
         notes.append(Note(said, f"set {name} to the address of the pages"))
-        host = LISTENING[host]
+        host = here
     shown = f"[{host}]" if ":" in host else host
     credentials = parts.netloc.rpartition("@")[0]
     return f"{parts.scheme}://{shown}{f':{port}' if port else ''}{parts.path.rstrip('/')}", credentials, notes

@@ -16,13 +16,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from sim.errors import BadInput
+from sim.errors import BadInput, did_you_mean
 from sim.target.address import Address, Names, Note, read_address, read_url
 from sim.target.keys import Keys
 from sim.target.laravel import laravel_settings, target_tree
@@ -30,6 +31,27 @@ from sim.target.users import User, users_from
 
 Sign = Literal["bare", "full"]
 AUTH = "/broadcasting/auth"
+
+PLACE = {"host": str, "port": (str, int, float), "scheme": str, "path": str}
+MEMBERS: dict[str, Any] = {
+    "ws": PLACE | {"sign": str},
+    "browser": PLACE,
+    "app": {"id": (str, int), "key": (str, int), "secret": str},
+    "api": str,
+    "origin": str,
+    "auth": str,
+    "headers": Mapping,
+    "login": {"path": str, "csrf": str},
+    "users": (list, tuple, str),
+}
+"""Members of a target, and of what kind they are."""
+KINDS = {
+    str: "a text",
+    Mapping: "an object",
+    (str, int): "a text or a number",
+    (list, tuple, str): "a list, or the name of a file",
+}
+JSON = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +121,8 @@ class Target:
     @property
     def page_origin(self) -> str:
         """What a browser sends as Origin; empty where no page is known."""
-        if self.origin or not self.api:
-            return self.origin
-        parts = urlsplit(self.api)
-        return f"{parts.scheme}://{parts.netloc}"
+        parts = urlsplit(self.origin or self.api)
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
 
     def signed_path(self, path: str) -> str:
         """What is signed for a request of the broadcaster's HTTP API."""
@@ -175,31 +195,36 @@ class Target:
         """*beside*: directory of the file, for a CSV of users that it names; *api*: what the application's address is called
         there; *notes*: what is known already. Raises `BadInput` that names the missing or mistyped member."""
         try:
+            unknown: list[Note] = []
+            tree = _checked(tree, MEMBERS, unknown)
             ws, app, browser = tree["ws"], tree["app"], tree.get("browser")
             address, more = _address("ws", ws)
             pages, others = _address("browser", browser) if browser is not None else (None, [])
-            root, credentials, about_api = read_url(api, str(tree.get("api") or ""))
-            origin, _, about_origin = read_url("origin", str(tree.get("origin") or ""))
-            sign = str(ws.get("sign", "bare"))
+            root, credentials, about_api = read_url(api, tree.get("api", ""))
+            origin, _, about_origin = read_url("origin", tree.get("origin", ""))
+            sign = ws.get("sign", "bare")
             if sign not in get_args(Sign):
                 raise ValueError(f"ws.sign={sign!r} must be bare or full")
+            for name in ("id", "key"):
+                if not re.fullmatch(r"[^\s/?#%]+", str(app[name])):
+                    raise ValueError(f"app.{name}={app[name]!r} cannot stand in a path: letters and digits are wanted")
             return cls(
                 host=address.host,
                 port=address.port,
                 scheme=address.scheme,
                 app_id=str(app["id"]),
                 key=str(app["key"]),
-                secret=str(app.get("secret", "")),
+                secret=app.get("secret", ""),
                 api=root.replace("://", f"://{credentials}@", 1) if credentials else root,
                 users=tuple(users_from(tree.get("users", ()), beside)),
                 path=address.path,
                 sign=sign,  # type: ignore[arg-type]
                 browser=None if pages == address else pages,
                 origin=origin,
-                auth=str(tree.get("auth") or AUTH),
-                headers=tuple((str(name), str(value)) for name, value in dict(tree.get("headers", {})).items()),
-                login=Login(**tree.get("login", {})),
-                notes=(*notes, *more, *others, *about_api, *about_origin),
+                auth=_path("auth", tree.get("auth") or AUTH),
+                headers=tuple(_header(name, str(value)) for name, value in tree.get("headers", {}).items()),
+                login=Login(**{name: _path(f"login.{name}", path) for name, path in tree.get("login", {}).items()}),
+                notes=(*notes, *unknown, *more, *others, *about_api, *about_origin),
             )
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from error
@@ -223,6 +248,38 @@ class Target:
         """From Laravel's variables; the environment wins over the `.env` file."""
         tree, notes = target_tree(laravel_settings(environment, dotenv))
         return cls.from_dict(tree, where="environment", api="APP_URL", notes=notes)
+
+
+def _checked(tree: Any, members: Mapping[str, Any], notes: list[Note], where: str = "") -> dict[str, Any]:
+    """The members that are given. One that is not known is a note: it may be another program's. Raises ValueError."""
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"{where.rstrip('.') or 'a target'} must be an object, as {{...}}, got {_kind(tree)}")
+    found = {name: value for name, value in tree.items() if value is not None and name in members}
+    notes += [Note(f"member {where}{name} is not known{did_you_mean(name, members)}") for name in tree if name not in members]
+    for name, value in found.items():
+        wanted = members[name]
+        if isinstance(wanted, dict):
+            found[name] = _checked(value, wanted, notes, f"{where}{name}.")
+        elif not isinstance(value, wanted):
+            raise ValueError(f"{where}{name} must be {KINDS.get(wanted, 'a number')}, got {_kind(value)}")
+    return found
+
+
+def _kind(value: Any) -> str:
+    """Not the value itself: it may be secret."""
+    return JSON.get(type(value), "nothing")
+
+
+def _path(name: str, text: str) -> str:
+    if not re.fullmatch(r"[^\s?#:]+", text):
+        raise ValueError(f"{name}={text!r} must be a path at the application, as {AUTH}")
+    return f"/{text.lstrip('/')}"
+
+
+def _header(name: str, value: str) -> tuple[str, str]:
+    if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) or not re.fullmatch(r"[ -~\xa0-\xff]*", value):
+        raise ValueError(f"headers: {name!r} is no header that can be sent")  # Its value may be a secret.
+    return name, value
 
 
 def _address(member: str, tree: Mapping[str, Any]) -> tuple[Address, list[Note]]:

@@ -1,8 +1,9 @@
 """A target from an application's own settings: `.env` and environment, by Laravel's names, rules and defaults.
 
 The application publishes to `REVERB_HOST`, `REVERB_PORT`, `REVERB_SCHEME` (what the server listens on, `REVERB_SERVER_*`, is
-another matter); pages connect to `VITE_REVERB_*`, which the build has put into them. A scheme that is not set is https, a port
-443: config/broadcasting.php and resources/js/echo.js say so. Where there is no `REVERB_*`, `PUSHER_*` (soketi, Pusher) is read.
+another matter); pages connect to `VITE_REVERB_*` (before Vite: `MIX_*`), which the build has put into them. A scheme that is not
+set is https, a port 443: config/broadcasting.php and resources/js/echo.js say so. Where there is no `REVERB_*`, `PUSHER_*` (of
+soketi and Pusher) is read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from sim.errors import BadInput
 from sim.target.address import Address, Names, Note, read_address
-from sim.target.dotenv import Malformed, lost, parse
+from sim.target.dotenv import VARIABLE, Malformed, lost, parse
 
 SILENT = {"log": "events are written to its log", "null": "events are thrown away"}
 """Connections of Laravel that broadcast nothing, and what becomes of the events."""
@@ -48,6 +49,9 @@ def laravel_settings(environment: Mapping[str, str] | None = None, dotenv: str |
 
 def target_tree(values: Mapping[str, str]) -> tuple[dict[str, Any], tuple[Note, ...]]:
     """The members of a `target.json`, and what is worth knowing of the settings. Raises `BadInput`."""
+    # What builds the pages puts nothing in place of an unknown `${NAME}`, where phpdotenv leaves it.
+    built = {k: VARIABLE.sub("", v) for k, v in values.items() if k.startswith(("VITE_", "MIX_"))}
+    values = {k: v for k, v in {**values, **built}.items() if v}
     family, notes = _family(values)
     missing = [f"{family}_APP_{part}" for part in ("ID", "KEY", "SECRET") if not values.get(f"{family}_APP_{part}")]
     if missing:
@@ -58,8 +62,9 @@ def target_tree(values: Mapping[str, str]) -> tuple[dict[str, Any], tuple[Note, 
     notes += more
     pages, more = _of_pages(values, family, published, f"ws-{cluster}.pusher.com" if hosted else "")
     notes += more
-    if values.get(f"VITE_{family}_APP_KEY", values[f"{family}_APP_KEY"]) != values[f"{family}_APP_KEY"]:
-        said = f"VITE_{family}_APP_KEY is not {family}_APP_KEY"
+    key = f"{_pages(values, family)}_APP_KEY"
+    if values.get(key, values[f"{family}_APP_KEY"]) != values[f"{family}_APP_KEY"]:
+        said = f"{key} is not {family}_APP_KEY"
         notes.append(Note(said, "set both alike, build the assets again", problem=True))
     tree: dict[str, Any] = {
         "ws": published.to_dict(),
@@ -91,6 +96,12 @@ def _family(values: Mapping[str, str]) -> tuple[str, list[Note]]:
     return family, []
 
 
+def _pages(values: Mapping[str, str], family: str) -> str:
+    """How the variables of the pages begin: Vite's, or those of Laravel Mix where there is none of Vite's."""
+    mix = any(name.startswith(f"MIX_{family}_") for name in values)
+    return f"MIX_{family}" if mix and not any(name.startswith(f"VITE_{family}_") for name in values) else f"VITE_{family}"
+
+
 def _names(prefix: str) -> Names:
     return Names(f"{prefix}_HOST", f"{prefix}_PORT", f"{prefix}_SCHEME", f"{prefix}_SERVER_PATH")
 
@@ -112,7 +123,7 @@ def _address(values: Mapping[str, str], family: str, otherwise: str) -> tuple[Ad
 
 def _of_pages(values: Mapping[str, str], family: str, published: Address, otherwise: str) -> tuple[Address, list[Note]]:
     """Where pages connect: as they are built, or as the application publishes where nothing is known of that."""
-    prefix = f"VITE_{family}"
+    prefix = _pages(values, family)
     names = _names(prefix)
     path = values.get(names.path, values.get(f"{prefix}_PATH", published.path))
     if not any(name in values for name in (names.host, names.port, names.scheme)):

@@ -41,13 +41,29 @@ class User:
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> User:
-        """Every list is what the user owns. Raises KeyError, TypeError or ValueError."""
+        """Every list is what the user owns. Raises ValueError."""
+        if not isinstance(tree, Mapping) or not isinstance(tree.get("login", {}), Mapping):
+            raise ValueError(f'a user must be an object, as {{"id": 1, "token": "...", "servers": [1, 2]}}, got {_shown(tree)}')
+        for name in ("servers", "sites"):
+            if not isinstance(tree.get(name, []), list | tuple):
+                raise ValueError(f"a user's {name} must be a list of ids, got {tree[name]!r}")
         lists = {name: tuple(key_of(id) for id in ids) for name, ids in tree.items() if isinstance(ids, list | tuple)}
-        login = tuple((str(name), str(value)) for name, value in dict(tree.get("login", {})).items())
-        if "token" not in tree and not login:
-            raise KeyError("token")
+        login = tuple((str(name), str(value)) for name, value in tree.get("login", {}).items())
+        if "id" not in tree or ("token" not in tree and not login):
+            raise ValueError(f"a user has no {'token and no login' if 'id' in tree else 'id'}: {_shown(tree)}")
         servers, sites = lists.pop("servers", ()), lists.pop("sites", ())
-        return cls(key_of(tree["id"]), str(tree.get("token") or ""), servers, sites, tuple(lists.items()), login)
+        return cls(key_of(tree["id"]), _token(tree.get("token") or ""), servers, sites, tuple(lists.items()), login)
+
+
+def _shown(tree: Any) -> str:
+    """Without what may be secret."""
+    return ", ".join(str(name) for name in tree) if isinstance(tree, Mapping) else type(tree).__name__
+
+
+def _token(text: Any) -> str:
+    if not re.fullmatch(r"[!-~]*", str(text)):
+        raise ValueError("a token holds a blank, or a letter that no header can have")
+    return str(text)
 
 
 def read_users(path: Path) -> tuple[User, ...]:
@@ -78,7 +94,7 @@ def _user(number: int, row: Mapping[str, str]) -> User:
         raise ValueError("neither a token nor a password (columns: token, or email and password)")
     lists = {name: _ids(text) for name, text in row.items() if name and name not in ("id", "token", *FORM)}
     servers, sites = lists.pop("servers", ()), lists.pop("sites", ())
-    return User(key_of(row.get("id") or number), token, servers, sites, tuple(lists.items()), login)
+    return User(key_of(row.get("id") or number), _token(token), servers, sites, tuple(lists.items()), login)
 
 
 def _ids(text: str) -> tuple[Key, ...]:

@@ -21,6 +21,10 @@ from sim.target import Address, Login, Target, User
 TARGET = Target("127.0.0.1", 8080, "http", "1", "key", "hidden", "http://127.0.0.1:8000", (User(1, "token-1", (1, 2), (1,)),))
 
 
+def written(**members: object) -> str:
+    return json.dumps({"ws": {"host": "h", "port": 1}, "app": {"id": "1", "key": "k", "secret": "hidden"}, **members})
+
+
 def test_a_target_survives_the_file_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "target.json"
     TARGET.write(path)
@@ -43,6 +47,7 @@ def test_urls() -> None:
     behind = dataclasses.replace(TARGET, host="::1", path="/reverb", browser=Address("ws.example", 443, "https", "/r"))
     assert behind.http_url == "http://[::1]:8080/reverb"
     assert behind.websocket_url == "wss://ws.example:443/r/app/key"
+    assert dataclasses.replace(TARGET, origin="https://shop.example/login?x").page_origin == "https://shop.example"
     assert behind.signed_path("/apps/1/events") == "/apps/1/events"
     assert dataclasses.replace(behind, sign="full").signed_path("/apps/1/events") == "/reverb/apps/1/events"
 
@@ -78,14 +83,44 @@ def test_what_an_earlier_run_left_readable_does_not_make_the_secret_readable(tmp
         ("{", "not valid JSON"),
         ("{}", "member 'ws' is missing"),
         ('{"ws": {"host": "h", "port": "x"}, "app": {"id": "1", "key": "k"}}', "ws.port='x' must be a whole number"),
-        ('{"ws": 3, "app": 4}', "target .*target.json"),
+        ('{"ws": 3, "app": 4}', "target .*target.json: ws must be an object, as {...}, got a number"),
+        ("[]", "a target must be an object"),
+        (written(ws={"host": None, "port": 1}), "member 'host' is missing"),
+        (written(ws={"host": ["h"], "port": 1}), "ws.host must be a text, got a list"),
+        (written(ws={"host": "h", "port": True}), "ws.port=True must be a whole number"),
+        (written(ws={"host": "h", "port": 1, "sign": "half"}), "ws.sign='half' must be bare or full"),
+        (written(app={"id": "1", "key": "k ?"}), "app.key='k .' cannot stand in a path"),
+        (written(app="hidden"), "app must be an object, as {...}, got a text"),
+        (written(browser="https://ws.example"), "browser must be an object"),
+        (written(api=5), "api must be a text, got a number"),
+        (written(auth="https://shop.example/auth"), "auth='https://shop.example/auth' must be a path at the application"),
+        (written(headers=["X-Key: hidden"]), "headers must be an object, got a list"),
+        (written(headers={"X-Key": "a\r\nhidden: 1"}), "headers: 'X-Key' is no header that can be sent"),
+        (written(login="/signin"), "login must be an object"),
+        (written(users=5), "users must be a list, or the name of a file, got a number"),
+        (written(users=["hidden"]), "a user must be an object"),
+        (written(users=[{"id": 1}]), "a user has no token and no login: id"),
+        (written(users=[{"token": "hidden"}]), "a user has no id: token"),
+        (written(users=[{"id": 1, "token": "hidden\n"}]), "a token holds a blank"),
+        (written(users=[{"id": 1, "token": "t", "servers": "1 2"}]), "a user's servers must be a list of ids, got '1 2'"),
+        (written(users=[{"id": 1.5, "token": "t"}]), "an id must be a whole number or a text, got 1.5"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "target.json"
     path.write_text(text)
-    with pytest.raises(BadInput, match=complaint):
+    with pytest.raises(BadInput, match=complaint) as error:
         Target.read(path)
+    assert "hidden" not in str(error.value)
+
+
+def test_a_member_that_is_not_known_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "target.json"
+    path.write_text(written(ws={"host": "h", "port": 1, "paht": "/r"}, remark="x", login={"path": "sign-in"}, auth="api/auth"))
+    target = Target.read(path)
+    assert target.notes[1].said == "member ws.paht is not known - did you mean 'path'?"
+    assert target.notes[0].said.startswith("member remark is not known (known: api, ")
+    assert (target.login.path, target.auth) == ("/sign-in", "/api/auth")
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:

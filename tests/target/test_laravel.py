@@ -40,6 +40,9 @@ def said(target: Target, problems: bool = False) -> str:
             "https://ws.example:443",
         ),
         (HERE + "VITE_REVERB_HOST=ws.example\n", "http://localhost:8080", "https://ws.example:443"),
+        (HERE + "VITE_REVERB_HOST=${UNKNOWN}\nVITE_REVERB_PORT=${UNKNOWN}\n", *["http://localhost:8080"] * 2),
+        (HERE + "MIX_REVERB_HOST=ws.example\n", "http://localhost:8080", "https://ws.example:443"),
+        (HERE + "MIX_REVERB_HOST=old.example\nVITE_REVERB_HOST=ws.example\n", "http://localhost:8080", "https://ws.example:443"),
         (HERE + "VITE_REVERB_SCHEME=http\nVITE_REVERB_HOST=ws.example\n", "http://localhost:8080", "http://ws.example:80"),
         (HERE + 'VITE_REVERB_HOST="${REVERB_HOST}"\nVITE_REVERB_PORT="${REVERB_PORT}"\n', *["http://localhost:8080"] * 2),
     ],
@@ -68,6 +71,7 @@ def test_soketi_and_pusher_by_their_names(tmp_path: Path) -> None:
         ("BROADCAST_CONNECTION=null", "BROADCAST_CONNECTION=null: the application broadcasts nothing"),
         ("BROADCAST_DRIVER=log", "BROADCAST_DRIVER=log"),
         ("BROADCAST_CONNECTION=redis", "events go there"),
+        ("MIX_REVERB_APP_KEY=old", "MIX_REVERB_APP_KEY is not REVERB_APP_KEY"),
         ("VITE_REVERB_APP_KEY=old", "VITE_REVERB_APP_KEY is not REVERB_APP_KEY"),
     ],
 )
@@ -104,6 +108,8 @@ def test_what_is_worth_knowing(text: str, note: str, tmp_path: Path) -> None:
         (APP + "REVERB_HOST=https://h\nREVERB_SCHEME=http\n", "REVERB_HOST='https://h' contradicts"),
         (APP + "VITE_REVERB_HOST=h\nVITE_REVERB_PORT=x\n", "VITE_REVERB_PORT='x'"),
         (APP + HERE + "APP_URL=ftp://shop\n", "APP_URL='ftp://shop' must look like"),
+        ("# 'X=\"' said\n" + APP, r"env:1: the quote is never closed: .* REVERB_APP_ID too"),
+        (APP.replace("=k", "='a/b'"), "app.key='a/b' cannot stand in a path"),
     ],
 )
 def test_one_line_names_the_variable(text: str, complaint: str, tmp_path: Path) -> None:
