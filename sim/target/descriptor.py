@@ -218,7 +218,7 @@ class Target:
                 api=root.replace("://", f"://{credentials}@", 1) if credentials else root,
                 users=tuple(users_from(tree.get("users", ()), beside)),
                 path=address.path,
-                sign=sign,  # type: ignore[arg-type]
+                sign=sign,
                 browser=None if pages == address else pages,
                 origin=origin,
                 auth=_path("auth", tree.get("auth") or AUTH),
