@@ -77,6 +77,20 @@ class SitePage(PatternPage):
     event = "ServerSiteUpdated"
 
 
+class TaskPage(PatternPage):
+    """The task of one server, by the pattern's alternative: the event carries it, and it is fetched only when the page opens."""
+
+    abstract = True
+    page = "task"
+    resource = "task"
+    refetch = "/tasks/{id}"
+    event = "TaskCompleted"
+
+    @classmethod
+    def channel_names(cls, broadcast: Broadcast) -> list[str]:
+        return ["private-tasks.{id}"]
+
+
 class Dashboard(PatternPage):
     """All servers and sites of one user: two generic channels, one resource."""
 
@@ -100,7 +114,9 @@ class Dashboard(PatternPage):
         return ["ServerUpdated", "ServerSiteUpdated"]
 
 
-PAGES: dict[str, type[PatternPage]] = {cls.page: cls for cls in (DetailPage, FirewallPage, ProvisionPage, SitePage, Dashboard)}
+PAGES: dict[str, type[PatternPage]] = {
+    cls.page: cls for cls in (DetailPage, FirewallPage, ProvisionPage, SitePage, TaskPage, Dashboard)
+}
 
 
 def user_classes(settings: Settings) -> dict[str, type[EchoUser]]:

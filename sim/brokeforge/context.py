@@ -20,7 +20,7 @@ from sim.brokeforge.broadcasting.events import Event
 from sim.brokeforge.domain import observers, resources
 from sim.brokeforge.domain.change_set import Change, ChangeSet
 from sim.brokeforge.domain.database import Database
-from sim.brokeforge.domain.models import Server, ServerEvent, ServerMetric, Task
+from sim.brokeforge.domain.models import NAMES, Server, ServerEvent, ServerMetric, Task
 from sim.brokeforge.http import Request, invalid
 from sim.brokeforge.jobs import Job
 from sim.brokeforge.metrics import Metrics
@@ -133,7 +133,7 @@ class Context:
         with self.database.change(before_commit, changes) as session:
             yield session
         for change in changes.committed:
-            kind = "server" if isinstance(change.resource, Server) else "site"
+            kind = NAMES[type(change.resource)]
             self.metrics.count("changes_total", resource=kind)
             if not change.events:
                 self.metrics.count("changes_quiet_total", resource=kind)

@@ -27,7 +27,7 @@ TABLES: dict[str, pa.Schema] = {
     "updates": pa.schema(
         [
             _column("update", pa.int64(), "serial of the update within the run"),
-            _column("resource", _text, "server or site"),
+            _column("resource", _text, "server, site or task"),
             _column("resource_id", pa.int64(), "id of the changed resource"),
             _column("version", pa.int64(), "version of the resource that holds this change", null="unknown, or never committed"),
             _column(
@@ -59,7 +59,7 @@ TABLES: dict[str, pa.Schema] = {
     "refetches": pa.schema(
         [
             _column("subscriber", pa.int32(), "which subscriber"),
-            _column("resource", _text, "server, site or dashboard"),
+            _column("resource", _text, "server, site, task or dashboard"),
             _column("resource_id", pa.int64(), "id of the resource; 0 for a dashboard"),
             _instant("due_at", "when its policy wanted it"),
             _instant("started_at", "when the request was sent"),
@@ -79,9 +79,9 @@ TABLES: dict[str, pa.Schema] = {
     "subscriptions": pa.schema(
         [
             _column("subscriber", pa.int32(), "which subscriber"),
-            _column("page", _text, "detail, firewall, provision, site, dashboard"),
+            _column("page", _text, "detail, firewall, provision, site, task, dashboard"),
             _column("user", pa.int64(), "id of the user whose page it is"),
-            _column("resource", _text, "what the page shows: server, site or dashboard"),
+            _column("resource", _text, "what the page shows: server, site, task or dashboard"),
             _column("resource_id", pa.int64(), "id of what it shows; 0 for a dashboard"),
             _column("channel", _text, "name on the wire"),
             _instant("subscribed_at", "when the broadcaster confirmed it: from when events are expected"),
@@ -93,9 +93,9 @@ TABLES: dict[str, pa.Schema] = {
     "pages": pa.schema(
         [
             _column("subscriber", pa.int32(), "number of this life of a page; a session that is replaced has another one"),
-            _column("page", _text, "detail, firewall, provision, site, dashboard"),
+            _column("page", _text, "detail, firewall, provision, site, task, dashboard"),
             _column("user", pa.int64(), "id of the user whose page it is"),
-            _column("resource", _text, "what the page shows: server, site or dashboard"),
+            _column("resource", _text, "what the page shows: server, site, task or dashboard"),
             _column("resource_id", pa.int64(), "id of what it shows; 0 for a dashboard"),
             _instant("opened_at", "when its first load was applied"),
             _instant("closed_at", "when its user left", null="still open at the end of the run"),

@@ -141,7 +141,7 @@ WASTED = ("not_newer", "superseded", "cancelled")
 
 FIGURE = re.compile(r"^(?P<stem>.+)\.(?P<figure>p\d+(?:\.\d+)?|mean|max|mean_of_shown)$")
 PERCENTILE = re.compile(r"\bp\(\s*(\d+(?:\.\d+)?)\s*\)")
-KINDS = ("detail", "firewall", "provision", "site", "dashboard")
+KINDS = ("detail", "firewall", "provision", "site", "task", "dashboard")
 
 
 def metric_of(name: str) -> Metric | None:

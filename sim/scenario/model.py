@@ -36,7 +36,7 @@ ANSWERS = simulator_only("the application's answers have the size that they have
 NO_HANGING = load_test_only("the simulator's broadcaster answers or refuses, it never hangs", promise=False)
 ITS_LOCKS = simulator_only("the embedded application's database locks as it does: SQLite everything, the others a row")
 
-PageKind = Literal["detail", "firewall", "provision", "site", "dashboard"]
+PageKind = Literal["detail", "firewall", "provision", "site", "task", "dashboard"]
 Behaviour = Literal["good", "stop_reading", "reconnect_loop", "never_subscribe"]
 
 
@@ -81,17 +81,26 @@ class Fleet:
     def sites(self) -> int:
         return self.users * self.sites_per_user
 
+    def each(self, resource: str) -> int:
+        """How many of it (server, site, task) a user has; each server has one task."""
+        return self.sites_per_user if resource == "site" else self.servers_per_user
+
+    def count(self, resource: str) -> int:
+        """How many of it there are."""
+        return self.users * self.each(resource)
+
 
 @dataclass(frozen=True, slots=True)
 class Pages:
     """One kind of page, open in many browsers. Detail, firewall and provision pages spread evenly over the servers."""
 
     page: PageKind = "detail"
-    """What the page shows: one server (`detail`, `firewall`, `provision`), one site, or all that a user owns (`dashboard`)."""
+    """What the page shows: one server (`detail`, `firewall`, `provision`), one site, the `task` of one
+    server, or all that a user owns (`dashboard`)."""
     subscribers: int = 100
     """Pages of this kind that are open at any time."""
     policy: Policy | None = None
-    """None: the scenario's `policy`."""
+    """None: the scenario's `policy`; of a task's page `full_payload`, because its event carries all of it."""
     in_flight: InFlight | None = None
     """None: the scenario's `in_flight`."""
     behaviour: Annotated[
@@ -126,6 +135,11 @@ class Pages:
     only: Annotated[tuple[str, ...], OF_ONES_OWN] = ()
     """Props that an Inertia page reloads (`router.reload({only: [...]})`). Empty: all."""
 
+    @property
+    def resource(self) -> str:
+        """What it shows: server, site, task or dashboard."""
+        return self.page if self.page in ("site", "task", "dashboard") else "server"
+
     def __post_init__(self) -> None:
         _not_negative(self.subscribers, "subscribers")
         for template in (*self.channels, self.refetch):
@@ -155,11 +169,11 @@ class Broadcast:
     commit_delay: float = 0.0
     """Seconds between the save and the commit: the window of the `on_save` race."""
     channels: Literal["both", "specific", "generic", "per_user"] = "both"
-    """`servers.5` and `servers`, one of them, or one per user (`users.3.servers`)."""
+    """`servers.5` and `servers`, one of them, or one per user (`users.3.servers`). A task has its own only, `tasks.5`."""
     payload: Literal["notify", "full"] = "notify"
-    """An id and a time stamp, or the resource itself."""
+    """An id and a time stamp, or the resource itself. A task is always broadcast itself."""
     payload_bytes: Bytes = 0
-    """Padding of a full payload, bytes."""
+    """Padding of a full payload (a task's always is), bytes."""
     to_others: Annotated[bool, NAMES] = False
     """Not to the connection that made the change; none of a load test's changes comes from a page."""
     broadcast_as: Annotated[bool, NAMES] = False
@@ -408,10 +422,14 @@ class Scenario:
         """Bytes of an event beyond a bare notification: the resource, as large as its answer, and the padding."""
         return self.api.answer_bytes + self.broadcast.payload_bytes if self.broadcast.payload == "full" else 0
 
+    def extra_payload_of(self, resource: str) -> int:
+        """The same of an event of *resource*: that of a task carries the task in any case, and the padding."""
+        return self.broadcast.payload_bytes if resource == "task" else self.extra_payload
+
     def check(self) -> None:
         """Raise `BadInput` where keys contradict each other, so that no program can do what the scenario says."""
         for i, pages in enumerate(self.pages):
-            if isinstance(self.policy_of(pages), FullPayload) and self.broadcast.payload != "full":
+            if isinstance(self.policy_of(pages), FullPayload) and self.broadcast.payload != "full" and pages.page != "task":
                 where = "policy" if pages.policy is None else f"pages[{i}].policy"
                 raise BadInput(
                     f"scenario {self.name}: {where} = full_payload shows what the event carries, but broadcast.payload = "
@@ -434,6 +452,8 @@ class Scenario:
         return drawn[drawn.at < to_ns(np.array(self.length - self.tail[1]))]
 
     def policy_of(self, pages: Pages) -> Policy:
+        if pages.policy is None and pages.page == "task":
+            return FullPayload()
         return self.policy if pages.policy is None else pages.policy
 
     def in_flight_of(self, pages: Pages) -> InFlight:

@@ -23,9 +23,12 @@ from sim.distributions import Constant
 from sim.incidents import Deploy, Slowdown
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
-from sim.workload import IN_ORDER, RESOURCES, Streams, Updates
+from sim.workload import IN_ORDER, ON_DASHBOARD, RESOURCES, Streams, Updates
 
 Array = np.ndarray[Any, Any]
+
+NOBODY = -1
+"""In the place of a user: whose dashboard shows a task."""
 
 EVERYONE = 0
 """In the place of a user: a dashboard that shows everyone's resources."""
@@ -76,8 +79,10 @@ class Database:
         self.committed_at: Array = np.full(size, NEVER)
         self.version: Array = np.full(size, NEVER)
         self.sequence: Array = np.full(size, NEVER)
-        each = np.array([fleet.servers_per_user, fleet.sites_per_user])[updates.resource] if size else np.empty(0, np.int64)
-        self.user: Array = (updates.resource_id - 1) // np.maximum(each, 1) + 1
+        each = np.array([fleet.each(resource) for resource in RESOURCES])[updates.resource]
+        shown = updates.resource < len(ON_DASHBOARD)
+        self.user: Array = np.where(shown, (updates.resource_id - 1) // np.maximum(each, 1) + 1, NOBODY)
+        """On whose dashboard each is."""
         self._key: Array = updates.resource_id * len(RESOURCES) + updates.resource
         self._histories: dict[tuple[str, int], History] = {}
         self._commits = 0
@@ -112,7 +117,8 @@ class Database:
         mine = self.history(resource, resource_id)
         self.committed_at[update], self.sequence[update] = at, self._commits
         self.version[update] = len(mine.instants) + 1
-        boards = [self._histories.get(("dashboard", user)) for user in (EVERYONE, int(self.user[update]))]
+        users = (EVERYONE, int(self.user[update])) if self.user[update] != NOBODY else ()
+        boards = [self._histories.get(("dashboard", user)) for user in users]
         for history, version in ((mine, self.version[update]), *((board, self._commits) for board in boards if board)):
             history.instants.append(at)
             history.versions.append(int(version))
@@ -144,7 +150,7 @@ class Database:
         else:
             column, wanted = "resource", number * len(RESOURCES) + RESOURCES.index(resource)
         if column not in self._orders:
-            keys = {"everyone": np.zeros_like(self.user), "user": self.user, "resource": self._key}[column]
+            keys = {"everyone": np.minimum(self.user, EVERYONE), "user": self.user, "resource": self._key}[column]
             done = np.flatnonzero(self.committed_at != NEVER)
             rows = done[np.lexsort((self.sequence[done], keys[done]))]
             self._orders[column] = rows, keys[rows]
@@ -171,10 +177,10 @@ def _listeners(scenario: Scenario, resource: str) -> float:
     heard = 0.0
     for pages in scenario.pages:
         if pages.page == "dashboard":
-            share = {"specific": 0.0, "per_user": 1 / fleet.users}.get(kind, 1.0)
+            share = {"specific": 0.0, "per_user": 1 / fleet.users}.get(kind, 1.0) if resource in ON_DASHBOARD else 0.0
         else:
-            mine = (pages.page == "site") == (resource == "site")
-            share = 1 / max(fleet.sites if resource == "site" else fleet.servers, 1) if mine and kind != "generic" else 0.0
+            mine = pages.resource == resource and (kind != "generic" or resource not in ON_DASHBOARD)
+            share = 1 / max(fleet.count(resource), 1) if mine else 0.0
         heard += pages.subscribers * share
     return heard
 

@@ -25,8 +25,8 @@ from sim.workload import RESOURCES as CHANGED
 Array = np.ndarray[Any, Any]
 
 OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer", "running")
-RESOURCES = ("server", "site", "dashboard")
-PAGES = ("detail", "firewall", "provision", "site", "dashboard")
+RESOURCES = ("server", "site", "task", "dashboard")
+PAGES = ("detail", "firewall", "provision", "site", "task", "dashboard")
 REASONS = ("end", "closed", "dropped", "refused")
 POLICIES = tuple(policy.kind for policy in get_args(Policy))
 STATUSES = ("committed", "failed", "not_broadcast")

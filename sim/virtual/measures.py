@@ -24,9 +24,12 @@ def frame_bytes(resource: str, resource_id: int, channel: str) -> int:
 @cache
 def _bare_frame(resource: str) -> int:
     """Length of its text without the id and the name of the channel."""
-    event = "App\\Events\\ServerUpdated" if resource == "server" else "App\\Events\\ServerSiteUpdated"
-    data = json.dumps({f"{resource}_id": 0, "timestamp": "2026-01-01T00:00:00+00:00"}, separators=(",", ":"))
-    return len(json.dumps({"event": event, "data": data, "channel": ""}, separators=(",", ":"))) - 1
+    event = {"server": "ServerUpdated", "site": "ServerSiteUpdated", "task": "TaskCompleted"}[resource]
+    at = "2026-01-01T00:00:00+00:00"
+    task = {"id": 0, "name": "backup", "completed": True, "completed_at": at}
+    said = {"task": task} if resource == "task" else {f"{resource}_id": 0, "timestamp": at}
+    data = json.dumps(said, separators=(",", ":"))
+    return len(json.dumps({"event": f"App\\Events\\{event}", "data": data, "channel": ""}, separators=(",", ":"))) - 1
 
 
 def load(work: Array, end: int, workers: int) -> list[Sample]:

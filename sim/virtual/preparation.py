@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psutil
 
@@ -12,7 +12,7 @@ from sim.errors import BadInput
 from sim.policy import FullPayload, Polling
 from sim.scenario import Pages, Scenario
 from sim.virtual.database import feeds_back
-from sim.workload import RESOURCES, Updates
+from sim.workload import ON_DASHBOARD, RESOURCES, Updates
 
 Progress = Callable[[float], None]
 """Told the share of the run that is done, 0 to 1."""
@@ -84,10 +84,11 @@ def expected_size(scenario: Scenario, updates: Updates) -> tuple[int, int]:
     constant."""
     notifications = refetches = 0
     horizon = scenario.length
-    on_server = Counter(updates.resource_id[updates.resource == RESOURCES.index("server")].tolist())
-    on_site = Counter(updates.resource_id[updates.resource == RESOURCES.index("site")].tolist())
+    changes: dict[str, Counter[int]] = {
+        name: Counter(updates.resource_id[updates.resource == i].tolist()) for i, name in enumerate(RESOURCES)
+    }
     for pages in scenario.pages:
-        heard = _heard(scenario, pages, on_server, on_site)
+        heard = _heard(scenario, pages, changes)
         policy = scenario.policy_of(pages)
         if isinstance(policy, Polling):
             refetches += _polls(scenario, pages.subscribers, policy, horizon)
@@ -110,18 +111,18 @@ def _polls(scenario: Scenario, pages: int, policy: Polling, horizon: float) -> i
     return round(min(each, horizon * scenario.api.workers / service + pages) if service else each)
 
 
-def _heard(scenario: Scenario, pages: Pages, on_server: Counter[int], on_site: Counter[int]) -> int:
-    """Notifications of one group of pages."""
+def _heard(scenario: Scenario, pages: Pages, changes: Mapping[str, Counter[int]]) -> int:
+    """Notifications of one group of pages. *changes*: updates by resource and number."""
     kind, fleet = scenario.broadcast.channels, scenario.fleet
     if pages.page == "dashboard":
-        everything = on_server.total() + on_site.total()
+        everything = sum(changes[resource].total() for resource in ON_DASHBOARD)
         share = 1 / fleet.users if kind == "per_user" else 0 if kind == "specific" else 1
         return round(pages.subscribers * everything * share)
-    if kind == "generic":
+    if kind == "generic" and pages.resource in ON_DASHBOARD:
         return 0
-    changes, count = (on_site, fleet.sites) if pages.page == "site" else (on_server, fleet.servers)
+    count = fleet.count(pages.resource)
     full, odd = divmod(pages.subscribers, count) if count else (0, 0)
-    return sum(times * (full + (resource_id <= odd)) for resource_id, times in changes.items())
+    return sum(times * (full + (resource_id <= odd)) for resource_id, times in changes[pages.resource].items())
 
 
 def check_memory(scenario: Scenario, updates: Updates) -> None:

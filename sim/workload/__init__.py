@@ -18,7 +18,7 @@ The same seed gives the same updates, bit for bit. In a scenario, `[workload]` n
     replay         recorded traces, at any speed                  provisioning   runs drawn from fitted durations
     deployments    sites deployed, in stages, with output         firewall       rules added, installed, updated, deleted
     packages       software installed and removed                 database       operations with progress, a task each
-    tasks          tasks whose end is broadcast whole
+    tasks          the servers' tasks, each end broadcast whole
 
 Rates of the first are in total or per server (`per`); the others go by `speed`, by machines in `parallel` or by new runs
 `per_minute`.
@@ -36,6 +36,7 @@ from sim.workload.updates import (
     IN_ORDER,
     NEXT,
     NUMBERED,
+    ON_DASHBOARD,
     RESOURCES,
     SITE_STATUS,
     STATUSES,
@@ -60,6 +61,7 @@ __all__ = [
     "IN_ORDER",
     "NEXT",
     "NUMBERED",
+    "ON_DASHBOARD",
     "RESOURCES",
     "SITE_STATUS",
     "STATUSES",

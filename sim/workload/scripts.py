@@ -87,8 +87,8 @@ class Runs:
     ) -> Updates:
         """Lay the scripts of run 0, 1, ... (number and machine) out over *machines* (ids from 1) and *duration* seconds."""
         if machines < 1:
-            word, key = ("servers", "servers_per_user") if resource == 0 else ("sites", "sites_per_user")
-            raise BadInput(f"workload {self.kind}: no {word} to work on (fleet.{key} is 0)")
+            word = "sites" if resource == RESOURCES.index("site") else "servers"
+            raise BadInput(f"workload {self.kind}: no {word} to work on (fleet.{word}_per_user is 0)")
         refuse_too_many(self.expected(duration, machines, machines))
         free = [(0.0, machine) for machine in range(1, machines + 1)]
         due = [k * self.stagger for k in range(min(self.parallel, machines))]
@@ -303,6 +303,7 @@ def _only_changes(rows: Updates) -> Updates:
     order = np.argsort(key, kind="stable")
     status = rows.status[order]
     same = (np.diff(key[order], prepend=-1) == 0) & (np.diff(status, prepend=-1) == 0)
+    same &= rows.resource[order] != RESOURCES.index("task")  # One more end, whatever the one before was.
     keep = np.ones(len(rows), bool)
     keep[order[same]] = False
     return rows[keep]

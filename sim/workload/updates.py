@@ -12,10 +12,15 @@ import numpy as np
 
 from sim.clock import SECOND
 
-Resource = Literal["server", "site"]
+Resource = Literal["server", "site", "task"]
 Status = Literal["pending", "installing", "completed", "failed"]
 
-RESOURCES: tuple[Resource, ...] = ("server", "site")
+RESOURCES: tuple[Resource, ...] = ("server", "site", "task")
+"""A task is that of the server of its number, which runs again and again: each of its ends is an update, broadcast whole."""
+
+ON_DASHBOARD: tuple[Resource, ...] = ("server", "site")
+"""What dashboards show and hear of."""
+
 STATUSES: tuple[Status, ...] = ("pending", "installing", "completed", "failed")
 
 NEXT: dict[Status | None, frozenset[Status]] = {
@@ -67,7 +72,7 @@ class Update(NamedTuple):
     """One change to make: at instant `at_ns`, `status` of `step` of that server (`PUT /servers/{id}/provision/{step}`).
 
     A site has one status and no steps: its `step` is 0, and `PATCH /sites/{id}` sets `SITE_STATUS[status]`. What the other
-    aspects become in the application: `sim.live.drive.requests`.
+    aspects become in the application: `sim.live.drive.changes`. A task has no steps either: it ends as `completed` or `failed`.
     """
 
     at_ns: int
@@ -85,7 +90,7 @@ class Updates:
     at: np.ndarray
     """int64, nanoseconds since the start of the run."""
     resource: np.ndarray
-    """int8, index in `RESOURCES`: 0 server, 1 site."""
+    """int8, index in `RESOURCES`."""
     resource_id: np.ndarray
     """int64, from 1."""
     change: np.ndarray
@@ -131,7 +136,7 @@ class Updates:
 
     @property
     def step(self) -> np.ndarray:
-        """int32 step numbers; 0 for a site."""
+        """int32 step numbers; 0 for a site or a task."""
         return self.change // len(CHANGES)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from sim.distributions import Distribution, Lognormal
 from sim.marks import Number, PerMinute, Share
 from sim.workload.scripts import Runs, Script, check_probability, check_speed
-from sim.workload.updates import ASPECTS, CYCLES, Aspect, Change, Updates, encode
+from sim.workload.updates import ASPECTS, CYCLES, RESOURCES, Aspect, Change, Resource, Updates, encode
 
 SOFTWARE: tuple[Aspect, ...] = ("monitoring", "scheduler", "supervisor")
 
@@ -25,6 +25,9 @@ Line = tuple[float, Aspect, int, Change]
 @dataclass(frozen=True)
 class _Work(Runs):
     """Runs that take some time and may fail. Not a workload by itself."""
+
+    of: ClassVar[Resource] = "server"
+    """What runs; lines of a history are its server's all the same."""
 
     per_minute: PerMinute | None = field(default=6.0, kw_only=True)
     takes: Distribution = field(default_factory=lambda: Lognormal(5.0, 0.5), kw_only=True)
@@ -61,9 +64,10 @@ class _Work(Runs):
             seen[server] += 1
             at = np.array([share for share, _, _, _ in lines]) * length
             change = np.array([encode(step, status) for _, _, step, status in lines], np.int32)
-            return Script(at, change, length, np.array([ASPECTS.index(aspect) for _, aspect, _, _ in lines]))
+            history = [server * (aspect == "progress") for _, aspect, _, _ in lines]
+            return Script(at, change, length, np.array([ASPECTS.index(aspect) for _, aspect, _, _ in lines]), np.array(history))
 
-        return self._play(starts, duration, servers, 0, script)
+        return self._play(starts, duration, servers, RESOURCES.index(self.of), script)
 
 
 @dataclass(frozen=True)
@@ -97,32 +101,45 @@ class Packages(_Work):
 
 
 @dataclass(frozen=True)
-class Tasks(_Work):
-    """Tasks whose end is broadcast whole (`TaskCompleted` on `tasks.{id}`): begun (pending), then completed or failed."""
-
-    kind: ClassVar[str] = "tasks"
+class _InParts(_Work):
+    """Work whose progress is lines in the server's history. Not a workload by itself."""
 
     parts: int = 0
-    """Lines of progress in the server's history between beginning and end."""
+    """Lines of progress in the server's history, evenly over the run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.parts <= 10_000:
             raise ValueError(f"parts must be between 0 and 10,000, got {self.parts!r}")
 
-    def lines(self, run: int, before: int, end: Change) -> list[Line]:
-        found: list[Line] = [(0.0, "task", run + 1, "pending")]
-        found += [(n / (self.parts + 1), "progress", run * self.parts + n, "completed") for n in range(1, self.parts + 1)]
-        return [*found, (1.0, "task", run + 1, end)]
-
-    def updates_of_one(self) -> float:
-        return 2.0 + self.parts
+    def progress(self, run: int) -> list[Line]:
+        return [(n / (self.parts + 1), "progress", run * self.parts + n, "completed") for n in range(1, self.parts + 1)]
 
 
 @dataclass(frozen=True)
-class Database(Tasks):
-    """Database operations (a dump, a migration): a task with progress in its server's history."""
+class Tasks(_InParts):
+    """The servers' tasks, run again and again: each end is broadcast whole (`TaskCompleted` on `tasks.{id}`)."""
+
+    kind: ClassVar[str] = "tasks"
+    of: ClassVar[Resource] = "task"
+
+    def lines(self, run: int, before: int, end: Change) -> list[Line]:
+        return [*self.progress(run), (1.0, "status", 0, end)]
+
+    def updates_of_one(self) -> float:
+        return 1.0 + self.parts
+
+
+@dataclass(frozen=True)
+class Database(_InParts):
+    """Database operations (a dump, a migration): one begins (pending), progresses, and ends as completed or failed."""
 
     kind: ClassVar[str] = "database"
 
     parts: int = 5
+
+    def lines(self, run: int, before: int, end: Change) -> list[Line]:
+        return [(0.0, "task", run + 1, "pending"), *self.progress(run), (1.0, "task", run + 1, end)]
+
+    def updates_of_one(self) -> float:
+        return 2.0 + self.parts

@@ -31,6 +31,8 @@ def owner(resource: str, number: int, scenario: Any) -> int:
 
 def channels(resource: str, number: int, scenario: Any) -> list[str]:
     specific, generic = f"private-{resource}s.{number}", f"private-{resource}s"
+    if resource == "task":
+        return [specific]
     per_user = f"private-users.{owner(resource, number, scenario)}.{resource}s"
     return {
         "specific": [specific],
@@ -70,6 +72,8 @@ class Page:
     def shows(self, update: dict[str, Any]) -> bool:
         if not self.board:
             return (self.row["resource"], self.row["resource_id"]) == (update["resource"], update["resource_id"])
+        if update["resource"] == "task":
+            return False
         everyone = self.run.scenario.api.dashboard_of == "everyone"
         return everyone or owner(update["resource"], update["resource_id"], self.run.scenario) == self.row["user"]
 

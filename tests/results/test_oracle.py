@@ -84,7 +84,7 @@ def runs(draw: Any, payload: bool = False) -> tuple[Any, Scenario]:
     versions: dict[tuple[str, int], int] = {}
     commits = sorted(at(0, 12) for _ in range(draw(st.integers(1, 9))))
     for serial, committed in enumerate(commits):
-        place = draw(st.sampled_from([("server", 1), ("server", 2), ("server", 3), ("site", 1)]))
+        place = draw(st.sampled_from([("server", 1), ("server", 2), ("server", 3), ("site", 1), ("task", 1)]))
         fate = draw(st.sampled_from(["", "", "", "", "failed", "silent", "unversioned", "untold"]))
         row = {
             "update": serial,
@@ -109,7 +109,13 @@ def runs(draw: Any, payload: bool = False) -> tuple[Any, Scenario]:
     for subscriber in range(draw(st.integers(1, 4))):
         kind, resource, number = draw(
             st.sampled_from(
-                [("detail", "server", 1), ("site", "site", 1), ("dashboard", "dashboard", 0), ("detail", "server", 2)]
+                [
+                    ("detail", "server", 1),
+                    ("site", "site", 1),
+                    ("dashboard", "dashboard", 0),
+                    ("detail", "server", 2),
+                    ("task", "task", 1),
+                ]
             )
         )
         policy = "full_payload" if payload else draw(st.sampled_from(["debounce", "debounce", "polling"]))

@@ -22,7 +22,7 @@ from sim.results.summary import summarise
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import fleet, reference
 from sim.virtual.fleet import compiled
-from sim.workload import Bursty, Poisson
+from sim.workload import Bursty, Poisson, Tasks
 
 KEYS = {
     "updates": ["update"],
@@ -49,7 +49,7 @@ services = st.one_of(
 )
 pages = st.builds(
     Pages,
-    page=st.sampled_from(["detail", "firewall", "dashboard", "dashboard", "site"]),
+    page=st.sampled_from(["detail", "firewall", "dashboard", "dashboard", "site", "task"]),
     subscribers=st.integers(0, 25),
     policy=policies,
     in_flight=st.sampled_from(["overlap", "overlap", "cancel"]),
@@ -64,6 +64,7 @@ scenarios = st.builds(
     workload=st.one_of(
         st.builds(Poisson, rate=st.sampled_from([0.0, 0.7, 6.0]), site_share=st.sampled_from([0.0, 0.3])),
         st.just(Bursty(rate=20.0)),
+        st.builds(Tasks, takes=st.just(Exponential(0.7)), per_minute=st.just(200.0), parts=st.integers(0, 2)),
     ),
     pages=st.lists(pages, min_size=1, max_size=3).map(tuple),
     broadcast=st.builds(

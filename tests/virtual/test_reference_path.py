@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sim.distributions import Constant
+from sim.incidents import Disconnect
+from sim.results.ledger.book import Ledger
+from sim.scenario import Fleet, Pages, Scenario
 from sim.virtual.reference import run
+from sim.workload import Tasks
 from tests.virtual.scenes import figure, metric, ms, play, scene
 
 
@@ -109,6 +114,34 @@ def test_full_payloads_are_not_refetched() -> None:
     assert len(tables.notifications) == 1
     assert len(tables.refetches) == 0
     assert metric(tables, "bytes") > metric(play([1.0]), "bytes") + 999
+
+
+def test_a_task_is_shown_as_its_event_arrives_and_fetched_after_a_reconnect_only() -> None:
+    """Beside a notified page of the same server, which hears of its progress only; dashboards hear of neither."""
+    tables = run(
+        Scenario(
+            duration=20,
+            fleet=Fleet(users=1, servers_per_user=1),
+            workload=Tasks(takes=Constant(1.0), per_minute=60, parts=1),
+            pages=(Pages("task", 2, refetch_on_reconnect=True), Pages("detail", 1), Pages("dashboard", 1)),
+            incidents=(Disconnect(at=10.0, share=1.0),),
+        )
+    )
+    ends = tables.updates[tables.updates["resource"] == "task"]
+    assert len(ends) > 5
+    assert ends["version"].tolist() == list(range(1, len(ends) + 1))
+    pages = tables.pages.set_index("subscriber")
+    kind = pages["page"].astype(str).reindex(tables.notifications["subscriber"]).to_numpy()
+    of_task = tables.notifications["update"].isin(ends["update"]).to_numpy()
+    assert ((kind == "task") == of_task).all()
+    assert set(tables.notifications["channel"].astype(str)[of_task]) == {"private-tasks.1"}
+    mine = tables.refetches[tables.refetches["resource"] == "task"]
+    assert sorted(mine["subscriber"]) == [0, 1], "once each, after the disconnection"
+    journeys = Ledger(tables).journeys
+    shown = journeys[(journeys["page"] == "task") & journeys["started_at"].isna() & journeys["received_at"].notna()]
+    assert len(shown) > 8
+    assert (shown["fresh_at"] == shown["received_at"]).all()
+    assert set(journeys["page"][journeys["update"].isin(ends["update"])]) == {"task"}
 
 
 def test_polling_pages_subscribe_to_nothing() -> None:

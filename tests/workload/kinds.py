@@ -108,6 +108,8 @@ def illegal_moves(updates: Updates) -> list[object]:
         key = (update.resource, update.resource_id, update.aspect, update.step)
         if update.resource == "site":
             legal = update.step == 0 and (update.status == "installing") != (now.get(key) == "installing")
+        elif update.resource == "task":
+            legal = update.step == 0 and update.status in ("completed", "failed")
         else:
             legal = (update.step >= 1) == (update.aspect in NUMBERED) and update.status in MOVES[update.aspect].get(
                 now.get(key), ()

@@ -44,7 +44,7 @@ def test_every_workload_is_sorted_within_time_and_fleet_and_makes_only_legal_cha
     updates = draw(workload, duration, servers, sites, seed)
     assert np.all(np.diff(updates.at) >= 0)
     assert np.all((updates.at >= 0) & (updates.at <= ns(duration)))
-    for resource, limit in (("server", servers), ("site", sites)):
+    for resource, limit in (("server", servers), ("site", sites), ("task", servers)):
         ids = of_resource(updates, resource).resource_id
         assert np.all((ids >= 1) & (ids <= limit))
     assert not illegal_moves(updates)

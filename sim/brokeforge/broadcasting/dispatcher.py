@@ -273,8 +273,8 @@ class Dispatcher:
                 # The row is gone by now: as with SerializesModels, the job is deleted and nothing is sent.
                 return self._drop(job, "missing")
             payload[event.resource] = resource
-            if settings.payload_bytes:
-                payload["padding"] = "x" * settings.payload_bytes
+        if settings.payload_bytes and (settings.payload == "full" or event.resource == "task"):
+            payload["padding"] = "x" * settings.payload_bytes
         if self.stamp and job.members:
             payload |= job.members | {"published_at": self.now()}
         name = broadcast_name(event, settings.broadcast_as)

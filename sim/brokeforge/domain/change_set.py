@@ -21,7 +21,7 @@ KEY = "change_set"
 
 @dataclass(slots=True)
 class Change:
-    """One saved change of one server or site."""
+    """One saved change of one resource."""
 
     kind: Kind
     resource: Resource

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from sim.brokeforge.domain import change_set
 from sim.brokeforge.domain.change_set import ChangeSet
-from sim.brokeforge.domain.models import Base, Counter, Server, ServerSite
+from sim.brokeforge.domain.models import Base, Counter, Server, ServerSite, Task
 from sim.errors import BadInput
 
 DRIVERS = {
@@ -129,12 +129,13 @@ class Database:
                     session.add(Counter(name="sequence", value=0))
         except SQLAlchemyError as error:
             raise BadInput(f"--database {self.url.render_as_string()}: {_reason(error)}") from error
-        have = {column["name"] for column in inspect(self._changes).get_columns("servers")}
-        if missing := sorted({column.name for column in Base.metadata.tables["servers"].columns} - have):
-            raise BadInput(
-                f"--database {self.url.render_as_string()}: its table servers lacks {missing[0]}; give this application "
-                "a database of its own"
-            )
+        for name in ("servers", "tasks"):
+            have = {column["name"] for column in inspect(self._changes).get_columns(name)}
+            if missing := sorted({column.name for column in Base.metadata.tables[name].columns} - have):
+                raise BadInput(
+                    f"--database {self.url.render_as_string()}: its table {name} lacks {missing[0]}; give this application "
+                    "a database of its own"
+                )
 
     def read(self) -> Connection:
         """This thread's connection for reads; it stays open until `close`."""
@@ -183,10 +184,10 @@ class Database:
         self._changes.dispose()
 
 
-Lockable = TypeVar("Lockable", Server, ServerSite)
+Lockable = TypeVar("Lockable", Server, ServerSite, Task)
 
 _LOCKED: dict[type, Select[Any]] = {
-    model: select(model).where(model.id == bindparam("id")).with_for_update(of=model) for model in (Server, ServerSite)
+    model: select(model).where(model.id == bindparam("id")).with_for_update(of=model) for model in (Server, ServerSite, Task)
 }
 
 

@@ -1,4 +1,6 @@
-"""Sample data: users with tokens, their servers and sites, five rules and ten events on each server. Made once per database."""
+"""Sample data: users with tokens, their servers and sites; on each server five rules, ten events and a backup that recurs.
+
+Made once per database."""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ from sim.brokeforge.domain.models import (
     ServerFirewallRule,
     ServerMetric,
     ServerSite,
+    Task,
     User,
 )
 from sim.scenario import Fleet
@@ -155,6 +158,15 @@ def seed(session: Session, fleet: Fleet, number: int, now_us: int) -> None:
             for s, _ in servers
         ),
     )
+    _insert(
+        session,
+        Task,
+        (
+            {"id": s, "server_id": s, "name": "backup", "status": "completed", "recurring": True, "version": 1}
+            | {"created_at": now_us, "completed_at": now_us}
+            for s, _ in servers
+        ),
+    )
     first = {owner: s for s, owner in reversed(servers)}
     site = iter(range(1, fleet.users * fleet.sites_per_user + 1))
     _insert(
@@ -204,7 +216,7 @@ def _continue_numbering(session: Session) -> None:
     """PostgreSQL's sequences know nothing of ids given by hand; the others go on from the highest."""
     if session.get_bind().dialect.name != "postgresql":
         return
-    for model in (User, Server, ServerFirewall, ServerFirewallRule, ServerEvent, ServerMetric, ServerSite, Activity):
+    for model in (User, Server, ServerFirewall, ServerFirewallRule, ServerEvent, ServerMetric, ServerSite, Activity, Task):
         table = model.__tablename__
         highest = session.scalar(select(func.max(model.id)))
         if highest is not None:

@@ -1,9 +1,10 @@
 """The domain: users, servers, sites, firewalls with rules, events, metrics, activities (SQLAlchemy 2).
 
 Instants are integer microseconds since 1970 (`Instant`): the same in SQLite, PostgreSQL and MariaDB, and nothing to parse
-on the way out. `version` of a server or site grows by one with each committed change of it (a firewall's or rule's change is
-its server's); the `counters` row `sequence` grows by one with each committed change of anything, in the order of the commits,
-and the row `user N` holds the sequence number of the newest change of that user's servers and sites.
+on the way out. `version` of a server, site or recurring task grows by one with each committed change of it (a change of a
+firewall, a rule or another task is its server's); the `counters` row `sequence` grows by one with each committed change of
+anything, in the order of the commits, and the row `user N` holds the sequence number of the newest change of that user's servers
+and sites.
 """
 
 from __future__ import annotations
@@ -178,18 +179,29 @@ class Activity(Base):
 
 
 class Task(Base):
-    """One piece of long work: a deployment, a package, a database operation. Its end is broadcast whole (`TaskCompleted`)."""
+    """One piece of long work: a deployment, a package, a database operation. Its end is broadcast whole (`TaskCompleted`).
+
+    One that recurs (a backup) runs again and again, and its changes are its own; those of another are its server's.
+    """
 
     __tablename__ = "tasks"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     server_id: Mapped[int] = mapped_column(ForeignKey("servers.id"), index=True)
     name: Mapped[str] = mapped_column(String(120))
     status: Mapped[str] = mapped_column(String(20), default="pending")
+    recurring: Mapped[bool] = mapped_column(Boolean, default=False)
+    version: Mapped[int] = mapped_column(BigInteger, default=0)
     created_at: Mapped[int] = mapped_column(Instant)
     completed_at: Mapped[int | None] = mapped_column(Instant, default=None)
 
     server: Mapped[Server] = relationship()
 
+    @property
+    def user_id(self) -> int:
+        return self.server.user_id
 
-Resource = Server | ServerSite
-"""What has a version and a channel of its own."""
+
+Resource = Server | ServerSite | Task
+"""What has a version and a channel of its own (of tasks those that recur)."""
+
+NAMES: dict[type, str] = {Server: "server", ServerSite: "site", Task: "task"}

@@ -1,9 +1,9 @@
 """Model events: the one place from which changes of models become broadcasts.
 
 `listen` hooks a session factory, so that no route and no job can forget to broadcast, or does it by itself. A flush is
-Laravel's `save()`: per flush and per server or site at most one event, and one version more. A transaction goes through
+Laravel's `save()`: per flush and per resource at most one event, and one version more. A transaction goes through
 
-    before_flush    collect: which servers and sites change, and whether that is worth an event; each gets its next version
+    before_flush    collect: which resources change, and whether that is worth an event; each gets its next version
     after_flush     saved: the events are made, as new rows have ids now; with `on_save` they leave here
     before_commit   number: each change gets its sequence number, which orders them as the commits are
     after_commit    committed: the events leave (unless they have)
@@ -49,7 +49,7 @@ BROADCAST_FIELDS: dict[type, tuple[str, ...] | None] = {
     ServerFirewall: None,
     ServerFirewallRule: None,
     ServerEvent: (),
-    Task: ("status",),
+    Task: ("status", "completed_at"),
 }
 """Model -> its meaningful fields; None: all of them; empty: an update never tells."""
 
@@ -97,7 +97,7 @@ def resource_of(model: object) -> Resource | None:
         case ServerFirewallRule():
             return model.firewall.server
         case Task():
-            return model.server
+            return model if model.recurring else model.server
         case ServerEvent() if model.kind in LIVE_KINDS:
             return model.server or object_session(model).get(Server, model.server_id)  # type: ignore[union-attr]
     return None
@@ -147,7 +147,9 @@ def listen(
             last = _count_up(session, len(pending))
             for back, change in enumerate(reversed(pending)):
                 change.sequence = last - back
-            _note_newest(session, {change.resource.user_id: change.sequence for change in pending})
+            # No dashboard shows a task.
+            shown = [change for change in pending if not isinstance(change.resource, Task)]
+            _note_newest(session, {change.resource.user_id: change.sequence for change in shown})
 
     @event.listens_for(sessions, "after_commit")
     def committed(session: Session) -> None:
@@ -218,9 +220,10 @@ def _events(change: Change, observers: Observers) -> tuple[Event, ...]:
     resource = change.resource
     if isinstance(resource, ServerSite):
         return (ServerSiteUpdated(resource.id, resource.user_id),)
+    ended = tuple(TaskCompleted(task.id, task.name, task.status == "completed", task.completed_at or 0) for task in change.ended)
+    if isinstance(resource, Task):
+        return ended
     told: tuple[Event, ...] = (ServerUpdated(resource.id, resource.user_id),)
     if observers.provision_event and "provision" in change.fields and change.kind == "updated":
         told += (ServerProvisionUpdated(resource.id),)
-    return told + tuple(
-        TaskCompleted(task.id, task.name, task.status == "completed", task.completed_at or 0) for task in change.ended
-    )
+    return told + ended

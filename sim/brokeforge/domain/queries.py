@@ -153,7 +153,7 @@ def newest_of(user_id: int) -> str:
 OWNER_OF_SERVER = select(_servers.user_id).where(_servers.id == bindparam("id"))
 OWNER_OF_SITE = select(_sites.user_id).where(_sites.id == bindparam("id"))
 TASK = (
-    select(_servers.user_id, _tasks.id, _tasks.server_id, _tasks.name, _tasks.status, _tasks.created_at, _tasks.completed_at)
+    select(_servers.user_id, *_tasks)
     .select_from(Task.__table__.join(Server.__table__, _tasks.server_id == _servers.id))
     .where(_tasks.id == bindparam("id"))
 )

@@ -121,6 +121,7 @@ def task_resource(task: AnyRow) -> dict[str, Any]:
         "status": task.status,
         "completed": task.status == "completed",
         "completed_at": iso(task.completed_at),
+        "version": task.version,
         "created_at": iso(task.created_at),
     }
 

@@ -19,6 +19,7 @@ from sim.brokeforge.domain import change_set, queries
 from sim.brokeforge.domain.database import locked
 from sim.brokeforge.domain.models import (
     LIVE_KINDS,
+    NAMES,
     Activity,
     Server,
     ServerEvent,
@@ -33,7 +34,7 @@ from sim.brokeforge.handlers import validation as v
 from sim.brokeforge.handlers.inertia import is_inertia
 from sim.brokeforge.http import HttpError, Request, Response, invalid, json_response
 
-Model = TypeVar("Model", Server, ServerSite)
+Model = TypeVar("Model", Server, ServerSite, Task)
 
 SERVER_FIELDS: dict[str, v.Rule] = {
     "vanity_name": v.text(120),
@@ -221,25 +222,34 @@ def create_task(app: Context, request: Request, user: Person, id: int) -> Respon
 
 
 def update_task(app: Context, request: Request, user: Person, id: int) -> Response:
-    """Its end is broadcast whole (`TaskCompleted`), beside its server's `ServerUpdated`. What has ended stays as it is."""
+    """Its end is broadcast whole (`TaskCompleted`), beside its server's `ServerUpdated`, and what has ended stays as it is.
+
+    A task that recurs ends again and again, whatever its last end was, and changes nothing but itself.
+    """
     fields = v.validate(request.json(), {"status": v.status}, required=("status",))
     with app.change(request) as session:
         task = session.get(Task, id)
         if task is None:
             raise HttpError(404, f"No task {id}.")
-        server = _lock(session, Server, task.server_id, user)
+        resource: Server | Task
+        resource = _lock(session, Task, id, user) if task.recurring else _lock(session, Server, task.server_id, user)
         session.refresh(task)
-        _assign(task, fields)
-        if task.status in ("completed", "failed") and session.is_modified(task):
-            task.completed_at = app.now_us()
-    return _answer(app, request, session, server, task)
+        ends = fields["status"] in ("completed", "failed")
+        if task.recurring and ends:
+            task.status = fields["status"]
+        else:
+            _assign(task, fields)
+        if ends and (task.recurring or session.is_modified(task)):
+            # Each end is another instant, however coarse the clock.
+            task.completed_at = max(app.now_us(), (task.completed_at or 0) + 1)
+    return _answer(app, request, session, resource, task)
 
 
 def _lock(session: Session, model: type[Model], id: int, user: Person) -> Model:
     """The row, locked until the end of the transaction. Raises `HttpError` 404, or 403 when it is another user's."""
     row = locked(session, model, id)
     if row is None:
-        raise HttpError(404, f"No {'server' if model is Server else 'site'} {id}.")
+        raise HttpError(404, f"No {NAMES[model]} {id}.")
     if row.user_id != user.id:
         raise HttpError(403, "Forbidden.")
     return row
@@ -282,7 +292,7 @@ def _answer(
     app: Context,
     request: Request,
     session: Session,
-    resource: Server | ServerSite,
+    resource: Server | ServerSite | Task,
     part: ServerFirewallRule | Task | None = None,
     status: int = 200,
 ) -> Response:
@@ -291,8 +301,7 @@ def _answer(
     # Read after the commit, a number may already count others' changes; only an unchanged resource asks for it.
     sequence = changes[-1].sequence if changes else app.database.read().execute(queries.SEQUENCE).scalar_one()
     if is_inertia(request):
-        plural = "servers" if isinstance(resource, Server) else "sites"
-        back = request.headers.get("referer") or f"/{plural}/{resource.id}"
+        back = request.headers.get("referer") or f"/{NAMES[type(resource)]}s/{resource.id}"
         return Response(303, b"", (("Location", back), ("Vary", "X-Inertia")))
     body: dict[str, Any] = {
         "version": next((c.version for c in changes if c.resource is resource), resource.version),
@@ -306,7 +315,7 @@ def _answer(
         body |= {"committed_at": done.committed_at if changes else None, "published_at": done.published_at}
     if isinstance(resource, Server):
         body["server"] = _row(resource, ("id", *SERVER_FIELDS, "provision", "version"))
-    else:
+    elif isinstance(resource, ServerSite):
         body["site"] = _row(resource, ("id", "server_id", *SITE_FIELDS, "version"))
     if isinstance(part, Task):
         body["task"] = _row(part, ("id", "name", "status"))

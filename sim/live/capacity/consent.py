@@ -9,6 +9,7 @@ import ipaddress
 import math
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from sim.errors import BadInput
 from sim.policy import FullPayload, Polling
 from sim.scenario import Pages, Scenario
 from sim.target import Target
-from sim.workload import streams
+from sim.workload import ON_DASHBOARD, RESOURCES, streams
 
 METERED = {"pusher.com": "Pusher Channels", "pusherapp.com": "Pusher Channels", "ably.io": "Ably", "ably.net": "Ably"}
 """Services that bill connections and messages, by the end of the host's name."""
@@ -74,12 +75,12 @@ def volume_of_load(scenario: Scenario, target: Target) -> Volume:
     passive, application = scenario.publisher.via == "none", bool(target.api)
     updates = scenario.draw_updates(streams(scenario.seed))
     total = 0 if passive else len(updates)
-    sites = 0 if passive else int(np.count_nonzero(updates.resource))
+    changes = [0 if passive else int(n) for n in np.bincount(updates.resource, minlength=len(RESOURCES))]
     # Pages connect before the updates begin, and stay for the drain.
     span = seconds + drain + scenario.subscribers / scenario.load.connect_rate
     connections = deliveries = requests = 0
     for pages in scenario.pages:
-        heard, channels = _heard(scenario, target, pages, total, sites)
+        heard, channels = _heard(scenario, target, pages, changes)
         policy = scenario.policy_of(pages)
         refetching = application and not isinstance(policy, FullPayload)
         listening = 0 if isinstance(policy, Polling) else pages.subscribers
@@ -100,21 +101,21 @@ def volume_of_load(scenario: Scenario, target: Target) -> Volume:
     return Volume(connections, total, deliveries, requests, besides)
 
 
-def _heard(scenario: Scenario, target: Target, pages: Pages, updates: int, sites: int) -> tuple[int, int]:
-    """(notifications at most, channels of each page) of one kind of page."""
+def _heard(scenario: Scenario, target: Target, pages: Pages, changes: Sequence[int]) -> tuple[int, int]:
+    """(notifications at most, channels of each page) of one kind of page. *changes*: updates of each of `RESOURCES`."""
     if scenario.policy_of(pages).kind == "polling":
         return 0, 0
     everybody, processes = pages.subscribers, scenario.load.processes
     if pages.page == "dashboard":
         users = max(1, len(target.users) or scenario.fleet.users)
         share = everybody // users + processes if scenario.broadcast.channels == "per_user" else everybody
-        return updates * share, 2
-    of_sites = pages.page == "site"
-    kind, fleet = ("sites", scenario.fleet.sites) if of_sites else ("servers", scenario.fleet.servers)
-    resources = sum(len(user.ids(kind)) for user in target.users) or fleet
+        return sum(changes[: len(ON_DASHBOARD)]) * share, 2
+    kind = "sites" if pages.page == "site" else "servers"
+    resources = sum(len(user.ids(kind)) for user in target.users) or scenario.fleet.count(pages.resource)
     # Pages spread evenly, in each load process.
-    share = everybody if scenario.broadcast.channels == "generic" else everybody // max(1, resources) + processes
-    return (sites if of_sites else updates - sites) * min(share, everybody), 1
+    generic = scenario.broadcast.channels == "generic" and pages.resource in ON_DASHBOARD
+    share = everybody if generic else everybody // max(1, resources) + processes
+    return changes[RESOURCES.index(pages.resource)] * min(share, everybody), 1
 
 
 def _lives(pages: Pages, span: float, seed: int) -> int:

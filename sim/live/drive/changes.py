@@ -29,6 +29,8 @@ class Changes:
         step, status = update.step, update.status
         if update.resource == "site":
             return "PATCH", f"/sites/{id}", {"status": SITE_STATUS[status]}
+        if update.resource == "task":
+            return "PATCH", f"/tasks/{id}", {"status": status}
         match update.aspect:
             case "status":
                 return "PUT", f"{server}/provision/{step}", {"status": status}

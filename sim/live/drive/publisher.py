@@ -14,12 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from sim.clock import SECOND
 from sim.live.client import Answer, Connection
 from sim.live.drive.requests import Receipt, Via
-from sim.workload import IN_ORDER, Update
+from sim.workload import IN_ORDER, Resource, Update
 
 READY = "ready"
 """What the publisher's process says when it has everything loaded and waits to be told the run's zero."""
@@ -51,7 +51,7 @@ class Sent:
 
     update: int
     """Serial within the run; the header `X-Workbench-Update` carries it."""
-    resource: Literal["server", "site"]
+    resource: Resource
     resource_id: int
     intended_at: int
     ready_at: int

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from sim.brokeforge.broadcasting.events import ServerSiteUpdated, ServerUpdated, broadcast_name
+from sim.brokeforge.broadcasting.events import Event, ServerSiteUpdated, ServerUpdated, TaskCompleted, broadcast_name
 from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.live.client import Answer, Origin
@@ -67,14 +67,15 @@ class Via(Protocol):
 
 
 class _Resources:
-    """The workload counts servers and sites from 1; a target has ids of its own, and an owner for each; tables have numbers."""
+    """The workload counts resources from 1; a target has ids of its own, and an owner for each; tables have numbers. A task has
+    the id of its server."""
 
     def __init__(self, target: Target) -> None:
-        self.owners: dict[str, dict[Key, User]] = {"server": {}, "site": {}}
-        for user in target.users:
-            self.owners["server"] |= dict.fromkeys(user.servers, user)
-            self.owners["site"] |= dict.fromkeys(user.sites, user)
-        self.keys = {kind: target.keys(f"{kind}s") for kind in self.owners}
+        lists = {"server": "servers", "site": "sites", "task": "servers"}
+        self.owners: dict[str, dict[Key, User]] = {
+            kind: {id: user for user in target.users for id in user.ids(name)} for kind, name in lists.items()
+        }
+        self.keys = {kind: target.keys(name) for kind, name in lists.items()}
         self._users = target.keys("users")
         self._numbers = {kind: sorted(map(self.keys[kind].number, owners)) for kind, owners in self.owners.items()}
 
@@ -89,16 +90,13 @@ class _Resources:
         return self.owners[update.resource].get(self.id(update))
 
     def channels(self, update: Update, broadcast: Broadcast) -> list[str]:
-        owner, kind = self.owner(update), ServerUpdated if update.resource == "server" else ServerSiteUpdated
-        return kind(self.number(update), self._users.number(owner.id) if owner else 0).broadcast_on(broadcast.channels)
-
-    def event(self, update: Update) -> ServerUpdated | ServerSiteUpdated:
-        """What the change is broadcast as."""
-        # A foreign application's ids may be texts.
-        kind: Any = ServerUpdated if update.resource == "server" else ServerSiteUpdated
         owner = self.owner(update)
-        event: ServerUpdated | ServerSiteUpdated = kind(self.id(update), owner.id if owner else 0)
-        return event
+        return _event(update, self.number(update), self._users.number(owner.id) if owner else 0).broadcast_on(broadcast.channels)
+
+    def event(self, update: Update) -> Event:
+        """What the change is broadcast as."""
+        owner = self.owner(update)
+        return _event(update, self.id(update), owner.id if owner else 0)
 
     def require_owner(self, update: Update) -> User:
         """Raises `BadInput` for a resource that nobody of the target's users may change."""
@@ -109,6 +107,16 @@ class _Resources:
                 "(add users to target.json, or set publisher.via to broadcaster or none)"
             )
         return owner
+
+
+def _event(update: Update, id: Any, user: Any) -> Event:
+    """A foreign application's ids may be texts."""
+    match update.resource:
+        case "server":
+            return ServerUpdated(id, user)
+        case "site":
+            return ServerSiteUpdated(id, user)
+    return TaskCompleted(id, "backup", update.status == "completed", update.at_ns // 1_000)
 
 
 class Routes:
@@ -198,7 +206,7 @@ class Direct:
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
         event = self._resources.event(update)
         payload = event.broadcast_with(now)
-        if self._broadcast.payload == "full" and self._broadcast.payload_bytes:
+        if self._broadcast.payload_bytes and (self._broadcast.payload == "full" or update.resource == "task"):
             # There is no application that could say what the resource looks like: its size is what the fan-out feels.
             payload["padding"] = "x" * self._broadcast.payload_bytes
         if self._members:

@@ -49,15 +49,14 @@ class Deliveries:
 def channels_of(resource: str, resource_id: int, scenario: Scenario) -> list[str]:
     """Names on the wire of the channels on which a change of this resource is broadcast, as `Broadcast.channels` says."""
     specific, generic = f"private-{resource}s.{resource_id}", f"private-{resource}s"
-    match scenario.broadcast.channels:
+    match scenario.broadcast.channels if resource != "task" else "specific":
         case "specific":
             return [specific]
         case "generic":
             return [generic]
         case "per_user":
             # Users own equal runs of ids, as the fleet is seeded.
-            fleet = scenario.fleet
-            each = max(fleet.sites_per_user if resource == "site" else fleet.servers_per_user, 1)
+            each = max(scenario.fleet.each(resource), 1)
             return [specific, f"private-users.{(resource_id - 1) // each + 1}.{resource}s"]
         case _:
             return [specific, generic]

@@ -24,6 +24,12 @@ from sim.scenario import Scenario
 
 Array = np.ndarray[Any, Any]
 
+SITE, TASK, KINDS = 1, 2, 3
+"""Kinds of resources that are numbered apart; a foreign application's are all of one kind."""
+
+NOBODY = -1
+"""In the place of a user: whose dashboard shows a task."""
+
 UNKNOWN = -1
 """Rank of an update or an answer whose version is not known."""
 
@@ -34,11 +40,12 @@ class Timelines:
 
     def __init__(self, updates: pd.DataFrame, scenario: Scenario) -> None:
         rows = np.flatnonzero(updates["committed_at"].notna().to_numpy(bool))
-        site = (updates["resource"] == "site").to_numpy(bool)[rows]
+        kind = _kind(updates["resource"])[rows]
         number = updates["resource_id"].to_numpy(np.int64)[rows]
         self.everyone = scenario.api.dashboard_of == "everyone"
-        user = np.zeros(len(rows), np.int64) if self.everyone else owner(site, number, scenario)
-        self.resources, resource = np.unique(number * 2 + site, return_inverse=True)
+        user = np.zeros(len(rows), np.int64) if self.everyone else owner(kind == SITE, number, scenario)
+        user[kind == TASK] = NOBODY
+        self.resources, resource = np.unique(number * KINDS + kind, return_inverse=True)
         self.users, board = np.unique(user, return_inverse=True)
         self.owners = np.zeros(len(self.resources), np.int64)
         """The user whose dashboard shows each resource."""
@@ -64,7 +71,7 @@ class Timelines:
         """The views of all pages: (page, timeline, whether the page has several). A page whose resource never changes has
         none."""
         board = (pages["resource"] == "dashboard").to_numpy(bool)
-        key = pages["resource_id"].to_numpy(np.int64) * 2 + (pages["resource"] == "site").to_numpy(bool)
+        key = pages["resource_id"].to_numpy(np.int64) * KINDS + _kind(pages["resource"])
         user = np.zeros(len(pages), np.int64) if self.everyone else pages["user"].to_numpy(np.int64)
         mine, shown = place_of(self.resources, key), place_of(self.users, user)
         single = np.where(board, np.where(shown >= 0, shown + len(self.resources), UNKNOWN), mine)
@@ -261,6 +268,10 @@ def _of_policy(pages: pd.DataFrame, kind: str, scenario: Scenario) -> Array:
     known = (policy.notna() & (policy != "")).to_numpy(bool)
     kinds = [group.page for group in scenario.pages if scenario.policy_of(group).kind == kind]
     return np.where(known, (policy == kind).to_numpy(bool), pages["page"].isin(kinds).to_numpy(bool))
+
+
+def _kind(resource: pd.Series) -> Array:
+    return SITE * (resource == "site").to_numpy(np.int64) + TASK * (resource == "task").to_numpy(np.int64)
 
 
 def owner(site: Array, resource_id: Array, scenario: Scenario) -> Array:

@@ -20,13 +20,13 @@ import numpy as np
 from sim.clock import SECOND, ns
 from sim.policy import InFlight, Policy, Polling
 from sim.scenario import Pages, Scenario
-from sim.virtual.database import Database
+from sim.virtual.database import NOBODY, Database
 from sim.virtual.draws import columns
 from sim.virtual.fires import fires_of
 from sim.virtual.fleet.queueing import Fifo
 from sim.virtual.measures import frame_bytes
 from sim.virtual.reference.publishing import Channels, generic_channel, specific_channel, user_channel
-from sim.workload import RESOURCES, Streams
+from sim.workload import ON_DASHBOARD, RESOURCES, Streams
 
 Array = np.ndarray[Any, Any]
 
@@ -140,15 +140,14 @@ def _turns(scenario: Scenario, pages: Pages) -> Iterator[tuple[int, int, str, in
     if not pages.subscribers:
         return
     if pages.page != "dashboard":
-        resource = "site" if pages.page == "site" else "server"
-        count = fleet.sites if resource == "site" else fleet.servers
+        resource, count = pages.resource, fleet.count(pages.resource)
         for turn in range(min(count, pages.subscribers)):
             yield turn, count, resource, turn + 1, (specific_channel(resource, turn + 1),)
     elif scenario.broadcast.channels == "per_user":
         for turn in range(min(fleet.users, pages.subscribers)):
-            yield turn, fleet.users, "dashboard", 0, tuple(user_channel(turn + 1, resource) for resource in RESOURCES)
+            yield turn, fleet.users, "dashboard", 0, tuple(user_channel(turn + 1, resource) for resource in ON_DASHBOARD)
     else:
-        yield 0, 1, "dashboard", 0, tuple(generic_channel(resource) for resource in RESOURCES)
+        yield 0, 1, "dashboard", 0, tuple(generic_channel(resource) for resource in ON_DASHBOARD)
 
 
 def answer_bytes(scenario: Scenario, resource: str) -> int:
@@ -168,8 +167,7 @@ class _Views:
 
     def __init__(self, scenario: Scenario, database: Database) -> None:
         updates, fleet = database.updates, scenario.fleet
-        each = np.array([fleet.servers_per_user if resource == "server" else fleet.sites_per_user for resource in RESOURCES])
-        self._user = (updates.resource_id - 1) // np.maximum(each[updates.resource], 1) + 1
+        self._user = database.user
         self._of_everyone = scenario.api.dashboard_of == "everyone"
         self._users = fleet.users
         self._firsts = np.cumsum([0, *(pages.subscribers for pages in scenario.pages)])
@@ -186,7 +184,7 @@ class _Views:
             kind = seats.resource_id * len(RESOURCES) + RESOURCES.index(seats.resource)
             return self._rows.get(kind, none), none, None
         if self._of_everyone:
-            return self._all, none, None
+            return self._all[self._user[self._all] != NOBODY], none, None
         users = (members - self._firsts[seats.entry]) % self._users + 1
         if users.size and (users == users[0]).all():
             return self._rows_of_user.get(int(users[0]), none), none, None
@@ -250,8 +248,9 @@ class _FanOut:
     def __init__(self, scenario: Scenario, database: Database, published: Array, window: tuple[int, int]) -> None:
         costs = scenario.broadcaster.costs
         self._window = window
-        self._payload = scenario.extra_payload
-        self._each = ns(costs.between(self._payload))
+        self._scenario = scenario
+        self._each = {name: ns(costs.between(scenario.extra_payload_of(name))) for name in (*RESOURCES, "dashboard")}
+        """Between two writes of an event that pages of a resource hear."""
         self._compose = ns(costs.compose_per_subscriber)
         self._fixed = ns(costs.fixed)
         self._delay = ns(scenario.network.to_subscriber.mean())
@@ -268,6 +267,7 @@ class _FanOut:
         channels_of = Channels(scenario)
         self._channels = [channels_of(RESOURCES.index(name), number) for name, number in self._names]
         """Per kind: names of the channels on which it is told, in this order."""
+        self._each_of = np.array([self._each[name] for name, _ in self._names], np.int64)
         self._kinds_on: dict[str, list[int]] = defaultdict(list)
         for kind, channels in enumerate(self._channels):
             for name in channels:
@@ -288,7 +288,7 @@ class _FanOut:
             told, before = self._positions(seats, sizes)
             queue = Fifo(1, self._window)
             composed = self._fixed + told[self._kind] * self._compose
-            begins = queue.serve(self._arrivals, composed + told[self._kind] * self._each)
+            begins = queue.serve(self._arrivals, composed + (told * self._each_of)[self._kind])
             for node in nodes:
                 self.nodes[node] = queue
             for seat, mine, size, ahead in zip(seats, members, sizes, before, strict=True):
@@ -322,7 +322,8 @@ class _FanOut:
         places = np.sort(np.concatenate([np.empty(0, np.int64), *(self._places[kind] for kind in before)]))
         ahead = np.zeros(len(self._channels), np.int64)
         ahead[list(before)] = list(before.values())
-        heard = written[places] + ahead[self._kind[places]] * self._each + self._delay
+        each = self._each[seat.resource]
+        heard = written[places] + ahead[self._kind[places]] * each + self._delay
         fires, answered, _ = fires_of(seat.policy, np.sort(heard))
         subscribers = np.stack(members, axis=1).ravel()
         updates, viewers, shown_by = views.of(seat, subscribers)
@@ -333,7 +334,7 @@ class _FanOut:
             resource=seat.resource,
             resource_id=seat.resource_id,
             subscribers=subscribers,
-            offsets=np.repeat(np.arange(1, members[0].size + 1, dtype=np.int64) * self._each, len(members)),
+            offsets=np.repeat(np.arange(1, members[0].size + 1, dtype=np.int64) * each, len(members)),
             updates=updates,
             viewers=viewers,
             shown_by=shown_by,
@@ -351,7 +352,8 @@ class _FanOut:
                 members[name] += seat.subscribers.size
         events = np.bincount(self._kind, minlength=len(self._channels)).tolist()
         for count, (resource, number), channels in zip(events, self._names, self._channels, strict=True):
+            payload = self._scenario.extra_payload_of(resource)
             for name in channels:
                 if members.get(name):
                     self.frames += count * members[name]
-                    self.bytes += count * members[name] * (frame_bytes(resource, number, name) + self._payload)
+                    self.bytes += count * members[name] * (frame_bytes(resource, number, name) + payload)

@@ -20,7 +20,7 @@ from sim.virtual.fleet.herds import NEVER, Herd
 from sim.virtual.ledger import OUTCOMES, PAGES, POLICIES, REASONS, Tables, frame, seconds, text, update_frame
 from sim.virtual.ledger import RESOURCES as SHOWN
 from sim.virtual.reference.publishing import Channels, generic_channel, owner, specific_channel, user_channel
-from sim.workload import RESOURCES
+from sim.workload import ON_DASHBOARD
 
 Array = np.ndarray[Any, Any]
 
@@ -227,8 +227,7 @@ class Probes:
             if group.resource == "dashboard":
                 user = (mine - firsts[group.pages]) % fleet.users + 1
             else:
-                each = fleet.sites_per_user if group.resource == "site" else fleet.servers_per_user
-                user = np.full(mine.shape, owner(group.resource_id, each))
+                user = np.full(mine.shape, owner(group.resource_id, fleet.each(group.resource)))
             same = (
                 PAGES.index(self.scenario.pages[group.pages].page),
                 SHOWN.index(group.resource),
@@ -247,8 +246,8 @@ class Probes:
         if group.resource != "dashboard":
             return [specific_channel(group.resource, group.resource_id)]
         if self.scenario.broadcast.channels == "per_user":
-            return [user_channel(user, resource) for resource in RESOURCES]
-        return [generic_channel(resource) for resource in RESOURCES]
+            return [user_channel(user, resource) for resource in ON_DASHBOARD]
+        return [generic_channel(resource) for resource in ON_DASHBOARD]
 
 
 def _view_columns(rows: Array) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sim.distributions import Constant
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
 from sim.virtual.ledger import Connection, Delivery, Ledger
+from sim.workload import RESOURCES
 
 Array = np.ndarray[Any, Any]
 
@@ -112,7 +113,8 @@ class Broadcaster:
         costs = scenario.broadcaster.costs
         self._fixed = ns(costs.fixed)
         self._compose = ns(costs.compose_per_subscriber)
-        self._each = ns(costs.between(scenario.extra_payload))
+        self._each = [ns(costs.between(scenario.extra_payload_of(resource))) for resource in RESOURCES]
+        """Between two writes of an event of each resource."""
         self._answers_before = costs.answer == "before"
         self._nagle = costs.nagle
         self._network = scenario.network.to_subscriber
@@ -160,8 +162,10 @@ class Broadcaster:
         for channel in connection.channels:
             channels[channel].leave(connection)
 
-    def accept(self, update: int, channels: Sequence[str], answered: Answered) -> None:
-        """An event is here now, for every subscriber; *answered* is called once, by the node that took it."""
+    def accept(self, update: int, channels: Sequence[str], answered: Answered, resource: int = 0) -> None:
+        """An event of a resource (index in `RESOURCES`) is here now, for every subscriber; *answered* is called once, by the node
+        that took it."""
+        each = self._each[resource]
         now = self._clock.now()
         answers_at = now
         for number, node in enumerate(self.nodes):
@@ -173,7 +177,7 @@ class Broadcaster:
             composed = at = begin + self._fixed + count * self._compose
             for channel, members in receivers:
                 if members.connections:
-                    at = self._write(node, update, channel, members, at)
+                    at = self._write(node, update, channel, members, at, each)
             node.works(begin, at)
             if number == update % len(self.nodes):
                 answers_at = composed if self._answers_before else at
@@ -183,34 +187,32 @@ class Broadcaster:
         _, answered = self._unanswered.pop(update)
         answered(update, True)
 
-    def _write(self, node: Node, update: int, channel: str, members: Members, at: int) -> int:
-        """Write to *members* from instant *at* on; returns when it is done."""
+    def _write(self, node: Node, update: int, channel: str, members: Members, at: int, each: int) -> int:
+        """Write to *members* from instant *at* on, one every *each* ns; returns when it is done."""
         connections, subscribers = members.columns()
-        done = at + len(connections) * self._each
+        done = at + len(connections) * each
         if isinstance(self._network, Constant) and not self._nagle:
-            first = at + self._each + ns(self._network.value)
-            whens: Sequence[int] = (
-                range(first, done + ns(self._network.value) + 1, self._each) if self._each else [first] * len(connections)
-            )
+            first = at + each + ns(self._network.value)
+            whens: Sequence[int] = range(first, done + ns(self._network.value) + 1, each) if each else [first] * len(connections)
         else:
-            arrivals = self._arrivals(subscribers, at)
+            arrivals = self._arrivals(subscribers, at, each)
             order = np.argsort(arrivals, kind="stable")
             whens, subscribers = arrivals[order].tolist(), subscribers[order]
             connections = [connections[i] for i in order.tolist()]
         delivery = Delivery(update, self._ledger.channel(channel), subscribers, whens)
         self._ledger.deliveries.append(delivery)
-        node.writes(at, self._each, delivery)
+        node.writes(at, each, delivery)
         if not self._forward:
             self._clock.call_each(whens, connections, delivery.arrive)
         return done
 
-    def _arrivals(self, subscribers: Array, at: int) -> Array:
+    def _arrivals(self, subscribers: Array, at: int, each: int) -> Array:
         """Instants of arrival where the network varies or Nagle's algorithm is on; a connection keeps the order of its frames."""
         if len(subscribers) and subscribers.max() >= self._last_arrival.size:
             room = (0, int(subscribers.max()) + 1)
             self._last_arrival = np.pad(self._last_arrival, room)
             self._acknowledged, self._held_until = np.pad(self._acknowledged, room), np.pad(self._held_until, room)
-        sent = at + self._each * np.arange(1, len(subscribers) + 1)
+        sent = at + each * np.arange(1, len(subscribers) + 1)
         way = columns(self._network, self._rng, len(subscribers))
         if self._nagle:
             sent = self._held_back(subscribers, sent, way)

@@ -40,6 +40,7 @@ def bytes_sent(world: World, scenario: Scenario) -> int:
     resource, resource_id = updates.resource.tolist(), updates.resource_id.tolist()
     total = 0
     for delivery in world.ledger.deliveries:
-        frame = frame_bytes(RESOURCES[resource[delivery.update]], resource_id[delivery.update], names[delivery.channel])
-        total += delivery.frames * (frame + scenario.extra_payload)
+        kind = RESOURCES[resource[delivery.update]]
+        frame = frame_bytes(kind, resource_id[delivery.update], names[delivery.channel])
+        total += delivery.frames * (frame + scenario.extra_payload_of(kind))
     return total

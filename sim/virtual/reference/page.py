@@ -18,7 +18,7 @@ from sim.virtual.reference.broadcaster import Broadcaster
 from sim.virtual.reference.client import Client
 from sim.virtual.reference.publishing import generic_channel, owner, specific_channel, user_channel
 from sim.virtual.reference.reconnect import attempts, first_attempts
-from sim.workload import Streams
+from sim.workload import ON_DASHBOARD, Streams
 
 HIDDEN_STEP = SECOND
 """Browsers let the timers of a hidden tab ring on whole seconds only."""
@@ -106,11 +106,10 @@ class Group:
             user = seat % fleet.users + 1
             shows = EVERYONE if api.dashboard_of == "everyone" else user
             return View(user, "dashboard", 0, database.history("dashboard", 0, shows), size, extra)
-        resource = "site" if self.pages.page == "site" else "server"
-        count, each = (fleet.sites, fleet.sites_per_user) if resource == "site" else (fleet.servers, fleet.servers_per_user)
-        resource_id = seat % count + 1
+        resource = self.pages.resource
+        resource_id = seat % fleet.count(resource) + 1
         history = database.history(resource, resource_id)
-        return View(owner(resource_id, each), resource, resource_id, history, api.size_of(None))
+        return View(owner(resource_id, fleet.each(resource)), resource, resource_id, history, api.size_of(None))
 
     def channels(self, view: View) -> list[str]:
         """Channels to which such a page subscribes."""
@@ -119,8 +118,8 @@ class Group:
         if view.resource != "dashboard":
             return [specific_channel(view.resource, view.resource_id)]
         if self.scenario.broadcast.channels == "per_user":
-            return [user_channel(view.user, resource) for resource in ("server", "site")]
-        return [generic_channel(resource) for resource in ("server", "site")]
+            return [user_channel(view.user, resource) for resource in ON_DASHBOARD]
+        return [generic_channel(resource) for resource in ON_DASHBOARD]
 
 
 class Page:

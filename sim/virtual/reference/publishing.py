@@ -12,7 +12,7 @@ from sim.clock import EventList, ns
 from sim.scenario import Scenario
 from sim.virtual.database import Database
 from sim.virtual.reference.broadcaster import Answered, Broadcaster
-from sim.workload import RESOURCES
+from sim.workload import ON_DASHBOARD, RESOURCES
 
 
 class Publishing:
@@ -79,7 +79,8 @@ class Publishing:
             return
         if self.published_at[update] < 0:
             self.published_at[update] = self._clock.now()
-        self._broadcaster.accept(update, self._channels(self._resource[update], self._resource_id[update]), answered)
+        resource = self._resource[update]
+        self._broadcaster.accept(update, self._channels(resource, self._resource_id[update]), answered, resource)
 
 
 class Channels:
@@ -87,14 +88,14 @@ class Channels:
 
     def __init__(self, scenario: Scenario) -> None:
         self._kind = scenario.broadcast.channels
-        self._per_user = (scenario.fleet.servers_per_user, scenario.fleet.sites_per_user)
+        self._per_user = [scenario.fleet.each(resource) for resource in RESOURCES]
         self._known: dict[tuple[int, int], list[str]] = {}
 
     def __call__(self, resource: int, resource_id: int) -> list[str]:
         names = self._known.get((resource, resource_id))
         if names is None:
             specific, generic = specific_channel(RESOURCES[resource], resource_id), generic_channel(RESOURCES[resource])
-            match self._kind:
+            match self._kind if RESOURCES[resource] in ON_DASHBOARD else "specific":
                 case "specific":
                     names = [specific]
                 case "generic":

@@ -62,8 +62,8 @@ from tests.brokeforge.forge import Forge
         ("PATCH", "/servers/1/firewall", {}, 422, "status"),
         ("POST", "/servers/1/events", {"kind": "rumour", "message": "x"}, 422, "kind"),
         ("POST", "/servers/1/tasks", {}, 422, "name"),
-        ("PATCH", "/tasks/1", {"status": "completed"}, 404, None),
-        ("GET", "/tasks/1", None, 404, None),
+        ("PATCH", "/tasks/99", {"status": "completed"}, 404, None),
+        ("GET", "/tasks/99", None, 404, None),
         ("PATCH", "/servers/3", {"connection": "disconnected"}, 403, None),
         ("DELETE", "/servers/3", None, 403, None),
         ("POST", "/servers/3/sites", {"domain": "x.example.test"}, 403, None),
@@ -235,6 +235,22 @@ def test_a_task_is_broadcast_whole_and_ends_once(forge: Forge) -> None:
     assert sent.data["task"].keys() == {"id", "name", "completed", "completed_at"}
     assert "status" in forge.json("PATCH", f"/tasks/{task}", {"status": "failed"}, status=422)["errors"]
     assert forge.json("PATCH", f"/tasks/{task}", {"status": "completed"})["changed"] is False
+
+
+def test_a_task_that_recurs_ends_again_and_again_and_changes_nothing_but_itself(forge: Forge) -> None:
+    server = forge.json("GET", "/servers/1")["version"]
+    for version, status in enumerate(("completed", "failed", "failed", "completed"), 2):
+        answer = forge.json("PATCH", "/tasks/1", {"status": status})
+        assert (answer["version"], answer["changed"], answer["broadcast"]) == (version, True, True)
+        page = forge.json("GET", "/tasks/1")
+        assert (page["version"], page["completed"]) == (version, status == "completed")
+    sent = forge.broadcaster.of("TaskCompleted")
+    assert [event.channels for event in sent] == [["private-tasks.1"]] * 4
+    assert [event.data["task"]["completed"] for event in sent] == [True, False, False, True]
+    assert not forge.broadcaster.of("ServerUpdated")
+    assert forge.json("GET", "/servers/1")["version"] == server
+    assert forge.json("GET", "/dashboard")["version"] == 0, "no dashboard shows it"
+    assert forge.request("PATCH", "/tasks/1", {"status": "completed"}, user=2).status == 403
 
 
 # --- jobs ---

@@ -66,7 +66,8 @@ def test_a_metered_service_says_what_is_billed() -> None:
     assert consent.hosts(METERED) == ["ws-eu.pusher.com"]
 
 
-PATTERN = [{"page": "dashboard", "subscribers": 10}, {"page": "detail", "subscribers": 40}, {"page": "site", "subscribers": 5}]
+SIZES = {"dashboard": 10, "detail": 40, "site": 5, "task": 5}
+PATTERN = [{"page": page, "subscribers": count} for page, count in SIZES.items()]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,7 @@ PATTERN = [{"page": "dashboard", "subscribers": 10}, {"page": "detail", "subscri
         {"pages.1.hidden": 0.5, "api.retries": 2, "api.queue_limit": 0, "api.service": 0.2},
         {"workload": {"kind": "bursty"}},
         {"workload": {"kind": "constant", "rate": 30.0, "site_share": 0.5}},
+        {"workload": {"kind": "tasks", "takes": 0.5, "per_minute": 600, "parts": 1}},
     ],
 )
 def test_what_is_announced_is_never_exceeded_by_a_simulated_run(changes: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ from loadtests.users import Debounce, EchoUser, park
 from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.policy import Polling
-from sim.scenario import Pages, Scenario
+from sim.scenario import Broadcast, Pages, Scenario
 from sim.target import Target, User
 from tests.loadtests.inside.fixtures import EVENTS
 from tests.loadtests.peer import listening, request
@@ -140,6 +140,15 @@ def test_a_scenario_becomes_classes_with_its_weights():
     assert board.identities(TARGET) == [(1, "t1", 0), (2, "t2", 0)]
     assert detail.tasks == [park]
     assert not detail.abstract
+
+
+def test_a_task_s_page_shows_what_its_event_carries_on_its_own_channel_whatever_the_switches():
+    scenario = Scenario(pages=(Pages("task", 1), Pages("task", 1, Polling(1.0))), broadcast=Broadcast(channels="generic"))
+    task, polling = pages.user_classes(Settings(scenario, TARGET)).values()
+    assert (task.channels, task.events) == (["private-tasks.{id}"], ["App\\Events\\TaskCompleted"])
+    assert task.policy.kind == "full_payload"
+    assert (task.refetch, polling.channels, polling.policy.kind) == ("/tasks/{id}", [], "polling")
+    assert [who[2] for who in task.identities(TARGET)] == [1, 2, 3], "each server has one"
 
 
 def test_an_inertia_page_of_the_pattern_has_its_version_in_the_prop_of_its_resource():
