@@ -45,14 +45,11 @@ def serve(arrivals: Array, service: Array, free: Array) -> Array:
     return begins
 
 
-def count_steps(values: Array, shift: int, first: int, size: int, chosen: Array | None = None) -> tuple[Array, int, int, int]:
-    """(counts, sum, least, largest) of *values* (or of the *chosen* ones, bool) in steps of 2**shift, counted from the *first*
-    on."""
-    if chosen is None:
-        counts, total, least, largest = _loop(_count_all)(values, shift, first, size)
-    else:
-        counts, total, least, largest = _loop(_count_chosen)(values, shift, first, size, chosen)
-    return counts, int(total), int(least), int(largest)
+def count_steps(values: Array, kinds: Array, number: int, shift: int, first: int, size: int) -> tuple[Array, Array, Array, Array]:
+    """Per kind (uint8, below *number*): (counts, sum, least, largest) of *values* in *size* steps of 2**shift, counted from the
+    *first* on."""
+    found: tuple[Array, Array, Array, Array] = _loop(_count)(values, kinds, number, shift, first, size)
+    return found
 
 
 def _serve(arrivals: Array, service: Array, free: Array) -> Array:
@@ -96,26 +93,16 @@ def _serve_few(arrivals: Array, service: Array, free: Array) -> Array:
     return begins
 
 
-def _count_all(values: Array, shift: int, first: int, size: int) -> tuple[Array, int, int, int]:
-    counts = np.zeros(size, np.int64)
-    total, least, largest = 0, 1 << 62, -(1 << 62)
-    for value in values:
-        counts[(value >> shift) - first] += 1
-        total += value
-        least = min(least, value)
-        largest = max(largest, value)
-    return counts, total, least, largest
-
-
-def _count_chosen(values: Array, shift: int, first: int, size: int, chosen: Array) -> tuple[Array, int, int, int]:
-    counts = np.zeros(size, np.int64)
-    total, least, largest = 0, 1 << 62, -(1 << 62)
+def _count(values: Array, kinds: Array, number: int, shift: int, first: int, size: int) -> tuple[Array, Array, Array, Array]:
+    counts = np.zeros((number, size), np.int64)
+    total = np.zeros(number, np.int64)
+    least, largest = np.full(number, 1 << 62), np.full(number, -(1 << 62))
     for i in range(values.size):
-        value, one = values[i], chosen[i]
-        counts[(value >> shift) - first] += one
-        total += value * one
-        least = min(least, value if one else least)
-        largest = max(largest, value if one else largest)
+        value, kind = values[i], kinds[i]
+        counts[kind, (value >> shift) - first] += 1
+        total[kind] += value
+        least[kind] = min(least[kind], value)
+        largest[kind] = max(largest[kind], value)
     return counts, total, least, largest
 
 

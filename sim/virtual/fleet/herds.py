@@ -27,7 +27,7 @@ import numpy as np
 
 from sim.policy import Polling
 from sim.virtual.fleet.groups import Group, by_value
-from sim.virtual.fleet.spread import Profile, Spread
+from sim.virtual.fleet.spread import Kinds, Profile, Spread
 
 Array = np.ndarray[Any, Any]
 
@@ -218,6 +218,7 @@ class Tally:
         self._open: deque[Herd] = deque()
         self._shown = self._best = Reading(-1, np.zeros(group.size, np.int64), None)
         """What each page shows, and the newest that it has shown; both are what it was loaded with at the run's start."""
+        self._last_reached: tuple[Any, list[Array]] | None = None
         self.outcomes = Outcomes()
         self.regressions = 0
         """Answers of the whole run that replaced a newer state."""
@@ -378,10 +379,7 @@ class Tally:
             if ((committed > shown.largest) & (committed <= now.least)).any():
                 changed += _count(mine, self._group.size if members is None else members.size)
                 continue
-            if members is None:
-                had, has = (state.reached(committed, now.order) for state in (shown, now))
-            else:
-                had, has = (state.reached_by(committed, members) for state in (shown, now))
+            had, has = self._reached(shown, now, committed, members, now.order)
             changed += int(np.count_nonzero((had != has) & mine))
             self.regressions += int(np.count_nonzero(had > has))
         self.outcomes.applied += changed
@@ -394,29 +392,48 @@ class Tally:
         in_order = before.order is None and now.order is None and herd.order is None
         heard = None
         for members, updates in self._views(low, high):
-            updates = updates[self._batch[updates] >= 0]
+            counted = self._batch[updates] >= 0
             committed = self._committed[updates]
             whole = (committed > before.largest) & (committed <= now.least)
             if members is None and whole.any():
-                self._note(updates[whole], herd.base - self._at[updates[whole]], herd.heard)
-                updates, committed = updates[~whole], committed[~whole]
-            if not updates.size:
+                those = updates[whole & counted]
+                self._note(those, herd.base - self._at[those], herd.heard)
+                updates, committed, counted = updates[~whole], committed[~whole], counted[~whole]
+            if not counted.any():
                 continue
             if members is None and in_order:
                 starts = np.searchsorted(now.begun, committed - now.base)
                 stops = np.searchsorted(before.begun, committed - before.base)
-                for update, start, stop in zip(updates, starts.tolist(), stops.tolist(), strict=True):
-                    self._note(update[None], herd.base - self._at[update[None]], herd.heard, slice(start, stop))
+                for one in np.flatnonzero(counted).tolist():
+                    chosen = slice(int(starts[one]), int(stops[one]))
+                    self._note(updates[one, None], herd.base - self._at[updates[one, None]], herd.heard, chosen)
                 continue
-            if members is None:
-                mine = herd.heard
-                had, has = (state.reached(committed, herd.order) for state in (before, now))
-            else:
+            had, has = self._reached(before, now, committed, members, herd.order)
+            mine = herd.heard
+            if members is not None:
                 heard = _by_member(0, herd.heard.values, herd.order) if heard is None else heard
                 mine = Profile(heard[members])
-                had, has = (state.reached_by(committed, members) for state in (before, now))
-            for place, update in enumerate(updates):
-                self._note(update[None], herd.base - self._at[update[None]], mine, (had <= place) & (has > place))
+            levels = committed.size + 1
+            of_kind = np.arange(levels * levels)
+            kinds = (had * levels + has).astype(np.uint8, copy=False) if levels * levels <= 256 else None
+            for one in np.flatnonzero(counted).tolist():
+                if kinds is None:
+                    pages = (had <= one) & (has > one)
+                else:
+                    pages = Kinds(kinds, (of_kind // levels <= one) & (of_kind % levels > one))
+                self._note(updates[one, None], herd.base - self._at[updates[one, None]], mine, pages)
+
+    def _reached(
+        self, before: Reading, now: Reading, committed: Array, members: Array | None, order: Array | None
+    ) -> list[Array]:
+        """Of two states of the pages, how many of the sorted instants each contains: of all pages in the *order* of members, or
+        of some *members*. It is asked for twice for each herd."""
+        if members is not None:
+            return [state.reached_by(committed, members) for state in (before, now)]
+        key = (before, now, committed.tobytes(), id(order))
+        if self._last_reached is None or self._last_reached[0] != key:
+            self._last_reached = key, [state.reached(committed, order) for state in (before, now)]
+        return self._last_reached[1]
 
     def _between(self, after: int, until: int) -> tuple[int, int]:
         """The updates of the group committed in (after, until], as a range of their numbers."""
@@ -435,8 +452,8 @@ class Tally:
         for number in np.unique(viewers).tolist():
             yield self._group.shown_by[number], updates[viewers == number]
 
-    def _note(self, updates: Array, shifts: Array, profile: Profile, pages: slice | Array | None = None) -> None:
-        """These updates are on the screens (all of the profile, a range, or those of a mask) at its durations + *shifts*."""
+    def _note(self, updates: Array, shifts: Array, profile: Profile, pages: slice | Array | Kinds | None = None) -> None:
+        """These updates are on the screens (all of the profile, a range, of a mask or of kinds) at its durations + *shifts*."""
         total, count = self._spread.add_shifted(profile, shifts, self._batch[updates], pages)
         self.pages[updates] += count
         self.total[updates] += total + count * shifts.astype(float)

@@ -19,7 +19,7 @@ import numpy as np
 from sim.clock import ns
 from sim.distributions import Constant, Distribution
 from sim.scenario import Scenario
-from sim.virtual.draws import columns
+from sim.virtual.draws import columns, parts
 from sim.virtual.fleet import compiled
 from sim.virtual.fleet.groups import Group
 from sim.virtual.fleet.herds import NEVER, Herd, Window
@@ -76,7 +76,7 @@ class Refetching:
         self.load: Array = np.zeros(max(0, -(-(window.stop - window.start) // LOAD_STEP)), np.int64)
         """Refetches started in each 100 ms of the window."""
         self._helper: ThreadPoolExecutor
-        self._prepared: Future[tuple[Array, Array, Array | int]] | None = None
+        self._prepared: Future[tuple[Array, Array | int]] | None = None
         self._templates: dict[int, tuple[Herd, Fifo]] = {}
         self._open: list[_Open] = []
         """Herds of which some requests arrive after the piece that they were sent in, in the order of sending."""
@@ -223,37 +223,54 @@ class Refetching:
     def _is_solo(self, herd: int) -> bool:
         """Is this a large herd that must be sorted, and have its requests arrived when the next one's begin to?"""
         number = int(self._group[herd])
-        large = bool(self._jitter[number]) and self.groups[number].size > SMALL and not self._random_network
+        group, jitter = self.groups[number], self._jitter[number]
+        large = (
+            bool(jitter)
+            and group.size > SMALL
+            and not self._random_network
+            and _fits(int(np.ptp(group.offsets)) + jitter, group.size)
+        )
         return large and bool(self._gap[herd]) and (herd == 0 or bool(self._gap[herd - 1]))
 
     def _solo(self, herd: int) -> tuple[int, Herd]:
         """While this herd is in the queue the next one is drawn and sorted by another thread: same numbers, in the same order."""
         ready = self._prepared if self._prepared is not None else self._helper.submit(self._prepare, herd)
         following = herd + 1 < self._first.size and self._is_solo(herd + 1)
-        at, order, service = ready.result()
+        started, needs = ready.result()
         self._prepared = self._helper.submit(self._prepare, herd + 1) if following else None
         number, base = int(self._group[herd]), int(self._base[herd])
-        begun = self.queue.serve(at, service)
-        finished = begun + service
-        finished += self._to_api - base
-        begun -= base
-        at -= self._to_api + base
-        self._count_rising(np.array([base]), at)
-        return number, Herd(base, at, begun, self._answered(at, finished), order, rising=False)
-
-    def _prepare(self, herd: int) -> tuple[Array, Array, Array | int]:
-        """(sorted arrivals, member of each, service times) of a herd."""
-        number = int(self._group[herd])
         group = self.groups[number]
-        jittered = self._rng["jitter"].random(group.size)
-        jittered *= self._jitter[number]
-        arrivals = jittered.astype(np.int64)
-        arrivals += group.offsets
-        arrivals += int(self._base[herd]) + self._to_api
-        at, order = in_order(arrivals)
+        bits, away = group.size.bit_length(), base + self._to_api
+        order, begun = np.empty(group.size, np.int32), np.empty_like(started)
+        finished = np.empty_like(started) if isinstance(needs, int) else needs
+        for part in parts(group.size):
+            order[part] = started[part] & ((1 << bits) - 1)
+            one = started[part]
+            one >>= bits
+            one += int(group.offsets[0])
+            service = needs if isinstance(needs, int) else needs[part]
+            served = self.queue.serve(one + away, service)
+            np.add(served, service, out=finished[part])
+            finished[part] += self._to_api - base
+            np.subtract(served, base, out=begun[part])
+        self._count_rising(np.array([base]), started)
+        return number, Herd(base, started, begun, self._answered(started, finished), order, rising=False)
+
+    def _prepare(self, herd: int) -> tuple[Array, Array | int]:
+        """(starts and members as one integer each, sorted; service times) of a herd: see `in_order`."""
+        number = int(self._group[herd])
+        group, rng, jitter = self.groups[number], self._rng["jitter"], self._jitter[number]
+        bits, keys = group.size.bit_length(), np.empty(group.size, np.int64)
+        for part in parts(group.size):
+            one = keys[part]
+            one[:] = rng.random(one.size) * jitter
+            one += group.offsets[part] - group.offsets[0]
+            one <<= bits
+            one |= np.arange(part.start, part.stop)
+        keys.sort()
         service = self._draw_service(group.size)
         service += group.extra
-        return at, order, service
+        return keys, service
 
     # --- anything else -------------------------------------------------------------------------------------------------
 
@@ -350,6 +367,11 @@ class Refetching:
             self.load[low : low + counts.size] += counts
 
 
+def _fits(span: int, count: int) -> bool:
+    """Can an instant within *span* ns and one of *count* places be one integer?"""
+    return span.bit_length() + count.bit_length() <= 62
+
+
 def in_order(instants: Array) -> tuple[Array, Array]:
     """(sorted instants, their places before), equal ones in the order in which they came.
 
@@ -360,7 +382,7 @@ def in_order(instants: Array) -> tuple[Array, Array]:
     if not instants.size or (instants[1:] >= instants[:-1]).all():
         return instants, places
     least, bits = int(instants.min()), instants.size.bit_length()
-    if (int(instants.max()) - least).bit_length() + bits > 62:
+    if not _fits(int(instants.max()) - least, instants.size):
         places = np.argsort(instants, kind="stable")
         return instants[places], places
     keys = instants - least

@@ -32,6 +32,20 @@ class Steps(NamedTuple):
     largest: int
 
 
+class Kinds(NamedTuple):
+    """Some of a profile's values: those whose kind is wanted. Values are counted by kind once, whatever is asked for."""
+
+    kinds: Array
+    """Of each value (uint8)."""
+    wanted: Array
+    """bool, of each kind."""
+
+    @property
+    def mask(self) -> Array:
+        chosen: Array = self.wanted[self.kinds]
+        return chosen
+
+
 class Profile:
     """Durations (int64 ns, may be negative) that are shifted together. *rising*: they are sorted."""
 
@@ -39,6 +53,7 @@ class Profile:
         self.values = values
         self.rising = rising
         self._whole: Steps | None = None
+        self._by_kind: tuple[Array, tuple[Array, Array, Array, Array]] | None = None
 
     @property
     def size(self) -> int:
@@ -65,8 +80,23 @@ class Profile:
         edges = np.arange(first, (self.largest >> shift) + 2) << shift
         return shift, np.searchsorted(self.values, edges) if self.rising else edges
 
-    def part(self, chosen: slice | Array) -> Steps:
-        """Of the values of a range, or of those that are *chosen* (bool); at least one value."""
+    def count(self, chosen: slice | Array | Kinds) -> int:
+        """How many values these are."""
+        if isinstance(chosen, slice):
+            return int(chosen.stop - chosen.start)
+        if isinstance(chosen, Kinds):
+            return int(self._counted(chosen.kinds, chosen.wanted.size)[0][chosen.wanted].sum())
+        return int(np.count_nonzero(chosen))
+
+    def _counted(self, kinds: Array, number: int) -> tuple[Array, Array, Array, Array]:
+        """Per kind: (steps, sum, least, largest)."""
+        if self._by_kind is None or self._by_kind[0] is not kinds:
+            shift, edges = self._grid
+            self._by_kind = kinds, compiled.count_steps(self.values, kinds, number, shift, self.least >> shift, edges.size)
+        return self._by_kind[1]
+
+    def part(self, chosen: slice | Array | Kinds) -> Steps:
+        """Of the values of a range, or of those that are *chosen* (bool, or by kind); at least one value."""
         whole = isinstance(chosen, slice) and (chosen.start, chosen.stop) == (0, self.size)
         if whole and self._whole is not None:
             return self._whole
@@ -76,11 +106,13 @@ class Profile:
             counts = np.diff(np.clip(edges, chosen.start, chosen.stop))
             total = int(self._sums[chosen.stop] - self._sums[chosen.start])
             low, high = int(self.values[chosen.start]), int(self.values[chosen.stop - 1])
-        elif compiled.ENABLED:
-            values, mask = (self.values[chosen], None) if isinstance(chosen, slice) else (self.values, chosen)
-            counts, total, low, high = compiled.count_steps(values, shift, first, edges.size, mask)
+        elif compiled.ENABLED and (whole or not isinstance(chosen, slice)):
+            kinds, wanted = _as_kinds(chosen, self.size)
+            of_kind, totals, leasts, largests = self._counted(kinds, wanted.size)
+            counts, total = of_kind[wanted].sum(axis=0), int(totals[wanted].sum())
+            low, high = int(leasts[wanted].min()), int(largests[wanted].max())
         else:
-            values = self.values[chosen]
+            values = self.values[chosen.mask if isinstance(chosen, Kinds) else chosen]
             counts = np.bincount((values >> shift) - first, minlength=edges.size - 1)
             total, low, high = int(values.sum()), int(values.min()), int(values.max())
         steps = self._steps(counts, total, low, high)
@@ -95,6 +127,15 @@ class Profile:
         return Steps(middles, counts[held], total, least, largest)
 
 
+def _as_kinds(chosen: slice | Array | Kinds, size: int) -> Kinds:
+    """*chosen*: all, those of a mask, or by kind."""
+    if isinstance(chosen, Kinds):
+        return chosen
+    if isinstance(chosen, slice):
+        return Kinds(np.zeros(size, np.uint8), np.array([True]))
+    return Kinds(chosen.view(np.uint8), np.array([False, True]))
+
+
 class Spread:
     """Collects shifted profiles into a `Histogram` for each of *batches*. Call `finish` once at the end."""
 
@@ -103,21 +144,25 @@ class Spread:
         self._waiting: list[list[Array]] = [[] for _ in range(batches)]
         self._size = 0
 
-    def add_shifted(self, profile: Profile, shifts: Array, batch: Array, chosen: slice | Array | None = None) -> tuple[int, int]:
-        """Count the profile's values (all, those of a range, or those of a mask) once for each shift (int64 ns), moved by it.
+    def add_shifted(
+        self, profile: Profile, shifts: Array, batch: Array, chosen: slice | Array | Kinds | None = None
+    ) -> tuple[int, int]:
+        """Count the profile's values (all, those of a range, of a mask or of kinds) once for each shift (int64 ns), moved by it.
 
         *batch*: of each shift. Returns (the sum of the values, ns, unshifted; how many they are).
         """
         if chosen is None:
             chosen = slice(0, profile.size)
-        size = chosen.stop - chosen.start if isinstance(chosen, slice) else int(np.count_nonzero(chosen))
+        if isinstance(chosen, Kinds) and not (compiled.ENABLED and profile.size > 2 * STEPS):
+            chosen = chosen.mask
+        size = profile.count(chosen)
         if size <= 0 or not shifts.size:
             return 0, 0
         parts = [(int(batch[0]), shifts)]
         if batch[0] != batch[-1] or (batch.size > 2 and (batch != batch[0]).any()):
             parts = [(number, shifts[batch == number]) for number in np.unique(batch).tolist()]
         if size <= 2 * STEPS:
-            values = profile.values[chosen]
+            values = profile.values[chosen.mask if isinstance(chosen, Kinds) else chosen]
             for number, mine in parts:
                 self._add(number, values + mine if mine.size == 1 else (values + mine[:, None]).ravel())
             return int(values.sum()), size

@@ -168,7 +168,7 @@ def test_without_a_queue_it_is_the_closed_form():
         (Debounce(wait=0.5, max_wait=1.5, timing="lodash"), theory.lodash_max_wait(2.0, 0.5, 1.5).delay_mean),
         (Polling(interval=1.0), theory.grid_delay_mean(1.0)),
     ]:
-        changes = {"duration": 20_000.0, "workload": {"kind": "poisson", "rate": 2.0}, "api.service": 1e-6}
+        changes = {"duration": 6_000.0, "workload": {"kind": "poisson", "rate": 2.0}, "api.service": 1e-6}
         result = fleet.run(replace(herd(1).replace(changes), policy=policy))
         error = result.all_fresh.sums.std() / math.sqrt(result.updates / 4)  # neighbours share a refetch
         assert abs(result.time_to_fresh.mean - mean) < 5 * error, policy
