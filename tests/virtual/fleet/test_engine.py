@@ -19,7 +19,7 @@ from sim.policy import Debounce, FullPayload, Immediate, Polling, RateLimit, Thr
 from sim.results.run import Run
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
-from sim.virtual import engines, fleet
+from sim.virtual import draws, engines, fleet
 from sim.virtual.fleet import compiled, engine, refetching
 from sim.virtual.fleet.herds import Outcomes
 from sim.workload import Poisson, Updates
@@ -223,6 +223,7 @@ def test_pieces_of_any_size_give_the_same(changes, numba, monkeypatch):
     for piece, small in [(1, 10), (100, 10), (1000, 4096)]:
         monkeypatch.setattr(refetching, "PIECE", piece)
         monkeypatch.setattr(refetching, "SMALL", small)
+        monkeypatch.setattr(draws, "PART", 7)
         again = fleet.run(scenario)
         assert again.time_to_fresh == whole.time_to_fresh
         np.testing.assert_array_equal(again.load, whole.load)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.errors import BadInput
+from sim.virtual.fleet import compiled
 from sim.virtual.fleet.histogram import Histogram
-from sim.virtual.fleet.spread import STEPS, Profile, Spread
+from sim.virtual.fleet.spread import STEPS, Kinds, Profile, Spread
 
 durations = st.lists(st.integers(0, 10**13), min_size=1, max_size=50)
 
@@ -97,7 +98,13 @@ def test_shifted_profiles_count_like_their_values_one_by_one(size, shifts, risin
     stop = random.randint(start + 1, size)
     spread, profile, moves = Spread(), Profile(values, rising), np.array(shifts)
     chosen = slice(start, stop) if random.random() < 0.5 else np.isin(np.arange(size), np.arange(start, stop))
-    total, count = spread.add_shifted(profile, moves, np.zeros(moves.size, np.int64), chosen)
+    if random.random() < 0.4:
+        kinds = np.zeros(size, np.uint8)
+        kinds[start:stop] = rng.integers(1, 3, stop - start)
+        chosen = Kinds(kinds, np.array([False, True, True]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "ENABLED", compiled.INSTALLED and random.random() < 0.5)
+        total, count = spread.add_shifted(profile, moves, np.zeros(moves.size, np.int64), chosen)
     every = (values[start:stop] + moves[:, None]).ravel()
     (histogram,), expected = spread.finish(), of(every)
     assert (total, count) == (values[start:stop].sum(), stop - start)
