@@ -417,6 +417,7 @@ class Tally:
             of_kind = np.arange(levels * levels)
             kinds = (had * levels + has).astype(np.uint8, copy=False) if levels * levels <= 256 else None
             for one in np.flatnonzero(counted).tolist():
+                pages: Array | Kinds
                 if kinds is None:
                     pages = (had <= one) & (has > one)
                 else:
