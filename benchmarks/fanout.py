@@ -5,7 +5,8 @@
     python -m benchmarks.fanout --only publishes connects stalled nodes
     python -m benchmarks.fanout --only saturation --record saturation.json     from an idle server to a full one
 
-The limit is a C program that does one `send` for each subscriber from an epoll loop (fanout_server.c); the usual recipe is
+The limit is a C program that does one `send` for each subscriber from an epoll loop (fanout_server.c), which this broadcaster
+does only where io_uring is not allowed; the usual recipe is
 `websockets.broadcast` (fanout_stock.py). The server has core 0, the client (fanout_client.c) core 1; both are fast, both on
 127.0.0.1. CPU is the server process's own, from the kernel, per delivery: one frame to one subscriber. Servers take turns in
 rounds, and the least of a round counts, because whatever else the machine does can only add. Compare the ratios.

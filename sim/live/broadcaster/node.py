@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 
 from sim.errors import BadInput
 from sim.live.broadcaster.bus import Bus
 from sim.live.broadcaster.metrics import MEDIA_TYPE, Metrics
 from sim.live.broadcaster.pacing import Pacing
-from sim.live.broadcaster.peer import Peer
+from sim.live.broadcaster.peer import Peer, write_all
 from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.uring import SendRing
 from sim.live.sockets import SPARE_DESCRIPTORS, bound, connection_capacity
 from sim.pusher.http import HttpRequest, HttpResponse
 from sim.pusher.server.api import Api, Respond
 from sim.pusher.server.cluster import BEAT_SECONDS, Cluster
 from sim.pusher.server.hub import SECOND, TICK_SECONDS, Hub
-from sim.pusher.server.outbox import Outbox
+from sim.pusher.server.outbox import Outbox, write_each
+from sim.pusher.server.state import Connection
 
 log = logging.getLogger("workbench.broadcaster")
 
@@ -33,6 +36,8 @@ ACCEPTS_PER_TURN = 64
 """Connections taken in one turn of the loop, so that a burst does not hold up who is connected."""
 WRITES_PER_TURN = 512
 """Writes of a fan-out in one turn of the loop: about 2 ms."""
+WORTH_A_RING = 8
+"""Writes from which on they leave in one system call, where the system has one for it."""
 WORTH_GATHERING = 100
 """Deliveries from which on the loop goes round once more before they begin: several events then leave in one write each."""
 GATHER_SECONDS = 1e-6, 0.002
@@ -52,7 +57,7 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.hub = Hub(settings.apps, faithful=settings.faithful, outbox=Outbox(self._wake))
+        self.hub = Hub(settings.apps, faithful=settings.faithful, outbox=Outbox(self._wake, self._write))
         path = settings.path.strip("/")
         self.api = Api(self.hub, prefix=f"/{path}" if path else "")
         self.peers: set[Peer] = set()
@@ -62,6 +67,7 @@ class Node:
         self._refusal_logged = float("-inf")
         self._departed = 0
         self._pacing = None if settings.timing is None else Pacing(settings.timing, self.hub.outbox)
+        self._ring: SendRing | None = None
         self._bus: Bus | None = None
         self._cluster: Cluster | None = None
 
@@ -153,6 +159,12 @@ class Node:
         else:
             self._flush()
 
+    def _write(self, connections: Sequence[Connection], frame: bytes) -> None:
+        if self._ring is None or len(connections) < WORTH_A_RING:
+            write_each(connections, frame)
+        else:
+            write_all(self._ring, connections, frame)
+
     def _flush(self) -> None:
         if self._pacing is not None:
             self._pacing.flush()
@@ -170,6 +182,8 @@ class Node:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        with contextlib.suppress(OSError):
+            self._ring = SendRing()
         self._socket = sock or bind(self.settings.host, self.settings.port, shared=self.settings.nodes > 1)
         context = tls_context(self.settings)
         self._server = await loop.create_server(lambda: Peer(self), sock=self._socket, backlog=ACCEPTS_PER_TURN, ssl=context)
@@ -217,6 +231,9 @@ class Node:
         for peer in list(self.peers):
             peer.abort()
         await asyncio.sleep(0)
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
 
     @staticmethod
     async def _every(seconds: float, action: Callable[[], None]) -> None:

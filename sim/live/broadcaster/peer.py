@@ -1,11 +1,11 @@
 """One TCP connection to the broadcaster: HTTP until a WebSocket upgrade, frames from then on. Both share one port.
 
-Reading goes through asyncio. Writing does not, while it can: `write` hands the bytes to the kernel itself and leaves to the
-transport only what the kernel would not take. Rejected (CPU of a delivery to 5,000 subscribers, as multiples of a C program's
-bare `send`; this way starts from 1.05): `transport.write` 1.24, `websockets.broadcast` 2.1, an ASGI server 3.0 and more; and
-`os.write` in place of the socket's `send`: 5 to 14 % more in a loop of its own, within the noise of the whole benchmark.
-No gain (1.18 and 1.14 at 1,000 and 5,000 subscribers, against 1.19 and 1.05): an outbox that calls the socket's `send` itself.
-What is left at 1,000, by perf: a tenth of the time in the interpreter, 2 % in libc; the kernel takes 2.8 us, in C 2.6.
+Reading goes through asyncio. Writing does not, while it can: a frame for many leaves in one system call (`uring`), one for few
+through the socket's own `send`, and only what the kernel would not take goes to the transport. Rejected (CPU of a delivery as
+multiples of a C program's bare `send`, at 1,000 / 5,000 subscribers): a `send` each from Python 1.19 / 1.13, of which by perf half
+is the interpreter, an eighth the publish itself, and the rest a kernel with colder caches; the same with the loop over the sockets
+in C (`map`) 1.21 / 1.14, no gain; an outbox that calls `send` itself 1.18 / 1.14; `os.write` in place of `send`, 5 to 14 % more in
+a loop of its own; at 5,000 `transport.write` 1.24, `websockets.broadcast` 2.1, an ASGI server 3.0 and more.
 `python -m benchmarks.fanout` prints today's.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import _socket
 import asyncio
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol, cast
@@ -23,6 +24,7 @@ import httptools
 from sim.live.broadcaster.http import HttpReader, wire_size
 from sim.live.broadcaster.metrics import Metrics
 from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.uring import SendRing
 from sim.pusher import frames, upgrade
 from sim.pusher.http import HttpRequest, HttpResponse
 from sim.pusher.server.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, OK, TOO_LARGE, Api, Respond
@@ -58,6 +60,18 @@ class Host(Protocol):
     def serve(self, request: HttpRequest, respond: Respond) -> None: ...
 
 
+def write_all(ring: SendRing, peers: Sequence[Connection], frame: bytes) -> None:
+    """`Peer.write` of one frame to each of these peers."""
+    peers, size = cast("Sequence[Peer]", peers), len(frame)
+    sent = ring.send([peer.way for peer in peers], frame)
+    if sent.count(size) < len(sent):
+        for peer, taken in zip(peers, sent, strict=True):
+            if taken < 0:
+                peer.write(frame)  # Not by the ring: whatever the reason, that knows what to do about it.
+            elif taken < size:
+                peer.write_rest(frame[taken:])
+
+
 class Peer(Connection, asyncio.BufferedProtocol):
     """The connection as asyncio's protocol and as the hub's `Connection`.
 
@@ -65,18 +79,20 @@ class Peer(Connection, asyncio.BufferedProtocol):
     has ended, from whichever side.
     """
 
-    __slots__ = ("direct", "node", "own", "reading", "transport")
+    __slots__ = ("node", "own", "plain", "reading", "transport", "way")
 
     transport: asyncio.Transport
+    own: _socket.socket
+    """The transport's descriptor as a socket to send through; not with TLS. The transport closes it."""
 
     def __init__(self, node: Host) -> None:
         super().__init__()
         self.node = node
         self.reading: HttpReader | frames.Decoder | None = HttpReader()
-        self.own: _socket.socket | None = None
-        """The transport's descriptor as a socket to send through; None with TLS. The transport closes it."""
-        self.direct: _socket.socket | None = None
-        """The same; None while writes must go through the transport: TLS, bytes waiting there, or ended."""
+        self.plain = -1
+        """That descriptor; -1 with TLS."""
+        self.way = -1
+        """The same; -1 while writes must go through the transport: TLS, bytes waiting there, or ended."""
 
     @property
     def ended(self) -> bool:
@@ -89,7 +105,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
             del self.reading.parser
         self.reading = reading
         if reading is None:
-            self.direct = None
+            self.way = -1
 
     # ---- asyncio
 
@@ -101,7 +117,8 @@ class Peer(Connection, asyncio.BufferedProtocol):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         if transport.get_extra_info("sslcontext") is None:
             plain = transport.get_extra_info("socket")
-            self.own = self.direct = _socket.socket(plain.family, plain.type, plain.proto, plain.fileno())
+            self.plain = self.way = plain.fileno()
+            self.own = _socket.socket(plain.family, plain.type, plain.proto, self.plain)
             self.own.setblocking(False)
         self.last_seen = self.node.now()
         if not self.node.admit(self):
@@ -109,7 +126,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._read_on(None)
-        if self.own is not None:
+        if self.plain >= 0:
             self.own.detach()
         self.node.hub.closed(self)
         self.node.forget(self)
@@ -136,27 +153,30 @@ class Peer(Connection, asyncio.BufferedProtocol):
     # ---- the hub's Connection
 
     def write(self, frame: bytes) -> None:
-        direct = self.direct
-        if direct is None:
+        if self.way < 0:
             self._write_behind(frame)
             return
         try:
-            sent = direct.send(frame)
+            sent = self.own.send(frame)
         except BlockingIOError:
             sent = 0
         except OSError:
             self.abort()
             return
         if sent != len(frame):
-            self.direct = None
-            self.transport.write(frame[sent:])
+            self.write_rest(frame[sent:])
+
+    def write_rest(self, data: bytes) -> None:
+        """What the kernel did not take."""
+        self.way = -1
+        self.transport.write(data)
 
     def _write_behind(self, frame: bytes) -> None:
         if self.ended:
             return
         self.transport.write(frame)
-        if self.own is not None and not self.ended and not self.transport.get_write_buffer_size():
-            self.direct = self.own
+        if self.plain >= 0 and not self.ended and not self.transport.get_write_buffer_size():
+            self.way = self.plain
 
     def end(self, frame: bytes = b"") -> None:
         if self.ended:

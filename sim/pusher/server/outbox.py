@@ -15,7 +15,7 @@ sockets as well while five thousand subscribers get one event.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sim.pusher.server.state import Channel, Connection
 
@@ -37,11 +37,20 @@ class Run:
         self.position = 0
 
 
-class Outbox:
-    """The runs that wait. *wake* is called when the first one arrives; its owner must `flush` until that returns False."""
+def write_each(connections: Sequence[Connection], frame: bytes) -> None:
+    """The same whole frames to each."""
+    for connection in connections:
+        connection.write(frame)
 
-    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
-        self.wake = wake
+
+class Outbox:
+    """The runs that wait. *wake* is called when the first one arrives; its owner must `flush` until that returns False.
+    *write* does what `write_each` does."""
+
+    def __init__(
+        self, wake: Callable[[], None] = lambda: None, write: Callable[[Sequence[Connection], bytes], None] = write_each
+    ) -> None:
+        self.wake, self._write = wake, write
         self._runs: deque[Run] = deque()
         self._joinable: dict[Channel, Run] = {}
         """The run that a channel's next frame may still join."""
@@ -83,9 +92,7 @@ class Outbox:
                 frames[0] = b"".join(frames)
             data = frames[0]
             batch = run.subscribers[start : start + writes]
-            for connection in batch:
-                if connection is not excluded:
-                    connection.write(data)
+            self._write(batch if excluded is None else [c for c in batch if c is not excluded], data)
             writes -= len(batch)
             self.writes += len(batch)
             self.delivered += len(batch) * len(frames)
