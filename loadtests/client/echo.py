@@ -73,6 +73,9 @@ class Subscription(Enum):
 
 
 UNREAD: Any = object()
+END = 1 << 63
+"""Of the numbers that tables hold."""
+UNTOLD = (-1, -1, -1)
 
 
 class Event:
@@ -94,14 +97,16 @@ class Event:
             self._data = decoded(self._came)
         return self._data
 
-    def measures(self) -> list[int]:
+    def measures(self) -> tuple[int, int, int]:
         """The members for measuring: update, sent_at, published_at; -1 where the payload has none."""
         data = self.data
         if type(data) is not dict or "update" not in data:
-            return [-1, -1, -1]
-        # In line: this is done for each different event.
-        found = (data["update"], data.get("sent_at"), data.get("published_at"))
-        return [value if type(value) is int and -1 << 63 <= value < 1 << 63 else -1 for value in found]
+            return UNTOLD
+        found = update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
+        if type(update) is type(sent_at) is type(published_at) is int and 0 <= update | sent_at | published_at < END:
+            return found  # type: ignore[return-value]
+        update, sent_at, published_at = (value if type(value) is int and -END <= value < END else -1 for value in found)
+        return update, sent_at, published_at
 
     @property
     def sent_at(self) -> int:
@@ -169,8 +174,8 @@ class Ear:
         name, channel, data = parse(payload)
         if type(channel) is not str or (name[:6] == "pusher" and name.startswith(("pusher:", "pusher_internal:"))):
             return messages.Message(name, channel, decoded(data))
-        self._heard += 1
-        if self._heard > self.REMEMBERED:
+        self._heard = heard = self._heard + 1
+        if heard > self.REMEMBERED:
             self._heard = 1
             self.frames.clear()
         event = Event(name, channel, data)

@@ -32,6 +32,9 @@ from sim.errors import WorkbenchError
 
 READ, WRITE = 1, 4
 """EPOLLIN and EPOLLOUT, which are POLLIN and POLLOUT as well."""
+EDGES = 0x80002000
+"""EPOLLET and EPOLLRDHUP: what is ready is told once, and that the peer has closed in an event of its own. Else the kernel looks
+at each socket again after it was read."""
 
 POLL_EVERY = 0.002
 """Seconds between two looks at the sockets where there is no epoll; by as much arrivals may seem later than they are."""
@@ -123,8 +126,10 @@ class Mux:
         self._loop = gevent.get_hub().loop
         self._watched: dict[int, Readable] = {}
         if isinstance(self._epoll, Polled):
+            self._edges = 0
             self._watcher = self._loop.timer(POLL_EVERY, POLL_EVERY)
         else:
+            self._edges = EDGES
             self._watcher = self._loop.io(self._epoll.fileno(), 1)  # type: ignore[attr-defined]
         self._watcher.start(self._serve)
         self._slots: dict[int, list[Call]] = {}
@@ -197,11 +202,13 @@ class Mux:
     # ---- sockets
 
     def watch(self, descriptor: int, stream: Readable, events: int) -> None:
-        """Call `stream.ready(events)` whenever *descriptor* is ready for some of *events* (0: errors and hang-up only)."""
+        """Call `stream.ready(events)` when *descriptor* becomes ready for some of *events* (0: errors and hang-up only). The
+        stream takes all there is: it may not be called again for what it leaves."""
+        interest = events | self._edges if events & READ else events
         if descriptor in self._watched:
-            self._epoll.modify(descriptor, events)
+            self._epoll.modify(descriptor, interest)
         else:
-            self._epoll.register(descriptor, events)
+            self._epoll.register(descriptor, interest)
         self._watched[descriptor] = stream
 
     @property

@@ -88,6 +88,7 @@ class Page:
         "_inertia",
         "_loaded_version",
         "_loading",
+        "_notified",
         "_opened_at",
         "_ordered",
         "_path",
@@ -125,6 +126,8 @@ class Page:
         self._loading: Request | Timer | None = None
         self.echo: Echo | None = None
         self._refetcher: Refetcher | None = None
+        self._notified: Callable[[int], None] | None = None
+        """The refetcher's; None where there is nothing to refetch."""
 
     # ---- life
 
@@ -174,6 +177,7 @@ class Page:
         step, phase = (HIDDEN_STEP, plant.random.randrange(HIDDEN_STEP)) if self.seat.hidden else (0, 0)
         self._refetcher = Refetcher(self._policy(), spec.in_flight, plant.mux, self._send, self._done, plant.random, step, phase)
         self._refetcher.version = version
+        self._notified = self._refetcher.notified if spec.refetch else None
         if not spec.listens:
             self._release()
             return
@@ -234,7 +238,7 @@ class Page:
             self.echo.disconnect()
         if self._spec.pool is None:
             self.pool.close()
-        self.echo = self._refetcher = self._loading = None
+        self.echo = self._refetcher = self._notified = self._loading = None
 
     def lose(self) -> None:
         """Lose the connection, as by the broadcaster's restart, and come back."""
@@ -273,32 +277,30 @@ class Page:
         """One request besides the refetches, for Locust's table."""
         self._plant.recorder.timing(method, path, answer.finished_at - answer.started_at, http=True, failed=error)
 
+    def _count(self, counter: str, name: str, took: int | None = None, failed: str = "") -> None:
+        """Something that happened to the connection, for the counters and for Locust's table."""
+        self._plant.recorder.counters[counter] += 1
+        self._plant.recorder.timing("WS", name, took, failed=failed)
+
     def connected(self, at: int, took: int) -> None:
-        recorder = self._plant.recorder
-        recorder.counters["connects"] += 1
-        recorder.timing("WS", "connect", took)
+        self._count("connects", "connect", took)
         self._release()
 
     def dropped(self, at: int, code: int, reason: str) -> None:
-        recorder = self._plant.recorder
         assert self.echo is not None
-        established = self.echo.state is State.CONNECTED
-        recorder.counters["drops" if established else "connect_failures"] += 1
-        why = f"{code} {reason}" if code != 1006 else reason
-        recorder.timing("WS", "connection" if established else "connect", None, failed=why)
+        what = ("drops", "connection") if self.echo.state is State.CONNECTED else ("connect_failures", "connect")
+        self._count(*what, failed=f"{code} {reason}" if code != 1006 else reason)
         self._end_subscriptions(at, "dropped")
         self._release()
 
     def subscribed(self, channel: str, at: int, took: int) -> None:
-        recorder = self._plant.recorder
-        recorder.counters["subscribed"] += 1
-        recorder.timing("WS", "subscribe", took)
+        self._count("subscribed", "subscribe", took)
         if channel in self._since:
             return
         self._since[channel] = at
         self._subscription(channel, at, NEVER, "end")
         if self._is_complete():
-            recorder.listening += 1
+            self._plant.recorder.listening += 1
             self._complete(at)
 
     def _complete(self, at: int) -> None:
@@ -325,15 +327,14 @@ class Page:
             self.echo.lose()
 
     def refused(self, channel: str, at: int, reason: str) -> None:
-        recorder = self._plant.recorder
-        recorder.counters["refused"] += 1
-        recorder.timing("WS", "subscribe", None, failed=reason)
+        self._count("refused", "subscribe", failed=reason)
         self._subscription(channel, at, at, "refused")
 
     def complained(self, code: int, message: str) -> None:
-        recorder = self._plant.recorder
-        recorder.counters["complaints" if code else "malformed"] += 1
-        recorder.timing("WS", "pusher:error" if code else "frame", None, failed=f"{code} {message}" if code else message)
+        if code:
+            self._count("complaints", "pusher:error", failed=f"{code} {message}")
+        else:
+            self._count("malformed", "frame", failed=message)
 
     def heard(self, event: Event, arrived_at: int, read_at: int, stamp: int) -> None:
         events, hook = self._spec.events, self._hook
@@ -343,10 +344,12 @@ class Page:
         self._record(event.code | stamp, arrived_at, read_at, self.subscriber)
         if hook is not None and not hook(event):
             return
+        if self._notified is None:
+            return
         at = arrived_at if arrived_at < read_at else read_at
         if self._waiting is NOTHING:
             self._waiting = (event.sent_at, at)
-        self._refetcher.notified(at)  # type: ignore[union-attr]
+        self._notified(at)
 
     # ---- the refetcher's side
 

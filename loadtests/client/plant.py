@@ -41,6 +41,9 @@ HANDSHAKES = 200
 DRAIN_EVERY = SECOND // 2
 PROBE_EVERY = SECOND // 20
 HUB_GAP = 50_000_000
+YOUNG = 20_000
+"""Objects between two looks for garbage. By default it is 700, and a crowd that hears a different event each makes that a full
+collection of several ms every few seconds."""
 SUBSCRIBERS_PER_WORKER = 1_000_000
 """Subscriber ids of worker w begin at w times this, so that ids of different workers never meet."""
 
@@ -123,6 +126,8 @@ class Plant:
         """The run is: who stops now is not a user who leaves."""
         raise_descriptor_limit()
         gc.callbacks.append(self._collecting)
+        self._thresholds = gc.get_threshold()
+        gc.set_threshold(YOUNG, *self._thresholds[1:])
         now = self.mux.now()
         self.mux.call_at(now + DRAIN_EVERY, self._drain, now + DRAIN_EVERY)
         self.mux.call_at(now + PROBE_EVERY, self._probe, now + PROBE_EVERY)
@@ -244,6 +249,7 @@ class Plant:
     def finish(self) -> None:
         """The last parts. The next user to start gets a new plant."""
         gc.callbacks.remove(self._collecting)
+        gc.set_threshold(*self._thresholds)
         self.recorder.finish()
         for pool in self._pools.values():
             pool.close()

@@ -143,24 +143,28 @@ class Stream:
     def ready(self, events: int) -> None:
         if events != READ and not self._may_read(events):
             return
-        try:
-            if self._stamp:
-                data, ancillary, _, _ = self._socket.recvmsg(RECEIVE, 64)
-            else:
-                data, ancillary = self._socket.recv(RECEIVE), None
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._end((error.strerror or str(error)).lower())
-            return
-        arrived_at = read_at = _monotonic() + self._mux.offset
-        if not data:
-            self._end("closed by the peer")
-            return
-        if ancillary:  # The stamp is all that was asked for.
-            seconds, nanoseconds = _timespec(ancillary[0][2])
-            arrived_at = seconds * 1_000_000_000 + nanoseconds
-        self._reader.received(data, arrived_at, read_at)
+        while True:
+            try:
+                if self._stamp:
+                    data, ancillary, _, _ = self._socket.recvmsg(RECEIVE, 64)
+                else:
+                    data, ancillary = self._socket.recv(RECEIVE), None
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._end((error.strerror or str(error)).lower())
+                return
+            arrived_at = read_at = _monotonic() + self._mux.offset
+            if not data:
+                self._end("closed by the peer")
+                return
+            if ancillary:  # The stamp is all that was asked for.
+                seconds, nanoseconds = _timespec(ancillary[0][2])
+                arrived_at = seconds * 1_000_000_000 + nanoseconds
+            self._reader.received(data, arrived_at, read_at)
+            # Less than there was room for is all there was, unless the end comes after it.
+            if (len(data) < RECEIVE and not events & ~(READ | WRITE)) or self._paused or self._descriptor < 0:
+                return
 
     def _may_read(self, events: int) -> bool:
         """What is rare: connected, failed, room to send again. Whether there may be something to read as well."""

@@ -28,12 +28,13 @@ import platform
 from array import array
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas  # noqa: F401  (pyarrow imports it with its first array, which would stop the hub for 0.3 s in mid-run)
+import pandas
 import pyarrow as pa
 
 from loadtests.client.echo import Ear, Event
@@ -105,15 +106,17 @@ _UNKNOWN = int(np.iinfo(np.int64).min)
 """A version that is not known, in packed rows only."""
 
 
+@dataclass(slots=True, eq=False)
 class Kind:
     """What all pages of one class have in common: its names in Locust's table and in the bundle."""
 
-    __slots__ = ("code", "label", "page", "refetch", "resource", "versions")
-
-    def __init__(self, code: int, label: str, page: str, resource: str, refetch: str) -> None:
-        self.code, self.label, self.page, self.resource, self.refetch = code, label, page, resource, refetch
-        self.versions: set[str] = set()
-        """Kinds that its answers had: counter, time, text."""
+    code: int
+    label: str
+    page: str
+    resource: str
+    refetch: str
+    versions: set[str] = field(default_factory=set)
+    """Kinds that its answers had: counter, time, text."""
 
 
 class Recorder:
@@ -148,8 +151,8 @@ class Recorder:
         """Heard since the last drain."""
         self._facts = np.zeros(0, FACTS)
         """Of the events before these, the last ones."""
-        self._forgotten = 0
-        """Events before those."""
+        self._forgotten, self._numbered = 0, -1
+        """Events before those; the last number given."""
         self._reasons: dict[str, int] = {"": 0}
         self._channels: dict[str, int] = {}
         self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "pages", "metrics")}
@@ -183,7 +186,8 @@ class Recorder:
     def event(self, event: Event) -> int:
         """A frame was heard on a channel for the first time; its number."""
         self._events.append(event)
-        return self._forgotten + len(self._facts) + len(self._events) - 1
+        self._numbered = number = self._numbered + 1
+        return number
 
     def refetch(
         self, kind: Kind, subscriber: int, resource_id: int, refetch: Refetch, stale_at: int, heard_at: int, reason: str
@@ -317,14 +321,9 @@ class Recorder:
             self._keep_counts({name: column[~kept] for name, column in columns.items()})
 
     def _keep_counts(self, columns: dict[str, np.ndarray]) -> None:
-        keys = np.stack([columns["update"], columns["event"], columns["channel"].astype(np.int64)], axis=1)
-        different, where, count = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-        first = np.full(len(different), np.iinfo(np.int64).max)
-        last = np.full(len(different), -1)
-        np.minimum.at(first, where, columns["received_at_ns"])
-        np.maximum.at(last, where, columns["received_at_ns"])
-        counted = {"update": different[:, 0], "event": different[:, 1], "channel": different[:, 2].astype(np.int32)}
-        self._keep("counts", counted | {"received": count, "first_at_ns": first, "last_at_ns": last})
+        rows = pandas.DataFrame({name: columns[name] for name in ("update", "event", "channel", "received_at_ns")})
+        found = rows.groupby(["update", "event", "channel"])["received_at_ns"].agg(["size", "min", "max"]).reset_index()
+        self._keep("counts", dict(zip(parts.PARTS["counts"].names, found.to_numpy().T, strict=True)))
 
     def _drain_refetches(self, rows: np.ndarray) -> None:
         counters, histograms = self.counters, self.histograms

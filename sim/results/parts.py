@@ -86,8 +86,12 @@ def event_keys(contents: Iterable[bytes]) -> np.ndarray:
 
     Two events of the same content (one resource, twice within the resolution of its time stamp) share it.
     """
-    digests = b"".join([hashlib.blake2b(content, digest_size=8).digest() for content in contents])
-    return np.frombuffer(digests, ">i8").astype(np.int64)
+    blank, digests = hashlib.blake2b(digest_size=8), []
+    for content in contents:
+        digest = blank.copy()  # At two thirds of the cost of making one.
+        digest.update(content)
+        digests.append(digest.digest())
+    return np.frombuffer(b"".join(digests), ">i8").astype(np.int64)
 
 
 PARTS: dict[str, pa.Schema] = {

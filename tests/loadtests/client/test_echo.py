@@ -449,7 +449,7 @@ def test_each_event_gets_a_number_and_frames_are_remembered_as_long_as_their_eve
     payload = messages.event("E", {"update": 3, "sent_at": 10, "published_at": 12}, "a").encode()
     event = ear.hear(payload)
     assert isinstance(event, Event)
-    assert (event.code, event.measures(), event.sent_at) == (7 << 2, [3, 10, 12], 10)
+    assert (event.code, event.measures(), event.sent_at) == (7 << 2, (3, 10, 12), 10)
     assert told == [event]
     other = Ear(lambda _: 9).hear(payload)
     assert isinstance(other, Event)
@@ -471,3 +471,17 @@ def test_an_event_says_which_resource_it_is_of_as_far_as_its_payload_does() -> N
         (None, None),
     ):
         assert Event("E", "private-servers", data).resource_id == expected
+
+
+def test_members_for_measuring_are_whole_numbers_that_tables_hold_or_not_there() -> None:
+    for data, expected in (
+        ('{"update": 3, "sent_at": 10, "published_at": 12}', (3, 10, 12)),
+        ('{"update": 3, "sent_at": 10}', (3, 10, -1)),
+        ('{"sent_at": 10, "published_at": 12}', (-1, -1, -1)),
+        ('{"update": true, "sent_at": 1.5, "published_at": "12"}', (-1, -1, -1)),
+        (f'{{"update": {(1 << 63) - 1}, "sent_at": {1 << 63}, "published_at": {-1 << 63}}}', ((1 << 63) - 1, -1, -1 << 63)),
+        ({"update": 1 << 70, "sent_at": 0, "published_at": 0}, (-1, 0, 0)),
+        ("[3]", (-1, -1, -1)),
+        (None, (-1, -1, -1)),
+    ):
+        assert Event("E", "private-servers", data).measures() == expected, data

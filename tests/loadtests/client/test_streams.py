@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable
 
+import gevent
 import pytest
 from gevent import socket as gevent_socket
 
-from loadtests.client.mux import Mux
-from loadtests.client.streams import Origin, open_stream
+from loadtests.client.mux import Mux, Polled
+from loadtests.client.streams import RECEIVE, Origin, Stream, open_stream
 
 pytestmark = pytest.mark.loopback
 
@@ -66,3 +68,69 @@ def test_each_load_process_comes_to_this_machine_from_an_address_of_its_own(work
         resolving(monkeypatch, "192.0.2.1")
         monkeypatch.setattr("loadtests.client.streams._accepts", lambda *_: True)
         assert Origin("http://far.example:9", worker=worker).source(("192.0.2.1", 9)) is None
+
+
+class Heard:
+    """Who is told of a stream."""
+
+    def __init__(self) -> None:
+        self.data, self.reads, self.ends = b"", 0, list[str]()
+        self.then: Callable[[], None] = lambda: None
+
+    def connected(self) -> None: ...
+
+    def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
+        self.data += data
+        self.reads += 1
+        self.then()
+
+    def ended(self, reason: str) -> None:
+        self.ends.append(reason)
+
+
+def until(true: Callable[[], bool]) -> None:
+    with gevent.Timeout(20):
+        while not true():
+            gevent.sleep(0.001)
+
+
+@pytest.mark.parametrize("ready", [None, Polled], ids=["epoll", "poll"])
+@pytest.mark.parametrize("stamp", [False, sys.platform == "linux"])
+def test_all_that_comes_is_read_and_the_end_is_told_once_whatever_comes_together(ready: type[Polled] | None, stamp: bool) -> None:
+    mux = Mux(ready() if ready else None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        origin = Origin(f"http://127.0.0.1:{server.getsockname()[1]}")
+        server.accept()[0].close()  # The probe of the origin.
+
+        def opened() -> tuple[Stream, Heard, socket.socket]:
+            heard = Heard()
+            return open_stream(mux, origin, heard, stamp), heard, server.accept()[0]
+
+        for size in (0, 1, RECEIVE - 1, RECEIVE, RECEIVE + 1, 3 * RECEIVE + 7):
+            for ends in (True, False):
+                stream, heard, peer = opened()
+                peer.sendall(bytes(size))
+                if ends:  # Before anything is read: the hub has not had its turn.
+                    peer.close()
+                until(lambda heard=heard, size=size, ends=ends: len(heard.data) == size and len(heard.ends) == ends)  # type: ignore[misc]
+                for _ in range(3):  # And what comes later, if it is not over.
+                    if not ends:
+                        peer.sendall(b"x")
+                        size += 1
+                        until(lambda heard=heard, size=size: len(heard.data) == size)  # type: ignore[misc]
+                gevent.sleep(0.005)
+                assert heard.ends == ["closed by the peer"] * ends
+                stream.close()
+                peer.close()
+
+        # A page that has hung reads no more, though the peer goes on and leaves; one that is closed is told nothing.
+        for act in ("pause", "close"):
+            stream, heard, peer = opened()
+            heard.then = getattr(stream, act)
+            peer.sendall(bytes(2 * RECEIVE))
+            until(lambda heard=heard: heard.reads > 0)  # type: ignore[misc]
+            peer.close()
+            gevent.sleep(0.02)
+            assert (heard.reads, heard.ends) == (1, [])
+            stream.close()
+    mux.close()
