@@ -4,8 +4,8 @@ Reading goes through asyncio. Writing does not, while it can: a frame for many l
 through the socket's own `send`, and only what the kernel would not take goes to the transport. Rejected (CPU of a delivery as
 multiples of a C program's bare `send`, at 1,000 / 5,000 subscribers): a `send` each from Python 1.19 / 1.13, where perf found the
 interpreter in most of what is above 1, then colder caches in the kernel and the publish itself; the same with the loop over the
-sockets in C (`map`) 1.21 / 1.14, no gain; an outbox that calls `send` itself 1.18 / 1.14; `os.write` in place of `send`, 5 to 14 %
-more in a loop of its own; at 5,000 `transport.write` 1.24, `websockets.broadcast` 2.1, an ASGI server 3.0 and more.
+sockets in C (`map`) 1.21 / 1.14, no gain; an outbox that calls `send` itself 1.18 / 1.14; `os.write` in place of `send`, 5 to
+14 % more in a loop of its own; at 5,000 `transport.write` 1.24, `websockets.broadcast` 2.1, an ASGI server 3.0 and more.
 `python -m benchmarks.fanout` prints today's.
 """
 
