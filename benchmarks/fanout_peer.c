@@ -326,8 +326,6 @@ static int serve(int port) {
             else if (readable(fd) < 0) forget(fd);
         }
         if (mode != IDLE) go_on();
-        /* Who runs ahead of all others and never sleeps is stopped by the system for 50 ms of each second, and then catches up. */
-        if (mode == SPREAD && done >= (int64_t)((now() - began) / 1e9 * rate)) nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
     }
 }
 

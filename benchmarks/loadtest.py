@@ -4,11 +4,13 @@
     python -m benchmarks.loadtest -n 5000 --only ours bare   a part of it
 
 The server (benchmarks/fanout_peer.c, compiled with gcc) has core 0, the client core 1; both on 127.0.0.1, and both ahead of
-other processes (SCHED_FIFO) where that is allowed. CPU is the client process's own, everything included: Locust, recording, parts
-on disk. It is taken of broadcasts to all, 5,000 messages a second in all: `different` where each frame has the instant of its own
-send in it, from which `delay` counts, so that the server's fan-out is not in it; `same` where all get the same bytes, as from a
-broadcaster. `x C` is against the bare receiver of the same run. `lag` is the delay that the client itself adds before it reads.
-`msg/s` is the highest rate, one subscriber after the other and each message different, at which that stays below 50 ms at p99.
+other processes where that is allowed. (By niceness: who has a real-time priority and takes a whole core is stopped by the system
+for 50 ms of each second, which is the very lag that is looked for.) CPU is the client process's own, everything included: Locust,
+recording, parts on disk. It is taken of broadcasts to all, 5,000 messages a second in all: `different` where each frame has the
+instant of its own send in it, from which `delay` counts, so that the server's fan-out is not in it; `same` where all get the same
+bytes, as from a broadcaster. `x C` is against the bare receiver of the same run. `lag` is the delay that the client itself adds
+before it reads. `msg/s` is the highest rate, one subscriber after the other and each message different, at which that stays below
+50 ms at p99; a sender that was itself late is named.
 Absolute times depend on the machine; the ratios within one run are what to compare.
 """
 
@@ -30,12 +32,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from benchmarks.fanout import CLIENT_CORE, SERVER_CORE, pinned
 from benchmarks.results import note
 from sim.errors import WorkbenchError
 from sim.results.histogram import Histogram
 
 HERE = Path(__file__).resolve().parent
-SERVER_CORE, CLIENT_CORE = 0, 1
 RATE = 5000
 """Messages per second of the bursts, whatever the number of subscribers."""
 LADDER = (15_000, 20_000, 27_000, 36_000, 48_000, 64_000, 80_000, 90_000, 100_000, 110_000, 125_000, 140_000, 160_000)
@@ -69,18 +71,16 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
 
-def on_core(core: int) -> list[str]:
-    """The beginning of a command line that runs on this core, ahead of others where that is allowed."""
-    first = ["chrt", "--fifo", "10"] if os.geteuid() == 0 and shutil.which("chrt") else []
-    return ["taskset", "-c", str(core), *first]
-
-
 class Server:
     """The C peer, told by lines and answering in JSON."""
 
     def __init__(self, program: Path) -> None:
         self.process = subprocess.Popen(
-            [*on_core(SERVER_CORE), str(program), "serve", "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [str(program), "serve", "0"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=pinned(SERVER_CORE),
         )
         self.port = self._read()["port"]
 
@@ -120,7 +120,8 @@ class Client:
             command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--only-summary"]
             command += ["-u", str(subscribers), "-r", str(subscribers), "--stop-timeout", "1"]
         self.process = subprocess.Popen(
-            [*on_core(CLIENT_CORE), *command],
+            command,
+            preexec_fn=pinned(CLIENT_CORE),
             env=environment,
             cwd=HERE.parent,
             stdout=subprocess.DEVNULL,
@@ -223,7 +224,7 @@ def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds
             row.notes.append(f"{delay.count} of {sent:.0f} received")
         row.same, _ = cpu_per_message(server, client, "burst", hertz, seconds)
         if knee and candidate != "bare":
-            row.knee = find_knee(candidate, server, client)
+            find_knee(row, server, client)
     if candidate in ("ours", "usual"):
         measure_cycle(row, program, seconds)
     return row
@@ -237,19 +238,20 @@ def memory_of_one(candidate: str, program: Path) -> float:
         return client.resident()
 
 
-def find_knee(candidate: str, server: Server, client: Client) -> int:
+def find_knee(row: Row, server: Server, client: Client) -> None:
     """The highest rate of the ladder at which the delay that the client itself adds stays below 50 ms at p99."""
-    name = "reader_lag" if candidate == "ours" else "time_to_notified"
-    best = 0
+    name = "reader_lag" if row.candidate == "ours" else "time_to_notified"
+    row.knee = 0
     for rate in LADDER:
         before, count = client.histogram(name), client.count("notifications")
-        sent = server.ask(f"spread {rate} 2")["sent"]
+        said = server.ask(f"spread {rate} 2")
         time.sleep(1.6)
         p99 = since(client.histogram(name), before).quantile(0.99) / 1e6
-        if not p99 <= LIMIT_MS or client.count("notifications") - count < 0.98 * sent:
+        if said["late_ms"] > LIMIT_MS / 10:
+            row.notes.append(f"at {rate:,}/s the sender was up to {said['late_ms']:.0f} ms late")
+        if not p99 <= LIMIT_MS or client.count("notifications") - count < 0.98 * said["sent"]:
             break
-        best = rate
-    return best
+        row.knee = rate
 
 
 def measure_cycle(row: Row, program: Path, seconds: float) -> None:
@@ -267,17 +269,10 @@ def measure_cycle(row: Row, program: Path, seconds: float) -> None:
 def refetch_rate(program: Path, seconds: float) -> tuple[float, float]:
     """(per second of CPU, us each) of the HTTP client alone."""
     server = Server(program)
-    command = [
-        *on_core(CLIENT_CORE),
-        sys.executable,
-        "-m",
-        "benchmarks.loadtest_refetches",
-        str(server.port),
-        str(seconds),
-    ]
-    said = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", "benchmarks.loadtest_refetches", str(server.port), str(seconds)]
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True, preexec_fn=pinned(CLIENT_CORE))
     server.stop()
-    count, cpu = map(float, said.split())
+    count, cpu = map(float, done.stdout.split())
     return count / cpu, cpu / count * 1e6
 
 

@@ -75,18 +75,19 @@ class Subscription(Enum):
 UNREAD: Any = object()
 END = 1 << 63
 """Of the numbers that tables hold."""
-UNTOLD = (-1, -1, -1)
+Told = tuple[int, int, int, int | None, bytes]
 
 
 class Event:
     """One published event as heard."""
 
-    __slots__ = ("_came", "_data", "channel", "code", "name")
+    __slots__ = ("_came", "_data", "_told", "channel", "code", "name")
 
     def __init__(self, name: str, channel: str, data: Any) -> None:
         """*data*: as it came; text, in nearly every event, is read when somebody asks for what it says."""
         self.name, self.channel, self._came = name, channel, data
         self._data = UNREAD
+        self._told: Told | None = None
         self.code = 0
         """The recorder's number for it, times four."""
 
@@ -97,37 +98,36 @@ class Event:
             self._data = decoded(self._came)
         return self._data
 
-    def measures(self) -> tuple[int, int, int]:
-        """The members for measuring: update, sent_at, published_at; -1 where the payload has none."""
-        data = self.data
-        if type(data) is not dict or "update" not in data:
-            return UNTOLD
-        found = update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
-        if type(update) is type(sent_at) is type(published_at) is int and 0 <= update | sent_at | published_at < END:
-            return found  # type: ignore[return-value]
-        update, sent_at, published_at = (value if type(value) is int and -END <= value < END else -1 for value in found)
-        return update, sent_at, published_at
-
     @property
     def sent_at(self) -> int:
-        """Intended time of the update."""
-        return self.measures()[1]
+        """Intended time of the update; -1 where the payload has none."""
+        return (self._told or self.told())[1]
 
-    def content(self) -> bytes:
-        """What everybody hears of it, on whatever channel (`sim.results.parts.event_keys`)."""
-        came = self._came
-        return f"{self.name} {came if type(came) is str and came else repr(self.data)}".encode()
+    def told(self) -> Told:
+        """What tables say of it: the members for measuring (update, sent_at, published_at; -1 where the payload has none); which
+        resource changed (`server_id`, `site_id`, `id`), None where that is not said, or tables hold it by another number
+        (`sim.target.keys`); and what everybody hears, on whatever channel (`sim.results.parts.event_keys`)."""
+        came, data = self._came, self.data
+        update = sent_at = published_at = -1
+        resource_id = None
+        if type(data) is dict:
+            if "update" in data:
+                update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
+                # Rather than look at each for each different event.
+                if not (
+                    type(update) is type(sent_at) is type(published_at) is int and 0 <= update | sent_at | published_at < END
+                ):
+                    update, sent_at, published_at = (_whole(value, END, -1) for value in (update, sent_at, published_at))
+            for name in ("server_id", "site_id", "id"):
+                if name in data and (resource_id := _whole(data[name], EXACT - 1, None)) is not None:
+                    break
+        content = f"{self.name} {came if type(came) is str and came else repr(data)}".encode()
+        self._told = found = (update, sent_at, published_at, resource_id, content)
+        return found
 
-    @property
-    def resource_id(self) -> int | None:
-        """Which resource changed, as the pattern's payload says (`server_id`, `site_id`); None where it does not, or where tables
-        hold its id by another number (`sim.target.keys`)."""
-        data = self.data
-        for name in ("server_id", "site_id", "id") if type(data) is dict else ():
-            value = data.get(name)
-            if type(value) is int and -EXACT < value < EXACT:
-                return value
-        return None
+
+def _whole(value: Any, end: int, otherwise: Any) -> Any:
+    return value if type(value) is int and -end <= value < end else otherwise
 
 
 def parse(payload: bytes) -> tuple[str, Any, Any]:

@@ -281,11 +281,13 @@ class Recorder:
         # First of all: if what follows fails, later events still have their right numbers.
         self._facts = np.concatenate([self._facts[-Ear.REMEMBERED :], facts])
         facts = self._facts[-len(events) :]
-        facts["update"], facts["sent_at"], facts["published_at"] = zip(*(event.measures() for event in events), strict=True)
-        facts["key"] = parts.event_keys(event.content() for event in events)
-        channels, names = self._channels, [self.named(event.channel) for event in events]
-        facts["channel"] = [channels.setdefault(name, len(channels)) for name in names]
-        columns = {"update": facts["update"], "event": facts["key"], "resource_id": [event.resource_id for event in events]}
+        told = zip(*(event.told() for event in events), strict=True)
+        facts["update"], facts["sent_at"], facts["published_at"], resource_ids, contents = told
+        facts["key"] = parts.event_keys(contents)
+        channels = self._channels
+        codes = {name: channels.setdefault(self.named(name), len(channels)) for name in {event.channel for event in events}}
+        facts["channel"] = [codes[event.channel] for event in events]
+        columns = {"update": facts["update"], "event": facts["key"], "resource_id": resource_ids}
         columns |= {"channel": facts["channel"], "sent_at_ns": facts["sent_at"], "published_at_ns": facts["published_at"]}
         self._keep("events", columns)
 

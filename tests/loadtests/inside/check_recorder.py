@@ -94,7 +94,7 @@ def test_a_run_comes_back_from_its_parts(recorder, stats, tmp_path):
     assert len(notifications) == 11
     assert notifications.iloc[0].to_dict() == {
         "update": 1, "subscriber": 2_000_000, "channel": "private-servers.2", "received_at_ns": T0 + 5 * MS,
-        "read_at_ns": T0 + 7 * MS, "sent_at_ns": T0, "stamp": 1, "event": parts.event_keys([channels[0].content()])[0],
+        "read_at_ns": T0 + 7 * MS, "sent_at_ns": T0, "stamp": 1, "event": parts.event_keys([channels[0].told()[4]])[0],
     }  # fmt: skip
     refetches = parts.read_table(folder, "refetches").to_pylist()
     assert [row["outcome"] for row in refetches] == ["applied", "failed", "applied", "running"]
