@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 
@@ -68,8 +68,6 @@ class Subscription(Enum):
     SUBSCRIBED = "subscribed"
     REFUSED = "refused"
     """By the authorisation or the broadcaster; not tried again before the next connection."""
-    UNWANTED = "unwanted"
-    """Unsubscribed while its authorisation was under way: the subscription goes out, and is taken back on success."""
 
 
 UNREAD: Any = object()
@@ -108,22 +106,22 @@ class Event:
         resource changed (`server_id`, `site_id`, `id`), None where that is not said, or tables hold it by another number
         (`sim.target.keys`); and what everybody hears, on whatever channel (`sim.results.parts.event_keys`)."""
         came, data = self._came, self.data
-        update = sent_at = published_at = -1
+        measures: tuple[Any, ...] = (-1, -1, -1)
         resource_id = None
         if type(data) is dict:
             if "update" in data:
-                update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
+                measures = update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
                 # Rather than look at each for each different event.
                 if not (
                     type(update) is type(sent_at) is type(published_at) is int and 0 <= update | sent_at | published_at < END
                 ):
-                    update, sent_at, published_at = (_whole(value, END, -1) for value in (update, sent_at, published_at))
+                    measures = tuple(_whole(value, END, -1) for value in measures)
             for name in ("server_id", "site_id", "id"):
-                if name in data and (resource_id := _whole(data[name], EXACT - 1, None)) is not None:
+                if name in data and (resource_id := _whole(data[name], EXACT, None)) is not None:
                     break
         content = f"{self.name} {came if type(came) is str and came else repr(data)}".encode()
-        self._told = found = (update, sent_at, published_at, resource_id, content)
-        return found
+        self._told = told = cast(Told, (*measures, resource_id, content))
+        return told
 
 
 def _whole(value: Any, end: int, otherwise: Any) -> Any:
@@ -271,25 +269,10 @@ class Echo:
 
     def subscribe(self, channel: str) -> None:
         """Now, or as soon as there is a connection; again after each reconnect."""
-        standing = self._channels.get(channel)
-        if standing is Subscription.UNWANTED:
-            self._channels[channel] = Subscription.AUTHORISING
-        elif standing in (None, Subscription.REFUSED):
+        if self._channels.get(channel) in (None, Subscription.REFUSED):
             self._channels[channel] = Subscription.WANTED
             if self.is_open:
                 self._ask(channel)
-
-    def unsubscribe(self, channel: str) -> None:
-        standing = self._channels.get(channel)
-        if standing is Subscription.AUTHORISING:
-            self._channels[channel] = Subscription.UNWANTED
-        elif standing is not None:
-            del self._channels[channel]
-            if standing in (Subscription.SENT, Subscription.SUBSCRIBED) and self._link is not None:
-                self._link.send(messages.unsubscribe(channel))
-
-    def is_subscribed(self, channel: str) -> bool:
-        return self._channels.get(channel) is Subscription.SUBSCRIBED
 
     @property
     def is_open(self) -> bool:
@@ -321,11 +304,7 @@ class Echo:
 
     def _enter_connecting(self) -> None:
         self.state = State.CONNECTING
-        for channel, standing in list(self._channels.items()):
-            if standing is Subscription.UNWANTED:
-                del self._channels[channel]
-            else:
-                self._channels[channel] = Subscription.WANTED
+        self._channels = dict.fromkeys(self._channels, Subscription.WANTED)
         if self._unavailable is None:
             self._unavailable = self._clock.call_at(self._clock.now() + UNAVAILABLE_AFTER, self._is_unavailable)
 
@@ -450,8 +429,7 @@ class Echo:
         self._server_timeout = activity_timeout
         self._watch_activity()
         self._client.connected(now, self._latency)
-        channels = list(self._channels)
-        for channel in sorted(channels, key=is_guarded):
+        for channel in sorted(self._channels, key=is_guarded):
             if self._channels.get(channel) is Subscription.WANTED:
                 self._ask(channel)
 
@@ -485,22 +463,17 @@ class Echo:
             self._send_subscription(channel, "", None)
 
     def _authorised(self, channel: str, socket_id: str, auth: str | None, channel_data: str | None, why: str) -> None:
-        standing = self._channels.get(channel)
-        if socket_id != self.socket_id or standing not in (Subscription.AUTHORISING, Subscription.UNWANTED):
+        if socket_id != self.socket_id or self._channels.get(channel) is not Subscription.AUTHORISING:
             return  # For a connection that is no more.
         if auth is None:
-            if standing is Subscription.UNWANTED:
-                del self._channels[channel]
-            else:
-                self._channels[channel] = Subscription.REFUSED
-                self._client.refused(channel, self._clock.now(), why)
+            self._channels[channel] = Subscription.REFUSED
+            self._client.refused(channel, self._clock.now(), why)
         elif self._link is not None:
             self._send_subscription(channel, auth, channel_data)
 
     def _send_subscription(self, channel: str, auth: str, channel_data: str | None) -> None:
         assert self._link is not None
-        if self._channels[channel] is not Subscription.UNWANTED:
-            self._channels[channel] = Subscription.SENT
+        self._channels[channel] = Subscription.SENT
         self._sent_at[channel] = self._clock.now()
         self._link.send(messages.subscribe(channel, auth, channel_data))
 
@@ -509,11 +482,7 @@ class Echo:
         sent_at = self._sent_at.pop(channel, at)
         if not self._sent_at:
             self._sent_at.clear()  # Gives its memory back, which at 10,000 pages is worth a line.
-        standing = self._channels.get(channel)
-        if standing is Subscription.UNWANTED:
-            self._channels[channel] = Subscription.SUBSCRIBED
-            self.unsubscribe(channel)
-        elif standing is not None:
+        if channel in self._channels:
             self._channels[channel] = Subscription.SUBSCRIBED
             self._client.subscribed(channel, at, max(at - sent_at, 0))
 

@@ -49,10 +49,10 @@ Done = Callable[[Answer], None]
 class Exchange:
     """One request on its way. `abort()` gives it up: a waiting one is dropped, a running one loses its connection."""
 
-    __slots__ = ("connection", "deadline", "done", "message", "on_start", "pool", "repeatable", "started_at", "timeout")
+    __slots__ = ("connection", "deadline", "done", "message", "pool", "repeatable", "started_at", "timeout")
 
-    def __init__(self, pool: Pool, message: bytes, done: Done, timeout: int, on_start: Callable[[int], None] | None) -> None:
-        self.pool, self.message, self.timeout, self.on_start = pool, message, timeout, on_start
+    def __init__(self, pool: Pool, message: bytes, done: Done, timeout: int) -> None:
+        self.pool, self.message, self.timeout = pool, message, timeout
         self.done: Done | None = done
         self.connection: Connection | None = None
         self.started_at = -1
@@ -130,15 +130,14 @@ class Pool:
         headers: bytes = b"",
         body: bytes = b"",
         timeout: float = TIMEOUT,
-        on_start: Callable[[int], None] | None = None,
     ) -> Exchange:
         """Ask for *path*; `done(answer)` is called from the mux, exactly once unless the exchange is aborted.
 
-        *headers*: complete lines, each ending in CR LF. *on_start(at)* is told when the request leaves the line.
+        *headers*: complete lines, each ending in CR LF.
         """
         length = b"Content-Length: %d\r\n" % len(body) if body or method in ("POST", "PUT", "PATCH") else b""
         head = f"{method} {path} HTTP/1.1\r\nHost: {self.origin.authority}\r\n".encode("latin-1")
-        exchange = Exchange(self, head + headers + length + b"\r\n" + body, done, ns(timeout), on_start)
+        exchange = Exchange(self, head + headers + length + b"\r\n" + body, done, ns(timeout))
         self._line.append(exchange)
         self._serve()
         return exchange
@@ -215,8 +214,6 @@ class Connection:
         self._answer.started_at = exchange.started_at = now = traffic.mux.now()
         exchange.deadline = now + exchange.timeout
         traffic.started(exchange)
-        if exchange.on_start is not None:
-            exchange.on_start(now)
         if self._open and self._stream is not None:
             self._stream.send(exchange.message)
 
