@@ -261,7 +261,7 @@ GROWTH: dict[str, tuple[str, int, int, tuple[Any, int, float]]] = {
     for label, engine, most, load in (
         ("reference", "reference", 7, FIXED),
         ("fleet, constant service", "fleet", 10, FIXED),
-        ("fleet, jitter and exponential service", "fleet", 9, JITTERED),
+        ("fleet, jitter and exponential service", "fleet", 10, JITTERED),
     )
     for power, dashboards, updates in (
         (6, 1_000, 1_000),

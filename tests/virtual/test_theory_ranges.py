@@ -51,7 +51,6 @@ def test_functions_give_numbers_or_bad_input(a: float, b: float, c: float, q: fl
         (theory.grid_sync_age, (a, b)),
         (theory.fanout_delay_last, (100, a, b)),
         (theory.nodes_needed, (a, 100, b)),
-        (theory.stable_subscribers, (a, 3, b)),
         (theory.jittered_herd_response_mean, (100, 3, a, b)),
         (theory.usl_throughput, (a, b, c)),
     ):

@@ -17,6 +17,7 @@ committed while a herd was being read need a look at each page.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,11 +49,19 @@ class Herd:
     __slots__ = ("base", "begun", "heard", "order", "sent")
 
     def __init__(
-        self, base: int, started: Array, begun: Array, finished: Array, order: Array | None, rising: bool = False
+        self,
+        base: int,
+        started: Array,
+        begun: Array,
+        finished: Array,
+        order: Array | None,
+        rising: bool = False,
+        sent_in_order: bool = True,
     ) -> None:
-        """*finished*: when the page hears the answer; `NEVER` where it has given up. *rising*: it is sorted."""
+        """*finished*: when the page hears the answer; `NEVER` where it has given up. *rising*: it is sorted; *sent_in_order*:
+        *started* is."""
         self.base = base
-        self.sent = Profile(started, rising=order is None)
+        self.sent = Profile(started, sent_in_order)
         self.begun = begun
         self.heard = Profile(finished, rising)
         self.order = order
@@ -61,7 +70,7 @@ class Herd:
     def of_members(cls, started: Array, begun: Array, finished: Array) -> Herd:
         """From columns in the order of members, instants of the run."""
         order = np.argsort(begun, kind="stable")
-        return cls(0, started[order], begun[order], finished[order], order)
+        return cls(0, started[order], begun[order], finished[order], order, sent_in_order=False)
 
     def moved(self, base: int) -> Herd:
         """The same herd at another instant, sharing all arrays: what an idle queue makes of equal requests is equal."""
@@ -208,6 +217,7 @@ class Tally:
         self._group = group
         self._at = at[group.updates]
         self._committed = committed[group.updates]
+        self._instants: list[int] = self._committed.tolist()
         self._resource = resource[group.updates]
         self._batch = batch[group.updates]
         self._window = window
@@ -340,11 +350,32 @@ class Tally:
             if not heard.any():
                 return
             now, judged = Reading.of_members(np.where(heard, begun, shown.members)), heard & counting
+        if isinstance(judged, bool) and shown is best and self._together(herd, shown, now, judged):
+            self._shown = self._best = now
+            return
         self._judge(shown, now, judged)
         self._shown = self._best = now
         if self._overtakes and now.least < best.largest and (now.members < best.members).any():
             self._best = Reading.of_members(np.maximum(now.members, best.members))
         self._show(herd, best, self._best)
+
+    def _together(self, herd: Herd, before: Reading, now: Reading, judged: bool) -> bool:
+        """The usual herd in short: no update was committed while its pages read this time or the time before, so what it brings
+        comes to all of them. False: it is not so, and nothing is counted."""
+        instants, first = self._instants, now.least
+        if self._group.shown_by is not None or first < before.largest:
+            return False
+        low, high = bisect_right(instants, before.largest), bisect_right(instants, first)
+        if bisect_right(instants, before.least, 0, low) != low or bisect_right(instants, now.largest, high) != high:
+            return False
+        if judged:
+            self.outcomes.applied += self._group.size * (high > low)
+            self.outcomes.not_newer += self._group.size * (high == low)
+        if high > low:
+            updates = low + np.flatnonzero(self._batch[low:high] >= 0)
+            if updates.size:
+                self._note(updates, herd.base - self._at[updates], herd.heard)
+        return True
 
     def _counting(self, herd: Herd) -> Array | bool:
         """Is the refetch counted? By when it was sent: of all pages, or of each."""

@@ -78,6 +78,8 @@ class Refetching:
         self._helper: ThreadPoolExecutor
         self._prepared: Future[tuple[Array, Array | int]] | None = None
         self._templates: dict[int, tuple[Herd, Fifo]] = {}
+        self._moves: list[list[int]] = [[] for _ in groups]
+        """Per group: bases of herds that were only moved and are not counted in the load yet."""
         self._open: list[_Open] = []
         """Herds of which some requests arrive after the piece that they were sent in, in the order of sending."""
         self._late: Array = np.empty((3, 0), np.int64)
@@ -129,6 +131,8 @@ class Refetching:
                 herd = stop
             if progress is not None:
                 progress(herd / count)
+        for number in range(len(self.groups)):
+            self._count_moves(number)
 
     def _piece_end(self, herd: int, ends: Array) -> int:
         """Where a piece that begins with *herd* ends: before a herd that begins to arrive when all of the piece have arrived,
@@ -173,8 +177,15 @@ class Refetching:
         arrivals = group.offsets + self._to_api
         if not self.queue.repeat(queue, base, int(arrivals[0])):
             self.queue.serve(base + arrivals, ns(self._service.mean()) + group.extra)
-        self._count_rising(np.array([base]), group.offsets)
+        self._moves[number].append(base)
+        if len(self._moves[number]) == SMALL:
+            self._count_moves(number)
         return number, template.moved(base)
+
+    def _count_moves(self, number: int) -> None:
+        bases, self._moves[number] = self._moves[number], []
+        if bases:
+            self._count_rising(np.array(bases), self.groups[number].offsets)
 
     def _answered(self, started: Array, finished: Array) -> Array:
         """Instants of the answers; `NEVER` where the page has given up. An answer at the instant of the time-out is too late."""
@@ -269,7 +280,8 @@ class Refetching:
             one |= np.arange(part.start, part.stop)
         keys.sort()
         service = self._draw_service(group.size)
-        service += group.extra
+        if group.extra:
+            service += group.extra
         return keys, service
 
     # --- anything else -------------------------------------------------------------------------------------------------

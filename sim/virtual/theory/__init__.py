@@ -58,26 +58,21 @@ from sim.virtual.theory.policies import (
 from sim.virtual.theory.queueing import (
     UniversalScalability,
     fanout_delay_last,
-    fanout_delay_mean,
     herd_response_mean,
-    jitter_for_utilisation,
     jittered_herd_response_mean,
     response_knee,
     response_quantile,
     usl_fit,
     usl_peak,
     usl_throughput,
-    workers_for_wait,
 )
 from sim.virtual.theory.scale import Deployment, Restart
 from sim.virtual.theory.sizing import (
     Herd,
-    always_stable_subscribers,
     break_even_payload,
     fanout_subscribers_max,
     nodes_needed,
     retry_utilisation_max,
-    stable_subscribers,
     subscribers_within,
 )
 
@@ -87,14 +82,12 @@ __all__ = [
     "Herd",
     "Restart",
     "UniversalScalability",
-    "always_stable_subscribers",
     "both_edges_age_mean",
     "both_edges_delay_mean",
     "both_edges_refetch_rate",
     "break_even_payload",
     "decay",
     "fanout_delay_last",
-    "fanout_delay_mean",
     "fanout_subscribers_max",
     "grid_age_mean",
     "grid_delay_mean",
@@ -102,7 +95,6 @@ __all__ = [
     "grid_stale_fraction",
     "grid_sync_age",
     "herd_response_mean",
-    "jitter_for_utilisation",
     "jittered_herd_response_mean",
     "leading_age_mean",
     "leading_delay_mean",
@@ -117,7 +109,6 @@ __all__ = [
     "response_knee",
     "response_quantile",
     "retry_utilisation_max",
-    "stable_subscribers",
     "subscribers_within",
     "trailing_age_mean",
     "trailing_age_peak",
@@ -136,5 +127,4 @@ __all__ = [
     "window_delay_quantile",
     "window_refetch_rate",
     "window_stale_fraction",
-    "workers_for_wait",
 ]

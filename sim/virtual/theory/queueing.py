@@ -19,23 +19,6 @@ from sim.virtual.theory.domain import elementwise, not_negative, positive, share
 # --- many workers, one queue -------------------------------------------------------------------------------------------
 
 
-@elementwise
-def workers_for_wait(load: float, probability: float) -> float:
-    """Fewest workers with which at most *probability* of the arrivals wait (Erlang C, exact for M/M/c)."""
-    positive(load=load, probability=probability)
-    share(probability=probability)
-    low = math.floor(load) + 1
-    blocked = 1.0
-    for k in range(1, low):
-        blocked = load * blocked / (k + load * blocked)
-    workers = low
-    while True:
-        blocked = load * blocked / (workers + load * blocked)
-        if blocked / (1 - load / workers * (1 - blocked)) <= probability * (1 + 1e-12):
-            return workers
-        workers += 1
-
-
 def _waiting(load: float, workers: int) -> float:
     """Erlang C: the probability that an arrival waits."""
     blocked = 1.0
@@ -118,26 +101,7 @@ def jittered_herd_response_mean(size: int, workers: int, service: float, jitter:
     return max(jitter, size * service / workers) / 2 + service
 
 
-@elementwise
-def jitter_for_utilisation(size: int, workers: int, service_mean: float, utilisation: float) -> float:
-    """The jitter that spreads a herd of X to this utilisation while it lasts, seconds: X E[S]/(c rho)."""
-    whole(size=size, workers=workers)
-    not_negative(service_mean=service_mean)
-    positive(utilisation=utilisation)
-    return size * service_mean / (workers * utilisation)
-
-
 # --- fan-out: one sender, one subscriber after the other ---------------------------------------------------------------
-
-
-@elementwise
-def fanout_delay_mean(subscribers: int, per_subscriber: float, rate: float = 0.0, nodes: int = 1) -> float:
-    """Mean time from publish to a subscriber's notification: (n + 1) d/2 with n = N/nodes, plus the wait behind earlier events
-    (M/D/1) rate (n d)**2/(2 (1 - rate n d)). `per_subscriber` d in seconds, `rate` events per second (0: an idle
-    broadcaster)."""
-    n = _per_node(subscribers, nodes)
-    not_negative(per_subscriber=per_subscriber, rate=rate)
-    return (n + 1) * per_subscriber / 2 + _fanout_wait(n, per_subscriber, rate)
 
 
 @elementwise

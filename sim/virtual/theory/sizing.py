@@ -20,22 +20,6 @@ from sim.virtual.theory.max_wait import survival
 # --- the refetch API ---------------------------------------------------------------------------------------------------
 
 
-@elementwise
-def stable_subscribers(refetch_rate: float, workers: int, service_mean: float) -> float:
-    """Largest number of pages that the API can answer for ever: c/(f E[S]), f refetches per second and page."""
-    positive(refetch_rate=refetch_rate, service_mean=service_mean)
-    whole(workers=workers)
-    return workers / (refetch_rate * service_mean)
-
-
-@elementwise
-def always_stable_subscribers(wait: float, workers: int, service_mean: float) -> float:
-    """Pages for which a trailing debounce keeps the API stable at *any* Poisson rate: e wait c/E[S], since f <= 1/(e wait)."""
-    positive(wait=wait, service_mean=service_mean)
-    whole(workers=workers)
-    return math.e * wait * workers / service_mean
-
-
 @dataclass(frozen=True, slots=True)
 class Herd:
     """Pages of one trailing debounce under Poisson updates, whose refetches are answered before the next ones are due.
