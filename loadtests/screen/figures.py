@@ -63,6 +63,11 @@ def of_plant(plant: Plant) -> dict[str, Any]:
     }
 
 
+def _over(tree: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a process whose pages are gone."""
+    return tree | {"gauges": dict.fromkeys(tree["gauges"], 0)}
+
+
 class Figures:
     """Of one master, or of the only process."""
 
@@ -79,13 +84,16 @@ class Figures:
     def hear(self, worker: str, tree: dict[str, Any]) -> None:
         self._workers[worker] = tree
 
+    def begin(self, **_: Any) -> None:
+        """A test begins: what workers did in the one before is forgotten."""
+        self._workers.clear()
+
     def sums(self) -> Sums:
-        """Over the processes that are there."""
+        """Over all processes of the test: what those did that are gone was done. (At its end each worker leaves its master.)"""
         sums, runner = Sums(), self.environment.runner
         if isinstance(runner, MasterRunner):
             for worker, tree in self._workers.items():
-                if worker in runner.clients:
-                    sums.add(tree)
+                sums.add(tree if worker in runner.clients else _over(tree))
             return sums
         if (own := self.of_this_process()) is not None:
             sums.add(own)
@@ -96,7 +104,8 @@ class Figures:
         self._plant = Plant.current or self._plant
         if self._plant is None:
             return None
-        return of_plant(self._plant) | ({} if Plant.current else {"gauges": {}})
+        tree = of_plant(self._plant)
+        return tree if Plant.current else _over(tree)
 
     def report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
         """A worker's, with Locust's own report to the master; the last one is sent when the test is over."""
@@ -146,4 +155,5 @@ def register(environment: Environment) -> Figures | None:
             figures.hear(client_id, data[REPORT])
 
     environment.events.worker_report.add_listener(hear)
+    environment.events.test_start.add_listener(figures.begin)
     return figures

@@ -108,7 +108,10 @@ def run(args: argparse.Namespace) -> int:
 def _collector(url: str) -> str:
     """Seen to answer before anything is started; later its absence does not end a run."""
     if url:
-        origin = Origin.parse(url)
+        try:
+            origin = Origin.parse(url)
+        except BadInput as error:
+            raise BadInput(f"--otlp: {error}") from error
         if importlib.util.find_spec("opentelemetry") is None:
             raise BadInput("--otlp needs the extra `otlp`: pip install 'notify-refetch-workbench[otlp]'")
         if reason := why_unreachable(origin.host, origin.port):
