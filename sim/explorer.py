@@ -23,8 +23,7 @@ import pandas as pd
 from sim.clock import SECOND, ns
 from sim.policy import Debounce, Policy, Polling, RateLimit, Window, fires
 from sim.results import fronts
-from sim.results.answers.choices import WAITS
-from sim.results.answers.report import describe
+from sim.results.answers.choices import WAITS, describe
 from sim.results.text import number, percent, seconds
 from sim.virtual.theory import predict
 

@@ -19,8 +19,8 @@ from sim.distributions import Lognormal
 from sim.errors import BadInput
 from sim.policy import Debounce, Immediate, Policy, Polling, Window, fires
 from sim.results import text
-from sim.results.answers.choices import PRESETS, Choice
-from sim.results.answers.report import describe, updates_of
+from sim.results.answers.choices import PRESETS, Choice, describe
+from sim.results.answers.report import updates_of
 from sim.results.ledger.book import Ledger
 from sim.results.ledger.stages import times_to_notified
 from sim.results.ledger.staleness import saw_tooth

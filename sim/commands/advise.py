@@ -28,7 +28,7 @@ from sim.errors import BadInput, ThresholdFailed
 from sim.experiments import advice, advised
 from sim.prediction import read
 from sim.results.answers import heard
-from sim.results.answers.report import verdict
+from sim.results.answers.standing import verdict
 from sim.results.run import Run
 from sim.results.text import number
 from sim.scenario import Fleet, Pages, Scenario, load_scenario, parse_assignments

@@ -27,7 +27,7 @@ from typing import Any
 from sim.commands import options
 from sim.errors import BadInput, InvalidRun, did_you_mean
 from sim.results.answers import execution, page
-from sim.results.answers.report import verdict
+from sim.results.answers.standing import verdict
 from sim.results.run import Run
 from sim.scenario import parse_assignments
 from sim.shipped import shipped

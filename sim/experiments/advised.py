@@ -12,7 +12,7 @@ import pandas as pd
 from sim.experiments.advice import GROWTHS, TIMES, Advice, records
 from sim.results import fronts, text
 from sim.results.answers import choices
-from sim.results.answers.report import describe
+from sim.results.answers.choices import describe
 from sim.results.run import Run
 from sim.study import COLUMNS
 from sim.virtual.sweep import COST

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.results.answers.report import describe
+from sim.results.answers.choices import describe
 from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
 from sim.results.run import Run

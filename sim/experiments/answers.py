@@ -292,11 +292,6 @@ def alternatives(
     return tuple(words for words in (first, second, third) if words)
 
 
-def break_even_claim(table: pd.DataFrame, target: float) -> str:
-    size = _of(table, target, "size")
-    return f"With {seconds(target)} to be fresh in, notify and refetch sends fewer bytes from {number(round(size))} bytes on"
-
-
 def region_claim(regions: pd.DataFrame, what: str) -> str:
     """Shares of a map, widest first."""
     shares = pd.Series(regions.to_numpy().ravel()).value_counts(normalize=True)

@@ -12,7 +12,7 @@ from sim.distributions import Constant, Exponential
 from sim.incidents import Outage
 from sim.policy import Debounce, Immediate
 from sim.prediction import fit
-from sim.results.answers.report import describe
+from sim.results.answers.choices import describe
 from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
 from sim.results.ledger.herds import herds

@@ -55,9 +55,3 @@ def cheapest_within(frame: pd.DataFrame, load: str, staleness: str, objective: f
     """The setting of least *load* whose *staleness* meets the *objective*; None where none does."""
     meeting = frame[frame[staleness] <= objective]
     return None if meeting.empty else meeting.iloc[int(meeting[load].argmin())]
-
-
-def freshest_within(frame: pd.DataFrame, load: str, staleness: str, budget: float) -> pd.Series | None:
-    """The freshest setting whose *load* fits the *budget*; None where none does."""
-    meeting = frame[(frame[load] <= budget) & np.isfinite(frame[staleness])]
-    return None if meeting.empty else meeting.iloc[int(meeting[staleness].argmin())]

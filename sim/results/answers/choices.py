@@ -1,4 +1,4 @@
-"""Settings to choose from: a grid of policies, what well-known products do, and the lines of code that say the same.
+"""Settings to choose from: a grid of policies, what well-known products do, and the words and lines of code that say the same.
 
 Library words: `wait`, `leading`, `trailing`, `maxWait` are those of lodash and use-debounce. A *window* is their debounce with
 `maxWait = wait`: the first notification opens it, one refetch ends it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sim.policy import Debounce, FullPayload, Immediate, Policy, Polling, RateLimit, Throttle, Window
 from sim.results.text import seconds
@@ -100,3 +101,18 @@ def _options(policy: Debounce | Throttle) -> str:
 
 def _ms(duration: float) -> str:
     return f"{duration * 1000:g}"
+
+
+def describe(policy: Any) -> str:
+    """A policy in words: `debounce 500 ms, leading, maxWait 2 s`."""
+    words = [policy.kind.replace("_", " ")]
+    for name, prefix in (("wait", ""), ("interval", "every ")):
+        if hasattr(policy, name):
+            words[0] += f" {prefix}{seconds(getattr(policy, name))}"
+    if getattr(policy, "leading", False):
+        words.append("leading" if getattr(policy, "trailing", True) else "leading only")
+    if getattr(policy, "max_wait", None) is not None:
+        words.append(f"maxWait {seconds(policy.max_wait)}")
+    if getattr(policy, "jitter", 0.0):
+        words.append(f"jitter {seconds(policy.jitter)}")
+    return ", ".join(words)

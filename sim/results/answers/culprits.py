@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.results.answers.report import describe
+from sim.results.answers.choices import describe
 from sim.results.text import is_never, number, percent, seconds
 from sim.scenario import Scenario
 

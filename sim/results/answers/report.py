@@ -17,18 +17,47 @@ import pandas as pd
 
 from sim.clock import SECOND
 from sim.errors import BadInput, did_you_mean
-from sim.results import text, thresholds
+from sim.results import text
+from sim.results.answers.choices import describe
 from sim.results.answers.compare import differing_keys
+from sim.results.answers.conditions import (
+    below,
+    broken,
+    conditions,
+    enough,
+    hold,
+    is_valid,
+    mostly_known,
+    of_updates,
+    same,
+    small,
+)
+from sim.results.answers.standing import paragraphs, state, verdict
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
-from sim.results.statistics import Estimate, events_needed
-from sim.results.summary import DESCRIPTIONS, UNKNOWN_ALLOWED
+from sim.results.summary import DESCRIPTIONS
 from sim.scenario import load_scenario, scenario_names, to_dict, to_text
 from sim.shipped import shipped
 from sim.workload import RESOURCES, Updates
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
+
+__all__ = [  # Besides what is below: a notebook has one word for what a report needs.
+    "below",
+    "broken",
+    "conditions",
+    "describe",
+    "enough",
+    "hold",
+    "is_valid",
+    "mostly_known",
+    "of_updates",
+    "same",
+    "small",
+    "state",
+    "verdict",
+]
 
 VARIABLE = "RUN_DIR"
 
@@ -110,31 +139,8 @@ def provenance(some: Iterable[Run] | Run) -> pd.DataFrame:
 
 
 def standing(some: Iterable[Run] | Run) -> Markdown:
-    """What a report begins with, a sentence for each run and a table with a column for each: do the thresholds pass, may the run
-    be believed, how did the target fare."""
-    named = labelled(some)
-    rows: dict[str, dict[str, str]] = {}
-    for name, found in named.items():
-        cells = {str(check.threshold): f"{'pass' if check.ok else '**FAIL**'}: {got(check)}" for check in judged(found)}
-        cells |= {"the run": verdict(found), "its target": "; ".join(trouble(found)) or f"{HEALTHY}: nothing failed there"}
-        if remarks := found.manifest.validity.get("remarks"):
-            cells["besides"] = "; ".join(map(str, remarks))
-        for row, cell in cells.items():
-            rows.setdefault(row, {})[name] = cell
-    last = ("the run", "its target", "besides")
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(named)).fillna(text.NONE)
-    table = table.loc[[row for row in rows if row not in last] + [row for row in last if row in rows]]
-    sentences = (f"**{name}**, {what_was_run(found)}: {state(found)}." for name, found in named.items())
-    return markdown(*sentences, text.markdown(table))
-
-
-def what_was_run(found: Run) -> str:
-    """A run in half a sentence: `demo measured on 2026-11-27 at 09:00 UTC, 1,000 subscribers, debounce 500 ms`."""
-    day, _, time = found.manifest.created_at.partition("T")
-    return (
-        f"{found.scenario.name} {found.manifest.source} on {day} at {time[:5]} UTC, "
-        f"{text.number(found.scenario.subscribers)} subscribers, {describe(found.scenario.policy)}"
-    )
+    """What a report begins with: how each run stands (`sim.results.answers.standing`)."""
+    return markdown(*paragraphs(labelled(some)))
 
 
 def command_of(found: Run) -> str:
@@ -162,139 +168,10 @@ def _leaf(tree: Any, key: str) -> Any:
     return tree
 
 
-HEALTHY = "healthy"
-
-
-def state(found: Run) -> str:
-    """How a run stands: `1 of 5 thresholds fails; the run is valid; its target: 12 of 90 refetches failed`."""
-    results = judged(found)
-    failed = sum(not check.ok for check in results)
-    objective = f"all {len(results)} thresholds pass" if results else "no thresholds are set"
-    if failed:
-        objective = f"{failed} of {len(results)} thresholds **{'fails' if failed == 1 else 'fail'}**"
-    what, target = verdict(found), "; ".join(trouble(found)) or HEALTHY
-    return f"{objective}; the run is {what if what == 'valid' else f'**{what}**'}; its target: {target}"
-
-
-def judged(found: Run) -> list[thresholds.Check]:
-    """The run's thresholds, each met by its summary."""
-    wanted = thresholds.parse_all(found.scenario.thresholds)
-    return thresholds.check(wanted, thresholds.complete(wanted, found))
-
-
-def got(check: thresholds.Check) -> str:
-    """What a threshold got, in its unit: with as many digits as it takes to see the verdict (0.99997 is not 1)."""
-    if check.value is None:
-        return check.got
-    if check.value.is_integer():
-        return text.number(check.value)
-    limit = check.threshold.limit
-    unit = text.unit_of(check.threshold.key)
-    for count in range(3, 16):
-        rounded = float(f"{check.value:.{count}g}")
-        if thresholds.OPERATORS[check.threshold.op](rounded, limit) == check.ok:
-            break
-    words = text.digits(rounded, count)
-    return f"{words} {'ms' if check.threshold.scale != 1 else 's'}" if unit is text.seconds else words
-
-
-FAILED = {
-    "updates.failed": ("updates", "updates failed"),
-    "updates.unknown": ("updates", "updates of which nobody knows whether they were committed"),
-    "updates.not_broadcast": ("updates", "updates committed, their event never accepted"),
-    "refetches.failed": ("refetches", "refetches failed"),
-}
-
-
-def trouble(found: Run) -> list[str]:
-    """What failed at the run's target, a line each; empty: nothing that was seen. As the load test noted, else by the summary."""
-    noted, summary = found.manifest.extra.get("target_trouble"), found.summary
-
-    def count(metric: str) -> float:
-        return summary.get(metric, {}).get("value") or 0
-
-    lost = count("deliveries.missing.target")
-    lines = [f"{text.number(lost)} of {text.number(count('deliveries.expected'))} deliveries lost"] if lost else []
-    if isinstance(noted, list):
-        return [*map(str, noted), *lines]
-    return [
-        f"{text.number(count(metric))} of {text.number(count(of))} {what}"
-        for metric, (of, what) in FAILED.items()
-        if count(metric)
-    ] + lines
-
-
-def conditions(**held: tuple[bool, str]) -> pd.DataFrame:
-    """What must hold for an answer to be believed: condition -> (whether it does, what was found), as a table.
-
-    `assert report.hold(table), report.broken(table)` is the test of it.
-    """
-    rows = {name.replace("_", " "): {"found": found, "verdict": "holds" if ok else "FAILS"} for name, (ok, found) in held.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["found", "verdict"])
-
-
-def is_valid(*some: Run) -> tuple[bool, str]:
-    """Whether all runs are valid and complete."""
-    states = [verdict(found) for found in some]
-    return all(words == "valid" for words in states), "; ".join(dict.fromkeys(states))
-
-
-Summary = Mapping[str, Mapping[str, Any]]
-
-
-def of_updates(summary: Summary) -> str:
-    """`n = 193 updates`, for the corner of a figure."""
-    return f"n = {text.number(summary['updates']['n'])} updates"
-
-
-def enough(summary: Summary, metric: str) -> tuple[bool, str]:
-    """Whether a quantile rests on as many updates as its interval needs."""
-    row, least = summary[metric], events_needed(float(metric.rpartition(".p")[2]) / 100)
-    return row[
-        "n"
-    ] >= least, f"{metric} {text.figure(summary, metric)}, n = {text.number(row['n'])} of {text.number(least)} needed"
-
-
-def same(a: Summary, b: Summary, metric: str) -> tuple[bool, str]:
-    """Whether a count is the same in two summaries; what was scaled from a sample of the pages cannot be, to the last one."""
-    scaled = any("source" in summary[metric] for summary in (a, b))
-    words = f"{text.figure(a, metric)} and {text.figure(b, metric)}{', scaled from a sample' if scaled else ''}"
-    return scaled or a[metric]["value"] == b[metric]["value"], words
-
-
-def small(summary: Summary, metric: str, against: str) -> tuple[bool, str]:
-    """Whether what the harness adds is at most a tenth of a figure that it is part of. What was not measured adds nothing."""
-    added, whole = (summary.get(name, {"value": None})["value"] for name in (metric, against))
-    words = f"{metric} {text.figure(summary, metric)}, {against} {text.figure(summary, against)}"
-    return added is None or whole is None or added <= 0.1 * whole, words
-
-
-def below(a: Estimate, b: Estimate) -> bool:
-    """Whether the whole interval of *a* lies below that of *b*."""
-    return a.high is not None and b.low is not None and a.high < b.low
-
-
-def mostly_known(summary: Summary) -> tuple[bool, str]:
-    """Whether the fate of nearly all pairs is known."""
-    unknown, owed = (summary[f"pairs.{name}"]["value"] or 0 for name in ("unknown", "owed"))
-    words = f"{text.number(unknown)} of {text.number(owed)} pairs unknown"
-    return unknown <= UNKNOWN_ALLOWED * owed, words
-
-
 def require(frame: pd.DataFrame, otherwise: str) -> None:
     """Raise `BadInput` where a notebook has nothing to be about."""
     if frame.empty:
         raise BadInput(otherwise)
-
-
-def hold(table: pd.DataFrame) -> bool:
-    """Whether all `conditions` hold."""
-    return bool((table["verdict"] == "holds").all())
-
-
-def broken(table: pd.DataFrame) -> str:
-    """Those that do not, in words."""
-    return "; ".join(f"{name}: {row['found']}" for name, row in table.iterrows() if row["verdict"] != "holds")
 
 
 def _card(found: Run) -> dict[str, str]:
@@ -316,34 +193,6 @@ def _card(found: Run) -> dict[str, str]:
         "harness floor": _floor(manifest.harness),
         "verdict": verdict(found),
     } | ({"left out": "; ".join(left_out)} if (left_out := manifest.extra.get("left_out")) else {})
-
-
-def verdict(found: Run) -> str:
-    """`valid`, or `invalid: why`; `partial` is said as well."""
-    reasons = "; ".join(map(str, found.manifest.validity.get("reasons", [])))
-    state = "valid" if found.manifest.validity.get("ok") else f"invalid: {reasons or 'no reason given'}"
-    return f"partial, {state}" if found.manifest.partial else state
-
-
-def describe(policy: Any) -> str:
-    """A policy in words: `debounce 500 ms, leading, maxWait 2 s`."""
-    words = [policy.kind.replace("_", " ")]
-    for name, prefix in (("wait", ""), ("interval", "every ")):
-        if hasattr(policy, name):
-            words[0] += f" {prefix}{text.seconds(getattr(policy, name))}"
-    if getattr(policy, "leading", False):
-        words.append("leading" if getattr(policy, "trailing", True) else "leading only")
-    if getattr(policy, "max_wait", None) is not None:
-        words.append(f"maxWait {text.seconds(policy.max_wait)}")
-    if getattr(policy, "jitter", 0.0):
-        words.append(f"jitter {text.seconds(policy.jitter)}")
-    return ", ".join(words)
-
-
-def checks(found: Run) -> pd.DataFrame:
-    """The run's thresholds: by threshold what it got, and pass or FAIL. Empty where its scenario sets none."""
-    rows = {str(check.threshold): {"got": got(check), "verdict": "pass" if check.ok else "FAIL"} for check in judged(found)}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["got", "verdict"])
 
 
 def _target(target: Mapping[str, Any] | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sim.results.answers import choices
-from sim.results.answers.report import describe
+from sim.results.answers.choices import describe
 from sim.results.fronts import cheapest_within
 from sim.results.ledger.stages import STAGES, slowest_kind
 from sim.results.statistics import events_needed

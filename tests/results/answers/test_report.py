@@ -24,12 +24,11 @@ import sim
 from sim.cli import main
 from sim.errors import BadInput, WorkbenchError
 from sim.policy import Debounce, Polling, Throttle, Window
-from sim.results import text, thresholds
+from sim.results import text
 from sim.results.answers import execution, report
 from sim.results.answers import sentences as answers
 from sim.results.ledger import stages
 from sim.results.run import Run
-from sim.results.statistics import Estimate
 from sim.results.summary import counted_journeys, summarise
 from sim.scenario import Fleet, Pages, Scenario, load_scenario, parse_assignments, to_dict
 from sim.virtual import reference
@@ -79,58 +78,6 @@ def test_the_card_says_where_figures_come_from(bundle: Run) -> None:
     assert card["verdict"] == "valid"
 
 
-def test_a_verdict_says_why() -> None:
-    run = Run(report.data_dir() / "runs" / "start-here")
-    run.manifest.validity = {"ok": False, "reasons": ["the clock jumped"]}
-    run.manifest.partial = True
-    assert report.verdict(run) == "partial, invalid: the clock jumped"
-
-
-@pytest.mark.parametrize(
-    ("threshold", "value", "words"),
-    [
-        ("delivery_ratio: value >= 1", 0.99997, "0.99997"),
-        ("delivery_ratio: value >= 1", 0.5, "0.5"),
-        ("samples: deliveries >= 1000", 64_655, "64,655"),
-        ("time_to_fresh_ms: p(99) < 250", 0.2504, "250 ms"),
-        ("time_to_fresh_ms: p(99) < 250", 0.658012, "658 ms"),
-        ("time_to_fresh: p(99) < 2", 1.9996, "1.9996 s"),
-        ("time_to_fresh: p(99) < 2", None, "no samples"),
-    ],
-)
-def test_a_threshold_got_as_many_digits_as_it_takes_to_see_the_verdict(threshold: str, value: float | None, words: str) -> None:
-    metric, _, condition = threshold.partition(": ")
-    wanted = thresholds.parse(metric, condition)
-    (check,) = thresholds.check(wanted, {wanted[0].key: {"value": value, "n": 9}})
-    assert report.got(check) == words
-
-
-def test_how_a_run_stands(bundle: Run) -> None:
-    assert report.state(bundle) == "no thresholds are set; the run is valid; its target: healthy"
-    run = Run(bundle.directory)
-    run.manifest.scenario = run.manifest.scenario | {"thresholds": {"delivery_ratio": "value >= 1", "updates": "value < 0"}}
-    run.manifest.extra["target_trouble"] = ["2 pages were dropped"]
-    run.manifest.validity["remarks"] = ["left out: api.workers"]
-    assert report.state(run) == "1 of 2 thresholds **fails**; the run is valid; its target: 2 pages were dropped"
-    said = report.standing([run, bundle]).data
-    assert "| delivery_ratio: value >= 1 | pass: 1 | – |" in said
-    assert "left out: api.workers" in said
-    assert said.index("**FAIL**") < said.index("| the run |") < said.index("| its target |")
-
-
-def test_what_failed_at_a_target_is_said_by_the_summary_where_nothing_was_noted(bundle: Run) -> None:
-    run = Run(bundle.directory)
-    counts = {
-        "refetches": 90,
-        "refetches.failed": 12,
-        "deliveries.expected": 40,
-        "deliveries.missing.target": 3,
-        "updates.failed": 0,
-    }
-    vars(run)["summary"] = {name: {"value": value} for name, value in counts.items()}
-    assert report.trouble(run) == ["12 of 90 refetches failed", "3 of 40 deliveries lost"]
-
-
 def test_runs_of_one_name_are_told_apart_by_the_directory_above(tmp_path: Path) -> None:
     runs = [sim.simulate(SCENARIO, {"duration": 1.0}, output=tmp_path / side / "run") for side in ("before", "after")]
     assert list(report.labelled(runs)) == ["before/run", "after/run"]
@@ -153,20 +100,6 @@ def test_the_command_of_a_run_makes_its_scenario_again(changes: dict[str, Any]) 
     assert words[:3] == ["workbench", "simulate", "demo"]
     again = load_scenario("demo", parse_assignments(words[4::2]))
     assert replace(again, thresholds={}) == replace(scenario, thresholds={})
-
-
-def test_conditions_that_break_are_named() -> None:
-    table = report.conditions(it_is_valid=(True, "valid"), there_are_enough=(False, "3 of 100"))
-    assert not report.hold(table)
-    assert report.broken(table) == "there are enough: 3 of 100"
-    assert report.hold(table.head(1))
-    counts = [{"pairs.owed": {"value": value} | more} for value, more in ((487.0, {"source": "sample"}), (500, {}), (499, {}))]
-    assert not report.same(counts[1], counts[2], "pairs.owed")[0]
-    assert report.same(counts[0], counts[1], "pairs.owed") == (True, "487 and 500, scaled from a sample")
-    wide, narrow = Estimate(2.0, 1.0, 3.0, 9), Estimate(2.0, 1.9, 2.1, 9)
-    assert report.below(narrow, Estimate(4.0, 3.5, 4.5, 9))
-    assert not report.below(narrow, wide)
-    assert not report.below(Estimate(1.0), wide)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""What must hold for a report's answer to be believed: conditions, each with whether it does and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from sim.results import text
+from sim.results.answers.standing import verdict
+from sim.results.run import Run
+from sim.results.statistics import Estimate, events_needed
+from sim.results.summary import UNKNOWN_ALLOWED
+
+Summary = Mapping[str, Mapping[str, Any]]
+
+
+def conditions(**held: tuple[bool, str]) -> pd.DataFrame:
+    """What must hold for an answer to be believed: condition -> (whether it does, what was found), as a table.
+
+    `assert report.hold(table), report.broken(table)` is the test of it.
+    """
+    rows = {name.replace("_", " "): {"found": found, "verdict": "holds" if ok else "FAILS"} for name, (ok, found) in held.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["found", "verdict"])
+
+
+def hold(table: pd.DataFrame) -> bool:
+    """Whether all `conditions` hold."""
+    return bool((table["verdict"] == "holds").all())
+
+
+def broken(table: pd.DataFrame) -> str:
+    """Those that do not, in words."""
+    return "; ".join(f"{name}: {row['found']}" for name, row in table.iterrows() if row["verdict"] != "holds")
+
+
+def is_valid(*some: Run) -> tuple[bool, str]:
+    """Whether all runs are valid and complete."""
+    states = [verdict(found) for found in some]
+    return all(words == "valid" for words in states), "; ".join(dict.fromkeys(states))
+
+
+def of_updates(summary: Summary) -> str:
+    """`n = 193 updates`, for the corner of a figure."""
+    return f"n = {text.number(summary['updates']['n'])} updates"
+
+
+def enough(summary: Summary, metric: str) -> tuple[bool, str]:
+    """Whether a quantile rests on as many updates as its interval needs."""
+    row, least = summary[metric], events_needed(float(metric.rpartition(".p")[2]) / 100)
+    words = f"{metric} {text.figure(summary, metric)}, n = {text.number(row['n'])} of {text.number(least)} needed"
+    return row["n"] >= least, words
+
+
+def same(a: Summary, b: Summary, metric: str) -> tuple[bool, str]:
+    """Whether a count is the same in two summaries; what was scaled from a sample of the pages cannot be, to the last one."""
+    scaled = any("source" in summary[metric] for summary in (a, b))
+    words = f"{text.figure(a, metric)} and {text.figure(b, metric)}{', scaled from a sample' if scaled else ''}"
+    return scaled or a[metric]["value"] == b[metric]["value"], words
+
+
+def small(summary: Summary, metric: str, against: str) -> tuple[bool, str]:
+    """Whether what the harness adds is at most a tenth of a figure that it is part of. What was not measured adds nothing."""
+    added, whole = (summary.get(name, {"value": None})["value"] for name in (metric, against))
+    words = f"{metric} {text.figure(summary, metric)}, {against} {text.figure(summary, against)}"
+    return added is None or whole is None or added <= 0.1 * whole, words
+
+
+def below(a: Estimate, b: Estimate) -> bool:
+    """Whether the whole interval of *a* lies below that of *b*."""
+    return a.high is not None and b.low is not None and a.high < b.low
+
+
+def mostly_known(summary: Summary) -> tuple[bool, str]:
+    """Whether the fate of nearly all pairs is known."""
+    unknown, owed = (summary[f"pairs.{name}"]["value"] or 0 for name in ("unknown", "owed"))
+    words = f"{text.number(unknown)} of {text.number(owed)} pairs unknown"
+    return unknown <= UNKNOWN_ALLOWED * owed, words
