@@ -23,7 +23,7 @@ from sim.clock import SECOND
 from sim.errors import BadInput
 
 EVERY = 5.0
-"""Seconds between two exports. One more is made when a test ends."""
+"""Seconds between two exports. More are made when a test ends."""
 
 SIGNAL = "/v1/metrics"
 """Path below the collector's address (OTLP specification, "Endpoint URLs for OTLP/HTTP")."""
@@ -37,7 +37,10 @@ def register(figures: Figures, address: str) -> None:
     if url.scheme not in ("http", "https") or not url.hostname:
         raise BadInput(f"WORKBENCH_OTLP={address}: must be the address of a collector, as http://127.0.0.1:4318")
     send = exporter(figures, address.rstrip("/") + SIGNAL)
-    figures.environment.events.test_stop.add_listener(lambda **_: send())
+    events = figures.environment.events
+    # A master that is asked to end says first that the test stops, then hears the last of its workers, then says that it quits.
+    for event in (events.test_stop, events.quitting):
+        event.add_listener(lambda **_: send())
 
     def run() -> None:
         while True:
