@@ -146,10 +146,10 @@ def agree(table: pd.DataFrame) -> tuple[bool, str]:
 
 
 def brackets(bend: float, between: tuple[float, float]) -> tuple[bool, str]:
-    """Whether the knee in closed form lies in the simulation's `bracket`."""
+    """Whether the knee in closed form lies in the simulation's `bracket`, which must have both ends to say anything."""
     low, high = between
     first, last = (number(round(load) if np.isfinite(load) else load) for load in between)
-    return low <= bend <= high, f"knee at {number(round(bend))} refetches/s, simulated between {first} and {last}"
+    return 0 < low <= bend <= high < np.inf, f"knee at {number(round(bend))} refetches/s, simulated between {first} and {last}"
 
 
 def falls_behind(points: pd.DataFrame) -> tuple[bool, str]:
