@@ -28,6 +28,8 @@ ALL = {
     "application_race": (),
     "simulation": (),
     "reference": (),
+    "browsers": (),
+    "explorer": (),
 }
 """Benchmark -> arguments with which it keeps the whole under a quarter of an hour; by itself each does more."""
 RESULTS = Path(__file__).with_name("results.json")

@@ -1,6 +1,7 @@
 """The usual recipe that the fan-out is compared with: a `websockets` server and its `broadcast`, nothing else.
 
-Prints its port. A message on a WebSocket opened at /publish is broadcast to all others. Ends with its standard input.
+Prints its port; with the argument `deflate` it compresses for peers that offer to. A message on a WebSocket opened at /publish is
+broadcast to all others. Ends with its standard input.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ async def main() -> None:
         finally:
             subscribers.discard(connection)
 
-    async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=4096) as server:
+    compression = "deflate" if "deflate" in sys.argv[1:] else None
+    async with serve(handler, "127.0.0.1", 0, compression=compression, ping_interval=None, backlog=4096) as server:
         print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 

@@ -7,6 +7,7 @@ A hook of MkDocs (`mkdocs.yml`); nothing is written into docs/. `pages()` is wha
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from sim import cli
 from sim.results import thresholds
 from sim.results.run import TABLES
 from sim.results.summary import DESCRIPTIONS
+from sim.results.text import number
 from sim.scenario import Key, keys, kinds
+from sim.shipped import shipped
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -72,6 +75,7 @@ def pages() -> dict[str, str]:
         "reference/metrics.md": _metrics(),
         "reference/tables.md": _tables(),
         "reference/environment.md": _environment(),
+        "reference/browsers.md": _browsers(),
     }
 
 
@@ -203,3 +207,37 @@ if __name__ == "__main__":
     shown: dict[str, str] = pages()
     write: Callable[[str], object] = sys.stdout.write
     write("".join(shown[name] for name in sys.argv[1:] or shown))
+
+
+def _browsers() -> str:
+    """What `benchmarks.browsers` found, from the file that it left."""
+    found = json.loads((shipped("data") / "browsers.json").read_text(encoding="utf-8"))
+    frames = {(row["kind"], row["compression"]): row for row in found["frames"]}
+    fetched = {(row["at_once"], row["protocol"]): row for row in found["refetches"]}
+    sizes = ("bytes", "server_us", "client_us", "server_bytes")
+    figures = ("ms", "connections", "received", "sent", "server_us")
+
+    def ratios(one: dict[str, Any], other: dict[str, Any], names: Iterable[str]) -> list[str]:
+        return [f"{number(one[name])} → {number(other[name])} ({other[name] / one[name]:.2f} ×)" for name in names]
+
+    return (
+        "# Browsers and the load client, measured\n\nWhat [the load client leaves out](../locust.md#what-browsers-do-and-this-client-does-not) of "
+        f"what browsers do. `{found['command']}` on {found['created_at'][:10]}, {found['host']['cores']} cores, everything on loopback; the least of "
+        "several turns. Ratios carry over to other machines, figures do not.\n\n## permessage-deflate\n\n"
+        + table(
+            ("server", "Chromium offers", "accepted"),
+            ((row["server"], f"`{row['offered'] or 'nothing'}`", f"`{row['accepted'] or 'nothing'}`") for row in found["extensions"]),
+        )
+        + f"\nOne delivery of a `websockets` server to each of {found['subscribers']} subscribers, without → with compression:\n\n"
+        + table(
+            ("message", "bytes", "CPU of the server, µs", "CPU of the client, µs", "memory of the server for a connection, bytes"),
+            ((kind, *ratios(frames[kind, "plain"], frames[kind, "deflate"], sizes)) for kind in dict.fromkeys(k for k, _ in frames)),
+        )
+        + "\nThe window is kept between messages (as browsers offer it), so each connection compresses for itself: a fan-out costs the "
+        "compression as often as it has subscribers.\n\n## HTTP/2\n\nChromium fetches resources at once over TLS, from the same handler in "
+        "one Node process, HTTP/1.1 → HTTP/2; bytes and CPU are for one request, with the cookies of a Laravel session:\n\n"
+        + table(
+            ("at once", "ms until the last answer", "connections", "bytes to the server", "bytes from it", "CPU of the server, µs"),
+            ((count, *ratios(fetched[count, "http1"], fetched[count, "http2"], figures)) for count in dict.fromkeys(c for c, _ in fetched)),
+        )
+    )

@@ -45,6 +45,8 @@ class Tab:
         self._serial = 0
         self.errors: list[str] = []
         self.requests: list[str] = []
+        self.extensions: list[tuple[str, str]] = []
+        """WebSocket extensions (offered, accepted), one row for each connection."""
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -67,6 +69,11 @@ class Tab:
                 self.errors.append(params["entry"]["text"])
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
+            case "Network.webSocketHandshakeResponseReceived":
+                sides = params["response"].get("requestHeaders", {}), params["response"]["headers"]
+                lower = ({name.lower(): value for name, value in headers.items()} for headers in sides)
+                offered, accepted = (headers.get("sec-websocket-extensions", "") for headers in lower)
+                self.extensions.append((offered, accepted))
 
     def evaluate(self, expression: str) -> Any:
         """The value of *expression*, awaited if it is a promise."""
@@ -90,13 +97,13 @@ class Tab:
 
 
 @contextlib.contextmanager
-def tab() -> Iterator[Tab]:
-    """A tab of a fresh browser; skips where Chromium is not installed."""
+def tab(*flags: str) -> Iterator[Tab]:
+    """A tab of a fresh browser, started with *flags* besides the usual; skips where Chromium is not installed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("NOT TESTED: chromium is not installed")
     with tempfile.TemporaryDirectory(prefix="board-", ignore_cleanup_errors=True) as profile:
-        command = [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        command = [program, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
             port = _port(Path(profile) / "DevToolsActivePort", process)

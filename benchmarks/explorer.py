@@ -1,0 +1,45 @@
+"""How long the explorer takes from a slider's move to the sentence and the picture: `python -m benchmarks.explorer`
+
+What the kernel does for one move, for moves that a hand may make: each slider over its range, each policy. The way to the browser
+and back is not in it.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from statistics import median
+
+from benchmarks.results import note
+from sim import explorer
+
+MOVES = 60
+
+
+def main() -> int:
+    draw = random.Random(1)
+    explorer.picture(explorer.Setting())  # What is done once: fonts, and the closed forms of the usual waits.
+    took = []
+    for _ in range(MOVES):
+        at = explorer.Setting(
+            policy=draw.choice(list(explorer.POLICIES)),
+            wait=round(draw.uniform(0.05, 3.0), 2),
+            max_wait=draw.randint(4, 20) / 2,
+            rate=10 ** draw.uniform(-1.0, 1.4),
+            subscribers=draw.randint(1, 5000),
+            service=10 ** draw.uniform(-3.3, 0),
+            workers=draw.randint(1, 64),
+        )
+        began = time.perf_counter()
+        explorer.words(at)
+        explorer.picture(at)
+        took.append((time.perf_counter() - began) * 1000)
+    note("explorer: a slider's move", "ms", [median(took)])
+    at_95 = sorted(took)[int(0.95 * MOVES)]
+    print(f"{MOVES} moves: median {median(took):.0f} ms, 95 % within {at_95:.0f} ms, longest {max(took):.0f} ms")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
