@@ -43,9 +43,9 @@ PAYLOADS = {"notification": 0, "full payload": 4096}
 """Kind -> bytes of the resource in the event; the notification of the pattern has an id and a timestamp."""
 AT_ONCE = (1, 6, 12, 30)
 """Resources that one page fetches at the same time: a browser opens at most six HTTP/1.1 connections to one host."""
-BODY, SERVICE = 4096, 5
+BODY, SERVICE = 4096, 40
 """Of an answer: bytes, and milliseconds until the application has it."""
-ROUNDS = 20
+ROUNDS = 10
 TURNS = 3
 """Each side is measured as often, in turns; the least counts, for whatever else the machine does can only add."""
 BYTES_RECEIVED = slice(128, 136)

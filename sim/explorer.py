@@ -147,12 +147,20 @@ def words(at: Setting) -> str:
     return f"{policy}: a change is on the page after {seconds(found['late'])} on average{p95}. {load}.{herd}"
 
 
+@lru_cache(maxsize=1)
+def _paper() -> Any:
+    from sim.results.plots.policies import empty_choice
+
+    return empty_choice()
+
+
 def picture(at: Setting) -> bytes:
     """Front, map and saw-tooth at this setting, as a PNG."""
     from sim.results.plots import plot_choice
 
     teeth, updates = saw_tooth(at)
-    figure = plot_choice(front(at), late(at), teeth, updates, policy=at.policy, wait=at.wait, rate=at.rate, limit=LIMIT)
+    where: dict[str, Any] = {"policy": at.policy, "wait": at.wait, "rate": at.rate, "figure": _paper()}
+    figure = plot_choice(front(at), late(at), teeth, updates, limit=LIMIT, **where)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})
     return buffer.getvalue()

@@ -243,6 +243,28 @@ def _edges(centres: Array) -> Array:
     return np.r_[centres[0] ** 2 / middle[0], middle, centres[-1] ** 2 / middle[-1]]
 
 
+def empty_choice() -> Figure:
+    """What `plot_choice` draws on: all that is the same for every setting."""
+    with style.look():
+        figure = Figure(figsize=(11.6, 6.6), dpi=80)
+        places = (0.065, 0.49, 0.4, 0.45), (0.55, 0.49, 0.43, 0.45), (0.065, 0.08, 0.915, 0.28)
+        left, right, below = (figure.add_axes(place) for place in places)
+    left.loglog()
+    style.count_axis(left.xaxis, log=True)
+    style.time_axis(left.yaxis, log=True)
+    left.set_xlabel("refetches per second, all pages")
+    left.set_ylabel("mean time to fresh")
+    right.grid(visible=False)
+    right.set_xlabel("updates per second")
+    style.time_axis(below.yaxis)
+    below.set_xlabel("time, s; red: updates")
+    below.set_ylabel("age of what is shown")
+    for ax in figure.axes:
+        ax.minorticks_off()
+        ax.title.set_fontsize(10)
+    return figure
+
+
 def plot_choice(
     front: pd.DataFrame,
     late: pd.DataFrame,
@@ -253,17 +275,22 @@ def plot_choice(
     wait: float,
     rate: float,
     limit: float,
+    figure: Figure | None = None,
 ) -> Figure:
     """One setting from three sides, drawn quickly: on the front, on the starvation map, and as the saw-tooth of one page's age.
 
     *front*: `explorer.front`; *late*: `explorer.late`; *teeth*, *updates*: `explorer.saw_tooth`. The setting is *policy*, *wait*
-    (s) and *rate* (updates/s); its own policy is in colour. No layout engine: it would take longer than the drawing.
+    (s) and *rate* (updates/s); its own policy is in colour. No layout engine, and a *figure* (`empty_choice`) is used again for
+    the next setting: making axes and laying them out takes as long as the drawing.
     """
-    with style.look():
-        figure = Figure(figsize=(11.6, 6.6), dpi=80)
-        left, right, below = (
-            figure.add_axes(place) for place in ((0.065, 0.49, 0.4, 0.45), (0.55, 0.49, 0.43, 0.45), (0.065, 0.08, 0.915, 0.28))
-        )
+    figure = figure or empty_choice()
+    left, right, below = figure.axes
+    for ax in figure.axes:
+        for artist in (*ax.lines, *ax.texts, *ax.images, *ax.collections):
+            artist.remove()
+        ax.set_prop_cycle(None)
+        ax.relim()
+        ax.autoscale(True)
     top = 60.0
     drawn = front[front["late"] < top]
     for name, part in drawn.groupby("policy", sort=False):
@@ -277,11 +304,6 @@ def plot_choice(
     if drawn.empty:
         left.set_xlim(1, 1000)
         left.set_ylim(0.1, top)
-    left.loglog()
-    style.count_axis(left.xaxis, log=True)
-    style.time_axis(left.yaxis, log=True)
-    left.set_xlabel("refetches per second, all pages")
-    left.set_ylabel("mean time to fresh")
     words = "" if len(here) else f" (this setting: beyond {seconds(top)})"
     left.set_title(f"{policy}{words}; others grey; green: no other beats it", y=1.0)
 
@@ -299,8 +321,6 @@ def plot_choice(
     right.plot(across, up, "o", mfc="none", mec=style.VERMILION, ms=24, mew=2.4)
     right.set_xticks(range(values.shape[1]), [digits(float(value)) for value in late.columns])
     right.set_yticks(range(values.shape[0]), [seconds(float(value)) for value in late.index])
-    right.grid(visible=False)
-    right.set_xlabel("updates per second")
     right.set_title(f"Mean time to fresh by wait and rate; bold: above {seconds(limit)}", y=1.0)
 
     below.plot(teeth["at"], teeth["age"], color=style.BLUE, lw=1.4)
@@ -308,11 +328,5 @@ def plot_choice(
     below.plot(updates, np.zeros(len(updates)), "|", color=style.VERMILION, ms=10, clip_on=False)
     below.set_xlim(0, float(teeth["at"].max()) if len(teeth) else 1)
     below.set_ylim(0)
-    style.time_axis(below.yaxis)
-    below.set_xlabel("time, s; red: updates")
-    below.set_ylabel("age of what is shown")
     below.set_title("What one page in the middle of its herd shows", y=1.0)
-    for ax in figure.axes:
-        ax.minorticks_off()
-        ax.title.set_fontsize(10)
     return figure
