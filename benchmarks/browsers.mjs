@@ -26,25 +26,24 @@ function handle (request, response) {
 
 const servers = { http1: https.createServer(options, handle), http2: http2.createSecureServer(options, handle) }
 const sockets = { http1: new Set(), http2: new Set() }
-const gone = { http1: [0, 0, 0], http2: [0, 0, 0] }
+const gone = { http1: [0, 0], http2: [0, 0] }
 for (const [name, server] of Object.entries(servers)) {
   server.on('connection', socket => { // below TLS: what is on the wire
     sockets[name].add(socket)
-    gone[name][0]++
     socket.on('close', () => {
       sockets[name].delete(socket)
-      gone[name][1] += socket.bytesRead
-      gone[name][2] += socket.bytesWritten
+      gone[name][0] += socket.bytesRead
+      gone[name][1] += socket.bytesWritten
     })
   })
   server.listen(0, '127.0.0.1')
 }
 
 const totals = () => Object.fromEntries(Object.keys(servers).map(name => {
-  const [opened, read, written] = gone[name]
+  const [read, written] = gone[name]
   const open = [...sockets[name]]
   const sum = member => open.reduce((total, socket) => total + socket[member], 0)
-  return [name, { connections: opened, received: read + sum('bytesRead'), sent: written + sum('bytesWritten') }]
+  return [name, { connections: open.length, received: read + sum('bytesRead'), sent: written + sum('bytesWritten') }]
 }))
 
 setTimeout(() => console.log(JSON.stringify(Object.fromEntries(Object.entries(servers).map(([n, s]) => [n, s.address().port])))), 100)

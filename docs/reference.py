@@ -203,12 +203,6 @@ def _environment() -> str:
     )
 
 
-if __name__ == "__main__":
-    shown: dict[str, str] = pages()
-    write: Callable[[str], object] = sys.stdout.write
-    write("".join(shown[name] for name in sys.argv[1:] or shown))
-
-
 def _browsers() -> str:
     """What `benchmarks.browsers` found, from the file that it left."""
     found = json.loads((shipped("data") / "browsers.json").read_text(encoding="utf-8"))
@@ -241,3 +235,9 @@ def _browsers() -> str:
             ((count, *ratios(fetched[count, "http1"], fetched[count, "http2"], figures)) for count in dict.fromkeys(c for c, _ in fetched)),
         )
     )
+
+
+if __name__ == "__main__":
+    shown: dict[str, str] = pages()
+    write: Callable[[str], object] = sys.stdout.write
+    write("".join(shown[name] for name in sys.argv[1:] or shown))

@@ -158,3 +158,11 @@ def test_labels_keep_their_order_and_their_distance(heights: list[float]) -> Non
     ordered = sorted(placed)
     assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(ordered))
     assert max(placed) <= 1.0
+
+
+@pytest.mark.parametrize("tops", [(1.0, 9.0), (9.0, 1.0), (0.0, 0.0)])
+def test_no_tooth_is_cut_off_by_the_axis_that_the_panels_share(tops: tuple[float, float]) -> None:
+    teeth = {str(i): pd.DataFrame({"at": [0.0, 1.0], "age": [0.0, top]}) for i, top in enumerate(tops)}
+    for ax in plots.plot_saw_teeth(teeth):
+        assert ax.get_ylim()[0] == 0
+        assert ax.get_ylim()[1] >= max(tops)

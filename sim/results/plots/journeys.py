@@ -146,8 +146,10 @@ def plot_saw_teeth(
         ax.fill_between(at, age, color=ink, alpha=0.18, lw=0)
         label = f"{name}  ·  mean age {seconds(means[name])}"
         ax.text(0.005, 0.93, label, transform=ax.transAxes, va="top", color=ink, fontsize=9, fontweight="bold")
-        ax.set_ylim(bottom=0)
         style.time_axis(ax.yaxis)
+    # The panels share one axis: the highest tooth of all decides, with room above it for the labels.
+    top = max((float(frame["age"].max()) for frame in teeth.values() if len(frame)), default=0.0)
+    axes[0].set_ylim(0, 1.3 * top if top > 0 else 1)
     axes[0].set_xlim(start, end)
     axes[-1].set_xlabel("time since the run's start, s")
     axes[len(axes) // 2].set_ylabel("age of what is shown")
