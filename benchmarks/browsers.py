@@ -255,6 +255,7 @@ def main() -> int:
             "host": host(),
             "browser": version,
             "subscribers": args.subscribers,
+            "service_ms": SERVICE,
             "extensions": [
                 {"server": server, "offered": offered, "accepted": accepted} for server, (offered, accepted) in extensions.items()
             ],

@@ -216,8 +216,9 @@ def _browsers() -> str:
 
     return (
         "# Browsers and the load client, measured\n\nWhat [the load client leaves out](../locust.md#what-browsers-do-and-this-client-does-not) of "
-        f"what browsers do. `{found['command']}` on {found['created_at'][:10]}, {found['host']['cores']} cores, everything on loopback; the least of "
-        "several turns. Ratios carry over to other machines, figures do not.\n\n## permessage-deflate\n\n"
+        f"what browsers do. `{found['command']}` on {found['created_at'][:10]}, {found['host']['cores']} cores, everything on loopback, {found['browser']}; "
+        "the least of several turns. Bytes and connections are counts; times and processor times are of a shared machine and moved by "
+        "up to half between runs: take their ratios as an order of size.\n\n## permessage-deflate\n\n"
         + table(
             ("server", "Chromium offers", "accepted"),
             ((row["server"], f"`{row['offered'] or 'nothing'}`", f"`{row['accepted'] or 'nothing'}`") for row in found["extensions"]),
@@ -229,7 +230,9 @@ def _browsers() -> str:
         )
         + "\nThe window is kept between messages (as browsers offer it), so each connection compresses for itself: a fan-out costs the "
         "compression as often as it has subscribers.\n\n## HTTP/2\n\nChromium fetches resources at once over TLS, from the same handler in "
-        "one Node process, HTTP/1.1 → HTTP/2; bytes and CPU are for one request, with the cookies of a Laravel session:\n\n"
+        f"one Node process that takes {found['service_ms']} ms for each, HTTP/1.1 → HTTP/2; bytes and CPU are for one request, with the "
+        "cookies of a Laravel session. Where the application's workers are the limit, as in a herd, HTTP/2 moves the line from the browser "
+        "to the application and makes it no shorter.\n\n"
         + table(
             ("at once", "ms until the last answer", "connections", "bytes to the server", "bytes from it", "CPU of the server, µs"),
             ((count, *ratios(fetched[count, "http1"], fetched[count, "http2"], figures)) for count in dict.fromkeys(c for c, _ in fetched)),

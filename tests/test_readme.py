@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import importlib.util
 import os
 import re
@@ -90,6 +91,9 @@ def test_the_reference_has_every_key_kind_metric_column_command_and_code(referen
     for table, schema in TABLES.items():
         part = pages["reference/tables.md"].partition(f"## {table}\n")[2].partition("\n## ")[0]
         assert [name for name in schema.names if f"| `{name}` |" not in part] == []
+    measured = json.loads((ROOT / "data" / "browsers.json").read_text(encoding="utf-8"))
+    first = {str(row[name]) for part, name in (("frames", "kind"), ("refetches", "at_once")) for row in measured[part]}
+    assert [cell for cell in first if f"\n| {cell} | " not in pages["reference/browsers.md"]] == []
     commands = pages["reference/commands.md"]
     assert [name for name in cli.COMMANDS if f"## workbench {name}\n" not in commands] == []
     codes = {code for code in (0, 1, 2, 3, 4, 5, 130, 143) if f"| {code} |" in commands}
