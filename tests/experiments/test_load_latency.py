@@ -90,7 +90,9 @@ def test_simulation_closed_form_knee_and_saturation() -> None:
 def test_the_bracket_is_open_where_nothing_is_sure() -> None:
     points = pd.DataFrame({"offered": [1.0, 2.0], "low": [0.0, 0.0], "high": [9.0, 9.0]})
     assert load_latency.bracket(points, SERVICE) == (0.0, math.inf)
-    assert load_latency.brackets(5.0, (0.0, math.inf))[1].endswith("and ∞")
+    nothing_seen, words = load_latency.brackets(5.0, (0.0, math.inf))
+    assert not nothing_seen
+    assert words.endswith("and ∞")
 
 
 def test_the_figure_marks_the_knee_that_it_is_given_and_draws_theory_as_lines() -> None:
