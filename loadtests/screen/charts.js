@@ -26,7 +26,8 @@ function draw(chart, points) {
   const x = (at) => LEFT + ((at - first) / span) * (WIDTH - LEFT - 8);
   const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);
   const grid = [0, 0.5, 1].map((share) => `<line class="grid" x1="${LEFT}" x2="${WIDTH - 8}" y1="${y(top * share)}" y2="${y(top * share)}"/>
-    <text x="${LEFT - 6}" y="${y(top * share) + 4}" text-anchor="end">${text(top * share)}</text>`);
+    <text x="${LEFT - 6}" y="${y(top * share) + 4}" text-anchor="end">${values.length ? text(top * share) : ""}</text>`);
+  if (!values.length) grid.push(`<text x="${WIDTH / 2}" y="${y(top / 2) - 6}" text-anchor="middle">nothing so far</text>`);
   const ends = [[LEFT, "start", first], [WIDTH - 8, "end", points.at(-1).at]].map(([place, anchor, at]) =>
     `<text x="${place}" y="${HEIGHT - 3}" text-anchor="${anchor}">${new Date(at * 1000).toLocaleTimeString()}</text>`);
   const lines = chart.lines.map(([name, , ink]) => {

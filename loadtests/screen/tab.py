@@ -1,8 +1,8 @@
 """A tab "Freshness" in Locust's web interface: charts of freshness, notifications and open connections.
 
 By what Locust offers for it: `template_args` names the tab and its table, `/stats/requests` carries the table's rows, and the
-Flask application has routes of ours. Locust's tabs hold tables only, so a script that its page loads puts the charts, which are
-a page of their own at `/freshness`, below the table while the tab is open.
+Flask application has routes of ours. Locust's tabs hold tables only, so a script that its page loads lays the charts, which are
+a page of their own at `/freshness`, over the table while the tab is open.
 """
 
 from __future__ import annotations
