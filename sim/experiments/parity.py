@@ -1,14 +1,15 @@
 """Does the simulation say what the sockets do? The same scenarios in virtual time and on sockets, and how far they are apart.
 
 `python -m tests.parity` measures and simulates; what it found is in `data/parity.json`, which `read` and the notebook show. A
-load test's figure is one run; the simulator is run several times with the very updates of that run and other random numbers
-for everything else, so its runs say what one more run may show. A figure agrees when it lies inside the interval for one more
-run, widened by the figure's `BANDS`: what a machine adds that no scenario says.
+load test is run several times, and so is the simulator, with the very updates of the load test and other random numbers for
+everything else. A figure agrees when the means of both are no further apart than one more run of each may be (`joint`): what a
+machine adds that no scenario says, the repeats have measured. Where a case was measured once, its `BANDS` say that instead.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,18 +17,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from sim.distributions import Distribution, Lognormal, fit_best
 from sim.errors import BadInput
 from sim.prediction import fit
+from sim.prediction.observations import Observed
 from sim.results import text
 from sim.results.run import Run
-from sim.results.statistics import half_width_of_next
 from sim.results.summary import Summary, summarise
 from sim.scenario import Key, Scenario, build, keys, to_dict, to_text
 from sim.shipped import shipped
 from sim.virtual import reference
 from sim.workload import streams
+
+Array = np.ndarray[Any, Any]
 
 LEVEL = 0.99
 """Of the interval for one more run: with some two hundred figures one in a hundred may lie outside by chance."""
@@ -35,12 +39,9 @@ LEVEL = 0.99
 RUNS = 10
 """Simulated runs of a case."""
 
-PACE = 0.11
-"""How much the pace of a machine varies from one run to the next: standard deviation of its logarithm. Each case says its own."""
-
 
 class Band(NamedTuple):
-    """How far a measured figure may lie beyond the interval: a share of it, and an amount in its unit; and why."""
+    """How far a figure that was measured once may lie beyond the interval: a share of it, and an amount in its unit; and why."""
 
     share: float
     amount: float
@@ -103,44 +104,43 @@ def costs_of(run: Run) -> dict[str, Any]:
     """
     costs = fit.point(run, "broadcaster.per_subscriber", "network.to_")
     # The embedded application has one lock for everything that is changed.
-    costs |= {"api.save": to_dict(fit_best(_saves(run)).distribution), "api.save_workers": "own", "api.save_lock": "database"}
-    longer = figures(run.summary)["refetch_time.p50"] / float(np.median(simulate(run.scenario, costs)["refetch_time.p50"]))
+    costs |= {
+        "api.save": to_dict(fit_best(Observed(run).saves).distribution),
+        "api.save_workers": "own",
+        "api.save_lock": "database",
+    }
+    longer = figures(run.summary)["refetch_time.p50"] / float(np.median(simulate([run.scenario], costs)["refetch_time.p50"]))
     service = run.scenario.api.service
     assert isinstance(service, Lognormal)
     return costs | {"api.service": to_dict(replace(service, scale=service.scale * longer))}
 
 
-def _saves(run: Run) -> np.ndarray[Any, Any]:
-    """Seconds from a change's request to its commit, of those that waited for nothing and have an instant of their own."""
-    samples = run.metrics[run.metrics["process"] == "publisher"]
-    by_name = {
-        name: samples[samples["metric"] == name].drop_duplicates("at", keep=False).set_index("at")["value"]
-        for name in ("lateness", "waited_seconds")
-    }
-    updates = run.updates.drop_duplicates("intended_at", keep=False).set_index("intended_at")
-    late, waited = (by_name[name].reindex(updates.index) for name in ("lateness", "waited_seconds"))
-    saves = updates["committed_at"] - updates.index.to_numpy() - late
-    found: np.ndarray[Any, Any] = saves[(waited == 0) & (saves > 0)].to_numpy()
-    return found
-
-
 def pace(run: Run, costs: Mapping[str, Any]) -> float | None:
     """How many times as long as in *costs* a change took on its way to the commit in this run (medians); None: nobody knows."""
     usual: Distribution = build(Scenario, {"api": {"save": costs["api.save"]}}, where="costs").api.save
-    saves = _saves(run)
+    saves = Observed(run).saves
     return float(np.median(saves) / np.median(usual.sample(np.random.default_rng(1), 10_000))) if saves.size else None
 
 
-def simulate(scenario: Scenario, costs: Mapping[str, Any], runs: int = RUNS) -> pd.DataFrame:
-    """The figures of *runs* simulated runs with the *scenario*'s own updates; a row each. *costs* of the machine do not take the
-    place of what the scenario says itself."""
-    updates, rows = scenario.draw_updates(streams(scenario.seed)), []
-    pace = np.random.default_rng(scenario.seed)
-    for seed in range(1, runs + 1):
-        mine = slower(added(scenario, costs), float(np.exp(PACE * pace.standard_normal())) if runs > 1 else 1.0)
-        one = replace(scenario.replace(mine), seed=1000 * scenario.seed + seed)
+def simulate(scenarios: Sequence[Scenario], costs: Mapping[str, Any], runs: int = RUNS, paces: float = 0.0) -> pd.DataFrame:
+    """The figures of *runs* simulated runs with the scenario's own updates; a row each.
+
+    *scenarios*: the one scenario, with its incidents as they were in each load test, in turn. *costs* of the machine do not take
+    the place of what the scenario says itself. *paces*: how much the machine's pace varies between runs (`scatter`).
+    """
+    updates, rows = scenarios[0].draw_updates(streams(scenarios[0].seed)), []
+    pace = np.random.default_rng(scenarios[0].seed)
+    for number in range(runs):
+        scenario = scenarios[number % len(scenarios)]
+        mine = slower(added(scenario, costs), float(np.exp(paces * pace.standard_normal())))
+        one = replace(scenario.replace(mine), seed=1000 * scenario.seed + number + 1)
         rows.append(figures(summarise(reference.run(one, updates=updates), one)))
     return pd.DataFrame(rows)
+
+
+def scatter(paces: Sequence[float]) -> float:
+    """How much the pace varied between these runs: standard deviation of its logarithm."""
+    return float(np.std(np.log(paces), ddof=1)) if len(paces) > 1 else 0.0
 
 
 def slower(costs: Mapping[str, Any], times: float) -> dict[str, Any]:
@@ -184,22 +184,31 @@ def as_it_happened(scenario: Scenario, rows: Sequence[Mapping[str, Any]]) -> Sce
     return replace(scenario, incidents=tuple(incidents))
 
 
-def compare(measured: Mapping[str, float], simulated: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row per figure: measured, predicted (mean of the simulated runs), low and high (of one more run)."""
+def compare(measured: Sequence[Mapping[str, float]], simulated: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row per figure: what was measured and what was simulated, run by run."""
     rows = []
     for name in BANDS:
-        values, value = simulated[name].to_numpy(float), measured[name]
-        if not np.isnan(value) or not np.isnan(values).all():
-            low, high = one_more(values)
-            rows.append({"figure": name, "measured": value, "predicted": float(values.mean()), "low": low, "high": high})
+        seen, values = [run[name] for run in measured], simulated[name].to_list()
+        if not np.isnan([*seen, *values]).all():
+            rows.append({"figure": name, "measured": seen, "simulated": values})
     return rows
 
 
-def one_more(values: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Where one more run lies with a probability of `LEVEL` (Student's t); infinite where one of them is never."""
-    if not np.isfinite(values).all():
-        return float(np.min(values)), float("inf")
-    mean, half = float(values.mean()), half_width_of_next(values, LEVEL)
+def joint(measured: Array, simulated: Array) -> tuple[float, float]:
+    """Where one more measured run lies with a probability of `LEVEL` if it is like a simulated one: around the mean of the
+    simulated runs, by the scatter of one more run of either (Welch's t: B. L. Welch, Biometrika 34, 1947).
+
+    A single measured run has no scatter of its own. Up to infinity where one of the simulated runs is never.
+    """
+    if not np.isfinite(simulated).all():
+        return float(np.min(simulated)), float("inf")
+    mean = float(simulated.mean())
+    known = [values[np.isfinite(values)] for values in (measured, simulated)]
+    parts = [float(v.var(ddof=1)) * (1 + 1 / len(v)) if len(v) > 1 else 0.0 for v in known]
+    if not (variance := sum(parts)):
+        return mean, mean
+    freedom = variance**2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, known, strict=True) if len(v) > 1)
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * math.sqrt(variance)
     return mean - half, mean + half
 
 
@@ -207,7 +216,7 @@ def one_more(values: np.ndarray[Any, Any]) -> tuple[float, float]:
 
 
 def read(path: str | Path | None = None) -> dict[str, Any]:
-    """What was found: {provenance, fit, cases: [{name, why, tables, keys, beyond, others, pace, figures}]}.
+    """What was found: {provenance, fit, paces, cases: [{name, why, tables, keys, beyond, others, figures}]}.
 
     Without *path* the one of the repository. Raises `BadInput`.
     """
@@ -220,31 +229,37 @@ def read(path: str | Path | None = None) -> dict[str, Any]:
 
 
 def table(found: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per case and figure: case, figure, measured, predicted, low, high, share, amount, because, off, inside, by_chance.
+    """A row per case and figure: case, figure, runs (measured), measured, predicted (means), low, high (`joint`), share, amount,
+    because, off, inside, by_chance.
 
-    off: measured / predicted - 1. inside: within the band. by_chance: within the interval of one more run alone.
+    off: measured / predicted - 1. by_chance: within the joint interval. inside: the same, or within the band around it where the
+    case was measured once. because: why it may lie beyond.
     """
     rows = []
     for case in found["cases"]:
         beyond = {name: Band(*band) for name, band in case["beyond"].items()}
-        rows += [
-            {"case": case["name"], **_numbers(row), **beyond.get(row["figure"], BANDS[row["figure"]])._asdict()}
-            for row in case["figures"]
-        ]
+        for row in case["figures"]:
+            name = row["figure"]
+            measured, simulated = (_numbers(row[side]) for side in ("measured", "simulated"))
+            low, high = joint(measured, simulated)
+            said = {"case": case["name"], "figure": name, "runs": len(measured), "measured": measured.mean()}
+            band = beyond.get(name, BANDS[name])
+            rows.append(said | {"predicted": simulated.mean(), "low": low, "high": high} | band._asdict())
     frame = pd.DataFrame(rows)
     slack = frame["predicted"].abs().where(np.isfinite(frame["predicted"]), 0.0) * frame["share"] + frame["amount"]
-    measured = frame["measured"]
-    frame["off"] = np.where(measured == frame["predicted"], 0.0, measured / frame["predicted"].where(frame["predicted"] != 0) - 1)
+    slack = slack.where(frame["runs"] == 1, 0.0)
+    value, predicted = frame["measured"], frame["predicted"]
+    frame["off"] = np.where(value == predicted, 0.0, value / predicted.where(predicted != 0) - 1)
     # Sums of the same numbers in another order differ in the last digit.
-    tiny = 1e-9 * measured.abs().where(np.isfinite(measured), 0)
-    frame["by_chance"] = (measured >= frame["low"] - tiny) & (measured <= frame["high"] + tiny)
-    frame["inside"] = (measured >= frame["low"] - slack - tiny) & (measured <= frame["high"] + slack + tiny)
+    tiny = 1e-9 * value.abs().where(np.isfinite(value), 0)
+    frame["by_chance"] = (value >= frame["low"] - tiny) & (value <= frame["high"] + tiny)
+    frame["inside"] = (value >= frame["low"] - slack - tiny) & (value <= frame["high"] + slack + tiny)
     return frame
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(values: Sequence[float | None]) -> Array:
     """JSON has no infinity: null is never."""
-    return {key: np.inf if value is None else value for key, value in row.items()}
+    return np.array([np.inf if value is None else value for value in values], float)
 
 
 def compared_keys() -> list[Key]:
@@ -299,25 +314,26 @@ def _off(rows: pd.DataFrame, figure: str) -> float:
 
 
 def by_figure(found: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per figure: cases, by_chance (inside the interval of one more run), inside (with its band), off (median of the size),
-    and the band with its reason."""
+    """A row per figure: cases, by_chance (inside the joint interval), inside (or in the band of what was measured once), off
+    (median of the size), interval (half of the joint interval over the mean: median), and why it may lie beyond."""
     rows = table(found)
-    groups = rows.assign(size=rows["off"].abs().where(np.isfinite(rows["off"]))).groupby("figure", sort=False)
-    frame = groups.agg(cases=("case", "count"), by_chance=("by_chance", "sum"), inside=("inside", "sum"), off=("size", "median"))
-    units = {name: _unit(name) for name in frame.index}
-    frame["band"] = [f"{text.percent(BANDS[name].share)} + {units[name](BANDS[name].amount)}" for name in frame.index]
+    half = (rows["high"] - rows["low"]) / 2 / rows["predicted"].abs()
+    rows = rows.assign(size=rows["off"].abs().where(np.isfinite(rows["off"])), half=half.where(np.isfinite(half)))
+    frame = rows.groupby("figure", sort=False).agg(
+        cases=("case", "count"),
+        by_chance=("by_chance", "sum"),
+        inside=("inside", "sum"),
+        off=("size", "median"),
+        interval=("half", "median"),
+    )
     return frame.assign(because=[BANDS[name].because for name in frame.index])
 
 
-def wider(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Figures of single cases whose band is wider than the figure's: case, figure, band, because."""
-    rows = [row for row in table(found).to_dict("records") if (row["share"], row["amount"]) != BANDS[row["figure"]][:2]]
-    said = [
-        {"case": row["case"], "figure": row["figure"], "because": row["because"]}
-        | {"band": f"{text.percent(row['share'])} + {_unit(row['figure'])(row['amount'])}"}
-        for row in rows
-    ]
-    return pd.DataFrame(said, columns=["case", "figure", "band", "because"])
+def beyond(found: Mapping[str, Any]) -> pd.DataFrame:
+    """The figures outside their joint interval: case, figure, measured, simulated, joint (interval), off, because."""
+    rows = table(found)
+    rows = rows[~rows["by_chance"]]
+    return readable(rows).assign(because=rows["because"].to_list())
 
 
 def points(found: Mapping[str, Any], figure: str) -> pd.DataFrame:
@@ -335,16 +351,18 @@ def answer(found: Mapping[str, Any]) -> tuple[str, ...]:
     rows, keyed = table(found), by_key(found)
     inside, chance = int(rows["inside"].sum()), int(rows["by_chance"].sum())
     outside = [f"{row['figure']} of {row['case']}" for row in rows[~rows["inside"]].to_dict("records")]
+    runs = sorted({*rows["runs"]})
     first = (
-        f"{inside} of {len(rows)} figures of {len(found['cases'])} scenarios agree: {chance} lie where one more simulated run "
-        f"would lie, {inside - chance} within the band of what a machine adds. "
+        f"{inside} of {len(rows)} figures of {len(found['cases'])} scenarios agree: {chance} lie where one more run would"
+        + (f", {inside - chance} within the band of what a machine adds. " if inside > chance else ". ")
         + (f"Outside: {', '.join(outside)}." if outside else "None is outside.")
     )
     off = rows["off"].abs()[np.isfinite(rows["off"])]
     second = (
         f"Half of the figures are within {text.percent(float(off.median()))} of the simulation's mean, nine in ten within "
-        f"{text.percent(float(off.quantile(0.9)))}. Each scenario was measured once, while other programs took "
-        f"{text.number(float(np.median([case['others'] for case in found['cases']])))} processors (median)."
+        f"{text.percent(float(off.quantile(0.9)))}. Each scenario was measured {' or '.join(map(str, runs))} "
+        f"time{'s' if runs != [1] else ''}, while other programs took "
+        f"{text.number(float(np.median([others for case in found['cases'] for others in case['others']])))} processors (median)."
     )
     used = keyed[keyed["figures"] > 0]
     third = (
@@ -371,9 +389,9 @@ def readable(rows: pd.DataFrame) -> pd.DataFrame:
                 "figure": row["figure"],
                 "measured": unit(row["measured"]),
                 "simulated": unit(row["predicted"]),
-                "one more run": text.interval(row["low"], row["high"], unit),
+                "joint interval": text.interval(row["low"], row["high"], unit),
                 "off": text.percent(row["off"]) if np.isfinite(row["off"]) else "",
-                "agrees": "by chance" if row["by_chance"] else "within its band" if row["inside"] else "no",
+                "agrees": "yes" if row["by_chance"] else "within its band" if row["inside"] else "no",
             }
         )
     return pd.DataFrame(said)

@@ -83,17 +83,38 @@ class Observed:
     def answered(self) -> pd.Series:
         """Update -> when its change was answered: with `dispatch = "now"` the broadcaster had answered its publish by then, and
         not long before. NaN where nobody has noted it (`published_at` is no such instant: it is at most the first arrival)."""
+        if self.scenario.broadcast.dispatch != "now":
+            return pd.Series(np.nan, index=self.run.updates["update"])
+        return self.sent + self._spans["answer_seconds"]
+
+    @cached_property
+    def sent(self) -> pd.Series:
+        """Update -> when its change left the publisher. NaN where nobody has noted it."""
+        intended = self.run.updates.set_index("update")["intended_at"]
+        return intended + self._spans["waited_seconds"] + self._spans["lateness"]
+
+    @cached_property
+    def saves(self) -> Array:
+        """Seconds from the request of a change to its commit, of those that came when no other was under way: what a change takes
+        by itself, its way included. Of an application whose changes wait for nothing but each other."""
+        rows = self.run.updates.assign(sent=self.sent.to_numpy(float)).dropna(subset=["sent", "committed_at"]).sort_values("sent")
+        sent, committed = rows["sent"].to_numpy(float), rows["committed_at"].to_numpy(float)
+        before = np.r_[-np.inf, np.maximum.accumulate(committed)[:-1]] if len(committed) else committed
+        found: Array = (committed - sent)[(sent >= before) & (committed > sent)]
+        return found
+
+    @cached_property
+    def _spans(self) -> pd.DataFrame:
+        """Update -> what the publisher noted of it: waited_seconds (for the one before), lateness, answer_seconds."""
+        names = ["waited_seconds", "lateness", "answer_seconds"]
         rows = self.run.metrics[self.run.metrics["process"].astype(str) == "publisher"]
-        spans = rows[rows["metric"].astype(str).isin(("waited_seconds", "lateness", "answer_seconds"))]
+        spans = rows[rows["metric"].astype(str).isin(names)]
         took = spans.assign(place=spans.groupby(["at", "metric"], observed=True).cumcount())
         took = took.pivot_table(index=["at", "place"], columns="metric", values="value", observed=True)
-        if "answer_seconds" not in took or self.scenario.broadcast.dispatch != "now":
-            return pd.Series(np.nan, index=self.run.updates["update"])
         # By instant, and where several changes have one, in their order.
         updates = self.run.updates
         key = pd.MultiIndex.from_arrays([updates["intended_at"], updates.groupby("intended_at").cumcount()])
-        found = took.sum(axis=1).where(took["answer_seconds"].notna()).reindex(key).to_numpy(float)
-        return pd.Series(updates["intended_at"].to_numpy(float) + found, index=updates["update"])
+        return took.reindex(index=key, columns=names).set_axis(updates["update"], axis=0)
 
     @cached_property
     def events(self) -> pd.DataFrame:

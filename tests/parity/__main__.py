@@ -1,10 +1,10 @@
-"""The comparison of virtual time and sockets: `python -m tests.parity`. Takes a quarter of an hour, alone on the machine.
+"""The comparison of virtual time and sockets: `python -m tests.parity`. A repeat takes a quarter of an hour, alone on the machine.
 
-    python -m tests.parity                              all cases; what was found goes to data/parity.json
-    python -m tests.parity --only saves,cache -o FILE   some of them
+    python -m tests.parity --repeat 3                   all cases, three runs each; what was found goes to data/parity.json
     python -m tests.parity --bundles runs/parity        keep the measured runs, and go on where it was interrupted
+    python -m tests.parity --only saves,cache -o FILE   some of them; they take their place in FILE, by the costs of that FILE
 
-Exit code 1 where a figure lies outside its band.
+Exit code 1 where a figure lies outside its interval.
 """
 
 from __future__ import annotations
@@ -67,54 +67,64 @@ def fitted_run(bundles: Path) -> Run:
     return measured(load_scenario("demo", {"duration": 12}).with_subscribers(100), bundles / FITTED)
 
 
-def compared(case: Case, run: Run, costs: dict[str, Any]) -> dict[str, Any]:
+def compared(case: Case, runs: Sequence[Run], costs: dict[str, Any], paces: float) -> dict[str, Any]:
     """What is kept of a case."""
-    scenario = parity.as_it_happened(run.scenario, run.manifest.extra.get("incidents", []))
-    rows = parity.compare(parity.figures(run.summary), parity.simulate(scenario, costs))
-    said = {"others": json.loads((run.directory / "others.json").read_text(encoding="utf-8"))}
-    if scenario.api.save == Scenario().api.save and not scenario.broadcast.commit_delay:
-        said["pace"] = parity.pace(run, costs)
+    scenarios = [parity.as_it_happened(run.scenario, run.manifest.extra.get("incidents", [])) for run in runs]
     return {
         "name": case.name,
         "why": case.why,
         "tables": case.tables,
         "keys": case.keys,
         "beyond": case.beyond,
-        **said,
-        "figures": rows,
+        "others": [json.loads((run.directory / "others.json").read_text(encoding="utf-8")) for run in runs],
+        "figures": parity.compare([parity.figures(run.summary) for run in runs], parity.simulate(scenarios, costs, paces=paces)),
     }
+
+
+def paces_of(cases: Mapping[str, Sequence[Run]], costs: dict[str, Any]) -> list[float]:
+    """How many times as long as in *costs* a change took, of each run that leaves it to the machine."""
+    runs = [run for repeats in cases.values() for run in repeats]
+    own = [run for run in runs if run.scenario.api.save == Scenario().api.save and not run.scenario.broadcast.commit_delay]
+    return [pace for run in own if (pace := parity.pace(run, costs)) is not None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--only", metavar="A,B", help="these cases")
     parser.add_argument("--bundles", type=Path, metavar="DIR", help="where measured runs are kept; those that are there count")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="load tests of each case (default: 1)")
     parser.add_argument("--measure", action="store_true", help="only measure, into --bundles")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: data/parity.json, where all cases are run")
     args = parser.parse_args(arguments)
     cases = chosen(args.only)
+    place = args.output or (parity.PLACE if not args.only else None)
+    there = parity.read(place) if args.only and place is not None and place.exists() else None
     with tempfile.TemporaryDirectory() as scratch:
         bundles = args.bundles or Path(scratch)
-        if args.measure:
-            fitted_run(bundles)
+        fitted = None if there else fitted_run(bundles)
+        runs: dict[str, list[Run]] = {case.name: [] for case in cases}
+        # All cases, then all again: what changes on the machine meanwhile is in the scatter of the repeats.
+        for number in range(1, args.repeat + 1):
             for case in cases:
-                measured(case.scenario, bundles / case.name)
+                name = case.name if number == 1 else f"{case.name}.{number}"
+                runs[case.name].append(measured(case.scenario, bundles / name))
+        if args.measure:
             return 0
-        fitted = fitted_run(bundles)
-        costs = parity.costs_of(fitted)
-        card = report.provenance(fitted).iloc[:, 0].to_dict()
-        found = {
-            "provenance": card,
-            "fit": costs,
-            "cases": [compared(case, measured(case.scenario, bundles / case.name), costs) for case in cases],
-        }
-    place = args.output or (parity.PLACE if not args.only else None)
+        if fitted is not None:
+            card, costs = report.provenance(fitted).iloc[:, 0].to_dict(), parity.costs_of(fitted)
+            paces = paces_of(runs, costs)
+        else:
+            card, costs, paces = there["provenance"], there["fit"], there["paces"]
+        made = {case.name: compared(case, runs[case.name], costs, parity.scatter(paces)) for case in cases}
+    kept = {case["name"]: case for case in there["cases"]} if there else {}
+    both = [(kept | made)[case.name] for case in CASES if case.name in kept | made]
+    found = {"provenance": card, "fit": costs, "paces": paces, "cases": both}
     if place is not None:
         place.write_text(_lines(_finite(found)), encoding="utf-8")
     rows = parity.table(found)
     print(parity.readable(rows).to_string(index=False))
     outside = rows[~rows["inside"]]
-    print(f"{len(rows)} figures of {len(cases)} cases, {len(outside)} outside their bands")
+    print(f"{len(rows)} figures of {len(both)} cases, {len(outside)} outside")
     return 1 if len(outside) else 0
 
 

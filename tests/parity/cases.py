@@ -392,6 +392,19 @@ CASES: tuple[Case, ...] = (
         },
     ),
     Case(
+        "tasks",
+        "tasks whose end is broadcast whole, beside their servers' progress; one page in three looks for itself",
+        {
+            "workload": {"kind": "tasks", "per_minute": 200, "takes": 1, "failure": 0.3, "parts": 2},
+            "broadcast": {"payload_bytes": 2048},
+            "pages": [
+                {"page": "task", "subscribers": 40},
+                {"page": "task", "subscribers": 20, "policy": {"kind": "polling", "interval": 0.7}},
+                {"page": "detail", "subscribers": 40},
+            ],
+        },
+    ),
+    Case(
         "packages",
         "several hundred changes of one server, some at one instant",
         {
