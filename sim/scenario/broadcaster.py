@@ -65,8 +65,9 @@ class Broadcaster:
     """When a publish is answered: `before` the first write, or `after` the last one. None: the model's (workbench `before`,
     reverb `after`)."""
     nagle: bool | None = None
-    """Nagle's algorithm is on (no TCP_NODELAY): a second frame to one connection waits for the acknowledgement of the first,
-    which the client delays by 40 ms. None: the model's (workbench false, reverb true)."""
+    """Nagle's algorithm is on (no TCP_NODELAY): a second frame to one connection waits for the acknowledgement of the first. In
+    virtual time the client delays that by 40 ms; on sockets its kernel decides, and Linux acknowledges as soon as a page that
+    only listens has read. None: the model's (workbench false, reverb true)."""
     keep_alive: bool | None = None
     """Publishes share a connection. False: each opens its own, one more round trip of `network.to_broadcaster`. None: the
     model's (workbench true, reverb false)."""

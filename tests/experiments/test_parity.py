@@ -8,7 +8,7 @@ import pytest
 
 from sim.errors import BadInput
 from sim.experiments import parity
-from sim.experiments.parity import BANDS, Band
+from sim.experiments.parity import Band
 from sim.incidents import Restart
 from sim.scenario import Scenario
 from tests.parity.cases import CASES

@@ -1,4 +1,4 @@
-"""The comparison of virtual time and sockets: `python -m tests.parity`. A repeat takes a quarter of an hour, alone on the machine.
+"""The comparison of virtual time and sockets: `python -m tests.parity`. A repeat takes a quarter of an hour on a quiet machine.
 
     python -m tests.parity --repeat 3                   all cases, three runs each; what was found goes to data/parity.json
     python -m tests.parity --bundles runs/parity        keep the measured runs, and go on where it was interrupted
