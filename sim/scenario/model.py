@@ -34,7 +34,9 @@ ONLY_MEANINGFUL = load_test_only("every update of a workload changes a field tha
 MEASURED = simulator_only("a load test meets the delays and costs that its machines have")
 ANSWERS = simulator_only("the application's answers have the size that they have")
 NO_HANGING = load_test_only("the simulator's broadcaster answers or refuses, it never hangs", promise=False)
-ITS_LOCKS = simulator_only("the embedded application's database locks as it does: SQLite everything, the others a row")
+ITS_LOCKS = simulator_only(
+    "until it is committed, a change locks all of SQLite's file, but its own row in PostgreSQL and MariaDB"
+)
 
 PageKind = Literal["detail", "firewall", "provision", "site", "task", "dashboard"]
 Behaviour = Literal["good", "stop_reading", "reconnect_loop", "never_subscribe"]
