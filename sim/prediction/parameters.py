@@ -1,8 +1,8 @@
 """What was fitted: parameters with intervals, their joint draws, and the range in which they were measured. A JSON file.
 
     fit = read("target.fit.json")
-    fit.apply(scenario)                          # the scenario with the point values
-    scenario.replace(fit.draw(rng))              # ... with one joint draw: what was estimated together stays together
+    fit.apply(scenario)                                          # the scenario with the point values
+    scenario.replace(fit.overrides(fit.drawn(rng), scenario))    # ... with one joint draw
 
 A parameter is a key of a scenario (`broadcaster.per_subscriber`), or a cost that no scenario has (`cpu.broadcaster.per_event`,
 see `Fit.costs`). What the runs do not identify has no value: the scenario's stands, and `needs` names the run that would tell.
@@ -26,6 +26,9 @@ VERSION = 1
 
 PROCESSES = ("cpu.", "memory.")
 """What the keys of costs begin with that are not keys of a scenario."""
+
+REST = "rest."
+"""What the key of a power has in front, with which a parameter grows with the time between changes (`Fit.rested`)."""
 
 WHOLE = {"broadcaster.cost": 1.0}
 """What a fitted cost of the broadcaster makes void: it is of this machine as it stands."""
@@ -102,18 +105,24 @@ class Fit:
         """Costs of processes: `cpu.<process>.<per>` (s), `memory.<process>.<per>` (bytes)."""
         return {key: float(value) for key, value in self.identified.items() if key.startswith(PROCESSES)}
 
-    def overrides(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Of *values* the keys of a scenario, for `Scenario.replace`."""
-        found = {key: value for key, value in values.items() if not key.startswith(PROCESSES)}
+    def overrides(self, values: Mapping[str, Any], scenario: Scenario) -> dict[str, Any]:
+        """Of *values* the keys of a scenario, for *scenario*'s `replace`: those that depend on it as they are at its rate."""
+        found = {key: value for key, value in values.items() if not key.startswith((*PROCESSES, REST))}
+        rested = self.rested(scenario)
+        for key in found:
+            if exponent := values.get(REST + key):
+                found[key] = _times(found[key], rested**exponent)
         return WHOLE | found if any(key.startswith("broadcaster.") for key in found) else found
+
+    def rested(self, scenario: Scenario) -> float:
+        """Mean seconds between the changes of *scenario*, within what was measured: beyond it nothing is known."""
+        rate = scenario.workload.expected(1.0, scenario.fleet.servers, scenario.fleet.sites)
+        low, high = self.ranges.get("rate", (1.0, 1.0))
+        return 1 / max(min(max(rate, low), high), 1e-9)
 
     def apply(self, scenario: Scenario) -> Scenario:
         """*scenario* with the point values in place."""
-        return scenario.replace(self.overrides(self.identified))
-
-    def draw(self, rng: np.random.Generator) -> dict[str, Any]:
-        """One joint draw: key -> value for `Scenario.replace`; the point values where there are no draws."""
-        return self.overrides(self.drawn(rng))
+        return scenario.replace(self.overrides(self.identified, scenario))
 
     def drawn(self, rng: np.random.Generator) -> dict[str, Any]:
         """One joint draw of everything that is identified, the costs of processes among it."""
@@ -132,6 +141,13 @@ class Fit:
             Path(path).write_text(json.dumps(tree, allow_nan=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _times(value: Any, factor: float) -> Any:
+    """A number or a fitted distribution, as TOML holds it, times *factor*."""
+    if isinstance(value, Mapping):
+        return {key: _times(member, factor) if key in ("value", "values") else member for key, member in value.items()}
+    return [one * factor for one in value] if isinstance(value, list | tuple) else value * factor
 
 
 def read(path: str | Path) -> Fit:

@@ -8,7 +8,7 @@ interval is that of *one further run on the target*, so three things are in it, 
     the reach     the misfit is taken to grow by itself with each doubling beyond the sizes that were measured: an assumption,
                   which `sim.experiments.agreement` holds against larger runs
 
-Processor time is not simulated: it is the fitted costs times what the simulation counted.
+Processor time and memory are not simulated: they are the fitted costs times what the simulation counted.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import numpy as np
 
 from sim.prediction.parameters import PROCESSES, Fit, Residual
 from sim.results.statistics import half_width_of_next
-from sim.results.summary import Summary, summarise
+from sim.results.summary import Summary
 from sim.scenario import Scenario
-from sim.virtual import engines, fleet, reference
+from sim.virtual import engines
 from sim.workload import Updates
 
 Array = np.ndarray[Any, Any]
@@ -50,6 +50,7 @@ METRICS = (
     "cpu.broadcaster",
     "cpu.application",
     "cpu.harness",
+    "memory.broadcaster",
 )
 """What a prediction shows, where the scenario has it."""
 
@@ -118,9 +119,9 @@ def predict(
     engine = ""
     for number in range(draws):
         values = fit.drawn(rng)
-        changes = {key: value for key, value in fit.overrides(values).items() if not _is_kept(key, kept)}
+        changes = {key: value for key, value in fit.overrides(values, scenario).items() if not _is_kept(key, kept)}
         made = replace(scenario.replace(changes), seed=scenario.seed + number)
-        engine, summary = simulate(made, updates)
+        engine, _, summary, _ = engines.run(made, updates=updates)
         rows.append(figures_of(summary, made, values))
         if progress is not None:
             progress((number + 1) / draws)
@@ -138,18 +139,8 @@ def _is_kept(key: str, kept: Collection[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.") for name in kept)
 
 
-def simulate(scenario: Scenario, updates: Updates | None = None) -> tuple[str, Summary]:
-    """(engine, summary): by the fleet engine where the run is large and it can, else by the reference engine."""
-    if updates is None:
-        outcome = engines.run(scenario, engines.choose(scenario))
-        return outcome.engine, outcome.summary
-    if scenario.subscribers * len(updates) >= engines.LARGE and not fleet.supports(scenario):
-        return "fleet", fleet.run(scenario, updates=updates).summary()
-    return "reference", summarise(reference.run(scenario, updates=updates), scenario)
-
-
 def figures_of(summary: Summary, scenario: Scenario, values: Mapping[str, Any]) -> dict[str, float]:
-    """Metric -> value (inf: never; without what has none), and the processors' time by the costs among *values*."""
+    """Metric -> value (inf: never; without what has none), and processors' time and memory by the costs among *values*."""
     found = {}
     for metric, row in summary.items():
         if row["value"] is not None:
@@ -162,11 +153,14 @@ def figures_of(summary: Summary, scenario: Scenario, values: Mapping[str, Any]) 
         "event": found.get("updates", 0.0),
         "delivery": found.get("deliveries.received", 0.0),
         "refetch": found.get("refetch_rate.mean", 0.0) * seconds,
+        "process": scenario.broadcaster.nodes,
+        "subscriber": scenario.subscribers,
     }
     for key, value in values.items():
-        if key.startswith("cpu."):
-            process, _, per = key.removeprefix("cpu.").rpartition(".per_")
-            found[f"cpu.{process}"] = found.get(f"cpu.{process}", 0.0) + float(value) * counts[per] / seconds
+        if key.startswith(PROCESSES):
+            figure, _, per = key.rpartition(".per_")
+            share = 1 / seconds if key.startswith("cpu.") else 1.0
+            found[figure] = found.get(figure, 0.0) + float(value) * counts[per] * share
     return found
 
 
@@ -175,7 +169,7 @@ def residuals(fit: Fit, runs: Sequence[tuple[str, Scenario, Updates, Summary]]) 
     found = []
     for name, scenario, updates, measured in runs:
         made = fit.apply(scenario)
-        again = figures_of(simulate(made, updates)[1], made, fit.identified)
+        again = figures_of(engines.run(made, updates=updates).summary, made, fit.identified)
         for metric in METRICS:
             value, fitted = measured.get(metric, {}).get("value"), again.get(metric)
             if value and fitted and math.isfinite(value) and math.isfinite(fitted):
@@ -187,7 +181,7 @@ def _family(metric: str) -> str:
     """Metrics whose misfits are pooled: those of one part of the model (fan-out, application, processors), and of the middle or
     the tail; counts each for itself."""
     if metric.startswith(PROCESSES):
-        return "cpu"
+        return metric.partition(".")[0]
     figure = metric.rpartition(".")[2]
     if figure not in ("p50", "mean", "p95", "p99", "max"):
         return metric

@@ -15,14 +15,18 @@ import sim
 from sim.cli import main
 from sim.distributions import Constant, Lognormal
 from sim.errors import BadInput
-from sim.prediction import Fit, Parameter, read
-from sim.prediction.fit import answer_of, fit, fitted, line, own_times, point, processor, slope
+from sim.prediction import Fit, Parameter, estimates, read
+from sim.prediction.estimates import answer_of, line, processor, rest, rested, slope
+from sim.prediction.fit import fit, fitted, point
 from sim.prediction.observations import Observed, observe
+from sim.prediction.parameters import REST
+from sim.prediction.samples import own_times, sample_of
 from sim.results.run import Run
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.workload import Poisson
 from tests.experiments.bundles import bundle
+from tests.results.frames import frame
 
 SCENARIO = Scenario(
     name="target",
@@ -97,6 +101,44 @@ def test_the_application_is_read_off_its_queue(made: Made) -> None:
     assert found["api.service_per_row"].value == pytest.approx(0.0002, rel=0.2)
     assert found["api.save"].mean == pytest.approx(0.004, rel=0.1)
     assert found["api.workers"].value == 2
+
+
+def test_workers_that_the_scenario_does_not_know_are_found_and_service_times_with_them(made: Made) -> None:
+    # Two work, the scenario claims three: as where nobody knows how a target is run.
+    run = Run(made(200, **{"api.save": 0.0, "api.service_per_row": 0.0}).directory)
+    assert estimates.effective_workers([sample_of(Observed(run))]) == pytest.approx(2.0, rel=0.1)
+    run.scenario = run.scenario.replace({"api.workers": 3})
+    found = by_key(fit([Observed(run)], draws=10))
+    workers = found["api.workers"]
+    assert workers.value == 2
+    assert workers.low is not None
+    assert workers.high is not None
+    assert workers.low < 2.1
+    assert workers.high > 1.9
+    assert found["api.service"].mean == pytest.approx(0.003, rel=0.05)
+
+
+def with_memory(observed: list[Observed], *held: float) -> list[Observed]:
+    for one, value in zip(observed, held, strict=True):
+        rows = frame("metrics", [{"at": 1.0, "process": "broadcaster", "metric": "rss_bytes", "value": value}])
+        vars(one.run)["metrics"] = rows
+    return observed
+
+
+def test_memory_is_of_the_process_and_of_each_page_where_sizes_tell_it(made: Made, tmp_path: Path) -> None:
+    sizes = (100, 200, 400, 300)
+
+    def runs() -> list[Observed]:
+        return [Observed(Run(made(size).directory)) for size in sizes]
+
+    found = estimates.memory(
+        with_memory(runs(), *(30e6 + 3000 * size + noise for size, noise in zip(sizes, (9e3, -9e3, 5e3, -5e3), strict=True)))
+    )
+    process, page = found.values()
+    assert process[1] < 30e6 < process[2]
+    assert page[1] < 3000 < page[2] < 4000
+    assert estimates.memory(with_memory(runs(), 30e6, 40e6, 31e6, 45e6)) == {}, "what a page takes is lost in what runs differ by"
+    assert estimates.memory(with_memory(runs()[:2], 30e6, 31e6)) == {}, "two runs have no spread"
 
 
 def test_sizes_of_answers_by_page_and_of_those_that_nothing_has_changed(made: Made) -> None:
@@ -193,6 +235,23 @@ def test_what_waits_behind_a_job_of_unknown_end_is_unknown() -> None:
     assert np.isfinite(found[:, 1]).tolist() == [True, False, False, True]
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.0, 0.3), st.integers(0, 1000))
+def test_what_a_rest_adds_is_found_and_taken_off(exponent: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    since = np.r_[np.inf, rng.exponential(1.0, 400) + 0.01]
+    took = 0.002 * np.where(np.isfinite(since), since, 1.0) ** exponent * rng.lognormal(0, 0.05, 401)
+    found = rest(since, took)
+    assert found == pytest.approx(exponent, abs=0.02)
+    assert np.median(rested(since, took, found)) == pytest.approx(0.002, rel=0.03)
+    assert rest(since, took[::-1] * 0 + 0.002) == pytest.approx(0.0, abs=1e-6)
+    assert rest(since[:5], took[:5]) == 0.0
+
+
+def test_a_target_that_no_rest_slows_has_no_power_of_it(both: Fit) -> None:
+    assert not [key for key in by_key(both) if key.startswith(REST)]
+
+
 def test_slopes_are_not_moved_by_outliers() -> None:
     ranks = np.arange(100.0, 200.0)
     spread = 0.001 * ranks
@@ -209,6 +268,10 @@ def test_processor_time_is_divided_among_what_was_done() -> None:
     cpu = 0.002 * seconds + 0.0005 * events + 0.00001 * deliveries
     found = processor(np.column_stack([seconds, events, deliveries, cpu]))
     assert found == pytest.approx([0.002, 0.0005, 0.00001])
+    # Where all that is spent on a delivery varies, windows with many deliveries do not drown what the others say.
+    noisy = cpu + deliveries * 0.00001 * rng.normal(0, 0.2, 60)
+    off = processor(np.column_stack([seconds, events, deliveries, noisy]))[0] / 0.002 - 1
+    assert abs(off) < 0.25
 
 
 @pytest.mark.parametrize(

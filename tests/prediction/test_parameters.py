@@ -12,6 +12,7 @@ from sim.errors import BadInput
 from sim.prediction import Fit, Parameter, read
 from sim.prediction.parameters import Residual
 from sim.scenario import Scenario, to_dict
+from sim.workload import Poisson
 
 SERVICE = {"kind": "lognormal", "scale": 0.003, "sigma": 0.5}
 FIT = Fit(
@@ -52,7 +53,7 @@ def test_a_draw_keeps_together_what_was_estimated_together() -> None:
     drawn = [FIT.drawn(rng) for _ in range(40)]
     pairs = {(row["broadcaster.per_subscriber"], row["cpu.broadcaster.per_delivery"]) for row in drawn}
     assert pairs == {(0.000009, 0.000007), (0.000011, 0.000009)}
-    Scenario().replace(FIT.draw(rng))
+    Scenario().replace(FIT.overrides(FIT.drawn(rng), Scenario()))
 
 
 def test_means_of_numbers_and_distributions() -> None:
@@ -88,3 +89,26 @@ def test_no_file_and_no_fit(tmp_path: Path) -> None:
     (tmp_path / "toml").write_text("seed = 1")
     with pytest.raises(BadInput, match="not a fit"):
         read(tmp_path / "toml")
+
+
+def test_what_grows_with_rest_is_that_of_the_scenarios_rate_within_what_was_measured() -> None:
+    way = {"kind": "empirical", "values": [0.001, 0.003]}
+    fit = Fit(
+        parameters=(
+            Parameter("network.to_broadcaster", way),
+            Parameter("rest.network.to_broadcaster", 0.5),
+            Parameter("broadcaster.per_subscriber", 1e-5),
+        ),
+        scenario=to_dict(Scenario()),
+        ranges={"rate": (0.25, 4.0)},
+    )
+
+    def mean(rate: float) -> float:
+        made = fit.apply(Scenario(workload=Poisson(rate=rate)))
+        assert made.broadcaster.per_subscriber == 1e-5
+        return made.network.to_broadcaster.mean()
+
+    assert mean(1.0) == pytest.approx(0.002)
+    assert mean(0.25) == pytest.approx(0.004)
+    assert mean(4.0) == pytest.approx(0.001)
+    assert (mean(0.001), mean(100.0)) == (mean(0.25), mean(4.0)), "beyond what was measured nothing is known"

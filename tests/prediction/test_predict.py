@@ -15,7 +15,7 @@ from sim.distributions import Constant
 from sim.policy import Window
 from sim.prediction import Fit, Parameter
 from sim.prediction.parameters import Residual
-from sim.prediction.predict import figures_of, predict, residuals, simulate
+from sim.prediction.predict import figures_of, predict, residuals
 from sim.scenario import Fleet, Network, Pages, Scenario, to_dict
 from sim.virtual import engines
 from sim.workload import Constant as Regular
@@ -90,19 +90,28 @@ def test_processor_time_is_costs_times_counts() -> None:
     assert found == pytest.approx(0.001 + (summary["updates"]["value"] * 0.0005 + received * 0.00001) / 10)
 
 
-def test_both_engines_say_the_same_of_given_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_engines_say_the_same_of_given_updates_and_one_rule_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     updates = SCENARIO.draw_updates(streams(1))
-    _, slow = simulate(SCENARIO, updates)
-    monkeypatch.setattr(engines, "LARGE", 0)
-    engine, fast = simulate(SCENARIO, updates)
-    assert engine == "fleet"
-    assert fast["fan_out.last.p50"]["value"] == pytest.approx(slow["fan_out.last.p50"]["value"])
+    slow = engines.run(SCENARIO, updates=updates)
+    assert (slow.engine, predict(FIT, SCENARIO, draws=2, updates=updates).engine) == ("reference", "reference")
+    monkeypatch.setattr(engines.choose, "__defaults__", (0, None))
+    fast = engines.run(SCENARIO, updates=updates)
+    assert (fast.engine, predict(FIT, SCENARIO, draws=2, updates=updates).engine) == ("fleet", "fleet")
+    for metric in ("fan_out.last.p50", "updates", "refetches_per_update"):
+        assert fast.summary[metric]["value"] == pytest.approx(slow.summary[metric]["value"]), metric
+
+
+def test_memory_is_that_of_the_processes_and_their_pages() -> None:
+    costs = {"memory.broadcaster.per_process": 3e7, "memory.broadcaster.per_subscriber": 2400.0}
+    scenario = SCENARIO.replace({"broadcaster.nodes": 2})
+    found = figures_of(engines.run(scenario, "reference").summary, scenario, costs)
+    assert found["memory.broadcaster"] == pytest.approx(2 * 3e7 + 100 * 2400)
 
 
 def test_a_run_of_the_model_leaves_no_residuals() -> None:
     updates = SCENARIO.draw_updates(streams(SCENARIO.seed))
     made = FIT.apply(SCENARIO)
-    summary = simulate(made, updates)[1]
+    summary = engines.run(made, updates=updates).summary
     found = residuals(dataclasses.replace(FIT, draws=()), [("run", SCENARIO, updates, summary)])
     assert found
     assert max(abs(row.off) for row in found) < 1e-9

@@ -67,13 +67,13 @@ def run(
 
 
 def sample(
-    scenario: Scenario, probes: int = PROBES, progress: Progress | None = None
+    scenario: Scenario, probes: int = PROBES, progress: Progress | None = None, updates: Updates | None = None
 ) -> tuple[FleetResult, Tables, dict[str, Any]]:
     """As `run`, with the rows of *probes* pages drawn at random (full load, so means over them are unbiased).
 
     The third is what the manifest says of it (`sampling`).
     """
-    fleet = Fleet(scenario)
+    fleet = Fleet(scenario, updates)
     watching = Probes(scenario, fleet.database, fleet.plan, probes, fleet.rng["probes"], fleet.window.end)
     result = fleet.run(progress, watching.watch)
     tables = watching.tables()

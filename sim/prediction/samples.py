@@ -1,0 +1,153 @@
+"""What one run contributes to a fit, in columns that can be drawn again: events, own times of jobs, sizes of answers.
+
+The application is a first-in-first-out queue of c workers. Job j, in the order of arrival, begins when it came, or when of all
+jobs before it no more than c - 1 are left: so begin, and with it each job's own time, is read off arrivals and departures,
+exactly (`own_times`). Changes are jobs of the same queue: their own time until the commit is the save.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sim.prediction.observations import Observed
+
+Array = np.ndarray[Any, Any]
+
+BREADTH = 10
+"""Receivers that an event needs before its spread says something about one of them."""
+BLOCK = 20
+"""Successive answers that are drawn together: those of one herd wait for one another."""
+SHORTEST = 1e-6
+"""Seconds: a duration below the clock's resolution is taken to be that."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one run contributes, in columns that can be resampled."""
+
+    observed: Observed
+    events: dict[str, Array]
+    """first (after the commit), spread, ranks, first_rank, receivers, gap (after the event before; NaN: found it idle), answered
+    (after the first; NaN), alone, quiet (since the event before)."""
+    service: dict[str, Array]
+    """Refetches that were worked on: own (time, s), board, waited (for a worker), alone (the application had nothing to do)."""
+    save: Array
+    """Shape (n, 2): own time of each change until its commit, and the time since the change before; s."""
+    workers: int
+    """Of the application, by which own times were read off."""
+    sizes: dict[str, Array]
+    """Kind of page -> bytes of the whole answers; `not_modified` -> of the others."""
+
+    def resampled(self, rng: np.random.Generator) -> Sample:
+        """The same of a run that went otherwise: events, blocks of answers and saves drawn with replacement."""
+        rows, saved = (rng.integers(max(size, 1), size=size) for size in (len(self.events["first"]), len(self.save)))
+        kept = _blocks(len(self.service["own"]), rng)
+        events, service = (
+            {name: column[rows] for name, column in of.items()} for of, rows in ((self.events, rows), (self.service, kept))
+        )
+        return replace(self, events=events, service=service, save=self.save[saved])
+
+
+def _blocks(size: int, rng: np.random.Generator) -> Array:
+    """Rows of a resample by blocks of successive rows."""
+    if not size:
+        return np.zeros(0, np.int64)
+    length = max(1, min(BLOCK, size // 5))
+    starts = rng.integers(size - length + 1, size=-(-size // length))
+    return (starts[:, None] + np.arange(length)).ravel()[:size]
+
+
+def own_times(arrived: Array, left: Array, workers: int) -> Array:
+    """(begin, own time) of each job of a first-in-first-out queue of *workers*, from when it came and when it left (s).
+
+    Shape (n, 2), in the order of the arguments. A job that is known to have come and not to have left (NaN) takes a worker for a
+    time that nobody knows: jobs after it are NaN until the queue has run empty.
+    """
+    order = np.argsort(arrived, kind="stable")
+    found = np.full((len(arrived), 2), np.nan)
+    latest: list[float] = []
+    """The last *workers* departures so far (heap)."""
+    until, doubtful = -np.inf, False
+    for job in order.tolist():
+        came, gone = float(arrived[job]), float(left[job])
+        if came >= until:
+            doubtful = False
+        begin = max(came, latest[0]) if len(latest) == workers else came
+        if np.isnan(gone):
+            doubtful, until = True, max(until, came)
+            continue
+        if not doubtful:
+            found[job] = begin, max(gone - begin, 0.0)
+        until = max(until, gone)
+        (heapq.heappushpop if len(latest) == workers else heapq.heappush)(latest, gone)
+    return found
+
+
+def sample_of(observed: Observed, workers: int | None = None) -> Sample:
+    """What a fit reads of one run. *workers*: of the application, None: those of its scenario."""
+    table = observed.events
+    first, last = table["first"].to_numpy(), table["last"].to_numpy()
+    committed, before = table["committed"].to_numpy(), table["before"].to_numpy()
+    alone = table["alone"].to_numpy(bool)
+    spread = last - first
+    wide = (table["ranks"].to_numpy() >= BREADTH - 1) & (spread > 0)
+    events = {
+        "first": first - committed,
+        "spread": spread,
+        "ranks": table["ranks"].to_numpy(),
+        "first_rank": table["first_rank"].to_numpy(),
+        "receivers": table["receivers"].to_numpy(),
+        "gap": np.where(committed < before, first - before, np.nan),
+        "answered": np.where(wide, table["answered"].to_numpy() - first, np.nan),
+        "alone": alone,
+        "quiet": committed - before,
+    }
+    workers = workers or observed.scenario.api.workers
+    service, save = _worked(observed, workers)
+    answers = observed.answers
+    whole, of_board, size = (answers["status"] == 200).to_numpy(), answers["board"].to_numpy(), answers["bytes"].to_numpy()
+    sizes = {"page": size[whole & ~of_board], "dashboard": size[whole & of_board], "not_modified": size[~whole]}
+    return Sample(observed, events, service, save, workers, sizes)
+
+
+def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array]:
+    """(`Sample.service`, own times of saves). A sample of the pages tells nothing of a queue."""
+    if observed.ledger.sampled:
+        never = np.zeros(0, bool)
+        return {"own": np.zeros(0), "board": never, "waited": never, "alone": never}, np.zeros((0, 2))
+    scenario = observed.scenario
+    way = scenario.network.to_api.mean()
+    sent = observed.ledger.tables.refetches
+    sent = sent[sent["started_at"].notna()]
+    start = observed.ledger.window.start
+    arrived = sent["started_at"].to_numpy(float) + way
+    left = sent["finished_at"].to_numpy(float) - way
+    left[~sent["status"].isin((200, 304)).to_numpy(bool)] = np.nan
+    by_routes = scenario.publisher.via == "routes" and scenario.api.save_workers == "shared"
+    changes = observed.run.updates if by_routes else observed.run.updates.iloc[:0]
+    changes = changes[changes["committed_at"].notna()].dropna(subset=["intended_at"]).sort_values("intended_at", kind="stable")
+    committed = changes["committed_at"].to_numpy(float)
+    done = np.fmax(committed, observed.answered.reindex(changes["update"]).to_numpy(float))
+    came = changes["intended_at"].to_numpy(float)
+    ends, count = np.r_[left, done], len(arrived)
+    jobs = own_times(np.r_[arrived, came], ends, workers)
+    order = np.argsort(np.r_[arrived, came], kind="stable")
+    busy = np.empty(len(order))
+    busy[order] = np.r_[-np.inf, np.fmax.accumulate(ends[order])[:-1]] if len(order) else []
+    begun = jobs[count:, 0]
+    since = np.diff(came, prepend=-np.inf)
+    saved = (came >= start) & np.isfinite(begun)
+    service = {
+        "own": jobs[:count, 1],
+        "board": (sent["resource"] == "dashboard").to_numpy(bool),
+        "waited": jobs[:count, 0] > arrived,
+        "alone": arrived >= busy[:count],
+    }
+    inside = (arrived >= start) & np.isfinite(service["own"])
+    return {name: column[inside] for name, column in service.items()}, np.column_stack(
+        [np.maximum(committed - begun, SHORTEST), since]
+    )[saved]
