@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         scenario = dataclasses.replace(scenario, thresholds=wanted, duration=min(scenario.duration, DURATION))
     found = None
     if objective is not None:
-        costs = [{} if fit is None else fit.draw(np.random.default_rng(seed)) for seed in range(DRAWS)]
+        costs = [{} if fit is None else fit.draw(np.random.default_rng(seed), scenario) for seed in range(DRAWS)]
         draws = [drawn | {"seed": scenario.seed + 1 + i} for i, drawn in enumerate(costs)]
         found = scale.largest(scenario, objective, draws, args.margin, args.subscribers)
     planned = scenario.with_subscribers(args.subscribers if found is None else found.planned)

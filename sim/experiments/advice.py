@@ -245,7 +245,7 @@ def priced(scenario: Scenario, run: Run | None = None, fit: Fit | None = None, n
     if math.isfinite(high) and not low <= scenario.subscribers <= high:
         measured = number(low) if low == high else f"{number(low)} to {number(high)}"
         unknown.append(f"Costs were fitted at {measured} subscribers; this has {number(scenario.subscribers)}.")
-    draws = [fit.overrides(fit.drawn(np.random.default_rng(seed)), scenario) for seed in range(REPLICATIONS)]
+    draws = [fit.draw(np.random.default_rng(seed), scenario) for seed in range(REPLICATIONS)]
     return Priced(fit.apply(scenario), draws, f"Costs are those of {name}.", tuple(unknown))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
 from sim.errors import BadInput
 from sim.policy import Debounce, Policy, Polling, Window
@@ -205,15 +206,32 @@ def _policy_alone(policy: Policy, rate: float, updates: int) -> Scenario:
 
 
 def engines(made: Mapping[str, Mapping[str, Summary]]) -> pd.DataFrame:
-    """Both engines on the same updates: by run and metric, reference, fleet, and how far they are apart (relative)."""
+    """Both engines on the same updates: by run and metric, reference, fleet, how far they are apart (off, relative), and the
+    reference's own interval, relative to it (low, high; NaN: it has none)."""
     rows = {}
     for name, both in made.items():
         for metric, words in METRICS.items():
-            one, other = (both.get(engine, {}).get(metric, {}).get("value") for engine in ("event by event", "fleet"))
+            mine, theirs = (both.get(engine, {}).get(metric, {}) for engine in ("event by event", "fleet"))
+            one, other = mine.get("value"), theirs.get("value")
             if one and other:
+                low, high = ((mine.get(end) or np.nan) / one - 1 for end in ("ci_low", "ci_high"))
                 # Equal but for the order of a sum is equal.
-                rows[f"{name}: {words}"] = {"reference": one, "fleet": other, "off": round(other / one - 1, 9)}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["reference", "fleet", "off"])
+                rows[f"{name}: {words}"] = {"reference": one, "fleet": other, "off": round(other / one - 1, 9)} | {
+                    "low": low,
+                    "high": high,
+                }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["reference", "fleet", "off", "low", "high"])
+
+
+def beyond(off: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
+    """The differences *off* that lie outside their intervals, equal numbers inside; those without an interval are not judged."""
+    slack = 1e-9
+    return off[(off < low - slack) | (off > high + slack)]
+
+
+def by_chance(judged: int, level: float = 0.95) -> int:
+    """Of this many intervals at *level*, as many fail to hold the truth at the worst, one time in a thousand."""
+    return int(binom.ppf(0.999, judged, 1 - level))
 
 
 # --- the range of the closed forms ---------------------------------------------------------------------------------------

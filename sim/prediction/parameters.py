@@ -1,8 +1,8 @@
 """What was fitted: parameters with intervals, their joint draws, and the range in which they were measured. A JSON file.
 
     fit = read("target.fit.json")
-    fit.apply(scenario)                                          # the scenario with the point values
-    scenario.replace(fit.overrides(fit.drawn(rng), scenario))    # ... with one joint draw
+    fit.apply(scenario)                          # the scenario with the point values
+    scenario.replace(fit.draw(rng, scenario))    # ... with one joint draw: what was estimated together stays together
 
 A parameter is a key of a scenario (`broadcaster.per_subscriber`), or a cost that no scenario has (`cpu.broadcaster.per_event`,
 see `Fit.costs`). What the runs do not identify has no value: the scenario's stands, and `needs` names the run that would tell.
@@ -123,6 +123,10 @@ class Fit:
     def apply(self, scenario: Scenario) -> Scenario:
         """*scenario* with the point values in place."""
         return scenario.replace(self.overrides(self.identified, scenario))
+
+    def draw(self, rng: np.random.Generator, scenario: Scenario) -> dict[str, Any]:
+        """One joint draw: key -> value for *scenario*'s `replace`; the point values where there are no draws."""
+        return self.overrides(self.drawn(rng), scenario)
 
     def drawn(self, rng: np.random.Generator) -> dict[str, Any]:
         """One joint draw of everything that is identified, the costs of processes among it."""

@@ -41,7 +41,9 @@ def test_a_run_of_the_model_is_predicted_by_the_model(run: Run) -> None:
     table = agreement.table(measured, agreement.predictions(made, measured, simulated))
     assert len(table) == len(agreement.METRICS)
     assert table["off"].abs().max() < 0.05
-    assert agreement.engines(made)["off"].abs().max() < 0.01
+    engines = agreement.engines(made)
+    assert np.isfinite(engines["low"]).sum() >= 3
+    assert agreement.beyond(engines["off"], engines["low"], engines["high"]).empty
     assert agreement.readable(table)["off"].str.endswith("%").all()
     sources = agreement.sources(agreement.clearest(measured), made)
     assert np.isfinite(sources.loc["fresh, mean"].to_numpy(dtype=float)).all()
@@ -70,6 +72,15 @@ def test_closed_forms_and_simulation_meet() -> None:
     assert set(exact["group"]) == set(agreement.FAMILIES)
     assert exact["off"].abs().max() < 0.08
     assert (exact["low"] < exact["high"]).all()
+
+
+def test_what_lies_beyond_its_interval_is_judged_and_only_that() -> None:
+    off = pd.Series([0.0, 0.2, -0.2, 0.1, 9.0])
+    low, high = pd.Series([0.0, -0.1, -0.1, -0.1, np.nan]), pd.Series([0.0, 0.1, 0.1, 0.1, np.nan])
+    assert agreement.beyond(off, low, high).tolist() == [0.2, -0.2]
+    assert agreement.by_chance(0) == 0
+    assert 1 <= agreement.by_chance(20) < 7
+    assert agreement.by_chance(20, 0.5) > agreement.by_chance(20)
 
 
 def test_the_closed_form_needs_the_herd_and_its_reading_times() -> None:

@@ -53,7 +53,7 @@ def test_a_draw_keeps_together_what_was_estimated_together() -> None:
     drawn = [FIT.drawn(rng) for _ in range(40)]
     pairs = {(row["broadcaster.per_subscriber"], row["cpu.broadcaster.per_delivery"]) for row in drawn}
     assert pairs == {(0.000009, 0.000007), (0.000011, 0.000009)}
-    Scenario().replace(FIT.overrides(FIT.drawn(rng), Scenario()))
+    Scenario().replace(FIT.draw(rng, Scenario()))
 
 
 def test_means_of_numbers_and_distributions() -> None:
