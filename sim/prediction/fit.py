@@ -219,7 +219,7 @@ def _unidentified(
         if by_routes
         else "a run whose changes the application makes (publisher.via = 'routes')",
         "network.to_api": "nothing: the ways to and from the application are part of what a refetch takes",
-        MEMORY[1]: f"three runs, one with {MORE * largest:,} subscribers: what a page takes is less than what runs differ by",
+        MEMORY[1]: f"three runs or more with the target on this machine, one with {MORE * largest:,} subscribers",
     }
     if "api.dashboard_bytes" in known:
         needs["api.answer_bytes_per_row"] = "a run with more servers on a dashboard (fleet.servers_per_user)"

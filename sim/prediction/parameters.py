@@ -116,9 +116,9 @@ class Fit:
 
     def rested(self, scenario: Scenario) -> float:
         """Mean seconds between the changes of *scenario*, within what was measured: beyond it nothing is known."""
-        rate = scenario.workload.expected(1.0, scenario.fleet.servers, scenario.fleet.sites)
         low, high = self.ranges.get("rate", (1.0, 1.0))
-        return 1 / max(min(max(rate, low), high), 1e-9)
+        count = scenario.workload.expected(scenario.duration, scenario.fleet.servers, scenario.fleet.sites)
+        return 1 / max(min(max(count / max(scenario.duration, 1e-9), low), high), 1e-9)
 
     def apply(self, scenario: Scenario) -> Scenario:
         """*scenario* with the point values in place."""
