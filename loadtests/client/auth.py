@@ -17,7 +17,7 @@ from gevent.event import AsyncResult
 from loadtests.client.echo import Authorised
 from loadtests.client.http import Answer, Pool
 from sim.pusher.auth import channel_auth
-from sim.target.session import Session, login_refusal
+from sim.target.session import Session, login_refusal, login_requests
 
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 
@@ -109,21 +109,16 @@ class Cookie(Bearer):
     def _log_in(self, page: Page, form: tuple[tuple[str, str], ...]) -> bytes:
         """Header lines of the session."""
         session = Session(self.origin)
-        self._ask(session, page, "GET", self.csrf, b"")
-        answer = self._ask(session, page, "POST", self.login, urlencode(form).encode())
+        for method, path, body in login_requests(session, form, self.login, self.csrf):
+            headers = page.headers + _lines(session.headers(self.login)) + (FORM if body else b"")
+            answer = page.pool.fetch(method, page.prefix + path, headers, body)
+            session.absorb(answer.headers.get(b"set-cookie", b"").decode("latin-1").split("\n"))
+            if method == "GET":
+                page.timed(method, path, answer, answer.error)  # Whatever it answers: what counts is the cookie.
         location = answer.headers.get(b"location", b"").decode("latin-1")
         refusal = login_refusal(answer.status, location, self.login)
-        page.timed("POST", self.login, answer, answer.error or refusal)
+        page.timed("POST", self.login, answer, answer.error or (f"login: {refusal}" if refusal else ""))
         return _lines(session.headers())
-
-    def _ask(self, session: Session, page: Page, method: str, path: str, body: bytes) -> Answer:
-        headers = page.headers + _lines(session.headers(self.login)) + (FORM if body else b"")
-        answer = page.pool.fetch(method, page.prefix + path, headers, body)
-        session.absorb(answer.headers.get(b"set-cookie", b"").decode("latin-1").split("\n"))
-        if method == "GET":
-            failed = answer.status == 0 or answer.status >= 400
-            page.timed(method, path, answer, (answer.error or f"HTTP {answer.status}") if failed else "")
-        return answer
 
 
 def _lines(headers: Iterable[tuple[str, str]]) -> bytes:

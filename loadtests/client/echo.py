@@ -499,6 +499,13 @@ class Echo:
                 self._channels[channel] = Subscription.REFUSED
                 self._client.refused(channel, at, f"{code} {text}")
 
+    def _not_subscribed(self, message: messages.Message, at: int) -> None:
+        channel, data = message.channel, message.data if type(message.data) is dict else {}
+        if self._channels.get(channel) in (Subscription.SENT, Subscription.UNWANTED):
+            self._sent_at.pop(channel, None)
+            self._channels[channel] = Subscription.REFUSED
+            self._client.refused(channel, at, f"subscription_error {data.get('status')} {data.get('error')}")
+
     # ---- activity
 
     def _watch_activity(self) -> None:
@@ -556,6 +563,7 @@ REACTIONS: dict[str, Callable[[Echo, messages.Message, int], None]] = {
     "pusher:ping": Echo._pong,
     messages.ERROR: Echo._errored,
     messages.SUBSCRIBED: Echo._succeeded,
+    messages.SUBSCRIPTION_ERROR: Echo._not_subscribed,
 }
 """What a connected client does about frames of the protocol; others (pongs, members, cache misses) are heard and that is all."""
 

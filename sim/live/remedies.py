@@ -34,6 +34,12 @@ def remedy(said: str) -> str:
         return "the broadcaster refuses the pages' Origin: add its host to allowed_origins (config/reverb.php), or set origin"
     if "4009" in said:
         return "the signature is not accepted: application and broadcaster must have the same REVERB_APP_SECRET"
+    if "subscription_error" in said:
+        return "the broadcaster refuses the subscription: application and broadcaster must have the same key and secret"
+    if "login: " in said:
+        return (
+            APPLICATION[419] if "CSRF" in said else "these users cannot log in: look at their fields, and at login in target.json"
+        )
     status, code = STATUS.search(said), CODE.search(said)
     if status:
         number = int(status[1])

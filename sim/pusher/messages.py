@@ -26,6 +26,8 @@ ERROR = "pusher:error"
 PING = '{"event":"pusher:ping"}'
 PONG = '{"event":"pusher:pong"}'
 SUBSCRIBED = "pusher_internal:subscription_succeeded"
+SUBSCRIPTION_ERROR = "pusher:subscription_error"
+"""How soketi refuses a subscription; Reverb and Pusher send an `ERROR`."""
 MEMBER_ADDED = "pusher_internal:member_added"
 MEMBER_REMOVED = "pusher_internal:member_removed"
 

@@ -6,8 +6,8 @@ every later request. Sanctum takes a request for the browser's own only when Ori
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from urllib.parse import unquote, urlsplit
+from collections.abc import Iterable, Iterator
+from urllib.parse import unquote, urlencode, urlsplit
 
 
 class Session:
@@ -38,6 +38,15 @@ class Session:
         if self.origin:
             found += [("Origin", self.origin), ("Referer", f"{self.origin}{page}")]
         return found
+
+
+def login_requests(session: Session, form: Iterable[tuple[str, str]], login: str, csrf: str) -> Iterator[tuple[str, str, bytes]]:
+    """(method, path, body) of a login, one after the other; *session* absorbs each answer before the next is asked for. Without
+    Sanctum there is no CSRF route, and the page of the form sets the cookie."""
+    yield "GET", csrf, b""
+    if "XSRF-TOKEN" not in session.cookies:
+        yield "GET", login, b""
+    yield "POST", login, urlencode(list(form)).encode()
 
 
 def login_refusal(status: int, location: str, login: str) -> str:

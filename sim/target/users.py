@@ -67,31 +67,41 @@ def _token(text: Any) -> str:
 
 
 def read_users(path: Path) -> tuple[User, ...]:
-    """Users of a CSV file with a header. Columns: `id` (without it: the row's number), `token`, the fields of the login form
-    (`email` or `username`, `password`), and any other, as `servers` or `orders`: ids of what they own, with blanks or semicolons
-    between. Raises `BadInput` that names file and line."""
+    """Users of a CSV file with a header (commas, semicolons or tabs between). Columns: `id` (without it: the row's number),
+    `token`, the fields of the login form (`email` or `username`, `password`), and any other, as `servers` or `orders`: ids of
+    what they own, with blanks or semicolons between. Raises `BadInput` that names file and line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"users {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
     header = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text), delimiter="," if "," in header or ";" not in header else ";", skipinitialspace=True)
-    users = []
+    rows = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count), skipinitialspace=True)
+    users: dict[Key, User] = {}
     try:
         for number, row in enumerate(rows, start=1):
-            users.append(_user(number, {(k or "").strip(): v.strip() for k, v in row.items() if isinstance(v, str)}))
+            if None in row:
+                raise ValueError("more values than columns (a value with a comma in it needs quotes)")
+            user = _user(number, {_column(k): v.strip() for k, v in row.items() if v is not None})
+            if users.setdefault(user.id, user) is not user:
+                raise ValueError(f"user {user.id} is there twice (one line for each user, the ids with blanks between)")
     except (ValueError, csv.Error) as error:
         raise BadInput(f"users {path}: line {rows.line_num}: {error}") from error
     if not users:
         raise BadInput(f"users {path}: no user in it (a header such as id,token,servers and a line for each user)")
-    return tuple(users)
+    return tuple(users.values())
+
+
+def _column(name: str) -> str:
+    known = name.strip().lower()
+    return known if known in ("id", "token", *FORM) else name.strip()
 
 
 def _user(number: int, row: Mapping[str, str]) -> User:
     login = tuple((name, row[name]) for name in FORM if row.get(name))
     token = row.get("token", "")
-    if not token and "password" not in dict(login):
-        raise ValueError("neither a token nor a password (columns: token, or email and password)")
+    if not token and not ("password" in dict(login) and len(login) > 1):
+        found = ", ".join(row)
+        raise ValueError(f"neither a token nor a login (columns: token, or email and password; there are: {found})")
     lists = {name: _ids(text) for name, text in row.items() if name and name not in ("id", "token", *FORM)}
     servers, sites = lists.pop("servers", ()), lists.pop("sites", ())
     return User(key_of(row.get("id") or number), _token(token), servers, sites, tuple(lists.items()), login)

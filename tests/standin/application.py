@@ -38,6 +38,8 @@ class Switches:
     """Of `updated_at`; a counter stands in `version`."""
     csrf: bool = True
     """Requests with a session must carry the XSRF token."""
+    sanctum: bool = True
+    """There is a route that only sets the CSRF cookie."""
     stateful: bool = True
     """The page's Origin is one of the domains whose sessions are taken (SANCTUM_STATEFUL_DOMAINS)."""
     tokens: bool = True
@@ -121,6 +123,10 @@ class Application:
         session = new or request.cookies["shop_session"]
         answer.headers += [
             ("Date", datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")),
+        ]
+        if answer.status == 404:
+            return answer  # What no route matches has gone through no session.
+        answer.headers += [
             ("Set-Cookie", f"XSRF-TOKEN={quote(f'{session}==')}; path=/; samesite=lax"),
             ("Set-Cookie", f"shop_session={session}; path=/; httponly; samesite=lax"),
         ]
@@ -131,7 +137,7 @@ class Application:
         match request.method, parts:
             case "GET", ["up"]:
                 return as_html("Application up")
-            case "GET", ["sanctum", "csrf-cookie"]:
+            case "GET", ["sanctum", "csrf-cookie"] if s.sanctum:
                 return Answer(204)
             case "GET", ["login"]:
                 return as_html("Log in")

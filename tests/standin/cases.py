@@ -96,6 +96,13 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "In order": (
         Case("Bearer tokens, `data.updated_at`, both channels", "after commit", "ok", "3 of 3"),
         Case("Session login with XSRF, for each user", "account", "ok", "logged in at /login", Setup(sessions=True)),
+        Case(
+            "The same without Sanctum",
+            "account",
+            "ok",
+            "logged in at /login",
+            Setup(app(sanctum=False).application, sessions=True),
+        ),
         Case("UUID keys", "private auth", "ok", "private-servers.0193ab4e", app(keys="uuid")),
         Case("Integers beyond 2^63", "private auth", "ok", "private-servers.9223372036854775809", app(keys="big")),
         Case("A counter as version", "after commit", "ok", "3 of 3", app(stamps="counter"), version="data.version"),
@@ -282,6 +289,13 @@ GROUPS: dict[str, tuple[Case, ...]] = {
             "problem",
             "the proxy passes only /app on",
             behind(paths="/apps", status=200, title="Shop", server=None),
+        ),
+        Case(
+            "soketi, which refuses with status 200: wrong `PUSHER_APP_ID`",
+            "publish",
+            "problem",
+            "wrong REVERB_APP_ID",
+            behind(paths="/apps", status=200, server=None, json='{"error":"The app 7 could not be found.","code":404}'),
         ),
         Case("The proxy takes no POST on `/apps`", "publish", "problem", "405", behind(paths="/apps", status=405)),
         Case(

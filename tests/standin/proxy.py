@@ -28,6 +28,8 @@ class Switches:
     server: tuple[str, str] | None = NGINX
     title: str = ""
     """Of its own page."""
+    json: str = ""
+    """What it answers in place of a page."""
     authenticate: bool = False
     """Wants a password (basic auth)."""
     upgrade: bool = True
@@ -76,7 +78,7 @@ class Proxy:
         title = s.title or {403: "403 Forbidden", 404: "404 Not Found", 405: "405 Not Allowed"}.get(s.status, f"{s.status}")
         if s.location:
             headers = [*headers, ("Location", s.location)]
-        answer = as_html(title, s.status, *headers)
+        answer = Answer(s.status, s.json.encode(), headers) if s.json else as_html(title, s.status, *headers)
         answer.version = s.version
         return answer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.target.session import Session, login_refusal
+from sim.target.session import Session, login_refusal, login_requests
 
 
 def test_cookies_come_back_and_the_token_is_decoded() -> None:
@@ -18,6 +18,23 @@ def test_cookies_come_back_and_the_token_is_decoded() -> None:
         ("Referer", "https://shop.example/login"),
     ]
     assert Session().headers() == []
+
+
+@pytest.mark.parametrize(
+    ("sets", "asked"),
+    [
+        ("/sanctum/csrf-cookie", ["GET /sanctum/csrf-cookie", "POST /login"]),
+        ("/login", ["GET /sanctum/csrf-cookie", "GET /login", "POST /login"]),
+        ("", ["GET /sanctum/csrf-cookie", "GET /login", "POST /login"]),
+    ],
+)
+def test_a_login_asks_for_the_form_where_nothing_else_gives_the_cookie(sets: str, asked: list[str]) -> None:
+    session, done = Session(), []
+    for method, path, body in login_requests(session, [("email", "a@b")], "/login", "/sanctum/csrf-cookie"):
+        done.append(f"{method} {path}")
+        session.absorb(["XSRF-TOKEN=x"] if path == sets else [])
+        assert body == (b"email=a%40b" if method == "POST" else b"")
+    assert done == asked
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,12 @@ def test_a_csv_file_of_tokens_logins_and_what_they_own(tmp_path: Path) -> None:
     )
 
 
-def test_semicolons_between_columns(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text", ["id;token;servers\n7;t;1,2\n", "id\ttoken\tservers\r\n7\tt\t1 2\r\n", "ID, Token,servers\n7, t,1;2\n"]
+)
+def test_what_stands_between_columns(text: str, tmp_path: Path) -> None:
     path = tmp_path / "users.csv"
-    path.write_text("id;token;servers\n7;t;1 2\n")
+    path.write_text(text)
     assert read_users(path) == (User(7, "t", (1, 2)),)
 
 
@@ -34,8 +37,13 @@ def test_semicolons_between_columns(tmp_path: Path) -> None:
     [
         ("", "no user in it"),
         ("id,token\n", "no user in it"),
-        ("id,token\n1,t\n2,\n", "line 3: neither a token nor a password"),
-        ("id,email\n1,a@b\n", "line 2: neither a token nor a password"),
+        ("id,token\n1,t\n2,\n", "line 3: neither a token nor a login"),
+        ("id,email\n1,a@b\n", "line 2: neither a token nor a login .*there are: id, email"),
+        ("id,password\n1,p\n", "line 2: neither a token nor a login"),
+        ("id,api_token\n1,t\n", "there are: id, api_token"),
+        ("email,password\na@b,p,w\n", "line 2: more values than columns"),
+        ("id,token,servers\n1,t,1\n1,t,2\n", "line 3: user 1 is there twice"),
+        ("id,token\n1,Bearer t\n", "line 2: a token holds a blank"),
     ],
 )
 def test_a_bad_csv_file_is_one_line(text: str, complaint: str, tmp_path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from sim.live.client import Answer
 from sim.live.doctor.answers import on_the_way, said
 from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
 from sim.target import Session, User
-from sim.target.session import login_refusal
+from sim.target.session import login_refusal, login_requests
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -30,22 +28,20 @@ async def login(patient: Patient) -> list[Finding]:
 async def _log_in(patient: Patient, name: str, user: User) -> Finding:
     target = patient.target
     session = patient.sessions[user.id] = Session(target.page_origin)
-    cookie = await patient.ask_api("GET", target.login.csrf, user)
-    if "XSRF-TOKEN" not in session.cookies:
-        await patient.ask_api("GET", target.login.path, user, Accept="text/html")  # Without Sanctum the form itself sets it.
-    body = urlencode(user.login).encode()
-    headers = dict(session.headers(target.login.path))
-    answer = await patient.ask_api("POST", target.login.path, user, body, Content_Type=FORM, Referer=headers.get("Referer", ""))
+    for method, path, body in login_requests(session, user.login, target.login.path, target.login.csrf):
+        referer = dict(session.headers(target.login.path)).get("Referer", "")
+        kind = {"Content_Type": FORM} if body else {"Accept": "text/html, application/json"}
+        answer = await patient.ask_api(method, path, user, body, Referer=referer, **kind)
     refusal = login_refusal(answer.status, answer.headers.get("location", ""), target.login.path)
     if not refusal:
         return Finding("account", "ok", f"{name}: user {user.id}, logged in at {target.login.path} (session cookie)")
     del patient.sessions[user.id]
-    return Finding("account", "problem", f"{name}: login: {refusal} ({said(answer)})", _advice(patient, answer, cookie))
+    return Finding("account", "problem", f"{name}: login: {refusal} ({said(answer)})", _advice(patient, answer, session))
 
 
-def _advice(patient: Patient, answer: Answer, cookie: Answer) -> str:
+def _advice(patient: Patient, answer: Answer, session: Session) -> str:
     if answer.status == 419:
-        got = "the CSRF cookie came" if cookie.ok else f"{patient.target.login.csrf} gave no CSRF cookie"
+        got = "the CSRF cookie came" if "XSRF-TOKEN" in session.cookies else "no CSRF cookie came"
         return f"{got}: SANCTUM_STATEFUL_DOMAINS must name {patient.target.page_origin}, and SESSION_DOMAIN its host"
     if answer.status in (404, 405):
         return 'name the login form\'s path in target.json: "login": {"path": "/login", "csrf": "/sanctum/csrf-cookie"}'

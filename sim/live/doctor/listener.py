@@ -132,7 +132,8 @@ class Listener:
         await self.send(messages.subscribe(channel, auth, data))
         answer = await self.wait(
             lambda message: (
-                message.event == messages.ERROR or (message.event == messages.SUBSCRIBED and message.channel == channel)
+                message.event == messages.ERROR
+                or (message.event in (messages.SUBSCRIBED, messages.SUBSCRIPTION_ERROR) and message.channel == channel)
             ),
             timeout,
             since,
@@ -213,4 +214,6 @@ def _describe(heard: Heard | None, ended: str) -> str:
     message = heard.message
     if message.event == messages.ERROR and isinstance(message.data, dict):
         return f"error {message.data.get('code')}: {message.data.get('message')}"
+    if message.event == messages.SUBSCRIPTION_ERROR and isinstance(message.data, dict):
+        return f"subscription_error {message.data.get('status')}: {message.data.get('error')}"
     return f"{message.event}: {message.data}"

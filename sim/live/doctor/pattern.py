@@ -14,7 +14,7 @@ from sim.live.doctor.answers import is_html, is_json, json_of, on_the_way, said
 from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
 from sim.live.doctor.listener import Heard
 from sim.live.doctor.timing import dispatch
-from sim.live.drive.requests import signed_event
+from sim.live.drive.requests import refusal, signed_event
 from sim.live.remedies import PROTOCOL
 from sim.pusher.auth import channel_auth
 from sim.target import User
@@ -164,7 +164,7 @@ async def subscription(patient: Patient) -> list[Finding]:
         refused = await listener.subscribe(channel, auth, member, patient.patience)
         if refused:
             advice = "look at the broadcaster's log"
-            if "4009" in refused:
+            if "4009" in refused or "subscription_error 401" in refused:
                 advice = "the broadcaster's secret differs from the signer's: compare REVERB_APP_SECRET, restart the broadcaster"
             findings.append(Finding("subscribe", "problem", f"{channel}: {refused}", PROTOCOL.get(listener.code, advice)))
         else:
@@ -186,7 +186,7 @@ async def publication(patient: Patient) -> list[Finding]:
     before = time.time_ns()
     answer = await _publish(patient, channel, before)
     findings: list[Finding] = []
-    if answer.status == 401 and target.path:
+    if _refused(answer) == 401 and target.path:
         other = "bare" if target.sign == "full" else "full"
         before = time.time_ns()
         again = await _publish(patient, channel, before, sign=other)
@@ -196,7 +196,7 @@ async def publication(patient: Patient) -> list[Finding]:
             findings.append(Finding("publish", "ok", f"accepted only {what}", advice))
             answer = again
     if not _accepted(answer):
-        detail = said(answer) if not answer.ok else f"{said(answer)}: not what a broadcaster answers"
+        detail = said(answer) if not answer.ok else f"{said(answer)}: {refusal(answer)[1]}"
         return [Finding("publish", "problem", detail, _publish_advice(patient, answer))]
     findings.append(Finding("publish", "ok", f"accepted in {_ms(answer.finished_at - answer.started_at)}"))
     if channel not in patient.subscribed:
@@ -214,24 +214,29 @@ async def _publish(patient: Patient, channel: str, now: int, sign: str = "") -> 
     return await patient.ask("broadcaster", *signed_event(target, "workbench-doctor", [channel], {"at": now}, now))
 
 
+def _refused(answer: Answer) -> int:
+    """The status with which it was refused, wherever that stands."""
+    return refusal(answer)[0] if answer.ok else answer.status
+
+
 def _accepted(answer: Answer) -> bool:
-    """A web page with status 200 is no accepted event."""
-    return (answer.ok and is_json(answer)) or (answer.ok and not answer.body)
+    """A web page with status 200 is no accepted event, nor is soketi's `{"error": ...}`."""
+    return answer.ok and not refusal(answer)[1]
 
 
 def _publish_advice(patient: Patient, answer: Answer) -> str:
     elsewhere = on_the_way(answer, "broadcaster")
-    text = answer.body[:300].decode("utf-8", "replace").lower()
+    text, status = answer.body[:300].decode("utf-8", "replace").lower(), _refused(answer)
     if elsewhere:
         return elsewhere
-    if answer.status == 401 and "timestamp" in text:
+    if status == 401 and "timestamp" in text:
         return "the clocks differ by more than 600 s: synchronise them (chrony, systemd-timesyncd)"
-    if answer.status == 401 and patient.same_secret:
+    if status == 401 and patient.same_secret:
         return (
             "the secret is right (the subscription was accepted with it): something on the way changes path, query or body; "
             "or the path has a prefix that one side signs and the other does not (REVERB_SERVER_PATH, ws.sign)"
         )
-    if answer.status == 404 and "no matching application" not in text:
+    if status == 404 and not is_json(answer) and "no matching application" not in text:
         return "no HTTP API on this path: check the port and the path prefix, and that the proxy passes /apps on as well as /app"
     return {
         0: "look at the broadcaster's log; is it the port of its HTTP API?",
@@ -242,7 +247,7 @@ def _publish_advice(patient: Patient, answer: Answer) -> str:
         405: "what answers there takes no POST: is it the broadcaster's port, and does the proxy pass /apps on?",
         413: "the event is larger than max_request_size",
         422: "the broadcaster finds the event malformed",
-    }.get(answer.status, "look at the broadcaster's log")
+    }.get(status, "look at the broadcaster's log")
 
 
 def _lost(patient: Patient) -> str:

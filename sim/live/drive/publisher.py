@@ -76,6 +76,8 @@ class Sent:
         if not 200 <= self.http_status < 300:
             # A redirect may lead back to the page (changed) or to the login (not).
             return "unknown" if self.http_status in UNSURE or 300 <= self.http_status < 400 else "failed"
+        if self.receipt.refused:
+            return "failed"
         if self.receipt.changed is False:
             return "unchanged"
         return "committed" if self.receipt.broadcast else "not_broadcast"
@@ -84,7 +86,7 @@ class Sent:
     def failure(self) -> str:
         """Why there was no success: the reason, or the HTTP status; empty for a success."""
         if self.http_status is not None and 200 <= self.http_status < 300:
-            return ""
+            return self.receipt.refused
         return self.reason or f"HTTP {self.http_status}"
 
 

@@ -42,6 +42,8 @@ class Receipt(NamedTuple):
     """False: the application has decided not to broadcast this change."""
     changed: bool | None = None
     """False: the target already was in the state that was asked for; None: it does not say."""
+    refused: str = ""
+    """Why the event was not accepted, though the status is that of a success."""
     tells: bool = False
     """Whether the answer would say when the event was published: then no `published_at` means not yet, or never."""
 
@@ -216,8 +218,22 @@ class Direct:
 
     def receipt(self, answer: Answer) -> Receipt:
         """The event is its own commit: it is there when it is sent, and published when the broadcaster has taken it."""
-        told = Receipt(committed_at=answer.started_at, published_at=answer.finished_at, changed=True, tells=True)
-        return told if answer.ok else Receipt()
+        if not answer.ok or (refused := refusal(answer)[1]):
+            return Receipt(refused=refused if answer.ok else "")
+        return Receipt(committed_at=answer.started_at, published_at=answer.finished_at, changed=True, tells=True)
+
+
+def refusal(answer: Answer) -> tuple[int, str]:
+    """(status, text) where a broadcaster refuses an event with a status of success: soketi has the real one in the body, and a
+    web page is no broadcaster's. (0, "") where it was accepted."""
+    try:
+        tree = json.loads(answer.body) if answer.body else {}
+    except (ValueError, RecursionError):
+        tree = None
+    if not isinstance(tree, dict):
+        return 200, "not what a broadcaster answers"
+    error, code = tree.get("error"), tree.get("code")
+    return (code if isinstance(code, int) else 400, str(error)) if error else (0, "")
 
 
 def signed_event(target: Target, name: str, channels: list[str], payload: Mapping[str, Any], now: int) -> Request:

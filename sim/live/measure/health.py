@@ -71,11 +71,12 @@ def _open_when_it_broke(subscriptions: pd.DataFrame) -> int:
 
 
 def refusals_in(headers: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    """What the target said in place of a connection, a subscription, a page; the most frequent first."""
+    """What the target said in place of a connection, a subscription, a page; first why nobody could log in, as the others follow
+    from it, then the most frequent."""
     total: Counter[str] = Counter()
     for header in headers:
         total.update(header.get("refusals", {}))
-    return total.most_common()
+    return sorted(total.most_common(), key=lambda said: "login: " not in said[0])
 
 
 def refused(frames: Any, headers: Sequence[Mapping[str, Any]]) -> list[str]:

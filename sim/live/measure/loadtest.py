@@ -208,9 +208,9 @@ def _why(headers: list[dict[str, Any]]) -> str:
     """Counts, what the target itself said most often, and what to do about it."""
     counted = [f"{count} {name}" for name, count in _failures(headers).items()]
     texts = refusals_in(headers)
-    quoted = f": {texts[0][0]!r}" if texts else ""
+    counted += [repr(texts[0][0])] if texts else []
     advice = (remedy(texts[0][0]) if texts else "") or "workbench doctor says more"
-    return f"{', '.join(counted) or 'no answer'}{quoted} ({advice})"
+    return f"{', '.join(counted) or 'no answer'} ({advice})"
 
 
 def _start_publisher(job: Job) -> Child:

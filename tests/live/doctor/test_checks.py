@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.utils import accept_key
 
 from sim import cli
@@ -16,6 +17,7 @@ from sim.commands.doctor import STEPS
 from sim.live.doctor.checks import Finding, Patient, Step, examine
 from sim.live.doctor.network import warn_of_sockets, websocket
 from sim.live.serve import embedded_target
+from sim.pusher import messages
 from sim.scenario import Scenario
 from sim.target import Address, Target
 from tests.live.servers import Behaviour, always, answer, self_signed, serving
@@ -112,6 +114,28 @@ def test_it_can_leave_the_target_as_it_is(target: Target) -> None:
     found = examined(target, changes=False)
     assert found["change"][0].status == found["after commit"][0].status == "skipped"
     assert problems(found) == {}
+
+
+def test_a_subscription_that_soketi_refuses() -> None:
+    async def soketi(connection: ServerConnection) -> None:
+        await connection.send(messages.connection_established("1.2", 30))
+        async for frame in connection:
+            if "private-servers.1" in str(frame):
+                error = {"type": "AuthError", "error": "The connection is unauthorized.", "status": 401}
+                await connection.send(
+                    json.dumps({"event": "pusher:subscription_error", "channel": "private-servers.1", "data": error})
+                )
+
+    async def main() -> list[Finding]:
+        async with serve(soketi, "127.0.0.1", 0) as server:
+            target = Target("127.0.0.1", server.sockets[0].getsockname()[1], "http", "1", "key", "secret")
+            steps = tuple(step for step in STEPS if step.name in ("websocket", "private auth", "subscribe"))
+            return await examine(Patient(target, patience=2.0, templates=("private-servers.1",)), steps)
+
+    refused = asyncio.run(main())[-1]
+    assert (refused.step, refused.status) == ("subscribe", "problem")
+    assert "The connection is unauthorized" in refused.detail
+    assert "secret differs" in refused.advice
 
 
 def test_public_and_presence_channels(target: Target) -> None:

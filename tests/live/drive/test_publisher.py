@@ -176,6 +176,26 @@ def test_a_direct_event_is_signed_and_says_when() -> None:
     assert payload == {"server_id": 11, "update": 4, "sent_at": 1234, "published_at": 5_000_000_000}
 
 
+@pytest.mark.parametrize(
+    ("body", "refused"),
+    [
+        (b"{}", ""),
+        (b"", ""),
+        (b'{"ok":true}', ""),
+        (b'{"error":"The secret authentication failed","code":401}', "The secret authentication failed"),
+        (b"<html>Shop</html>", "not what a broadcaster answers"),
+        (b"[]", "not what a broadcaster answers"),
+    ],
+)
+def test_an_event_is_accepted_by_what_the_broadcaster_says(body: bytes, refused: str) -> None:
+    receipt = Direct(Target("h", 1, "http", "1", "k", "s"), Scenario()).receipt(
+        Answer(200, body=body, started_at=1, finished_at=2)
+    )
+    assert (receipt.refused, receipt.published_at) == (refused, None if refused else 2)
+    row = Sent(1, "server", 1, 1, 1, 1, 2, 200, "", receipt)
+    assert (row.status, row.failure) == ("failed" if refused else "committed", refused)
+
+
 def test_the_default_payload_has_nothing_else() -> None:
     scenario = Scenario().replace({"publisher.members": False})
     request = Direct(target(1), scenario).request(4, Update(0, "server", 1, 2, "failed"), 1234, 5_000_000_000)

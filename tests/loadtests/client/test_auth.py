@@ -142,7 +142,7 @@ def test_a_login_that_is_refused_is_told(mux: Mux) -> None:
     with listening(application) as port:
         page = page_of(mux, port)
         Cookie({"email": "x"}).prepare(page)
-    assert [timing[3] for timing in page.timings] == ["HTTP 419", "the CSRF token was not accepted"]
+    assert [timing[3] for timing in page.timings] == ["", "", "login: the CSRF token was not accepted"]
 
 
 def test_signed_on_the_spot(mux: Mux) -> None:

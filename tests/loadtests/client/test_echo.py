@@ -280,6 +280,19 @@ def test_a_bad_signature_refuses_the_oldest_subscription_and_keeps_the_connectio
     assert ("subscribed", "private-b") in world.log
 
 
+def test_a_subscription_that_soketi_refuses_is_refused_by_name() -> None:
+    world = connected_world()
+    world.echo.subscribe("private-a")
+    world.echo.subscribe("private-b")
+    refusal = {"type": "AuthError", "error": "The connection is unauthorized.", "status": 401}
+    world.say(messages.event("pusher:subscription_error", refusal, "private-b"))
+    world.say(messages.event("pusher:subscription_error", refusal, "private-none"))
+    assert [entry for entry in world.log if entry[0] == "refused"] == [("refused", "private-b")]
+    world.say(messages.subscription_succeeded("private-a"))
+    assert world.echo.is_subscribed("private-a")
+    assert not world.echo.is_subscribed("private-b")
+
+
 def test_events_reach_the_page_on_its_channels_only() -> None:
     world = connected_world()
     world.echo.subscribe("news")
