@@ -253,14 +253,20 @@ class EchoUser(User):
     def _find_spec(self) -> Spec | None:
         """The spec of this class; None when its pages cannot be opened, which is said once."""
         plant, cls = self.plant, type(self)
-        if cls not in plant.specs and cls not in plant.impossible:
-            try:
-                plant.specs[cls] = self._make_spec()
-            except (OSError, WorkbenchError) as error:
-                plant.impossible.add(cls)
-                logger.error("%s cannot be opened: %s", cls.__name__, error)
-                self.environment.process_exit_code = BadInput.exit_code
+        if cls not in plant.specs:
+            # One for all: with one each, the tabs of a user would each log in for themselves.
+            with plant.resolving:
+                if cls not in plant.specs and cls not in plant.impossible:
+                    self._try_spec(cls)
         return plant.specs.get(cls)
+
+    def _try_spec(self, cls: type) -> None:
+        try:
+            self.plant.specs[cls] = self._make_spec()
+        except (OSError, WorkbenchError) as error:
+            self.plant.impossible.add(cls)
+            logger.error("%s cannot be opened: %s", cls.__name__, error)
+            self.environment.process_exit_code = BadInput.exit_code
 
     def _make_spec(self) -> Spec:
         plant, target = self.plant, self.plant.settings.target

@@ -501,7 +501,7 @@ class Echo:
 
     def _not_subscribed(self, message: messages.Message, at: int) -> None:
         channel, data = message.channel, message.data if type(message.data) is dict else {}
-        if self._channels.get(channel) in (Subscription.SENT, Subscription.UNWANTED):
+        if self._channels.get(channel) is Subscription.SENT:
             self._sent_at.pop(channel, None)
             self._channels[channel] = Subscription.REFUSED
             self._client.refused(channel, at, f"subscription_error {data.get('status')} {data.get('error')}")

@@ -104,7 +104,8 @@ class Plant:
         self.retries = Retries(self.mux, api.retries, ns(api.retry_backoff), api.retry_budget)
         self._origins: dict[tuple[str, bool], Origin] = {}
         self._pools: dict[tuple[str, int], Pool] = {}
-        self._resolving = RLock()
+        self.resolving = RLock()
+        """Held by the greenlet that makes what many will share: to resolve a name may wait."""
         self._admitted = 0
         self._line: deque[Callable[[Callable[[], None]], None]] = deque()
         self._gaps: list[int] = []
@@ -144,7 +145,7 @@ class Plant:
 
     def origin(self, url: str, verify: bool = True) -> Origin:
         """From a greenlet: resolving may wait. Raises OSError for a name that does not resolve."""
-        with self._resolving:
+        with self.resolving:
             if (url, verify) not in self._origins:
                 self._origins[url, verify] = Origin(url, verify=verify, worker=self.worker)
             return self._origins[url, verify]

@@ -2,6 +2,7 @@
 
 import gc
 
+import gevent
 import pytest
 from locust import task
 
@@ -70,6 +71,23 @@ def test_a_page_of_a_few_lines_is_whole(plant):
     user.on_stop()
     assert plant.recorder.opened == plant.recorder.wanted == 0
     assert not plant.pages
+
+
+def test_pages_that_open_together_share_what_their_class_has(plant, monkeypatch):
+    made, make = [], OrderPage._make_spec
+
+    def slowly(self):
+        made.append(self)
+        gevent.sleep(0.01)  # As while a name is resolved.
+        return make(self)
+
+    monkeypatch.setattr(OrderPage, "_make_spec", slowly)
+    users = [OrderPage(FakeEnvironment(plant)) for _ in range(3)]
+    for user in users:
+        user.plant = plant
+    found = gevent.joinall([gevent.spawn(user._find_spec) for user in users])
+    assert len(made) == 1
+    assert all(greenlet.value is plant.specs[OrderPage] for greenlet in found)
 
 
 def test_who_leaves_is_replaced_by_another_page_on_the_same_seat(plant):
