@@ -39,7 +39,8 @@ FITTED = "fitted"
 
 def measured(scenario: Scenario, directory: Path) -> Run:
     """The load test of *scenario*, run now unless it is there; up to `TRIES` times while it says of itself that it is invalid."""
-    for _ in range(TRIES if not (directory / "manifest.json").exists() else 0):
+    # What was interrupted has a manifest, too, but this file comes last.
+    for _ in range(TRIES if not (directory / "others.json").exists() else 0):
         shutil.rmtree(directory, ignore_errors=True)
         before, began = _processor_time(), time.monotonic()
         outcome = run_load_test(scenario, Settings(output=directory, quiet=True, command="python -m tests.parity"))
