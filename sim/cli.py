@@ -244,9 +244,9 @@ def _is_utf8(argument: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in argument)
 
 
-def _failed(said: str, code: int) -> int:
+def _failed(message: str, code: int) -> int:
     # One line of bounded length, whatever an argument or a file had in it.
-    line = " ".join(said.split("\n"))
+    line = " ".join(message.split("\n"))
     print(f"workbench: {line if len(line) <= LONGEST else line[:LONGEST] + '...'}", file=sys.stderr)
     return code
 

@@ -298,7 +298,7 @@ DISPATCH: Changes = {
 
 
 def jitters(*spans: float) -> Changes:
-    """The scenario's policy, each refetch put off by up to so many seconds."""
+    """The scenario's policy, each refetch put off by up to this many seconds."""
     return {f"jitter {text.seconds(span)}": {"policy.jitter": span} for span in spans}
 
 

@@ -173,7 +173,7 @@ class Context:
     def _dispatch(self, change: Change, changes: ChangeSet) -> None:
         for event in change.events:
             outcome = self.dispatcher.dispatch(event, changes.socket_id, changes.members)
-            changes.told |= outcome.on_its_way
+            changes.on_its_way |= outcome.on_its_way
             if changes.published_at is None:
                 changes.published_at = outcome.accepted_at
 

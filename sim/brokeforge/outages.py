@@ -16,13 +16,13 @@ class Outage:
         self._failed = 0
         """Calls that failed since the last one that worked."""
 
-    def failed(self, said: object) -> None:
-        """A call failed; *said* is logged, in one line, for the first of a series."""
+    def failed(self, reason: object) -> None:
+        """A call failed; *reason* is logged, in one line, for the first of a series."""
         with self._lock:
             self._failed += 1
             first = self._failed == 1
         if first:
-            self._log.warning("%s", " ".join(str(said).split()))
+            self._log.warning("%s", " ".join(str(reason).split()))
 
     def worked(self) -> None:
         """A call was answered."""

@@ -1,4 +1,4 @@
-"""Measure the ruler: harness floor and drain rate of this machine.
+"""Measure what this machine can measure: the harness's floor, and its drain rate.
 
 A load process listens to a server that does nothing but send, on loopback. The result is kept (in the user's cache directory)
 and goes into every later run: a latency near the floor is the harness's own, a message rate above the drain rate cannot be
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.subscribers < 1:
         raise BadInput(f"--subscribers must be >= 1, got {args.subscribers}")
-    measured = calibration.calibrate(args.subscribers, said)
+    measured = calibration.calibrate(args.subscribers, note)
     path = calibration.store(measured)
     if args.json:
         options.print_json("calibrate", measured.to_dict())
@@ -45,6 +45,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def said(line: str) -> None:
+def note(line: str) -> None:
     if sys.stderr.isatty():
         print(line, file=sys.stderr)

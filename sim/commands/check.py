@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         found = [{"threshold": str(c.threshold), "value": c.value, "never": c.never, "ok": c.ok} for c in checks]
         options.print_json("check", {"valid": not reasons, "reasons": reasons, "thresholds": found})
     else:
-        print("\n".join(check.said for check in checks))
+        print("\n".join(check.text for check in checks))
     if reasons:
         raise InvalidRun(f"{args.bundle}: the run is invalid: {reasons[0]}")
     require(checks)

@@ -91,10 +91,10 @@ def run(args: argparse.Namespace) -> int:
         draws = [drawn | {"seed": scenario.seed + 1 + i} for i, drawn in enumerate(costs)]
         found = scale.largest(scenario, objective, draws, args.margin, args.subscribers)
     planned = scenario.with_subscribers(args.subscribers if found is None else found.planned)
-    machine, ruler = _machine(args), calibrated(Terminal(planned.subscribers))
-    if ruler is None:
+    machine, known = _machine(args), calibrated(Terminal(planned.subscribers))
+    if known is None:
         raise InvalidRun("this machine is too busy to measure what one process can do: try again, or run workbench calibrate")
-    plan = capacity.plan(planned, ruler, machine)
+    plan = capacity.plan(planned, known, machine)
     tree = plan.to_dict() if found is None else plan.to_dict() | {"largest": _jsonable(found)}
     if args.json and not args.measure:
         options.print_json("plan", tree)

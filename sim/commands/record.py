@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=("apt", "dpkg", "lines", "commands"), help="how steps are seen (default: what fits)")
     parser.add_argument("--steps", metavar="FILE", help='one step per line: "name: command" (- reads standard input)')
     parser.add_argument("--step-pattern", metavar="REGEX", default="", help="what the first line of a step looks like")
-    parser.add_argument("--replicas", type=int, default=1, metavar="N", help="run so many times, one trace each")
+    parser.add_argument("--replicas", type=int, default=1, metavar="N", help="runs, one trace each")
     parser.add_argument("--before", metavar="COMMAND", help="run by the shell before each replica, not recorded")
     parser.add_argument("--label", default="", metavar="TEXT", help="what the trace says was run, in place of the command")
     parser.add_argument("--quiet", action="store_true", help="do not show the command's output")

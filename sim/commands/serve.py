@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"application {serving.target.api}/ (in a browser: the live board)", flush=True)
             print(f"broadcaster {serving.target.websocket_url}", flush=True)
             while not stop.wait(0.5):
-                for line in serving.said():
+                for line in serving.complaints():
                     print(line, file=sys.stderr)
                 serving.require_alive()
     finally:

@@ -33,7 +33,7 @@ class Terminal(Observer):
         if self._is_time():
             self._show(self._line(elapsed, total, look()))
 
-    def said(self, line: str) -> None:
+    def note(self, line: str) -> None:
         if not self._quiet:
             self.close()
             print(line, file=sys.stderr, flush=True)

@@ -312,7 +312,7 @@ def spreads(runs: Iterable[Run], points: int = 400) -> pd.DataFrame:
         one = (events["spread"] - events["spread"].median()).abs().idxmin()
         arrived = ledger_of(run).expected
         at = np.sort(arrived.loc[arrived["update"] == one, "received_at"].dropna().to_numpy())
-        # One in so many is enough to draw.
+        # One in this many is enough to draw.
         kept = np.unique(np.linspace(0, len(at) - 1, min(points, len(at))).astype(int))
         part = pd.DataFrame({"since": at[kept] - at[0], "heard": (kept + 1) / len(at)})
         parts.append(part.assign(group=f"{len(at):,}", source="curve"))

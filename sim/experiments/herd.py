@@ -99,7 +99,7 @@ BUSY, HERDS = 0.7, 20
 def smaller(scenario: Scenario, pages: int) -> Scenario:
     """The same herd in small: fewer *pages* and as many fewer workers, so that a herd takes as long; events at random.
 
-    There are so many events that the workers are `BUSY`. Four pages a user, so that a channel per user differs from one for all.
+    Events come at the rate that keeps the workers `BUSY`. Four pages a user, so that a channel per user differs from one for all.
     """
     rate = BUSY * capacity(scenario) / scenario.subscribers
     factor = max(1, round(scenario.subscribers / pages))
@@ -258,7 +258,7 @@ def tamed(scenario: Scenario, drain: float) -> pd.DataFrame:
 
 RETRIES = (0, 1, 2, 3)
 WORKERS, SERVICE, TIMEOUT = 8, 0.1, 1.0
-"""A slow application: so many workers, mean seconds of an answer, seconds of a page's patience."""
+"""A slow application: its workers, mean seconds of an answer, seconds of a page's patience."""
 
 TROUBLE = (30.0, 40.0)
 """The outage that is the trigger: from when to when, s."""

@@ -29,7 +29,7 @@ FACTOR = 2.0
 """The knee is where p99 is this many times what it is when the application is idle."""
 
 PAGES = 1000
-"""Each shows a resource of its own: so many that a page's next update hardly ever meets its own refetch."""
+"""Each shows a resource of its own: enough of them that a page's next update hardly ever meets its own refetch."""
 
 SLICES = 20
 """Of a run's time, to tell how sure the number of answers per second is."""

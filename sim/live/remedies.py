@@ -28,19 +28,19 @@ APPLICATION = {
 STATUS, CODE = re.compile(r"\bHTTP (\d{3})\b"), re.compile(r"^(?:error )?(\d{4})\b")
 
 
-def remedy(said: str) -> str:
+def remedy(refusal: str) -> str:
     """For one refusal in its own words (`4009 Origin not allowed`, `HTTP 419`); empty where nothing is known."""
-    if "4009" in said and "origin" in said.lower():
+    if "4009" in refusal and "origin" in refusal.lower():
         return "the broadcaster refuses the pages' Origin: add its host to allowed_origins (config/reverb.php), or set origin"
-    if "4009" in said:
+    if "4009" in refusal:
         return "the signature is not accepted: application and broadcaster must have the same REVERB_APP_SECRET"
-    if "subscription_error" in said:
+    if "subscription_error" in refusal:
         return "the broadcaster refuses the subscription: application and broadcaster must have the same key and secret"
-    if "login: " in said:
+    if "login: " in refusal:
         return (
-            APPLICATION[419] if "CSRF" in said else "these users cannot log in: look at their fields, and at login in target.json"
+            APPLICATION[419] if "CSRF" in refusal else "these users cannot log in: look at their fields, and at login in target.json"
         )
-    status, code = STATUS.search(said), CODE.search(said)
+    status, code = STATUS.search(refusal), CODE.search(refusal)
     if status:
         number = int(status[1])
         return APPLICATION.get(302 if 300 <= number < 400 else number, "")

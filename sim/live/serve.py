@@ -110,7 +110,7 @@ class Serving:
         for child in self.ended():
             child.require_alive()
 
-    def said(self) -> list[str]:
+    def complaints(self) -> list[str]:
         """What the processes have complained of since the last call, a line each."""
         lines = []
         for child in self._children:

@@ -233,4 +233,4 @@ def _outside(fit: Fit, rows: Sequence[Mapping[str, float]], scenario: Scenario) 
 
 
 SLACK = 0.1
-"""By how much a scenario may lie beyond what was measured and count as inside: rates differ so much from run to run."""
+"""By how much a scenario may lie beyond what was measured and count as inside: rates differ this much from run to run."""

@@ -135,7 +135,7 @@ def batch_event(name: str, data: str, channel: str) -> str:
 
 
 def connection_established(socket_id: str, activity_timeout: int) -> str:
-    """*activity_timeout* in seconds: after so long without receiving, a client pings."""
+    """*activity_timeout* in seconds: a client that has received nothing for this long pings."""
     return f'{{"event":"{ESTABLISHED}","data":{_data({"socket_id": socket_id, "activity_timeout": activity_timeout})}}}'
 
 

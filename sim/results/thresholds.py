@@ -82,7 +82,7 @@ class Check:
         return "never" if self.never else "no samples" if self.value is None else f"{self.value:.6g}"
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         return f"{self.threshold} -> {self.got}: {'pass' if self.ok else 'FAIL'}"
 
 

@@ -206,18 +206,18 @@ def test_for_another_program_in_a_block() -> None:
 def test_what_the_application_complains_of_is_heard() -> None:
     scenario = SMALL.replace({"broadcast.tries": 1})
     with embedded_target(scenario) as serving:
-        assert serving.said() == []
+        assert serving.complaints() == []
         assert serving.ended() == []
         serving.parts["broadcaster"][0].stop()
         assert [child.name for child in serving.ended()] == ["broadcaster"]
         answer = request(serving.target, "PATCH", "/servers/1", serving.target.users[0], {"connection": "disconnected"})
         assert (answer[0], answer[1]["version"]) == (200, 2), "the change is committed all the same"
         deadline = time.monotonic() + 5
-        while not (said := serving.said()) and time.monotonic() < deadline:
+        while not (said := serving.complaints()) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert len(said) == 1
         assert said[0].startswith("application: brokeforge: ServerUpdated: given up after 1 try: 127.0.0.1:")
-        assert serving.said() == []
+        assert serving.complaints() == []
 
 
 def test_a_part_is_taken_down_and_brought_up_where_it_was() -> None:

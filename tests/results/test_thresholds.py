@@ -49,7 +49,7 @@ def test_a_figure_without_samples_fails_whatever_is_asked() -> None:
         (found,) = check(parse(metric, text), SUMMARY)
         assert not found.ok
         assert found.value is None
-        assert "no samples" in found.said
+        assert "no samples" in found.text
 
 
 def test_abort_belongs_to_every_condition_of_its_line() -> None:

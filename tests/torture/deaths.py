@@ -129,12 +129,12 @@ def redis_under_the_application(stage: Stage) -> Iterator[str]:
             answers = {change() for _ in range(20)}
             time.sleep(3)
             need(request(serving.target, "GET", "/servers/1", user)[0] == 200, "a page was not served while Redis was away")
-            said = serving.said()
+            said = serving.complaints()
             redis = redis_server(port)
             deadline = time.monotonic() + PATIENCE
             while not any("redis answers again" in line for line in said) and time.monotonic() < deadline:
                 time.sleep(0.2)
-                said += serving.said()
+                said += serving.complaints()
             need(change() == 200, "a change was refused after Redis was back")
             listener.recv(timeout=20)
             listener.close()

@@ -54,7 +54,7 @@ class ChangeSet:
     """ns since 1970; None: not committed."""
     published_at: int | None = None
     """When the broadcaster accepted the first event, ns since 1970; None: not yet, or never."""
-    told: bool = False
+    on_its_way: bool = False
     """At least one event was accepted, or is still to be sent."""
     now: Callable[[], int] | None = None
     """The clock that `lock_taken` reads."""

@@ -223,7 +223,7 @@ def _events(change: Change, observers: Observers) -> tuple[Event, ...]:
     ended = tuple(TaskCompleted(task.id, task.name, task.status == "completed", task.completed_at or 0) for task in change.ended)
     if isinstance(resource, Task):
         return ended
-    told: tuple[Event, ...] = (ServerUpdated(resource.id, resource.user_id),)
+    events: tuple[Event, ...] = (ServerUpdated(resource.id, resource.user_id),)
     if observers.provision_event and "provision" in change.fields and change.kind == "updated":
-        told += (ServerProvisionUpdated(resource.id),)
-    return told + ended
+        events += (ServerProvisionUpdated(resource.id),)
+    return events + ended

@@ -307,7 +307,7 @@ def _answer(
         "version": next((c.version for c in changes if c.resource is resource), resource.version),
         "sequence": sequence,
         "changed": bool(changes),
-        "broadcast": done.told,
+        "broadcast": done.on_its_way,
     }
     if app.members:
         # Beside the members in the payload: where the time went, for the one who made the change (ns since 1970; null: not

@@ -29,6 +29,6 @@ class Abort:
             return None
         summary = Harness(parts.read_headers(self._directory)).live_summary(self._levels)
         known = [threshold for threshold in self._thresholds if summary.get(threshold.key, {}).get("n")]
-        failed = [found.said for found in check(known, summary) if not found.ok]
+        failed = [found.text for found in check(known, summary) if not found.ok]
         self._failures = self._failures + 1 if failed else 0
         return failed[0] if self._failures >= PATIENCE else None

@@ -25,7 +25,7 @@ from sim.scenario import of_the_target
 
 
 def finish(
-    places: Places, measured: Measured, thresholds: Sequence[Threshold], ruler: Calibration | None, duration: float = 0.0
+    places: Places, measured: Measured, thresholds: Sequence[Threshold], known: Calibration | None, duration: float = 0.0
 ) -> Outcome:
     """Make the bundle, judge it, and remove the parts. What fails here leaves the parts as they are."""
     run = RunWriter(places.directory, measured.scenario, "measured", measured.command)
@@ -35,7 +35,7 @@ def finish(
     headers = parts.read_headers(places.parts)
     samples = read_samples(places.sampled)
     unchanged = _collect(run, places, measured, samples)
-    outcome = _judged(run, measured, headers, samples, thresholds, ruler, unchanged, duration)
+    outcome = _judged(run, measured, headers, samples, thresholds, known, unchanged, duration)
     places.clear(logs=not outcome.reasons and not outcome.partial)
     return outcome
 
@@ -75,7 +75,7 @@ def _collect(run: RunWriter, places: Places, measured: Measured, samples: Sequen
     collect.append_parts(run, directory, epoch, heard, offset_of)
     subscriptions = parts.read_table(directory, "subscriptions", offset_of).to_pandas().astype({"channel": str})
     listened = fates.listened(rows, subscriptions)
-    run.append("updates", fates.update_columns(rows, heard.first_at, heard.told, listened, epoch))
+    run.append("updates", fates.update_columns(rows, heard.first_at, heard.posted_at, listened, epoch))
     return int(nothing.sum())
 
 
@@ -97,7 +97,7 @@ def _judged(
     headers: list[dict[str, object]],
     samples: Sequence[Sample],
     thresholds: Sequence[Threshold],
-    ruler: Calibration | None,
+    known: Calibration | None,
     unchanged: int,
     duration: float,
 ) -> Outcome:
@@ -122,7 +122,7 @@ def _judged(
         busiest,
         measured.invalid,
         passive=scenario.publisher.via == "none",
-        floor=ruler.floor_p99 if ruler else None,
+        floor=known.floor_p99 if known else None,
         publisher_added=publisher_added(frames),
         finished_refetches=polled(frames, scenario),
         share=run.manifest.sampling.get("share", 1.0),
@@ -131,7 +131,7 @@ def _judged(
     )
     verdict = judge(evidence)
     run.summary = summary
-    floor = {"floor_p50": ruler.floor_p50, "floor_p99": ruler.floor_p99, "drain_rate": ruler.drain_rate} if ruler else {}
+    floor = {"floor_p50": known.floor_p50, "floor_p99": known.floor_p99, "drain_rate": known.drain_rate} if known else {}
     run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
     run.manifest.clock = harness.clock()
     trouble = [*measured.trouble, *health(frames, harness.counters)]

@@ -69,7 +69,7 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
     began = time.monotonic()
     with interruptible():
         try:
-            ruler = calibrated(observer)
+            known = calibrated(observer)
             measured = _measured(scenario, settings, places, thresholds, observer)
         except BaseException:
             if not has_begun(places):
@@ -79,9 +79,9 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
             observer.close()
         with shielded():
             try:
-                return finish(places, measured, thresholds, ruler, time.monotonic() - began)
+                return finish(places, measured, thresholds, known, time.monotonic() - began)
             except BaseException:
-                observer.said(f"what was measured is kept: workbench recover {places.directory}")
+                observer.note(f"what was measured is kept: workbench recover {places.directory}")
                 raise
 
 
@@ -105,7 +105,7 @@ def _measured(
         except BaseException as error:
             if measured.epoch is None:
                 raise
-            observer.said(f"{type(error).__name__}: {error}")
+            observer.note(f"{type(error).__name__}: {error}")
         if serving is None and not measured.interrupted:
             measured.trouble += _away(target)
             measured.save(places)
@@ -127,12 +127,12 @@ def calibrated(observer: Observer) -> Calibration | None:
     """The floor of this machine; measured now where it never was. None: it is too busy to tell."""
     found = calibration.stored()
     if found is None:
-        observer.said("this machine is not calibrated yet: measuring its floor (some ten seconds, once)")
+        observer.note("this machine is not calibrated yet: measuring its floor (some ten seconds, once)")
         try:
             found = calibration.calibrate(subscribers=200)
             calibration.store(found)
         except (InvalidRun, OSError) as error:
-            observer.said(f"no calibration: {error}")
+            observer.note(f"no calibration: {error}")
     return found
 
 

@@ -98,7 +98,7 @@ class Outcome:
 
     def text(self) -> str:
         lines = [f"{label:18}{figure}" for label, figure in self.rows()]
-        lines += [f"{'threshold':18}{check.said}" for check in self.checks]
+        lines += [f"{'threshold':18}{check.text}" for check in self.checks]
         lines.append(f"{'verdict':18}{self.verdict}")
         lines += [f"{'':18}{line}" for line in (*self.reasons, *self.remarks)]
         lines.append(f"{'bundle':18}{self.directory}")
@@ -139,6 +139,6 @@ class Outcome:
 
 def require(checks: Sequence[Check]) -> None:
     """Raise `ThresholdFailed` that names those that failed."""
-    failed = [check.said for check in checks if not check.ok]
+    failed = [check.text for check in checks if not check.ok]
     if failed:
         raise ThresholdFailed(f"{len(failed)} of {len(checks)} thresholds failed: {'; '.join(failed)}")

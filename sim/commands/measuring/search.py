@@ -97,7 +97,7 @@ def fails(outcome: Outcome) -> str:
     """Why this step does not hold; empty when it does."""
     if outcome.reasons:
         return f"invalid: {outcome.reasons[0]}"
-    failed = [check.said for check in outcome.checks if not check.ok]
+    failed = [check.text for check in outcome.checks if not check.ok]
     if failed:
         return failed[0]
     lost = outcome.fates["missing.target"]

@@ -32,7 +32,7 @@ class JobRunner:
         self._lock = threading.Lock()
 
     def start(self, job: Job) -> bool:
-        """Begin *job*; False when so many are running already that it was refused."""
+        """Begin *job*; False when it was refused because as many run as may."""
         with self._lock:
             if len(self._running) >= self._most or self._stopped.is_set():
                 return False

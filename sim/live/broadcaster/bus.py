@@ -25,7 +25,7 @@ QUEUE = 10_000
 BATCH = 128
 RETRY_SECONDS = 0.5
 SILENCE_SECONDS = 6.0
-"""Our own heartbeats come back through Redis: when nothing comes for so long, the connection is dead though it looks open."""
+"""Our own heartbeats come back through Redis: when nothing comes for this long, the connection is dead though it looks open."""
 
 
 class BusMember(Protocol):

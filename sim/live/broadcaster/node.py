@@ -44,7 +44,7 @@ GATHER_SECONDS = 1e-6, 0.002
 """The longest wait for more events: for each delivery that waits, about half of what its own write takes; and in all."""
 LAG_SECONDS = 0.25
 HTTP_IDLE_SECONDS = 120
-"""An HTTP connection that says nothing for so long is closed: publishers open another, half-open peers hold descriptors."""
+"""An HTTP connection that says nothing for this long is closed: publishers open another, half-open peers hold descriptors."""
 GC_THRESHOLDS = (50_000, 20, 100)
 GC_DEPARTURES = 1000
 """A full collection walks every object of every connection: 0.1 s at ten thousand. The defaults do it in the middle of a burst.

@@ -21,7 +21,7 @@ log = logging.getLogger("workbench.broadcaster")
 
 RESTART_SECONDS = 1.0
 STOP_SECONDS = 5.0
-"""After its drain a node has so long to end before it is killed."""
+"""Seconds that a node has to end after its drain, before it is killed."""
 RELAY_BUFFER = 1 << 25
 
 

@@ -32,7 +32,7 @@ from sim.pusher.server.hub import Hub
 from sim.pusher.server.state import Connection
 
 LINGER_SECONDS = 2.0
-"""After our end is closed, the peer has so long to close its own. Closing at once with unread bytes in the kernel would send
+"""After our end is closed, the peer has this long to close its own. Closing at once with unread bytes in the kernel would send
 a reset that can overtake the close frame."""
 
 PUBLISHED = OK.encode(keep_alive=True)

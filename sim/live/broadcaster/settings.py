@@ -68,7 +68,7 @@ class Settings:
     """URL; scales over machines."""
     scaling_channel: str = "reverb"
     drain: float = 0.0
-    """On SIGTERM, close the connections spread over so long; 0: all at once."""
+    """On SIGTERM, close the connections spread over this long; 0: all at once."""
     timing: Timing | None = None
     """Behave in time like another broadcaster; None: as fast as it can."""
     write_buffer: int = 1 << 20

@@ -1,4 +1,4 @@
-"""How good is the ruler? The load client measured against a server that does nothing but send.
+"""The load client measured against a server that does nothing but send.
 
 Two figures matter. The *floor* is the time from the server's write to the arrival that the client records (the kernel's time
 where there is one): no target can be measured faster. The *drain rate* is how many messages a second one load process reads
@@ -87,38 +87,38 @@ def machine() -> str:
     return f"{system}, Python {platform.python_version()}"
 
 
-def calibrate(subscribers: int = 500, said: Callable[[str], None] = lambda line: None) -> Calibration:
+def calibrate(subscribers: int = 500, note: Callable[[str], None] = lambda line: None) -> Calibration:
     """Measure, with *subscribers* in one load process; takes some ten seconds, and is repeated where the machine was busy. Raises
     `InvalidRun` when messages are missing, or when it is busy each time."""
     limits.require_descriptors(2 * limits.descriptors_needed(subscribers, 0), f"{subscribers} subscribers and their server")
     for again in range(TRIES):
         with tempfile.TemporaryDirectory(prefix="workbench-") as scratch:
-            found = asyncio.run(_measure(subscribers, Path(scratch), said))
+            found = asyncio.run(_measure(subscribers, Path(scratch), note))
         if found.is_calm:
             return found
         busy = f"the floor's p99 is {found.floor_p99 * 1000:.1f} ms, with a median of {found.floor_p50 * 1000:.3f} ms"
-        said(f"this machine is busy: {busy}" + ("; measuring again" if again < TRIES - 1 else ""))
+        note(f"this machine is busy: {busy}" + ("; measuring again" if again < TRIES - 1 else ""))
     raise InvalidRun(f"this machine is too busy to calibrate: {busy} (limit {CALM_FLOOR * 1000:g} ms): try again when it is calm")
 
 
-async def _measure(subscribers: int, scratch: Path, said: Callable[[str], None]) -> Calibration:
+async def _measure(subscribers: int, scratch: Path, note: Callable[[str], None]) -> Calibration:
     async with MinimalServer() as server:
         swarm = Swarm(_order(subscribers, scratch, server.port))
         sampler = Sampler()
         try:
             swarm.start()
             sampler.watch(swarm.pids())
-            said(f"connecting {subscribers} subscribers")
+            note(f"connecting {subscribers} subscribers")
             await _subscribed(swarm, subscribers)
             await asyncio.sleep(1.5)
-            said("measuring the floor")
+            note("measuring the floor")
             calm = []
             for _ in range(CALM):
                 await asyncio.sleep(PAUSE)
                 calm.append(server.broadcast())
             await asyncio.sleep(1.5)
             sampler.sample()
-            said("measuring the drain rate")
+            note("measuring the drain rate")
             burst = []
             for _ in range(BURST):
                 burst.append(server.broadcast())

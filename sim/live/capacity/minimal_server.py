@@ -1,4 +1,4 @@
-"""A broadcaster that does nothing but send: the ruler with which the load client itself is measured.
+"""A broadcaster that does nothing but send: against it the load client itself is measured.
 
 It upgrades, establishes, accepts every subscription, and broadcasts a frame to all, each stamped just before that socket's write.
 What a subscriber measures against it is loopback and the client's own cost, with no fan-out of a real broadcaster inside.

@@ -41,7 +41,7 @@ NO_ANSWER = "stopped before the answer"
 UNSURE = (500, 502, 504)
 """HTTP statuses after which the change may be committed all the same: what failed came later, or sat in between."""
 
-LEAD = 300_000
+AWAKE = 300_000
 """Nanoseconds before an update for which the loop stays awake: a sleep that ends on time costs less than one that is late."""
 
 
@@ -195,7 +195,7 @@ class Publisher:
         due = at + self._monotonic
         while (ahead := due - time.monotonic_ns()) > 0 and not self._stopped.is_set():
             # In short sleeps: looking at a flag costs less than waiting for the clock and for the signal at once.
-            await asyncio.sleep(min(max(ahead - LEAD, 0) / SECOND, NAP))
+            await asyncio.sleep(min(max(ahead - AWAKE, 0) / SECOND, NAP))
         return not self._stopped.is_set()
 
     async def _send(self, serial: int, update: Update, predecessor: asyncio.Task[Sent | None] | None) -> Sent | None:

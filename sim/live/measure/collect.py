@@ -54,7 +54,7 @@ class Heard:
         return rows[rows["update"] >= 0].astype("int64").groupby("update")["at"].min()
 
     @cached_property
-    def told(self) -> pd.Series:
+    def posted_at(self) -> pd.Series:
         """Update -> published_at, as the payload says: just before the event was posted. (Only of payloads that say.)"""
         said = self.events[(self.events["update"] >= 0) & (self.events["published_at_ns"] >= 0)]
         return said.groupby("update")["published_at_ns"].min()

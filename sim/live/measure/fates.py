@@ -26,7 +26,9 @@ import pyarrow as pa
 from sim.results import parts
 
 
-def update_columns(rows: pd.DataFrame, first_at: pd.Series, told: pd.Series, listened: np.ndarray, epoch: int) -> dict[str, Any]:
+def update_columns(
+    rows: pd.DataFrame, first_at: pd.Series, posted_at: pd.Series, listened: np.ndarray, epoch: int
+) -> dict[str, Any]:
     """Columns of the bundle's `updates`: float seconds since *epoch*.
 
     *rows*: the publisher's (`sent.SCHEMA`, nullable), without those that changed nothing. *first_at*: update -> first arrival at
@@ -36,12 +38,12 @@ def update_columns(rows: pd.DataFrame, first_at: pd.Series, told: pd.Series, lis
     what the answer says, else what the payload says, else the answer's end; never later than the first arrival.
     """
     heard = rows["update"].map(first_at).astype("Int64")
-    said = rows["published_at"].fillna(rows["update"].map(told).astype("Int64"))
-    certain = (heard.notna() | said.notna()).to_numpy()
+    known = rows["published_at"].fillna(rows["update"].map(posted_at).astype("Int64"))
+    certain = (heard.notna() | known.notna()).to_numpy()
     status, tells = rows["status"].to_numpy(object), rows["tells"].to_numpy(bool)
     unheard = (status == "committed") & ~certain & listened
     fate = np.select([certain, unheard & tells, unheard], ["committed", "not_broadcast", "unknown"], default=status)
-    published = said.fillna(rows["finished_at"].astype("Int64"))
+    published = known.fillna(rows["finished_at"].astype("Int64"))
     published = published.fillna(heard).where((published <= heard).fillna(True), heard).where(fate == "committed")
     committed = rows["committed_at"].where((fate == "committed") | (fate == "not_broadcast"))
     columns: dict[str, Any] = {name: rows[name].to_numpy() for name in ("update", "resource", "resource_id")}

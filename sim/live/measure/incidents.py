@@ -208,6 +208,6 @@ class Player:
         return begin
 
 
-def _note(row: Row, **said: Any) -> bool:
-    row |= said
+def _note(row: Row, **facts: Any) -> bool:
+    row |= facts
     return True

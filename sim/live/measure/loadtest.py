@@ -72,7 +72,7 @@ class Observer:
     def running(self, elapsed: float, total: float, look: Callable[[], Look]) -> None:
         """About once a second; *look*() costs some milliseconds."""
 
-    def said(self, line: str) -> None: ...
+    def note(self, line: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +125,13 @@ def measure(job: Job, result: Measured, observer: Observer) -> None:
         except KeyboardInterrupt as interrupt:
             result.ended_at = time.time_ns()
             result.interrupted = str(interrupt) or "SIGINT"
-            observer.said(f"{result.interrupted}: stopping, and keeping what was measured")
+            observer.note(f"{result.interrupted}: stopping, and keeping what was measured")
         except BaseException as error:
             result.ended_at = time.time_ns()
             result.invalid.append(f"{type(error).__name__}: {error}")
             raise
         with shielded():
-            observer.said("stopping")
+            observer.note("stopping")
             job.sampler.sample()
     finally:
         with shielded():
@@ -178,7 +178,7 @@ def _wait_until_subscribed(job: Job, swarm: Swarm, observer: Observer) -> None:
             if progress.subscribed == 0 and progress.wanted > 0:
                 raise Unreachable(f"none of {progress.wanted} subscribers could subscribe: {_why(headers)}")
             waited = f"after {now - began:.0f} s only {progress.subscribed} of {progress.wanted} pages are subscribed"
-            observer.said(f"{waited}: {_why(headers)}; going on")
+            observer.note(f"{waited}: {_why(headers)}; going on")
             return
         time.sleep(TICK)
 
@@ -233,7 +233,7 @@ def _let_it_run(job: Job, swarm: Swarm, publisher: Child | None, result: Measure
             result.incidents = job.incidents.rows
             result.save(job.places)
             job.sampler.watch(job.incidents.pids)
-            observer.said(f"{elapsed:.1f} s: {row['kind']} {'begins' if row['ended_at'] is None else 'is over'}")
+            observer.note(f"{elapsed:.1f} s: {row['kind']} {'begins' if row['ended_at'] is None else 'is over'}")
         if elapsed - sampled >= 1.0:
             sampled = elapsed
             job.sampler.sample()
@@ -273,7 +273,7 @@ def _look(job: Job, swarm: Swarm) -> Look:
 
 def _note(line: str, where: list[str], observer: Observer) -> None:
     where.append(line)
-    observer.said(line)
+    observer.note(line)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ def junit(name: str, checks: Sequence[Check], invalid: Sequence[str], seconds: f
     for check in checks:
         case = ElementTree.SubElement(suite, "testcase", classname=f"workbench.{name}", name=str(check.threshold))
         if not check.ok:
-            ElementTree.SubElement(case, "failure", message=check.said)
+            ElementTree.SubElement(case, "failure", message=check.text)
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 

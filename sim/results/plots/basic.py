@@ -50,7 +50,7 @@ def plot_lines(
 
     *frame*: a column `source` draws `theory` as a thin line, `fit` as a dashed one, `curve` as a line of many points,
     `simulated` as dots, `measured` as diamonds (default: a line with dots); columns `low`, `high` draw intervals.
-    *marks*: text -> x, vertical lines; *levels*: text -> y, horizontal ones; *band*: a grey band of +- so much around 0.
+    *marks*: text -> x, vertical lines; *levels*: text -> y, horizontal ones; *band*: a grey band of +- *band* around 0.
     """
     ax = style.axes(ax)
     drawn = frame[np.isfinite(frame[x].astype(float)) & np.isfinite(frame[y].astype(float))] if len(frame) else frame

@@ -21,7 +21,7 @@ RETRIED = (NO_ANSWER, 429, 503)
 
 
 class Client:
-    """What all pages' requests have in common. The retry budget is shared: so many retries for each first attempt."""
+    """What all pages' requests have in common. The retry budget is shared: this many retries for each first attempt."""
 
     def __init__(self, scenario: Scenario, clock: EventList, api: Api, network: Callable[[], int]) -> None:
         self.shared = feeds_back(scenario)

@@ -1,4 +1,4 @@
-"""The ruler: what is measured against a server that does nothing but send, and what a plan makes of it."""
+"""What is measured against a server that does nothing but send, and what a plan makes of it."""
 
 from __future__ import annotations
 
