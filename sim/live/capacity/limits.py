@@ -74,5 +74,5 @@ def descriptors() -> int:
 
 
 def nodes_for(connections: int, descriptors: int) -> int:
-    """Broadcaster processes of one machine for this many connections: the kernel spreads connections over them, not quite evenly."""
+    """Broadcaster processes of one machine for this many connections, which the kernel spreads over them not quite evenly."""
     return math.ceil(connections * UNEVEN / max(descriptors - SPARE, 1))
