@@ -177,6 +177,14 @@ class RunWriter:
             self.close(partial=True, reasons=(reason,))
 
 
+VERSION_1 = (
+    "written by version 1, which does not say with which version a page was loaded (taken: with all that was committed before its "
+    "first subscription), how long a page was open before that, which pages were hidden, and whether a refetch without an end "
+    "was running or given up (taken: running)"
+)
+"""What a bundle of version 1 cannot say, for its remarks."""
+
+
 class Run:
     """A bundle read back. Tables are pandas frames, loaded when asked for."""
 
@@ -195,6 +203,9 @@ class Run:
             self.manifest = Manifest(**tree)
             _require_sound(self.manifest)
             self.manifest.window = {"cooldown": 0.0} | self.manifest.window
+            if self.schema_version == 1:
+                remarks = [*self.manifest.validity.get("remarks", []), VERSION_1]
+                self.manifest.validity = self.manifest.validity | {"remarks": remarks}
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path}: damaged manifest: {error}") from error
 
@@ -246,15 +257,6 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """One table as a frame; columns and units in `TABLES`. Raises `BadInput` when the file is missing or damaged."""
         return self._upgraded[name] if self.schema_version == 1 else self._read(name)
-
-    @property
-    def unknowns(self) -> tuple[str, ...]:
-        """What the version of this bundle cannot say; empty for the version of today."""
-        if self.schema_version == SCHEMA_VERSION:
-            return ()
-        from sim.results.upgrade import UNKNOWNS
-
-        return UNKNOWNS
 
     @cached_property
     def _upgraded(self) -> dict[str, pd.DataFrame]:

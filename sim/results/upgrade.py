@@ -18,14 +18,6 @@ from sim.results.schema import TABLES, nullable
 
 Array = np.ndarray[Any, Any]
 
-UNKNOWNS = (
-    "with which version a page was loaded (all that was committed before its first subscription is taken)",
-    "how long a page was open before it was subscribed, and pages that never subscribed",
-    "which pages were in hidden tabs",
-    "whether a refetch without an end was running or given up when the run ended on an open page (running is taken)",
-)
-"""What version 1 cannot say."""
-
 
 def upgraded(tables: Mapping[str, pd.DataFrame], weight: float = 1.0) -> dict[str, pd.DataFrame]:
     """The tables of version 1 in version 2. *weight*: how many pages each recorded one stands for.

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sim.errors import BadInput
-from sim.results.run import TABLES, Run, RunWriter, destination
+from sim.results.run import TABLES, VERSION_1, Run, RunWriter, destination
 from sim.scenario import Scenario
 
 
@@ -91,6 +91,14 @@ def test_a_changed_file_and_a_damaged_manifest_are_noticed(tmp_path: Path) -> No
     (run.directory / "manifest.json").write_text('{"schema_version": 99}')
     with pytest.raises(BadInput, match="schema version 99"):
         Run(run.directory)
+
+
+def test_a_bundle_of_version_1_says_what_it_cannot_say(tmp_path: Path) -> None:
+    run = RunWriter(tmp_path / "run", Scenario(), source="simulated").close()
+    assert not run.manifest.validity.get("remarks")
+    path = run.directory / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 1}))
+    assert Run(run.directory).manifest.validity["remarks"] == [VERSION_1]
 
 
 def test_a_file_in_the_way_is_bad_input(tmp_path: Path) -> None:
