@@ -178,7 +178,7 @@ class RunWriter:
 
 
 VERSION_1 = (
-    "written by version 1, which does not say with which version a page was loaded (taken: with all that was committed before its "
+    "written by version 1, which does not say with which version a page was loaded (taken: all that was committed before its "
     "first subscription), how long a page was open before that, which pages were hidden, and whether a refetch without an end "
     "was running or given up (taken: running)"
 )
