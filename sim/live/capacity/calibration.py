@@ -37,6 +37,9 @@ CALM = 10
 PAUSE = 0.3
 """Seconds of it."""
 
+PATIENCE = 30.0
+"""Seconds for the load process to start and the first 500 subscribers to come."""
+
 CALM_FLOOR = 0.005
 """Seconds that the p99 of the floor may be: a time slice of the operating system. More is what other programs of a busy machine
 add just now, and no property of the machine."""
@@ -154,7 +157,7 @@ def _order(subscribers: int, scratch: Path, port: int) -> Order:
 
 async def _subscribed(swarm: Swarm, subscribers: int) -> None:
     """Wait for all. Raises `InvalidRun` after half a minute without."""
-    deadline = time.monotonic() + 30 + subscribers / 500
+    deadline = time.monotonic() + PATIENCE + subscribers / 500
     while (progress := swarm.progress()).subscribed < subscribers:
         for child in swarm.ended():
             raise InvalidRun(f"the load process ended (exit {child.exit_code}): {child.last_words()}")
