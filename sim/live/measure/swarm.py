@@ -17,6 +17,9 @@ from sim.errors import WorkbenchError
 from sim.live.processes import Child, python, stop_all
 from sim.results import parts
 
+END = 60.0
+"""Seconds that a process gets to write its last rows and pages before it is killed: a busy machine needs them."""
+
 LEAVE = 3.0
 """Seconds that workers get to end by themselves once their master has."""
 
@@ -120,7 +123,7 @@ class Swarm:
         """Processes that are gone though nobody stopped them."""
         return [child for child in self.children if child.exit_code is not None]
 
-    def stop(self, timeout: float = 20.0) -> None:
+    def stop(self, timeout: float = END) -> None:
         """End all; each writes its last parts. The master goes first: it stops its workers, also those of other machines, and
         waits for what they still send."""
         masters = [child for child in self.children if child.name == "master"]
@@ -155,7 +158,7 @@ class Join:
         return [child for child in self.children if child.exit_code not in (None, 0)]
 
     def stop(self) -> None:
-        stop_all(self.children, 20.0)
+        stop_all(self.children, END)
 
 
 def worker_arguments(host: str, port: int) -> list[str]:
