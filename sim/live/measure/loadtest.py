@@ -50,6 +50,9 @@ REFUSED = 4.0
 LONGEST = 600.0
 """Seconds that connecting may take beyond what `connect_rate` asks for, whatever progress there is."""
 
+IMPATIENCE = 5.0
+"""Seconds within which a second signal means the same as the first."""
+
 HEAD_START = SECOND // 2
 """Nanoseconds from telling the publisher the run's zero until it comes: it still has to connect."""
 
@@ -299,11 +302,16 @@ def _require_unasked() -> None:
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """SIGINT and SIGTERM raise `Interrupted` inside, so that both end a run in the same order; also where the shell has started
-    us with SIGINT ignored, as it does in the background of a script."""
+    us with SIGINT ignored, as it does in the background of a script. A second one within `IMPATIENCE` is the same wish: it must not
+    fall between the end of the run and what keeps its rows."""
+    raised_at = float("-inf")
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal raised_at
         _asked.append(number)
-        raise Interrupted(number)
+        if time.monotonic() - raised_at > IMPATIENCE:
+            raised_at = time.monotonic()
+            raise Interrupted(number)
 
     _asked.clear()
 

@@ -26,6 +26,7 @@ import pytest
 
 from sim.cli import main
 from sim.live.capacity.calibration import Calibration, machine
+from sim.live.measure.loadtest import interruptible
 from sim.live.measure.swarm import free_port
 from sim.live.probe import why_unreachable
 from sim.live.processes import importable, python
@@ -300,6 +301,15 @@ def test_interrupted_while_it_connects(finished: Callable[[str], Finished]) -> N
     assert done.code == 130, done.err
     assert done.run.manifest.partial
     done.require_nothing_left()
+
+
+def test_impatience_means_the_same_as_the_first_signal() -> None:
+    """Wherever the second one falls: here behind the handler of the first, before what keeps the rows."""
+    with interruptible():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_load_process_that_goes_missing_makes_the_run_invalid(finished: Callable[[str], Finished]) -> None:
