@@ -302,8 +302,8 @@ def _require_unasked() -> None:
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """SIGINT and SIGTERM raise `Interrupted` inside, so that both end a run in the same order; also where the shell has started
-    us with SIGINT ignored, as it does in the background of a script. A second one within `IMPATIENCE` is the same wish: it must not
-    fall between the end of the run and what keeps its rows."""
+    us with SIGINT ignored, as it does in the background of a script. A second one within `IMPATIENCE` is the same wish: it
+    must not fall between the end of the run and what keeps its rows."""
     raised_at = float("-inf")
 
     def interrupt(number: int, frame: FrameType | None) -> None:
