@@ -42,7 +42,7 @@ PATIENCE = 20.0
 pusher-js tries again where it could not even open a socket."""
 
 JOIN_PATIENCE = 120.0
-"""The same, while workers of other machines have yet to be started there."""
+"""The same, while load processes have yet to come: of other machines, or of this one when it is busy."""
 
 REFUSED = 4.0
 """The same, where all that are missing were refused by the target itself: nobody will come."""
@@ -174,7 +174,7 @@ def _wait_until_subscribed(job: Job, swarm: Swarm, observer: Observer) -> None:
         headers = swarm.headers()
         refused = progress.opened >= order.subscribers and _are_refused(headers, progress)
         absent = order.workers - progress.workers
-        patience = REFUSED if refused else JOIN_PATIENCE if absent and order.remote_workers else PATIENCE
+        patience = REFUSED if refused else JOIN_PATIENCE if absent else PATIENCE
         if now - since > patience or now - began > limit:
             if absent and not order.shape:
                 raise InvalidRun(f"{absent} of {order.workers} load processes did not come: {_said(swarm)}")
