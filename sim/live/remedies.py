@@ -37,9 +37,9 @@ def remedy(refusal: str) -> str:
     if "subscription_error" in refusal:
         return "the broadcaster refuses the subscription: application and broadcaster must have the same key and secret"
     if "login: " in refusal:
-        return (
-            APPLICATION[419] if "CSRF" in refusal else "these users cannot log in: look at their fields, and at login in target.json"
-        )
+        if "CSRF" in refusal:
+            return APPLICATION[419]
+        return "these users cannot log in: look at their fields, and at login in target.json"
     status, code = STATUS.search(refusal), CODE.search(refusal)
     if status:
         number = int(status[1])
