@@ -16,7 +16,6 @@ PROXIES = ("nginx", "openresty", "apache", "caddy", "cloudflare", "traefik", "en
 """Beginnings of `Server` headers of programs that stand before others."""
 
 TITLE = re.compile(rb"<title[^>]*>\s*([^<]{1,60})", re.IGNORECASE)
-FOREIGN_ENCODINGS = ("br", "gzip", "deflate", "zstd")
 
 
 def is_html(answer: Answer) -> bool:
