@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 # Its pytest plugin would else import it in the summary of a run without any of its tests, deep in the stack, where Python 3.11.7
 # sometimes fails to parse it (SystemError: AST constructor recursion depth mismatch, python/cpython#106905).
@@ -20,14 +22,22 @@ MARK = "STARTED_BY_TESTS_OF"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_left_alive() -> Iterator[None]:
-    """At the end of the suite nothing runs any more that a test has started."""
+def nothing_left() -> Iterator[None]:
+    """At the end of the suite nothing runs any more that a test has started, and nothing is in the temporary directory, which is
+    one of their own (pytest's directories are not in it)."""
     here = psutil.Process()
     os.environ[MARK] = str(here.pid)
-    yield
-    _, alive = psutil.wait_procs(started_by(here), PATIENCE)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="t-", ignore_cleanup_errors=True) as place:
+        Path(place).chmod(0o711)  # databases run as users of their own
+        patch.setenv("TMPDIR", place)
+        patch.setattr(tempfile, "tempdir", place)
+        yield
+        _, alive = psutil.wait_procs(started_by(here), PATIENCE)
+        files = sorted(path.name for path in Path(place).iterdir())
     left = {process.pid: _command(process) for process in alive}
     assert not left, f"the tests have left processes behind: {left}"
+    assert not files, f"the tests have left temporary files behind: {files}"
 
 
 def started_by(here: psutil.Process) -> list[psutil.Process]:

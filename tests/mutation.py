@@ -3,8 +3,9 @@
     python -m tests.mutation sim/refetch.py sim/pusher
     python -m tests.mutation --sample 40 --seconds 60 -o mutation.json
 
-Works in a copy of the tree. A module meets the tests that mirror it or import it, the mirror first, each mutant until
-its first failure; a mutant whose tests pass has survived. With -o what was found before is kept and only what is missing is
+Works in a copy of the tree. A module meets the tests that mirror it or import it, a mutant those of them that execute its line
+(all of them for what is executed by importing), the mirror and the quick ones first, until the first failure; a mutant whose
+tests pass has survived. With -o what was found before is kept and only what is missing is
 run. The table in docs/robustness.md names the mutants that were judged equivalent (no test can tell them from the original);
 these count for nothing. Exit code 1 when less than `--least` of the rest was found.
 """
@@ -73,7 +74,18 @@ ELSEWHERE = tuple(
 )
 """Tests that are there for whole programs, or for other rooms."""
 
-HEAVY = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sqlalchemy.orm", "hypothesis", "pytest", "psutil", "orjson")
+HEAVY = (
+    "numpy",
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "sqlalchemy.orm",
+    "hypothesis",
+    "pytest",
+    "psutil",
+    "orjson",
+    "coverage",
+)
 """Imported once, before the children are forked; nothing of ours, which differs from mutant to mutant."""
 
 SWAPS: dict[type, type] = {
@@ -258,14 +270,14 @@ class Bench:
     def close(self) -> None:
         shutil.rmtree(self.place)
 
-    def run(self, tests: Sequence[str], limit: float, keep_bytecode: bool = False) -> tuple[str, float]:
-        """(passed, failed, or late; seconds) of one pytest in a child."""
+    def run(self, tests: Sequence[str], limit: float, traced: str = "") -> tuple[str, float]:
+        """(passed, failed, or late; seconds) of one pytest in a child. *traced*: the module whose lines are noted in `traces`."""
         began = time.monotonic()
         child = os.fork()
         if child == 0:
             os.setsid()
             die_with_parent()
-            self._become_pytest(tests, keep_bytecode)
+            self._become_pytest(tests, traced)
         status: int | None = None
         while status is None and time.monotonic() - began < limit:
             done, code = os.waitpid(child, os.WNOHANG)
@@ -279,24 +291,54 @@ class Bench:
             return "late", time.monotonic() - began
         return "passed" if status == 0 else "failed", time.monotonic() - began
 
-    def _become_pytest(self, tests: Sequence[str], keep_bytecode: bool) -> None:
+    def _become_pytest(self, tests: Sequence[str], traced: str) -> None:
         os.chdir(self.tree)
         out = os.open(self.place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
         sys.path[:] = [str(self.tree), *(entry for entry in sys.path if entry not in ("", str(ROOT)))]
-        sys.dont_write_bytecode = not keep_bytecode
-        os.environ |= {"PYTHONPATH": str(self.tree), "PYTHONDONTWRITEBYTECODE": "" if keep_bytecode else "1"}
+        sys.dont_write_bytecode = not traced
+        os.environ |= {"PYTHONPATH": str(self.tree), "PYTHONDONTWRITEBYTECODE": "" if traced else "1"}
         for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "sim", "loadtests")]:
             del sys.modules[name]
         import pytest
 
         marks = "not (slow or torture or interop or browser or service)"
+        tracer = Tracer(str(self.tree / traced)) if traced else None
         code = 70
         try:
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-m", marks, *tests]))
+            arguments = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-m", marks, *tests]
+            code = int(pytest.main(arguments, plugins=[tracer] if tracer else None))
+            if tracer:
+                (self.place / "traces").write_text(json.dumps(tracer.traces()))
         finally:
             os._exit(code)
+
+    def traces(self) -> tuple[dict[int, list[str]], dict[str, float]]:
+        """Of the last run that was traced: line -> the tests that execute it ("": importing does), test -> seconds."""
+        lines, seconds = json.loads((self.place / "traces").read_text())
+        return {int(line): tests for line, tests in lines.items()}, seconds
+
+
+class Tracer:
+    """Plugin of pytest: which test (all its parameters together) executes which line of one module, and how long it takes."""
+
+    def __init__(self, module: str) -> None:
+        import coverage
+
+        self.module, self.seconds = module, Counter[str]()
+        self.coverage = coverage.Coverage(data_file=None, include=[module], concurrency=["thread", "gevent"], config_file=False)
+        self.coverage.start()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.coverage.switch_context(nodeid.partition("[")[0])
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid.partition("[")[0]] += report.duration
+
+    def traces(self) -> tuple[dict[int, list[str]], dict[str, float]]:
+        self.coverage.stop()
+        return self.coverage.get_data().contexts_by_lineno(self.module), self.seconds
 
 
 def die_with_parent() -> None:
@@ -332,19 +374,25 @@ def examine(module: str, sample: int, seed: int, known: dict[str, Any], bench: B
     known["missing"] = len(missing)
     if not missing or time.monotonic() >= until:
         return
-    verdict, seconds = bench.run(tests, 300, keep_bytecode=True)
+    verdict, seconds = bench.run(tests, 600, module)
     if verdict != "passed":
         raise SystemExit(f"mutation: the tests of {module} do not pass as they are:\n{(bench.place / 'log').read_text()[-3000:]}")
+    lines, durations = bench.traces()
     for stale in (bench.tree / module).parent.glob(f"__pycache__/{Path(module).stem}.*"):
         stale.unlink()
     for number, mutant in enumerate(missing):
         if number and time.monotonic() >= until:
             break
         (bench.tree / module).write_text(mutant.source, encoding="utf-8")
+        # A statement's lines are not all noted: the nearest one before.
+        touching = lines[max((line for line in lines if line <= mutant.line), default=min(lines))] if lines else [""]
+        chosen_tests = tests if "" in touching else sorted(touching, key=lambda name: durations.get(name, 0.0))
+        limit = 20 + 3 * (seconds if "" in touching else sum(durations.get(name, 0.0) for name in chosen_tests))
         # Most are found by the first file: the others need not even be collected for them.
-        verdict, took = bench.run(tests[:1], 30)
-        if verdict == "passed" and len(tests) > 1:
-            verdict, more = bench.run(tests[1:], 30 + 2 * seconds)
+        first = [name for name in chosen_tests if name.startswith(tests[0])]
+        verdict, took = bench.run(first, limit) if first else ("passed", 0.0)
+        if verdict == "passed" and len(first) < len(chosen_tests):
+            verdict, more = bench.run([name for name in chosen_tests if name not in first], limit)
             took += more
         known["missing"] -= 1
         rows[mutant.name] = {"line": mutant.line, "found": verdict != "passed", "seconds": round(took, 2)}
@@ -366,6 +414,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="results as JSON; what it holds is not run again")
     args = parser.parse_args(argv)
     results: dict[str, Any] = json.loads(args.output.read_text()) if args.output and args.output.exists() else {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copy goes
     bench = Bench()
     until = time.monotonic() + args.seconds
     try:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from sim.errors import WorkbenchError
@@ -46,16 +47,26 @@ class Child:
         """*listens*: the child reads its standard input, see `tell`; otherwise it has none."""
         self.name = name
         self.log = log
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE if listens else subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **importable(), **(environment or {})},
-                start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
+        # What a signal's handler raises in Python's own callbacks around a fork is printed there, and lost.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            with log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE if listens else subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **importable(), **(environment or {})},
+                    start_new_session=True,
+                    preexec_fn=partial(_begin, mask),
+                )
+        finally:
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            except BaseException:  # raised by a handler: nobody would have this child to stop it
+                if hasattr(self, "_process"):
+                    self.stop()
+                raise
 
     @property
     def pid(self) -> int:
@@ -142,5 +153,8 @@ def stop_all(children: Sequence[Child], timeout: float = 10.0) -> None:
         child.stop(max(0.0, deadline - time.monotonic()))
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _begin(mask: set[signal.Signals]) -> None:
+    """In the child, before its program."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

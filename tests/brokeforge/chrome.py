@@ -104,7 +104,9 @@ def tab(*flags: str) -> Iterator[Tab]:
         pytest.skip("NOT TESTED: chromium is not installed")
     with tempfile.TemporaryDirectory(prefix="board-", ignore_cleanup_errors=True) as profile:
         command = [program, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        # The sockets of its profile are in the temporary directory, and stay there where it is ended from outside.
+        process = subprocess.Popen(command, **quiet, start_new_session=True, env=os.environ | {"TMPDIR": profile})
         try:
             port = _port(Path(profile) / "DevToolsActivePort", process)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE) as answer:

@@ -16,6 +16,7 @@ import pytest
 
 from sim.cli import main
 from sim.errors import WorkbenchError
+from sim.experiments import advice
 from sim.results.answers import execution
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "runs" / "steady-window-200ms"
@@ -40,10 +41,13 @@ VALUES = [
     {},
 ]
 VALUES += [{"x": {}}, [None], {"": None}, "9" * 400, "x" * 300, "../../x"]
+KINDS = [pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.decimal128(38, 9), pa.large_string(), pa.binary(), pa.bool_()]
+KINDS += [pa.null(), pa.timestamp("ns", "UTC"), pa.duration("s"), pa.list_(pa.float64()), pa.struct({"x": pa.int64()})]
+KINDS += [pa.dictionary(pa.int8(), pa.string()), pa.dictionary(pa.int32(), pa.int64()), pa.map_(pa.string(), pa.int64())]
 
 
 class Executed(WorkbenchError):
-    """The report got as far as its notebook, which is not what is tested here."""
+    """The report got as far as its notebook, the advice as far as its simulations, which are not what is tested here."""
 
     exit_code = 0
 
@@ -100,7 +104,7 @@ def _damage_table(path: Path, drawn: random.Random) -> str:
     rows = pq.read_table(path)
     at = drawn.randrange(rows.num_columns)
     field = rows.schema.field(at)
-    way = drawn.choice(("none", "dropped", "text", "nulls", "extreme", "doubled", "shuffled"))
+    way = drawn.choice(("none", "dropped", "text", "nulls", "extreme", "doubled", "shuffled", "kind", "twice", "turned"))
     if way == "none":
         rows = rows.slice(0, 0)
     elif way == "dropped":
@@ -117,6 +121,18 @@ def _damage_table(path: Path, drawn: random.Random) -> str:
             values = worst.get(str(field.type), [-(2**31), 2**31 - 1, 0])
             column = pa.array([drawn.choice(values) for _ in range(rows.num_rows)], field.type)
         rows = rows.set_column(at, field, column)
+    elif way == "kind":
+        # As another writer might have them, and as none would.
+        kind = drawn.choice(KINDS)
+        try:
+            column = rows[field.name].cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            column = pa.nulls(rows.num_rows, kind)
+        rows, way = rows.set_column(at, field.name, column), f"{way} {kind}"
+    elif way == "twice":
+        rows = rows.append_column(field.name, rows[drawn.choice(rows.schema.names)])
+    elif way == "turned":
+        rows = rows.select(rows.schema.names[::-1]).append_column("further", pa.array([[{"x": None}]] * rows.num_rows))
     elif way == "doubled":
         rows = pa.concat_tables([rows, rows])
     else:
@@ -162,14 +178,15 @@ def samples(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_long(monkeypatch: pytest.MonkeyPatch) -> None:
     def execute(*_: Any, **__: Any) -> NoReturn:
         raise Executed("it would be executed")
 
-    monkeypatch.setattr(execution, "execute", execute)
+    for owner, name in ((execution, "execute"), (advice, "advise")):
+        monkeypatch.setattr(owner, name, execute)
 
 
-@pytest.mark.usefixtures("no_notebook")
+@pytest.mark.usefixtures("nothing_long")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_damaged_bundle_is_read_or_refused_in_a_line(
     samples: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -186,7 +203,7 @@ def test_a_damaged_bundle_is_read_or_refused_in_a_line(
         # the slowest (two runs, many intervals) less often.
         readers = (["explain", run], ["fit", run], ["explain", run], ["fit", run], ["compare", str(sample), run])
         check = ["check", run, "--threshold", "time_to_fresh=p(99.99) < 9"]
-        for argv in (check, ["report", run], ["recover", run], readers[seed % len(readers)]):
+        for argv in (check, ["report", run], ["recover", run], ["advise", run], readers[seed % len(readers)]):
             if said := ends_well(argv, capsys):
                 wrong.append((seed, argv[0], done, said))
         shutil.rmtree(bundle)

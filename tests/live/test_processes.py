@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +49,30 @@ def test_output_environment_and_exit_code(tmp_path: Path) -> None:
         assert child.last_words() == "yes"
         with pytest.raises(WorkbenchError, match=r"child ended early \(exit 3\): yes"):
             child.require_alive()
+
+
+def test_an_interrupt_while_a_child_is_started_comes_afterwards_and_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen, started = subprocess.Popen, []
+
+    def interrupted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        signal.raise_signal(signal.SIGINT)
+        started.append(popen(*arguments, **options))
+        return started[0]
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                python("import time; time.sleep(60)", tmp_path / "log")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert started[0].poll() is not None
+    with python("import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))", tmp_path / "next") as child:
+        assert child.wait(60)
+        assert said(tmp_path / "next") == "set()\n"
 
 
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:

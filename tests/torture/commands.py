@@ -111,7 +111,8 @@ class Command:
 
     def require_orderly(self) -> None:
         """No traceback, and nothing in the temporary directory."""
-        need("Traceback" not in self.err, f"a traceback: {self.said}")
+        _, found, trace = self.err.partition("Traceback")
+        need(not found, f"a traceback: {trace[:200]} ... {trace[-1500:]}")
         need(not list(self.place.glob("workbench-*")), "files are left in the temporary directory")
 
 

@@ -24,6 +24,7 @@ def run(
     events: int = 2,
     warmup: float = 0.0,
     until: float = 10.0,
+    weight: float = 1.0,
 ) -> Run:
     board = {"page": "dashboard", "resource": "dashboard", "resource_id": 0, "channel": "private-servers"}
     tables = {
@@ -35,7 +36,11 @@ def run(
         "refetches": frame("refetches", [refetch(s, 1.5 + i, i + 1, bytes=1000) for i in range(events) for s in range(3)]),
         "subscriptions": frame("subscriptions", [{"subscriber": s} | board for s in range(3)]),
         "pages": frame(
-            "pages", [{"subscriber": s, "page": "dashboard", "resource": "dashboard", "resource_id": 0} for s in range(3)]
+            "pages",
+            [
+                {"subscriber": s, "page": "dashboard", "resource": "dashboard", "resource_id": 0, "weight": weight}
+                for s in range(3)
+            ],
         ),
         "metrics": frame("metrics", metrics),
     }
@@ -106,7 +111,24 @@ def test_arrivals_are_counted_from_the_commit(tmp_path: Path) -> None:
     assert events["spread"].tolist() == pytest.approx([0.2, 0.2])
 
 
+def test_ranks_of_a_random_sample_are_the_expected_ones(tmp_path: Path) -> None:
+    events = costs.arrivals(run(tmp_path, weight=4.0))
+    assert events["receivers"].tolist() == [12, 12]
+    assert events["first_rank"].tolist() == [13 / 4, 13 / 4]
+    assert events["ranks"].tolist() == [13 / 4 * 2, 13 / 4 * 2]
+
+
 def test_cpu_share_is_what_was_used_between_samples(tmp_path: Path) -> None:
     metrics = samples("application", "cpu_seconds", 0.0, 0.5, 0.5)
     shares = costs.cpu_share(run(tmp_path, metrics=metrics))
     pd.testing.assert_frame_equal(shares, pd.DataFrame({"at": [1.0, 2.0], "share": [0.5, 0.0]}))
+
+
+def test_cpu_share_leaves_out_samples_of_one_instant(tmp_path: Path) -> None:
+    metrics = [
+        {"at": at, "process": "application", "metric": "cpu_seconds", "value": value}
+        for at, value in ((0.0, 0.0), (0.0, 0.1), (0.5, 0.2), (2.5, 0.6))
+    ]
+    shares = costs.cpu_share(run(tmp_path, metrics=metrics))
+    assert shares["at"].tolist() == [0.5, 2.5]
+    assert shares["share"].tolist() == pytest.approx([0.2, 0.2])
