@@ -87,7 +87,7 @@ class Link:
             if data[:2] == MIDDLING and len(data) > 4 and (data[2] << 8 | data[3]) == len(data) - 4:
                 # One message and nothing else, which is nearly every read.
                 stamp = READ_STAMP if arrived_at == read_at else KERNEL_STAMP
-                if (known := self._listener.text(data[4:], arrived_at, read_at, stamp)) is not None:
+                if (known := self._text(data[4:], arrived_at, read_at, stamp)) is not None:
                     self._frames[data] = known
                 return
         if self._rest:
