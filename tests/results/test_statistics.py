@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from sim.results import statistics
 from sim.results.statistics import (
@@ -19,10 +20,15 @@ from sim.results.statistics import (
     bootstrap,
     events_needed,
     finite,
+    half_width,
+    half_width_of_next,
+    linearised,
     mser5,
     quantile,
     quantiles,
     ratio,
+    share_interval,
+    t_interval,
 )
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50)
@@ -166,3 +172,148 @@ def test_mser_cuts_a_warm_up_and_leaves_a_steady_series_alone() -> None:
     assert mser5(np.full(1000, 3.0)) == 0
     assert mser5(steady[:40]) == 0
     assert abs(rising[mser5(rising) :].mean() - 10) < abs(rising.mean() - 10)
+
+
+FEW = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+
+
+def test_student_s_intervals_are_those_of_the_book() -> None:
+    low, high = student.interval(0.9, 4, loc=FEW.mean(), scale=FEW.std(ddof=1) / math.sqrt(5))
+    assert half_width(FEW, 0.9) == pytest.approx((high - low) / 2)
+    assert t_interval(FEW, FEW.mean(), 0.9) == pytest.approx((low, high))
+    # One more observation, around the mean (prediction interval): its own variance comes on top.
+    wanted = student.ppf(0.95, 4) * math.sqrt(FEW.var(ddof=1) * 6 / 5 + 9)
+    assert half_width_of_next(FEW, 0.9, besides=3.0) == pytest.approx(wanted)
+    assert half_width_of_next(FEW, 0.9) < wanted
+    assert half_width_of_next(FEW[:2], 0.9) == pytest.approx(student.ppf(0.95, 1) * math.sqrt(0.5 * 3 / 2))
+    assert half_width_of_next(FEW[:1], 0.9, besides=2.0) == pytest.approx(student.ppf(0.95, 1) * 2)
+
+
+def test_what_was_never_reached_leaves_the_upper_end_open() -> None:
+    low, high = t_interval(np.r_[FEW, math.inf], 6.0, 0.9)
+    assert (low, high) == (pytest.approx(6.0 - half_width(FEW, 0.9)), None)
+    assert t_interval(np.r_[FEW[:4], math.inf], 6.0) == (None, None)
+    assert t_interval(FEW[:4], 6.0) == (None, None)
+    assert t_interval(FEW, math.inf) == (None, None)
+
+
+@given(st.floats(0.01, 0.99), st.lists(st.floats(0.0, 1.0), min_size=5, max_size=10), st.sampled_from([0.9, 0.95]))
+def test_wilson_s_interval_is_where_the_share_is_t_standard_errors_away(share: float, batch: list[float], level: float) -> None:
+    observations = np.array(batch)
+    variance = observations.var(ddof=1) / len(batch)
+    n = 500
+    size = share * (1 - share) / variance if variance > 0 else n
+    t = student.ppf((1 + level) / 2, len(batch) - 1)
+    low, high = share_interval(share, observations, n, level)
+    assert 0 <= low < share < high <= 1
+    for end in (low, high):
+        assert size * (share - end) ** 2 == pytest.approx(t * t * end * (1 - end), rel=1e-5, abs=1e-6)
+
+
+def test_where_all_batches_agree_a_share_is_as_sure_as_its_events() -> None:
+    t = student.ppf(0.975, 4)
+    for share in (0.0, 1.0):
+        ends = share_interval(share, np.full(5, share), 40, 0.95)
+        assert ends == pytest.approx((0.0, t * t / (40 + t * t)) if share == 0 else (40 / (40 + t * t), 1.0))
+    # Nothing beyond, and batches that differ: there is no variance of a share to divide.
+    assert share_interval(1.0, FEW, 40, 0.95) == pytest.approx((40 / (40 + t * t), 1.0))
+
+
+def test_a_ratio_of_batches_by_hand() -> None:
+    rng = np.random.default_rng(3)
+    numerator, denominator = rng.poisson(3.0, 100).astype(float), rng.poisson(9.0, 100).astype(float)
+    found = batch_ratio(numerator, denominator)
+    sums, counts = numerator.reshape(5, 20).sum(axis=1), denominator.reshape(5, 20).sum(axis=1)
+    value = sums.sum() / counts.sum()
+    parts = value + (sums - value * counts) / counts.mean()
+    assert linearised(sums, counts) == pytest.approx(parts)
+    half = student.ppf(0.98, 4) * parts.std(ddof=1) / math.sqrt(5)
+    assert (found.value, found.low, found.high) == pytest.approx((value, value - half, value + half))
+    assert found.n == 100
+    bounded = batch_ratio(numerator, denominator, bounds=(value - half / 2, value + half / 3))
+    assert (bounded.low, bounded.high) == pytest.approx((value - half / 2, value + half / 3))
+    rare = np.zeros(100)
+    rare[7] = 1.0
+    assert batch_ratio(rare, np.ones(100)).low == 0.0
+    assert batch_ratio(numerator[:99], denominator[:99]).low is None
+    assert batch_ratio(numerator, np.zeros(100)) == Estimate(None, n=100)
+    assert batch_ratio(np.r_[numerator[1:], math.inf], denominator) == Estimate(math.inf, n=100)
+    assert len(linearised(np.array([]), np.array([]))) == 0
+
+
+def test_a_mean_of_latencies_by_hand() -> None:
+    rng = np.random.default_rng(4)
+    sums, counts = rng.exponential(1.0, 1000), rng.integers(1, 4, 1000).astype(float)
+    found = batch_mean(sums, counts)
+    means = sums.reshape(10, 100).sum(axis=1) / counts.reshape(10, 100).sum(axis=1)
+    factor = math.exp(student.ppf(0.99, 9) * np.log(means).std(ddof=1) / math.sqrt(10))
+    value = sums.sum() / counts.sum()
+    assert (found.value, found.low, found.high) == pytest.approx((value, value / factor, value * factor))
+    assert found.n == 1000
+    assert batch_mean(sums[:999], counts[:999]) == Estimate(pytest.approx(sums[:999].sum() / counts[:999].sum()), n=999)
+    for odd in (np.zeros(1000), np.full(1000, math.inf)):
+        assert batch_mean(odd, counts).low is None
+    # A batch of nothing has no logarithm: the plain interval of the ratio.
+    sums[:100] = 0.0
+    assert batch_mean(sums, counts) == batch_ratio(sums, counts)
+
+
+def test_quantiles_by_hand() -> None:
+    rng = np.random.default_rng(5)
+    values, events, weights = rng.exponential(1.0, 2000), np.repeat(np.arange(1000), 2), rng.integers(1, 4, 2000).astype(float)
+    found = quantiles(values, events, (0.5, 0.9, 0.999), weights)
+    for p, estimate in zip((0.5, 0.9, 0.999), found, strict=True):
+        assert (estimate.value, estimate.n) == (quantile(values, p, weights), 1000)
+    assert found[2].low is None
+    median = found[0].value
+    assert median is not None
+    beyond = np.where(values > median, weights, 0.0).reshape(10, 200).sum(axis=1)
+    totals = weights.reshape(10, 200).sum(axis=1)
+    low, high = share_interval(beyond.sum() / totals.sum(), linearised(beyond, totals), 1000, 0.98)
+    assert (found[0].low, found[0].high) == (quantile(values, 1 - high, weights), quantile(values, 1 - low, weights))
+    assert quantiles(values[:0], events[:0], (0.5,)) == [Estimate(None)]
+    # Of equal weights the same as without any.
+    assert quantiles(values, events, (0.5,), np.ones(2000)) == quantiles(values, events, (0.5,))
+
+
+def test_an_upper_end_above_all_that_was_seen_is_open() -> None:
+    values = np.zeros(120)
+    assert quantiles(values, np.arange(120), (0.5,))[0].high == math.inf
+    values[::4] = 1.0
+    assert quantiles(values, np.arange(120), (0.5,))[0].high == 1.0
+
+
+def test_how_many_events_a_figure_needs() -> None:
+    assert [events_needed(p) for p in (None, 0.5, 0.25, 0.75)] == [100] * 4
+    assert [events_needed(p) for p in (0.2, 0.95, 0.05, 0.99, 0.999)] == [625, 2500, 2500, 12_500, 125_000]
+    assert events_needed(1.0) == events_needed(0.0) > 10**15
+
+
+def test_a_bootstrap_of_events_by_hand() -> None:
+    numerator, denominator = np.arange(20.0), np.r_[0.0, np.ones(19)]
+    found = ratio(numerator, denominator, level=0.8, repetitions=300, seed=2)
+    draws = np.random.default_rng(2).multinomial(20, np.full(20, 1 / 20), size=300)
+    ratios = (draws @ numerator) / (draws @ denominator)
+    assert found == Estimate(10.0, *np.quantile(ratios, [0.1, 0.9]), 20)
+    assert ratio(numerator[:5], denominator[:5]).low is not None
+    assert ratio(numerator[:4], denominator[:4]).low is None
+    assert ratio(np.r_[numerator, math.inf], np.ones(21)) == Estimate(math.inf, n=21)
+    # Draws without any denominator have no ratio.
+    lonely = ratio(np.ones(5), np.r_[1.0, np.zeros(4)], repetitions=200)
+    assert lonely.high is not None
+    assert math.isfinite(lonely.high)
+    # In blocks, when there are many events.
+    many = bootstrap(np.ones((1_000_001, 1)), 3)
+    assert many[:, 0].tolist() == [1_000_001] * 3
+
+
+@given(st.lists(st.integers(0, 9), min_size=45, max_size=120))
+def test_mser_is_the_least_squared_standard_error_over_cuts_of_the_first_half(values: list[int]) -> None:
+    batch = np.array(values, float)[: len(values) // 5 * 5].reshape(-1, 5).mean(axis=1)
+    if len(batch) < 10:
+        assert mser5(np.array(values)) == 0
+        return
+    errors = [((batch[cut:] - batch[cut:].mean()) ** 2).sum() / (len(batch) - cut) ** 2 for cut in range(len(batch) // 2 + 1)]
+    found = mser5(np.array(values))
+    assert found % 5 == 0
+    assert errors[found // 5] == pytest.approx(min(errors), abs=1e-9)
