@@ -153,7 +153,7 @@ def stop_all(children: Sequence[Child], timeout: float = 10.0) -> None:
         child.stop(max(0.0, deadline - time.monotonic()))
 
 
-def _begin(mask: set[signal.Signals]) -> None:
+def _begin(mask: set[int | signal.Signals]) -> None:
     """In the child, before its program."""
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if sys.platform == "linux":

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from sim.clock import SECOND
@@ -93,10 +94,13 @@ def run(name: str) -> Run:
 
 
 def updates_of(found: Run) -> Updates:
-    """What a run's workload wanted and the application committed: so that a simulation meets the very same updates."""
+    """What a run's workload wanted and the application committed: so that a simulation meets the very same updates.
+
+    Sites stay sites, all others (a foreign application may have orders) are servers."""
     rows = found.updates[found.updates["committed_at"].notna()]
     at = (rows["intended_at"] * SECOND).round().astype("int64")
-    return Updates.of(at, rows["resource"].map(RESOURCES.index), rows["resource_id"], 0)
+    kind = np.where(rows["resource"].astype(str) == "site", RESOURCES.index("site"), RESOURCES.index("server"))
+    return Updates.of(at, kind, rows["resource_id"], 0)
 
 
 def markdown(*paragraphs: str) -> Markdown:

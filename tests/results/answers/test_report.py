@@ -32,7 +32,8 @@ from sim.results.run import Run
 from sim.results.summary import counted_journeys, summarise
 from sim.scenario import Fleet, Pages, Scenario, load_scenario, parse_assignments, to_dict
 from sim.virtual import reference
-from sim.workload import Poisson
+from sim.workload import RESOURCES, Poisson
+from tests.results.frames import Frames, frame, update
 
 SCENARIO = Scenario(name="tiny", duration=20.0, fleet=Fleet(users=2), workload=Poisson(rate=8.0), pages=(Pages("dashboard", 4),))
 
@@ -166,6 +167,14 @@ def test_the_answers_name_what_they_found(bundle: Run) -> None:
     assert "agree within one per cent" in agreement
     ways = stages.percentiles({"as in this run": stages.times_to_notified(journeys)})
     assert "dashboard" in answers.latency(summary, {"dashboard": steps}, ways)[1]
+
+
+def test_what_another_application_calls_its_resources_is_a_server_here() -> None:
+    kinds = ("order", "site", "server")
+    rows = frame("updates", [update(i, 1.0 + i, resource=kind, resource_id=7 + i) for i, kind in enumerate(kinds)])
+    found = report.updates_of(Frames(updates=rows))  # type: ignore[arg-type]
+    assert [RESOURCES[kind] for kind in found.resource] == ["server", "site", "server"]
+    assert found.resource_id.tolist() == [7, 8, 9]
 
 
 def test_the_same_updates_are_met_again(bundle: Run) -> None:
