@@ -11,6 +11,8 @@ is not covered: docs/robustness.md.
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import dataclasses
 import json
 import os
@@ -22,7 +24,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conftest import MARK
+import psutil
+
+from tests.conftest import MARK, started_by
 from tests.torture import clocks, databases, deaths, disks, fuzzing, kills, rfc6455, signals, soak  # noqa: F401  (their cases)
 from tests.torture.case import CASES, Stage, Verdict, judge
 
@@ -34,6 +38,13 @@ def table(verdicts: Sequence[Verdict]) -> str:
         lines.append(f"{one.case:34}{one.verdict:9}{one.seconds:6.0f}s  {said if len(said) <= 300 else said[:297] + '...'}")
     counts = {word: sum(one.verdict == word for one in verdicts) for word in ("held", "BROKEN", "skipped")}
     return "\n".join([*lines, ", ".join(f"{count} {word}" for word, count in counts.items())])
+
+
+def end_all() -> None:
+    """Whatever ends the campaign ends what it has started."""
+    for process in started_by(psutil.Process()):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,4 +90,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    atexit.register(end_all)
     sys.exit(main())

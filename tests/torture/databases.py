@@ -17,6 +17,7 @@ from sim.scenario import Fleet
 from tests.brokeforge import clusters
 from tests.brokeforge.forge import Forge
 from tests.torture.case import Stage, case, need
+from tests.torture.commands import PATIENCE
 
 WRITERS = 6
 DEATHS = 3
@@ -66,12 +67,14 @@ def killed_under(stage: Stage, server: Callable[[], AbstractContextManager[clust
                 lowest.append(len(acknowledged))
                 time.sleep(0.3)
                 daemon.start()
-            time.sleep(1.0)
+                deadline = time.monotonic() + PATIENCE  # until a busy machine has written again, too
+                while len(acknowledged) <= lowest[-1] + WRITERS and time.monotonic() < deadline:
+                    time.sleep(0.1)
             over.set()
             for thread in writers:
                 thread.join(60)
             need(not any(thread.is_alive() for thread in writers), "a writer hangs after the database was killed")
-            need(len(acknowledged) > lowest[-1] > 0, "nothing was written after the last death")
+            need(len(acknowledged) > lowest[-1] > 0, f"nothing was written after the last death: {lowest}, {len(acknowledged)}")
             need(set(failed) <= {503}, f"answers while it was away: {sorted(set(failed))}")
             for id in (1, 2):
                 mine = [row for row in acknowledged if row[0] == id]
