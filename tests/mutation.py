@@ -258,6 +258,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="mutation-"))
+        self.known: dict[str, tuple[dict[int, list[str]], dict[str, float], float]] = {}
         ignored = shutil.ignore_patterns(
             ".git", ".venv", "notebooks", "site", "build", ".mypy_cache", ".ruff_cache", "node_modules"
         )
@@ -270,8 +271,8 @@ class Bench:
     def close(self) -> None:
         shutil.rmtree(self.place)
 
-    def run(self, tests: Sequence[str], limit: float, traced: str = "") -> tuple[str, float]:
-        """(passed, failed, or late; seconds) of one pytest in a child. *traced*: the module whose lines are noted in `traces`."""
+    def run(self, tests: Sequence[str], limit: float, traced: Sequence[str] = ()) -> tuple[str, float]:
+        """(passed, failed, or late; seconds) of one pytest in a child. *traced*: the modules whose lines it notes in a file."""
         began = time.monotonic()
         child = os.fork()
         if child == 0:
@@ -291,7 +292,7 @@ class Bench:
             return "late", time.monotonic() - began
         return "passed" if status == 0 else "failed", time.monotonic() - began
 
-    def _become_pytest(self, tests: Sequence[str], traced: str) -> None:
+    def _become_pytest(self, tests: Sequence[str], traced: Sequence[str]) -> None:
         os.chdir(self.tree)
         out = os.open(self.place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
@@ -304,7 +305,7 @@ class Bench:
         import pytest
 
         marks = "not (slow or torture or interop or browser or service)"
-        tracer = Tracer(str(self.tree / traced)) if traced else None
+        tracer = Tracer(self.tree, traced) if traced else None
         code = 70
         try:
             arguments = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-m", marks, *tests]
@@ -314,20 +315,37 @@ class Bench:
         finally:
             os._exit(code)
 
-    def traces(self) -> tuple[dict[int, list[str]], dict[str, float]]:
-        """Of the last run that was traced: line -> the tests that execute it ("": importing does), test -> seconds."""
-        lines, seconds = json.loads((self.place / "traces").read_text())
-        return {int(line): tests for line, tests in lines.items()}, seconds
+    def lines_of(self, module: str) -> tuple[dict[int, list[str]], dict[str, float], float]:
+        """(line of the module -> the tests that execute it, "" for importing; test -> seconds; seconds of all). One run for all
+        modules of a package."""
+        package = str(Path(module).parent)
+        modules = files_of([package]) if package in MODULES or package.startswith("sim/pusher") else [module]
+        if module not in self.known:
+            tests = list(dict.fromkeys(test for one in modules for test in tests_of(one)))
+            verdict, seconds = self.run(tests, 1200, modules)
+            if verdict != "passed":
+                raise SystemExit(
+                    f"mutation: {verdict} as they are: the tests of {package}\n{(self.place / 'log').read_text()[-3000:]}"
+                )
+            lines, durations = json.loads((self.place / "traces").read_text())
+            self.known |= {one: (_by_number(lines[one]), durations, seconds) for one in modules}
+        return self.known[module]
+
+
+def _by_number(lines: dict[str, list[str]]) -> dict[int, list[str]]:
+    return {int(line): tests for line, tests in lines.items()}
 
 
 class Tracer:
-    """Plugin of pytest: which test (all its parameters together) executes which line of one module, and how long it takes."""
+    """Plugin of pytest: which test (all its parameters together) executes which line of some modules, and how long it takes."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, tree: Path, modules: Sequence[str]) -> None:
         import coverage
 
-        self.module, self.seconds = module, Counter[str]()
-        self.coverage = coverage.Coverage(data_file=None, include=[module], concurrency=["thread", "gevent"], config_file=False)
+        self.places, self.seconds = {module: str(tree / module) for module in modules}, Counter[str]()
+        include, gevent = list(self.places.values()), modules[0].startswith("loadtests")
+        concurrency = ["gevent"] if gevent else ["thread"]
+        self.coverage = coverage.Coverage(data_file=None, include=include, concurrency=concurrency, config_file=False)
         self.coverage.start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -336,9 +354,10 @@ class Tracer:
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.seconds[report.nodeid.partition("[")[0]] += report.duration
 
-    def traces(self) -> tuple[dict[int, list[str]], dict[str, float]]:
+    def traces(self) -> tuple[dict[str, dict[int, list[str]]], dict[str, float]]:
         self.coverage.stop()
-        return self.coverage.get_data().contexts_by_lineno(self.module), self.seconds
+        data = self.coverage.get_data()
+        return {module: data.contexts_by_lineno(place) for module, place in self.places.items()}, self.seconds
 
 
 def die_with_parent() -> None:
@@ -364,7 +383,8 @@ def files_of(modules: Sequence[str]) -> list[str]:
 
 
 def examine(module: str, sample: int, seed: int, known: dict[str, Any], bench: Bench, until: float) -> None:
-    """Run the mutants of one module that are not *known* yet, until *until* (monotonic); adds what became of each."""
+    """Run the mutants of one module that are not *known* yet, until *until* (monotonic); adds what became of each. What the other
+    modules of its package need is found out with it."""
     source = (ROOT / module).read_text(encoding="utf-8")
     everything = list(mutants(source))
     chosen = random.Random(f"{seed} {module}").sample(everything, min(sample, len(everything)))
@@ -374,10 +394,7 @@ def examine(module: str, sample: int, seed: int, known: dict[str, Any], bench: B
     known["missing"] = len(missing)
     if not missing or time.monotonic() >= until:
         return
-    verdict, seconds = bench.run(tests, 600, module)
-    if verdict != "passed":
-        raise SystemExit(f"mutation: the tests of {module} do not pass as they are:\n{(bench.place / 'log').read_text()[-3000:]}")
-    lines, durations = bench.traces()
+    lines, durations, seconds = bench.lines_of(module)
     for stale in (bench.tree / module).parent.glob(f"__pycache__/{Path(module).stem}.*"):
         stale.unlink()
     for number, mutant in enumerate(missing):
@@ -395,7 +412,7 @@ def examine(module: str, sample: int, seed: int, known: dict[str, Any], bench: B
             verdict, more = bench.run([name for name in chosen_tests if name not in first], limit)
             took += more
         known["missing"] -= 1
-        rows[mutant.name] = {"line": mutant.line, "found": verdict != "passed", "seconds": round(took, 2)}
+        rows[mutant.name] = {"line": mutant.line, "found": verdict != "passed", "end": verdict, "seconds": round(took, 2)}
         print(f"{'found   ' if verdict != 'passed' else 'SURVIVED'} {module}:{mutant.line} {mutant.name}", flush=True)
     shutil.copy2(ROOT / module, bench.tree / module)
 
