@@ -52,12 +52,16 @@ def slope(at: pd.Series[float], value: pd.Series[float]) -> tuple[float, float, 
 
 
 def figures(run: Run) -> Iterator[tuple[str, pd.Series[float], pd.Series[float]]]:
-    """(name, instants, values) within the window: memory and descriptors of each process, latency of what was shown."""
+    """(name, instants, values) within the window (descriptors: in its second half): memory and descriptors of each process,
+    latency of what was shown."""
     window = run.manifest.window
     metrics = run.metrics[run.metrics["at"].between(window["start"], window["end"])]
     for process in ("broadcaster", "application", "harness-0"):
         for metric in ("rss_bytes", "descriptors"):
             rows = metrics[(metrics["process"] == process) & (metrics["metric"] == metric)]
+            if metric == "descriptors":
+                # Connections to the database are opened as they are needed at once, and kept: two pools, full by then.
+                rows = rows[rows["at"] > (window["start"] + window["end"]) / 2]
             if len(rows) > 2 * BATCHES:
                 yield f"{process} {metric}", rows["at"], rows["value"].astype(float)
     heard = run.notifications.merge(run.updates[["update", "intended_at"]], on="update")
@@ -71,7 +75,8 @@ def figures(run: Run) -> Iterator[tuple[str, pd.Series[float], pd.Series[float]]
 @case
 def soak_with_churn(stage: Stage) -> Iterator[str]:
     """Pages that come and go for minutes (--long: 30 minutes at 2,000): memory, descriptors, latency of target and load process
-    do not grow; slopes with their 95 % intervals, over the whole window as a share of the level."""
+    do not grow; slopes with their 95 % intervals, over the window (descriptors: its second half) as a share of the level. Where
+    the run says itself that the machine was too busy to trust it (exit 4), latencies are shown and not judged."""
     seconds, subscribers = (1800, 2000) if stage.long else (130, 500)
     (stage.place / "soak.toml").write_text(SOAK.format(seconds=seconds, detail=subscribers * 3 // 4, dashboards=subscribers // 4))
     command = Command(stage.place, "loadtest", "soak.toml", "-o", "run", "--json")
@@ -85,8 +90,7 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
         grows, low, high = slope(at, value)
         stage.figures[name] = {"level": float(np.mean(value)), "growth": grows, "ci_low": low, "ci_high": high}
         yield f"{name} {grows:+.1%} [{low:+.1%}, {high:+.1%}]"
-        # Latencies of a busy machine waver; what they may not do is grow without an end, which the long soak shows.
-        if low > GROWTH:
+        if low > GROWTH and (code == 0 or name not in ("time to notified", "refetch latency")):
             grown.append(f"{name} grows by {low:.1%} at least")
     need(not grown, "; ".join(grown))
 
