@@ -20,6 +20,8 @@ import json
 import math
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -191,8 +193,6 @@ def simulate(scenario: Scenario, engine: Engine) -> Row:
 def _in_worker() -> None:
     """In a worker: Ctrl-C goes to the whole group, and is the parent's to answer. When the parent has gone, the worker goes."""
     import multiprocessing
-    import signal
-    import threading
     from multiprocessing.connection import wait as ready
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -292,7 +292,8 @@ def run(sweep: Sweep, pool: Pool, directory: Path | None = None, told: Told | No
         while True:
             for point, replication in state.next(pool.parallel - len(running), pool.parallel):
                 scenario = sweep.at(point, replication)
-                running[pool.executor.submit(simulate, scenario, sweep.engine)] = point, replication
+                with _undisturbed():
+                    running[pool.executor.submit(simulate, scenario, sweep.engine)] = point, replication
             if told is not None:
                 told(len(done), state.expected())
             if not running:
@@ -311,6 +312,25 @@ def run(sweep: Sweep, pool: Pool, directory: Path | None = None, told: Told | No
     if directory is not None:
         write(directory / "sweep.parquet", frame)
     return frame
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """SIGINT and SIGTERM come afterwards: a worker that is started halfway ends in a traceback, and is nobody's to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _result(sweep: Sweep, point: int, future: Future[Row]) -> Row:

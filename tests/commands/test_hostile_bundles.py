@@ -21,7 +21,7 @@ from sim.results.answers import execution
 
 SAMPLE = Path(__file__).resolve().parents[2] / "data" / "runs" / "steady-window-200ms"
 """Measured, of version 1 (see `sim.results.upgrade`)."""
-MUTANTS = 200
+MUTANTS, PARTS = 200, 7
 TREES = ("manifest.json", "summary.json")
 VALUES = [
     None,
@@ -166,10 +166,10 @@ def ends_well(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return "" if well else f"{code}: {error[:300]}"
 
 
-@pytest.fixture
-def samples(tmp_path: Path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A bundle of version 1, and a small one of today that passes for a measured one."""
-    small = tmp_path / "small"
+    small = tmp_path_factory.mktemp("samples") / "small"
     few = ["--set", "duration=3", "--set", "pages.0.subscribers=6"]
     assert main(["simulate", "steady", *few, "-o", str(small)]) == 0
     manifest = json.loads((small / "manifest.json").read_text())
@@ -188,11 +188,12 @@ def nothing_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("nothing_long")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("part", range(PARTS))  # one would last longer than a test may on a busy machine
 def test_a_damaged_bundle_is_read_or_refused_in_a_line(
-    samples: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    part: int, samples: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = []
-    for seed in range(MUTANTS):
+    for seed in range(part, MUTANTS, PARTS):
         drawn = random.Random(seed)
         bundle = tmp_path / str(seed)
         sample = samples[seed % 8 != 0]

@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -329,6 +330,25 @@ def test_workers_that_cannot_import_the_package_are_named():
 
     with pytest.raises(BadInput, match="tcp://two and 1 more cannot import sim"):
         sweeps._require_package(Client(), "tcp://there")
+
+
+def test_a_signal_while_a_worker_is_started_comes_afterwards() -> None:
+    class Interrupted:
+        started = False
+
+        def submit(self, *_: Any) -> Future[Any]:
+            signal.raise_signal(signal.SIGINT)
+            self.started = True
+            return Future()
+
+    before, executor = signal.signal(signal.SIGINT, signal.default_int_handler), Interrupted()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sweeps.run(Sweep(SMALL, {"policy.wait": [0.1]}), Pool(executor, 1))  # type: ignore[arg-type]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert executor.started
 
 
 def test_workers_that_are_all_gone_end_the_sweep(monkeypatch):
