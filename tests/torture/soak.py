@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,16 +84,56 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
     code = command.finish(seconds + 240)
     need(code in (0, 4), f"exit {code}: {command.said}")
     run = Run(command.output)
-    lives = run.pages["subscriber"].nunique()
-    yield f"{subscribers} pages at a time, {lives} in all, {seconds} s, exit {code}: {command.err.strip().splitlines()[-1:]}"
+    stage.figures |= measured(run) | {"pages": subscribers, "seconds": seconds, "exit": code}
+    yield f"{subscribers} pages at a time, {stage.figures['lives']} in all, {seconds} s, exit {code}: {command.said}"
     grown = []
+    for name, row in stage.figures["slopes"].items():
+        yield f"{name} {_slope(row)}"
+        if row["ci_low"] > GROWTH and (code == 0 or name not in ("time to notified", "refetch latency")):
+            grown.append(f"{name} grows by {row['ci_low']:.1%} at least")
+    need(not grown, "; ".join(grown))
+
+
+def measured(run: Run) -> dict[str, Any]:
+    """What the JSON keeps of a soak: lives, pages that were connected at a time (mean), and the slopes."""
+    window = run.manifest.window
+    open_for = (run.subscriptions["ended_at"].fillna(window["end"]).clip(upper=window["end"])) - run.subscriptions[
+        "subscribed_at"
+    ].clip(lower=window["start"])
+    channels = run.subscriptions.groupby("subscriber").size().mean()
+    slopes = {}
     for name, at, value in figures(run):
         grows, low, high = slope(at, value)
-        stage.figures[name] = {"level": float(np.mean(value)), "growth": grows, "ci_low": low, "ci_high": high}
-        yield f"{name} {grows:+.1%} [{low:+.1%}, {high:+.1%}]"
-        if low > GROWTH and (code == 0 or name not in ("time to notified", "refetch latency")):
-            grown.append(f"{name} grows by {low:.1%} at least")
-    need(not grown, "; ".join(grown))
+        slopes[name] = {"level": float(np.mean(value)), "growth": grows, "ci_low": low, "ci_high": high}
+    connected = float(open_for.clip(lower=0).sum() / channels / (window["end"] - window["start"]))
+    return {"lives": int(run.pages["subscriber"].nunique()), "connected": connected, "slopes": slopes}
+
+
+def _slope(row: Mapping[str, float]) -> str:
+    return f"{row['growth']:+.1%} [{row['ci_low']:+.1%}, {row['ci_high']:+.1%}]"
+
+
+def markdown(figures: Mapping[str, Any]) -> str:
+    """The table of docs/robustness.md, of `figures` in the JSON."""
+    head = (
+        f"{figures['pages']} pages wanted, {figures['connected']:.0f} connected at a time on average, {figures['lives']} lives, "
+    )
+    rows = [
+        f"{head}{figures['seconds']} s, exit {figures['exit']}:",
+        "",
+        "| figure | level | growth, 95 % interval |",
+        "| --- | --- | --- |",
+    ]
+    for name, row in figures["slopes"].items():
+        level = (
+            f"{row['level'] / 1e6:.1f} MB"
+            if "bytes" in name
+            else f"{row['level']:.0f}"
+            if "desc" in name
+            else f"{row['level']:.2f} s"
+        )
+        rows.append(f"| {name} | {level} | {_slope(row)} |")
+    return "\n".join(rows)
 
 
 @case

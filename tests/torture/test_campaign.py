@@ -17,7 +17,7 @@ import pytest
 from tests.torture import __main__ as campaign
 from tests.torture.case import CASES, Case, Skipped, Stage, judge, need
 from tests.torture.rfc6455 import agrees, results
-from tests.torture.soak import slope
+from tests.torture.soak import markdown, slope
 
 ROBUSTNESS = Path(__file__).resolve().parents[2] / "docs" / "robustness.md"
 
@@ -101,3 +101,8 @@ def test_a_leak_is_told_from_noise() -> None:
 def test_the_page_names_every_case() -> None:
     text = ROBUSTNESS.read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `([^`]+)` \| [^|]+\|$", text, re.MULTILINE)) >= set(CASES)
+
+
+def test_the_soak_s_table_is_made_from_its_figures() -> None:
+    figures = json.loads((ROBUSTNESS.parents[1] / "tests" / "data" / "torture" / "soak.json").read_text())
+    assert markdown(figures) in ROBUSTNESS.read_text(encoding="utf-8")
