@@ -9,9 +9,13 @@ from pathlib import Path
 
 # Its pytest plugin would else import it in the summary of a run without any of its tests, deep in the stack, where Python 3.11.7
 # sometimes fails to parse it (SystemError: AST constructor recursion depth mismatch, python/cpython#106905).
-import hypothesis  # noqa: F401
+import hypothesis
 import psutil
 import pytest
+
+# A busy machine is no fault of a test.
+hypothesis.settings.register_profile("here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("here")
 
 PATIENCE = 10.0
 """Seconds that what was asked to end has for it."""
