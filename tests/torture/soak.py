@@ -84,7 +84,7 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
     code = command.finish(seconds + 240)
     need(code in (0, 4), f"exit {code}: {command.said}")
     run = Run(command.output)
-    stage.figures |= measured(run) | {"pages": subscribers, "seconds": seconds, "exit": code}
+    stage.figures.update(measured(run) | {"pages": subscribers, "seconds": seconds, "exit": code})
     yield f"{subscribers} pages at a time, {stage.figures['lives']} in all, {seconds} s, exit {code}: {command.said}"
     grown = []
     for name, row in stage.figures["slopes"].items():
@@ -97,16 +97,13 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
 def measured(run: Run) -> dict[str, Any]:
     """What the JSON keeps of a soak: lives, pages that were connected at a time (mean), and the slopes."""
     window = run.manifest.window
-    open_for = (run.subscriptions["ended_at"].fillna(window["end"]).clip(upper=window["end"])) - run.subscriptions[
-        "subscribed_at"
-    ].clip(lower=window["start"])
-    channels = run.subscriptions.groupby("subscriber").size().mean()
+    rows = run.metrics[run.metrics["at"].between(window["start"], window["end"])]
+    connected = rows[rows["metric"].astype(str).str.startswith("broadcaster_connections{")]["value"].mean()
     slopes = {}
     for name, at, value in figures(run):
         grows, low, high = slope(at, value)
         slopes[name] = {"level": float(np.mean(value)), "growth": grows, "ci_low": low, "ci_high": high}
-    connected = float(open_for.clip(lower=0).sum() / channels / (window["end"] - window["start"]))
-    return {"lives": int(run.pages["subscriber"].nunique()), "connected": connected, "slopes": slopes}
+    return {"lives": int(run.pages["subscriber"].nunique()), "connected": float(connected), "slopes": slopes}
 
 
 def _slope(row: Mapping[str, float]) -> str:
