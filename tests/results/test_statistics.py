@@ -317,3 +317,14 @@ def test_mser_is_the_least_squared_standard_error_over_cuts_of_the_first_half(va
     found = mser5(np.array(values))
     assert found % 5 == 0
     assert errors[found // 5] == pytest.approx(min(errors), abs=1e-9)
+
+
+def test_ten_batches_are_enough_to_tell_a_warm_up_and_nine_are_not() -> None:
+    steady = np.tile([0.0, 1.0, 2.0, 3.0, 4.0], 8)
+    assert mser5(np.r_[np.full(10, 100.0), steady]) == 10
+    assert mser5(np.r_[np.full(10, 100.0), steady[:39]]) == 0
+
+
+def test_a_ratio_of_one_event_is_one() -> None:
+    assert batch_ratio(np.array([3.0]), np.array([1.0])) == Estimate(3.0, n=1)
+    assert batch_ratio(np.array([]), np.array([])) == Estimate(None, n=0)
