@@ -89,8 +89,8 @@ def measured(place: Path, kind: str, target: str, size: int, seed: int = 1) -> R
     return Run(bundle)
 
 
-def apart(command: list[str]) -> None:
-    """Run *command*; the target's processes get the first core, all others the second."""
+def apart(command: list[str]) -> int:
+    """Run *command*; the target's processes get the first core, all others the second. Returns its exit code."""
     child = subprocess.Popen(command)
     pinned: dict[int, int] = {}
     while child.poll() is None:
@@ -111,7 +111,7 @@ def apart(command: list[str]) -> None:
             except psutil.Error:
                 continue
         time.sleep(0.2)
-    child.wait()
+    return child.wait()
 
 
 if __name__ == "__main__":

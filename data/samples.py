@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from proof import apart
+
 RUNS = Path(__file__).resolve().parent / "runs"
 INVALID = 4
 """Exit code of a run whose harness cannot be trusted."""
@@ -38,6 +40,9 @@ LARGE = [
     "load.probes=100",
 ]
 
+NODES = ["loadtest", "fan-out", "--set", "duration=15", "--set", "load.connect_rate=1500", "--set", "load.probes=15"]
+"""So large that a tick of the kernel's processor time is small beside it; the rows of fifteen pages keep the bundle small."""
+
 SAMPLES: dict[str, list[str]] = {
     "start-here": ["loadtest", "demo"],
     "start-here-window": ["loadtest", "demo", "--set", 'policy={kind="window",wait=0.5}'],
@@ -52,11 +57,17 @@ SAMPLES: dict[str, list[str]] = {
     "fan-out-1000": ["loadtest", "fan-out", "--users", "1000", "--set", "duration=9"],
     "fan-out-3000": ["loadtest", "fan-out", "--users", "3000", "--set", "duration=8"],
     "fan-out-1000-4kB": ["loadtest", "fan-out", "--users", "1000", *LARGE],
-    "two-nodes": ["loadtest", "fan-out", "--users", "500", "--set", "broadcaster.nodes=2", "--set", "duration=6"],
+    "one-node-1000": [*NODES, "--users", "1000"],
+    "one-node-2000": [*NODES, "--users", "2000"],
+    "one-node-4000": [*NODES, "--users", "4000"],
+    "two-nodes": [*NODES, "--users", "4000", "--set", "broadcaster.nodes=2"],
     "herd": ["loadtest", "herd", *HERDS],
     "herd-jitter": ["loadtest", "herd", *HERDS, "--set", "policy.jitter=5", "--set", "load.probes=1500"],
 }
 """Name -> the workbench's arguments; -o is added."""
+
+APART = ("one-node-1000", "one-node-2000", "one-node-4000", "two-nodes")
+"""Samples whose target and load client have a core each: what is asked of them is the target's processor time."""
 
 
 def main() -> int:
@@ -84,15 +95,16 @@ def make(name: str, tries: int) -> bool:
     for attempt in range(1, tries + 1):
         with tempfile.TemporaryDirectory() as scratch:
             made = Path(scratch) / name
-            done = subprocess.run([sys.executable, "-m", "sim", *SAMPLES[name], "-o", str(made)], check=False)
+            command = [sys.executable, "-m", "sim", *SAMPLES[name], "-o", str(made)]
+            code = apart(command) if name in APART else subprocess.run(command, check=False).returncode
             # A missed threshold (3) is a result like any other.
-            if done.returncode in (0, 3):
+            if code in (0, 3):
                 shutil.rmtree(RUNS / name, ignore_errors=True)
                 RUNS.mkdir(exist_ok=True)
                 shutil.move(made, RUNS / name)
                 return True
-            print(f"{name}: attempt {attempt} of {tries} ended with exit code {done.returncode}", file=sys.stderr)
-            if done.returncode != INVALID:
+            print(f"{name}: attempt {attempt} of {tries} ended with exit code {code}", file=sys.stderr)
+            if code != INVALID:
                 return False
     return False
 

@@ -84,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
     if objective is not None and args.measure:
         wanted = {"delivery_ratio": "value >= 1"} | threshold(objective)
         parse_all(wanted)
+        if args.target is not None:
+            options.read_target(args.target)
+        if args.output is not None and args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
+            raise BadInput(f"-o {args.output}: is there already (choose another directory)")
         scenario = dataclasses.replace(scenario, thresholds=wanted, duration=min(scenario.duration, DURATION))
     found = None
     if objective is not None:
@@ -100,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         options.print_json("plan", tree)
     elif not args.json:
         if found is not None:
-            print(_said(found, fit, args.fit))
+            print(_said(found, scenario.duration, fit, args.fit))
         print(_text(plan, machine))
     if found is not None and not found.subscribers:
         raise ThresholdFailed(f"not even one subscriber keeps {args.objective}: what is missing is no size ({found.cause})")
@@ -141,7 +145,7 @@ def _scenario(args: argparse.Namespace, fit: Fit | None) -> Scenario:
     return found
 
 
-def _said(found: scale.Largest, fit: Fit | None, path: Path | None) -> str:
+def _said(found: scale.Largest, length: float, fit: Fit | None, path: Path | None) -> str:
     """The largest load, and what the planned one takes, as lines."""
     at, metric = found.at, found.objective.metric
     most = f"{_range(found)}{' and more' if found.beyond else ''} keep {_goal(found)}"
@@ -158,6 +162,10 @@ def _said(found: scale.Largest, fit: Fit | None, path: Path | None) -> str:
         ("app. workers", f"{found.workers}   ({refetches})"),
         ("bandwidth", f"{size(found.bandwidth)}/s to the pages"),
     ]
+    if found.searched < length:
+        rows.append(("searched", f"in the first {seconds(found.searched)} of {seconds(length)} of updates"))
+    if not found.low or found.cause.startswith("the policy"):
+        rows.append(("not by size", "other updates miss it at any size: the policy does (workbench advise looks for another)"))
     measured = math.inf if fit is None else fit.ranges.get("subscribers", (0.0, math.inf))[1]
     if fit is None:
         rows.append(("costs", "the scenario's own, not fitted ones (workbench fit RUN -o FIT, then --fit)"))

@@ -162,10 +162,10 @@ def screened(scenario: Scenario) -> tuple[Scenario, tuple[str, ...]]:
     return scenario, tuple(left_out)
 
 
-def shortened(scenario: Scenario) -> Scenario:
-    """As long as `QUICK` notifications and refetches take, for a search of many simulations; `LEAST` seconds at least."""
+def shortened(scenario: Scenario, most: int = QUICK) -> Scenario:
+    """As long as *most* notifications and refetches take, for a search of many simulations; `LEAST` seconds at least."""
     size = sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed))))
-    length = max(min(scenario.duration, LEAST), scenario.duration * min(1.0, QUICK / max(size, 1)))
+    length = max(min(scenario.duration, LEAST), scenario.duration * min(1.0, most / max(size, 1)))
     return dataclasses.replace(scenario, duration=length)
 
 
@@ -273,7 +273,7 @@ def advise(
     policy = best["choice"].policy if best is not None else _freshest(tried)
     there = with_policy(quick, policy)
     headroom = pd.DataFrame(list(_headroom(quick, there, objective)))
-    breaking = _breaking(there, headroom, best is not None)
+    breaking = _breaking(there, headroom, objective.metric, best is not None)
     remedies = pd.DataFrame() if breaking is None else _remedies(breaking["scenario"], objective)
     if breaking is not None:
         options = {remedy: changes(remedy, breaking["scenario"]) for remedy in REMEDIES}
@@ -398,7 +398,7 @@ def limit(scenario: Scenario, objective: Objective, growth: str = "pages", most:
     return Limit(math.inf if bracket.held >= most else bracket.held, pd.DataFrame(rows).sort_values("times", ignore_index=True))
 
 
-def _breaking(scenario: Scenario, headroom: pd.DataFrame, now: bool) -> Row | None:
+def _breaking(scenario: Scenario, headroom: pd.DataFrame, metric: str, now: bool) -> Row | None:
     """The least growth at which the objective is missed, users first; and why."""
     best = headroom[headroom["policy"] == "best"]
     rows = best[(best["met"] != "yes") & (best["times"] > (1 if now else 0))]
@@ -408,17 +408,22 @@ def _breaking(scenario: Scenario, headroom: pd.DataFrame, now: bool) -> Row | No
     ordered = rows.assign(order=rows["growth"].map(order)).sort_values(["times", "order"], kind="stable")
     first = records(ordered)[0]
     there = grown(scenario, first["growth"], first["times"])
-    return first | {"scenario": there, "cause": cause(there, first)}
+    return first | {"scenario": there, "cause": cause(there, first, metric)}
 
 
-def cause(scenario: Scenario, found: Mapping[str, Any]) -> str:
-    """What is to blame for a missed objective: a station without time left, a herd, or the policy itself."""
+def cause(scenario: Scenario, found: Mapping[str, Any], metric: str = "") -> str:
+    """What is to blame for a missed objective: a station without time left, one event's fan-out where the objective's *metric* is
+    of that, a herd, or the policy itself."""
     node, workers = float(found["node"]), float(found["workers"])
     if max(node, workers) >= BUSY:
         if node >= workers:
             return f"one broadcaster node: it is busy {_share(node)} of the time{_generic(scenario)}"
         return f"the application: its {number(scenario.api.workers)} workers are busy {_share(workers)} of the time"
     pages, drain = herd(scenario)
+    if metric.startswith(("time_to_notified", "fan_out")):
+        costs, nodes = scenario.broadcaster.costs, scenario.broadcaster.nodes
+        last = pages / nodes * (costs.compose_per_subscriber + costs.between(scenario.extra_payload))
+        return f"the fan-out: one event goes to {number(pages)} pages, one after the other, in {seconds(last)}"
     if 0.2 * float(found["fresh_p95"]) < drain < math.inf:
         return f"the herd: {number(pages)} pages fetch after one event, and the application answers them within {seconds(drain)}"
     return "the policy: no station is short of time, pages wait for it"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from sim.errors import BadInput
-from sim.experiments.advice import Limit, cause, limit, records, screened, trial
+from sim.experiments.advice import EXACT, Limit, Row, cause, limit, records, screened, shortened, trial
 from sim.policy import Window
 from sim.prediction import read
 from sim.results.ledger import costs as ledger_costs
@@ -264,7 +264,7 @@ class Largest:
     high: int
     """Least and most over the draws; as `subscribers` where there are none."""
     planned: int
-    """With the margin, from `low`."""
+    """With the margin, from `low` (where that is 0 it is no size that the objective is missed by: from `subscribers`)."""
     at: dict[str, Any]
     """`advice.trial` of the planned load."""
     cause: str
@@ -276,6 +276,8 @@ class Largest:
     """Bytes to pages."""
     memory: int
     """Bytes of the broadcaster's connections."""
+    searched: float
+    """Seconds of updates that the search took (`advice.shortened`)."""
     beyond: bool
     """More than `advice.MOST` times the scenario's pages would still hold."""
 
@@ -291,10 +293,10 @@ def largest(
     """
     if not scenario.subscribers:
         raise BadInput(f"scenario {scenario.name}: no pages to plan for (set pages.0.subscribers)")
-    quick, _ = screened(scenario)
+    quick = shortened(screened(scenario)[0], EXACT)
     limits = [limit(quick.replace(dict(draw)), objective, precision=0.05) for draw in ({}, *draws)]
     most = [_pages(found, scenario.subscribers) for found in limits]
-    planned = max(1, math.floor(min(most) * (1 - margin))) if at is None else at
+    planned = max(1, math.floor((min(most) or most[0]) * (1 - margin))) if at is None else at
     there = quick.with_subscribers(planned)
     row = trial(there, objective.metric)
     trail = limits[0].trail
@@ -302,7 +304,7 @@ def largest(
     why = "nothing that was tried"
     if len(missed):
         first = records(missed.sort_values("times"))[0]
-        why = cause(quick.with_subscribers(int(first["subscribers"])), first)
+        why = cause(quick.with_subscribers(int(first["subscribers"])), first, objective.metric)
     cost = costs_of(scenario)
     deliveries = sum(pages.subscribers * rate for pages, rate in heard(there))
     return Largest(
@@ -317,6 +319,7 @@ def largest(
         workers=max(1, math.ceil(scenario.api.workers * row["workers"] / UTILISATION)),
         bandwidth=deliveries * cost.frame + row["refetch_rate"] * cost.answer,
         memory=planned * cost.connection,
+        searched=quick.duration,
         beyond=math.isinf(limits[0].times),
     )
 
@@ -361,33 +364,44 @@ def within_chance(frame: pd.DataFrame, deviations: float = 4.0) -> bool:
     return bool((frame["off"].abs() <= deviations / frame["heard"].pow(0.5)).all())
 
 
-def against_runs(runs: Iterable[Run]) -> pd.DataFrame:
-    """What an event took in measured runs beside the closed form: run, nodes, figure, closed, measured, off.
+def against_runs(runs: Sequence[Run]) -> pd.DataFrame:
+    """What an event took in measured runs beside the closed form: run, nodes, subscribers, figure, closed, measured, off.
 
-    The first run's bytes, time and spread for a delivery are the costs, so for it only the deliveries are a prediction, and for
-    the others (more nodes, other sizes) all are.
+    The costs are the straight line through the smallest and the largest run on one node: a part of each event that every node
+    has, and one of each delivery. So for these two only deliveries are a prediction, for all others everything is. The nodes of
+    one machine are taken to have one core together, as `data/samples.py` runs them: their spread is then that of one node.
     """
-    rows: list[dict[str, Any]] = []
-    first: dict[str, float] | None = None
-    for run in runs:
-        found = ledger_costs.costs(run)
-        deliveries = found["receivers"]
-        spread = run.summary["fan_out.spread.p50"]["value"]
-        nodes, scenario = run.scenario.broadcaster.nodes, run.scenario
-        if first is None:
-            first = {name: found[name] for name in ("bytes_per_delivery", "cpu_per_delivery")}
-            first["spread"] = spread * nodes / scenario.subscribers
-        rate = scenario.workload.expected(1.0, scenario.fleet.servers, scenario.fleet.sites)
-        reached = sum(pages.subscribers * each for pages, each in heard(scenario)) / rate
-        for name, closed, measured in (
-            ("deliveries", reached, deliveries),
-            ("bytes", reached * first["bytes_per_delivery"], found["bytes_per_delivery"] * deliveries),
-            ("processor time of all nodes, s", reached * first["cpu_per_delivery"], found["cpu_per_delivery"] * deliveries),
-            ("first to last receiver, s", scenario.subscribers / nodes * first["spread"], spread),
-        ):
-            label = {"run": run.name, "nodes": nodes, "subscribers": scenario.subscribers, "figure": f"{name}, per event"}
-            rows.append(label | {"closed": closed, "measured": measured, "off": measured / closed - 1})
+    found = [_of_an_event(run) for run in runs]
+    one = sorted((row for row in found if row["nodes"] == 1), key=lambda row: row["reached"])
+    if len(one) < 2:
+        raise BadInput("the costs of an event and of a delivery take two runs on one node, of different sizes")
+    rows = []
+    for row in found:
+        nodes, reached = row["nodes"], row["reached"]
+        closed = {"deliveries": reached}
+        for name, each in (("bytes", 1), ("processor time of all nodes, s", nodes), ("first to last receiver, s", 1)):
+            slope = (one[-1][name] - one[0][name]) / (one[-1]["reached"] - one[0]["reached"])
+            closed[name] = each * (one[0][name] - slope * one[0]["reached"]) + slope * reached
+        label = {"run": row["run"], "nodes": nodes, "subscribers": row["subscribers"]}
+        for name, value in closed.items():
+            rows.append(label | {"figure": name, "closed": value, "measured": row[name], "off": row[name] / value - 1})
     return pd.DataFrame(rows)
+
+
+def _of_an_event(run: Run) -> Row:
+    """Measured, per event; `reached` is how many pages the scenario says that it reaches."""
+    scenario, found = run.scenario, ledger_costs.costs(run)
+    rate = scenario.workload.expected(1.0, scenario.fleet.servers, scenario.fleet.sites)
+    return {
+        "run": run.name,
+        "nodes": scenario.broadcaster.nodes,
+        "subscribers": scenario.subscribers,
+        "reached": sum(pages.subscribers * each for pages, each in heard(scenario)) / rate,
+        "deliveries": found["receivers"],
+        "bytes": found["bytes_per_delivery"] * found["receivers"],
+        "processor time of all nodes, s": found["cpu_per_event"],
+        "first to last receiver, s": run.summary["fan_out.spread.p50"]["value"],
+    }
 
 
 # --- in words --------------------------------------------------------------------------------------------------------------

@@ -223,6 +223,8 @@ def test_who_is_to_blame() -> None:
     assert "generic channel" not in advice.cause(specific, quiet | {"node": 0.95})
     assert "1 workers are busy 99 %" in advice.cause(BUSY, quiet | {"workers": 0.99})
     assert "the policy" in advice.cause(BUSY, quiet | {"fresh_p95": math.inf})
+    fan_out = BUSY.replace({"broadcaster.per_subscriber": 0.001, "broadcaster.compose_per_subscriber": 0.0})
+    assert "goes to 40 pages, one after the other, in 40 ms" in advice.cause(fan_out, quiet, "time_to_notified.p99")
     large = BUSY.replace({"pages.0.subscribers": 400})
     assert advice.herd(large) == (400, pytest.approx(0.8))
     assert "the herd: 400 pages" in advice.cause(large, quiet)

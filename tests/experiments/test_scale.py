@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sim.errors import BadInput
 from sim.experiments import scale
 from sim.experiments.scale import Costs, costs_of, needs, world
 from sim.prediction import Fit, Parameter
@@ -74,12 +75,20 @@ def test_the_fleet_engine_agrees_as_far_as_chance_lets_it() -> None:
 
 
 def test_measured_runs_beside_it() -> None:
-    runs = [report.sample(name) for name in ("fan-out-1000", "fan-out-3000")]
+    runs = [report.sample(name) for name in ("one-node-1000", "one-node-2000", "one-node-4000", "two-nodes")]
     beside = scale.against_runs(runs)
-    first = beside[beside["run"] == "fan-out-1000"].set_index("figure")
-    # The first run's own costs: only what its pages heard is a prediction.
-    assert (first["off"].abs() < 1e-9).all()
-    assert beside["off"].abs()[beside["figure"] == "deliveries, per event"].max() < 1e-3
+    off = beside.set_index(["run", "figure"])["off"].abs()
+    # The costs come from the smallest and the largest on one node: there only what the pages heard is a prediction.
+    assert off[["one-node-1000", "one-node-4000"]].max() < 1e-9
+    assert off.xs("deliveries", level="figure").max() < 1e-3
+    closed = beside.set_index(["run", "figure"])["closed"]
+    cpu = "processor time of all nodes, s"
+    # A second node has its own part of each event, and not one delivery more.
+    per_event = closed["two-nodes", cpu] - closed["one-node-4000", cpu]
+    slope = (closed["one-node-4000", cpu] - closed["one-node-1000", cpu]) / 3000
+    assert per_event == pytest.approx(closed["one-node-1000", cpu] - 1000 * slope)
+    with pytest.raises(BadInput, match="two runs on one node"):
+        scale.against_runs(runs[-2:])
 
 
 def test_costs_of_a_fit_and_of_nothing(tmp_path: Path) -> None:
