@@ -27,6 +27,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -42,7 +43,7 @@ from sim.live.capacity import capacity, limits
 from sim.prediction import Fit, read
 from sim.results.text import number, percent, seconds, size, unit_of
 from sim.results.thresholds import parse_all
-from sim.scenario import Scenario, load_scenario, parse_assignments
+from sim.scenario import Scenario, build, load_scenario, parse_assignments, require_honoured
 from sim.virtual.sweep import Objective
 
 DRAWS = 5
@@ -80,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     objective = None if args.objective is None else Objective.parse(args.objective)
     budget = options.seconds("--within", args.within)
     fit = None if args.fit is None else read(args.fit)
-    scenario = _scenario(args, fit)
+    changes = parse_assignments(args.set)
+    scenario, fitted = _scenario(args, fit, changes)
     if objective is not None and args.measure:
         wanted = {"delivery_ratio": "value >= 1"} | threshold(objective)
         parse_all(wanted)
@@ -88,12 +90,15 @@ def run(args: argparse.Namespace) -> int:
             options.read_target(args.target)
         if args.output is not None and args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
             raise BadInput(f"-o {args.output}: is there already (choose another directory)")
-        scenario = dataclasses.replace(scenario, thresholds=wanted, duration=min(scenario.duration, DURATION))
+        require_honoured(scenario, "load test")
+        duration = min(scenario.duration, DURATION)
+        scenario = dataclasses.replace(scenario, thresholds=wanted, duration=duration)
+        fitted = dataclasses.replace(fitted, duration=duration)
     found = None
     if objective is not None:
-        costs = [{} if fit is None else fit.draw(np.random.default_rng(seed), scenario) for seed in range(DRAWS)]
-        draws = [drawn | {"seed": scenario.seed + 1 + i} for i, drawn in enumerate(costs)]
-        found = scale.largest(scenario, objective, draws, args.margin, args.subscribers)
+        costs = [{} if fit is None else fit.draw(np.random.default_rng(seed), fitted) for seed in range(DRAWS)]
+        draws = [drawn | changes | {"seed": scenario.seed + 1 + i} for i, drawn in enumerate(costs)]
+        found = scale.largest(fitted, objective, draws, args.margin, args.subscribers)
     planned = scenario.with_subscribers(args.subscribers if found is None else found.planned)
     machine, known = _machine(args), calibrated(Terminal(planned.subscribers))
     if known is None:
@@ -132,17 +137,18 @@ def _machine(args: argparse.Namespace) -> capacity.Machine:
     )
 
 
-def _scenario(args: argparse.Namespace, fit: Fit | None) -> Scenario:
-    """The scenario that is scaled, with the fitted costs."""
+def _scenario(args: argparse.Namespace, fit: Fit | None, changes: dict[str, Any]) -> tuple[Scenario, Scenario]:
+    """(the scenario that is scaled, the same with the fitted costs). A load test is one of the first: the target has its own."""
     half = {"pages": [{"page": "detail", "subscribers": 100}, {"page": "dashboard", "subscribers": 100}]}
     if args.scenario:
         found = load_scenario(args.scenario)
-        found = found if fit is None else fit.apply(found)
+    elif fit is not None:
+        found = build(Scenario, dict(fit.scenario), where=f"{args.fit}, its scenario")
     else:
-        found = Scenario().replace(half) if fit is None else fit.base()
-    found = found.replace(parse_assignments(args.set))
+        found = Scenario().replace(half)
+    found = found.replace(changes)
     found.check()
-    return found
+    return found, found if fit is None else fit.apply(found).replace(changes)
 
 
 def _said(found: scale.Largest, length: float, fit: Fit | None, path: Path | None) -> str:

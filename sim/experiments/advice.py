@@ -69,6 +69,8 @@ class Limit(NamedTuple):
 
     times: float
     """Most times for which it was met; 0: never, inf: at all that were tried."""
+    missed: float
+    """Least times for which it was not; inf: none."""
     trail: pd.DataFrame
     """`trial` of each that was tried: times, subscribers."""
 
@@ -395,7 +397,8 @@ def limit(scenario: Scenario, objective: Objective, growth: str = "pages", most:
             break
         rows.append({"times": times, "subscribers": more.subscribers} | trial(more, objective.metric))
         bracket = bracket.narrowed(times, objective.met([rows[-1]["value"]]) == "yes")
-    return Limit(math.inf if bracket.held >= most else bracket.held, pd.DataFrame(rows).sort_values("times", ignore_index=True))
+    trail = pd.DataFrame(rows).sort_values("times", ignore_index=True)
+    return Limit(math.inf if bracket.held >= most else bracket.held, bracket.missed, trail)
 
 
 def _breaking(scenario: Scenario, headroom: pd.DataFrame, metric: str, now: bool) -> Row | None:
@@ -433,19 +436,13 @@ def _share(share: float) -> str:
     return f"{min(share, 1.0) * 100:.0f} %"
 
 
-def generic_share(scenario: Scenario) -> float:
-    """Share of the notifications that come on a generic channel."""
-    updates = scenario.draw_updates(streams(scenario.seed))
-    everything = expected_size(scenario, updates)[0]
-    boards = tuple(pages for pages in scenario.pages if pages.page == "dashboard")
-    if scenario.broadcast.channels not in ("both", "generic") or not everything:
-        return 0.0
-    return expected_size(dataclasses.replace(scenario, pages=boards), updates)[0] / everything
-
-
 def _generic(scenario: Scenario) -> str:
-    share = generic_share(scenario)
-    return f", {_share(share)} of its frames are those of the generic channel" if share > 0.5 else ""
+    """In words, where most frames are those of the generic channel."""
+    frames = [(pages.page == "dashboard", pages.subscribers * rate) for pages, rate in scenario.heard()]
+    everything = sum(count for _, count in frames)
+    share = sum(count for board, count in frames if board) / everything if everything else 0.0
+    generic = share > 0.5 and scenario.broadcast.channels in ("both", "generic")
+    return f", {_share(share)} of its frames are those of the generic channel" if generic else ""
 
 
 def herd(scenario: Scenario) -> tuple[int, float]:

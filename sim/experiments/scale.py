@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from sim.errors import BadInput
-from sim.experiments.advice import EXACT, Limit, Row, cause, limit, records, screened, shortened, trial
+from sim.experiments.advice import EXACT, MOST, Limit, Row, cause, limit, records, screened, shortened, trial
 from sim.policy import Window
 from sim.prediction import read
 from sim.results.ledger import costs as ledger_costs
@@ -113,15 +113,6 @@ def world(subscribers: int, channels: Channels = "per_user", wait: float = 1.0, 
     ).replace({"broadcast.channels": channels})
 
 
-def heard(scenario: Scenario) -> list[tuple[Pages, float]]:
-    """Each group of pages, and the events per second that one of them hears."""
-    horizon, fleet, kind = scenario.warmup + scenario.duration, scenario.fleet, scenario.broadcast.channels
-    rate = scenario.workload.expected(horizon, fleet.servers, fleet.sites) / horizon if horizon else 0.0
-    of_one = 0.0 if kind == "generic" else 1 / max(1, fleet.servers)
-    of_all = {"generic": 1.0, "both": 1.0, "specific": 0.0, "per_user": 1 / fleet.users}[kind]
-    return [(pages, rate * (of_all if pages.page == "dashboard" else of_one)) for pages in scenario.pages]
-
-
 def needs(scenario: Scenario, cost: Costs, spread: float = 0.0, bus: Bus = "every node") -> dict[str, Any]:
     """What this size takes, rates per second.
 
@@ -130,7 +121,7 @@ def needs(scenario: Scenario, cost: Costs, spread: float = 0.0, bus: Bus = "ever
     which they come back. Nodes are inf where the bus alone takes more than `UTILISATION` of every node: more nodes do not help
     then. On a bus *by channel* each listener is taken to be on a node of its own.
     """
-    groups, n = heard(scenario), scenario.subscribers
+    groups, n = scenario.heard(), scenario.subscribers
     horizon = scenario.warmup + scenario.duration
     events = scenario.workload.expected(horizon, scenario.fleet.servers, scenario.fleet.sites) / horizon
     deliveries = sum(pages.subscribers * rate for pages, rate in groups)
@@ -227,12 +218,6 @@ def sizes(
     return pd.DataFrame(rows).drop(columns=["first", "size"])
 
 
-def dies_at(frame: pd.DataFrame) -> dict[str, float]:
-    """By kind of channel: the smallest size of *frame* at which no number of nodes is enough; inf: none."""
-    lost = frame[frame["nodes"].map(math.isinf)].groupby("channels")["subscribers"].min()
-    return {kind: float(lost.get(kind, math.inf)) for kind in dict.fromkeys(frame["channels"])}
-
-
 def storms(subscribers: Iterable[int], times: Iterable[float], cost: Costs | None = None) -> pd.DataFrame:
     """After a restart of all nodes, with *times* as many nodes and workers as the steady state needs: times, nodes, workers,
     subscribers, connected, fresh (s), handshakes, requests (1/s), group (as text). Per-user channels, on a bus by channel."""
@@ -262,7 +247,7 @@ class Largest:
     """With the point values of the costs; 0: not even one."""
     low: int
     high: int
-    """Least and most over the draws; as `subscribers` where there are none."""
+    """The least that holds, and the least that does not (as far as the search goes), over all draws."""
     planned: int
     """With the margin, from `low` (where that is 0 it is no size that the objective is missed by: from `subscribers`)."""
     at: dict[str, Any]
@@ -295,7 +280,7 @@ def largest(
         raise BadInput(f"scenario {scenario.name}: no pages to plan for (set pages.0.subscribers)")
     quick = shortened(screened(scenario)[0], EXACT)
     limits = [limit(quick.replace(dict(draw)), objective, precision=0.05) for draw in ({}, *draws)]
-    most = [_pages(found, scenario.subscribers) for found in limits]
+    most = [_pages(found, found.times, scenario.subscribers) for found in limits]
     planned = max(1, math.floor((min(most) or most[0]) * (1 - margin))) if at is None else at
     there = quick.with_subscribers(planned)
     row = trial(there, objective.metric)
@@ -306,12 +291,12 @@ def largest(
         first = records(missed.sort_values("times"))[0]
         why = cause(quick.with_subscribers(int(first["subscribers"])), first, objective.metric)
     cost = costs_of(scenario)
-    deliveries = sum(pages.subscribers * rate for pages, rate in heard(there))
+    deliveries = sum(pages.subscribers * rate for pages, rate in there.heard())
     return Largest(
         objective=objective,
         subscribers=most[0],
         low=min(most),
-        high=max(most),
+        high=max(_pages(found, found.missed, scenario.subscribers) for found in limits),
         planned=planned,
         at=row,
         cause=why,
@@ -324,9 +309,8 @@ def largest(
     )
 
 
-def _pages(found: Limit, subscribers: int) -> int:
-    times = found.trail["times"].max() if math.isinf(found.times) else found.times
-    return math.floor(times * subscribers)
+def _pages(found: Limit, times: float, subscribers: int) -> int:
+    return math.floor((found.trail["times"].max() if math.isinf(times) else times) * subscribers)
 
 
 # --- held beside simulation and measurement --------------------------------------------------------------------------------
@@ -396,7 +380,7 @@ def _of_an_event(run: Run) -> Row:
         "run": run.name,
         "nodes": scenario.broadcaster.nodes,
         "subscribers": scenario.subscribers,
-        "reached": sum(pages.subscribers * each for pages, each in heard(scenario)) / rate,
+        "reached": sum(pages.subscribers * each for pages, each in scenario.heard()) / rate,
         "deliveries": found["receivers"],
         "bytes": found["bytes_per_delivery"] * found["receivers"],
         "processor time of all nodes, s": found["cpu_per_event"],
@@ -431,11 +415,9 @@ def _takes(frame: pd.DataFrame, subscribers: int) -> str:
 
 
 def _deaths(frame: pd.DataFrame) -> str:
-    by: dict[float, list[str]] = {}
-    for kind, least in dies_at(frame).items():
-        by.setdefault(least, []).append(kind.replace("_", "-"))
-    where = {least: "at larger sizes" if math.isinf(least) else f"from {number(least)} subscribers on" for least in by}
-    return "; ".join(f"{where[least]} ({', '.join(kinds)})" for least, kinds in sorted(by.items()))
+    lost = frame[frame["nodes"].map(math.isinf)].groupby("group")["subscribers"].min()
+    said = [f"from {number(least)} subscribers on ({', '.join(sorted(kinds.index))})" for least, kinds in lost.groupby(lost)]
+    return "; ".join(said) or "at larger sizes than these"
 
 
 def nodes_claim(frame: pd.DataFrame) -> str:

@@ -428,6 +428,14 @@ class Scenario:
         """The same of an event of *resource*: that of a task carries the task in any case, and the padding."""
         return self.broadcast.payload_bytes if resource == "task" else self.extra_payload
 
+    def heard(self) -> list[tuple[Pages, float]]:
+        """Each group of pages, and the events per second that one of them hears, on the average of warm-up and duration."""
+        horizon, kind = self.warmup + self.duration, self.broadcast.channels
+        rate = self.workload.expected(horizon, self.fleet.servers, self.fleet.sites) / horizon if horizon else 0.0
+        of_one = 0.0 if kind == "generic" else 1 / max(1, self.fleet.servers)
+        of_all = {"generic": 1.0, "both": 1.0, "specific": 0.0, "per_user": 1 / max(1, self.fleet.users)}[kind]
+        return [(pages, rate * (of_all if pages.page == "dashboard" else of_one)) for pages in self.pages]
+
     def check(self) -> None:
         """Raise `BadInput` where keys contradict each other, so that no program can do what the scenario says."""
         for i, pages in enumerate(self.pages):

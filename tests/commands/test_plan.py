@@ -75,6 +75,9 @@ def test_machines_for_a_number_of_subscribers(capsys: pytest.CaptureFixture[str]
         (["--objective", "time_to_fresh.p95 < 2", "--measure", "--within", "soon"], 2, "--within must be a time"),
         (["--objective", "time_to_fresh.p95 < 2", "--measure", "--within", "9"], 2, "a single load test"),
         (["--subscribers", "9", "--set", "workload.rte=1"], 2, "workload.rte"),
+        (["--objective", "time_to_fresh.p95 < 2", "--measure", "--set", "network.to_api=0.1"], 2, "for the simulator only"),
+        (["--objective", "time_to_fresh.p95 < 2", "--measure", "--target", "nothing.json"], 2, "nothing.json"),
+        (["--objective", "time_to_fresh.p95 < 2", "--measure", "-o", "pyproject.toml"], 2, "is there already"),
         (["--objective", "time_to_flesh.p95 < 2"], 2, "no such figure"),
         (["--objective", "time_to_fresh.p95 < 0.0001"], 3, "not even one subscriber"),
         (["--objective", "time_to_fresh.p95 < 2", "--fit", "nothing.json"], 2, "nothing.json"),
@@ -120,6 +123,7 @@ def test_the_climb_begins_below_what_is_predicted_and_says_whether_they_agree(
     tree = planned(command, capsys)
     largest, measured = tree["largest"], tree["measured"]
     assert asked[0].thresholds == {"delivery_ratio": "value >= 1", "time_to_fresh": "p(95) < 2.0"}
+    assert asked[0].api == SMALL.api, "a load test's target has its own costs"
     assert asked[0].subscribers == round(plan.START * largest["subscribers"])
     assert measured["held"] <= 60 < measured["missed"]
     assert measured["agrees"] == (largest["low"] < measured["missed"] and measured["held"] <= largest["high"])

@@ -75,7 +75,7 @@ def test_the_fleet_engine_agrees_as_far_as_chance_lets_it() -> None:
 
 
 def test_measured_runs_beside_it() -> None:
-    runs = [report.sample(name) for name in ("one-node-1000", "one-node-2000", "one-node-4000", "two-nodes")]
+    runs = [report.sample(name) for name in ("one-node-1000", "one-node-4000", "two-nodes")]
     beside = scale.against_runs(runs)
     off = beside.set_index(["run", "figure"])["off"].abs()
     # The costs come from the smallest and the largest on one node: there only what the pages heard is a prediction.
@@ -108,8 +108,7 @@ def test_its_sentences_name_what_the_frames_say() -> None:
     row = two[(two["subscribers"] == 10**7) & (two["channels"] == "per_user")].iloc[0]
     assert f"per-user channels take {row['nodes']:.0f} nodes and {row['workers']} application workers" in said
     assert "for generic ones no number of nodes is enough" in said
-    assert "from 10,000,000 subscribers on (generic, specific, per-user)" in said
-    assert scale.dies_at(scale.sizes((10**4,))) == dict.fromkeys(scale.CHANNELS, math.inf)
+    assert "from 10,000,000 subscribers on (generic, per-user, specific)" in said
     table = scale.readable(one)
     assert table.index[0] == "10,000, generic"
     assert "∞" in table["nodes"].tolist()

@@ -138,3 +138,17 @@ def test_another_kind_keeps_the_members_that_it_has_as_well() -> None:
     assert scenario.replace({"policy.kind": "polling", "policy.interval": 2.0}).policy == Polling(interval=2.0)
     with pytest.raises(BadInput, match="no such kind 'windows'"):
         scenario.replace({"policy.kind": "windows"})
+
+
+@pytest.mark.parametrize(
+    ("channels", "detail", "board"),
+    [("both", 0.25, 2.0), ("generic", 0.0, 2.0), ("specific", 0.25, 0.0), ("per_user", 0.25, 0.5)],
+)
+def test_what_a_page_hears_depends_on_the_channels(channels: str, detail: float, board: float) -> None:
+    scenario = Scenario(pages=(Pages("detail", 3), Pages("dashboard", 4))).replace(
+        {"fleet.users": 4, "fleet.servers_per_user": 2, "workload.rate": 2.0, "broadcast.channels": channels}
+    )
+    assert [(pages.subscribers, rate) for pages, rate in scenario.heard()] == [
+        (3, pytest.approx(detail)),
+        (4, pytest.approx(board)),
+    ]

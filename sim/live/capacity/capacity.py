@@ -60,18 +60,9 @@ class Plan:
         return asdict(self) | {"decided_by": self.decided_by}
 
 
-def messages_per_second(scenario: Scenario) -> float:
-    """Notifications to all subscribers together, on the average of the run."""
-    duration = scenario.warmup + scenario.duration
-    updates = scenario.workload.expected(duration, scenario.fleet.servers, scenario.fleet.sites)
-    servers = max(1, scenario.fleet.servers)
-    heard = sum(p.subscribers * (1.0 if p.page == "dashboard" else 1.0 / servers) for p in scenario.pages)
-    return updates * heard / duration if duration else 0.0
-
-
 def plan(scenario: Scenario, calibration: Calibration, machine: Machine) -> Plan:
     """For the scenario as it is (scale it with `with_subscribers` first)."""
-    n, rate = scenario.subscribers, messages_per_second(scenario)
+    n, rate = scenario.subscribers, sum(pages.subscribers * each for pages, each in scenario.heard())
     per_subscriber = scenario.load.http == "per_subscriber"
     pool = 0 if per_subscriber else scenario.load.pool_size
     room = max(1, (machine.descriptors - limits.SPARE - pool) // (2 if per_subscriber else 1))

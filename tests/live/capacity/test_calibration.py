@@ -90,7 +90,8 @@ def test_what_a_busy_machine_measures_is_repeated_refused_and_never_kept(monkeyp
 
 def test_messages_per_second_counts_who_hears() -> None:
     # Each of 2 updates a second reaches all dashboards and a tenth of the detail pages.
-    assert capacity.messages_per_second(HALF.with_subscribers(2000)) == pytest.approx(2 * (1000 + 100))
+    plan = capacity.plan(HALF.with_subscribers(2000), RULER, LAPTOP)
+    assert plan.messages_per_second == pytest.approx(2 * (1000 + 100))
 
 
 @pytest.mark.parametrize(
