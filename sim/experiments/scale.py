@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from sim.errors import BadInput
-from sim.experiments.advice import EXACT, MOST, Limit, Row, cause, limit, records, screened, shortened, trial
+from sim.experiments.advice import EXACT, Limit, Row, cause, limit, records, screened, shortened, trial
 from sim.policy import Window
 from sim.prediction import read
 from sim.results.ledger import costs as ledger_costs
