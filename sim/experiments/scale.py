@@ -368,7 +368,7 @@ def against_runs(runs: Sequence[Run]) -> pd.DataFrame:
             closed[name] = each * (one[0][name] - slope * one[0]["reached"]) + slope * reached
         label = {"run": row["run"], "nodes": nodes, "subscribers": row["subscribers"]}
         for name, value in closed.items():
-            rows.append(label | {"figure": name, "closed": value, "measured": row[name], "off": row[name] / value - 1})
+            rows.append(label | {"figure": name, "closed": value, "measured": row[name], "off": round(row[name] / value - 1, 9)})
     return pd.DataFrame(rows)
 
 
