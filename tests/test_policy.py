@@ -297,3 +297,10 @@ def test_the_quick_way_is_the_long_way(at: list[int], wait: int) -> None:
 
 def test_durations_are_rounded_to_the_nanosecond() -> None:
     assert fires(Debounce(0.3), [0]) == [ns(0.3)] == [300_000_000]
+
+
+def test_jitter_is_only_where_it_is_asked_for_and_silence_only_where_it_is_waited_for() -> None:
+    assert [policy().jitter for policy in (Immediate, Debounce, Throttle, Window, RateLimit)] == [0.0] * 5
+    waiting = [Debounce(wait=0.5), Debounce(wait=0.0), Debounce(wait=0.5, max_wait=1.0)]
+    assert [policy.waits_for_silence for policy in waiting] == [True, False, False]
+    assert not Debounce(wait=0.5, leading=True, trailing=False).waits_for_silence

@@ -114,6 +114,7 @@ def test_arrivals_are_counted_from_the_commit(tmp_path: Path) -> None:
 def test_ranks_of_a_random_sample_are_the_expected_ones(tmp_path: Path) -> None:
     events = costs.arrivals(run(tmp_path, weight=4.0))
     assert events["receivers"].tolist() == [12, 12]
+    assert costs.costs(run(tmp_path / "again", weight=4.0))["bytes_per_refetch"] == 1000
     assert events["first_rank"].tolist() == [13 / 4, 13 / 4]
     assert events["ranks"].tolist() == [13 / 4 * 2, 13 / 4 * 2]
 
