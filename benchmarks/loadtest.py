@@ -4,13 +4,13 @@
     python -m benchmarks.loadtest -n 5000 --only ours bare   a part of it
 
 The server (benchmarks/fanout_peer.c, compiled with gcc) has core 0, the client core 1; both on 127.0.0.1, and both ahead of
-other processes where that is allowed. (By niceness: who has a real-time priority and takes a whole core is stopped by the system
-for 50 ms of each second, which is the very lag that is looked for.) CPU is the client process's own, everything included: Locust,
-recording, parts on disk. It is taken of broadcasts to all, 5,000 messages a second in all: `different` where each frame has the
-instant of its own send in it, from which `delay` counts, so that the server's fan-out is not in it; `same` where all get the same
+other processes (SCHED_FIFO) where that is allowed. CPU is the client process's own, everything included: Locust, recording, parts
+on disk. It is taken of broadcasts to all, 5,000 messages a second in all: `different` where each frame has the instant of its own
+send in it, from which `delay` counts, so that the server's fan-out is not in it; `same` where all get the same
 bytes, as from a broadcaster. `x C` is against the bare receiver of the same run. `lag` is the delay that the client itself adds
 before it reads. `msg/s` is the highest rate, one subscriber after the other and each message different, at which that stays below
-50 ms at p99; a sender that was itself late is named.
+50 ms at p99; then both are ahead of others by niceness only, for who takes a whole core by a real-time priority is stopped by the
+system for 50 ms of each second. A sender that was itself late is named.
 Absolute times depend on the machine; the ratios within one run are what to compare.
 """
 
@@ -27,10 +27,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from benchmarks.fanout import CLIENT_CORE, SERVER_CORE, pinned
 from benchmarks.results import note
@@ -71,6 +72,24 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
 
+def ahead(core: int) -> Callable[[], None]:
+    """As `pinned`, and with a real-time priority where that is allowed."""
+
+    def prepare() -> None:
+        pinned(core)()
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+
+    return prepare
+
+
+def by_niceness(process: subprocess.Popen[Any]) -> None:
+    """Take the real-time priority from all its threads."""
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
+
+
 class Server:
     """The C peer, told by lines and answering in JSON."""
 
@@ -80,7 +99,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=pinned(SERVER_CORE),
+            preexec_fn=ahead(SERVER_CORE),
         )
         self.port = self._read()["port"]
 
@@ -121,7 +140,7 @@ class Client:
             command += ["-u", str(subscribers), "-r", str(subscribers), "--stop-timeout", "1"]
         self.process = subprocess.Popen(
             command,
-            preexec_fn=pinned(CLIENT_CORE),
+            preexec_fn=ahead(CLIENT_CORE),
             env=environment,
             cwd=HERE.parent,
             stdout=subprocess.DEVNULL,
@@ -242,6 +261,8 @@ def find_knee(row: Row, server: Server, client: Client) -> None:
     """The highest rate of the ladder at which the delay that the client itself adds stays below 50 ms at p99."""
     name = "reader_lag" if row.candidate == "ours" else "time_to_notified"
     row.knee = 0
+    by_niceness(server.process)
+    by_niceness(client.process)
     for rate in LADDER:
         before, count = client.histogram(name), client.count("notifications")
         said = server.ask(f"spread {rate} 2")
@@ -270,7 +291,7 @@ def refetch_rate(program: Path, seconds: float) -> tuple[float, float]:
     """(per second of CPU, us each) of the HTTP client alone."""
     server = Server(program)
     command = [sys.executable, "-m", "benchmarks.loadtest_refetches", str(server.port), str(seconds)]
-    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True, preexec_fn=pinned(CLIENT_CORE))
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True, preexec_fn=ahead(CLIENT_CORE))
     server.stop()
     count, cpu = map(float, done.stdout.split())
     return count / cpu, cpu / count * 1e6
