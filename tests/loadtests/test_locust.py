@@ -311,18 +311,21 @@ def test_a_page_of_ones_own_in_a_dozen_lines(target: Path, tmp_path: Path) -> No
         "-r",
         "50",
         "-t",
-        "5s",
+        "60s",
         "--only-summary",
     ]
     variables = os.environ | {"PYTHONPATH": str(ROOT), "WORKBENCH_PARTS": str(tmp_path / "parts")}
     with subprocess.Popen(
         command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        for _ in range(200):
-            if sum(header["subscribers"]["subscribed"] for header in parts.read_headers(tmp_path / "parts")) == 10:
-                break
-            time.sleep(0.05)
-        change(there, user.servers[0], user.token)
+        for group, name, count in (("subscribers", "subscribed", 10), ("counters", "answered", 5)):
+            for _ in range(600):
+                if process.poll() is not None or sum(h[group][name] for h in parts.read_headers(tmp_path / "parts")) == count:
+                    break
+                time.sleep(0.05)
+            if name == "subscribed":
+                change(there, user.servers[0], user.token)
+        process.terminate()
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 0, output
     (header,) = parts.read_headers(tmp_path / "parts")
