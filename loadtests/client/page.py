@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import orjson
 
@@ -110,7 +111,7 @@ class Page:
         self._plant, self._spec, self.seat = plant, spec, seat
         self.subscriber = plant.recorder.subscriber(spec.kind)
         self.headers, self.prefix = seat.headers, spec.prefix
-        self._path = spec.prefix + self._filled(spec.refetch)
+        self._path = spec.prefix + self._filled(spec.refetch, partial(quote, safe=""))
         assert spec.application is not None or spec.pool is not None or not spec.refetch
         self.pool: Pool = spec.pool or Pool(plant.traffic, spec.application or spec.broadcaster, BROWSER_CONNECTIONS)
         self._record, self._hook = plant.recorder.notification, seat.hook
@@ -196,9 +197,10 @@ class Page:
     def channels(self) -> list[str]:
         return [self._filled(channel) for channel in self._spec.channels]
 
-    def _filled(self, template: str) -> str:
+    def _filled(self, template: str, written: Callable[[str], str] = str) -> str:
+        """With the keys as the target has them; *written*: how they stand there."""
         user, id = self.seat.keys or (self.seat.user, self.seat.resource_id)
-        return template.format(id=id, user=user, n=self.seat.number)
+        return template.format(id=written(str(id)), user=written(str(user)), n=self.seat.number)
 
     def _dial(self, echo: Echo) -> Link:
         spec = self._spec

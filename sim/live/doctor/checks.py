@@ -113,7 +113,7 @@ class Patient:
     def path(self, template: str) -> str:
         """Of the application, for the resource."""
         user = self.owner.id if self.owner else ""
-        return template.replace("{id}", quote(str(self.resource))).replace("{user}", quote(str(user)))
+        return template.replace("{id}", quote(str(self.resource), safe="")).replace("{user}", quote(str(user), safe=""))
 
     async def ask_api(self, method: str, path: str, user: User | None = None, body: bytes = b"", **headers: str) -> Answer:
         """A request to the application, as *user* (None: as a guest). Headers that are empty are left out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -549,3 +550,12 @@ def test_an_inertia_page_reloads_what_it_wants_with_the_version_of_its_assets(mo
     headers = world.asked[-1][1].decode()
     assert "X-Inertia-Version: v1" in headers
     assert "X-Inertia-Partial-Component: Show\r\nX-Inertia-Partial-Data: order" in headers
+
+
+def test_keys_of_any_kind_stand_in_a_path_as_one_part_of_it_and_in_a_channel_as_they_are(world: World) -> None:
+    seat = replace(world.seat, keys=("ada@shop.example", "a/ü 7"))
+    page = Page(world, replace(world.spec, refetch="/u/{user}/orders/{id}", channels=("private-o.{id}",)), seat)  # type: ignore[arg-type]
+    assert page.channels() == ["private-o.a/ü 7"]
+    page.open(world.release)
+    world.run(0.1)
+    assert world.asked[0][0] == "/base/u/ada%40shop.example/orders/a%2F%C3%BC%207"
