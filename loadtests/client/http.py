@@ -54,7 +54,7 @@ class Exchange:
     def __init__(self, pool: Pool, message: bytes, done: Done, timeout: int) -> None:
         self.pool, self.message, self.timeout = pool, message, timeout
         self.done: Done | None = done
-        self.connection: Connection | None = None
+        self.connection: PooledConnection | None = None
         self.started_at = -1
         self.deadline = 0
         self.repeatable = message.startswith(b"GET ")
@@ -114,7 +114,7 @@ class Pool:
     def __init__(self, traffic: Traffic, origin: Origin, limit: int) -> None:
         self.traffic, self.origin, self.limit = traffic, origin, limit
         self._connections = 0
-        self._idle: list[Connection] = []
+        self._idle: list[PooledConnection] = []
         self._line: deque[Exchange] = deque()
 
     @property
@@ -159,7 +159,7 @@ class Pool:
                 connection = self._idle.pop()
             else:
                 try:
-                    connection = Connection(self)
+                    connection = PooledConnection(self)
                 except OSError as error:
                     answer = Answer()
                     answer.started_at = answer.finished_at = self.traffic.mux.now()
@@ -169,12 +169,12 @@ class Pool:
                 self._connections += 1
             connection.begin(exchange)
 
-    def idle(self, connection: Connection) -> None:
+    def idle(self, connection: PooledConnection) -> None:
         self._idle.append(connection)
         if self._line:
             self._serve()
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, connection: PooledConnection) -> None:
         self._connections -= 1
         if connection in self._idle:
             self._idle.remove(connection)
@@ -193,7 +193,7 @@ class Pool:
         self._idle.clear()
 
 
-class Connection:
+class PooledConnection:
     """One connection of a pool, with at most one exchange under way."""
 
     __slots__ = ("_answer", "_body", "_complete", "_exchange", "_lasts", "_open", "_parser", "_pool", "_stream", "_used")

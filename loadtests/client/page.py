@@ -19,7 +19,7 @@ from loadtests.client.echo import Authorised, Echo, Event, State
 from loadtests.client.http import Answer, Pool
 from loadtests.client.inertia import Inertia
 from loadtests.client.link import Link
-from loadtests.client.retries import Request
+from loadtests.client.retries import RetriedGet
 from loadtests.client.spec import Spec
 from sim.clock import SECOND, Timer
 from sim.policy import Policy, Polling
@@ -124,7 +124,7 @@ class Page:
         self._waiting = NOTHING
         self._ending: tuple[Waiting, str] = OVER
         self._admission: Callable[[], None] | None = None
-        self._loading: Request | Timer | None = None
+        self._loading: RetriedGet | Timer | None = None
         self.echo: Echo | None = None
         self._refetcher: Refetcher | None = None
         self._notified: Callable[[int], None] | None = None
@@ -145,7 +145,7 @@ class Page:
     def _load(self) -> None:
         self._loading = None
         plant, timeout = self._plant, self._spec.timeout
-        request = Request(plant.retries, self.pool, self._path, self._loaded, self.headers, timeout, self._retried)
+        request = RetriedGet(plant.retries, self.pool, self._path, self._loaded, self.headers, timeout, self._retried)
         if self._loading is None and self._refetcher is None:  # Else it has ended already.
             self._loading = request
 
@@ -232,7 +232,7 @@ class Page:
     def _go(self) -> None:
         self._plant.pages.discard(self)
         self._release()
-        if isinstance(self._loading, Request):
+        if isinstance(self._loading, RetriedGet):
             self._loading.abort()
         elif self._loading is not None:
             self._loading.cancel()
@@ -361,10 +361,10 @@ class Page:
         if self._inertia is not None:
             headers += self._inertia.headers
         done = partial(self._answered, refetch, waiting)
-        request = Request(self._plant.retries, self.pool, self._path, done, headers, self._spec.timeout, self._retried)
+        request = RetriedGet(self._plant.retries, self.pool, self._path, done, headers, self._spec.timeout, self._retried)
         return partial(self._abort, refetch, waiting, request)
 
-    def _abort(self, refetch: Refetch, waiting: Waiting, request: Request) -> None:
+    def _abort(self, refetch: Refetch, waiting: Waiting, request: RetriedGet) -> None:
         request.abort()
         refetch.started_at = request.started_at
         self._still(waiting)

@@ -35,7 +35,7 @@ class Retries:
         return attempt <= self.most and (self.budget is None or self.again + 1 <= self.budget * self.first_attempts)
 
 
-class Request:
+class RetriedGet:
     """One GET with its attempts. `done(answer)` comes once, with the last answer and the first one's start, unless aborted."""
 
     __slots__ = ("_arguments", "_done", "_exchange", "_failed", "_pause", "_pool", "_retries", "attempts", "started_at")

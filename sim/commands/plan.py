@@ -128,8 +128,8 @@ def _require_sense(args: argparse.Namespace) -> None:
         raise BadInput("--measure needs --objective: it walks up until that is missed")
 
 
-def _machine(args: argparse.Namespace) -> capacity.Machine:
-    return capacity.Machine(
+def _machine(args: argparse.Namespace) -> capacity.LoadMachine:
+    return capacity.LoadMachine(
         cores=args.cores or os.cpu_count() or 1,
         memory=round(args.memory * 2**30) if args.memory else psutil.virtual_memory().total,
         descriptors=limits.descriptors(),
@@ -245,7 +245,7 @@ def _aligned(rows: list[tuple[str, str]]) -> str:
     return "\n".join(f"{label:18}{text}" for label, text in rows)
 
 
-def _text(plan: capacity.Plan, machine: capacity.Machine) -> str:
+def _text(plan: capacity.Plan, machine: capacity.LoadMachine) -> str:
     reasons = ", ".join(f"{name} {count}" for name, count in plan.limits.items() if name != "one at least")
     rows = [
         ("subscribers", f"{plan.subscribers:,}   {number(plan.messages_per_second)} messages/s on the average"),

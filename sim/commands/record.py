@@ -38,7 +38,7 @@ from typing import Any
 
 from sim.commands import options
 from sim.errors import BadInput, WorkbenchError
-from sim.live.record.recordable import Job, parse_steps
+from sim.live.record.recordable import Recordable, parse_steps
 from sim.live.record.recorder import record
 from sim.workload import Trace
 
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.replicas < 1:
         raise BadInput(f"--replicas must be >= 1, got {args.replicas}")
     argv = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
-    job = Job.choose(argv, args.method, _read_steps(args.steps), args.step_pattern, args.label)
+    job = Recordable.choose(argv, args.method, _read_steps(args.steps), args.step_pattern, args.label)
     single = Path(args.output) if args.output and args.output.endswith(".jsonl") else None
     if single and args.replicas > 1:
         raise BadInput(f"-o {single}: {args.replicas} replicas need a directory")
@@ -109,7 +109,7 @@ def next_path(directory: Path) -> tuple[Path, int]:
     return directory / f"{replica:02d}.jsonl", replica
 
 
-def default_name(job: Job) -> str:
+def default_name(job: Recordable) -> str:
     """What is installed, where the command says it (`apt-get install -y nginx` -> nginx), else the program's name."""
     words = [word for word in job.argv if not word.startswith("-")] if job.method != "commands" else [job.steps[0][0]]
     if "install" in words and words[-1] != "install":

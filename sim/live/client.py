@@ -1,6 +1,6 @@
 """An HTTP/1.1 client on asyncio that never raises for what a peer does: every request ends in an `Answer`.
 
-`Connection` is one keep-alive connection; it reconnects when the peer has closed (Reverb closes after each exchange). An
+`HttpConnection` is one keep-alive connection; it reconnects when the peer has closed (Reverb closes after each exchange). An
 answer that did not come has status 0 and a reason (`refused`, `timeout`, `reset`, `garbage: ...`), so that a misbehaving
 target becomes rows and not exceptions. Requests are never repeated behind the caller's back.
 """
@@ -73,7 +73,7 @@ class Answer:
         return 200 <= self.status < 300
 
 
-class Connection:
+class HttpConnection:
     """One keep-alive connection, one request at a time."""
 
     def __init__(self, origin: Origin, timeout: float = 10.0, context: ssl.SSLContext | None = None) -> None:

@@ -109,7 +109,7 @@ def update_frame(database: Database, published: Array) -> pd.DataFrame:
     )
 
 
-class Connection:
+class PageConnection:
     """One WebSocket of one page. A reconnect is another connection."""
 
     __slots__ = ("channels", "hear", "open", "subscriber")
@@ -135,7 +135,7 @@ class Delivery:
         """How many of them are written: all, unless the node goes down before."""
         self.lost: list[int] | None = None
 
-    def arrive(self, connection: Connection, at: int) -> None:
+    def arrive(self, connection: PageConnection, at: int) -> None:
         """The frame is at its connection; lost where that has gone meanwhile."""
         if connection.open:
             connection.hear(at)

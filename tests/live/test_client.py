@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sim.errors import BadInput
-from sim.live.client import Answer, Connection, Origin
+from sim.live.client import Answer, HttpConnection, Origin
 from tests.live.servers import always, answer, self_signed, serving
 
 pytestmark = pytest.mark.loopback
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.loopback
 def ask(behave: object, times: int = 1, timeout: float = 2.0) -> list[Answer]:
     async def main() -> list[Answer]:
         async with serving(behave) as port:  # type: ignore[arg-type]
-            connection = Connection(Origin("127.0.0.1", port), timeout)
+            connection = HttpConnection(Origin("127.0.0.1", port), timeout)
             got = [await connection.request("GET", "/x") for _ in range(times)]
             connection.close()
             return got
@@ -64,7 +64,7 @@ def test_what_a_server_may_do(text: bytes, close: bool, status: int, reason: str
 def test_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        connection = Connection(Origin("127.0.0.1", taken.getsockname()[1]))
+        connection = HttpConnection(Origin("127.0.0.1", taken.getsockname()[1]))
         assert asyncio.run(connection.request("GET", "/")).reason == "refused"
         assert asyncio.run(connection.connect()) == "refused"
 
@@ -72,7 +72,7 @@ def test_nobody_listens() -> None:
 def test_a_server_that_speaks_no_tls() -> None:
     async def main() -> Answer:
         async with serving(always(answer())) as port:
-            return await Connection(Origin("127.0.0.1", port, tls=True), 1.0).request("GET", "/")
+            return await HttpConnection(Origin("127.0.0.1", port, tls=True), 1.0).request("GET", "/")
 
     assert asyncio.run(main()).reason.startswith(("tls", "timeout", "reset"))
 
@@ -84,8 +84,8 @@ def test_a_certificate_that_nobody_trusts_and_its_own_authority(tmp_path: Path) 
         async with serving(always(answer()), tls) as port:
             trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
             connections = [
-                Connection(Origin("127.0.0.1", port, tls=True)),
-                Connection(Origin("127.0.0.1", port, tls=True), 5, trusting),
+                HttpConnection(Origin("127.0.0.1", port, tls=True)),
+                HttpConnection(Origin("127.0.0.1", port, tls=True), 5, trusting),
             ]
             answers = [await connection.request("GET", "/") for connection in connections]
             for connection in connections:

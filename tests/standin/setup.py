@@ -20,7 +20,7 @@ from typing import Any
 
 from sim.live.broadcaster.node import Node
 from sim.live.broadcaster.settings import Settings
-from sim.live.client import Connection, Origin
+from sim.live.client import HttpConnection, Origin
 from sim.pusher.server.apps import App
 from sim.target import Address, Target, User
 from tests.standin import application, proxy
@@ -140,6 +140,6 @@ async def _change(setup: Setup, target: Target) -> None:
     kind = setup.application.kind
     body = json.dumps({"status": secrets.token_hex(4)})
     headers = [("Authorization", f"Bearer {user.token}"), ("Content-Type", "application/json")]
-    connection = Connection(Origin.parse(target.api))
+    connection = HttpConnection(Origin.parse(target.api))
     await connection.request("PUT", f"/api/{kind}/{random.choice(user.ids(kind))}", headers, body.encode())
     connection.close()

@@ -26,7 +26,7 @@ from sim.live.doctor.network import warn_of_sockets
 from sim.live.drive.requests import via
 from sim.live.measure import swarm
 from sim.live.measure.incidents import Player
-from sim.live.measure.loadtest import Job, Observer, interruptible, measure, shielded
+from sim.live.measure.loadtest import Measurement, Observer, interruptible, measure, shielded
 from sim.live.measure.measured import Measured, Places, has_begun
 from sim.live.measure.sampling import SCHEMA, Sampler, listeners
 from sim.live.probe import require_reachable, why_unreachable
@@ -99,7 +99,7 @@ def _measured(
         order = _order(scenario, settings, target, scratch, places)
         measured = Measured(scenario, target.public(), order.workers, os.getpid(), settings.command, settings.target is None)
         measured.save(places)
-        job = Job(scenario, places, order, sampler, incidents, Abort(thresholds, places.parts))
+        job = Measurement(scenario, places, order, sampler, incidents, Abort(thresholds, places.parts))
         try:
             measure(job, measured, observer)
         except BaseException as error:

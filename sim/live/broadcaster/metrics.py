@@ -21,7 +21,7 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 @dataclass(slots=True)
-class Histogram:
+class DelayHistogram:
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     total: float = 0.0
 
@@ -48,8 +48,8 @@ class Metrics:
     refused_descriptors: int = 0
     lost_to_nodes: int = 0
     """Messages for other nodes that were dropped while the bus was away."""
-    fan_out: Histogram = field(default_factory=Histogram)
-    loop_lag: Histogram = field(default_factory=Histogram)
+    fan_out: DelayHistogram = field(default_factory=DelayHistogram)
+    loop_lag: DelayHistogram = field(default_factory=DelayHistogram)
 
     def lose(self, messages: int) -> None:
         self.lost_to_nodes += messages

@@ -22,7 +22,7 @@ from sim.live.broadcaster.settings import Settings
 from sim.live.broadcaster.uring import SendRing
 from sim.live.sockets import SPARE_DESCRIPTORS, bound, connection_capacity
 from sim.pusher.http import HttpRequest, HttpResponse
-from sim.pusher.server.api import Api, Respond
+from sim.pusher.server.api import HttpApi, Respond
 from sim.pusher.server.cluster import BEAT_SECONDS, Cluster
 from sim.pusher.server.hub import SECOND, TICK_SECONDS, Hub
 from sim.pusher.server.outbox import Outbox, write_each
@@ -59,7 +59,7 @@ class Node:
         self.metrics = Metrics()
         self.hub = Hub(settings.apps, faithful=settings.faithful, outbox=Outbox(self._wake, self._write))
         path = settings.path.strip("/")
-        self.api = Api(self.hub, prefix=f"/{path}" if path else "")
+        self.api = HttpApi(self.hub, prefix=f"/{path}" if path else "")
         self.peers: set[Peer] = set()
         self.capacity = connection_capacity()
         self._started = time.monotonic_ns()

@@ -27,7 +27,7 @@ from sim.live.broadcaster.settings import Settings
 from sim.live.broadcaster.uring import SendRing
 from sim.pusher import frames, upgrade
 from sim.pusher.http import HttpRequest, HttpResponse
-from sim.pusher.server.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, OK, TOO_LARGE, Api, Respond
+from sim.pusher.server.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, OK, TOO_LARGE, HttpApi, Respond
 from sim.pusher.server.hub import Hub
 from sim.pusher.server.state import Connection
 
@@ -51,7 +51,7 @@ class Host(Protocol):
     @property
     def hub(self) -> Hub: ...
     @property
-    def api(self) -> Api: ...
+    def api(self) -> HttpApi: ...
 
     def now(self) -> int: ...
     def http_date(self) -> str: ...

@@ -18,7 +18,7 @@ BURST = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class LoadMachine:
     """What a load machine offers."""
 
     cores: int
@@ -60,7 +60,7 @@ class Plan:
         return asdict(self) | {"decided_by": self.decided_by}
 
 
-def plan(scenario: Scenario, calibration: Calibration, machine: Machine) -> Plan:
+def plan(scenario: Scenario, calibration: Calibration, machine: LoadMachine) -> Plan:
     """For the scenario as it is (scale it with `with_subscribers` first)."""
     n, rate = scenario.subscribers, sum(pages.subscribers * each for pages, each in scenario.heard())
     per_subscriber = scenario.load.http == "per_subscriber"

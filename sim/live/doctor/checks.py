@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote
 
-from sim.live.client import Answer, Connection, Origin
-from sim.live.doctor.listener import Listener
+from sim.live.client import Answer, HttpConnection, Origin
+from sim.live.doctor.listener import Subscriber
 from sim.live.probe import places
 from sim.target import Key, Session, Target, User
 
@@ -63,7 +63,7 @@ class Patient:
     """Seconds in which somebody else will change the resource; for applications whose change routes are not known."""
     settle: float = 0.3
     """Seconds in which further events of one change still come."""
-    listener: Listener | None = None
+    listener: Subscriber | None = None
     up: dict[str, Answer] = field(default_factory=dict)
     """Answer to `GET /up`, by place (`sim.live.probe.places`)."""
     down: set[str] = field(default_factory=set)
@@ -140,7 +140,7 @@ class Patient:
 async def ask(
     origin: Origin, patience: float, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
 ) -> Answer:
-    connection = Connection(origin, patience)
+    connection = HttpConnection(origin, patience)
     try:
         return await connection.request(method, path, headers, body)
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus, WebSocketException
 
-from sim.live.client import Answer, Connection, Origin, reason_of
+from sim.live.client import Answer, HttpConnection, Origin, reason_of
 from sim.pusher import messages
 from sim.pusher.messages import Malformed, Message
 from sim.target import Target
@@ -24,7 +24,7 @@ GOODBYE = 0.5
 """Seconds to wait for the answer to our close frame."""
 
 UPGRADE = (
-    ("Connection", "Upgrade"),
+    ("HttpConnection", "Upgrade"),
     ("Upgrade", "websocket"),
     ("Sec-WebSocket-Version", "13"),
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
@@ -56,8 +56,8 @@ class Refused(Exception):
         self.answer, self.code = answer, code
 
 
-class Listener:
-    """Open with `Listener.open(target)`; close with `close`. Pings are answered, every other frame is kept in `heard`."""
+class Subscriber:
+    """Open with `Subscriber.open(target)`; close with `close`. Pings are answered, every other frame is kept in `heard`."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.heard: list[Heard] = []
@@ -73,7 +73,7 @@ class Listener:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, target: Target, timeout: float = 5.0) -> Listener:
+    async def open(cls, target: Target, timeout: float = 5.0) -> Subscriber:
         """Upgrade, as a page of the application would, and wait for `connection_established`. Raises `Refused`."""
         url = f"{target.websocket_url}?protocol={messages.PROTOCOL}&client=js&version=8.6.0&flash=false"
         origin: Any = target.page_origin or None
@@ -199,7 +199,7 @@ class Listener:
 
 async def _ask(target: Target, url: str, timeout: float) -> Answer:
     """The answer to the upgrade, as HTTP."""
-    connection = Connection(Origin.parse(target.subscribing.url), timeout)
+    connection = HttpConnection(Origin.parse(target.subscribing.url), timeout)
     path = url.partition("://")[2].partition("/")[2]
     headers = [*UPGRADE, *([("Origin", target.page_origin)] if target.page_origin else [])]
     try:

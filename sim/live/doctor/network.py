@@ -10,10 +10,10 @@ import time
 from email.utils import parsedate_to_datetime
 
 from sim.live.capacity import limits
-from sim.live.client import Connection, Origin
+from sim.live.client import HttpConnection, Origin
 from sim.live.doctor.answers import is_html, on_the_way, said
 from sim.live.doctor.checks import Finding, Patient, ask
-from sim.live.doctor.listener import Listener, Refused
+from sim.live.doctor.listener import Refused, Subscriber
 from sim.live.probe import places
 from sim.live.remedies import PROTOCOL
 from sim.target import Target
@@ -83,7 +83,7 @@ async def connects(patient: Patient) -> list[Finding]:
     for place, origin in places(patient.target).items():
         if place in patient.down:
             continue
-        connection, began = Connection(origin, patient.patience), time.monotonic()
+        connection, began = HttpConnection(origin, patient.patience), time.monotonic()
         reason = await connection.connect()
         took = time.monotonic() - began
         if not reason:
@@ -122,7 +122,7 @@ async def _speaks_tls(origin: Origin, patient: Patient) -> str:
         return ""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    secure = Connection(Origin(origin.host, origin.port, tls=True), patient.patience, trusting)
+    secure = HttpConnection(Origin(origin.host, origin.port, tls=True), patient.patience, trusting)
     reason = await secure.connect()
     secure.close()
     return "" if reason else TLS
@@ -192,7 +192,7 @@ async def websocket(patient: Patient) -> list[Finding]:
     where = f"{target.websocket_url.rpartition('/')[0]}" + (f" from {target.page_origin}" if target.page_origin else "")
     began = time.monotonic()
     try:
-        patient.listener = await Listener.open(target, patient.patience)
+        patient.listener = await Subscriber.open(target, patient.patience)
     except Refused as error:
         detail = said(error.answer) if error.answer is not None else str(error)
         return [Finding("websocket", "problem", f"{where}: {detail}", _advice(patient, error))]
@@ -227,7 +227,7 @@ async def warn_of_sockets(target: Target, connections: int) -> str:
         return ""
     patient = Patient(target)
     try:
-        patient.listener = await Listener.open(target, patient.patience)
+        patient.listener = await Subscriber.open(target, patient.patience)
     except Refused:
         return ""  # The load test will say it.
     try:

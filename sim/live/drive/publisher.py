@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sim.clock import SECOND
-from sim.live.client import Answer, Connection
+from sim.live.client import Answer, HttpConnection
 from sim.live.drive.requests import Receipt, Via
 from sim.workload import IN_ORDER, Resource, Update
 
@@ -111,7 +111,7 @@ class Publisher:
         self._epoch = epoch
         self._monotonic = time.monotonic_ns() - time.time_ns()
         self._timeout = timeout
-        self._idle = deque(Connection(via.origin, timeout) for _ in range(connections))
+        self._idle = deque(HttpConnection(via.origin, timeout) for _ in range(connections))
         self._free = asyncio.Semaphore(LIMIT)
         self._stopped = asyncio.Event()
         self._error: BaseException | None = None
@@ -209,7 +209,7 @@ class Publisher:
                 ready_at = max(intended_at, before.finished_at or 0 if before is not None else time.time_ns())
             async with self._free:
                 row = self._begin(serial, update, intended_at, ready_at)
-                connection = self._idle.pop() if self._idle else Connection(self._via.origin, self._timeout)
+                connection = self._idle.pop() if self._idle else HttpConnection(self._via.origin, self._timeout)
                 answer = Answer(0, NO_ANSWER, started_at=row.started_at)
                 answer = await connection.request(*self._via.request(serial, update, intended_at, row.started_at))
                 self._idle.append(connection)

@@ -22,7 +22,7 @@ from sim.target import Key, Target, User
 from sim.workload import Update
 
 
-class Request(NamedTuple):
+class Call(NamedTuple):
     """The arguments of `Connection.request`."""
 
     method: str
@@ -63,7 +63,7 @@ class Via(Protocol):
         """On which its event is broadcast by the scenario, as tables name them: with numbers for ids."""
         ...
 
-    def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request: ...
+    def request(self, serial: int, update: Update, intended_at: int, now: int) -> Call: ...
 
     def receipt(self, answer: Answer) -> Receipt: ...
 
@@ -145,7 +145,7 @@ class Routes:
     def channels(self, update: Update) -> list[str]:
         return self._resources.channels(update, self._scenario.broadcast)
 
-    def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
+    def request(self, serial: int, update: Update, intended_at: int, now: int) -> Call:
         id, owner = self._resources.id(update), self._resources.require_owner(update)
         method, path, body = self._changes.request(update, id)
         headers = [
@@ -155,7 +155,7 @@ class Routes:
         ]
         if self._scenario.publisher.members:
             headers += [("X-Workbench-Update", str(serial)), ("X-Workbench-Sent", str(intended_at))]
-        return Request(method, path, tuple(headers), json.dumps(body).encode())
+        return Call(method, path, tuple(headers), json.dumps(body).encode())
 
     def receipt(self, answer: Answer) -> Receipt:
         try:
@@ -205,7 +205,7 @@ class Direct:
     def channels(self, update: Update) -> list[str]:
         return self._resources.channels(update, self._broadcast)
 
-    def request(self, serial: int, update: Update, intended_at: int, now: int) -> Request:
+    def request(self, serial: int, update: Update, intended_at: int, now: int) -> Call:
         event = self._resources.event(update)
         payload = event.broadcast_with(now)
         if self._broadcast.payload_bytes and (self._broadcast.payload == "full" or update.resource == "task"):
@@ -236,13 +236,13 @@ def refusal(answer: Answer) -> tuple[int, str]:
     return (code if isinstance(code, int) else 400, str(error)) if error else (0, "")
 
 
-def signed_event(target: Target, name: str, channels: list[str], payload: Mapping[str, Any], now: int) -> Request:
+def signed_event(target: Target, name: str, channels: list[str], payload: Mapping[str, Any], now: int) -> Call:
     """`POST /apps/{id}/events`, signed at *now* (ns since 1970)."""
     path = f"/apps/{target.app_id}/events"
     data = json.dumps(payload, separators=(",", ":"))
     body = json.dumps({"name": name, "data": data, "channels": channels}, separators=(",", ":")).encode()
     query = auth.sign_request(target.key, target.secret, "POST", target.signed_path(path), {}, body, now // SECOND)
-    return Request("POST", f"{path}?{query}", (("Content-Type", "application/json"),), body)
+    return Call("POST", f"{path}?{query}", (("Content-Type", "application/json"),), body)
 
 
 def via(target: Target, scenario: Scenario) -> Via:

@@ -79,7 +79,7 @@ class Observer:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Measurement:
     """What is to be measured, and where its files go."""
 
     scenario: Scenario
@@ -100,7 +100,7 @@ class Cut(Exception):
     """The run ends before its time; the reason has been noted."""
 
 
-def measure(job: Job, result: Measured, observer: Observer) -> None:
+def measure(job: Measurement, result: Measured, observer: Observer) -> None:
     """Run all phases; *result* is kept up to date, in memory and on disk. Raises `Unreachable` when nobody could subscribe at
     all, and what else goes wrong; then as well everything is stopped, and what was measured is on disk."""
     swarm = Swarm(job.order)
@@ -145,7 +145,7 @@ def measure(job: Job, result: Measured, observer: Observer) -> None:
             result.save(job.places)
 
 
-def _wait_until_subscribed(job: Job, swarm: Swarm, observer: Observer) -> None:
+def _wait_until_subscribed(job: Measurement, swarm: Swarm, observer: Observer) -> None:
     """All pages, or as many as come while there is progress. What was not reached is said."""
     order, best, began = swarm.order, (0, 0), time.monotonic()
     since = began
@@ -216,14 +216,14 @@ def _why(headers: list[dict[str, Any]]) -> str:
     return f"{', '.join(counted) or 'no answer'} ({advice})"
 
 
-def _start_publisher(job: Job) -> Child:
+def _start_publisher(job: Measurement) -> Child:
     """Started with the subscribers, so that it has everything loaded when it is told the run's zero."""
     command = python("-m", "sim", "drive", str(job.order.scenario), "--target", str(job.order.target))
     command += ["--epoch", "-", "-o", str(job.places.sent), "--json", "--i-own-this-target"]
     return Child("publisher", command, job.places.logs / "publisher.log", listens=True)
 
 
-def _let_it_run(job: Job, swarm: Swarm, publisher: Child | None, result: Measured, observer: Observer) -> None:
+def _let_it_run(job: Measurement, swarm: Swarm, publisher: Child | None, result: Measured, observer: Observer) -> None:
     """Until the drain is over, by the monotonic clock; samples once a second. Raises `Cut` as soon as a process that the run
     needs is gone: what would still come would say nothing."""
     assert result.epoch is not None
@@ -269,7 +269,7 @@ def _let_it_run(job: Job, swarm: Swarm, publisher: Child | None, result: Measure
         time.sleep(TICK)
 
 
-def _look(job: Job, swarm: Swarm) -> Look:
+def _look(job: Measurement, swarm: Swarm) -> Look:
     headers = swarm.headers()
     return Look(Harness(headers), progress_of(headers).subscribed, sent.count(job.places.sent))
 

@@ -17,7 +17,7 @@ APT = ("apt-get", "apt")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Recordable:
     """What to run, and how to see its steps."""
 
     argv: tuple[str, ...]
@@ -38,7 +38,7 @@ class Job:
         steps: Sequence[tuple[str, str]] = (),
         pattern: str = "",
         label: str = "",
-    ) -> Job:
+    ) -> Recordable:
         """Find the method that fits. Raises `BadInput` where nothing can be recorded."""
         argv = tuple(argv)
         if method is None:
@@ -130,7 +130,7 @@ def _reporting(argv: Sequence[str]) -> Method | None:
     return "dpkg" if find(argv, ("dpkg",)) is not None else None
 
 
-def reporting_to(job: Job, descriptor: int) -> list[str]:
+def reporting_to(job: Recordable, descriptor: int) -> list[str]:
     """The job's command with the option that makes it report to *descriptor*."""
     at = find(job.argv, APT if job.method == "apt" else ("dpkg",))
     assert at is not None

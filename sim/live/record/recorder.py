@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from sim.errors import BadInput, WorkbenchError
-from sim.live.record.recordable import APT, Job, find, reporting_to
+from sim.live.record.recordable import APT, Recordable, find, reporting_to
 from sim.live.record.steps import AptReader, DpkgReader, LineReader, Reader, Recording
 from sim.workload import Trace
 
@@ -37,7 +37,7 @@ SILENCE = 0.25
 """Seconds in which nothing more comes from a command that is over: a pseudo-terminal delivers its last lines a little late."""
 
 
-def record(job: Job, replica: int = 1, out: int = 1) -> Trace:
+def record(job: Recordable, replica: int = 1, out: int = 1) -> Trace:
     """Run *job* and return what happened; the command's standard output goes to the descriptor *out*.
 
     An interruption (SIGINT, SIGTERM) is passed on to the command and gives a trace with `partial` set: steps that were
@@ -125,7 +125,7 @@ class _Run:
         self.ended = max(self.ended, self.now())
         return 128 - status if status < 0 else status
 
-    def with_descriptor(self, job: Job, reader: Reader) -> int:
+    def with_descriptor(self, job: Recordable, reader: Reader) -> int:
         """Run with a status descriptor that *reader* understands."""
         read, write = os.pipe()
         try:
@@ -213,7 +213,7 @@ def _pass_on(out: int, data: bytes) -> int | None:
     return out
 
 
-def _run_commands(run: _Run, job: Job) -> int:
+def _run_commands(run: _Run, job: Recordable) -> int:
     for name, _ in job.steps:
         run.recording.mark(name, "pending", 0.0)
     status = 0

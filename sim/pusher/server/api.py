@@ -1,7 +1,7 @@
 """The HTTP API: signed routes to publish, ask and terminate; `/up` unsigned. No socket.
 
-`Api.handle` answers through a callback, at once on a single node and for publishing; what asks about channels may have to
-wait for other nodes (`Api.ask`). Sources: Pusher "HTTP API reference"; laravel/reverb 1.10 for words and edge cases.
+`HttpApi.handle` answers through a callback, at once on a single node and for publishing; what asks about channels may have to
+wait for other nodes (`HttpApi.ask`). Sources: Pusher "HTTP API reference"; laravel/reverb 1.10 for words and edge cases.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Rejected(Exception):
         self.response = response
 
 
-class Api:
+class HttpApi:
     """The routes of one node. Replace `ask` and `announce` to have a cluster behind them."""
 
     def __init__(self, hub: Hub, prefix: str = "", clock: Callable[[], float] = time.time) -> None:
@@ -260,15 +260,15 @@ class Api:
 
 
 ROUTES: list[tuple[str, re.Pattern[str], Callable[..., None]]] = [
-    ("POST", re.compile(r"/apps/([^/]+)/events"), Api._events),
-    ("POST", re.compile(r"/apps/([^/]+)/batch_events"), Api._batch_events),
-    ("GET", re.compile(r"/apps/([^/]+)/connections"), Api._connections),
-    ("DELETE", re.compile(r"/apps/([^/]+)/connections"), Api._disconnect),
-    ("GET", re.compile(r"/apps/([^/]+)/channels"), Api._channels),
-    ("GET", re.compile(r"/apps/([^/]+)/channels/([^/]+)"), Api._channel),
-    ("GET", re.compile(r"/apps/([^/]+)/channels/([^/]+)/users"), Api._users),
-    ("POST", re.compile(r"/apps/([^/]+)/users/([^/]+)/terminate_connections"), Api._terminate),
-    ("GET", re.compile(r"/up"), Api._health),
-    ("GET", APP_PATH, Api._not_upgraded),
+    ("POST", re.compile(r"/apps/([^/]+)/events"), HttpApi._events),
+    ("POST", re.compile(r"/apps/([^/]+)/batch_events"), HttpApi._batch_events),
+    ("GET", re.compile(r"/apps/([^/]+)/connections"), HttpApi._connections),
+    ("DELETE", re.compile(r"/apps/([^/]+)/connections"), HttpApi._disconnect),
+    ("GET", re.compile(r"/apps/([^/]+)/channels"), HttpApi._channels),
+    ("GET", re.compile(r"/apps/([^/]+)/channels/([^/]+)"), HttpApi._channel),
+    ("GET", re.compile(r"/apps/([^/]+)/channels/([^/]+)/users"), HttpApi._users),
+    ("POST", re.compile(r"/apps/([^/]+)/users/([^/]+)/terminate_connections"), HttpApi._terminate),
+    ("GET", re.compile(r"/up"), HttpApi._health),
+    ("GET", APP_PATH, HttpApi._not_upgraded),
 ]
-UNSIGNED_ROUTES = (Api._health, Api._not_upgraded)
+UNSIGNED_ROUTES = (HttpApi._health, HttpApi._not_upgraded)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.pusher.server import queries
-from sim.pusher.server.api import Api
+from sim.pusher.server.api import HttpApi
 from sim.pusher.server.channels import kind_of
 from sim.pusher.server.hub import SECOND, Hub
 from sim.pusher.server.state import Channel, Space
@@ -54,7 +54,7 @@ class Cluster:
     """This node's part. Its owner calls `joined` and `lost` as the bus comes and goes, `receive` for each message, `tick` about
     twice a second, and `leave` at the end."""
 
-    def __init__(self, hub: Hub, api: Api, node: str, send: Callable[[str], None]) -> None:
+    def __init__(self, hub: Hub, api: HttpApi, node: str, send: Callable[[str], None]) -> None:
         self.hub = hub
         self.node = node
         self._send_text = send

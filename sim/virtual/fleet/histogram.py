@@ -37,7 +37,7 @@ def _edges() -> Array:
     return (np.arange(BINS + 1, dtype=np.int64) + _FIRST << _SHIFT).view(np.float64)
 
 
-class Histogram:
+class FineHistogram:
     """Counts of durations (ns in, seconds out). `a + b` merges; equal inputs in any order give an equal histogram."""
 
     __slots__ = ("counts", "largest", "least", "total")
@@ -75,8 +75,8 @@ class Histogram:
         self.least = least if self.least is None else min(self.least, least)
         self.largest = largest if self.largest is None else max(self.largest, largest)
 
-    def __add__(self, other: Histogram) -> Histogram:
-        merged = Histogram()
+    def __add__(self, other: FineHistogram) -> FineHistogram:
+        merged = FineHistogram()
         merged.counts = self.counts + other.counts
         merged.total = self.total + other.total
         for part in (self, other):
@@ -85,7 +85,7 @@ class Histogram:
         return merged
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Histogram):
+        if not isinstance(other, FineHistogram):
             return NotImplemented
         same = (self.total, self.least, self.largest) == (other.total, other.least, other.largest)
         return same and bool(np.array_equal(self.counts, other.counts))

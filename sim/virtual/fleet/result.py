@@ -22,7 +22,7 @@ from sim.results.statistics import (
     share_interval,
 )
 from sim.virtual.fleet.herds import Outcomes
-from sim.virtual.fleet.histogram import Histogram
+from sim.virtual.fleet.histogram import FineHistogram
 from sim.virtual.fleet.refetching import LOAD_STEP
 
 Array = np.ndarray[Any, Any]
@@ -36,7 +36,7 @@ LEVELS = (0.5, 0.95, 0.99)
 class Latency:
     """A duration of each pair (or delivery) of the updates that count: what is known of it without rows."""
 
-    parts: list[Histogram]
+    parts: list[FineHistogram]
     """Of batches of successive updates (`statistics.batches`); a single one where they are too few for an interval."""
     batch: Array
     """Per update: number of its part."""
@@ -48,8 +48,8 @@ class Latency:
     """Per update: pairs whose duration has no end."""
 
     @property
-    def whole(self) -> Histogram:
-        return reduce(Histogram.__add__, self.parts, Histogram())
+    def whole(self) -> FineHistogram:
+        return reduce(FineHistogram.__add__, self.parts, FineHistogram())
 
     def __add__(self, other: Latency) -> Latency:
         parts = [mine + theirs for mine, theirs in zip(self.parts, other.parts, strict=True)]
@@ -67,7 +67,7 @@ class Latency:
         if name.startswith("time_to_fresh"):
             yield f"{name}.mean_of_shown", shown
 
-    def _quantile(self, whole: Histogram, lost: int, p: float, n: int) -> Estimate:
+    def _quantile(self, whole: FineHistogram, lost: int, p: float, n: int) -> Estimate:
         """As `statistics.quantiles`, from histograms."""
         centre = whole.quantile_with(lost, p)
         if centre is None or n < events_needed(p) or len(self.parts) == 1:
@@ -83,9 +83,9 @@ class Latency:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FleetResult:
-    """What a run came to: exact counts and means, histograms that merge by addition. Durations in `Histogram` are seconds when
-    read. What counts is what a run's summary counts: deliveries and pairs of the updates committed in the window, refetches sent
-    from its start on."""
+    """What a run came to: exact counts and means, histograms that merge by addition. Durations in `FineHistogram` are
+    seconds when read. What counts is what a run's summary counts: deliveries and pairs of the updates committed in the
+    window, refetches sent from its start on."""
 
     updates: int
     """Intended in the window."""
@@ -129,7 +129,7 @@ class FleetResult:
         return self.outcomes.refetches
 
     @property
-    def time_to_notified(self) -> Histogram:
+    def time_to_notified(self) -> FineHistogram:
         return self.notified.whole
 
     @property
@@ -137,7 +137,7 @@ class FleetResult:
         return reduce(Latency.__add__, self.fresh.values())
 
     @property
-    def time_to_fresh(self) -> Histogram:
+    def time_to_fresh(self) -> FineHistogram:
         return self.all_fresh.whole
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sim.virtual.fleet import compiled
-from sim.virtual.fleet.histogram import Histogram
+from sim.virtual.fleet.histogram import FineHistogram
 
 Array = np.ndarray[Any, Any]
 
@@ -137,10 +137,10 @@ def _as_kinds(chosen: slice | Array | Kinds, size: int) -> Kinds:
 
 
 class Spread:
-    """Collects shifted profiles into a `Histogram` for each of *batches*. Call `finish` once at the end."""
+    """Collects shifted profiles into a `FineHistogram` for each of *batches*. Call `finish` once at the end."""
 
     def __init__(self, batches: int = 1) -> None:
-        self._histograms = [Histogram() for _ in range(batches)]
+        self._histograms = [FineHistogram() for _ in range(batches)]
         self._waiting: list[list[Array]] = [[] for _ in range(batches)]
         self._size = 0
 
@@ -185,7 +185,7 @@ class Spread:
         moved = np.clip(steps.middles + shifts[:, None], least, largest)
         self._histograms[batch].add_counts(moved.ravel(), np.tile(steps.counts, shifts.size), total, least, largest)
 
-    def finish(self) -> list[Histogram]:
+    def finish(self) -> list[FineHistogram]:
         """Everything counted so far, by batch."""
         for histogram, waiting in zip(self._histograms, self._waiting, strict=True):
             if waiting:

@@ -67,7 +67,7 @@ class View:
     cacheable: bool = True
 
 
-class Api:
+class ApiStation:
     """Told of each arrival, in their order: at once when each is sent (`answer`), or when it is there (`request`, `change`)."""
 
     def __init__(self, scenario: Scenario, service: Callable[[], int], clock: EventList | None = None) -> None:

@@ -17,7 +17,7 @@ from sim.clock import Entry, EventList, ns
 from sim.distributions import Constant
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
-from sim.virtual.ledger import Connection, Delivery, Ledger
+from sim.virtual.ledger import Delivery, Ledger, PageConnection
 from sim.workload import RESOURCES
 
 Array = np.ndarray[Any, Any]
@@ -36,18 +36,18 @@ class Members:
     __slots__ = ("_columns", "connections")
 
     def __init__(self) -> None:
-        self.connections: dict[Connection, None] = {}
-        self._columns: tuple[list[Connection], Array] | None = None
+        self.connections: dict[PageConnection, None] = {}
+        self._columns: tuple[list[PageConnection], Array] | None = None
 
-    def join(self, connection: Connection) -> None:
+    def join(self, connection: PageConnection) -> None:
         self.connections[connection] = None
         self._columns = None
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: PageConnection) -> None:
         self.connections.pop(connection, None)
         self._columns = None
 
-    def columns(self) -> tuple[list[Connection], Array]:
+    def columns(self) -> tuple[list[PageConnection], Array]:
         """The connections, and the numbers of their subscribers; made anew only when somebody came or went."""
         if self._columns is None:
             connections = list(self.connections)
@@ -99,7 +99,7 @@ class Node:
         return np.array(self._work, np.int64).reshape(-1, 2)
 
 
-class Broadcaster:
+class BroadcastNodes:
     """Told of subscriptions and events; lets the notifications arrive."""
 
     def __init__(
@@ -150,12 +150,12 @@ class Broadcaster:
     def node_of(self, subscriber: int) -> Node:
         return self.nodes[subscriber % len(self.nodes)]
 
-    def subscribe(self, connection: Connection, channel: str) -> None:
+    def subscribe(self, connection: PageConnection, channel: str) -> None:
         """The subscription is in force from now on."""
         connection.channels.append(channel)
         self.node_of(connection.subscriber).channels.setdefault(channel, Members()).join(connection)
 
-    def disconnect(self, connection: Connection) -> None:
+    def disconnect(self, connection: PageConnection) -> None:
         """The connection is gone; what is on its way to it is lost."""
         connection.open = False
         channels = self.node_of(connection.subscriber).channels

@@ -1,7 +1,7 @@
 """Changes as what they are in an application: requests that wait for a worker and for a lock, are saved, and told of.
 
     arrives    when it is intended and the change before it of the same resource is answered, or a second late (`IN_ORDER`); waits
-               with the refetches for a worker (`Api.change`)
+               with the refetches for a worker (`ApiStation.change`)
     saved      `api.save` after the worker has begun it and the change before it has left its lock
     committed  `broadcast.commit_delay` later; then the lock is free
     told of    when it is committed, or when it is saved (`broadcast.moment`)
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from sim.clock import EventList, ns
 from sim.scenario import Scenario
 from sim.virtual.database import Database
-from sim.virtual.reference.api import Api
+from sim.virtual.reference.api import ApiStation
 from sim.virtual.reference.publishing import Publishing
 from sim.workload import IN_ORDER
 
@@ -30,7 +30,7 @@ class Changes:
         scenario: Scenario,
         clock: EventList,
         database: Database,
-        api: Api,
+        api: ApiStation,
         publishing: Publishing,
         save: Callable[[], int],
     ) -> None:

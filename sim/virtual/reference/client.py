@@ -11,7 +11,7 @@ from sim.policy import NEVER
 from sim.refetch import Abort
 from sim.scenario import Scenario
 from sim.virtual.database import feeds_back
-from sim.virtual.reference.api import NO_ANSWER, Answer, Api, View
+from sim.virtual.reference.api import NO_ANSWER, Answer, ApiStation, View
 
 Done = Callable[[Any, int, int | None, int | None, int], None]
 """(token, at, version, status, size): the final answer; status None: there is none."""
@@ -23,7 +23,7 @@ RETRIED = (NO_ANSWER, 429, 503)
 class Client:
     """What all pages' requests have in common. The retry budget is shared: this many retries for each first attempt."""
 
-    def __init__(self, scenario: Scenario, clock: EventList, api: Api, network: Callable[[], int]) -> None:
+    def __init__(self, scenario: Scenario, clock: EventList, api: ApiStation, network: Callable[[], int]) -> None:
         self.shared = feeds_back(scenario)
         """Changes arrive at the application as well: nobody knows an answer in advance."""
         self.clock = clock
@@ -48,7 +48,7 @@ class Client:
         """
         self.first_attempts += 1
         if not self.simple:
-            request = Request(self, view, made_at, done, token)
+            request = Fetch(self, view, made_at, done, token)
             request.send()
             return request.abort
         at, read_at, status, size = self.api.answer(view, made_at, self.clock.now() + self.network())
@@ -62,7 +62,7 @@ class Client:
         return self.budget is None or self.second_attempts + 1 <= self.budget * self.first_attempts
 
 
-class Request:
+class Fetch:
     """One GET that may be given up and tried again. An answer to an attempt that was given up is not heard.
 
     An answer that would come at the very instant of the time-out is too late. When an answer will come is mostly known once its

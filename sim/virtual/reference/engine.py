@@ -33,8 +33,8 @@ from sim.virtual.draws import draws
 from sim.virtual.ledger import Ledger, Tables, update_frame
 from sim.virtual.preparation import Progress, check, check_memory
 from sim.virtual.reference import measures
-from sim.virtual.reference.api import Api
-from sim.virtual.reference.broadcaster import Broadcaster
+from sim.virtual.reference.api import ApiStation
+from sim.virtual.reference.broadcaster import BroadcastNodes
 from sim.virtual.reference.changes import Changes
 from sim.virtual.reference.client import Client
 from sim.virtual.reference.forward import Forward, Undecided, feeds_forward
@@ -76,9 +76,9 @@ class Simulation:
         self.database = Database(updates, scenario, rng)
         network = scenario.network
         to_api = draws(network.to_api, rng["to_api"])
-        self.api = Api(scenario, draws(scenario.api.service, rng["service"]), self.clock)
+        self.api = ApiStation(scenario, draws(scenario.api.service, rng["service"]), self.clock)
         self.client = Client(scenario, self.clock, self.api, to_api)
-        self.broadcaster = Broadcaster(scenario, self.clock, self.ledger, rng["to_subscriber"], forward)
+        self.broadcaster = BroadcastNodes(scenario, self.clock, self.ledger, rng["to_subscriber"], forward)
         to_broadcaster = draws(network.to_broadcaster, rng["to_broadcaster"])
         self.publishing = Publishing(scenario, self.clock, self.database, self.broadcaster, to_broadcaster)
         if feeds_back(scenario):

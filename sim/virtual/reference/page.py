@@ -12,9 +12,9 @@ from sim.refetch import Abort, Refetch, Refetcher
 from sim.scenario import Pages, Scenario
 from sim.virtual.database import EVERYONE, NOTHING, Database
 from sim.virtual.draws import draws, residuals
-from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, Connection, Ledger, refetch_row
-from sim.virtual.reference.api import Api, View
-from sim.virtual.reference.broadcaster import Broadcaster
+from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, Ledger, PageConnection, refetch_row
+from sim.virtual.reference.api import ApiStation, View
+from sim.virtual.reference.broadcaster import BroadcastNodes
 from sim.virtual.reference.client import Client
 from sim.virtual.reference.publishing import generic_channel, owner, specific_channel, user_channel
 from sim.virtual.reference.reconnect import attempts, first_attempts
@@ -48,8 +48,8 @@ class World:
 
     clock: EventList
     database: Database
-    broadcaster: Broadcaster
-    api: Api
+    broadcaster: BroadcastNodes
+    api: ApiStation
     client: Client
     ledger: Ledger
     jitter: random.Random
@@ -148,7 +148,7 @@ class Page:
         self.subscriber = world.number()
         self.view = group.view(seat, world.database)
         self.channels = group.channels(self.view)
-        self.connection: Connection | None = None
+        self.connection: PageConnection | None = None
         self.made_at = self._now_made()
         self.refetcher: Refetcher | None = None  # until it is loaded
         self.was_subscribed = False
@@ -291,14 +291,14 @@ class Page:
         for channel in self.channels:
             world.client.get(authorisation, world.clock.now(), self._authorised, (connection, channel))
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> PageConnection:
         hear = _not_yet if self.refetcher is None else self.refetcher.notified
-        self.connection = Connection(self.subscriber, hear)
+        self.connection = PageConnection(self.subscriber, hear)
         if self.group.pages.behaviour == "stop_reading":
             self.connection.open = False  # is written to, and never hears
         return self.connection
 
-    def _authorised(self, token: tuple[Connection, str], at: int, version: int | None, status: int | None, size: int) -> None:
+    def _authorised(self, token: tuple[PageConnection, str], at: int, version: int | None, status: int | None, size: int) -> None:
         connection, channel = token
         if connection is not self.connection:
             return
@@ -308,7 +308,7 @@ class Page:
         else:
             self.world.clock.call_at(at + self.world.network(), self._subscribed, connection, channel)
 
-    def _subscribed(self, connection: Connection, channel: str) -> None:
+    def _subscribed(self, connection: PageConnection, channel: str) -> None:
         if connection is not self.connection:
             return
         self.world.broadcaster.subscribe(connection, channel)

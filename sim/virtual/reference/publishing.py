@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sim.clock import EventList, ns
 from sim.scenario import Scenario
 from sim.virtual.database import Database
-from sim.virtual.reference.broadcaster import Answered, Broadcaster
+from sim.virtual.reference.broadcaster import Answered, BroadcastNodes
 from sim.workload import ON_DASHBOARD, RESOURCES
 
 
@@ -19,7 +19,7 @@ class Publishing:
     """Dispatches updates, by number (their row in the database)."""
 
     def __init__(
-        self, scenario: Scenario, clock: EventList, database: Database, broadcaster: Broadcaster, network: Callable[[], int]
+        self, scenario: Scenario, clock: EventList, database: Database, broadcaster: BroadcastNodes, network: Callable[[], int]
     ) -> None:
         broadcast = scenario.broadcast
         self._clock = clock

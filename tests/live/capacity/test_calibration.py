@@ -10,7 +10,7 @@ import pytest
 from sim.errors import InvalidRun
 from sim.live.capacity import calibration, capacity
 from sim.live.capacity.calibration import Calibration, machine
-from sim.live.capacity.capacity import Machine
+from sim.live.capacity.capacity import LoadMachine
 from sim.scenario import Scenario
 
 RULER = Calibration(
@@ -28,7 +28,7 @@ RULER = Calibration(
     measured_at="2026-01-01T00:00:00Z",
     machine=machine(),
 )
-LAPTOP = Machine(cores=4, memory=16 * 2**30, descriptors=65_536, ports=28_232)
+LAPTOP = LoadMachine(cores=4, memory=16 * 2**30, descriptors=65_536, ports=28_232)
 HALF = Scenario().replace(
     {
         "fleet.users": 5,

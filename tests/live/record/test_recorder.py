@@ -15,7 +15,7 @@ import pytest
 
 from sim.cli import main
 from sim.errors import BadInput
-from sim.live.record.recordable import Job, parse_steps, scrub
+from sim.live.record.recordable import Recordable, parse_steps, scrub
 from sim.live.record.recorder import record
 from sim.workload import Trace, load_trace, load_traces
 
@@ -165,7 +165,7 @@ def test_an_interruption_keeps_what_was_recorded_and_reaches_the_command(here: P
 @pytest.mark.parametrize("daemon", ["sleep 30", "while sleep 0.05; do echo more; done"])
 def test_a_daemon_that_keeps_the_descriptor_does_not_keep_the_recorder(here: Path, daemon: str) -> None:
     started = time.monotonic()
-    trace = record(Job.choose(["sh", "-c", f"echo '== a'; ({daemon}) & echo $! > pid"], pattern="^== (.)"))
+    trace = record(Recordable.choose(["sh", "-c", f"echo '== a'; ({daemon}) & echo $! > pid"], pattern="^== (.)"))
     os.kill(int((here / "pid").read_text()), signal.SIGKILL)
     assert time.monotonic() - started < 20
     assert ends(trace) == {"a": "completed"}
@@ -245,10 +245,10 @@ def test_a_trace_holds_no_secret_and_no_home(command: str, said: str, monkeypatc
 
 
 def test_a_method_that_was_asked_for_is_taken() -> None:
-    job: Any = Job.choose(["apt-get", "install", "x"], method="commands")
+    job: Any = Recordable.choose(["apt-get", "install", "x"], method="commands")
     assert job.method == "commands"
     with pytest.raises(BadInput, match="no dpkg in the command"):
-        Job.choose(["apt-get"], method="dpkg")
+        Recordable.choose(["apt-get"], method="dpkg")
 
 
 def test_a_step_s_name_may_hold_what_ends_a_line_elsewhere(here: Path) -> None:
@@ -269,7 +269,7 @@ def test_progress_without_line_ends_costs_no_time_of_its_own(here: Path) -> None
         " for part in range(40_000): w(f'\\rinstall {name} {part:20}')\n"
         "w('\\rdone' + 'x' * 300_000)"
     )
-    job = Job.choose([sys.executable, "-c", text], pattern=r"^install (\w)")
+    job = Recordable.choose([sys.executable, "-c", text], pattern=r"^install (\w)")
     trace = record(job, out=os.open(os.devnull, os.O_WRONLY))
     assert list(ends(trace)) == ["a", "b", "c"]
 
@@ -279,4 +279,4 @@ def test_a_status_line_that_says_nothing_does_not_hold_the_command_up(here: Path
     lines = "\\n: \\nstatus: \\nprocessing: install: x\\nstatus: x: installed\\n"
     script.write_text(f"#!/bin/sh\nprintf '{lines}' >&$2\nprintf '%070000d\\n' 0 >&$2\n".replace("&$2", "/dev/fd/$2"))
     script.chmod(0o755)
-    assert ends(record(Job.choose([str(script), "-i", "x.deb"]))) == {"x": "completed"}
+    assert ends(record(Recordable.choose([str(script), "-i", "x.deb"]))) == {"x": "completed"}

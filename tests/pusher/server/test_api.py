@@ -11,7 +11,7 @@ import pytest
 
 from sim.pusher import auth
 from sim.pusher.http import HttpRequest, HttpResponse, dumps
-from sim.pusher.server.api import Api
+from sim.pusher.server.api import HttpApi
 from tests.pusher.peers import House
 
 
@@ -20,7 +20,7 @@ class Server:
 
     def __init__(self, faithful: bool = False, prefix: str = "") -> None:
         self.house = House(faithful=faithful)
-        self.api = Api(self.house.hub, prefix)
+        self.api = HttpApi(self.house.hub, prefix)
         self.prefix = prefix
 
     def raw(self, request: HttpRequest) -> HttpResponse:

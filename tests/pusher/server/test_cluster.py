@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sim.pusher import messages
-from sim.pusher.server.api import Api
+from sim.pusher.server.api import HttpApi
 from sim.pusher.server.cluster import BEAT_SECONDS, NODE_SECONDS, QUERY_SECONDS, SECOND, Cluster
 from tests.pusher.peers import House, Peer
 
@@ -22,7 +22,7 @@ class Node(House):
         self.bus = bus
         numbers = iter(range(bus.serial * 1000 + 1, 10**9))
         self.hub._draw = lambda: next(numbers)
-        self.api = Api(self.hub)
+        self.api = HttpApi(self.hub)
         self.cluster = Cluster(self.hub, self.api, name, lambda text: bus.waiting.append(text))
         self.space = self.hub.spaces["1"]
 

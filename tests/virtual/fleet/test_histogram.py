@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from sim.errors import BadInput
 from sim.virtual.fleet import compiled
-from sim.virtual.fleet.histogram import Histogram
+from sim.virtual.fleet.histogram import FineHistogram
 from sim.virtual.fleet.spread import STEPS, Kinds, Profile, Spread
 
 durations = st.lists(st.integers(0, 10**13), min_size=1, max_size=50)
 
 
-def of(values) -> Histogram:
-    histogram = Histogram()
+def of(values) -> FineHistogram:
+    histogram = FineHistogram()
     histogram.add(np.array(values, np.int64))
     return histogram
 
@@ -36,7 +36,7 @@ def test_count_mean_and_extremes_are_exact(values):
 @given(durations, durations)
 def test_parts_add_up(first, second):
     assert of(first) + of(second) == of(second) + of(first) == of(first + second)
-    assert of(first) + Histogram() == of(first)
+    assert of(first) + FineHistogram() == of(first)
 
 
 @pytest.mark.parametrize("q", [0.0, 0.01, 0.5, 0.95, 0.999, 1.0])
@@ -51,7 +51,7 @@ def test_equal_values_have_that_value_as_every_quantile():
 
 
 def test_a_sum_that_an_int64_could_not_hold():
-    histogram = Histogram()
+    histogram = FineHistogram()
     for _ in range(3):
         histogram.add(np.full(1 << 16, 1 << 46))
     assert histogram.total == 3 << 62
@@ -67,7 +67,7 @@ def test_the_share_within_a_limit_and_the_curve():
 
 
 def test_nothing_is_not_a_number_and_never_an_error():
-    empty = Histogram()
+    empty = FineHistogram()
     assert np.isnan([empty.mean, empty.max, empty.quantile(0.5), empty.share_within(1.0)]).all()
     assert empty.curve()[0].size == 0
     assert repr(empty) == "Histogram(empty)"

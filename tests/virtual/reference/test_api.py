@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from sim.scenario import Scenario
 from sim.virtual.database import NOTHING, History
 from sim.virtual.measures import load, peak
-from sim.virtual.reference.api import Answer, Api, View
+from sim.virtual.reference.api import Answer, ApiStation, View
 from tests.virtual.scenes import metric, ms, play
 
 S = 1_000_000_000
 
 
-def api(service: int = 10, incidents: list[dict[str, Any]] | None = None, **keys: Any) -> Api:
+def api(service: int = 10, incidents: list[dict[str, Any]] | None = None, **keys: Any) -> ApiStation:
     scenario = Scenario().replace({"incidents": incidents or [], **{f"api.{name}": value for name, value in keys.items()}})
-    return Api(scenario, lambda: service)
+    return ApiStation(scenario, lambda: service)
 
 
 def view(user: int = 1, resource_id: int = 1, commits: list[int] | None = None, resource: str = "server") -> View:
@@ -30,7 +30,7 @@ def view(user: int = 1, resource_id: int = 1, commits: list[int] | None = None, 
     return View(user, resource, resource_id, History(instants, list(range(1, len(instants) + 1))), size=1500)
 
 
-def ask(api: Api, *arrivals: int, of: View | None = None) -> list[Answer]:
+def ask(api: ApiStation, *arrivals: int, of: View | None = None) -> list[Answer]:
     return [api.answer(of or view(), 0, at) for at in arrivals]
 
 
@@ -117,7 +117,7 @@ def test_workers_are_never_idle_while_somebody_waits_and_never_too_many(
     arrivals: list[int], services: list[int], workers: int
 ) -> None:
     drawn = iter(services * len(arrivals))
-    station = Api(Scenario().replace({"api.workers": workers}), lambda: next(drawn))
+    station = ApiStation(Scenario().replace({"api.workers": workers}), lambda: next(drawn))
     ask(station, *arrivals)
     work = station.work()
     assert all(a <= b for a, b in pairwise(work[:, 1].tolist()))

@@ -11,7 +11,7 @@ from sim.clock import EventList
 from sim.scenario import Scenario
 from sim.virtual.database import NOTHING
 from sim.virtual.reference import run
-from sim.virtual.reference.api import Answer, Api, View
+from sim.virtual.reference.api import Answer, ApiStation, View
 from tests.virtual.scenes import metric, ms, play, scene
 
 SAVE: dict[str, Any] = {"api__save": 0.05, "api__workers": 8}
@@ -167,7 +167,7 @@ def test_busy_changes_are_the_applications_work() -> None:
 def test_a_request_takes_the_worker_that_is_free_first_whether_its_end_was_known_or_not() -> None:
     """One worker is held by a change until 50, the other serves until 1,000: what arrives at 10 is begun at 50."""
     clock, heard = EventList(), list[Answer]()
-    api = Api(Scenario().replace({"api.workers": 2}), lambda: 1000, clock)
+    api = ApiStation(Scenario().replace({"api.workers": 2}), lambda: 1000, clock)
     view = View(1, "server", 1, NOTHING, 1500)
     clock.call_at(0, api.change, 0, lambda begin: None)
     clock.call_at(0, api.request, view, 0, 0, heard.append)
