@@ -217,8 +217,8 @@ def _browsers() -> str:
     return (
         "# Browsers and the load client, measured\n\nWhat [the load client leaves out](../locust.md#what-browsers-do-and-this-client-does-not) of "
         f"what browsers do. `{found['command']}` on {found['created_at'][:10]}, {found['host']['cores']} cores, everything on loopback, {found['browser']}; "
-        "the least of several turns. Bytes and connections are counts; times and processor times are of a shared machine and moved by "
-        "up to half between runs: take their ratios as an order of size.\n\n## permessage-deflate\n\n"
+        "the least of several turns. Bytes and connections are counts; times and processor times are of a shared machine, and ratios of "
+        "processor time differed by about a factor of two from one run to the next: take them as an order of size.\n\n## permessage-deflate\n\n"
         + table(
             ("server", "Chromium offers", "accepted"),
             ((row["server"], f"`{row['offered'] or 'nothing'}`", f"`{row['accepted'] or 'nothing'}`") for row in found["extensions"]),

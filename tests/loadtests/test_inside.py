@@ -22,7 +22,7 @@ def test_inside_a_process_with_locust() -> None:
         "--timeout=60",
     ]
     done = subprocess.run(
-        [*command, *map(str, INSIDE)], capture_output=True, text=True, timeout=200, cwd=Path(__file__).parents[2]
+        [*command, *map(str, INSIDE)], capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[2]
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
     assert " passed" in done.stdout

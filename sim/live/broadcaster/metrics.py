@@ -43,6 +43,8 @@ class Metrics:
     """TCP connections now, WebSocket or HTTP."""
     nodes: int = 0
     """Other nodes that are heard."""
+    send_ring: bool = False
+    """Whether frames for many leave by io_uring."""
     requests: int = 0
     slow_consumers: int = 0
     refused_descriptors: int = 0
@@ -74,6 +76,7 @@ class Metrics:
             yield family
         yield GaugeMetricFamily("broadcaster_sockets", "TCP connections, WebSocket or HTTP.", self.peers)
         yield GaugeMetricFamily("broadcaster_other_nodes", "Other nodes that are heard.", self.nodes)
+        yield GaugeMetricFamily("broadcaster_send_ring", "1: frames for many leave by io_uring; 0: a send each.", self.send_ring)
         counters, outbox = hub.counters, hub.outbox
         for name, text, value in (
             ("connections_opened", "Connections established.", counters.opened),

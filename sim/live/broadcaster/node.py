@@ -134,6 +134,7 @@ class Node:
         path = request.path
         if path == f"{self.api.prefix}/metrics" and self.settings.metrics and not self.settings.faithful:
             self.metrics.nodes = len(self._cluster.nodes) if self._cluster else 0
+            self.metrics.send_ring = self._ring is not None and not self._ring.broken
             respond(HttpResponse(200, self.metrics.render(self.hub), json=False, media_type=MEDIA_TYPE))
             return
         if self._pacing is not None:
@@ -182,10 +183,11 @@ class Node:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        with contextlib.suppress(OSError):
-            self._ring = SendRing()
         self._socket = sock or bind(self.settings.host, self.settings.port, shared=self.settings.nodes > 1)
         context = tls_context(self.settings)
+        if context is None:  # What is encrypted does not leave by the bare socket.
+            with contextlib.suppress(OSError):
+                self._ring = SendRing()
         self._server = await loop.create_server(lambda: Peer(self), sock=self._socket, backlog=ACCEPTS_PER_TURN, ssl=context)
         self._socket.listen(BACKLOG)  # create_server's one number is both the queue's length and the accepts per turn
         self._timers = [

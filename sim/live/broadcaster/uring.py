@@ -43,7 +43,8 @@ class SendRing:
         self._descriptor = self._call(_SETUP, ENTRIES, parameters)
         if self._descriptor < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        self._broken = False
+        self.broken = False
+        """Whether the system has refused a call: nothing is sent by it from then on."""
         # Offsets in bytes: of head, tail, mask, entries, flags, dropped, array; of head, tail, mask, entries, overflow, list.
         sent, done = struct.unpack_from("7I", parameters, 40), struct.unpack_from("6I", parameters, 80)
         (room,) = struct.unpack_from("I", parameters, 4)
@@ -63,7 +64,7 @@ class SendRing:
     def send(self, sockets: Sequence[int], frame: bytes) -> list[int]:
         """Send *frame* to each of these descriptors. For each: the bytes of it that were taken, or a negative `errno`."""
         size, taken = len(frame), list[int]()
-        if size > ROOM or self._broken:
+        if size > ROOM or self.broken:
             return [-errno.EAGAIN] * len(sockets)
         ctypes.memmove(self._frame, frame, size)
         if size != self._size:
@@ -82,10 +83,10 @@ class SendRing:
         self._turn = after = (before + count) & _COUNTER
         ring = self._ring
         ring[self._sent_tail] = after
-        while (left := (after - ring[self._done_tail]) & _COUNTER) and not self._broken:
+        while (left := (after - ring[self._done_tail]) & _COUNTER) and not self.broken:
             waiting = (after - ring[self._sent_head]) & _COUNTER
             if self._call(_ENTER, self._descriptor, waiting, left, _WAIT, None, 0) < 0 and ctypes.get_errno() != errno.EINTR:
-                self._broken = True
+                self.broken = True
         done, first = count - left, before % len(self._results)
         until = min(done, len(self._results) - first)
         results = self._results[first : first + until].tolist() + self._results[: done - until].tolist()

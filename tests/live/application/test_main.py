@@ -11,18 +11,22 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
+from sim.brokeforge.application import Visit
 from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, BroadcastFailed
 from sim.brokeforge.broadcasting.events import ServerUpdated
-from sim.brokeforge.http import MAX_BODY
+from sim.brokeforge.http import MAX_BODY, Response
 from sim.distributions import Constant
 from sim.live.application import edge
 from sim.live.application.edge import HttpConnection, OpenConnections
@@ -587,6 +591,45 @@ def test_threads_are_bounded() -> None:
     shared = [Api(workers=n, save=Constant(0.01)) for n in (1, 3, 10_000)]
     assert [threads(api) for api in shared] == [1, 3, MAX_THREADS]
     assert [threads(Api(workers=n)) for n in (1, 10_000)] == [1 + CHANGES, MAX_THREADS], "changes need none of the workers"
+
+
+def test_connections_to_the_database_are_bounded_by_threads_however_many_requests_come(
+    tmp_path: Path, broadcaster: FakeBroadcaster
+) -> None:
+    """Each thread keeps one for reads, and has at most one for its change at a time; the loop's thread reads as well."""
+    config = {
+        "database": f"sqlite:///{tmp_path / 'app.sqlite'}",
+        "volatile": True,
+        "broadcaster": {"host": "127.0.0.1", "port": broadcaster.port, "app_id": "1", "key": "key", "secret": "secret"},
+        "scenario": {"api": {"workers": 1}},
+    }
+    running = Running(config, Fleet(users=1, servers_per_user=2))
+    most = threads(running.app.api) + 1
+    together, work = threading.Barrier(most), running.app.answer
+
+    def answer_together(visit: Visit) -> Response:
+        if visit.changes:
+            together.wait(60)  # every thread has one, so every thread there may be is there
+        return work(visit)
+
+    running.app.answer = answer_together  # type: ignore[method-assign]
+
+    def write(writer: int) -> None:
+        with connected(running) as (client, stream):
+            for status in ("installing", "completed"):
+                client.sendall(running.put(1 + writer % 2, f"w{writer}", status))
+                assert answer(stream)[0] == 200
+                client.sendall(running.head("GET", "/servers/1"))
+                assert answer(stream)[0] == 200
+
+    for _ in range(3):
+        with ThreadPoolExecutor(most) as writers:
+            list(writers.map(write, range(most)))
+        files = Counter(Path(file.path).name for file in psutil.Process().open_files())
+        # One for reads each was kept, so this is the level at which requests without a bound would show.
+        assert most + 1 <= files["app.sqlite"] <= 2 * most + 1
+        assert broadcaster.connections <= most
+    running.stop()
 
 
 def test_jobs_run_in_the_background_and_stop_when_told(running: Running) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,8 @@ from sim.live.broadcaster import node
 from sim.live.broadcaster.bus import NoMember, _hand_over
 from sim.live.broadcaster.node import Node
 from sim.live.broadcaster.settings import Settings
+from sim.live.measure.sampling import parse_metrics
+from sim.pusher.http import HttpRequest, HttpResponse
 from sim.pusher.server.apps import App
 from sim.pusher.server.channels import Kind
 from sim.pusher.server.state import Channel, Connection
@@ -71,6 +75,15 @@ def test_events_that_are_published_together_are_written_together(
         return [len(data) for data in peers[0].got]
 
     assert asyncio.run(played()) == writes
+
+
+@pytest.mark.parametrize(("ring", "said"), [(None, 0), (SimpleNamespace(broken=False), 1), (SimpleNamespace(broken=True), 0)])
+def test_metrics_say_whether_frames_leave_by_io_uring(ring: Any, said: int) -> None:
+    under_test = Node(Settings(apps=(App("1", "key", "secret"),), port=0))
+    under_test._ring = ring
+    answers: list[HttpResponse] = []
+    under_test.serve(HttpRequest("GET", "/metrics"), answers.append)
+    assert dict(parse_metrics(str(answers[0].body)))["broadcaster_send_ring"] == said
 
 
 class Reader(Connection):

@@ -127,7 +127,9 @@ def test_a_ring_goes_round_and_each_socket_has_its_own_result() -> None:
         assert all(theirs.recv(1000) == frame * (1 + turn % 2 * 4) for i, (_, theirs) in enumerate(pairs) if i % 7 != gone)
     assert sender.send([pairs[0][0].fileno()], bytes(1 << 20)) == [-errno.EAGAIN]  # Longer than it takes: nothing is sent.
     sender.close()
+    assert not sender.broken
     assert sender.send([pairs[0][0].fileno()], b"x") == [-errno.EAGAIN]  # Nor by a ring that the system refuses.
+    assert sender.broken
     for ours, theirs in pairs:
         ours.close()
         theirs.close()
