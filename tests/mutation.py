@@ -3,11 +3,12 @@
     python -m tests.mutation sim/refetch.py sim/pusher
     python -m tests.mutation --sample 40 --seconds 60 -o mutation.json
 
-Works in a copy of the tree. A module meets the tests that mirror it or import it, a mutant those of them that execute its line
-(all of them for what is executed by importing), the mirror and the quick ones first, until the first failure; a mutant whose
-tests pass has survived. With -o what was found before is kept and only what is missing is
-run. The table in docs/robustness.md names the mutants that were judged equivalent (no test can tell them from the original);
-these count for nothing. Exit code 1 when less than `--least` of the rest was found.
+Works in a copy of the tree. A mutant meets the tests that mirror its module, then, where these pass, the others that belong to
+it or import it, until the first failure; a mutant whose tests pass has survived, one whose tests do not end (three times what
+they take without it, and half a minute) is found and counted as late. Both sets of tests are run without a mutant before they
+judge one. With -o what was found before is kept and only what is missing is run. The table in docs/robustness.md names the
+mutants that were judged equivalent (no test can tell them from the original); these count for nothing. Exit code 1 when less
+than `--least` of the rest was found.
 """
 
 from __future__ import annotations
@@ -74,18 +75,7 @@ ELSEWHERE = tuple(
 )
 """Tests that are there for whole programs, or for other rooms."""
 
-HEAVY = (
-    "numpy",
-    "pandas",
-    "pyarrow.parquet",
-    "scipy.stats",
-    "sqlalchemy.orm",
-    "hypothesis",
-    "pytest",
-    "psutil",
-    "orjson",
-    "coverage",
-)
+HEAVY = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sqlalchemy.orm", "hypothesis", "pytest", "psutil", "orjson")
 """Imported once, before the children are forked; nothing of ours, which differs from mutant to mutant."""
 
 SWAPS: dict[type, type] = {
@@ -227,8 +217,8 @@ def _is_swapped(test: ast.expr) -> bool:
     )
 
 
-def tests_of(module: str) -> list[str]:
-    """Test files of a module, the mirror first; paths below the root."""
+def tests_of(module: str) -> tuple[list[str], list[str]]:
+    """Test files of a module, paths below the root: its mirror (or what stands for it), and the others."""
     path = Path(module)
     parts = path.parts[1:] if path.parts[0] == "sim" else path.parts
     mirror = Path("tests", *parts[:-1], f"test_{path.name}")
@@ -246,11 +236,8 @@ def tests_of(module: str) -> list[str]:
     if mirror.parent != Path("tests"):
         files += sorted((ROOT / mirror.parent).glob("test_*.py"))
     files += [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if imports.search(file.read_text(encoding="utf-8"))]
-    names = dict.fromkeys(file.relative_to(ROOT).as_posix() for file in files if file.exists())
-    # The longest tests start whole load tests: none of them is there for one module.
-    return [
-        name for name in names if not name.startswith(("tests/torture", "tests/interop", "tests/live/measure", "tests/commands"))
-    ]
+    names = list(dict.fromkeys(file.relative_to(ROOT).as_posix() for file in files if file.exists()))
+    return names[:1], [name for name in names[1:] if not name.startswith(ELSEWHERE)]
 
 
 class Bench:
@@ -258,7 +245,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="mutation-"))
-        self.known: dict[str, tuple[dict[int, list[str]], dict[str, float], float]] = {}
+        self._usual: dict[str, float] = {}
         ignored = shutil.ignore_patterns(
             ".git", ".venv", "notebooks", "site", "build", ".mypy_cache", ".ruff_cache", "node_modules"
         )
@@ -271,14 +258,14 @@ class Bench:
     def close(self) -> None:
         shutil.rmtree(self.place)
 
-    def run(self, tests: Sequence[str], limit: float, traced: Sequence[str] = ()) -> tuple[str, float]:
-        """(passed, failed, or late; seconds) of one pytest in a child. *traced*: the modules whose lines it notes in a file."""
+    def run(self, tests: Sequence[str], limit: float, bytecode: bool = False) -> tuple[str, float]:
+        """(passed, failed, or late; seconds) of one pytest in a child. *bytecode*: keep what is compiled for it."""
         began = time.monotonic()
         child = os.fork()
         if child == 0:
             os.setsid()
             die_with_parent()
-            self._become_pytest(tests, traced)
+            self._become_pytest(tests, bytecode)
         status: int | None = None
         while status is None and time.monotonic() - began < limit:
             done, code = os.waitpid(child, os.WNOHANG)
@@ -292,72 +279,43 @@ class Bench:
             return "late", time.monotonic() - began
         return "passed" if status == 0 else "failed", time.monotonic() - began
 
-    def _become_pytest(self, tests: Sequence[str], traced: Sequence[str]) -> None:
+    def _become_pytest(self, tests: Sequence[str], bytecode: bool) -> None:
         os.chdir(self.tree)
         out = os.open(self.place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
         sys.path[:] = [str(self.tree), *(entry for entry in sys.path if entry not in ("", str(ROOT)))]
-        sys.dont_write_bytecode = not traced
-        os.environ |= {"PYTHONPATH": str(self.tree), "PYTHONDONTWRITEBYTECODE": "" if traced else "1"}
+        sys.dont_write_bytecode = not bytecode
+        os.environ |= {"PYTHONPATH": str(self.tree), "PYTHONDONTWRITEBYTECODE": "" if bytecode else "1"}
         for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "sim", "loadtests")]:
             del sys.modules[name]
         import pytest
 
         marks = "not (slow or torture or interop or browser or service)"
-        tracer = Tracer(self.tree, traced) if traced else None
         code = 70
         try:
-            arguments = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-m", marks, *tests]
-            code = int(pytest.main(arguments, plugins=[tracer] if tracer else None))
-            if tracer:
-                (self.place / "traces").write_text(json.dumps(tracer.traces()))
+            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", "-m", marks, *tests]))
         finally:
             os._exit(code)
 
-    def lines_of(self, module: str) -> tuple[dict[int, list[str]], dict[str, float], float]:
-        """(line of the module -> the tests that execute it, "" for importing; test -> seconds; seconds of all). One run for all
-        modules of a package."""
-        package = str(Path(module).parent)
-        modules = files_of([package]) if package in MODULES or package.startswith("sim/pusher") else [module]
-        if module not in self.known:
-            tests = list(dict.fromkeys(test for one in modules for test in tests_of(one)))
-            verdict, seconds = self.run(tests, 1200, modules)
+    def usual(self, tests: Sequence[str]) -> float:
+        """Seconds of *tests* as they are, run once. Raises `SystemExit` when they fail."""
+        key = " ".join(tests)
+        if key not in self._usual:
+            verdict, seconds = self.run(tests, 1200, bytecode=True)
             if verdict != "passed":
-                raise SystemExit(
-                    f"mutation: {verdict} as they are: the tests of {package}\n{(self.place / 'log').read_text()[-3000:]}"
-                )
-            lines, durations = json.loads((self.place / "traces").read_text())
-            self.known |= {one: (_by_number(lines[one]), durations, seconds) for one in modules}
-        return self.known[module]
+                raise SystemExit(f"mutation: {verdict} without any mutant: {key}\n{(self.place / 'log').read_text()[-3000:]}")
+            self._usual[key] = seconds
+        return self._usual[key]
 
-
-def _by_number(lines: dict[str, list[str]]) -> dict[int, list[str]]:
-    return {int(line): tests for line, tests in lines.items()}
-
-
-class Tracer:
-    """Plugin of pytest: which test (all its parameters together) executes which line of some modules, and how long it takes."""
-
-    def __init__(self, tree: Path, modules: Sequence[str]) -> None:
-        import coverage
-
-        self.places, self.seconds = {module: str(tree / module) for module in modules}, Counter[str]()
-        include, gevent = list(self.places.values()), modules[0].startswith("loadtests")
-        concurrency = ["gevent"] if gevent else ["thread"]
-        self.coverage = coverage.Coverage(data_file=None, include=include, concurrency=concurrency, config_file=False)
-        self.coverage.start()
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.coverage.switch_context(nodeid.partition("[")[0])
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seconds[report.nodeid.partition("[")[0]] += report.duration
-
-    def traces(self) -> tuple[dict[str, dict[int, list[str]]], dict[str, float]]:
-        self.coverage.stop()
-        data = self.coverage.get_data()
-        return {module: data.contexts_by_lineno(place) for module, place in self.places.items()}, self.seconds
+    @contextlib.contextmanager
+    def mutated(self, module: str, source: str) -> Iterator[None]:
+        """*module* is *source* within."""
+        for stale in (self.tree / module).parent.glob(f"__pycache__/{Path(module).stem}.*"):
+            stale.unlink()
+        (self.tree / module).write_text(source, encoding="utf-8")
+        yield
+        shutil.copy2(ROOT / module, self.tree / module)
 
 
 def die_with_parent() -> None:
@@ -383,38 +341,25 @@ def files_of(modules: Sequence[str]) -> list[str]:
 
 
 def examine(module: str, sample: int, seed: int, known: dict[str, Any], bench: Bench, until: float) -> None:
-    """Run the mutants of one module that are not *known* yet, until *until* (monotonic); adds what became of each. What the other
-    modules of its package need is found out with it."""
-    source = (ROOT / module).read_text(encoding="utf-8")
-    everything = list(mutants(source))
+    """Run the mutants of one module that are not *known* yet, until *until* (monotonic); adds what became of each."""
+    everything = list(mutants((ROOT / module).read_text(encoding="utf-8")))
     chosen = random.Random(f"{seed} {module}").sample(everything, min(sample, len(everything)))
-    known |= {"mutants": len(everything), "tests": (tests := tests_of(module))}
+    known["mutants"] = len(everything)
     rows: dict[str, Any] = known.setdefault("rows", {})
-    missing = [mutant for mutant in chosen if mutant.name not in rows]
-    known["missing"] = len(missing)
-    if not missing or time.monotonic() >= until:
-        return
-    lines, durations, seconds = bench.lines_of(module)
-    for stale in (bench.tree / module).parent.glob(f"__pycache__/{Path(module).stem}.*"):
-        stale.unlink()
-    for number, mutant in enumerate(missing):
-        if number and time.monotonic() >= until:
-            break
-        (bench.tree / module).write_text(mutant.source, encoding="utf-8")
-        # A statement's lines are not all noted: the nearest one before.
-        touching = lines[max((line for line in lines if line <= mutant.line), default=min(lines))] if lines else [""]
-        chosen_tests = tests if "" in touching else sorted(touching, key=lambda name: durations.get(name, 0.0))
-        limit = 20 + 3 * (seconds if "" in touching else sum(durations.get(name, 0.0) for name in chosen_tests))
-        # Most are found by the first file: the others need not even be collected for them.
-        first = [name for name in chosen_tests if name.startswith(tests[0])]
-        verdict, took = bench.run(first, limit) if first else ("passed", 0.0)
-        if verdict == "passed" and len(first) < len(chosen_tests):
-            verdict, more = bench.run([name for name in chosen_tests if name not in first], limit)
-            took += more
-        known["missing"] -= 1
+    for mutant in chosen:
+        if mutant.name in rows or time.monotonic() >= until:
+            continue
+        verdict, took = "passed", 0.0
+        for tests in filter(None, tests_of(module)):
+            limit = 30 + 3 * bench.usual(tests)
+            with bench.mutated(module, mutant.source):
+                verdict, seconds = bench.run(tests, limit)
+            took += seconds
+            if verdict != "passed":
+                break
         rows[mutant.name] = {"line": mutant.line, "found": verdict != "passed", "end": verdict, "seconds": round(took, 2)}
         print(f"{'found   ' if verdict != 'passed' else 'SURVIVED'} {module}:{mutant.line} {mutant.name}", flush=True)
-    shutil.copy2(ROOT / module, bench.tree / module)
+    known["missing"] = sum(mutant.name not in rows for mutant in chosen)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -437,27 +382,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for module in files_of(args.modules):
             examine(module, args.sample, args.seed, results.setdefault(module, {}), bench, until)
-            if args.output:
-                args.output.write_text(json.dumps(results, indent=1))
     finally:
         bench.close()
-    return report(results, args.least)
+        if args.output:
+            args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(table(results)))
+    judged = [row["found"] for rows in _judged(results).values() for row in rows]
+    return 0 if judged and sum(judged) >= args.least * len(judged) else 1
 
 
-def report(results: dict[str, Any], least: float) -> int:
-    """Print a line for each module and the survivors; the exit code."""
-    judged, found, all_of = equivalents(), 0, 0
-    print(f"{'module':44}{'found':>8}{'of':>6}{'equivalent':>12}")
-    for module, known in results.items():
-        rows = {name: row for name, row in known.get("rows", {}).items() if (module, name) not in judged}
-        hits = sum(row["found"] for row in rows.values())
-        found, all_of = found + hits, all_of + len(rows)
-        print(f"{module:44}{hits:>8}{len(rows):>6}{len(known.get('rows', {})) - len(rows):>12}")
-        for name, row in rows.items():
-            if not row["found"]:
-                print(f"    survived: line {row['line']} {name}")
-    print(f"{found} of {all_of} found{f' ({found / all_of:.1%})' if all_of else ''}")
-    return 0 if all_of and found >= least * all_of else 1
+def _judged(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Module -> the rows that count."""
+    same = equivalents()
+    return {
+        module: [row | {"name": name} for name, row in known.get("rows", {}).items() if (module, name) not in same]
+        for module, known in results.items()
+    }
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """A line for each module, in Markdown, and the survivors."""
+    lines = ["| Module | Mutants | Tried | Equivalent | Found | of these late |", "| --- | --- | --- | --- | --- | --- |"]
+    survivors = []
+    for module, rows in _judged(results).items():
+        tried, late = len(results[module].get("rows", {})), sum(row["end"] == "late" for row in rows)
+        found = sum(row["found"] for row in rows)
+        lines.append(f"| `{module}` | {results[module]['mutants']} | {tried} | {tried - len(rows)} | {found} | {late} |")
+        survivors += [f"- survived: `{module}` `` {row['name']} ``" for row in rows if not row["found"]]
+    return [*lines, *([""] if survivors else []), *survivors]
 
 
 if __name__ == "__main__":
