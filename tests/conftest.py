@@ -37,7 +37,7 @@ def nothing_left() -> Iterator[None]:
     os.environ[MARK] = str(here.pid)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="t-", ignore_cleanup_errors=True) as place:
-        Path(place).chmod(0o711)  # databases run as users of their own
+        Path(place).chmod(0o1777)  # databases run as users of their own, and write there
         patch.setenv("TMPDIR", place)
         patch.setattr(tempfile, "tempdir", place)
         yield

@@ -136,7 +136,7 @@ def test_a_database_operation_ends_in_a_full_payload(forge: Forge, fails: bool) 
     (sent,) = forge.broadcaster.of("TaskCompleted")
     assert (sent.data["task"]["name"], sent.data["task"]["completed"]) == ("dump app", not fails)
     with forge.database.sessions() as session:
-        task = session.scalars(select(Task)).one()
+        task = session.scalars(select(Task).where(Task.name == "dump app")).one()
     assert sent.channels == [f"private-tasks.{task.id}"]
     assert [e["message"] for e in forge.json("GET", "/servers/1")["recentEvents"][1:3]] == [
         "database dump app: 100 %",

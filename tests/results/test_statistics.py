@@ -197,9 +197,9 @@ def test_what_was_never_reached_leaves_the_upper_end_open() -> None:
     assert t_interval(FEW, math.inf) == (None, None)
 
 
-@given(st.floats(0.01, 0.99), st.lists(st.floats(0.0, 1.0), min_size=5, max_size=10), st.sampled_from([0.9, 0.95]))
-def test_wilson_s_interval_is_where_the_share_is_t_standard_errors_away(share: float, batch: list[float], level: float) -> None:
-    observations = np.array(batch)
+@given(st.floats(0.01, 0.99), st.lists(st.integers(0, 1000), min_size=5, max_size=10), st.sampled_from([0.9, 0.95]))
+def test_wilson_s_interval_is_where_the_share_is_t_standard_errors_away(share: float, batch: list[int], level: float) -> None:
+    observations = np.array(batch) / 1000
     variance = observations.var(ddof=1) / len(batch)
     n = 500
     size = share * (1 - share) / variance if variance > 0 else n
