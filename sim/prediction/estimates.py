@@ -260,19 +260,18 @@ class _Estimator:
             self.keep("api.answer_bytes_per_row", round(per_row), len(board))
 
 
-def effective_workers(samples: Sequence[Sample]) -> float | None:
-    """How many jobs the application works on at once where jobs wait: what it gets done then, times what one job takes that is
-    alone in it. None where too few jobs were alone, or waited."""
-    alone, waited = (np.concatenate([sample.service[name] for sample in samples]).astype(bool) for name in ("alone", "waited"))
-    own = np.concatenate([sample.service["own"] for sample in samples])
+def workers_at_most(samples: Sequence[Sample]) -> float | None:
+    """How many jobs the application works on at once, at most: what it gets done where jobs wait, times what one takes that finds
+    it idle. That is no less than what a job takes by itself: those that come after it may share the processor with it, and what
+    was idle is cold. None where too few jobs waited of a kind (a dashboard or another page) of which enough found it idle."""
+    own, alone, waited, board = (
+        np.concatenate([sample.service[name] for sample in samples]) for name in ("own", "alone", "waited", "board")
+    )
     workers = np.concatenate([np.full(len(sample.service["own"]), sample.workers) for sample in samples])
-    board = np.concatenate([sample.service["board"] for sample in samples])
-    # Like with like: a dashboard may take longer than another page.
-    alike = board == (np.mean(board[alone]) > 0.5) if alone.any() else board
-    alone, waited = alone & alike, waited & alike
-    if min(alone.sum(), waited.sum()) < MIN_ANSWERS:
-        return None
-    return float(own[alone].mean() / (own[waited] / workers[waited]).mean())
+    kinds = [kind for kind in (board, ~board) if (alone & kind).sum() >= MIN_ANSWERS]
+    work = sum(float((waited & kind).sum() * own[alone & kind].mean()) for kind in kinds)
+    jobs = waited & np.any([*kinds, np.zeros(len(own), bool)], axis=0)
+    return work / float((own[jobs] / workers[jobs]).sum()) if jobs.sum() >= MIN_ANSWERS else None
 
 
 # --- processor time and memory -------------------------------------------------------------------------------------------

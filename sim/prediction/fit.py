@@ -7,7 +7,7 @@ each run, and of blocks of successive answers and of samples of the processors' 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,6 @@ DRAWS = 100
 KEPT = 30
 """Of the draws, as many are kept in the fit: a prediction takes some twenty."""
 SURE = (0.025, 0.975)
-ROUNDS = 4
-"""Times that own times are read with another number of workers: the first may have been far off."""
 MORE = 4
 """A run that is to tell a slope has this many times the subscribers."""
 
@@ -64,7 +62,7 @@ def fit(observed: Sequence[Observed], draws: int = DRAWS, seed: int = 0) -> Fit:
     values = best.values | estimates.processors(windows)
     counts = best.n | {f"cpu.{process}": len(rows) for process, rows in windows.items()}
     parameters = [_parameter(key, value, drawn, counts, observed) for key, value in values.items()]
-    parameters += _given(workers, observed) + _memory(observed)
+    parameters += workers + _memory(observed)
     parameters += _unidentified({parameter.key for parameter in parameters}, best, drawn, observed)
     found = Fit(
         parameters=tuple(sorted(parameters, key=lambda p: (not p.identified, p.key.startswith(PROCESSES)))),
@@ -78,35 +76,28 @@ def fit(observed: Sequence[Observed], draws: int = DRAWS, seed: int = 0) -> Fit:
     return replace(found, residuals=residuals(found, runs))
 
 
-@dataclass(frozen=True)
-class _Workers:
-    """Of the application: how many, the interval of how many work at once (None: the runs do not tell), and of how many jobs."""
+def _by_workers(samples: list[Sample], draws: int, rng: np.random.Generator) -> tuple[list[Sample], list[Parameter]]:
+    """The samples, and `api.workers`: the scenario's, or where the runs contradict it, the most that they allow.
 
-    value: int | None
-    low: float | None
-    high: float | None
-    n: int
-
-
-def _by_workers(samples: list[Sample], draws: int, rng: np.random.Generator) -> tuple[list[Sample], _Workers]:
-    """The samples with own times of as many workers as work at once: the scenario's, unless the runs say otherwise."""
+    Own times are read again with each number. Only fewer can be told: the bound is too high where requests share a processor, or
+    where an application that was idle is cold.
+    """
     n = sum(len(sample.service["own"]) for sample in samples)
     given = {sample.workers for sample in samples if len(sample.service["own"])}
     if n < MIN_ANSWERS or len(given) != 1:
-        return samples, _Workers(None, None, None, n)
-    value = given.pop()
-    for _ in range(ROUNDS):
-        found = estimates.effective_workers(samples)
-        again = [estimates.effective_workers([sample.resampled(rng) for sample in samples]) for _ in range(draws if found else 0)]
+        return samples, []
+    value = stated = given.pop()
+    while value > 1 and (bound := estimates.workers_at_most(samples)) is not None and bound < value - 0.5:
+        again = [estimates.workers_at_most([sample.resampled(rng) for sample in samples]) for _ in range(draws)]
         known = [one for one in again if one is not None]
-        if found is None or not known:
-            return samples, _Workers(value, None, None, n)
-        low, high = (float(end) for end in np.quantile(known, SURE))
-        if low <= value <= high or round(found) == value:
+        if not known or np.quantile(known, SURE[1]) >= value - 0.5:
             break
-        value = max(1, round(found))
+        value -= 1
         samples = [sample_of(sample.observed, value) for sample in samples]
-    return samples, _Workers(value, low, high, n)
+    made_from = "the scenario: own times are those of this many workers"
+    if value < stated:
+        made_from = f"what is done at once where jobs wait (the scenario has {stated})"
+    return samples, [Parameter("api.workers", value, made_from=made_from, n=n)]
 
 
 def _draws(
@@ -179,19 +170,6 @@ def _parameter(
         made_from = "samples of its processor time" + (" (on loopback: the receivers' share is in it)" if local else "")
     n = counts.get(key, counts.get(key.rpartition(".")[0], 0))
     return Parameter(key, _toml(value), low, high, unit_of(key), made_from=made_from, n=n)
-
-
-def _given(workers: _Workers, observed: Sequence[Observed]) -> list[Parameter]:
-    if workers.value is None:
-        return []
-    made_from = "the scenario: own times are those of this many workers"
-    if workers.low is None:
-        made_from += " (a run with policy.jitter, whose refetches come one by one and in herds, would tell)"
-    elif workers.value != observed[0].scenario.api.workers:
-        made_from = f"what is done at once where jobs wait (the scenario has {observed[0].scenario.api.workers})"
-    else:
-        made_from = "the scenario; the interval is of what is done at once where jobs wait"
-    return [Parameter("api.workers", workers.value, workers.low, workers.high, made_from=made_from, n=workers.n)]
 
 
 def _memory(observed: Sequence[Observed]) -> list[Parameter]:
