@@ -15,9 +15,6 @@ from tests.parity.cases import CASES
 
 NOTIFIED = "time_to_notified.p50"
 
-WAITING = {"tasks"}
-"""New cases that are measured when the machine is next quiet: `python -m tests.parity --repeat 3`."""
-
 
 def found(measured: list[float], simulated: list[float], band: Band | None = None, figure: str = NOTIFIED) -> pd.Series:
     """The row of one figure of one case."""
@@ -90,7 +87,7 @@ def test_what_is_kept_is_of_the_cases_of_today() -> None:
     """Who changes a case measures it anew: python -m tests.parity."""
     kept = {case["name"]: (case["tables"], case["keys"]) for case in parity.read()["cases"]}
     today = {case.name: (dict(case.tables), case.keys) for case in CASES}
-    assert kept == {name: case for name, case in today.items() if name in kept or name not in WAITING}
+    assert kept == today
 
 
 def test_every_key_has_a_case() -> None:
