@@ -239,17 +239,11 @@ def table(found: Mapping[str, Any]) -> pd.DataFrame:
     for case in found["cases"]:
         beyond = {name: Band(*band) for name, band in case["beyond"].items()}
         for row in case["figures"]:
-            name, measured = row["figure"], _numbers(row["measured"])
-            said = {"case": case["name"], "figure": name, "runs": len(measured), "measured": measured.mean()}
-            if "simulated" in row:
-                simulated = _numbers(row["simulated"])
-                low, high = joint(measured, simulated)
-                said |= {"predicted": simulated.mean(), "low": low, "high": high}
-            else:  # Measured once, when the interval of one more simulated run was all that was kept.
-                said |= dict(
-                    zip(("predicted", "low", "high"), _numbers([row[n] for n in ("predicted", "low", "high")]), strict=True)
-                )
-            rows.append(said | beyond.get(name, BANDS[name])._asdict())
+            name, measured, simulated = row["figure"], _numbers(row["measured"]), _numbers(row["simulated"])
+            low, high = joint(measured, simulated)
+            judged = {"case": case["name"], "figure": name, "runs": len(measured), "measured": measured.mean()}
+            judged |= {"predicted": simulated.mean(), "low": low, "high": high}
+            rows.append(judged | beyond.get(name, BANDS[name])._asdict())
     frame = pd.DataFrame(rows)
     slack = frame["predicted"].abs().where(np.isfinite(frame["predicted"]), 0.0) * frame["share"] + frame["amount"]
     slack = slack.where(frame["runs"] == 1, 0.0)
