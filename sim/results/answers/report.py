@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from sim.clock import SECOND
@@ -96,10 +95,10 @@ def run(name: str) -> Run:
 def updates_of(found: Run) -> Updates:
     """What a run's workload wanted and the application committed: so that a simulation meets the very same updates.
 
-    Sites stay sites, all others (a foreign application may have orders) are servers."""
+    What the workbench knows stays what it is, all others (a foreign application may have orders) are servers."""
     rows = found.updates[found.updates["committed_at"].notna()]
     at = (rows["intended_at"] * SECOND).round().astype("int64")
-    kind = np.where(rows["resource"].astype(str) == "site", RESOURCES.index("site"), RESOURCES.index("server"))
+    kind = [RESOURCES.index(name) if name in RESOURCES else RESOURCES.index("server") for name in rows["resource"]]
     return Updates.of(at, kind, rows["resource_id"], 0)
 
 

@@ -170,11 +170,11 @@ def test_the_answers_name_what_they_found(bundle: Run) -> None:
 
 
 def test_what_another_application_calls_its_resources_is_a_server_here() -> None:
-    kinds = ("order", "site", "server")
+    kinds = ("order", "site", "server", "task")
     rows = frame("updates", [update(i, 1.0 + i, resource=kind, resource_id=7 + i) for i, kind in enumerate(kinds)])
     found = report.updates_of(Frames(updates=rows))  # type: ignore[arg-type]
-    assert [RESOURCES[kind] for kind in found.resource] == ["server", "site", "server"]
-    assert found.resource_id.tolist() == [7, 8, 9]
+    assert [RESOURCES[kind] for kind in found.resource] == ["server", "site", "server", "task"]
+    assert found.resource_id.tolist() == [7, 8, 9, 10]
 
 
 def test_the_same_updates_are_met_again(bundle: Run) -> None:
