@@ -3,7 +3,7 @@
 `python -m tests.parity` measures and simulates; what it found is in `data/parity.json`, which `read` and the notebook show. A
 load test is run several times, and so is the simulator, with the very updates of the load test and other random numbers for
 everything else. A figure agrees when the means of both are no further apart than one more run of each may be (`joint`): what a
-machine adds that no scenario says, the repeats have measured. Where a case was measured once, its `BANDS` say that instead.
+machine adds that no scenario says, the repeats have measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,33 +40,19 @@ RUNS = 10
 """Simulated runs of a case."""
 
 
-class Band(NamedTuple):
-    """How far a figure that was measured once may lie beyond the interval: a share of it, and an amount in its unit; and why."""
-
-    share: float
-    amount: float
-    because: str
-
-
-PATH = "each event takes its own way through two processes of Python and the scheduler of a machine with two cores"
-LATE = (
-    "the slowest of some hundred: one pause decides it (three runs each of two cases had 14, 26 and 32 ms, and 15, 21 and 38 ms)"
+COMPARED = (
+    "updates",
+    "deliveries.received",
+    "time_to_notified.p50",
+    "time_to_notified.p99",
+    "time_to_fresh.p50",
+    "time_to_fresh.p99",
+    "refetches_per_update",
+    "wasted_share",
+    "failed_share",
+    "stale_ratio",
+    "refetch_time.p50",
 )
-COUNT = "a timer that rings late lets one more notification in, or one less"
-
-BANDS: dict[str, Band] = {
-    "updates": Band(0.0, 0.0, "the same updates"),
-    "deliveries.received": Band(0.0, 0.0, "the same subscriptions"),
-    "time_to_notified.p50": Band(0.15, 0.001, PATH),
-    "time_to_notified.p99": Band(0.25, 0.03, LATE),
-    "time_to_fresh.p50": Band(0.02, 0.005, PATH),
-    "time_to_fresh.p99": Band(0.05, 0.03, LATE),
-    "refetches_per_update": Band(0.02, 0.0, COUNT),
-    "wasted_share": Band(0.02, 0.01, COUNT),
-    "failed_share": Band(0.02, 0.01, COUNT),
-    "stale_ratio": Band(0.03, 0.002, PATH),
-    "refetch_time.p50": Band(0.1, 0.001, PATH),
-}
 """The figures that are compared."""
 
 PLACE = shipped("data") / "parity.json"
@@ -85,7 +71,7 @@ IDLE = {"name", "description", "ignore", "seed", "thresholds"}
 def figures(summary: Summary) -> dict[str, float]:
     """The compared figures of one run; never is infinite, and what there is nothing to make from is NaN."""
     found = {}
-    for name in BANDS:
+    for name in COMPARED:
         figure = summary.get(name, {})
         value = np.inf if text.is_never(figure) else figure.get("value")
         found[name] = np.nan if value is None else float(value)
@@ -187,7 +173,7 @@ def as_it_happened(scenario: Scenario, rows: Sequence[Mapping[str, Any]]) -> Sce
 def compare(measured: Sequence[Mapping[str, float]], simulated: pd.DataFrame) -> list[dict[str, Any]]:
     """A row per figure: what was measured and what was simulated, run by run."""
     rows = []
-    for name in BANDS:
+    for name in COMPARED:
         seen, values = [run[name] for run in measured], simulated[name].to_list()
         if not np.isnan([*seen, *values]).all():
             rows.append({"figure": name, "measured": seen, "simulated": values})
@@ -198,7 +184,7 @@ def joint(measured: Array, simulated: Array) -> tuple[float, float]:
     """Where one more measured run lies with a probability of `LEVEL` if it is like a simulated one: around the mean of the
     simulated runs, by the scatter of one more run of either (Welch's t: B. L. Welch, Biometrika 34, 1947).
 
-    A single measured run has no scatter of its own. Up to infinity where one of the simulated runs is never.
+    Up to infinity where one of the simulated runs is never.
     """
     if not np.isfinite(simulated).all():
         return float(np.min(simulated)), float("inf")
@@ -216,7 +202,7 @@ def joint(measured: Array, simulated: Array) -> tuple[float, float]:
 
 
 def read(path: str | Path | None = None) -> dict[str, Any]:
-    """What was found: {provenance, fit, paces, cases: [{name, why, tables, keys, beyond, others, figures}]}.
+    """What was found: {provenance, fit, paces, cases: [{name, why, tables, keys, others, figures}]}.
 
     Without *path* the one of the repository. Raises `BadInput`.
     """
@@ -229,30 +215,21 @@ def read(path: str | Path | None = None) -> dict[str, Any]:
 
 
 def table(found: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per case and figure: case, figure, runs (measured), measured, predicted (means), low, high (`joint`), share, amount,
-    because, off, inside, by_chance.
-
-    off: measured / predicted - 1. by_chance: within the joint interval. inside: the same, or within the band around it where the
-    case was measured once. because: why it may lie beyond.
-    """
+    """A row per case and figure: case, figure, runs (measured), measured, predicted (means), low, high (`joint`), off (measured /
+    predicted - 1), inside (within the joint interval)."""
     rows = []
     for case in found["cases"]:
-        beyond = {name: Band(*band) for name, band in case["beyond"].items()}
         for row in case["figures"]:
             name, measured, simulated = row["figure"], _numbers(row["measured"]), _numbers(row["simulated"])
             low, high = joint(measured, simulated)
             judged = {"case": case["name"], "figure": name, "runs": len(measured), "measured": measured.mean()}
-            judged |= {"predicted": simulated.mean(), "low": low, "high": high}
-            rows.append(judged | beyond.get(name, BANDS[name])._asdict())
+            rows.append(judged | {"predicted": simulated.mean(), "low": low, "high": high})
     frame = pd.DataFrame(rows)
-    slack = frame["predicted"].abs().where(np.isfinite(frame["predicted"]), 0.0) * frame["share"] + frame["amount"]
-    slack = slack.where(frame["runs"] == 1, 0.0)
     value, predicted = frame["measured"], frame["predicted"]
     frame["off"] = np.where(value == predicted, 0.0, value / predicted.where(predicted != 0) - 1)
     # Sums of the same numbers in another order differ in the last digit.
     tiny = 1e-9 * value.abs().where(np.isfinite(value), 0)
-    frame["by_chance"] = (value >= frame["low"] - tiny) & (value <= frame["high"] + tiny)
-    frame["inside"] = (value >= frame["low"] - slack - tiny) & (value <= frame["high"] + slack + tiny)
+    frame["inside"] = (value >= frame["low"] - tiny) & (value <= frame["high"] + tiny)
     return frame
 
 
@@ -278,7 +255,7 @@ def fitted(found: Mapping[str, Any]) -> pd.DataFrame:
 
 def by_key(found: Mapping[str, Any]) -> pd.DataFrame:
     """A row per key that both programs honour: cases (in which it is not at its default), figures (compared there), outside (of
-    them, outside their bands). The index is the key, with its kind where there are kinds. Without a case `cases` is empty."""
+    them, outside their intervals). The index is the key, with its kind where there are kinds. Without a case `cases` is empty."""
     inside = table(found).groupby("case")["inside"].agg(figures="count", inside="sum")
     uses = {case["name"]: set(case["keys"]) for case in found["cases"]}
     rows = {}
@@ -313,26 +290,20 @@ def _off(rows: pd.DataFrame, figure: str) -> float:
 
 
 def by_figure(found: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per figure: cases, by_chance (inside the joint interval), inside (or in the band of what was measured once), off
-    (median of the size), interval (half of the joint interval over the mean: median), and why it may lie beyond."""
+    """A row per figure: cases, inside (the joint interval), off (median of the size), interval (half of the joint interval over
+    the mean: median)."""
     rows = table(found)
     half = (rows["high"] - rows["low"]) / 2 / rows["predicted"].abs()
     rows = rows.assign(size=rows["off"].abs().where(np.isfinite(rows["off"])), half=half.where(np.isfinite(half)))
-    frame = rows.groupby("figure", sort=False).agg(
-        cases=("case", "count"),
-        by_chance=("by_chance", "sum"),
-        inside=("inside", "sum"),
-        off=("size", "median"),
-        interval=("half", "median"),
+    return rows.groupby("figure", sort=False).agg(
+        cases=("case", "count"), inside=("inside", "sum"), off=("size", "median"), interval=("half", "median")
     )
-    return frame.assign(because=[BANDS[name].because for name in frame.index])
 
 
 def beyond(found: Mapping[str, Any]) -> pd.DataFrame:
-    """The figures outside their joint interval: case, figure, measured, simulated, joint (interval), off, because."""
+    """The figures outside their joint interval, as `readable`."""
     rows = table(found)
-    rows = rows[~rows["by_chance"]]
-    return readable(rows).assign(because=rows["because"].to_list())
+    return readable(rows[~rows["inside"]])
 
 
 def points(found: Mapping[str, Any], figure: str) -> pd.DataFrame:
@@ -348,19 +319,17 @@ def points(found: Mapping[str, Any], figure: str) -> pd.DataFrame:
 def answer(found: Mapping[str, Any]) -> tuple[str, ...]:
     """What the comparison says, as sentences."""
     rows, keyed = table(found), by_key(found)
-    inside, chance = int(rows["inside"].sum()), int(rows["by_chance"].sum())
     outside = [f"{row['figure']} of {row['case']}" for row in rows[~rows["inside"]].to_dict("records")]
-    runs = sorted({*rows["runs"]})
+    listed, runs = ", ".join(outside), sorted({*rows["runs"]})
     first = (
-        f"{inside} of {len(rows)} figures of {len(found['cases'])} scenarios agree: {chance} lie where one more run would"
-        + (f", {inside - chance} within the band of what a machine adds. " if inside > chance else ". ")
-        + (f"Outside: {', '.join(outside)}." if outside else "None is outside.")
+        f"{len(rows) - len(outside)} of {len(rows)} figures of {len(found['cases'])} scenarios agree: they lie where one more "
+        f"run would. {f'Outside: {listed}.' if outside else 'None is outside.'}"
     )
     off = rows["off"].abs()[np.isfinite(rows["off"])]
     second = (
         f"Half of the figures are within {text.percent(float(off.median()))} of the simulation's mean, nine in ten within "
-        f"{text.percent(float(off.quantile(0.9)))}. Each scenario was measured {' or '.join(map(str, runs))} "
-        f"time{'s' if runs != [1] else ''}, while other programs took "
+        f"{text.percent(float(off.quantile(0.9)))}. Each scenario was measured {' or '.join(map(str, runs))} times, while other "
+        "programs took "
         f"{text.number(float(np.median([others for case in found['cases'] for others in case['others']])))} processors (median)."
     )
     used = keyed[keyed["figures"] > 0]
@@ -390,7 +359,7 @@ def readable(rows: pd.DataFrame) -> pd.DataFrame:
                 "simulated": unit(row["predicted"]),
                 "joint interval": text.interval(row["low"], row["high"], unit),
                 "off": text.percent(row["off"]) if np.isfinite(row["off"]) else "",
-                "agrees": "yes" if row["by_chance"] else "within its band" if row["inside"] else "no",
+                "agrees": "yes" if row["inside"] else "no",
             }
         )
     return pd.DataFrame(said)

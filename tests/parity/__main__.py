@@ -76,7 +76,6 @@ def compared(case: Case, runs: Sequence[Run], costs: dict[str, Any], paces: floa
         "why": case.why,
         "tables": case.tables,
         "keys": case.keys,
-        "beyond": case.beyond,
         "others": [json.loads((run.directory / "others.json").read_text(encoding="utf-8")) for run in runs],
         "figures": parity.compare([parity.figures(run.summary) for run in runs], parity.simulate(scenarios, costs, paces=paces)),
     }
@@ -93,11 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--only", metavar="A,B", help="these cases")
     parser.add_argument("--bundles", type=Path, metavar="DIR", help="where measured runs are kept; those that are there count")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="load tests of each case (default: 1)")
+    parser.add_argument("--repeat", type=int, default=2, metavar="N", help="load tests of each case (default: %(default)s)")
     parser.add_argument("--measure", action="store_true", help="only measure, into --bundles")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: data/parity.json, where all cases are run")
     args = parser.parse_args(arguments)
     cases = chosen(args.only)
+    if args.repeat < 2:
+        raise BadInput(f"--repeat must be at least 2, got {args.repeat}: a case that was measured once has no scatter")
     place = args.output or (parity.PLACE if not args.only else None)
     there = parity.read(place) if args.only and place is not None and place.exists() else None
     with tempfile.TemporaryDirectory() as scratch:

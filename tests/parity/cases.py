@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from sim.experiments.parity import Band, compared_keys, label
+from sim.experiments.parity import compared_keys, label
 from sim.scenario import Scenario, build
 
 BASE: dict[str, Any] = {
@@ -37,8 +37,6 @@ class Case:
     why: str
     tables: Mapping[str, Any] = field(default_factory=dict)
     """Whole tables and top keys, as TOML holds them."""
-    beyond: Mapping[str, Band] = field(default_factory=dict)
-    """Bands of single figures that are wider than all others', each with its reason."""
 
     @property
     def scenario(self) -> Scenario:
@@ -72,9 +70,6 @@ def _default(f: Field[Any]) -> Any:
     return f.default if f.default is not MISSING else f.default_factory() if callable(f.default_factory) else None
 
 
-AWAY = {"deliveries.received": Band(0.01, 0.0, "a page that is back some milliseconds earlier hears of one change more")}
-AT_ONCE = "most need no worker; to answer 46 of them takes a processor that virtual time does not count"
-NAGLE = "a frame that is held back waits 40 ms in virtual time, as with Laravel Reverb; on loopback pages acknowledge at once"
 IMMEDIATE = {"kind": "immediate"}
 SLOW = {"kind": "lognormal", "scale": 0.02, "sigma": 0.5}
 
@@ -179,11 +174,6 @@ CASES: tuple[Case, ...] = (
         "on-save",
         "the event leaves before the commit, so that a refetch may come too early",
         {"broadcast": {"moment": "on_save", "commit_delay": 0.05}, "policy": IMMEDIATE},
-        {
-            "time_to_notified.p99": Band(
-                0.25, 0.06, "who of two comes first to the database's one lock decides over a turn of 55 ms"
-            )
-        },
     ),
     Case("per-user", "dashboards hear of their own user's servers", {"broadcast": {"channels": "per_user"}}),
     Case(
@@ -250,17 +240,11 @@ CASES: tuple[Case, ...] = (
         "rate-limit",
         "a limiter that counts each user's requests",
         {"policy": IMMEDIATE, "api": {"rate_limit": 300}},
-        {
-            "refetch_time.p50": Band(
-                0.1, 0.005, "most are refused; to say no 46 times takes a processor that virtual time does not count"
-            )
-        },
     ),
     Case(
         "cache",
         "identical refetches share an answer",
         {"policy": IMMEDIATE, "api": {"cache": 0.3, "service": {"kind": "weibull", "scale": 0.02, "shape": 2}}},
-        {"refetch_time.p50": Band(0.1, 0.005, AT_ONCE)},
     ),
     Case(
         "sessions",
@@ -276,13 +260,11 @@ CASES: tuple[Case, ...] = (
             "incidents": [{"kind": "restart", "at": 4, "down": 0.3}],
             "pages": pages({"refetch_on_reconnect": True}, {}),
         },
-        AWAY,
     ),
     Case(
         "disconnect",
         "half of the connections drop, and the broadcaster stays up",
         {"incidents": [{"kind": "disconnect", "at": 4, "share": 0.5}], "pages": pages(refetch_on_reconnect=True)},
-        AWAY,
     ),
     Case("outage", "no worker begins anything for a while", {"incidents": [{"kind": "outage", "at": 4, "duration": 1.5}]}),
     Case(
@@ -305,7 +287,6 @@ CASES: tuple[Case, ...] = (
             "incidents": [{"kind": "deploy", "at": 4, "down": 1.5}],
             "pages": pages({"refetch_on_reconnect": True}, {"inertia": True, "policy": {"kind": "polling", "interval": 0.5}}),
         },
-        AWAY | {"stale_ratio": Band(0.05, 0.0, "the application is back some 0.2 s before the broadcaster")},
     ),
     Case(
         "opened-while-away",
@@ -316,13 +297,11 @@ CASES: tuple[Case, ...] = (
             "pages": pages(session={"kind": "exponential", "scale": 4}),
             "incidents": [{"kind": "deploy", "at": 3, "down": 1}],
         },
-        AWAY,
     ),
     Case(
         "reverb",
         "a broadcaster in the shape of Laravel Reverb",
         {"broadcaster": {"model": "reverb", "cost": 2}},
-        {"time_to_notified.p99": Band(0.25, 0.04, NAGLE)},
     ),
     Case(
         "slow-broadcaster",
