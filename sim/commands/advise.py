@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     costs = advice.priced(scenario.replace(changes), of, None if args.fit is None else read(args.fit), str(args.fit))
     scenario = costs.scenario.replace(changes)
     scenario.check()
+    options.say_on_terminal(f"simulating {scenario.name}, and every usual setting of its policy")
     found = advice.advise(scenario, objective, draws=[dict(draw) | changes for draw in costs.draws])
     if source.endswith(ASSUMED):
         pages = " and ".join(f"{number(some.subscribers)} {some.page} pages" for some in scenario.pages)

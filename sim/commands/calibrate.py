@@ -12,7 +12,6 @@ measured with one process. `workbench plan` counts with the same figures.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from sim.commands import options
 from sim.errors import BadInput
@@ -28,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.subscribers < 1:
         raise BadInput(f"--subscribers must be >= 1, got {args.subscribers}")
-    measured = calibration.calibrate(args.subscribers, note)
+    measured = calibration.calibrate(args.subscribers, options.say_on_terminal)
     path = calibration.store(measured)
     if args.json:
         options.print_json("calibrate", measured.to_dict())
@@ -43,8 +42,3 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"{'kept in':24}{path}")
     return 0
-
-
-def note(line: str) -> None:
-    if sys.stderr.isatty():
-        print(line, file=sys.stderr)

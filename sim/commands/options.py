@@ -86,6 +86,12 @@ def read_target(path: str) -> Target:
         raise BadInput(f"target {path} (read as .env: only *.json is JSON): {error}") from error
 
 
+def say_on_terminal(line: str) -> None:
+    """What goes on, on standard error, where somebody looks."""
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr, flush=True)
+
+
 def require_place(path: Path | None) -> None:
     """Before the work starts: is there a directory in which *path* can be made? Raises `BadInput`."""
     if path is None:

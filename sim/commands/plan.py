@@ -98,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
     if objective is not None:
         costs = [{} if fit is None else fit.draw(np.random.default_rng(seed), fitted) for seed in range(DRAWS)]
         draws = [drawn | changes | {"seed": scenario.seed + 1 + i} for i, drawn in enumerate(costs)]
+        options.say_on_terminal(f"simulating {fitted.name} with more and more pages, {1 + len(draws)} times")
         found = scale.largest(fitted, objective, draws, args.margin, args.subscribers)
     planned = scenario.with_subscribers(args.subscribers if found is None else found.planned)
     machine, known = _machine(args), calibrated(Terminal(planned.subscribers))

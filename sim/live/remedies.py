@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sim.target import in_names_of
+
 PROTOCOL = {
     4000: "the broadcaster wants TLS: set the scheme to https",
     4001: "the broadcaster does not know this key: compare REVERB_APP_KEY with the broadcaster's settings",
@@ -28,8 +30,13 @@ APPLICATION = {
 STATUS, CODE = re.compile(r"\bHTTP (\d{3})\b"), re.compile(r"^(?:error )?(\d{4})\b")
 
 
-def remedy(refusal: str) -> str:
-    """For one refusal in its own words (`4009 Origin not allowed`, `HTTP 419`); empty where nothing is known."""
+def remedy(refusal: str, family: str = "REVERB") -> str:
+    """For one refusal in its own words (`4009 Origin not allowed`, `HTTP 419`), by the names of the settings in force
+    (`Target.family`); empty where nothing is known."""
+    return in_names_of(family, _remedy(refusal))
+
+
+def _remedy(refusal: str) -> str:
     if "4009" in refusal and "origin" in refusal.lower():
         return "the broadcaster refuses the pages' Origin: add its host to allowed_origins (config/reverb.php), or set origin"
     if "4009" in refusal:

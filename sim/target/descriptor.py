@@ -90,6 +90,8 @@ class Target:
     login: Login = Login()
     notes: tuple[Note, ...] = field(default=(), compare=False, repr=False)
     """What is worth knowing of the settings that this was read from."""
+    family: str = field(default="REVERB", compare=False)
+    """How the names of these settings begin: `REVERB` or `PUSHER`."""
 
     def __post_init__(self) -> None:
         credentials = urlsplit(self.api).netloc.rpartition("@")[0]
@@ -170,6 +172,7 @@ class Target:
             "app": {"id": self.app_id, "key": self.key},
             "api": self.api.partition("?")[0],
             "users": len(self.users),
+            **({"family": self.family} if self.family != "REVERB" else {}),
             **({"browser": self.browser.to_dict()} if self.browser else {}),
             **({"keys": keys} if keys else {}),
         }
@@ -246,8 +249,8 @@ class Target:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, dotenv: str | Path = ".env") -> Target:
         """From Laravel's variables; the environment wins over the `.env` file."""
-        tree, notes = target_tree(laravel_settings(environment, dotenv))
-        return cls.from_dict(tree, where="environment", api="APP_URL", notes=notes)
+        tree, notes, family = target_tree(laravel_settings(environment, dotenv))
+        return replace(cls.from_dict(tree, where="environment", api="APP_URL", notes=notes), family=family)
 
 
 def _checked(tree: Any, members: Mapping[str, Any], notes: list[Note], where: str = "") -> dict[str, Any]:

@@ -47,8 +47,17 @@ def laravel_settings(environment: Mapping[str, str] | None = None, dotenv: str |
     return {k: v for k, v in (values | outside).items() if v.lower() not in absent or (k.startswith("BROADCAST_") and v != "")}
 
 
-def target_tree(values: Mapping[str, str]) -> tuple[dict[str, Any], tuple[Note, ...]]:
-    """The members of a `target.json`, and what is worth knowing of the settings. Raises `BadInput`."""
+def in_names_of(family: str, advice: str) -> str:
+    """*advice* with the names of the settings in force: `PUSHER_APP_KEY` where it says `REVERB_APP_KEY`. What only Reverb's own
+    server reads (`REVERB_SERVER_*`) stays."""
+    return re.sub(r"(?<![A-Z])REVERB_(?=APP_|HOST|PORT|SCHEME|\*)", f"{family}_", advice).replace(
+        "BROADCAST_CONNECTION=reverb", f"BROADCAST_CONNECTION={family.lower()}"
+    )
+
+
+def target_tree(values: Mapping[str, str]) -> tuple[dict[str, Any], tuple[Note, ...], str]:
+    """The members of a `target.json`, what is worth knowing of the settings, and how the names of those that count begin. Raises
+    `BadInput`."""
     # What builds the pages puts nothing in place of an unknown `${NAME}`, where phpdotenv leaves it.
     built = {k: VARIABLE.sub("", v) for k, v in values.items() if k.startswith(("VITE_", "MIX_"))}
     values = {k: v for k, v in {**values, **built}.items() if v}
@@ -73,7 +82,7 @@ def target_tree(values: Mapping[str, str]) -> tuple[dict[str, Any], tuple[Note, 
     }
     if pages != published:
         tree["browser"] = pages.to_dict()
-    return tree, tuple(notes)
+    return tree, tuple(notes), family
 
 
 def _family(values: Mapping[str, str]) -> tuple[str, list[Note]]:

@@ -9,6 +9,7 @@ import pytest
 
 import sim
 from sim.cli import main
+from sim.commands import options
 from sim.commands.advise import ASSUMED, subject
 from sim.errors import BadInput
 from sim.prediction import Fit, Parameter
@@ -37,6 +38,14 @@ def test_one_page_as_text_markdown_or_json_with_fitted_costs(tmp_path: Path, cap
     page = (tmp_path / "advice.md").read_text()
     assert page.startswith(f"### Advice\n\n**{found['headline']}**")
     assert "```tsx\nimport " in page
+
+
+def test_what_takes_long_is_said_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    options.say_on_terminal("simulating")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    options.say_on_terminal("simulating")
+    assert capsys.readouterr() == ("", "simulating\n")
 
 
 def test_what_it_is_about(bundle: Path) -> None:

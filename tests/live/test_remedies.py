@@ -30,3 +30,4 @@ from sim.live.remedies import remedy
 def test_a_refusal_in_its_own_words(said: str, advice: str) -> None:
     assert advice in remedy(said)
     assert bool(advice) == bool(remedy(said))
+    assert advice.replace("REVERB_", "PUSHER_") in remedy(said, "PUSHER")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sim.errors import BadInput
-from sim.target import Address, Target, laravel_settings
+from sim.target import Address, Target, in_names_of, laravel_settings
 
 APP = "REVERB_APP_ID=7\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\n"
 PUSHER = APP.replace("REVERB", "PUSHER")
@@ -52,6 +52,15 @@ def test_where_is_published_and_where_pages_connect(text: str, published: str, p
         text += 'VITE_REVERB_SCHEME="${REVERB_SCHEME}"\n'
     target = read(APP + text, tmp_path)
     assert (target.publishing.url, target.subscribing.url) == (published, pages)
+
+
+def test_advice_has_the_names_of_the_settings_in_force(tmp_path: Path) -> None:
+    text = "compare REVERB_APP_KEY and VITE_REVERB_HOST with VITE_REVERB_*; is BROADCAST_CONNECTION=reverb? (REVERB_SERVER_PATH)"
+    assert in_names_of(read(APP, tmp_path).family, text) == text
+    pusher = text.replace("REVERB_", "PUSHER_").replace("PUSHER_SERVER", "REVERB_SERVER").replace("=reverb", "=pusher")
+    assert in_names_of(read(PUSHER, tmp_path).family, text) == pusher
+    assert read(PUSHER, tmp_path).public()["family"] == "PUSHER"
+    assert "family" not in read(APP, tmp_path).public()
 
 
 def test_soketi_and_pusher_by_their_names(tmp_path: Path) -> None:

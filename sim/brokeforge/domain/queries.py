@@ -32,6 +32,8 @@ _events, _metrics, _activities = ServerEvent.__table__.c, ServerMetric.__table__
 USER_BY_TOKEN = select(_users.id, _users.name).where(_users.token == bindparam("token"))
 SEQUENCE = select(Counter.value).where(Counter.name == "sequence")
 NEWEST_OF = select(Counter.value).where(Counter.name == bindparam("counter"))
+NEWEST_OF_EVERYONE = select(func.max(Counter.value)).where(Counter.name != "sequence")
+"""Of the users' counters: the end of a task has a sequence number too, and is on no dashboard."""
 SET_NEWEST = update(Counter).where(Counter.name == bindparam("counter")).values(value=bindparam("sequence"))
 COUNT_UP = update(Counter).where(Counter.name == "sequence").values(value=Counter.value + bindparam("by"))
 COUNT_UP_RETURNING = COUNT_UP.returning(Counter.value)

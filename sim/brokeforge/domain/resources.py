@@ -139,8 +139,8 @@ def dashboard_resource(db: Connection, user_id: int, everyone: bool = False) -> 
     """
     who = {} if everyone else {"user": user_id}
     # Read first, as every version; nothing of this user's has changed yet: 0.
-    counter = "sequence" if everyone else queries.newest_of(user_id)
-    version = db.execute(queries.NEWEST_OF, {"counter": counter}).scalar_one_or_none() or 0
+    newest = queries.NEWEST_OF_EVERYONE if everyone else queries.NEWEST_OF
+    version = db.execute(newest, {} if everyone else {"counter": queries.newest_of(user_id)}).scalar_one_or_none() or 0
     domains: dict[int, list[str]] = defaultdict(list)
     for server, domain in db.execute(queries.DOMAINS_OF_EVERYONE if everyone else queries.DOMAINS, who).all():
         domains[server].append(domain)

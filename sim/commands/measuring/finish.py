@@ -135,7 +135,7 @@ def _judged(
     run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
     run.manifest.clock = harness.clock()
     trouble = [*measured.trouble, *health(frames, harness.counters)]
-    refusals = refused(frames, headers)
+    refusals = refused(frames, headers, measured.target.get("family", "REVERB"))
     remarks = [*verdict.remarks, *not_told(frames, scenario)]
     run.manifest.validity["remarks"] = remarks
     run.manifest.extra |= {"cpu_shares": shares, "deliveries": accounted, "target_trouble": [*refusals, *trouble]}

@@ -25,7 +25,7 @@ from sim.live.client import Origin
 from sim.live.doctor.network import warn_of_sockets
 from sim.live.drive.requests import via
 from sim.live.measure import swarm
-from sim.live.measure.incidents import Player
+from sim.live.measure.incidents import Player, require_playable
 from sim.live.measure.loadtest import Measurement, Observer, interruptible, measure, shielded
 from sim.live.measure.measured import Measured, Places, has_begun
 from sim.live.measure.sampling import SCHEMA, Sampler, listeners
@@ -62,6 +62,7 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
     """Measure *scenario*; the bundle is complete when this returns. Raises `BadInput`, `Unreachable` or `WorkbenchError` before
     there is anything to keep; what goes wrong later, or an interrupt, returns an `Outcome` that says so."""
     thresholds = parse_all(scenario.thresholds)
+    require_playable(scenario.incidents, embedded=settings.target is None)
     _require_room(scenario, settings)
     places = Places(settings.output or Path("runs") / f"{scenario.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     places.make()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import quote
 
 from sim.live.client import Answer, HttpConnection, Origin
 from sim.live.doctor.listener import Subscriber
 from sim.live.probe import places
-from sim.target import Key, Session, Target, User
+from sim.target import Key, Session, Target, User, in_names_of
 
 Status = Literal["ok", "problem", "skipped"]
 
@@ -178,6 +178,7 @@ async def examine(
                 found = await step.check(patient)
             if any(finding.status == "problem" for finding in found) or (found and all(f.status == "skipped" for f in found)):
                 failed.add(step.name)
+            found = [replace(finding, advice=in_names_of(patient.target.family, finding.advice)) for finding in found]
             for finding in found:
                 report(finding)
             findings += found

@@ -24,7 +24,7 @@ GOODBYE = 0.5
 """Seconds to wait for the answer to our close frame."""
 
 UPGRADE = (
-    ("HttpConnection", "Upgrade"),
+    ("Connection", "Upgrade"),
     ("Upgrade", "websocket"),
     ("Sec-WebSocket-Version", "13"),
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),

@@ -79,8 +79,9 @@ def refusals_in(headers: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
     return sorted(total.most_common(), key=lambda said: "login: " not in said[0])
 
 
-def refused(frames: Any, headers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the application or the broadcaster refused, with the remedy: what a run's result begins with, if there is any."""
+def refused(frames: Any, headers: Sequence[Mapping[str, Any]], family: str = "REVERB") -> list[str]:
+    """What the application or the broadcaster refused, with the remedy: what a run's result begins with, if there is any.
+    *family*: see `remedy`."""
     outcomes = frames.refetches["outcome"].astype(str)
     statuses = Counter(int(status) for status in frames.refetches.loc[outcomes == "failed", "status"].dropna())
     lines = [
@@ -88,7 +89,7 @@ def refused(frames: Any, headers: Sequence[Mapping[str, Any]]) -> list[str]:
         for status, count in statuses.most_common()
         if (advice := remedy(f"HTTP {status}"))
     ]
-    lines += [f"{count} x {text}: {advice}" for text, count in refusals_in(headers) if (advice := remedy(text))]
+    lines += [f"{count} x {text}: {advice}" for text, count in refusals_in(headers) if (advice := remedy(text, family))]
     return lines[:MOST]
 
 

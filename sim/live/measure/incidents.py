@@ -64,12 +64,27 @@ Step = Callable[[Row], bool]
 """Does what is due; whether the incident is over."""
 
 
+def require_playable(incidents: Sequence[Incident], embedded: bool) -> None:
+    """Raise `BadInput` where an incident cannot be played: a command breaks somebody else's target, and only that."""
+    for position, incident in enumerate(incidents):
+        what = f"incidents[{position}]: {incident.kind} of"
+        if not embedded and not incident.command:
+            raise BadInput(
+                f'{what} a target that is not started by this command needs command = ["...", ...], which is run at its time '
+                '(or leave it out: ignore = ["incidents"])'
+            )
+        if embedded and incident.command:
+            raise BadInput(
+                f"{what} the embedded target takes no command: this program does it by itself, and {incident.command[0]!r} would "
+                "not be run (remove command, or give --target)"
+            )
+
+
 class Player:
     """Call `play` often; it never waits."""
 
     def __init__(self, incidents: Sequence[Incident], embedded: Embedded | None, logs: Path | None = None) -> None:
-        """*embedded*: None where the target is somebody else's; then each incident needs a command, whose output goes to *logs*.
-        Raises `BadInput`."""
+        """*embedded*: None where the target is somebody else's; then incidents run commands, whose output goes to *logs*."""
         self.rows: list[Row] = []
         self._embedded = embedded
         self._logs = logs
@@ -77,12 +92,7 @@ class Player:
         self._due: list[tuple[float, int, Row, Step]] = []
         self._commands: list[Child] = []
         self._releases = 1
-        for position, incident in enumerate(incidents):
-            if embedded is None and not incident.command:
-                raise BadInput(
-                    f"incidents[{position}]: {incident.kind} of a target that is not started by this command needs "
-                    'command = ["...", ...], which is run at its time (or leave it out: ignore = ["incidents"])'
-                )
+        for incident in incidents:
             row = {"kind": incident.kind, "at": incident.at, "began_at": None, "ended_at": None}
             step = self._of_command(incident.command) if embedded is None else self._of_embedded(embedded, incident)
             self._plan(incident.at, row, step)

@@ -113,7 +113,7 @@ def measure(job: Measurement, result: Measured, observer: Observer) -> None:
                 job.sampler.watch({"publisher": publisher.pid})
             job.sampler.watch(swarm.pids())
             job.incidents.let_in(crowd=True)
-            _wait_until_subscribed(job, swarm, observer)
+            _wait_until_subscribed(job, swarm, observer, result.target.get("family", "REVERB"))
             job.incidents.let_in(crowd=False)
             if publisher is not None:
                 publisher.wait_until_it_says(READY, PATIENCE)
@@ -145,7 +145,7 @@ def measure(job: Measurement, result: Measured, observer: Observer) -> None:
             result.save(job.places)
 
 
-def _wait_until_subscribed(job: Measurement, swarm: Swarm, observer: Observer) -> None:
+def _wait_until_subscribed(job: Measurement, swarm: Swarm, observer: Observer, family: str) -> None:
     """All pages, or as many as come while there is progress. What was not reached is said."""
     order, best, began = swarm.order, (0, 0), time.monotonic()
     since = began
@@ -179,9 +179,9 @@ def _wait_until_subscribed(job: Measurement, swarm: Swarm, observer: Observer) -
             if absent and not order.shape:
                 raise InvalidRun(f"{absent} of {order.workers} load processes did not come: {_said(swarm)}")
             if progress.subscribed == 0 and progress.wanted > 0:
-                raise Unreachable(f"none of {progress.wanted} subscribers could subscribe: {_why(headers)}")
+                raise Unreachable(f"none of {progress.wanted} subscribers could subscribe: {_why(headers, family)}")
             waited = f"after {now - began:.0f} s only {progress.subscribed} of {progress.wanted} pages are subscribed"
-            observer.note(f"{waited}: {_why(headers)}; going on")
+            observer.note(f"{waited}: {_why(headers, family)}; going on")
             return
         time.sleep(TICK)
 
@@ -207,12 +207,12 @@ def _are_refused(headers: list[dict[str, Any]], progress: Progress) -> bool:
     return said > 0 and (progress.subscribed == 0 or progress.subscribed + said >= progress.wanted)
 
 
-def _why(headers: list[dict[str, Any]]) -> str:
+def _why(headers: list[dict[str, Any]], family: str) -> str:
     """Counts, what the target itself said most often, and what to do about it."""
     counted = [f"{count} {name}" for name, count in _failures(headers).items()]
     texts = refusals_in(headers)
     counted += [repr(texts[0][0])] if texts else []
-    advice = (remedy(texts[0][0]) if texts else "") or "workbench doctor says more"
+    advice = (remedy(texts[0][0], family) if texts else "") or "workbench doctor says more"
     return f"{', '.join(counted) or 'no answer'} ({advice})"
 
 

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.results.run import Run
 from sim.scenario import Broadcast, Fleet, Pages, Scenario
-from sim.workload import BURST
+from sim.workload import BURST, Heard, Mixture, Tasks, Workload
 from sim.workload import heard as workload_of
+
+TASKS = "private-tasks."
+"""How the channels of tasks begin; each event there is one that has ended."""
 
 
 def is_heard(run: Run) -> bool:
@@ -58,12 +62,15 @@ def _bursts(rows: pd.DataFrame) -> np.ndarray:
 def scenario_of(run: Run) -> Scenario:
     """A scenario whose updates come as those that were heard: the same gaps, bursts and resources, on the same channels.
 
-    How many pages are open cannot be heard: it has one for each resource, and a dashboard for each user. Sites stay sites, all
-    else is a server. Raises `BadInput` where that is no bundle of listening, or too little was heard.
+    How many pages are open cannot be heard: it has one for each resource, and a dashboard for each user. Sites stay sites, and
+    tasks tasks, which end at random as often as was heard; all else is a server. Raises `BadInput` where that is no bundle of
+    listening, or too little was heard.
     """
     if not is_heard(run):
         raise BadInput(f"{run.directory} is no bundle of workbench listen: its own scenario is {run.scenario.name}")
-    rows = _rows(run)
+    everything = _rows(run)
+    of_task = everything["resource"].astype(str) == "task"
+    rows = everything[~of_task]
     # What came on a generic channel only names no resource: each event is then one of its own.
     names = rows["resource"].astype(str).to_numpy()
     owners = np.where(rows["resource_id"].to_numpy() != 0, rows["resource_id"].to_numpy(), -np.arange(1, len(rows) + 1))
@@ -71,13 +78,19 @@ def scenario_of(run: Run) -> Scenario:
     kinds: list[list[np.ndarray]] = [[], []]
     for (name, _), at in rows.groupby([names, owners])["published_at"]:
         kinds[str(name) == "site"].append(at.to_numpy())
+    ends = Tasks(per_minute=60 * int(of_task.sum()) / run.scenario.duration, takes=Constant(0.001))
+    workload: Workload
     try:
-        workload = workload_of(*kinds)
+        workload = ends if of_task.all() and len(of_task) else workload_of(*kinds)
     except ValueError as error:
         raise BadInput(f"{run.directory}: {error} (listen for longer: workbench listen --for 10m)") from error
-    if unnamed:  # nobody knows who was hit: all alike
+    if unnamed and isinstance(workload, Heard):  # nobody knows who was hit: all alike
         workload = dataclasses.replace(workload, weights=(), site_weights=())
+    if of_task.any() and workload is not ends:
+        workload = Mixture((workload, ends))
     named = [pages for pages in run.scenario.pages if any("{id}" in channel for channel in pages.channels)]
+    watched = sum(pages.subscribers for pages in named if pages.channels[0].startswith(TASKS))
+    named = [pages for pages in named if not pages.channels[0].startswith(TASKS)]
     known = {kind: sum(pages.subscribers for pages in named if pages.ids == kind) for kind in ("servers", "sites")}
     users = max(1, int((run.manifest.target or {}).get("users") or 1))
     servers, sites = (max(1, known[kind], 0 if unnamed else len(heard)) for kind, heard in zip(known, kinds, strict=True))
@@ -87,14 +100,14 @@ def scenario_of(run: Run) -> Scenario:
         duration=max(60.0, run.scenario.duration),
         fleet=Fleet(users, math.ceil(servers / users), math.ceil(sites / users)),
         workload=workload,
-        pages=(Pages("detail", servers), Pages("dashboard", users)),
+        pages=(Pages("detail", servers), Pages("dashboard", users), *([Pages("task", watched)] if watched else [])),
         broadcast=Broadcast(channels=_channels(run)),
     )
 
 
 def _channels(run: Run) -> Any:
     """On which kind of channel events came: those that end in a resource's id, those that do not, or both."""
-    names = run.notifications["channel"].astype(str).unique()
+    names = [name for name in run.notifications["channel"].astype(str).unique() if not name.startswith(TASKS)]
     specific = [name.rpartition(".")[2] != name for name in names]
     if any("users." in name for name in names):
         return "per_user"

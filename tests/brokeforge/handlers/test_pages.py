@@ -108,8 +108,9 @@ def test_a_dashboards_version_is_the_newest_change_among_what_it_shows(make_forg
         (2, "POST", "/servers/3/firewall/rules", {"name": "a", "port": 1}),
         (1, "DELETE", "/servers/2", None),
         (1, "PATCH", "/servers/1", {"connection": "disconnected"}),
+        (1, "PATCH", "/tasks/1", {"status": "completed"}),  # broadcast whole, and on no dashboard
     ]
-    newest = {1: [0, 1, 1, 1, 4, 4], 2: [0, 0, 2, 3, 3, 3]}
+    newest = {1: [0, 1, 1, 1, 4, 4, 4], 2: [0, 0, 2, 3, 3, 3, 3]}
     for step in range(len(changes) + 1):
         for user, versions in newest.items():
             assert mine.json("GET", "/dashboard", user=user)["version"] == versions[step], (user, step)

@@ -67,6 +67,35 @@ def test_a_healthy_target_has_no_problem(target: Target) -> None:
     assert found["etag"][0].detail == "unchanged answers are 304"
 
 
+def test_advice_is_in_the_names_of_the_settings_in_force() -> None:
+    async def check(patient: Patient) -> list[Finding]:
+        return [Finding("publish", "problem", "HTTP 404", "wrong REVERB_APP_ID")]
+
+    patient = Patient(dataclasses.replace(Target("127.0.0.1", 1, "http", "1", "k", "s"), family="PUSHER"))
+    told: list[Finding] = []
+    assert asyncio.run(examine(patient, (Step("publish", check),), told.append)) == told
+    assert [finding.advice for finding in told] == ["wrong PUSHER_APP_ID"]
+
+
+def test_a_refused_upgrade_is_asked_for_once_more_as_the_upgrade_that_it_was() -> None:
+    """A proxy decides by the header `Connection`: asked without it, it would give another answer than the page gets."""
+    heads: list[str] = []
+
+    async def behave(request: bytes, writer: asyncio.StreamWriter) -> None:
+        heads.append(request.decode().lower())
+        writer.write(answer(b"no", "403 Forbidden"))
+
+    async def look() -> list[Finding]:
+        async with serving(behave) as port:
+            return await websocket(Patient(Target("127.0.0.1", port, "http", "1", "k", "s")))
+
+    assert asyncio.run(look())[0].status == "problem"
+    assert len(heads) == 2
+    for head in heads:
+        assert "\r\nconnection: upgrade\r\n" in head
+        assert "\r\nupgrade: websocket\r\n" in head
+
+
 def named_as_reverb(metrics: bytes) -> Behaviour:
     """A broadcaster that says it is Reverb, and answers *metrics* to whoever asks for them (empty: 404)."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from sim.errors import BadInput
 from sim.incidents import Deploy, Disconnect, Outage, Restart, Slowdown
-from sim.live.measure.incidents import Player
+from sim.live.measure.incidents import Player, require_playable
 from sim.live.processes import Child
 
 
@@ -101,6 +101,11 @@ def test_a_target_of_ones_own_is_broken_by_a_command_whose_exit_code_is_kept(tmp
     player.close()
 
 
-def test_a_target_of_ones_own_without_a_command_is_refused() -> None:
+def test_a_command_is_for_a_target_of_ones_own_and_needed_there() -> None:
+    with_and_without = [Restart(command=("docker", "restart", "reverb")), Outage()]
     with pytest.raises(BadInput, match=r"incidents\[1\]: outage of a target that is not started by this command needs command"):
-        Player([Restart(command=("x",)), Outage()], None)
+        require_playable(with_and_without, embedded=False)
+    with pytest.raises(BadInput, match=r"incidents\[0\]: restart of the embedded target takes no command: .*'docker' would not"):
+        require_playable(with_and_without, embedded=True)
+    require_playable(with_and_without[:1], embedded=False)
+    require_playable(with_and_without[1:], embedded=True)

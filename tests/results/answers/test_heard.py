@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from sim.errors import BadInput
 from sim.results.answers.heard import figures, scenario_of
 from sim.scenario import Pages, Publisher, Scenario
+from sim.workload import Mixture, Tasks
 
 ROWS = [("server", 1, 0.0), ("server", 1, 0.5), ("server", 2, 0.6), ("server", 1, 5.0), ("site", 0, 1.0), ("site", 0, -2.0)]
 
@@ -59,6 +61,21 @@ def test_what_names_no_resource_hits_all_alike() -> None:
 )
 def test_on_which_channels(names: list[str], kind: str) -> None:
     assert scenario_of(listened(ROWS, names)).broadcast.channels == kind
+
+
+def test_the_ends_of_tasks_are_no_changes_of_servers() -> None:
+    ends = [("task", 3, 2.0), ("task", 3, 7.0)]
+    run = listened(ROWS[:4] + ends, ["private-servers.1", "private-tasks.3"])
+    tasks_page = Pages(subscribers=7, channels=("private-tasks.{id}",), ids="servers")
+    run.scenario = dataclasses.replace(run.scenario, pages=(*run.scenario.pages, tasks_page))
+    found, without = scenario_of(run), scenario_of(listened(ROWS[:4], ["private-servers.1"]))
+    assert isinstance(found.workload, Mixture)
+    heard, tasks = found.workload.parts
+    assert (heard, found.fleet, found.broadcast) == (without.workload, without.fleet, without.broadcast)
+    assert isinstance(tasks, Tasks)
+    assert tasks.expected(10, found.fleet.servers) == pytest.approx(2)
+    assert [(pages.page, pages.subscribers) for pages in found.pages] == [("detail", 7), ("dashboard", 3), ("task", 7)]
+    assert isinstance(scenario_of(listened(ends)).workload, Tasks)
 
 
 def test_not_enough_or_no_listening_is_said() -> None:
