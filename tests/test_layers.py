@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"sim.errors", "sim.clock", "sim.distributions", "sim.marks", "sim.shipped"}
+BASE = {"sim.errors", "sim.clock", "sim.distributions", "sim.marks", "sim.shipped", "sim.signals"}
 CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.incidents", "sim.scenario"}
 RECORDED = {
     "sim.results.run",
@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.marks": set(),
     "sim.version": set(),
     "sim.shipped": set(),
+    "sim.signals": set(),
     "sim.distributions": {"sim.marks"},
     "sim.incidents": {"sim.marks"},
     "sim.pusher": set(),
@@ -72,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.brokeforge.domain": {"sim.errors", "sim.workload", "sim.scenario", "sim.brokeforge.broadcasting.events"},
     "sim.live": EDGE | {"sim.live.application", "sim.live.broadcaster", "sim.brokeforge", "sim.pusher"},
     "sim.live.client": {"sim.errors"},
-    "sim.live.remedies": set(),
+    "sim.live.remedies": {"sim.target"},
     "sim.live.processes": {"sim.errors"},
     "sim.live.sockets": set(),
     "sim.live.broadcaster": {"sim.errors", "sim.target", "sim.pusher", "sim.live.sockets"},

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     target = options.target(args)
     way = via(target, scenario)
     updates = scenario.draw_updates(streams(scenario.seed))
-    consent.require(consent.volume_of_publishing(scenario, len(updates)), target, args.i_own_this_target)
+    consent.require(consent.Volume(publishes=len(updates)), target, args.i_own_this_target)
     options.require_place(args.output)
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(sent.open_journal(args.output)) if args.output else None

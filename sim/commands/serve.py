@@ -25,8 +25,8 @@ examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -38,6 +38,7 @@ from sim.live.application.job_runner import MOST
 from sim.live.probe import why_unreachable
 from sim.live.serve import Options, embedded_target
 from sim.scenario import Scenario, load_scenario, parse_assignments
+from sim.signals import handled
 from sim.target import Target, laravel_settings
 from sim.workload import load_traces
 
@@ -81,20 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
     scenario = _scenario(args)
-    for name in ("nodes", "processes"):
-        if getattr(args, name) < 1:
-            raise BadInput(f"--{name} must be at least 1, got {getattr(args, name)}")
-    if not 0 <= args.provision <= MOST:
-        raise BadInput(f"--provision must be between 0 and {MOST} servers, got {args.provision}")
-    if args.ready_file is not None and args.ready_file.is_dir():
-        raise BadInput(f"--ready-file {args.ready_file}: is a directory (give the name of a file)")
-    if args.ready_file is not None and not args.ready_file.parent.is_dir():
-        raise BadInput(f"--ready-file {args.ready_file}: there is no directory {args.ready_file.parent}")
-    if not args.speed > 0:
-        raise BadInput(f"--speed must be > 0, got {args.speed:g}")
-    _require_redis(args.redis)
-    if args.provision:
-        load_traces(args.trace)
+    _require_sense(args)
     settings = laravel_settings()
     options = Options(
         host=args.host,
@@ -112,37 +100,53 @@ def run(args: argparse.Namespace) -> int:
         key=settings.get("REVERB_APP_KEY", ""),
         secret=settings.get("REVERB_APP_SECRET", ""),
     )
-    stop = threading.Event()
-    up = False
+    _serve(scenario, options, args.ready_file)
+    return 0
+
+
+def _serve(scenario: Scenario, options: Options, ready_file: Path | None) -> None:
+    """Until a signal asks for the end."""
+    stop, up = threading.Event(), threading.Event()
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        # While the processes still come up, the way out is an exception; afterwards it is the end of the wait below. Who
-        # presses Ctrl-C again must not interrupt the stopping.
+        # While the processes still come up, the way out is an exception; afterwards it is the end of the wait below. A second
+        # Ctrl-C must not interrupt the stopping.
         first = not stop.is_set()
         stop.set()
-        if first and not up:
+        if first and not up.is_set():
             raise KeyboardInterrupt
 
-    handlers = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with embedded_target(scenario, options) as serving:
-            up = True
-            if args.ready_file is not None:
-                _write(serving.target, args.ready_file)
-            for note in serving.notes:
-                print(f"note: {note}", file=sys.stderr)
-            print(f"application {serving.target.api}/ (in a browser: the live board)", flush=True)
-            print(f"broadcaster {serving.target.websocket_url}", flush=True)
-            while not stop.wait(0.5):
-                for line in serving.complaints():
-                    print(line, file=sys.stderr)
-                serving.require_alive()
-    finally:
-        if args.ready_file is not None and up:
-            args.ready_file.unlink(missing_ok=True)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return 0
+    with handled(ask_to_stop), contextlib.ExitStack() as stack, embedded_target(scenario, options) as serving:
+        up.set()
+        if ready_file is not None:
+            stack.callback(ready_file.unlink, missing_ok=True)
+            _write(serving.target, ready_file)
+        for note in serving.notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(f"application {serving.target.api}/ (in a browser: the live board)", flush=True)
+        print(f"broadcaster {serving.target.websocket_url}", flush=True)
+        while not stop.wait(0.5):
+            for line in serving.complaints():
+                print(line, file=sys.stderr)
+            serving.require_alive()
+
+
+def _require_sense(args: argparse.Namespace) -> None:
+    """Raise `BadInput` for flags that cannot be, before anything is started."""
+    for name in ("nodes", "processes"):
+        if getattr(args, name) < 1:
+            raise BadInput(f"--{name} must be at least 1, got {getattr(args, name)}")
+    if not 0 <= args.provision <= MOST:
+        raise BadInput(f"--provision must be between 0 and {MOST} servers, got {args.provision}")
+    if args.ready_file is not None and args.ready_file.is_dir():
+        raise BadInput(f"--ready-file {args.ready_file}: is a directory (give the name of a file)")
+    if args.ready_file is not None and not args.ready_file.parent.is_dir():
+        raise BadInput(f"--ready-file {args.ready_file}: there is no directory {args.ready_file.parent}")
+    if not args.speed > 0:
+        raise BadInput(f"--speed must be > 0, got {args.speed:g}")
+    _require_redis(args.redis)
+    if args.provision:
+        load_traces(args.trace)
 
 
 def _require_redis(url: str | None) -> None:

@@ -15,18 +15,11 @@ from sim.experiments.fan_out import UTILISATION, Capacity
 from sim.results.statistics import Estimate
 from sim.results.text import digits, interval, number, percent, seconds
 
-Summary = Mapping[str, Mapping[str, Any]]
-
 
 def _with_interval(estimate: Estimate, unit: Any = seconds) -> str:
     if estimate.low is None:
         return f"{unit(estimate.value)} (n = {estimate.n}, too few for an interval)"
     return f"{unit(estimate.value)} (95 % interval {interval(estimate.low, estimate.high, unit)}, n = {estimate.n})"
-
-
-def times(ratio: float) -> str:
-    """`3.2 times`; `as much` where there is no difference to speak of."""
-    return "as much" if abs(ratio - 1) < 0.02 else f"{digits(ratio, 2)} times"
 
 
 def _of(frame: pd.DataFrame, row: Any, column: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,6 @@ from sim.virtual import reference
 from sim.virtual.theory import jittered_herd_response_mean, retry_utilisation_max
 from sim.workload import Constant as Regular
 from sim.workload import Poisson
-
-Changes = Mapping[str, Mapping[str, Any]]
-
 
 # --- measured herds ------------------------------------------------------------------------------------------------------
 

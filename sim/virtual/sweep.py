@@ -36,6 +36,7 @@ import pandas as pd
 from sim.errors import BadInput, Unreachable, WorkbenchError
 from sim.results.statistics import half_width
 from sim.scenario import Scenario, parse_value, to_dict
+from sim.signals import handled
 from sim.virtual import engines
 from sim.virtual.engines import Engine
 
@@ -317,20 +318,11 @@ def run(sweep: Sweep, pool: Pool, directory: Path | None = None, told: Told | No
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """SIGINT and SIGTERM come afterwards: a worker that is started halfway ends in a traceback, and is nobody's to end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: came.append(number)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with handled(lambda number, frame: came.append(number)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _result(sweep: Sweep, point: int, future: Future[Row]) -> Row:

@@ -173,7 +173,7 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Pl
         )
     here = scenario.load.processes / (scenario.load.processes + settings.remote_workers)
     limits.require_ports(math.ceil(scenario.subscribers * here), target.subscribing.host, scenario.load.processes)
-    consent.require(_volume(scenario, target), target, settings.owned)
+    consent.require(consent.volume_of_load(scenario, target), target, settings.owned)
     require_reachable(target)
     if warning := asyncio.run(warn_of_sockets(target, scenario.subscribers)):
         print(f"warning: {warning}", file=sys.stderr)
@@ -182,10 +182,6 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Pl
         sampler.watch(listeners(ports))
     _scrape(sampler, target)
     yield target, None
-
-
-def _volume(scenario: Scenario, target: Target) -> consent.Volume:
-    return consent.volume_of_load(scenario, target)
 
 
 def _scrape(sampler: Sampler, target: Target) -> None:
@@ -227,7 +223,7 @@ def join(scenario: Scenario, settings: Settings) -> int:
         raise BadInput("--join needs --target: the target.json of the first machine, as this machine reaches it")
     _require_room(scenario, settings)
     target = options.with_accounts(options.read_target(settings.target), settings.accounts)
-    consent.require(_volume(scenario, target), target, settings.owned)
+    consent.require(consent.volume_of_load(scenario, target), target, settings.owned)
     require_reachable(target)
     host, port = settings.master
     if reason := why_unreachable(host, port):

@@ -59,11 +59,6 @@ CAP = Volume(connections=500, publishes=1_000, deliveries=100_000, requests=20_0
 """Most that is sent to somebody else's host without `--i-own-this-target`, whatever is answered."""
 
 
-def volume_of_publishing(scenario: Scenario, updates: int) -> Volume:
-    """Of `workbench drive`: nobody of ours listens."""
-    return Volume(publishes=updates)
-
-
 def volume_of_load(scenario: Scenario, target: Target) -> Volume:
     """Of a load test, as an upper bound: what its seed draws is counted, what it will draw is put well above its mean.
 

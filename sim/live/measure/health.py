@@ -28,15 +28,11 @@ WHAT = {
 }
 
 
-def health(frames: Any, counters: Mapping[str, int]) -> list[str]:
-    """What went wrong with the target, a line each; empty: nothing that was seen.
+def health(frames: Any, counters: Mapping[str, int]) -> Iterator[str]:
+    """What went wrong with the target, a line each.
 
     *frames*: the tables of the bundle, over the whole run. *counters*: of the load processes.
     """
-    return list(_lines(frames, counters))
-
-
-def _lines(frames: Any, counters: Mapping[str, int]) -> Iterator[str]:
     status = frames.updates["status"].astype(str).value_counts()
     for name, what in WHAT.items():
         if count := int(status.get(name, 0)):
@@ -93,12 +89,8 @@ def refused(frames: Any, headers: Sequence[Mapping[str, Any]], family: str = "RE
     return lines[:MOST]
 
 
-def not_told(frames: Any, scenario: Scenario) -> list[str]:
+def not_told(frames: Any, scenario: Scenario) -> Iterator[str]:
     """Figures that cannot be had because the application does not tell, and what would give them."""
-    return list(_not_told(frames, scenario))
-
-
-def _not_told(frames: Any, scenario: Scenario) -> Iterator[str]:
     committed = frames.updates[frames.updates["status"].astype(str) == "committed"]
     if committed.empty or scenario.publisher.via != "routes":
         return

@@ -33,6 +33,7 @@ from sim.live.measure.swarm import Order, Progress, Swarm, progress_of
 from sim.live.processes import Child, python
 from sim.live.remedies import remedy
 from sim.scenario import Scenario
+from sim.signals import handled
 
 TICK = 0.1
 """Seconds between two looks at the processes."""
@@ -279,15 +280,9 @@ def _note(line: str, where: list[str], observer: Observer) -> None:
     observer.note(line)
 
 
-@contextlib.contextmanager
-def shielded() -> Iterator[None]:
+def shielded() -> contextlib.AbstractContextManager[None]:
     """Interrupts are ignored inside: the way out must not be interrupted by an impatient second Ctrl-C."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return handled(signal.SIG_IGN)
 
 
 _asked: list[int] = []
@@ -314,10 +309,5 @@ def interruptible() -> Iterator[None]:
             raise Interrupted(number)
 
     _asked.clear()
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,13 +19,14 @@ import subprocess
 import termios
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 from sim.errors import BadInput, WorkbenchError
 from sim.live.record.recordable import APT, Recordable, find, reporting_to
 from sim.live.record.steps import AptReader, DpkgReader, LineReader, Reader, Recording
+from sim.signals import handled
 from sim.workload import Trace
 
 LONGEST = 65_536
@@ -47,7 +48,7 @@ def record(job: Recordable, replica: int = 1, out: int = 1) -> Trace:
     planned = _plan(job.argv) if job.method == "apt" else ()
     recorded_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     run = _Run(recording, out)
-    with run.signals():
+    with handled(run.interrupt):
         if job.method == "commands":
             status = _run_commands(run, job)
         elif job.method == "lines":
@@ -85,20 +86,7 @@ class _Run:
         """Seconds since the start."""
         return (time.monotonic_ns() - self._start) / 1e9
 
-    @contextlib.contextmanager
-    def signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM for the time of the run (in the main thread, where that is possible)."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
         again, self.interrupted = self.interrupted is not None, number
         if self._child is None or self._child.poll() is not None:
             return
