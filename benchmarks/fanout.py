@@ -33,7 +33,7 @@ from typing import Any
 from benchmarks.results import note
 from sim.errors import WorkbenchError
 from sim.live.broadcaster.main import command
-from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.pusher import auth, frames, messages
 from sim.pusher.server.apps import App
 from sim.results.run import host
@@ -106,7 +106,7 @@ class Bench:
     def ours(
         self, data: str = DATA, core: int | None = SERVER_CORE, **settings: Any
     ) -> Iterator[tuple[int, str, str, str, bytes]]:
-        whole = Settings(**({"apps": (APP,), "port": 0, "max_request_size": 100_000} | settings))
+        whole = BroadcasterSettings(**({"apps": (APP,), "port": 0, "max_request_size": 100_000} | settings))
         with self._running(command(), whole.to_json(), core) as (process, port):
             pids = [process.pid]
             if whole.nodes > 1:

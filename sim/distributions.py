@@ -341,7 +341,7 @@ def residual(distribution: Distribution, rng: np.random.Generator, size: int) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FittedDistribution:
     """A distribution fitted to durations, and how well."""
 
     distribution: Distribution
@@ -368,7 +368,7 @@ FAMILIES: tuple[type[Exponential | Lognormal | Gamma | Weibull], ...] = (Exponen
 """What `fit_best` tries."""
 
 
-def fit(durations: Sequence[float] | np.ndarray, family: type = Lognormal) -> Fit:
+def fit(durations: Sequence[float] | np.ndarray, family: type = Lognormal) -> FittedDistribution:
     """The member of *family* that makes *durations* (seconds, > 0) likeliest.
 
     Families: those of `FAMILIES`; `Empirical` (keeps the values; likelihood and AIC are nan); `Constant` where all values are
@@ -382,10 +382,10 @@ def fit(durations: Sequence[float] | np.ndarray, family: type = Lognormal) -> Fi
     log, mean = np.log(x), float(x.mean())
     made: Distribution
     if family is Empirical:
-        return Fit(Empirical(tuple(x.tolist())), len(x), math.nan, math.nan, 0.0)
+        return FittedDistribution(Empirical(tuple(x.tolist())), len(x), math.nan, math.nan, 0.0)
     if family is not Exponential and math.isclose(x.min(), x.max(), rel_tol=1e-9):
         # No spread: every shape degenerates to this one.
-        return Fit(Constant(mean), len(x), math.inf, -math.inf, 0.0)
+        return FittedDistribution(Constant(mean), len(x), math.inf, -math.inf, 0.0)
     if family is Exponential:
         made, parameters, density = Exponential(mean), 1, -math.log(mean) - x / mean
     elif family is Lognormal:
@@ -407,10 +407,10 @@ def fit(durations: Sequence[float] | np.ndarray, family: type = Lognormal) -> Fi
             f"cannot fit {getattr(family, 'kind', family)!r} (one of {', '.join(f.kind for f in FAMILIES)}, empirical)"
         )
     likelihood = float(density.sum())
-    return Fit(made, len(x), likelihood, 2 * parameters - 2 * likelihood, _ks(made, x))
+    return FittedDistribution(made, len(x), likelihood, 2 * parameters - 2 * likelihood, _ks(made, x))
 
 
-def fit_best(durations: Sequence[float] | np.ndarray) -> Fit:
+def fit_best(durations: Sequence[float] | np.ndarray) -> FittedDistribution:
     """The fit of `FAMILIES` with the smallest AIC; a single duration, or equal ones, give `Constant`."""
     x = np.asarray(durations, float)
     if len(x) and math.isclose(x.min(), x.max(), rel_tol=1e-9):

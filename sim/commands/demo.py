@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sim import simulate
 from sim.commands import report
-from sim.commands.measuring.one import Settings, run_load_test
-from sim.commands.measuring.outcome import Outcome
+from sim.commands.measuring.one import LoadTestSettings, run_load_test
+from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.errors import ThresholdFailed, WorkbenchError
 from sim.results.answers import execution, page
 from sim.results.run import Run
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 def demo(scenario: Scenario, directory: Path) -> int:
     measured, simulated = directory / "measured", directory / "simulated"
     say(f"1/3  load test: {scenario.subscribers:,} subscribers, {scenario.duration:g} s of updates against the embedded target")
-    outcome = run_load_test(scenario, Settings(output=measured, command="make demo"))
+    outcome = run_load_test(scenario, LoadTestSettings(output=measured, command="make demo"))
     if outcome.interrupted:
         raise KeyboardInterrupt
     say("2/3  simulation of the same scenario in virtual time")
@@ -98,7 +98,7 @@ def command() -> str:
     return shlex.quote(str(installed.relative_to(here) if installed.is_relative_to(here) else installed))
 
 
-def exit_code(outcome: Outcome) -> int:
+def exit_code(outcome: LoadTestOutcome) -> int:
     """As `workbench loadtest`, the reason on standard error; but a missed threshold is a finding here, and no error of `make`."""
     try:
         outcome.require_pass()

@@ -31,27 +31,27 @@ from sim.errors import BadInput, ThresholdFailed, Unreachable
 from sim.live.capacity import consent
 from sim.live.capacity.consent import Volume
 from sim.live.doctor import account, network, pattern, timing
-from sim.live.doctor.checks import Finding, Patient, Step, examine
+from sim.live.doctor.checks import CheckStep, Finding, Patient, examine
 from sim.live.serve import Options, embedded_target
 from sim.target import Target, kind_of
 
 STEPS = (
-    Step("settings", network.settings),
-    Step("browser settings", network.browser_settings),
-    Step("dns", network.names),
-    Step("connection", network.connects),
-    Step("health", network.health),
-    Step("clock", network.clock),
-    Step("websocket", network.websocket, places=("broadcaster for pages",)),
-    Step("account", account.login, places=("application",)),
-    Step("private auth", pattern.authorisation, ("websocket",)),
-    Step("subscribe", pattern.subscription, ("websocket",)),
-    Step("publish", pattern.publication, ("websocket",), ("broadcaster",)),
-    Step("broadcaster's time", timing.timing, ("websocket", "subscribe", "publish"), ("broadcaster",)),
-    Step("change", pattern.change, ("websocket", "subscribe")),
-    Step("after commit", pattern.race, ("websocket", "subscribe", "change"), ("application",)),
-    Step("refetch", pattern.refetch, places=("application",)),
-    Step("descriptors here", network.limits_here),
+    CheckStep("settings", network.settings),
+    CheckStep("browser settings", network.browser_settings),
+    CheckStep("dns", network.names),
+    CheckStep("connection", network.connects),
+    CheckStep("health", network.health),
+    CheckStep("clock", network.clock),
+    CheckStep("websocket", network.websocket, places=("broadcaster for pages",)),
+    CheckStep("account", account.login, places=("application",)),
+    CheckStep("private auth", pattern.authorisation, ("websocket",)),
+    CheckStep("subscribe", pattern.subscription, ("websocket",)),
+    CheckStep("publish", pattern.publication, ("websocket",), ("broadcaster",)),
+    CheckStep("broadcaster's time", timing.timing, ("websocket", "subscribe", "publish"), ("broadcaster",)),
+    CheckStep("change", pattern.change, ("websocket", "subscribe")),
+    CheckStep("after commit", pattern.race, ("websocket", "subscribe", "change"), ("application",)),
+    CheckStep("refetch", pattern.refetch, places=("application",)),
+    CheckStep("descriptors here", network.limits_here),
 )
 """In the order of the pattern."""
 

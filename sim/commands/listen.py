@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.commands import options
-from sim.commands.measuring.one import Settings, run_load_test
+from sim.commands.measuring.one import LoadTestSettings, run_load_test
 from sim.errors import BadInput, InvalidRun
 from sim.results.answers.heard import figures
 from sim.results.run import Run
@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     path = args.target or ".env"
     target = options.with_accounts(options.read_target(path), args.accounts)
     scenario = _scenario(target, options.seconds("--for", args.duration), args.channel, args.ids)
-    settings = Settings(args.output, path, args.accounts, args.i_own_this_target, command="workbench listen", quiet=args.json)
+    settings = LoadTestSettings(
+        args.output, path, args.accounts, args.i_own_this_target, command="workbench listen", quiet=args.json
+    )
     outcome = run_load_test(scenario, settings)
     found = figures(Run(outcome.directory))
     if args.json:

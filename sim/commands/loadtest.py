@@ -29,10 +29,10 @@ import shlex
 from pathlib import Path
 
 from sim.commands import options
-from sim.commands.measuring.one import Settings, join, run_load_test
+from sim.commands.measuring.one import LoadTestSettings, join, run_load_test
 from sim.commands.measuring.search import search
 from sim.errors import BadInput, Unreachable
-from sim.live.client import Origin
+from sim.live.client import HttpOrigin
 from sim.live.probe import why_unreachable
 from sim.scenario import Scenario
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         options.require_place(path)
     if args.remote_workers < 0:
         raise BadInput(f"--remote-workers must be >= 0, got {args.remote_workers}")
-    settings = Settings(
+    settings = LoadTestSettings(
         output=args.output,
         target=args.target,
         accounts=args.accounts,
@@ -109,7 +109,7 @@ def _collector(url: str) -> str:
     """Seen to answer before anything is started; later its absence does not end a run."""
     if url:
         try:
-            origin = Origin.parse(url)
+            origin = HttpOrigin.parse(url)
         except BadInput as error:
             raise BadInput(f"--otlp: {error}") from error
         if importlib.util.find_spec("opentelemetry") is None:

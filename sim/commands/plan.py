@@ -34,8 +34,8 @@ import psutil
 
 from sim.commands import options
 from sim.commands.measuring.climb import Climb, climb, expected, heading, line
-from sim.commands.measuring.one import Settings, calibrated
-from sim.commands.measuring.search import USERS, Step, place, step
+from sim.commands.measuring.one import LoadTestSettings, calibrated
+from sim.commands.measuring.search import USERS, SearchStep, place, step
 from sim.commands.terminal import Terminal
 from sim.errors import BadInput, InvalidRun, ThresholdFailed
 from sim.experiments import scale
@@ -212,7 +212,9 @@ def _measured(
     args: argparse.Namespace, scenario: Scenario, largest: scale.Largest, tree: dict[str, object], budget: float
 ) -> int:
     """Load tests around the largest load; what is known is said also where an error or an interrupt ends them."""
-    settings = Settings(args.output, args.target, args.accounts, args.i_own_this_target, command="workbench plan --measure")
+    settings = LoadTestSettings(
+        args.output, args.target, args.accounts, args.i_own_this_target, command="workbench plan --measure"
+    )
     root, found, metric = place(scenario, settings), Climb(), largest.objective.metric
     count, duration = expected(scenario, largest.subscribers)
     if duration / count > budget:
@@ -222,7 +224,7 @@ def _measured(
     if not args.json:
         print(f"\n{heading(metric)}", flush=True)
 
-    def test(size: int) -> Step:
+    def test(size: int) -> SearchStep:
         print(f"{USERS} = {size}", file=sys.stderr)
         return step(scenario.with_subscribers(size), settings, root, USERS, size)
 
@@ -246,7 +248,7 @@ def _aligned(rows: list[tuple[str, str]]) -> str:
     return "\n".join(f"{label:18}{text}" for label, text in rows)
 
 
-def _text(plan: capacity.Plan, machine: capacity.LoadMachine) -> str:
+def _text(plan: capacity.LoadPlan, machine: capacity.LoadMachine) -> str:
     reasons = ", ".join(f"{name} {count}" for name, count in plan.limits.items() if name != "one at least")
     rows = [
         ("subscribers", f"{plan.subscribers:,}   {number(plan.messages_per_second)} messages/s on the average"),

@@ -16,7 +16,7 @@ import psutil
 from sim.commands import options
 from sim.commands.measuring.finish import recover
 from sim.errors import BadInput
-from sim.live.measure.measured import Measured, Places
+from sim.live.measure.measured import Places, RunRecord
 from sim.results.thresholds import parse_all
 
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     places = Places(args.directory)
     if (args.directory / "manifest.json").exists():
         raise BadInput(f"{args.directory} is a complete bundle: there is nothing to recover")
-    measured = Measured.load(places)
+    measured = RunRecord.load(places)
     if _runs(measured.pid):
         raise BadInput(f"{args.directory}: its load test still runs (process {measured.pid}); end it first")
     outcome = recover(places, parse_all(measured.scenario.thresholds))

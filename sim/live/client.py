@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client on asyncio that never raises for what a peer does: every request ends in an `Answer`.
+"""An HTTP/1.1 client on asyncio that never raises for what a peer does: every request ends in an `HttpAnswer`.
 
 `HttpConnection` is one keep-alive connection; it reconnects when the peer has closed (Reverb closes after each exchange). An
 answer that did not come has status 0 and a reason (`refused`, `timeout`, `reset`, `garbage: ...`), so that a misbehaving
@@ -25,7 +25,7 @@ MAX_BODY = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class HttpOrigin:
     """Where an HTTP server listens, and the path under which it lives."""
 
     host: str
@@ -34,7 +34,7 @@ class Origin:
     prefix: str = ""
 
     @classmethod
-    def parse(cls, url: str) -> Origin:
+    def parse(cls, url: str) -> HttpOrigin:
         """From `http(s)://host[:port][/prefix]`. Raises `BadInput`."""
         try:
             parts = urlsplit(url)
@@ -53,7 +53,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """What came back. Instants in ns since 1970 (`time.time_ns`)."""
 
     status: int
@@ -76,13 +76,13 @@ class Answer:
 class HttpConnection:
     """One keep-alive connection, one request at a time."""
 
-    def __init__(self, origin: Origin, timeout: float = 10.0, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, origin: HttpOrigin, timeout: float = 10.0, context: ssl.SSLContext | None = None) -> None:
         self._origin = origin
         self._timeout = timeout
         self._context = (context or ssl.create_default_context()) if origin.tls else None
         self._wire: _Wire | None = None
 
-    async def request(self, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> Answer:
+    async def request(self, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> HttpAnswer:
         """Send and wait for the whole answer. *path* is relative to the origin's prefix."""
         started_at = 0
         try:
@@ -92,14 +92,14 @@ class HttpConnection:
                 await wire.exchange(self._head(method, path, headers, body) + body)
         except (OSError, httptools.HttpParserError) as error:
             self.close()
-            return Answer(0, reason_of(error), started_at=started_at, finished_at=time.time_ns())
+            return HttpAnswer(0, reason_of(error), started_at=started_at, finished_at=time.time_ns())
         except asyncio.CancelledError:
             self.close()
             raise
         if not wire.keep_alive:
             self.close()
         cookies = tuple(wire.cookies)
-        return Answer(wire.status, "", wire.headers, bytes(wire.body), started_at, time.time_ns(), cookies)
+        return HttpAnswer(wire.status, "", wire.headers, bytes(wire.body), started_at, time.time_ns(), cookies)
 
     async def connect(self) -> str:
         """Connect ahead of the first request; returns why that failed, or an empty text."""

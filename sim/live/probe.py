@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from sim.errors import Unreachable
-from sim.live.client import Origin, reason_of
+from sim.live.client import HttpOrigin, reason_of
 from sim.target import Target
 
 TIMEOUT = 5.0
@@ -18,12 +18,12 @@ def require_reachable(target: Target) -> None:
             raise Unreachable(f"{name} {origin.authority}: {reason} (is it running? workbench doctor says more)")
 
 
-def places(target: Target) -> dict[str, Origin]:
+def places(target: Target) -> dict[str, HttpOrigin]:
     """Where the target listens: for events, for pages where that is another address, and the application."""
-    found = {"broadcaster": Origin.parse(target.http_url)}
+    found = {"broadcaster": HttpOrigin.parse(target.http_url)}
     if target.subscribing != target.publishing:
-        found["broadcaster for pages"] = Origin.parse(target.subscribing.url)
-    return found | ({"application": Origin.parse(target.api)} if target.api else {})
+        found["broadcaster for pages"] = HttpOrigin.parse(target.subscribing.url)
+    return found | ({"application": HttpOrigin.parse(target.api)} if target.api else {})
 
 
 def why_unreachable(host: str, port: int) -> str:

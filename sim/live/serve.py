@@ -30,7 +30,7 @@ from sim.brokeforge.domain import fleet as sample
 from sim.brokeforge.domain.database import Database, parse_url
 from sim.clock import SECOND
 from sim.errors import BadInput, WorkbenchError
-from sim.live.broadcaster.settings import Settings, Timing
+from sim.live.broadcaster.settings import BroadcasterSettings, Timing
 from sim.live.processes import Child, python, stop_all
 from sim.live.sockets import bound, this_machine_alone
 from sim.pusher import auth
@@ -273,7 +273,7 @@ def _is(fleet: Fleet, rows: list[dict[str, Any]]) -> bool:
 
 def _broadcaster(target: Target, scenario: Scenario, options: Options, scratch: Path) -> Child:
     """The broadcaster; with several nodes it starts the others itself, and stops them."""
-    settings = Settings(
+    settings = BroadcasterSettings(
         apps=(App(target.app_id, target.key, target.secret, allowed_origins=origins(target.host)),),
         host=target.host,
         port=target.port,

@@ -31,7 +31,7 @@ from scipy.stats import t as student
 from sim.distributions import Constant, Distribution, Empirical
 from sim.prediction.observations import Observed
 from sim.prediction.parameters import REST
-from sim.prediction.samples import BREADTH, SHORTEST, Sample
+from sim.prediction.samples import BREADTH, SHORTEST, RunSample
 from sim.results.ledger import costs
 
 Array = np.ndarray[Any, Any]
@@ -130,7 +130,7 @@ RESTING = ("broadcaster.per_subscriber", "network.to_broadcaster", "api.save")
 
 
 def estimate(
-    samples: Sequence[Sample],
+    samples: Sequence[RunSample],
     point: Estimates | None = None,
     share: float | None = None,
     less: float = 0.0,
@@ -153,7 +153,7 @@ def estimate(
 class _Estimator:
     """Collects values and the numbers of events that they are made from."""
 
-    def __init__(self, samples: Sequence[Sample], point: Estimates | None, resting: Collection[str]) -> None:
+    def __init__(self, samples: Sequence[RunSample], point: Estimates | None, resting: Collection[str]) -> None:
         self.samples, self.point, self.resting = samples, point, resting
         self.scenario = samples[0].observed.scenario
         self.values: dict[str, Any] = {}
@@ -260,7 +260,7 @@ class _Estimator:
             self.keep("api.answer_bytes_per_row", round(per_row), len(board))
 
 
-def workers_at_most(samples: Sequence[Sample]) -> float | None:
+def workers_at_most(samples: Sequence[RunSample]) -> float | None:
     """How many jobs the application works on at once, at most: what it gets done where jobs wait, times what one takes that finds
     it idle. That is no less than what a job takes by itself: those that come after it may share the processor with it, and what
     was idle is cold. None where too few jobs waited of a kind (a dashboard or another page) of which enough found it idle."""

@@ -19,7 +19,7 @@ from sim.prediction.estimates import COMPOSE, MEMORY, MIN_ANSWERS, MIN_EVENTS, E
 from sim.prediction.observations import Observed
 from sim.prediction.parameters import PROCESSES, REST, Fit, Parameter
 from sim.prediction.predict import residuals
-from sim.prediction.samples import BREADTH, Sample, sample_of
+from sim.prediction.samples import BREADTH, RunSample, sample_of
 from sim.results.answers.report import updates_of
 from sim.results.run import Run
 from sim.scenario import Scenario, to_dict
@@ -76,7 +76,7 @@ def fit(observed: Sequence[Observed], draws: int = DRAWS, seed: int = 0) -> Fit:
     return replace(found, residuals=residuals(found, runs))
 
 
-def _by_workers(samples: list[Sample], draws: int, rng: np.random.Generator) -> tuple[list[Sample], list[Parameter]]:
+def _by_workers(samples: list[RunSample], draws: int, rng: np.random.Generator) -> tuple[list[RunSample], list[Parameter]]:
     """The samples, and `api.workers`: the scenario's, or where the runs contradict it, the most that they allow.
 
     Own times are read again with each number. Only fewer can be told: the bound is too high where requests share a processor, or
@@ -101,7 +101,7 @@ def _by_workers(samples: list[Sample], draws: int, rng: np.random.Generator) -> 
 
 
 def _draws(
-    samples: Sequence[Sample],
+    samples: Sequence[RunSample],
     windows: dict[str, Array],
     best: Estimates,
     draws: int,

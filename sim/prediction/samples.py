@@ -26,7 +26,7 @@ SHORTEST = 1e-6
 
 
 @dataclass(frozen=True)
-class Sample:
+class RunSample:
     """What one run contributes, in columns that can be resampled."""
 
     observed: Observed
@@ -42,7 +42,7 @@ class Sample:
     sizes: dict[str, Array]
     """Kind of page -> bytes of the whole answers; `not_modified` -> of the others."""
 
-    def resampled(self, rng: np.random.Generator) -> Sample:
+    def resampled(self, rng: np.random.Generator) -> RunSample:
         """The same of a run that went otherwise: events, blocks of answers and saves drawn with replacement."""
         rows, saved = (rng.integers(max(size, 1), size=size) for size in (len(self.events["first"]), len(self.save)))
         kept = _blocks(len(self.service["own"]), rng)
@@ -87,7 +87,7 @@ def own_times(arrived: Array, left: Array, workers: int) -> Array:
     return found
 
 
-def sample_of(observed: Observed, workers: int | None = None) -> Sample:
+def sample_of(observed: Observed, workers: int | None = None) -> RunSample:
     """What a fit reads of one run. *workers*: of the application, None: those of its scenario."""
     table = observed.events
     first, last = table["first"].to_numpy(), table["last"].to_numpy()
@@ -111,11 +111,11 @@ def sample_of(observed: Observed, workers: int | None = None) -> Sample:
     answers = observed.answers
     whole, of_board, size = (answers["status"] == 200).to_numpy(), answers["board"].to_numpy(), answers["bytes"].to_numpy()
     sizes = {"page": size[whole & ~of_board], "dashboard": size[whole & of_board], "not_modified": size[~whole]}
-    return Sample(observed, events, service, save, workers, sizes)
+    return RunSample(observed, events, service, save, workers, sizes)
 
 
 def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array]:
-    """(`Sample.service`, own times of saves). A sample of the pages tells nothing of a queue."""
+    """(`RunSample.service`, own times of saves). A sample of the pages tells nothing of a queue."""
     if observed.ledger.sampled:
         never = np.zeros(0, bool)
         return {"own": np.zeros(0), "board": never, "waited": never, "alone": never}, np.zeros((0, 2))

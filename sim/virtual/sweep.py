@@ -285,7 +285,7 @@ def run(sweep: Sweep, pool: Pool, directory: Path | None = None, told: Told | No
     With *directory*: rows are kept there as they come, and the table is written to `sweep.parquet` at the end. Raises
     `BadInput` where the directory holds another sweep.
     """
-    journal = Journal(directory, sweep)
+    journal = SweepJournal(directory, sweep)
     done = journal.rows
     state = _State(sweep, done)
     running: dict[Future[Row], tuple[int, int]] = {}
@@ -384,7 +384,7 @@ class _State:
         return [values[r] for r in itertools.takewhile(values.__contains__, itertools.count())]
 
 
-class Journal:
+class SweepJournal:
     """`rows.jsonl` of a sweep's directory: one line per finished simulation, in the order in which they finished."""
 
     def __init__(self, directory: Path | None, sweep: Sweep) -> None:

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from sim.clock import ns
-from sim.distributions import Constant, Distribution, Fit, Lognormal, fit_best
+from sim.distributions import Constant, Distribution, FittedDistribution, Lognormal, fit_best
 from sim.errors import BadInput
 from sim.marks import Number, PerMinute, Share
 from sim.workload.arrivals import refuse_too_many
@@ -282,7 +282,7 @@ class Deployments(Runs):
         return self._play(starts, duration, sites, 1, script)
 
 
-def fit_steps(traces: tuple[Trace, ...]) -> dict[str, Fit]:
+def fit_steps(traces: tuple[Trace, ...]) -> dict[str, FittedDistribution]:
     """Distribution of each step's duration over the replicas, in the order of the steps.
 
     Only steps that completed count. Raises `BadInput` where no replica completed any.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sim.commands import demo
-from sim.commands.measuring.one import Settings
-from sim.commands.measuring.outcome import Outcome
+from sim.commands.measuring.one import LoadTestSettings
+from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.errors import BadInput, Unreachable, WorkbenchError
 from sim.scenario import Scenario
 from tests.commands.measuring.test_outcome import FAILED, GOOD, INVALID, PARTIAL
@@ -20,10 +20,12 @@ from tests.commands.measuring.test_outcome import FAILED, GOOD, INVALID, PARTIAL
 def parts(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Stand-ins for the three parts; returns the order in which they were called."""
 
-    def make(outcome: Outcome = GOOD, error: WorkbenchError | None = None, report: WorkbenchError | None = None) -> list[str]:
+    def make(
+        outcome: LoadTestOutcome = GOOD, error: WorkbenchError | None = None, report: WorkbenchError | None = None
+    ) -> list[str]:
         called: list[str] = []
 
-        def measure(scenario: Scenario, settings: Settings) -> Outcome:
+        def measure(scenario: Scenario, settings: LoadTestSettings) -> LoadTestOutcome:
             called.append("loadtest")
             if error is not None:
                 raise error

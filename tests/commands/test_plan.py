@@ -10,7 +10,7 @@ import pytest
 
 from sim.cli import main
 from sim.commands import plan
-from sim.commands.measuring.outcome import Outcome
+from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.live.capacity.calibration import Calibration
 from sim.policy import Window
 from sim.prediction import Fit, Parameter
@@ -115,7 +115,7 @@ def test_the_climb_begins_below_what_is_predicted_and_says_whether_they_agree(
     def step(scenario: Scenario, settings: object, root: Path, key: str, value: int) -> plan.Step:
         asked.append(scenario)
         summary = {"deliveries.received": {"value": 10.0 * value, "n": 1}}
-        outcome = Outcome(root / f"{key}={value}", "x", summary, {}, {}, (), (), (), 1.0)
+        outcome = LoadTestOutcome(root / f"{key}={value}", "x", summary, {}, {}, (), (), (), 1.0)
         return plan.Step(value, outcome, "" if scenario.subscribers <= 60 else "too late")
 
     monkeypatch.setattr(plan, "step", step)

@@ -19,7 +19,7 @@ import pytest
 import websocket
 
 from sim.live.broadcaster.main import command
-from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.pusher import auth, messages
 from sim.pusher.server.apps import App
 
@@ -73,7 +73,7 @@ def fetch(url: str, method: str = "GET", data: bytes | None = None) -> tuple[int
 @contextmanager
 def broadcaster(app: App = APP, **settings: Any) -> Iterator[Running]:
     """Start one on a free port (or `port=`), stop it afterwards."""
-    whole = Settings(**({"apps": (app,), "port": 0} | settings))
+    whole = BroadcasterSettings(**({"apps": (app,), "port": 0} | settings))
     with tempfile.NamedTemporaryFile(suffix=".log", delete=False) as log:
         process = subprocess.Popen(command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     try:

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from sim.errors import BadInput
-from sim.live.client import Answer, HttpConnection, Origin
+from sim.live.client import HttpAnswer, HttpConnection, HttpOrigin
 from tests.live.servers import always, answer, self_signed, serving
 
 pytestmark = pytest.mark.loopback
 
 
-def ask(behave: object, times: int = 1, timeout: float = 2.0) -> list[Answer]:
-    async def main() -> list[Answer]:
+def ask(behave: object, times: int = 1, timeout: float = 2.0) -> list[HttpAnswer]:
+    async def main() -> list[HttpAnswer]:
         async with serving(behave) as port:  # type: ignore[arg-type]
-            connection = HttpConnection(Origin("127.0.0.1", port), timeout)
+            connection = HttpConnection(HttpOrigin("127.0.0.1", port), timeout)
             got = [await connection.request("GET", "/x") for _ in range(times)]
             connection.close()
             return got
@@ -64,15 +64,15 @@ def test_what_a_server_may_do(text: bytes, close: bool, status: int, reason: str
 def test_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        connection = HttpConnection(Origin("127.0.0.1", taken.getsockname()[1]))
+        connection = HttpConnection(HttpOrigin("127.0.0.1", taken.getsockname()[1]))
         assert asyncio.run(connection.request("GET", "/")).reason == "refused"
         assert asyncio.run(connection.connect()) == "refused"
 
 
 def test_a_server_that_speaks_no_tls() -> None:
-    async def main() -> Answer:
+    async def main() -> HttpAnswer:
         async with serving(always(answer())) as port:
-            return await HttpConnection(Origin("127.0.0.1", port, tls=True), 1.0).request("GET", "/")
+            return await HttpConnection(HttpOrigin("127.0.0.1", port, tls=True), 1.0).request("GET", "/")
 
     assert asyncio.run(main()).reason.startswith(("tls", "timeout", "reset"))
 
@@ -80,12 +80,12 @@ def test_a_server_that_speaks_no_tls() -> None:
 def test_a_certificate_that_nobody_trusts_and_its_own_authority(tmp_path: Path) -> None:
     tls = self_signed(tmp_path)
 
-    async def main() -> list[Answer]:
+    async def main() -> list[HttpAnswer]:
         async with serving(always(answer()), tls) as port:
             trusting = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
             connections = [
-                HttpConnection(Origin("127.0.0.1", port, tls=True)),
-                HttpConnection(Origin("127.0.0.1", port, tls=True), 5, trusting),
+                HttpConnection(HttpOrigin("127.0.0.1", port, tls=True)),
+                HttpConnection(HttpOrigin("127.0.0.1", port, tls=True), 5, trusting),
             ]
             answers = [await connection.request("GET", "/") for connection in connections]
             for connection in connections:
@@ -100,22 +100,22 @@ def test_a_certificate_that_nobody_trusts_and_its_own_authority(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("url", "origin"),
     [
-        ("http://a.example", Origin("a.example", 80)),
-        ("https://a.example/app/", Origin("a.example", 443, True, "/app")),
-        ("http://[::1]:8000", Origin("::1", 8000)),
+        ("http://a.example", HttpOrigin("a.example", 80)),
+        ("https://a.example/app/", HttpOrigin("a.example", 443, True, "/app")),
+        ("http://[::1]:8000", HttpOrigin("::1", 8000)),
     ],
 )
-def test_origin(url: str, origin: Origin) -> None:
-    assert Origin.parse(url) == origin
+def test_origin(url: str, origin: HttpOrigin) -> None:
+    assert HttpOrigin.parse(url) == origin
 
 
 @pytest.mark.parametrize("url", ["a.example", "ftp://a.example", "http://", "http://a:b"])
 def test_not_an_origin(url: str) -> None:
     with pytest.raises(BadInput, match="URL"):
-        Origin.parse(url)
+        HttpOrigin.parse(url)
 
 
 def test_authority_names_the_port_unless_it_is_the_usual_one() -> None:
-    assert Origin("a", 80).authority == "a"
-    assert Origin("::1", 81).authority == "[::1]:81"
-    assert Origin("a", 443, tls=True).authority == "a"
+    assert HttpOrigin("a", 80).authority == "a"
+    assert HttpOrigin("::1", 81).authority == "[::1]:81"
+    assert HttpOrigin("a", 443, tls=True).authority == "a"

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from sim.commands.measuring.one import Settings, run_load_test
+from sim.commands.measuring.one import LoadTestSettings, run_load_test
 from sim.errors import BadInput, did_you_mean
 from sim.experiments import parity
 from sim.results.answers import report
@@ -43,7 +43,7 @@ def measured(scenario: Scenario, directory: Path) -> Run:
     for _ in range(TRIES if not (directory / "others.json").exists() else 0):
         shutil.rmtree(directory, ignore_errors=True)
         before, began = _processor_time(), time.monotonic()
-        outcome = run_load_test(scenario, Settings(output=directory, quiet=True, command="python -m tests.parity"))
+        outcome = run_load_test(scenario, LoadTestSettings(output=directory, quiet=True, command="python -m tests.parity"))
         everything, own = (now - then for now, then in zip(_processor_time(), before, strict=True))
         others = (everything - own) / (time.monotonic() - began)
         (directory / "others.json").write_text(json.dumps(round(others, 3)), encoding="utf-8")

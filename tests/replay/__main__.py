@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.live.broadcaster.main import command
-from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.pusher import messages
 from sim.pusher.server.apps import App, RateLimiting
 from tests.replay.player import Player, Undeclared
@@ -50,7 +50,7 @@ CLOCK_RATE = 60.0
 @contextmanager
 def server(faithful: bool, clock_rate: float = 1.0) -> Iterator[tuple[tuple[str, int], subprocess.Popen[str]]]:
     """A broadcaster of our own with the apps of the recording, on a free port: its address and process."""
-    settings = Settings(apps=APPS, port=0, faithful=faithful, clock_rate=clock_rate)
+    settings = BroadcasterSettings(apps=APPS, port=0, faithful=faithful, clock_rate=clock_rate)
     process = subprocess.Popen(command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None

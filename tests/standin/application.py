@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote
 
-from sim.live.client import HttpConnection, Origin
+from sim.live.client import HttpConnection, HttpOrigin
 from sim.live.drive.requests import signed_event
 from sim.pusher.auth import channel_auth
 from sim.target import Key, Target
@@ -282,7 +282,7 @@ class Application:
         payload = {"server_id": server.id, "timestamp": datetime.now(UTC).isoformat(timespec="seconds")}
         payload |= {"padding": "x" * s.payload} if s.payload else {}
         name = "ServerUpdated" if s.broadcast_as else "App\\Events\\ServerUpdated"
-        connection = HttpConnection(Origin.parse(self.target.http_url), 2.0)
+        connection = HttpConnection(HttpOrigin.parse(self.target.http_url), 2.0)
         answer = await connection.request(*signed_event(self.target, name, channels, payload, now))
         connection.close()
         return answer.ok

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from sim.live.broadcaster.node import Node
-from sim.live.broadcaster.settings import Settings
-from sim.live.client import HttpConnection, Origin
+from sim.live.broadcaster.settings import BroadcasterSettings
+from sim.live.client import HttpConnection, HttpOrigin
 from sim.pusher.server.apps import App
 from sim.target import Address, Target, User
 from tests.standin import application, proxy
@@ -81,7 +81,7 @@ def _from_dotenv(target: Target, more: str) -> Target:
 async def standing(setup: Setup, tls: ssl.SSLContext | None = None) -> AsyncIterator[Target]:
     """All of it while the block runs; yields the target. *tls*: a server's context, for `Setup.tls`."""
     app = App(**({"id": "1001", "key": "app-key", "secret": "app-secret"} | dict(setup.app)))
-    node = Node(Settings(**({"apps": (app,), "port": 0} | dict(setup.broadcaster))))
+    node = Node(BroadcasterSettings(**({"apps": (app,), "port": 0} | dict(setup.broadcaster))))
     async with contextlib.AsyncExitStack() as stack:
         port = behind = await node.listen()
         stack.push_async_callback(node.stop)
@@ -140,6 +140,6 @@ async def _change(setup: Setup, target: Target) -> None:
     kind = setup.application.kind
     body = json.dumps({"status": secrets.token_hex(4)})
     headers = [("Authorization", f"Bearer {user.token}"), ("Content-Type", "application/json")]
-    connection = HttpConnection(Origin.parse(target.api))
+    connection = HttpConnection(HttpOrigin.parse(target.api))
     await connection.request("PUT", f"/api/{kind}/{random.choice(user.ids(kind))}", headers, body.encode())
     connection.close()

@@ -16,7 +16,7 @@ import httptools
 from loadtests.client.frames import extent
 from sim.brokeforge.http import HttpError, Request
 from sim.errors import BadInput
-from sim.live.application.edge import HttpConnection, OpenConnections
+from sim.live.application.edge import OpenConnections, ServedConnection
 from sim.live.broadcaster.http import HttpReader, wire_size
 from sim.pusher import frames, messages
 from sim.pusher.server.apps import App
@@ -155,7 +155,7 @@ def application_http(data: bytes) -> None:
     edge = Edge()
 
     async def talk() -> None:
-        connection = HttpConnection(edge, edge, OpenConnections(10))  # type: ignore[arg-type]
+        connection = ServedConnection(edge, edge, OpenConnections(10))  # type: ignore[arg-type]
         connection.connection_made(edge)
         for start in range(0, len(data), 7):
             connection.data_received(data[start : start + 7])

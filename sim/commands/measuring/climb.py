@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sim.commands.measuring.search import USERS, Step
+from sim.commands.measuring.search import USERS, SearchStep
 from sim.errors import BadInput
 from sim.experiments.advice import Bracket
 from sim.results.text import figure, interval, number, unit_of
@@ -29,7 +29,7 @@ AROUND = 8.0
 class Climb:
     """How far it has come."""
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[SearchStep] = field(default_factory=list)
     bracket: Bracket = field(default_factory=Bracket)
     ended: str = ""
     """Why it ended before the bracket was narrow; empty: it did not."""
@@ -78,8 +78,8 @@ class Climb:
 
 
 def climb(
-    found: Climb, test: Callable[[int], Step], first: float, budget: float, clock: Callable[[], float] = time.monotonic
-) -> Iterator[Step]:
+    found: Climb, test: Callable[[int], SearchStep], first: float, budget: float, clock: Callable[[], float] = time.monotonic
+) -> Iterator[SearchStep]:
     """Load tests from *first* subscribers: doubled or halved until a load that holds and one that does not are known, then
     between the two, until they are near (`PRECISION`) or another would not end within *budget* seconds.
 
@@ -116,7 +116,7 @@ def heading(metric: str) -> str:
     return _row(USERS, metric, "95 % interval", "delivered", "verdict")
 
 
-def line(taken: Step, metric: str) -> str:
+def line(taken: SearchStep, metric: str) -> str:
     """One load test as a line below `heading`."""
     summary = taken.outcome.summary
     row = summary.get(metric, {})

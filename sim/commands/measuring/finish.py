@@ -6,17 +6,17 @@ import time
 from collections.abc import Sequence
 
 from sim.clock import SECOND
-from sim.commands.measuring.outcome import Outcome
+from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.live.capacity import calibration
 from sim.live.capacity.calibration import Calibration
 from sim.live.drive import sent
 from sim.live.measure import collect, fates
 from sim.live.measure.attribution import attribute, per_channel, tell_apart
-from sim.live.measure.collect import Heard
+from sim.live.measure.collect import Notifications
 from sim.live.measure.harness import Harness, cpu_shares, offset_of, polled, publisher_added
 from sim.live.measure.health import health, not_told, refused
-from sim.live.measure.measured import Measured, Places
-from sim.live.measure.sampling import Sample, metric_columns, read_samples
+from sim.live.measure.measured import Places, RunRecord
+from sim.live.measure.sampling import MetricSample, metric_columns, read_samples
 from sim.live.measure.verdict import judge
 from sim.results import parts
 from sim.results.run import RunWriter
@@ -25,8 +25,8 @@ from sim.scenario import of_the_target
 
 
 def finish(
-    places: Places, measured: Measured, thresholds: Sequence[Threshold], known: Calibration | None, duration: float = 0.0
-) -> Outcome:
+    places: Places, measured: RunRecord, thresholds: Sequence[Threshold], known: Calibration | None, duration: float = 0.0
+) -> LoadTestOutcome:
     """Make the bundle, judge it, and remove the parts. What fails here leaves the parts as they are."""
     run = RunWriter(places.directory, measured.scenario, "measured", measured.command)
     run.manifest.target = dict(measured.target)
@@ -40,9 +40,9 @@ def finish(
     return outcome
 
 
-def recover(places: Places, thresholds: Sequence[Threshold]) -> Outcome:
+def recover(places: Places, thresholds: Sequence[Threshold]) -> LoadTestOutcome:
     """A partial bundle from what a load test has left that was killed. Raises `BadInput` where there is none."""
-    measured = Measured.load(places)
+    measured = RunRecord.load(places)
     if not measured.complete and measured.ended_at is None:
         headers = parts.read_headers(places.parts)
         measured.ended_at = max((header["written_at_ns"] for header in headers), default=time.time_ns())
@@ -52,14 +52,14 @@ def recover(places: Places, thresholds: Sequence[Threshold]) -> Outcome:
     return finish(places, measured, thresholds, calibration.stored())
 
 
-def _collect(run: RunWriter, places: Places, measured: Measured, samples: Sequence[Sample]) -> int:
+def _collect(run: RunWriter, places: Places, measured: RunRecord, samples: Sequence[MetricSample]) -> int:
     """Fill the tables; returns how many changes changed nothing."""
     assert measured.epoch is not None
     epoch, directory = measured.epoch, places.parts
     _cut(run, measured)
     run.append("metrics", metric_columns(samples, epoch))
     if measured.scenario.publisher.via == "none":
-        heard = Heard.read(directory, offset_of, tell_apart)
+        heard = Notifications.read(directory, offset_of, tell_apart)
         collect.append_parts(run, directory, epoch, heard, offset_of)
         collect.append_passive(run, heard, epoch)
         return 0
@@ -71,7 +71,7 @@ def _collect(run: RunWriter, places: Places, measured: Measured, samples: Sequen
     run.append("metrics", sent.metric_columns(table, epoch))
     rows = rows[~nothing].reset_index(drop=True)
     published = per_channel(rows)
-    heard = Heard.read(directory, offset_of, lambda notifications, events: attribute(notifications, events, published))
+    heard = Notifications.read(directory, offset_of, lambda notifications, events: attribute(notifications, events, published))
     collect.append_parts(run, directory, epoch, heard, offset_of)
     subscriptions = parts.read_table(directory, "subscriptions", offset_of).to_pandas().astype({"channel": str})
     listened = fates.listened(rows, subscriptions)
@@ -79,7 +79,7 @@ def _collect(run: RunWriter, places: Places, measured: Measured, samples: Sequen
     return int(nothing.sum())
 
 
-def _cut(run: RunWriter, measured: Measured) -> None:
+def _cut(run: RunWriter, measured: RunRecord) -> None:
     """A run that was stopped before its time has a window that ends there: nothing is owed by what did not happen."""
     if measured.ended_at is None:
         return
@@ -93,14 +93,14 @@ def _cut(run: RunWriter, measured: Measured) -> None:
 
 def _judged(
     run: RunWriter,
-    measured: Measured,
+    measured: RunRecord,
     headers: list[dict[str, object]],
-    samples: Sequence[Sample],
+    samples: Sequence[MetricSample],
     thresholds: Sequence[Threshold],
     known: Calibration | None,
     unchanged: int,
     duration: float,
-) -> Outcome:
+) -> LoadTestOutcome:
     """Summary, verdict and thresholds; closes the bundle."""
     # Here and not above: they import SciPy, which only a run that has ended needs.
     from sim.results.answers.culprits import culprits
@@ -144,7 +144,7 @@ def _judged(
     interrupted = bool(measured.interrupted)
     partial = not measured.complete or harness.finished < measured.workers
     run.close(partial=partial, reasons=("interrupted", *verdict.reasons) if interrupted else verdict.reasons)
-    return Outcome(
+    return LoadTestOutcome(
         directory=run.directory,
         name=scenario.name,
         summary=summary,

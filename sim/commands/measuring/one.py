@@ -16,18 +16,18 @@ from pathlib import Path
 from sim.commands import options
 from sim.commands.measuring.abort import Abort
 from sim.commands.measuring.finish import finish
-from sim.commands.measuring.outcome import Outcome
+from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.commands.terminal import Terminal
 from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
 from sim.live.capacity import calibration, consent, limits
 from sim.live.capacity.calibration import Calibration
-from sim.live.client import Origin
+from sim.live.client import HttpOrigin
 from sim.live.doctor.network import warn_of_sockets
 from sim.live.drive.requests import via
 from sim.live.measure import swarm
 from sim.live.measure.incidents import Player, require_playable
 from sim.live.measure.loadtest import Measurement, Observer, interruptible, measure, shielded
-from sim.live.measure.measured import Measured, Places, has_begun
+from sim.live.measure.measured import Places, RunRecord, has_begun
 from sim.live.measure.sampling import SCHEMA, Sampler, listeners
 from sim.live.probe import require_reachable, why_unreachable
 from sim.live.serve import Options, Serving, embedded_target
@@ -38,7 +38,7 @@ from sim.target import Target
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class LoadTestSettings:
     """Of one load test, besides the scenario."""
 
     output: Path | None = None
@@ -58,9 +58,9 @@ class Settings:
     quiet: bool = False
 
 
-def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
+def run_load_test(scenario: Scenario, settings: LoadTestSettings) -> LoadTestOutcome:
     """Measure *scenario*; the bundle is complete when this returns. Raises `BadInput`, `Unreachable` or `WorkbenchError` before
-    there is anything to keep; what goes wrong later, or an interrupt, returns an `Outcome` that says so."""
+    there is anything to keep; what goes wrong later, or an interrupt, returns an `LoadTestOutcome` that says so."""
     thresholds = parse_all(scenario.thresholds)
     require_playable(scenario.incidents, embedded=settings.target is None)
     _require_room(scenario, settings)
@@ -87,8 +87,8 @@ def run_load_test(scenario: Scenario, settings: Settings) -> Outcome:
 
 
 def _measured(
-    scenario: Scenario, settings: Settings, places: Places, thresholds: Sequence[Threshold], observer: Observer
-) -> Measured:
+    scenario: Scenario, settings: LoadTestSettings, places: Places, thresholds: Sequence[Threshold], observer: Observer
+) -> RunRecord:
     """Run it. What goes wrong once there is something to keep is noted in what is returned, and not raised."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-")))
@@ -98,7 +98,7 @@ def _measured(
         if scenario.publisher.via != "none":
             via(target, scenario)  # raises now for what the publisher could not do later
         order = _order(scenario, settings, target, scratch, places)
-        measured = Measured(scenario, target.public(), order.workers, os.getpid(), settings.command, settings.target is None)
+        measured = RunRecord(scenario, target.public(), order.workers, os.getpid(), settings.command, settings.target is None)
         measured.save(places)
         job = Measurement(scenario, places, order, sampler, incidents, Abort(thresholds, places.parts))
         try:
@@ -137,7 +137,7 @@ def calibrated(observer: Observer) -> Calibration | None:
     return found
 
 
-def _require_room(scenario: Scenario, settings: Settings) -> None:
+def _require_room(scenario: Scenario, settings: LoadTestSettings) -> None:
     """Descriptors for the largest load process of this machine, before anything is started."""
     share = -(-scenario.subscribers // (scenario.load.processes + settings.remote_workers))
     http = share if scenario.load.http == "per_subscriber" else scenario.load.pool_size
@@ -145,7 +145,9 @@ def _require_room(scenario: Scenario, settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Places) -> Iterator[tuple[Target, Serving | None]]:
+def _target(
+    scenario: Scenario, settings: LoadTestSettings, sampler: Sampler, places: Places
+) -> Iterator[tuple[Target, Serving | None]]:
     """The target of the run, seen to be there; what can be watched of it is given to the sampler."""
     if settings.target is None:
         limits.require_ports(scenario.subscribers, "127.0.0.1", scenario.load.processes)
@@ -178,7 +180,9 @@ def _target(scenario: Scenario, settings: Settings, sampler: Sampler, places: Pl
     if warning := asyncio.run(warn_of_sockets(target, scenario.subscribers)):
         print(f"warning: {warning}", file=sys.stderr)
     if all(consent.is_loopback(host) for host in consent.hosts(target)):
-        ports = {"broadcaster": target.subscribing.port} | ({"application": Origin.parse(target.api).port} if target.api else {})
+        ports = {"broadcaster": target.subscribing.port} | (
+            {"application": HttpOrigin.parse(target.api).port} if target.api else {}
+        )
         sampler.watch(listeners(ports))
     _scrape(sampler, target)
     yield target, None
@@ -188,12 +192,12 @@ def _scrape(sampler: Sampler, target: Target) -> None:
     sampler.scrape({"broadcaster": target.http_url} | ({"application": target.api} if target.api else {}))
 
 
-def _order(scenario: Scenario, settings: Settings, target: Target, scratch: Path, places: Places) -> swarm.Order:
+def _order(scenario: Scenario, settings: LoadTestSettings, target: Target, scratch: Path, places: Places) -> swarm.SwarmSettings:
     """Write the files that the load processes read, and say what they are to do. The target's has secrets: it lies in
     *scratch*."""
     target.write(scratch / "target.json")
     (scratch / "scenario.toml").write_text(to_toml(scenario), encoding="utf-8")
-    return swarm.Order(
+    return swarm.SwarmSettings(
         scenario=scratch / "scenario.toml",
         target=scratch / "target.json",
         parts=places.parts.absolute(),
@@ -217,7 +221,7 @@ def load_settings(load: Load) -> dict[str, str]:
     return {f"WORKBENCH_{name}": str(value) for name, value in values.items() if value not in (None, "")}
 
 
-def join(scenario: Scenario, settings: Settings) -> int:
+def join(scenario: Scenario, settings: LoadTestSettings) -> int:
     """Be a further machine of somebody else's load test: workers for that master, until it ends them. Returns the exit code."""
     if settings.target is None:
         raise BadInput("--join needs --target: the target.json of the first machine, as this machine reaches it")

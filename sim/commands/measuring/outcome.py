@@ -28,7 +28,7 @@ OF_UPDATES = {"failed": "failed", "unknown": "of unknown fate", "not_broadcast":
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LoadTestOutcome:
     """One finished run, judged."""
 
     directory: Path

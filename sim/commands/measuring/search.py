@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sim.commands import options
-from sim.commands.measuring.one import Settings, run_load_test
-from sim.commands.measuring.outcome import Outcome
+from sim.commands.measuring.one import LoadTestSettings, run_load_test
+from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.errors import BadInput
 from sim.results.text import figure
 from sim.scenario import Scenario, parse_assignments
@@ -28,16 +28,16 @@ FIGURES = ("delivery_ratio", "time_to_notified.p99", "time_to_fresh.p99", "refet
 """Shown of each step."""
 
 
-class Step(NamedTuple):
+class SearchStep(NamedTuple):
     """One load test of a search."""
 
     value: Any
-    outcome: Outcome
+    outcome: LoadTestOutcome
     why: str
     """Why it does not hold; empty: it does."""
 
 
-def search(scenario: Scenario, settings: Settings, text: str, as_json: bool = False) -> int:
+def search(scenario: Scenario, settings: LoadTestSettings, text: str, as_json: bool = False) -> int:
     """Run `KEY=A,B,...` up to the first that does not hold; returns the exit code: 0 where a step held, 3 where none did.
 
     After an interrupt what was found so far is said, and the interrupt raised.
@@ -45,7 +45,7 @@ def search(scenario: Scenario, settings: Settings, text: str, as_json: bool = Fa
     key, values = _values(text)
     variants = [vary(scenario, key, value) for value in values]
     root = place(scenario, settings)
-    steps: list[Step] = []
+    steps: list[SearchStep] = []
     try:
         for value, variant in zip(values, variants, strict=True):
             print(f"{key} = {value}", file=sys.stderr)
@@ -72,18 +72,18 @@ def vary(scenario: Scenario, key: str, value: Any) -> Scenario:
     return scenario.with_subscribers(int(value)) if key == USERS else scenario.replace({key: value})
 
 
-def place(scenario: Scenario, settings: Settings) -> Path:
+def place(scenario: Scenario, settings: LoadTestSettings) -> Path:
     """The directory of a search's bundles."""
     return settings.output or Path("runs") / f"{scenario.name}-search-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def step(scenario: Scenario, settings: Settings, root: Path, key: str, value: Any) -> Step:
+def step(scenario: Scenario, settings: LoadTestSettings, root: Path, key: str, value: Any) -> SearchStep:
     """The load test of one value; an invalid one once more. An interrupted one does not hold."""
     for name in (f"{key}={value}", f"{key}={value}-again"):
         outcome = run_load_test(scenario, replace(settings, output=root / name))
         if outcome.interrupted or not outcome.reasons:
             break
-    return Step(value, outcome, outcome.verdict if outcome.interrupted else fails(outcome))
+    return SearchStep(value, outcome, outcome.verdict if outcome.interrupted else fails(outcome))
 
 
 def _values(text: str) -> tuple[str, list[Any]]:
@@ -93,7 +93,7 @@ def _values(text: str) -> tuple[str, list[Any]]:
     return key, [parse_assignments([f"{key}={value}"])[key] for value in values.split(",")]
 
 
-def fails(outcome: Outcome) -> str:
+def fails(outcome: LoadTestOutcome) -> str:
     """Why this step does not hold; empty when it does."""
     if outcome.reasons:
         return f"invalid: {outcome.reasons[0]}"
@@ -104,7 +104,7 @@ def fails(outcome: Outcome) -> str:
     return f"{lost} deliveries lost" if lost and not outcome.checks else ""
 
 
-def table(key: str, steps: Sequence[Step]) -> str:
+def table(key: str, steps: Sequence[SearchStep]) -> str:
     lines = [f"{key:>16}  {'delivered':>10}  {'notified p99':>12}  {'fresh p99':>10}  {'refetches/s':>11}"]
     for value, outcome, why in steps:
         cells = [figure(outcome.summary, metric) for metric in FIGURES]

@@ -66,13 +66,13 @@ class OpenConnections:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._open: set[HttpConnection] = set()
+        self._open: set[ServedConnection] = set()
         self._complained_at = -_NEVER
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, connection: HttpConnection) -> bool:
+    def admit(self, connection: ServedConnection) -> bool:
         """Count one more; False when descriptors run short and it must be refused."""
         self._open.add(connection)
         if len(self._open) <= self.capacity:
@@ -82,7 +82,7 @@ class OpenConnections:
             log.error("out of file descriptors: %d connections are open (see `ulimit -n`); new ones get 503", len(self._open) - 1)
         return False
 
-    def forget(self, connection: HttpConnection) -> None:
+    def forget(self, connection: ServedConnection) -> None:
         self._open.discard(connection)
 
     def drain(self) -> None:
@@ -100,7 +100,7 @@ class OpenConnections:
                     connection.end_of_patience()
 
 
-class HttpConnection(asyncio.Protocol):
+class ServedConnection(asyncio.Protocol):
     """One client's connection."""
 
     def __init__(self, app: Application, station: Station, others: OpenConnections) -> None:

@@ -53,7 +53,7 @@ from sim.brokeforge.outages import Outage
 from sim.clock import SECOND
 from sim.distributions import Distribution
 from sim.live.application.alarm import Alarm
-from sim.live.application.edge import HttpConnection, OpenConnections
+from sim.live.application.edge import OpenConnections, ServedConnection
 from sim.live.application.job_runner import JobRunner, ProvisionForever
 from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
 from sim.live.application.queue import ThreadQueue
@@ -251,7 +251,7 @@ async def serve(
         controls.follow(loop, lambda line: obey(line, app, workers.station))
     connections = OpenConnections(connection_capacity())
     sweeping = asyncio.create_task(connections.sweep())
-    server = await loop.create_server(lambda: HttpConnection(app, workers.station, connections), sock=listener, backlog=BACKLOG)
+    server = await loop.create_server(lambda: ServedConnection(app, workers.station, connections), sock=listener, backlog=BACKLOG)
     if ready is not None:
         partial = ready.with_name(ready.name + ".partial")
         partial.write_text(json.dumps({"pid": os.getpid(), "port": listener.getsockname()[1]}), encoding="utf-8")

@@ -11,7 +11,7 @@ Once it accepts, it prints one line of JSON, `{"host": ..., "port": ..., "pid": 
 SIGTERM or SIGINT stops it cleanly: no more connections are taken, those open are closed, over `--drain` seconds.
 
 As a child process of another program: `command()` gives the argument list for `subprocess`; the settings go to the child's
-standard input (`Settings.to_json()`), so no secret is in an argument list. In the same process: `main(settings, ready)`.
+standard input (`BroadcasterSettings.to_json()`), so no secret is in an argument list. In the same process: `main(settings, ...)`.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from sim.errors import BadInput, WorkbenchError
 from sim.live.broadcaster.bus import NoMember, ParentBus, RedisBus
 from sim.live.broadcaster.node import Node
 from sim.live.broadcaster.nodes import Supervisor
-from sim.live.broadcaster.settings import Settings, from_environment, read_file
+from sim.live.broadcaster.settings import BroadcasterSettings, from_environment, read_file
 from sim.target import laravel_settings
 
 
 def command() -> list[str]:
-    """How to start the broadcaster as a child: feed it `Settings.to_json()`, then read its one line (see above)."""
+    """How to start the broadcaster as a child: feed it `BroadcasterSettings.to_json()`, then read its one line (see above)."""
     return [sys.executable, "-m", "sim.live.broadcaster", "--settings-from-stdin"]
 
 
-def main(settings: Settings, ready: Callable[[int], None], bus_fd: int | None = None) -> None:
+def main(settings: BroadcasterSettings, ready: Callable[[int], None], bus_fd: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT. *ready* is called with the port once connections are accepted. Raises `BadInput`.
 
     *bus_fd*: this is one node of several, and that is its stream to the parent.
@@ -50,7 +50,7 @@ def main(settings: Settings, ready: Callable[[int], None], bus_fd: int | None = 
     asyncio.run(_serve(settings, ready, bus_fd))
 
 
-async def _serve(settings: Settings, ready: Callable[[int], None], bus_fd: int | None) -> None:
+async def _serve(settings: BroadcasterSettings, ready: Callable[[int], None], bus_fd: int | None) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -85,16 +85,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bus-fd", type=int, help=argparse.SUPPRESS)
 
 
-def settings_of(args: argparse.Namespace) -> Settings:
+def settings_of(args: argparse.Namespace) -> BroadcasterSettings:
     """File, then environment (and `.env`), then flags."""
     if args.settings_from_stdin:
-        return Settings.from_json(sys.stdin.read())
+        return BroadcasterSettings.from_json(sys.stdin.read())
     settings = from_environment(laravel_settings(), read_file(args.config) if args.config else None)
     names = ("host", "port", "path", "faithful", "nodes", "redis", "drain", "local_cert", "local_pk")
     return replace(settings, **{name: getattr(args, name) for name in names if getattr(args, name) is not None})
 
 
-def _announce(settings: Settings, path: Path | None) -> Callable[[int], None]:
+def _announce(settings: BroadcasterSettings, path: Path | None) -> Callable[[int], None]:
     def ready(port: int) -> None:
         line = json.dumps({"host": settings.host, "port": port, "pid": os.getpid()})
         if path is not None:

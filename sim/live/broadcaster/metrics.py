@@ -36,7 +36,7 @@ class DelayHistogram:
 
 
 @dataclass(slots=True)
-class Metrics:
+class NodeMetrics:
     """Counted at the edge; the hub and its outbox count the rest."""
 
     peers: int = 0

@@ -15,10 +15,10 @@ from email.utils import formatdate
 
 from sim.errors import BadInput
 from sim.live.broadcaster.bus import Bus
-from sim.live.broadcaster.metrics import MEDIA_TYPE, Metrics
+from sim.live.broadcaster.metrics import MEDIA_TYPE, NodeMetrics
 from sim.live.broadcaster.pacing import Pacing
 from sim.live.broadcaster.peer import Peer, write_all
-from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.live.broadcaster.uring import SendRing
 from sim.live.sockets import SPARE_DESCRIPTORS, bound, connection_capacity
 from sim.pusher.http import HttpRequest, HttpResponse
@@ -54,9 +54,9 @@ Only asyncio's transports need it, since each refers to itself; so it runs on th
 class Node:
     """Serves one listening socket: `listen`, then `stop`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: BroadcasterSettings) -> None:
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = NodeMetrics()
         self.hub = Hub(settings.apps, faithful=settings.faithful, outbox=Outbox(self._wake, self._write))
         path = settings.path.strip("/")
         self.api = HttpApi(self.hub, prefix=f"/{path}" if path else "")
@@ -276,7 +276,7 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
         raise BadInput(f"broadcaster cannot listen on {host}:{port}: {reason} (choose another port, or 0 for any)") from error
 
 
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
+def tls_context(settings: BroadcasterSettings) -> ssl.SSLContext | None:
     """The server's TLS context; None without a certificate. Raises `BadInput`."""
     if not settings.local_cert:
         return None

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from sim.errors import WorkbenchError
 from sim.live.broadcaster.node import bind
-from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.settings import BroadcasterSettings
 
 log = logging.getLogger("workbench.broadcaster")
 
@@ -51,7 +51,7 @@ class Relay:
 class Supervisor:
     """`nodes` child processes on one port."""
 
-    def __init__(self, settings: Settings, command: list[str]) -> None:
+    def __init__(self, settings: BroadcasterSettings, command: list[str]) -> None:
         self._command = command
         bind(settings.host, settings.port).close()  # shared sockets would quietly join another server's
         self._reserved = bind(settings.host, settings.port, shared=True)  # holds the port; never listens

@@ -22,8 +22,8 @@ from typing import Protocol, cast
 import httptools
 
 from sim.live.broadcaster.http import HttpReader, wire_size
-from sim.live.broadcaster.metrics import Metrics
-from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.metrics import NodeMetrics
+from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.live.broadcaster.uring import SendRing
 from sim.pusher import frames, upgrade
 from sim.pusher.http import HttpRequest, HttpResponse
@@ -45,9 +45,9 @@ class Host(Protocol):
     """What a connection needs of the node that it is on."""
 
     @property
-    def settings(self) -> Settings: ...
+    def settings(self) -> BroadcasterSettings: ...
     @property
-    def metrics(self) -> Metrics: ...
+    def metrics(self) -> NodeMetrics: ...
     @property
     def hub(self) -> Hub: ...
     @property

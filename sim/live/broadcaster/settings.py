@@ -50,7 +50,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class BroadcasterSettings:
     """One broadcaster. Times in seconds, sizes in bytes."""
 
     apps: tuple[App, ...]
@@ -83,7 +83,7 @@ class Settings:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Settings:
+    def from_json(cls, text: str) -> BroadcasterSettings:
         tree = json.loads(text)
         apps = tuple(_app(app, "settings") for app in tree.pop("apps"))
         timing = tree.pop("timing", None)
@@ -148,7 +148,7 @@ def _in_words(hint: Any) -> str:
     return words.get(hint) or " or ".join(_in_words(member) for member in get_args(hint))
 
 
-def read_file(path: str | Path) -> Settings:
+def read_file(path: str | Path) -> BroadcasterSettings:
     """Settings of a JSON or TOML file shaped like `config/reverb.php`. Raises `BadInput`."""
     path = Path(path)
     try:
@@ -163,12 +163,12 @@ def read_file(path: str | Path) -> Settings:
         raise BadInput(f"{path}: {error}") from error
     flat = _typed(
         {key: server[key] for key in ("host", "port", "path", "max_request_size") if key in server},
-        get_type_hints(Settings),
+        get_type_hints(BroadcasterSettings),
         f"{path}: servers.reverb",
     )
     _typed(scaling, {"enabled": bool, "channel": str}, f"{path}: servers.reverb.scaling")
     _typed(tls, {"local_cert": str, "local_pk": str}, f"{path}: servers.reverb.options.tls")
-    return Settings(
+    return BroadcasterSettings(
         apps=apps,
         **flat,
         local_cert=tls.get("local_cert", ""),
@@ -187,9 +187,9 @@ def redis_url(server: Mapping[str, Any]) -> str:
     return f"redis://{login}{server.get('host') or '127.0.0.1'}:{server.get('port') or 6379}/{server.get('database') or 0}"
 
 
-def from_environment(values: Mapping[str, str], base: Settings | None = None) -> Settings:
+def from_environment(values: Mapping[str, str], base: BroadcasterSettings | None = None) -> BroadcasterSettings:
     """*base* (default: a server without apps) with what the environment says. Raises `BadInput` that names the variable."""
-    settings = base or Settings(apps=())
+    settings = base or BroadcasterSettings(apps=())
     changes: dict[str, Any] = {}
     for variable, name, convert in _SERVER_VARIABLES:
         if values.get(variable):

@@ -25,7 +25,7 @@ from sim.errors import InvalidRun
 from sim.live.capacity import limits
 from sim.live.capacity.minimal_server import MinimalServer
 from sim.live.measure.sampling import Sampler
-from sim.live.measure.swarm import Order, Swarm
+from sim.live.measure.swarm import Swarm, SwarmSettings
 from sim.policy import FullPayload
 from sim.results import parts
 from sim.scenario import Load, Pages, Publisher, Scenario, to_toml
@@ -134,7 +134,7 @@ async def _measure(subscribers: int, scratch: Path, note: Callable[[str], None])
     return _evaluate(swarm, sampler, subscribers, calm, burst)
 
 
-def _order(subscribers: int, scratch: Path, port: int) -> Order:
+def _order(subscribers: int, scratch: Path, port: int) -> SwarmSettings:
     """One load process with dashboards that show what they hear, so that nothing is refetched."""
     load = Load(connect_rate=2_000, auth="signed")
     pages = (Pages("dashboard", subscribers, policy=FullPayload()),)
@@ -143,7 +143,7 @@ def _order(subscribers: int, scratch: Path, port: int) -> Order:
         (scratch / name).mkdir()
     (scratch / "scenario.toml").write_text(to_toml(scenario), encoding="utf-8")
     Target("127.0.0.1", port, "http", "1", "calibration", "calibration").write(scratch / "target.json")
-    return Order(
+    return SwarmSettings(
         scenario=scratch / "scenario.toml",
         target=scratch / "target.json",
         parts=scratch / "parts",

@@ -31,7 +31,7 @@ class LoadMachine:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadPlan:
     """What is needed, and why."""
 
     subscribers: int
@@ -60,7 +60,7 @@ class Plan:
         return asdict(self) | {"decided_by": self.decided_by}
 
 
-def plan(scenario: Scenario, calibration: Calibration, machine: LoadMachine) -> Plan:
+def plan(scenario: Scenario, calibration: Calibration, machine: LoadMachine) -> LoadPlan:
     """For the scenario as it is (scale it with `with_subscribers` first)."""
     n, rate = scenario.subscribers, sum(pages.subscribers * each for pages, each in scenario.heard())
     per_subscriber = scenario.load.http == "per_subscriber"
@@ -83,7 +83,7 @@ def plan(scenario: Scenario, calibration: Calibration, machine: LoadMachine) -> 
     http = share if per_subscriber else pool
     alone = max(math.ceil(n / room), math.ceil(n / machine.ports))
     needed = alone * calibration.memory_base + 2 * n * calibration.memory_per_subscriber  # The target's end as well.
-    return Plan(
+    return LoadPlan(
         subscribers=n,
         messages_per_second=rate,
         workers=workers,

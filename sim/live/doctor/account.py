@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.live.client import Answer
+from sim.live.client import HttpAnswer
 from sim.live.doctor.answers import on_the_way, said
 from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
 from sim.target import Session, User
@@ -39,7 +39,7 @@ async def _log_in(patient: Patient, name: str, user: User) -> Finding:
     return Finding("account", "problem", f"{name}: login: {refusal} ({said(answer)})", _advice(patient, answer, session))
 
 
-def _advice(patient: Patient, answer: Answer, session: Session) -> str:
+def _advice(patient: Patient, answer: HttpAnswer, session: Session) -> str:
     if answer.status == 419:
         got = "the CSRF cookie came" if "XSRF-TOKEN" in session.cookies else "no CSRF cookie came"
         return f"{got}: SANCTUM_STATEFUL_DOMAINS must name {patient.target.page_origin}, and SESSION_DOMAIN its host"

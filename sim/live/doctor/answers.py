@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from sim.live.client import Answer
+from sim.live.client import HttpAnswer
 
 PROXIES = ("nginx", "openresty", "apache", "caddy", "cloudflare", "traefik", "envoy", "haproxy", "varnish", "litespeed", "awselb")
 """Beginnings of `Server` headers of programs that stand before others."""
@@ -18,12 +18,12 @@ PROXIES = ("nginx", "openresty", "apache", "caddy", "cloudflare", "traefik", "en
 TITLE = re.compile(rb"<title[^>]*>\s*([^<]{1,60})", re.IGNORECASE)
 
 
-def is_html(answer: Answer) -> bool:
+def is_html(answer: HttpAnswer) -> bool:
     kind = answer.headers.get("content-type", "")
     return "html" in kind or (not kind and answer.body[:200].lstrip()[:9].lower().startswith((b"<!doctype", b"<html")))
 
 
-def json_of(answer: Answer | None) -> dict[str, Any]:
+def json_of(answer: HttpAnswer | None) -> dict[str, Any]:
     """The JSON object that it holds; empty where there is none."""
     try:
         tree = json.loads(answer.body) if answer is not None else None
@@ -32,14 +32,14 @@ def json_of(answer: Answer | None) -> dict[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def is_json(answer: Answer) -> bool:
+def is_json(answer: HttpAnswer) -> bool:
     try:
         return isinstance(json.loads(answer.body), dict)
     except (ValueError, RecursionError):
         return False
 
 
-def proxy_of(answer: Answer) -> str:
+def proxy_of(answer: HttpAnswer) -> str:
     """What stands before the one that was asked, where the answer is its own; empty: the one that was asked has answered."""
     server = answer.headers.get("server", "")
     known = next((name for name in PROXIES if server.lower().startswith(name)), "")
@@ -50,7 +50,7 @@ def proxy_of(answer: Answer) -> str:
     return server if own else ""
 
 
-def said(answer: Answer) -> str:
+def said(answer: HttpAnswer) -> str:
     """What came back, and from whom: `HTTP 403 (nginx/1.24.0, HTML: 403 Forbidden)`."""
     if answer.status == 0:
         return answer.reason
@@ -65,7 +65,7 @@ def said(answer: Answer) -> str:
     return f"HTTP {answer.status} ({details})" if details else f"HTTP {answer.status}"
 
 
-def _text(answer: Answer) -> str:
+def _text(answer: HttpAnswer) -> str:
     """The first words of a plain answer, or the message of a JSON one."""
     message = json_of(answer).get("message")
     text = message if isinstance(message, str) else "" if is_json(answer) else answer.body[:300].decode("utf-8", "replace")
@@ -73,7 +73,7 @@ def _text(answer: Answer) -> str:
     return words if len(words) <= 80 else f"{words[:77]}..."
 
 
-def on_the_way(answer: Answer, what: str) -> str:
+def on_the_way(answer: HttpAnswer, what: str) -> str:
     """Advice where not the *what* (broadcaster, application) but something before it, or something else, has answered. Empty: it
     was the one that was asked, as far as one can tell."""
     location = answer.headers.get("location", "")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import quote
 
-from sim.live.client import Answer, HttpConnection, Origin
+from sim.live.client import HttpAnswer, HttpConnection, HttpOrigin
 from sim.live.doctor.listener import Subscriber
 from sim.live.probe import places
 from sim.target import Key, Session, Target, User, in_names_of
@@ -64,7 +64,7 @@ class Patient:
     settle: float = 0.3
     """Seconds in which further events of one change still come."""
     listener: Subscriber | None = None
-    up: dict[str, Answer] = field(default_factory=dict)
+    up: dict[str, HttpAnswer] = field(default_factory=dict)
     """Answer to `GET /up`, by place (`sim.live.probe.places`)."""
     down: set[str] = field(default_factory=set)
     """Places that do not answer."""
@@ -115,7 +115,7 @@ class Patient:
         user = self.owner.id if self.owner else ""
         return template.replace("{id}", quote(str(self.resource), safe="")).replace("{user}", quote(str(user), safe=""))
 
-    async def ask_api(self, method: str, path: str, user: User | None = None, body: bytes = b"", **headers: str) -> Answer:
+    async def ask_api(self, method: str, path: str, user: User | None = None, body: bytes = b"", **headers: str) -> HttpAnswer:
         """A request to the application, as *user* (None: as a guest). Headers that are empty are left out."""
         given = {"Accept": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
         given = dict(self.target.headers) | {name: value for name, value in given.items() if value}
@@ -129,17 +129,19 @@ class Patient:
             session.absorb(answer.cookies)
         return answer
 
-    async def change_api(self, method: str, path: str, user: User | None, tree: object) -> Answer:
+    async def change_api(self, method: str, path: str, user: User | None, tree: object) -> HttpAnswer:
         return await self.ask_api(method, path, user, json.dumps(tree).encode(), Content_Type="application/json")
 
-    async def ask(self, place: str, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b"") -> Answer:
+    async def ask(
+        self, place: str, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
+    ) -> HttpAnswer:
         """A request to one of the target's places, over a connection of its own."""
         return await ask(places(self.target)[place], self.patience, method, path, headers, body)
 
 
 async def ask(
-    origin: Origin, patience: float, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
-) -> Answer:
+    origin: HttpOrigin, patience: float, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
+) -> HttpAnswer:
     connection = HttpConnection(origin, patience)
     try:
         return await connection.request(method, path, headers, body)
@@ -151,7 +153,7 @@ Check = Callable[[Patient], Awaitable[list[Finding]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CheckStep:
     """One check of the table."""
 
     name: str
@@ -163,7 +165,7 @@ class Step:
 
 
 async def examine(
-    patient: Patient, steps: tuple[Step, ...], report: Callable[[Finding], None] = lambda finding: None
+    patient: Patient, steps: tuple[CheckStep, ...], report: Callable[[Finding], None] = lambda finding: None
 ) -> list[Finding]:
     """All steps in order; *report* hears of each finding at once."""
     findings: list[Finding] = []

@@ -12,7 +12,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus, WebSocketException
 
-from sim.live.client import Answer, HttpConnection, Origin, reason_of
+from sim.live.client import HttpAnswer, HttpConnection, HttpOrigin, reason_of
 from sim.pusher import messages
 from sim.pusher.messages import Malformed, Message
 from sim.target import Target
@@ -39,7 +39,7 @@ class _Connect(connect):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ReceivedFrame:
     """A frame, when it was read (ns since 1970), and its size in bytes."""
 
     message: Message
@@ -50,7 +50,7 @@ class Heard:
 class Refused(Exception):
     """The broadcaster did not let us in, or said something else than the protocol wants. The text says what."""
 
-    def __init__(self, said: str, answer: Answer | None = None, code: int = 0) -> None:
+    def __init__(self, said: str, answer: HttpAnswer | None = None, code: int = 0) -> None:
         """*answer*: the HTTP answer in place of the upgrade; *code*: of the protocol's error, or of the close frame."""
         super().__init__(said)
         self.answer, self.code = answer, code
@@ -60,7 +60,7 @@ class Subscriber:
     """Open with `Subscriber.open(target)`; close with `close`. Pings are answered, every other frame is kept in `heard`."""
 
     def __init__(self, connection: ClientConnection) -> None:
-        self.heard: list[Heard] = []
+        self.heard: list[ReceivedFrame] = []
         self.socket_id = ""
         self.activity_timeout = 0
         self.headers: dict[str, str] = {}
@@ -92,7 +92,7 @@ class Subscriber:
             # Asked once more by a client that reads every answer, also of HTTP/1.0 and with a body.
             answer = await _ask(target, url, timeout)
             if answer.status == 0 and isinstance(error, InvalidStatus):
-                answer = Answer(error.response.status_code)
+                answer = HttpAnswer(error.response.status_code)
             raise Refused("" if answer.status else "what answers there is no HTTP", answer if answer.status else None) from error
         except (OSError, WebSocketException, ValueError) as error:
             raise Refused(reason_of(error) if isinstance(error, OSError) else str(error)) from error
@@ -148,10 +148,10 @@ class Subscriber:
         except ConnectionClosed:
             self.ended = self.ended or "the connection was closed"
 
-    async def wait(self, wanted: Callable[[Message], Any], timeout: float, since: int = 0) -> Heard | None:
+    async def wait(self, wanted: Callable[[Message], Any], timeout: float, since: int = 0) -> ReceivedFrame | None:
         """The first frame read at or after *since* that is *wanted*; None when none comes within *timeout* seconds."""
 
-        def find() -> Heard | None:
+        def find() -> ReceivedFrame | None:
             return next((h for h in self.heard if h.at >= since and wanted(h.message)), None)
 
         try:
@@ -161,7 +161,7 @@ class Subscriber:
             pass
         return find()
 
-    def of(self, channels: set[str], since: int) -> list[Heard]:
+    def of(self, channels: set[str], since: int) -> list[ReceivedFrame]:
         """Events on these channels read at or after *since*."""
         heard = (h for h in self.heard if h.at >= since and h.message.channel in channels)
         return [h for h in heard if not h.message.event.startswith(("pusher:", "pusher_internal:"))]
@@ -193,13 +193,13 @@ class Subscriber:
             await self.send(messages.CLIENT_PONG)
             return
         async with self._arrived:
-            self.heard.append(Heard(message, time.time_ns(), len(text.encode())))
+            self.heard.append(ReceivedFrame(message, time.time_ns(), len(text.encode())))
             self._arrived.notify_all()
 
 
-async def _ask(target: Target, url: str, timeout: float) -> Answer:
+async def _ask(target: Target, url: str, timeout: float) -> HttpAnswer:
     """The answer to the upgrade, as HTTP."""
-    connection = HttpConnection(Origin.parse(target.subscribing.url), timeout)
+    connection = HttpConnection(HttpOrigin.parse(target.subscribing.url), timeout)
     path = url.partition("://")[2].partition("/")[2]
     headers = [*UPGRADE, *([("Origin", target.page_origin)] if target.page_origin else [])]
     try:
@@ -208,7 +208,7 @@ async def _ask(target: Target, url: str, timeout: float) -> Answer:
         connection.close()
 
 
-def _describe(heard: Heard | None, ended: str) -> str:
+def _describe(heard: ReceivedFrame | None, ended: str) -> str:
     if heard is None:
         return ended or "nothing came after the upgrade"
     message = heard.message

@@ -10,7 +10,7 @@ import time
 from email.utils import parsedate_to_datetime
 
 from sim.live.capacity import limits
-from sim.live.client import HttpConnection, Origin
+from sim.live.client import HttpConnection, HttpOrigin
 from sim.live.doctor.answers import is_html, on_the_way, said
 from sim.live.doctor.checks import Finding, Patient, ask
 from sim.live.doctor.listener import Refused, Subscriber
@@ -105,15 +105,15 @@ PLAIN = "no TLS but plain HTTP there, and the scheme says https"
 TLS = "TLS there, and the scheme says http"
 
 
-async def _speaks_plain(origin: Origin, patient: Patient, reason: str) -> str:
+async def _speaks_plain(origin: HttpOrigin, patient: Patient, reason: str) -> str:
     """A plain port refuses a TLS greeting, or waits silently for more of it."""
     if reason == "refused" or reason == "no such host":
         return reason
-    plain = Origin(origin.host, origin.port)
+    plain = HttpOrigin(origin.host, origin.port)
     return PLAIN if (await ask(plain, patient.patience, "GET", "/up")).status else reason
 
 
-async def _speaks_tls(origin: Origin, patient: Patient) -> str:
+async def _speaks_tls(origin: HttpOrigin, patient: Patient) -> str:
     """A port with TLS answers plain HTTP with a reset, with an alert (which is no HTTP), or with a page that says so."""
     place = next(place for place, other in places(patient.target).items() if other == origin)
     answer = patient.up[place]
@@ -122,13 +122,13 @@ async def _speaks_tls(origin: Origin, patient: Patient) -> str:
         return ""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    secure = HttpConnection(Origin(origin.host, origin.port, tls=True), patient.patience, trusting)
+    secure = HttpConnection(HttpOrigin(origin.host, origin.port, tls=True), patient.patience, trusting)
     reason = await secure.connect()
     secure.close()
     return "" if reason else TLS
 
 
-def _remedy(reason: str, origin: Origin, place: str) -> str:
+def _remedy(reason: str, origin: HttpOrigin, place: str) -> str:
     variable = _variable(place)
     scheme = variable.replace("HOST", "SCHEME")
     if reason == PLAIN:

@@ -8,11 +8,11 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
-from sim.live.client import Answer
+from sim.live.client import HttpAnswer
 from sim.live.doctor.account import FORM
 from sim.live.doctor.answers import is_html, is_json, json_of, on_the_way, said
 from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
-from sim.live.doctor.listener import Heard
+from sim.live.doctor.listener import ReceivedFrame
 from sim.live.doctor.timing import dispatch
 from sim.live.drive.requests import refusal, signed_event
 from sim.live.remedies import PROTOCOL
@@ -94,14 +94,14 @@ def _signature(patient: Patient, channel: str, member: str | None) -> str:
     return channel_auth(patient.target.key, patient.target.secret, patient.listener.socket_id, channel, member or "")
 
 
-async def _authorise(patient: Patient, channel: str, user: User | None) -> Answer:
+async def _authorise(patient: Patient, channel: str, user: User | None) -> HttpAnswer:
     """As Echo does: a form, and no Accept."""
     assert patient.listener is not None
     body = urlencode({"socket_id": patient.listener.socket_id, "channel_name": channel}).encode()
     return await patient.ask_api("POST", patient.target.auth, user, body, Content_Type=FORM, Accept="")
 
 
-def _no_route(patient: Patient, answer: Answer) -> str:
+def _no_route(patient: Patient, answer: HttpAnswer) -> str:
     elsewhere = on_the_way(answer, "application")
     if elsewhere:
         return elsewhere
@@ -111,7 +111,7 @@ def _no_route(patient: Patient, answer: Answer) -> str:
     )
 
 
-def _owner_finding(patient: Patient, channel: str, answer: Answer) -> Finding:
+def _owner_finding(patient: Patient, channel: str, answer: HttpAnswer) -> Finding:
     auth, member = (json_of(answer).get(name) for name in ("auth", "channel_data"))
     if not answer.ok or not isinstance(auth, str):
         detail = said(answer) if not answer.ok else f"{said(answer)}, without an auth member"
@@ -139,7 +139,7 @@ def _others(patient: Patient) -> str:
     return f"; for channels of your own give --channel 'private-{lists[0]}.{{id}}'" if lists else ""
 
 
-def _refusal_finding(who: str, channel: str, answer: Answer) -> Finding:
+def _refusal_finding(who: str, channel: str, answer: HttpAnswer) -> Finding:
     if answer.status in (401, 403):
         return Finding("private auth", "ok", f"a {who} may not ({answer.status})")
     if answer.ok and json_of(answer).get("auth"):
@@ -209,22 +209,22 @@ async def publication(patient: Patient) -> list[Finding]:
     return [*findings, Finding("receipt", "ok", f"{_ms(heard.at - before)} after publishing")]
 
 
-async def _publish(patient: Patient, channel: str, now: int, sign: str = "") -> Answer:
+async def _publish(patient: Patient, channel: str, now: int, sign: str = "") -> HttpAnswer:
     target = patient.target.signing(sign) if sign else patient.target
     return await patient.ask("broadcaster", *signed_event(target, "workbench-doctor", [channel], {"at": now}, now))
 
 
-def _refused(answer: Answer) -> int:
+def _refused(answer: HttpAnswer) -> int:
     """The status with which it was refused, wherever that stands."""
     return refusal(answer)[0] if answer.ok else answer.status
 
 
-def _accepted(answer: Answer) -> bool:
+def _accepted(answer: HttpAnswer) -> bool:
     """A web page with status 200 is no accepted event, nor is soketi's `{"error": ...}`."""
     return answer.ok and not refusal(answer)[1]
 
 
-def _publish_advice(patient: Patient, answer: Answer) -> str:
+def _publish_advice(patient: Patient, answer: HttpAnswer) -> str:
     elsewhere = on_the_way(answer, "broadcaster")
     text, status = answer.body[:300].decode("utf-8", "replace").lower(), _refused(answer)
     if elsewhere:
@@ -298,7 +298,7 @@ async def change(patient: Patient) -> list[Finding]:
     return [*findings, *dispatch(patient, first, answer)] if made and answer is not None else findings
 
 
-def _change_refusal(patient: Patient, answer: Answer) -> Finding | None:
+def _change_refusal(patient: Patient, answer: HttpAnswer) -> Finding | None:
     """A problem of the application's own; None where the route is only not known."""
     if answer.status >= 500 and not on_the_way(answer, "application"):
         advice = (
@@ -313,7 +313,7 @@ def _change_refusal(patient: Patient, answer: Answer) -> Finding | None:
     return None
 
 
-def _name_finding(heard: Heard) -> Finding:
+def _name_finding(heard: ReceivedFrame) -> Finding:
     """What a page must write in `listen` to hear it."""
     name = heard.message.event
     if name.startswith(ECHO_NAMESPACE):
@@ -325,7 +325,7 @@ def _name_finding(heard: Heard) -> Finding:
     )
 
 
-def _double_finding(heard: list[Heard]) -> Finding:
+def _double_finding(heard: list[ReceivedFrame]) -> Finding:
     channels = [str(h.message.channel) for h in heard]
     if len(channels) != len(set(channels)):
         advice = "two listeners or a retried job broadcast the same change: refetches double"
@@ -336,7 +336,7 @@ def _double_finding(heard: list[Heard]) -> Finding:
     return Finding("double notification", "ok", f"one event, on {channels[0]}")
 
 
-def _size_finding(heard: list[Heard]) -> list[Finding]:
+def _size_finding(heard: list[ReceivedFrame]) -> list[Finding]:
     largest = max(h.size for h in heard)
     if largest < LARGE:
         return []
@@ -414,7 +414,7 @@ async def refetch(patient: Patient) -> list[Finding]:
     return [*findings, *_limits(answer)]
 
 
-def _limits(answer: Answer) -> list[Finding]:
+def _limits(answer: HttpAnswer) -> list[Finding]:
     limit, left = (answer.headers.get(name) for name in ("x-ratelimit-limit", "x-ratelimit-remaining"))
     if limit is None:
         return [Finding("rate limit", "ok", "no rate limit in the headers")]
@@ -422,11 +422,11 @@ def _limits(answer: Answer) -> list[Finding]:
     return [Finding("rate limit", "ok", f"{limit} a minute, {left} left", advice)]
 
 
-async def ask_resource(patient: Patient) -> Answer:
+async def ask_resource(patient: Patient) -> HttpAnswer:
     return await patient.ask_api("GET", patient.path(patient.refetch), patient.owner)
 
 
-async def make_change(patient: Patient) -> Answer:
+async def make_change(patient: Patient) -> HttpAnswer:
     """The change that was given; otherwise the first step of the owner's server by one: installing, completed, ..."""
     if patient.changing is not None:
         method, path, body = patient.changing
@@ -442,7 +442,7 @@ async def make_change(patient: Patient) -> Answer:
     return answer
 
 
-def version_of(answer: Answer | None, path: str) -> Any:
+def version_of(answer: HttpAnswer | None, path: str) -> Any:
     """The value at a dotted path of the answer's JSON; None when there is none."""
     found: Any = json_of(answer) if answer is not None and answer.ok else None
     for name in path.split("."):

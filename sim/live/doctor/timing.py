@@ -7,9 +7,9 @@ import statistics
 import time
 
 from sim.clock import SECOND
-from sim.live.client import Answer
+from sim.live.client import HttpAnswer
 from sim.live.doctor.checks import Finding, Patient
-from sim.live.doctor.listener import Heard
+from sim.live.doctor.listener import ReceivedFrame
 from sim.live.drive.requests import signed_event
 
 QUEUED = 0.05
@@ -90,7 +90,7 @@ def _second_frame(quick: float, late: float) -> list[Finding]:
     return [Finding("delayed acknowledgement", "ok", f"{detail}, {_ms(quick)} where the client acknowledges at once", advice)]
 
 
-def dispatch(patient: Patient, first: Heard, answer: Answer) -> list[Finding]:
+def dispatch(patient: Patient, first: ReceivedFrame, answer: HttpAnswer) -> list[Finding]:
     """Now or queued, and which part of the time until a change was heard each station took."""
     total, late = first.at - answer.started_at, first.at - answer.finished_at
     if late <= QUEUED * SECOND:
@@ -107,7 +107,7 @@ def dispatch(patient: Patient, first: Heard, answer: Answer) -> list[Finding]:
     return [Finding("dispatch", "ok", detail, advice)]
 
 
-def _took(answer: Answer) -> float:
+def _took(answer: HttpAnswer) -> float:
     return (answer.finished_at - answer.started_at) / SECOND
 
 

@@ -16,7 +16,7 @@ SOFTWARE = {"installing": "installing", "completed": "active", "failed": "failed
 _PART = re.compile(r"(rule|task) (\d+)")
 
 
-class Changes:
+class ChangeRequests:
     """Requests, and the ids that the application gave to the rules and tasks that they made."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sim.clock import SECOND
-from sim.live.client import Answer, HttpConnection
+from sim.live.client import HttpAnswer, HttpConnection
 from sim.live.drive.requests import Receipt, Via
 from sim.workload import IN_ORDER, Resource, Update
 
@@ -201,7 +201,7 @@ class Publisher:
     async def _send(self, serial: int, update: Update, predecessor: asyncio.Task[Sent | None] | None) -> Sent | None:
         """One update to its end; None when the publisher was stopped before it was sent."""
         intended_at = ready_at = self._epoch + update.at_ns
-        row, answer = None, Answer(0, NO_ANSWER)
+        row, answer = None, HttpAnswer(0, NO_ANSWER)
         try:
             if predecessor is not None and not predecessor.done():
                 await asyncio.wait([predecessor], timeout=IN_ORDER)
@@ -210,7 +210,7 @@ class Publisher:
             async with self._free:
                 row = self._begin(serial, update, intended_at, ready_at)
                 connection = self._idle.pop() if self._idle else HttpConnection(self._via.origin, self._timeout)
-                answer = Answer(0, NO_ANSWER, started_at=row.started_at)
+                answer = HttpAnswer(0, NO_ANSWER, started_at=row.started_at)
                 answer = await connection.request(*self._via.request(serial, update, intended_at, row.started_at))
                 self._idle.append(connection)
         except asyncio.CancelledError:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 from sim.brokeforge.broadcasting.events import Event, ServerSiteUpdated, ServerUpdated, TaskCompleted, broadcast_name
 from sim.clock import SECOND
 from sim.errors import BadInput
-from sim.live.client import Answer, Origin
-from sim.live.drive.changes import Changes
+from sim.live.client import HttpAnswer, HttpOrigin
+from sim.live.drive.changes import ChangeRequests
 from sim.pusher import auth
 from sim.resource_version import version_at
 from sim.scenario import Broadcast, Scenario
@@ -51,7 +51,7 @@ class Receipt(NamedTuple):
 class Via(Protocol):
     """A way to make updates happen."""
 
-    origin: Origin
+    origin: HttpOrigin
     ordered: bool
     """Whether changes of one resource must be made one after the other."""
 
@@ -65,7 +65,7 @@ class Via(Protocol):
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Call: ...
 
-    def receipt(self, answer: Answer) -> Receipt: ...
+    def receipt(self, answer: HttpAnswer) -> Receipt: ...
 
 
 class _Resources:
@@ -134,10 +134,10 @@ class Routes:
                 "target: it names no user with a server, so nobody may change anything: add users to target.json, "
                 "or publish to the broadcaster (--direct), or only listen (--passive)"
             )
-        self.origin = Origin.parse(target.api)
+        self.origin = HttpOrigin.parse(target.api)
         self._resources = _Resources(target)
         self._scenario = scenario
-        self._changes = Changes()
+        self._changes = ChangeRequests()
 
     def resource_id(self, update: Update) -> int:
         return self._resources.number(update)
@@ -157,7 +157,7 @@ class Routes:
             headers += [("X-Workbench-Update", str(serial)), ("X-Workbench-Sent", str(intended_at))]
         return Call(method, path, tuple(headers), json.dumps(body).encode())
 
-    def receipt(self, answer: Answer) -> Receipt:
+    def receipt(self, answer: HttpAnswer) -> Receipt:
         try:
             tree = json.loads(answer.body) if answer.ok else None
         except ValueError:
@@ -193,7 +193,7 @@ class Direct:
     ordered = False
 
     def __init__(self, target: Target, scenario: Scenario) -> None:
-        self.origin = Origin.parse(target.http_url)
+        self.origin = HttpOrigin.parse(target.http_url)
         self._target = target
         self._resources = _Resources(target)
         self._broadcast = scenario.broadcast
@@ -216,14 +216,14 @@ class Direct:
         name = broadcast_name(event, self._broadcast.broadcast_as)
         return signed_event(self._target, name, event.broadcast_on(self._broadcast.channels), payload, now)
 
-    def receipt(self, answer: Answer) -> Receipt:
+    def receipt(self, answer: HttpAnswer) -> Receipt:
         """The event is its own commit: it is there when it is sent, and published when the broadcaster has taken it."""
         if not answer.ok or (refused := refusal(answer)[1]):
             return Receipt(refused=refused if answer.ok else "")
         return Receipt(committed_at=answer.started_at, published_at=answer.finished_at, changed=True, tells=True)
 
 
-def refusal(answer: Answer) -> tuple[int, str]:
+def refusal(answer: HttpAnswer) -> tuple[int, str]:
     """(status, text) where a broadcaster refuses an event with a status of success: soketi has the real one in the body, and a
     web page is no broadcaster's. (0, "") where it was accepted."""
     try:

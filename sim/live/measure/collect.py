@@ -25,7 +25,7 @@ Attribute = Callable[[pd.DataFrame, pd.DataFrame], pd.Series]
 
 
 @dataclass(frozen=True)
-class Heard:
+class Notifications:
     """What all subscribers heard, each notification with its update where that can be known. Instants in ns since 1970."""
 
     notifications: pa.Table
@@ -35,7 +35,7 @@ class Heard:
     events: pd.DataFrame
 
     @classmethod
-    def read(cls, directory: Path, offset: Offset | None, attribute: Attribute) -> Heard:
+    def read(cls, directory: Path, offset: Offset | None, attribute: Attribute) -> Notifications:
         """*attribute*(notifications, events): the update of each notification (`attribution`)."""
         rows = parts.read_table(directory, "notifications", offset)
         counts = parts.read_table(directory, "counts", offset).to_pandas().astype({"channel": str})
@@ -60,7 +60,7 @@ class Heard:
         return said.groupby("update")["published_at_ns"].min()
 
 
-def append_parts(run: RunWriter, directory: Path, epoch: int, heard: Heard, offset: Offset | None = None) -> None:
+def append_parts(run: RunWriter, directory: Path, epoch: int, heard: Notifications, offset: Offset | None = None) -> None:
     """Notifications, refetches, subscriptions and the harness's own metrics of all workers. Where only some subscribers are
     recorded row by row, the tables hold these alone, and the manifest says so."""
     run.append("notifications", parts.run_columns("notifications", heard.notifications, epoch))
@@ -87,7 +87,7 @@ def share_recorded(headers: Sequence[Mapping[str, Any]], recorded: int) -> float
     return float(np.average([header["share"] for header in headers], weights=lives))
 
 
-def append_passive(run: RunWriter, heard: Heard, epoch: int) -> None:
+def append_passive(run: RunWriter, heard: Notifications, epoch: int) -> None:
     """Nobody of ours published, so the updates are the different events that were heard (`attribution.tell_apart`).
 
     When they were wanted is known only where the payload says it, when they were committed never. The broadcaster had taken them

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sim.clock import SECOND
-from sim.live.measure.sampling import Sample
+from sim.live.measure.sampling import MetricSample
 from sim.live.measure.verdict import Evidence
 from sim.results.histogram import Histogram, merged
 from sim.scenario import Scenario
@@ -164,7 +164,7 @@ def polled(frames: Any, scenario: Scenario) -> int | None:
     return int(finished.between(scenario.warmup, scenario.warmup + scenario.duration, inclusive="left").sum())
 
 
-def cpu_shares(samples: Sequence[Sample], start: int, end: int) -> dict[str, float]:
+def cpu_shares(samples: Sequence[MetricSample], start: int, end: int) -> dict[str, float]:
     """Share of one core that each process used between two instants (ns since 1970), from its CPU seconds."""
     first: dict[str, int] = {}
     last: dict[str, tuple[int, float]] = {}

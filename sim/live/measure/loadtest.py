@@ -27,9 +27,9 @@ from sim.live.drive.publisher import READY
 from sim.live.measure.harness import Harness
 from sim.live.measure.health import refusals_in
 from sim.live.measure.incidents import Player
-from sim.live.measure.measured import Measured, Places
+from sim.live.measure.measured import Places, RunRecord
 from sim.live.measure.sampling import Sampler
-from sim.live.measure.swarm import Order, Progress, Swarm, progress_of
+from sim.live.measure.swarm import Progress, Swarm, SwarmSettings, progress_of
 from sim.live.processes import Child, python
 from sim.live.remedies import remedy
 from sim.scenario import Scenario
@@ -85,7 +85,7 @@ class Measurement:
 
     scenario: Scenario
     places: Places
-    order: Order
+    order: SwarmSettings
     sampler: Sampler
     incidents: Player
     """What the scenario breaks on purpose, and who knows of the target what may end."""
@@ -101,7 +101,7 @@ class Cut(Exception):
     """The run ends before its time; the reason has been noted."""
 
 
-def measure(job: Measurement, result: Measured, observer: Observer) -> None:
+def measure(job: Measurement, result: RunRecord, observer: Observer) -> None:
     """Run all phases; *result* is kept up to date, in memory and on disk. Raises `Unreachable` when nobody could subscribe at
     all, and what else goes wrong; then as well everything is stopped, and what was measured is on disk."""
     swarm = Swarm(job.order)
@@ -224,7 +224,7 @@ def _start_publisher(job: Measurement) -> Child:
     return Child("publisher", command, job.places.logs / "publisher.log", listens=True)
 
 
-def _let_it_run(job: Measurement, swarm: Swarm, publisher: Child | None, result: Measured, observer: Observer) -> None:
+def _let_it_run(job: Measurement, swarm: Swarm, publisher: Child | None, result: RunRecord, observer: Observer) -> None:
     """Until the drain is over, by the monotonic clock; samples once a second. Raises `Cut` as soon as a process that the run
     needs is gone: what would still come would say nothing."""
     assert result.epoch is not None

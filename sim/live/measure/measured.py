@@ -1,6 +1,6 @@
 """What a load test knows of itself, on disk from its first second, so that a run that was killed can still be read.
 
-    DIR/parts/run.json           `Measured`: what is measured, since when, and what went wrong
+    DIR/parts/run.json           `RunRecord`: what is measured, since when, and what went wrong
     DIR/parts/header-*, *-*-*    parts of the load processes (`sim.results.parts`)
     DIR/parts/sent.parquet       the publisher's rows; `.partial`, a journal, while it goes on
     DIR/parts/sampled.arrows     the sampler's rows, a journal
@@ -76,7 +76,7 @@ class Places:
 
 
 @dataclass(slots=True)
-class Measured:
+class RunRecord:
     """One run, as far as it has come. Instants in ns since 1970."""
 
     scenario: Scenario
@@ -114,7 +114,7 @@ class Measured:
         partial.replace(places.run)
 
     @classmethod
-    def load(cls, places: Places) -> Measured:
+    def load(cls, places: Places) -> RunRecord:
         """Raises `BadInput` where there is no unfinished load test."""
         try:
             tree = json.loads(places.run.read_text(encoding="utf-8"))
@@ -130,6 +130,6 @@ class Measured:
 def has_begun(places: Places) -> bool:
     """Whether there is something measured that is worth keeping."""
     try:
-        return Measured.load(places).epoch is not None
+        return RunRecord.load(places).epoch is not None
     except BadInput:
         return False

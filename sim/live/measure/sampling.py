@@ -18,7 +18,7 @@ import psutil
 import pyarrow as pa
 
 from sim.clock import SECOND
-from sim.live.client import Origin
+from sim.live.client import HttpOrigin
 from sim.results import journal
 from sim.results.journal import Journal
 
@@ -32,11 +32,11 @@ SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[^}]*\})?)\s+(\S+)")
 """A line of Prometheus' text format: name with labels, value."""
 
 
-Sample = tuple[int, str, str, float]
+MetricSample = tuple[int, str, str, float]
 """(ns since 1970, process, metric, value)."""
 
 SCHEMA = pa.schema([("at", pa.int64()), ("process", pa.string()), ("metric", pa.string()), ("value", pa.float64())])
-"""Of a sampler's journal: `Sample`."""
+"""Of a sampler's journal: `MetricSample`."""
 
 
 class Sampler:
@@ -44,10 +44,10 @@ class Sampler:
 
     def __init__(self, journal: Journal | None = None) -> None:
         """*journal* (of `SCHEMA`): where the rows go besides, so that they outlive this process."""
-        self.rows: list[Sample] = []
+        self.rows: list[MetricSample] = []
         self._journal = journal
         self._processes: dict[str, psutil.Process] = {}
-        self._pages: dict[str, Origin] = {}
+        self._pages: dict[str, HttpOrigin] = {}
 
     def watch(self, pids: Mapping[str, int]) -> None:
         """Add local processes, by the name they get in the table; a server's children by its name and a number."""
@@ -59,7 +59,7 @@ class Sampler:
 
     def scrape(self, pages: Mapping[str, str]) -> None:
         """Add `/metrics` below these URLs, by process name; a page that is not there is dropped at once."""
-        self._pages |= {name: Origin.parse(url) for name, url in pages.items()}
+        self._pages |= {name: HttpOrigin.parse(url) for name, url in pages.items()}
 
     def sample(self) -> None:
         """Raises `OSError` where the journal cannot be written."""
@@ -96,17 +96,17 @@ def cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _columns(rows: Sequence[Sample]) -> dict[str, Any]:
+def _columns(rows: Sequence[MetricSample]) -> dict[str, Any]:
     return {name: [row[i] for row in rows] for i, name in enumerate(SCHEMA.names)}
 
 
-def metric_columns(rows: Sequence[Sample], epoch: int) -> dict[str, Any]:
+def metric_columns(rows: Sequence[MetricSample], epoch: int) -> dict[str, Any]:
     """Columns of the bundle's `metrics` table, seconds since *epoch*."""
     columns = _columns(rows)
     return columns | {"at": [(at - epoch) / SECOND for at in columns["at"]]}
 
 
-def read_samples(path: Path) -> list[Sample]:
+def read_samples(path: Path) -> list[MetricSample]:
     """The rows of a journal; none where there is none."""
     if not path.exists():
         return []
@@ -122,7 +122,7 @@ def parse_metrics(text: str) -> Iterator[tuple[str, float]]:
                 yield found[1], float(found[2])
 
 
-def _get(origin: Origin, path: str) -> tuple[int, str]:
+def _get(origin: HttpOrigin, path: str) -> tuple[int, str]:
     """(status, text), or (0, "") when no answer came in time."""
     kind = http.client.HTTPSConnection if origin.tls else http.client.HTTPConnection
     connection = kind(origin.host, origin.port, timeout=TIMEOUT)

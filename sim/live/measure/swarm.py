@@ -25,7 +25,7 @@ LEAVE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SwarmSettings:
     """What a swarm is to do; files have been written by the caller."""
 
     scenario: Path
@@ -74,7 +74,7 @@ def locust_command(*arguments: str) -> list[str]:
     return python("-m", "loadtests.alone", "-f", str(locustfile), "--headless", *arguments)
 
 
-def environment(order: Order) -> dict[str, str]:
+def environment(order: SwarmSettings) -> dict[str, str]:
     return {
         "WORKBENCH_TARGET": str(order.target),
         "WORKBENCH_SCENARIO": str(order.scenario),
@@ -88,7 +88,7 @@ def environment(order: Order) -> dict[str, str]:
 class Swarm:
     """Started by `start`, ended by `stop`; in between `require_alive` and `progress`."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: SwarmSettings) -> None:
         self.order = order
         self.port = order.port or free_port()
         self.children: list[Child] = []
@@ -138,7 +138,7 @@ class Swarm:
 class Join:
     """Workers that this machine brings to a master elsewhere; their parts travel to it."""
 
-    def __init__(self, order: Order, master: tuple[str, int]) -> None:
+    def __init__(self, order: SwarmSettings, master: tuple[str, int]) -> None:
         settings = environment(order) | {"WORKBENCH_SHIP": "1"}
         self.children = [
             Child(

@@ -25,7 +25,7 @@ from typing import Any
 
 from sim.errors import BadInput, WorkbenchError
 from sim.live.record.recordable import APT, Recordable, find, reporting_to
-from sim.live.record.steps import AptReader, DpkgReader, LineReader, Reader, Recording
+from sim.live.record.steps import AptReader, DpkgReader, LineReader, Recording, StepReader
 from sim.signals import handled
 from sim.workload import Trace
 
@@ -113,7 +113,7 @@ class _Run:
         self.ended = max(self.ended, self.now())
         return 128 - status if status < 0 else status
 
-    def with_descriptor(self, job: Recordable, reader: Reader) -> int:
+    def with_descriptor(self, job: Recordable, reader: StepReader) -> int:
         """Run with a status descriptor that *reader* understands."""
         read, write = os.pipe()
         try:
@@ -123,7 +123,7 @@ class _Run:
             os.close(write)
         return self._follow(read, reader)
 
-    def on_terminal(self, argv: Sequence[str], reader: Reader) -> int:
+    def on_terminal(self, argv: Sequence[str], reader: StepReader) -> int:
         """Run with output on a pseudo-terminal; what it says is passed on as it comes."""
         read, write = pty.openpty()
         try:
@@ -139,7 +139,7 @@ class _Run:
             os.close(write)
         return self._follow(read, reader, echo=self.out)
 
-    def _follow(self, read: int, reader: Reader, echo: int | None = None) -> int:
+    def _follow(self, read: int, reader: StepReader, echo: int | None = None) -> int:
         over, tell_over = os.pipe()
         lines = threading.Thread(target=self._read, args=(read, over, reader, echo), daemon=True)
         lines.start()
@@ -152,14 +152,14 @@ class _Run:
             reader.end(status == 0, self.ended)
         return status
 
-    def _feed(self, reader: Reader, line: bytes, at: float, rewritten: bool) -> None:
+    def _feed(self, reader: StepReader, line: bytes, at: float, rewritten: bool) -> None:
         # Whatever happens, the command's words must go on being read: one that nobody reads waits for ever.
         try:
             reader.feed(line.decode(errors="replace"), at, rewritten)
         except Exception as error:
             self._failure = self._failure or error
 
-    def _read(self, read: int, over: int, reader: Reader, echo: int | None) -> None:
+    def _read(self, read: int, over: int, reader: StepReader, echo: int | None) -> None:
         """Feed *reader* until the last writer has gone; or, once the command is over (*over* is at its end), until silence.
 
         A daemon that the command has started may keep the descriptor open for ever, or go on

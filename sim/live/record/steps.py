@@ -52,7 +52,7 @@ class Recording:
         return tuple(Transition(at, number[step], step, status) for at, step, status in rows)
 
 
-class Reader(Protocol):
+class StepReader(Protocol):
     """What turns a command's lines into a recording."""
 
     def feed(self, line: str, at: float, rewritten: bool = False) -> None:

@@ -13,18 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.commands.measuring.climb import PRECISION, Climb, climb, expected, heading, line
-from sim.commands.measuring.outcome import Outcome
-from sim.commands.measuring.search import Step
+from sim.commands.measuring.outcome import LoadTestOutcome
+from sim.commands.measuring.search import SearchStep
 from sim.experiments.advice import Bracket
 from sim.scenario import Scenario
 from sim.virtual.theory import usl_throughput
 
 SUMMARY = {"time_to_fresh.p95": {"value": 1.23, "ci_low": 1.1, "ci_high": 1.4, "n": 9}, "delivery_ratio": {"value": 1.0, "n": 9}}
-GOOD = Outcome(Path("runs/x"), "x", SUMMARY, {}, {"missing.target": 0}, (), (), (), 1.0)
+GOOD = LoadTestOutcome(Path("runs/x"), "x", SUMMARY, {}, {"missing.target": 0}, (), (), (), 1.0)
 
 
-def taken(size: int, knee: float, **members: Any) -> Step:
-    return Step(size, replace(GOOD, **members), "" if size <= knee else "too late")
+def taken(size: int, knee: float, **members: Any) -> SearchStep:
+    return SearchStep(size, replace(GOOD, **members), "" if size <= knee else "too late")
 
 
 @given(knee=st.integers(1, 400_000), first=st.floats(0.4, 500_000))
@@ -60,7 +60,7 @@ def test_another_load_test_that_would_not_end_in_time_is_not_begun() -> None:
 def test_an_interrupted_load_test_judges_nothing_and_ends_the_climb() -> None:
     found = Climb()
 
-    def test(size: int) -> Step:
+    def test(size: int) -> SearchStep:
         return taken(size, 300) if size < 400 else taken(size, 300, interrupted="SIGINT", reasons=("cut",))
 
     assert [step.value for step in climb(found, test, 100, math.inf)] == [100, 200, 400]
@@ -71,7 +71,7 @@ def test_an_interrupted_load_test_judges_nothing_and_ends_the_climb() -> None:
 def test_what_was_found_outlives_an_error() -> None:
     found = Climb()
 
-    def test(size: int) -> Step:
+    def test(size: int) -> SearchStep:
         if size > 100:
             raise OSError("no more descriptors")
         return taken(size, 300)

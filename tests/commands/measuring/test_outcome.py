@@ -12,8 +12,8 @@ import pytest
 from sim import cli
 from sim.commands.measuring import search as searching
 from sim.commands.measuring.abort import Abort
-from sim.commands.measuring.one import Settings
-from sim.commands.measuring.outcome import Outcome
+from sim.commands.measuring.one import LoadTestSettings
+from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.errors import BadInput, InvalidRun, ThresholdFailed
 from sim.results import parts
 from sim.results.histogram import Histogram
@@ -30,7 +30,7 @@ SUMMARY = {
     "time_to_fresh.p99": {"value": None, "never": True, "n": 50},
     "updates.unknown": {"value": 2, "n": 50},
 }
-GOOD = Outcome(
+GOOD = LoadTestOutcome(
     directory=Path("runs/x"),
     name="x",
     summary=SUMMARY,
@@ -55,7 +55,7 @@ PARTIAL = replace(GOOD, interrupted="SIGINT")
         (PARTIAL, "partial (SIGINT)", KeyboardInterrupt),
     ],
 )
-def test_verdicts(outcome: Outcome, verdict: str, error: type[BaseException] | None) -> None:
+def test_verdicts(outcome: LoadTestOutcome, verdict: str, error: type[BaseException] | None) -> None:
     assert outcome.verdict == verdict
     assert json.dumps(outcome.to_dict())
     if error is None:
@@ -126,7 +126,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
     def make(limit: float) -> list[float]:
         tried: list[float] = []
 
-        def run(scenario: Scenario, settings: Settings) -> Outcome:
+        def run(scenario: Scenario, settings: LoadTestSettings) -> LoadTestOutcome:
             rate = scenario.workload.rate  # type: ignore[union-attr]
             tried.append(rate)
             return GOOD if rate <= limit else FAILED
@@ -141,7 +141,7 @@ def test_the_search_stops_at_the_first_step_that_does_not_hold(
     runs: Callable[..., list[float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tried = runs(20)
-    assert searching.search(Scenario(), Settings(), "workload.rate=10,20,40,80", as_json=True) == 0
+    assert searching.search(Scenario(), LoadTestSettings(), "workload.rate=10,20,40,80", as_json=True) == 0
     assert tried == [10, 20, 40]
     told = json.loads(capsys.readouterr().out)
     assert told["knee"] == 20
@@ -150,10 +150,10 @@ def test_the_search_stops_at_the_first_step_that_does_not_hold(
 
 def test_no_step_holds_or_all_do(runs: Callable[..., list[float]], capsys: pytest.CaptureFixture[str]) -> None:
     runs(5)
-    assert searching.search(Scenario(), Settings(), "workload.rate=10,20") == 3
+    assert searching.search(Scenario(), LoadTestSettings(), "workload.rate=10,20") == 3
     assert "begin below workload.rate = 10" in capsys.readouterr().out
     runs(50)
-    assert searching.search(Scenario(), Settings(), "workload.rate=10,20") == 0
+    assert searching.search(Scenario(), LoadTestSettings(), "workload.rate=10,20") == 0
     assert "the knee lies above" in capsys.readouterr().out
 
 
@@ -166,7 +166,7 @@ def test_without_thresholds_a_loss_is_a_failure() -> None:
 @pytest.mark.parametrize("text", ["workload.rate", "=1,2", "workload.rate=", "workload.rte=1"])
 def test_what_is_no_search(text: str) -> None:
     with pytest.raises(BadInput):
-        searching.search(Scenario(), Settings(), text)
+        searching.search(Scenario(), LoadTestSettings(), text)
 
 
 def test_abort_needs_three_failures_in_a_row(tmp_path: Path) -> None:

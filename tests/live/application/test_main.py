@@ -29,7 +29,7 @@ from sim.brokeforge.broadcasting.events import ServerUpdated
 from sim.brokeforge.http import MAX_BODY, Response
 from sim.distributions import Constant
 from sim.live.application import edge
-from sim.live.application.edge import HttpConnection, OpenConnections
+from sim.live.application.edge import OpenConnections, ServedConnection
 from sim.live.application.job_runner import JobRunner
 from sim.live.application.main import CHANGES, MAX_THREADS, StandardInput, Workers, make_application, obey, threads
 from sim.live.application.publishing import BroadcasterAddress, HttpBroadcasterClient
@@ -310,7 +310,7 @@ class Running:
         self.workers = Workers(self.app, self.loop)
         self.station = self.workers.station
         self._server = self.loop.run_until_complete(
-            self.loop.create_server(lambda: HttpConnection(self.app, self.station, self.connections), sock=self.listener)
+            self.loop.create_server(lambda: ServedConnection(self.app, self.station, self.connections), sock=self.listener)
         )
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()

@@ -11,7 +11,7 @@ import pytest
 from sim.live.broadcaster import node
 from sim.live.broadcaster.bus import NoMember, _hand_over
 from sim.live.broadcaster.node import Node
-from sim.live.broadcaster.settings import Settings
+from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.live.measure.sampling import parse_metrics
 from sim.pusher.http import HttpRequest, HttpResponse
 from sim.pusher.server.apps import App
@@ -60,7 +60,7 @@ def test_events_that_are_published_together_are_written_together(
     monkeypatch.setattr(node.time, "perf_counter", lambda: 0.0)  # However busy the machine is.
 
     async def played() -> list[int]:
-        under_test = Node(Settings(apps=(App("1", "key", "secret"),), port=0))
+        under_test = Node(BroadcasterSettings(apps=(App("1", "key", "secret"),), port=0))
         channel = Channel("a", Kind())
         peers = [Reader() for _ in range(subscribers)]
         for peer in peers:
@@ -79,7 +79,7 @@ def test_events_that_are_published_together_are_written_together(
 
 @pytest.mark.parametrize(("ring", "said"), [(None, 0), (SimpleNamespace(broken=False), 1), (SimpleNamespace(broken=True), 0)])
 def test_metrics_say_whether_frames_leave_by_io_uring(ring: Any, said: int) -> None:
-    under_test = Node(Settings(apps=(App("1", "key", "secret"),), port=0))
+    under_test = Node(BroadcasterSettings(apps=(App("1", "key", "secret"),), port=0))
     under_test._ring = ring
     answers: list[HttpResponse] = []
     under_test.serve(HttpRequest("GET", "/metrics"), answers.append)

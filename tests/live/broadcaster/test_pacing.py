@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from sim.live.broadcaster.pacing import Pacing
-from sim.live.broadcaster.settings import Settings, Timing
+from sim.live.broadcaster.settings import BroadcasterSettings, Timing
 from sim.pusher import auth
 from sim.pusher.http import HttpResponse
 from sim.pusher.server.api import OK
@@ -98,8 +98,8 @@ def test_what_the_broadcaster_takes_itself_counts_into_the_time() -> None:
 
 
 def test_settings_with_a_timing_travel_to_a_child() -> None:
-    settings = Settings(apps=(APP,), timing=REVERB, faithful=True)
-    assert Settings.from_json(settings.to_json()) == settings
+    settings = BroadcasterSettings(apps=(APP,), timing=REVERB, faithful=True)
+    assert BroadcasterSettings.from_json(settings.to_json()) == settings
 
 
 @pytest.mark.loopback

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sim.errors import BadInput
-from sim.live.broadcaster.settings import Settings, from_environment, read_file, redis_url
+from sim.live.broadcaster.settings import BroadcasterSettings, from_environment, read_file, redis_url
 from sim.pusher.server.apps import App, RateLimiting
 
 ENVIRONMENT = {
@@ -77,7 +77,7 @@ def test_a_file_with_the_structure_of_reverbs(tmp_path: Path) -> None:
 
 def test_settings_reach_a_child_whole() -> None:
     settings = from_environment(ENVIRONMENT)
-    assert Settings.from_json(settings.to_json()) == settings
+    assert BroadcasterSettings.from_json(settings.to_json()) == settings
 
 
 def _app_with(member: str) -> str:

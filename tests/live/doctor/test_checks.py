@@ -14,7 +14,7 @@ from websockets.utils import accept_key
 
 from sim import cli
 from sim.commands.doctor import STEPS
-from sim.live.doctor.checks import Finding, Patient, Step, examine
+from sim.live.doctor.checks import CheckStep, Finding, Patient, examine
 from sim.live.doctor.network import warn_of_sockets, websocket
 from sim.live.serve import embedded_target
 from sim.pusher import messages
@@ -73,7 +73,7 @@ def test_advice_is_in_the_names_of_the_settings_in_force() -> None:
 
     patient = Patient(dataclasses.replace(Target("127.0.0.1", 1, "http", "1", "k", "s"), family="PUSHER"))
     told: list[Finding] = []
-    assert asyncio.run(examine(patient, (Step("publish", check),), told.append)) == told
+    assert asyncio.run(examine(patient, (CheckStep("publish", check),), told.append)) == told
     assert [finding.advice for finding in told] == ["wrong PUSHER_APP_ID"]
 
 
@@ -124,7 +124,7 @@ def named_as_reverb(metrics: bytes) -> Behaviour:
 def test_only_a_real_reverb_is_told_of_its_socket_limit(metrics: bytes, hint: bool) -> None:
     async def main() -> list[Finding]:
         async with serving(named_as_reverb(metrics)) as port:
-            return await examine(Patient(Target("127.0.0.1", port, "http", "a", "k", "s")), (Step("websocket", websocket),))
+            return await examine(Patient(Target("127.0.0.1", port, "http", "a", "k", "s")), (CheckStep("websocket", websocket),))
 
     found = {finding.step: finding for finding in asyncio.run(main())}
     assert found["websocket"].status == "ok"
@@ -300,7 +300,7 @@ def test_what_depends_on_a_failed_step_is_skipped() -> None:
     async def works(patient: Patient) -> list[Finding]:
         return [Finding("third", "ok", "fine")]
 
-    steps = (Step("first", fails), Step("second", works, ("first",)), Step("third", works))
+    steps = (CheckStep("first", fails), CheckStep("second", works, ("first",)), CheckStep("third", works))
     found = asyncio.run(examine(Patient(Target("h", 1, "http", "a", "k", "s")), steps))
     assert [(f.step, f.status) for f in found] == [("first", "problem"), ("second", "skipped"), ("third", "ok")]
     assert found[0].line() == f"problem {'first':24}broken\n{'':32}-> mend it"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sim import distributions as d
-from sim.live.client import Answer
+from sim.live.client import HttpAnswer
 from sim.live.drive.requests import Routes
 from sim.scenario import Fleet, Scenario
 from sim.target import Target, User
@@ -58,7 +58,7 @@ def drive(workload: Workload, url: str) -> list[Update]:
             method, path, headers, body = routes.request(serial, update, 0, 0)
             owner = next(n for n, u in enumerate(forge.users, 1) if f"Bearer {u['token']}" == dict(headers)["Authorization"])
             answer = forge.request(method, path, body, user=owner)
-            receipt = routes.receipt(Answer(answer.status, body=answer.body))
+            receipt = routes.receipt(HttpAnswer(answer.status, body=answer.body))
             assert answer.status in (200, 201), (update, method, path, body, answer)
             assert (receipt.changed, receipt.broadcast) == (True, True), (update, answer.body)
             resource = (update.resource, update.resource_id)
@@ -83,6 +83,6 @@ def test_the_kinds_together_change_every_aspect() -> None:
 def test_a_rule_whose_creation_was_not_answered_is_not_there() -> None:
     routes = Routes(Target("h", 1, "http", "a", "k", "s", "http://h:2", (User(1, "t", (5,), ()),)), Scenario())
     assert routes.request(0, Update(0, "server", 1, 9, "installing", "rule"), 0, 0).path == "/servers/5/firewall/rules/0"
-    routes.receipt(Answer(201, body=b'{"server": {"id": 5}, "rule": {"id": 31, "name": "rule 9"}}'))
+    routes.receipt(HttpAnswer(201, body=b'{"server": {"id": 5}, "rule": {"id": 31, "name": "rule 9"}}'))
     assert routes.request(0, Update(0, "server", 1, 9, "installing", "rule"), 0, 0).path == "/servers/5/firewall/rules/31"
-    routes.receipt(Answer(201, body=b'["not", "an", "object"]'))
+    routes.receipt(HttpAnswer(201, body=b'["not", "an", "object"]'))

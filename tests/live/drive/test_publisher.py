@@ -14,7 +14,7 @@ import pytest
 
 from sim.clock import SECOND
 from sim.errors import BadInput
-from sim.live.client import Answer
+from sim.live.client import HttpAnswer
 from sim.live.drive import publisher, sent
 from sim.live.drive.publisher import Publisher, Sent, event_loop
 from sim.live.drive.requests import Direct, Receipt, Routes, via
@@ -189,7 +189,7 @@ def test_a_direct_event_is_signed_and_says_when() -> None:
 )
 def test_an_event_is_accepted_by_what_the_broadcaster_says(body: bytes, refused: str) -> None:
     receipt = Direct(Target("h", 1, "http", "1", "k", "s"), Scenario()).receipt(
-        Answer(200, body=body, started_at=1, finished_at=2)
+        HttpAnswer(200, body=body, started_at=1, finished_at=2)
     )
     assert (receipt.refused, receipt.published_at) == (refused, None if refused else 2)
     row = Sent(1, "server", 1, 1, 1, 1, 2, 200, "", receipt)
@@ -207,15 +207,15 @@ def test_the_default_payload_has_nothing_else() -> None:
 def test_an_answer_that_is_no_json_says_nothing_about_versions() -> None:
     routes = Routes(target(1), Scenario())
     for body in (b"<html>", b"[1]", b'{"version": "x"}', b'{"version": 1e400}', b'{"sequence": -1}', b"\xff"):
-        assert routes.receipt(Answer(200, body=body)) == Receipt()
+        assert routes.receipt(HttpAnswer(200, body=body)) == Receipt()
 
 
 def test_an_answer_that_says_not_yet_is_not_one_that_says_nothing() -> None:
     routes = Routes(target(1), Scenario())
-    assert routes.receipt(Answer(200, body=b'{"version": 4, "committed_at": 5, "published_at": 0}')) == Receipt(
+    assert routes.receipt(HttpAnswer(200, body=b'{"version": 4, "committed_at": 5, "published_at": 0}')) == Receipt(
         4, None, 5, tells=True
     )
-    assert not routes.receipt(Answer(200, body=b'{"version": 4}')).tells
+    assert not routes.receipt(HttpAnswer(200, body=b'{"version": 4}')).tells
 
 
 def test_who_cannot_drive_says_what_to_do() -> None:

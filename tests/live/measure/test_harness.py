@@ -13,7 +13,7 @@ import pytest
 from sim.clock import SECOND
 from sim.live.measure import collect
 from sim.live.measure.attribution import tell_apart
-from sim.live.measure.collect import Heard
+from sim.live.measure.collect import Notifications
 from sim.live.measure.harness import Harness, cpu_shares, offset_of, polled, publisher_added
 from sim.live.measure.swarm import progress_of
 from sim.results import parts
@@ -145,7 +145,7 @@ def directory(tmp_path: Path) -> Path:
 
 def collected(directory: Path, tmp_path: Path) -> Run:
     """The tables of a run in which we only listened."""
-    heard = Heard.read(directory, offset_of, tell_apart)
+    heard = Notifications.read(directory, offset_of, tell_apart)
     with RunWriter(tmp_path / "run", Scenario(), "measured") as run:
         collect.append_parts(run, directory, EPOCH, heard, offset_of)
         collect.append_passive(run, heard, EPOCH)

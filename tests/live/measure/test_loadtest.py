@@ -485,11 +485,11 @@ def test_workers_of_another_machine_join(finished: Callable[[str], Finished]) ->
 
 
 def _publish_until(target: Target, stop: threading.Event) -> None:
-    from sim.live.client import HttpConnection, Origin
+    from sim.live.client import HttpConnection, HttpOrigin
     from sim.live.drive.requests import signed_event
 
     async def main() -> None:
-        connection = HttpConnection(Origin.parse(target.http_url))
+        connection = HttpConnection(HttpOrigin.parse(target.http_url))
         while not stop.is_set():
             now = time.time_ns()
             await connection.request(

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.live.record.steps import AptReader, DpkgReader, LineReader, Reader, Recording
+from sim.live.record.steps import AptReader, DpkgReader, LineReader, Recording, StepReader
 from sim.workload import NEXT, STATUSES
 
 
-def feed(reader: Reader, lines: str, start: float = 1.0) -> float:
+def feed(reader: StepReader, lines: str, start: float = 1.0) -> float:
     at = start
     for line in lines.strip().splitlines():
         reader.feed(line.strip(), at)
