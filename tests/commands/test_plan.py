@@ -112,11 +112,11 @@ def test_the_climb_begins_below_what_is_predicted_and_says_whether_they_agree(
 ) -> None:
     asked: list[Scenario] = []
 
-    def step(scenario: Scenario, settings: object, root: Path, key: str, value: int) -> plan.Step:
+    def step(scenario: Scenario, settings: object, root: Path, key: str, value: int) -> plan.SearchStep:
         asked.append(scenario)
         summary = {"deliveries.received": {"value": 10.0 * value, "n": 1}}
         outcome = LoadTestOutcome(root / f"{key}={value}", "x", summary, {}, {}, (), (), (), 1.0)
-        return plan.Step(value, outcome, "" if scenario.subscribers <= 60 else "too late")
+        return plan.SearchStep(value, outcome, "" if scenario.subscribers <= 60 else "too late")
 
     monkeypatch.setattr(plan, "step", step)
     command = ["--fit", fit, "--objective", "time_to_fresh.p95 < 2", "--measure", "-o", str(tmp_path / "knee")]
