@@ -223,6 +223,7 @@ class Plant:
         recorder.metric("subscribed", recorder.listening)
         recorder.metric("requests_running", len(self.traffic.running))
         recorder.metric("requests_waiting", self.requests_waiting)
+        recorder.metric("pages_waiting", len(self._line))
 
     # ---- garbage
 

@@ -82,7 +82,7 @@ class Server(Base):
         present = self.provision.get(step, "pending")
         move("provision", present, status)
         if step not in self.provision and len(self.provision) >= MAX_STEPS:
-            raise ValueError(f"a server has at most {MAX_STEPS} provision steps")
+            raise ValueError(f"server has at most {MAX_STEPS} provision steps")
         # A new dict, not a changed one: that is what makes the attribute dirty.
         self.provision = {**self.provision, step: status}
 

@@ -13,7 +13,7 @@ from sim.live.drive import sent
 from sim.live.measure import collect, fates
 from sim.live.measure.attribution import attribute, per_channel, tell_apart
 from sim.live.measure.collect import Notifications
-from sim.live.measure.harness import Harness, cpu_shares, offset_of, polled, publisher_added
+from sim.live.measure.harness import Harness, cpu_shares, offset_of, pages_waiting, polled, publisher_added
 from sim.live.measure.health import health, not_told, refused
 from sim.live.measure.measured import Places, RunRecord
 from sim.live.measure.sampling import MetricSample, metric_columns, read_samples
@@ -113,7 +113,8 @@ def _judged(
     summary = summarise(frames, scenario)
     harness = Harness(headers)
     accounted = account(frames, scenario, harness.unfinished)
-    end = measured.epoch + round(run.manifest.window["end"] * SECOND)
+    window = run.manifest.window
+    end = measured.epoch + round(window["end"] * SECOND)
     shares = cpu_shares(samples, measured.epoch, end)
     busiest = max((share for name, share in shares.items() if name.startswith("harness")), default=0.0)
     evidence = harness.evidence(
@@ -128,6 +129,7 @@ def _judged(
         share=run.manifest.sampling.get("share", 1.0),
         lost_by_harness=accounted["missing.harness"],
         unchanged=unchanged,
+        waiting=pages_waiting(frames, window["start"], window["end"], scenario.subscribers),
     )
     verdict = judge(evidence)
     run.summary = summary

@@ -156,6 +156,16 @@ def publisher_added(frames: Any) -> float:
     return float(np.percentile(took, 99) - np.percentile(took - mine["late"].to_numpy(), 99))
 
 
+def pages_waiting(frames: Any, start: float, end: float, wanted: int) -> float:
+    """Share of the *wanted* pages that were not there because the load client had not come to open them: the mean between two
+    instants (seconds of the run).
+
+    *frames*: a bundle's tables. Pages that leave are replaced at once, as far as the client has handshakes to spare."""
+    rows = frames.metrics
+    rows = rows[(rows["metric"].astype(str) == "pages_waiting") & rows["at"].between(start, end)]
+    return float(rows.groupby("process", observed=True)["value"].mean().sum()) / wanted if wanted else 0.0
+
+
 def polled(frames: Any, scenario: Scenario) -> int | None:
     """Refetches finished inside the window, where no page subscribes to anything; None where one does."""
     if any(scenario.policy_of(pages).kind != "polling" and pages.behaviour != "never_subscribe" for pages in scenario.pages):

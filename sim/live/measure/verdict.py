@@ -66,6 +66,8 @@ class Evidence:
     """The harness's own p99 on this machine (`workbench calibrate`); None: not known."""
     unchanged: int = 0
     """Changes that changed nothing, because the target already was in that state."""
+    waiting: float = 0.0
+    """Share of the pages that waited, at a time within the window, for the load client to open them."""
     unsettled: int = 0
     """Refetches still waiting inside the client when the drain was over."""
     finished_refetches: int | None = None
@@ -109,6 +111,11 @@ def _reasons(e: Evidence) -> Iterator[str]:
         yield f"a load process used {e.cpu_share:.0%} of a core (limit {CPU_SHARE:.0%}): use more --processes"
     if e.lost_by_harness:
         yield f"of {e.lost_by_harness} deliveries nobody knows whether they came: their load process was lost"
+    if e.waiting > SHARE:
+        yield (
+            f"{e.waiting:.0%} of the pages at a time waited for the load client to open them (limit {SHARE:.0%}), so fewer were "
+            "there than the scenario says: use more --processes, or pages that stay longer"
+        )
     if e.unsettled:
         yield f"{e.unsettled} refetches were still waiting inside the load client at the end"
     if e.negative:

@@ -14,7 +14,7 @@ from sim.clock import SECOND
 from sim.live.measure import collect
 from sim.live.measure.attribution import tell_apart
 from sim.live.measure.collect import Notifications
-from sim.live.measure.harness import Harness, cpu_shares, offset_of, polled, publisher_added
+from sim.live.measure.harness import Harness, cpu_shares, offset_of, pages_waiting, polled, publisher_added
 from sim.live.measure.swarm import progress_of
 from sim.results import parts
 from sim.results.histogram import Histogram
@@ -225,3 +225,17 @@ def test_a_listener_needs_no_members_for_measuring(directory: Path, tmp_path: Pa
 )
 def test_what_a_channel_says(channel: str, expected: tuple[str, int]) -> None:
     assert collect.resource_of(channel) == expected
+
+
+def test_pages_that_wait_to_be_opened_are_a_share_of_those_wanted() -> None:
+    """Two processes; what was before the window, while all pages were opened, does not count."""
+    rows = [
+        (0.5, "harness-0", 100.0),
+        (1.0, "harness-0", 6.0),
+        (2.0, "harness-0", 2.0),
+        (1.0, "harness-1", 1.0),
+        (2.0, "harness-1", 3.0),
+    ]
+    metrics = pd.DataFrame(rows, columns=["at", "process", "value"]).assign(metric="pages_waiting")
+    assert pages_waiting(SimpleNamespace(metrics=metrics), 1.0, 2.0, wanted=60) == pytest.approx(0.1)
+    assert pages_waiting(SimpleNamespace(metrics=metrics[:0]), 1.0, 2.0, wanted=60) == 0.0

@@ -49,6 +49,7 @@ def test_a_target_that_loses_deliveries_is_a_result() -> None:
         (evidence(clock_error=0.002), "known to 2.00 ms only, for a median time to notified of 10.00 ms"),
         (evidence(clock_error=float("inf")), "could not compare its clock"),
         (evidence(lost_by_harness=1), "of 1 deliveries nobody knows"),
+        (evidence(waiting=0.11), "11% of the pages at a time waited for the load client to open them (limit 10%)"),
         (evidence(unsettled=7), "7 refetches were still waiting"),
     ],
 )
