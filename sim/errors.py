@@ -16,10 +16,18 @@ import signal
 from collections.abc import Iterable
 
 
+def one_line(text: str) -> str:
+    """*text* with line breaks and whatever else is not printable escaped: it may quote a foreign file."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class WorkbenchError(Exception):
     """Root of the errors that `workbench` reports as one line and an exit code."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class BadInput(WorkbenchError):

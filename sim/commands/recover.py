@@ -2,8 +2,8 @@
 
     workbench recover runs/demo-20260101-120000
 
-The bundle is marked partial and invalid, with the reason; its window ends where the load test did. Every command that reads
-bundles reads it.
+The bundle is marked partial and invalid, with the reason; its window ends where the load test did. (A load test that was killed
+after its end, while its tables were written, has lost nothing: its bundle is whole.) Every command that reads bundles reads it.
 """
 
 from __future__ import annotations

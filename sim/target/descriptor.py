@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from sim.errors import BadInput, did_you_mean
+from sim.errors import BadInput, did_you_mean, one_line
 from sim.target.address import Address, Names, Note, read_address, read_url
 from sim.target.keys import Keys
 from sim.target.laravel import laravel_settings, target_tree
@@ -258,7 +258,9 @@ def _checked(tree: Any, members: Mapping[str, Any], notes: list[Note], where: st
     if not isinstance(tree, Mapping):
         raise ValueError(f"{where.rstrip('.') or 'a target'} must be an object, as {{...}}, got {_kind(tree)}")
     found = {name: value for name, value in tree.items() if value is not None and name in members}
-    notes += [Note(f"member {where}{name} is not known{did_you_mean(name, members)}") for name in tree if name not in members]
+    notes += [
+        Note(one_line(f"member {where}{name} is not known{did_you_mean(name, members)}")) for name in tree if name not in members
+    ]
     for name, value in found.items():
         wanted = members[name]
         if isinstance(wanted, dict):
