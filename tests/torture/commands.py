@@ -16,7 +16,7 @@ import psutil
 
 from sim.errors import BadInput
 from sim.live.capacity.calibration import Calibration, machine
-from sim.live.measure.measured import Measured, Places
+from sim.live.measure.measured import Places, RunRecord
 from sim.live.processes import importable, python
 from tests.torture.case import need
 
@@ -139,7 +139,7 @@ def kind_of_bundle(directory: Path, place: Path) -> str:
             need(code == 2 and said.count("\n") == 1, f"a directory without manifest or parts: check exits {code}: {said[-300:]}")
             return "none"
         with contextlib.suppress(BadInput):
-            complete = Measured.load(Places(directory)).complete
+            complete = RunRecord.load(Places(directory)).complete
         code, said = _workbench(place, "recover", str(directory))
         if code == 2 and said.count("\n") == 1:
             return "none"
