@@ -14,7 +14,7 @@ import pytest
 from loadtests.settings import Settings
 from sim.errors import BadInput
 from sim.live.application.publishing import BroadcasterAddress
-from sim.live.broadcaster.settings import Settings as Broadcaster
+from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.pusher.server.apps import App
 from sim.target import Address, Login, Target, User
 
@@ -149,7 +149,7 @@ def test_what_is_no_dotenv_file_is_one_line(tmp_path: Path, content: bytes, comp
 def test_what_is_printed_of_settings_holds_no_secret() -> None:
     target = dataclasses.replace(TARGET, secret="hunter2")
     settings = Settings(target=target, login={"password": "hunter2"}, environment={"REVERB_APP_SECRET": "hunter2"})
-    broadcaster = Broadcaster(apps=(App("1", "key", "hunter2"),), redis="redis://:hunter2@127.0.0.1")
+    broadcaster = BroadcasterSettings(apps=(App("1", "key", "hunter2"),), redis="redis://:hunter2@127.0.0.1")
     printed = f"{target!r} {settings!r} {broadcaster!r} {BroadcasterAddress('h', 1, '1', 'key', 'hunter2')!r}"
     assert "hunter2" not in printed
     assert "token-1" not in printed
