@@ -156,7 +156,7 @@ def screened(scenario: Scenario) -> tuple[Scenario, tuple[str, ...]]:
     for key, value, words, there in (
         ("broadcaster.nagle", False, "Nagle's algorithm", scenario.broadcaster.costs.nagle),
         ("broadcaster.keep_alive", True, "a connection for each publish", not scenario.broadcaster.costs.keep_alive),
-        ("api.save_workers", "own", "saves that wait for the workers of refetches", scenario.api.save.mean() > 0),
+        ("api.save_workers", "own", "saves that wait for the workers of refetches", scenario.api.changes_need_workers),
     ):
         if there and fleet.supports(scenario):
             scenario = scenario.replace({key: value})

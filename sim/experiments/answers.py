@@ -162,8 +162,8 @@ def herds(
     )
     running = _of(tamed, _row(tamed, "jitter"), "running")
     remedies = (
-        f"{gentler}Fewer requests are what helps: {fewest} brings {number(_of(tamed, fewest, work))} requests per update to "
-        f"the workers in place of {number(float(usual[work]))}. Jitter lowers the queue ({number(running)} running at most, "
+        f"{gentler}Fewer requests are what helps: in a simulation of the herd in small, {fewest} brings "
+        f"{number(_of(tamed, fewest, work))} requests per update to the workers in place of {number(float(usual[work]))}. There jitter lowers the queue ({number(running)} running at most, "
         f"against {number(float(usual['running']))}) and leaves the work as it is."
     )
     return first, measured, remedies
@@ -199,7 +199,8 @@ def jitter_claim(frame: pd.DataFrame, free: float) -> str:
 def collapse_claim(loads: pd.DataFrame, pages: float) -> str:
     """Where the tail leaves the median, and where it never ends (`herd.loads`)."""
     stable = loads[loads["subscribers"] < pages]
-    last = stable.iloc[-1]
+    shown = stable[np.isfinite(stable["p99"])]
+    last = (shown if len(shown) else stable).iloc[-1]
     return (
         f"At {percent(last['utilisation'])} of the workers' time the p99 is {seconds(last['p99'])}; from "
         f"{number(float(f'{pages:.3g}'))} pages on the queue only grows"

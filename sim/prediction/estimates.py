@@ -236,6 +236,9 @@ class _Estimator:
             instant = bool(np.median(save) <= 2 * SHORTEST)
             even = rested(since, save, 0.0 if instant else self.rest("api.save", since, save))
             self.keep("api.save", Constant() if instant else distribution(even), len(save))
+            if any(sample.own_workers for sample in self.samples):
+                self.keep("api.save_workers", "own", len(save))
+                self.keep("api.save_lock", "database", len(save))
 
     def sizes(self) -> None:
         """Mean sizes by kind of page; what a row of a dashboard adds only where dashboards of different lengths were measured."""

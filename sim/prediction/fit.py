@@ -127,7 +127,7 @@ def _number(value: Any) -> float:
     return value.mean() if isinstance(value, Distribution) else float(value)
 
 
-CHOICES = ("broadcaster.answer", "broadcaster.nagle", "network.to_subscriber")
+CHOICES = ("broadcaster.answer", "broadcaster.nagle", "network.to_subscriber", "api.save_workers", "api.save_lock")
 """What has no interval: choices, and what the runs were told."""
 
 MADE_FROM = {
@@ -141,6 +141,8 @@ MADE_FROM = {
     "api.service": "arrivals and departures of the queue",
     "api.service_per_row": "own times of pages of different lengths",
     "api.save": "commits, from when a worker was free",
+    "api.save_workers": "changes that were committed while refetches from before them still waited",
+    "api.save_lock": "as changes with workers of their own are read: one after another",
     "api.answer_bytes": "mean of pages of one resource",
     "api.dashboard_bytes": "mean of dashboards, less their rows",
     "api.answer_bytes_per_row": "dashboards of different lengths",
@@ -153,7 +155,7 @@ def unit_of(key: str) -> str:
         return ""
     if "bytes" in key or key.startswith("memory"):
         return "bytes"
-    return "" if key in ("broadcaster.answer", "broadcaster.nagle", "api.workers") else "s"
+    return "" if key in ("api.workers", *CHOICES) and key != "network.to_subscriber" else "s"
 
 
 def _parameter(

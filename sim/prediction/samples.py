@@ -2,7 +2,8 @@
 
 The application is a first-in-first-out queue of c workers. Job j, in the order of arrival, begins when it came, or when of all
 jobs before it no more than c - 1 are left: so begin, and with it each job's own time, is read off arrivals and departures,
-exactly (`own_times`). Changes are jobs of the same queue: their own time until the commit is the save.
+exactly (`own_times`). Changes are jobs of the same queue, where they have no workers of their own (`apart`): their own time until
+the commit is the save.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ BREADTH = 10
 """Receivers that an event needs before its spread says something about one of them."""
 BLOCK = 20
 """Successive answers that are drawn together: those of one herd wait for one another."""
+MIN_WAITING = 5
+"""Changes that came while refetches had all workers, from which on they tell whether they waited for one."""
 SHORTEST = 1e-6
 """Seconds: a duration below the clock's resolution is taken to be that."""
 
@@ -41,6 +44,8 @@ class RunSample:
     """Of the application, by which own times were read off."""
     sizes: dict[str, Array]
     """Kind of page -> bytes of the whole answers; `not_modified` -> of the others."""
+    own_workers: bool = False
+    """Whether changes had workers of their own, and waited for one another only."""
 
     def resampled(self, rng: np.random.Generator) -> RunSample:
         """The same of a run that went otherwise: events, blocks of answers and saves drawn with replacement."""
@@ -107,18 +112,27 @@ def sample_of(observed: Observed, workers: int | None = None) -> RunSample:
         "quiet": committed - before,
     }
     workers = workers or observed.scenario.api.workers
-    service, save = _worked(observed, workers)
+    service, save, own_workers = _worked(observed, workers)
     answers = observed.answers
     whole, of_board, size = (answers["status"] == 200).to_numpy(), answers["board"].to_numpy(), answers["bytes"].to_numpy()
     sizes = {"page": size[whole & ~of_board], "dashboard": size[whole & of_board], "not_modified": size[~whole]}
-    return RunSample(observed, events, service, save, workers, sizes)
+    return RunSample(observed, events, service, save, workers, sizes, own_workers)
 
 
-def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array]:
-    """(`RunSample.service`, own times of saves). A sample of the pages tells nothing of a queue."""
+def apart(alone: Array, begun: Array, committed: Array) -> bool:
+    """Whether changes had workers of their own: most of those that refetches would have held back, by more than a change takes,
+    from when they would have begun *alone* to when they would have *begun* in one queue (s), were *committed* before."""
+    known = np.isfinite(begun)
+    alone, begun, committed = alone[known], begun[known], committed[known]
+    waiting = begun - alone > np.median(committed - alone) if known.any() else known
+    return bool(waiting.sum() >= MIN_WAITING and np.mean(committed[waiting] < begun[waiting]) > 0.5)
+
+
+def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array, bool]:
+    """`RunSample.service`, `save` and `own_workers`. A sample of the pages tells nothing of a queue."""
     if observed.ledger.sampled:
         never = np.zeros(0, bool)
-        return {"own": np.zeros(0), "board": never, "waited": never, "alone": never}, np.zeros((0, 2))
+        return {"own": np.zeros(0), "board": never, "waited": never, "alone": never}, np.zeros((0, 2)), False
     scenario = observed.scenario
     way = scenario.network.to_api.mean()
     sent = observed.ledger.tables.refetches
@@ -127,14 +141,20 @@ def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array]:
     arrived = sent["started_at"].to_numpy(float) + way
     left = sent["finished_at"].to_numpy(float) - way
     left[~sent["status"].isin((200, 304)).to_numpy(bool)] = np.nan
-    by_routes = scenario.publisher.via == "routes" and scenario.api.save_workers == "shared"
-    changes = observed.run.updates if by_routes else observed.run.updates.iloc[:0]
+    said = scenario.api.save_workers == "own"
+    # Changes with workers of their own are read one after the other, as in the embedded application.
+    read = scenario.publisher.via == "routes" and not (said and scenario.api.save_lock == "resource")
+    changes = observed.run.updates if read else observed.run.updates.iloc[:0]
     changes = changes[changes["committed_at"].notna()].dropna(subset=["intended_at"]).sort_values("intended_at", kind="stable")
     committed = changes["committed_at"].to_numpy(float)
     done = np.fmax(committed, observed.answered.reindex(changes["update"]).to_numpy(float))
     came = changes["intended_at"].to_numpy(float)
     ends, count = np.r_[left, done], len(arrived)
     jobs = own_times(np.r_[arrived, came], ends, workers)
+    alone = own_times(came, done, workers)
+    if own_workers := said or apart(alone[:, 0], jobs[count:, 0], committed):
+        jobs = np.r_[own_times(arrived, left, workers), alone]
+        ends[count:] = np.nan
     order = np.argsort(np.r_[arrived, came], kind="stable")
     busy = np.empty(len(order))
     busy[order] = np.r_[-np.inf, np.fmax.accumulate(ends[order])[:-1]] if len(order) else []
@@ -148,6 +168,5 @@ def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array]:
         "alone": arrived >= busy[:count],
     }
     inside = (arrived >= start) & np.isfinite(service["own"])
-    return {name: column[inside] for name, column in service.items()}, np.column_stack(
-        [np.maximum(committed - begun, SHORTEST), since]
-    )[saved]
+    save = np.column_stack([np.maximum(committed - begun, SHORTEST), since])[saved]
+    return {name: column[inside] for name, column in service.items()}, save, own_workers

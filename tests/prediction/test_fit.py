@@ -26,6 +26,7 @@ from sim.results.answers import report
 from sim.results.run import Run
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
+from sim.virtual import reference
 from sim.workload import Poisson
 from tests.experiments.bundles import bundle
 from tests.results.frames import frame
@@ -104,6 +105,34 @@ def test_the_application_is_read_off_its_queue(made: Made) -> None:
     assert found["api.service_per_row"].value == pytest.approx(0.0002, rel=0.2)
     assert found["api.save"].mean == pytest.approx(0.004, rel=0.1)
     assert found["api.workers"].value == 2
+
+
+@pytest.mark.parametrize("workers", ["shared", "own"])
+def test_changes_that_do_not_wait_for_refetches_have_workers_of_their_own(made: Made, workers: str) -> None:
+    lock = {"api.save_lock": "database"} if workers == "own" else {}
+    run = Run(made(200, **{"api.save_workers": workers} | lock).directory)
+    run.scenario = run.scenario.replace({"api.save_workers": "shared"})  # It claims nothing: the rows tell.
+    found = by_key(fit([Observed(run)], draws=10))
+    assert found["api.save"].mean == pytest.approx(0.004, rel=0.1)
+    assert found["api.workers"].value == 2
+    assert {key: found[key].value for key in ("api.save_workers", "api.save_lock") if key in found} == (
+        {"api.save_workers": "own", "api.save_lock": "database"} if workers == "own" else {}
+    )
+
+
+def test_where_no_change_met_a_herd_nothing_is_said_of_workers(made: Made) -> None:
+    found = by_key(fit([Observed(made(100, **{"policy.wait": 3600.0, "drain": 0.0}))], draws=10))
+    assert "api.save" in found
+    assert "api.save_workers" not in found
+
+
+def test_a_fit_to_one_policy_predicts_the_other_at_the_sockets() -> None:
+    """Both sample runs are of the embedded application, which gives a change no worker where its save takes no time."""
+    run = report.run("start-here-window")
+    scenario = run.scenario.replace(point(report.run("start-here"), "broadcaster.", "network.", "api."))
+    summary = summarise(reference.run(scenario, updates=report.updates_of(run)), scenario)
+    for metric in ("time_to_fresh.mean", "time_to_fresh.p95", "refetches_per_update"):
+        assert summary[metric]["value"] == pytest.approx(run.summary[metric]["value"], rel=0.05)
 
 
 @pytest.mark.parametrize(
