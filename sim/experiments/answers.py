@@ -163,7 +163,8 @@ def herds(
     running = _of(tamed, _row(tamed, "jitter"), "running")
     remedies = (
         f"{gentler}Fewer requests are what helps: in a simulation of the herd in small, {fewest} brings "
-        f"{number(_of(tamed, fewest, work))} requests per update to the workers in place of {number(float(usual[work]))}. There jitter lowers the queue ({number(running)} running at most, "
+        f"{number(_of(tamed, fewest, work))} requests per update to the workers in place of {number(float(usual[work]))}. There "
+        f"jitter lowers the queue ({number(running)} running at most, "
         f"against {number(float(usual['running']))}) and leaves the work as it is."
     )
     return first, measured, remedies
