@@ -46,10 +46,12 @@ LIMIT_MS = 50.0
 ROUNDS = 3
 CANDIDATES = {
     "ours": "this project",
+    "epoll": "this project where io_uring is not allowed",
     "usual": "greenlet each, websocket-client, fire per message, FastHttpUser",
     "sync": "greenlet each, websockets.sync",
     "bare": "bare receiver in C: reads, and nothing else",
 }
+OURS = ("ours", "epoll")
 
 
 @dataclass
@@ -131,11 +133,11 @@ class Client:
     ) -> None:
         self.directory = directory
         environment = os.environ | {"PORT": str(port), "PARTS": str(directory), "REFETCH": str(int(refetch)), "STAMP": stamp}
-        environment["CLIENT"] = {"usual": "websocket-client", "sync": "websockets.sync"}.get(candidate, "")
+        environment["CLIENT"] = {"usual": "websocket-client", "sync": "websockets.sync"}.get(candidate, candidate)
         if candidate == "bare":
             command = [str(program), "receive", str(port), str(subscribers)]
         else:
-            locustfile = HERE / ("loadtest_pages.py" if candidate == "ours" else "loadtest_usual.py")
+            locustfile = HERE / ("loadtest_pages.py" if candidate in OURS else "loadtest_usual.py")
             command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--only-summary"]
             command += ["-u", str(subscribers), "-r", str(subscribers), "--stop-timeout", "1"]
         self.process = subprocess.Popen(
@@ -259,7 +261,7 @@ def memory_of_one(candidate: str, program: Path) -> float:
 
 def find_knee(row: Row, server: Server, client: Client) -> None:
     """The highest rate of the ladder at which the delay that the client itself adds stays below 50 ms at p99."""
-    name = "reader_lag" if row.candidate == "ours" else "time_to_notified"
+    name = "reader_lag" if row.candidate in OURS else "time_to_notified"
     row.knee = 0
     by_niceness(server.process)
     by_niceness(client.process)

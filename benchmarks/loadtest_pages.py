@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import loadtests.client.mux
 from loadtests.client.plant import Plant
 from loadtests.settings import Settings
 from loadtests.users import Debounce, EchoUser
@@ -10,6 +11,13 @@ from sim.scenario import Scenario
 
 address = f"127.0.0.1:{os.environ['PORT']}"
 scenario = Scenario().replace({"load.receive_stamp": os.environ.get("STAMP", "kernel")})
+if os.environ["CLIENT"] == "epoll":
+
+    class Refused(loadtests.client.mux.ReceiveRing):
+        def __init__(self, *_: object) -> None:
+            raise OSError
+
+    loadtests.client.mux.ReceiveRing = Refused  # type: ignore[misc]
 Plant.configured = Settings(scenario=scenario, parts=Path(os.environ["PARTS"]))
 
 

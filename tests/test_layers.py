@@ -48,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.distributions": {"sim.marks"},
     "sim.incidents": {"sim.marks"},
     "sim.pusher": set(),
+    "sim.uring": set(),
     "sim.resource_version": set(),
     "sim.machines": set(),
     "sim.policy": {"sim.clock", "sim.machines"},
@@ -76,7 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.live.remedies": {"sim.target"},
     "sim.live.processes": {"sim.errors"},
     "sim.live.sockets": set(),
-    "sim.live.broadcaster": {"sim.errors", "sim.target", "sim.pusher", "sim.live.sockets"},
+    "sim.live.broadcaster": {"sim.errors", "sim.target", "sim.pusher", "sim.live.sockets", "sim.uring"},
     "sim.live.application": EDGE | {"sim.brokeforge", "sim.pusher"},
     "sim.live.drive": EDGE | {"sim.pusher", "sim.brokeforge.broadcasting.events"},
     "sim.live.measure": EDGE | {"sim.live.drive"},
@@ -102,7 +103,9 @@ ALLOWED: dict[str, set[str]] = {
     "sim.cli": {"sim.errors", "sim.version", "sim.commands"},
     "sim.__main__": {"sim.cli"},
     "sim": CONFIGURED | {"sim.virtual", "sim.results"},
-    "loadtests": CONFIGURED | RECORDED | {"sim.refetch", "sim.target", "sim.pusher", "sim.resource_version", "loadtests"},
+    "loadtests": CONFIGURED
+    | RECORDED
+    | {"sim.refetch", "sim.target", "sim.pusher", "sim.resource_version", "sim.uring", "loadtests"},
 }
 
 # Packages of others that only some may import.

@@ -68,7 +68,7 @@ class Link:
         self._fragment: bytes | None = None
         self._binary = False
         self._protocol: Protocol | None = ClientProtocol(uri, origin=browser_origin or None, max_size=MAX_SIZE)  # type: ignore[arg-type]
-        self._stream = open_stream(mux, origin, self, stamp)
+        self._stream = open_stream(mux, origin, self, stamp, True)
 
     # ---- stream's side
 

@@ -17,6 +17,7 @@ the kernel's receive times and everything else are on one scale that never jumps
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import operator
@@ -28,6 +29,7 @@ from typing import Any, Protocol
 import gevent
 from gevent import monkey
 
+from loadtests.client.ring import ReceiveRing
 from sim.clock import SECOND, Entry
 from sim.errors import WorkbenchError
 
@@ -118,8 +120,8 @@ def clock_pair() -> tuple[int, int]:
 class Mux:
     """Create one per process, after the fork, in the thread of the hub that it will live in."""
 
-    def __init__(self, ready: Readiness | None = None) -> None:
-        """*ready*: None for the best that this system has."""
+    def __init__(self, ready: Readiness | None = None, ring: bool = True) -> None:
+        """*ready*: None for the best that this system has. *ring*: read by io_uring where that is allowed."""
         self._epoll = ready or readiness()
         self.pair = clock_pair()
         self.offset = self.pair[0] - self.pair[1]
@@ -133,6 +135,12 @@ class Mux:
             self._edges = EDGES
             self._watcher = self._loop.io(self._epoll.fileno(), 1)  # type: ignore[attr-defined]
         self._watcher.start(self._serve)
+        self.ring: ReceiveRing | None = None
+        """Where it is allowed."""
+        if ring and self._edges:
+            with contextlib.suppress(OSError):
+                self.ring = ReceiveRing(self.offset, self._failed)
+                self.watch(self.ring.descriptor, self.ring, READ)
         self._slots: dict[int, list[Call]] = {}
         self._ticks: list[int] = []
         """Those of the slots, as a heap."""
@@ -144,8 +152,8 @@ class Mux:
 
     @property
     def waits_by(self) -> str:
-        """`epoll`, or `poll`."""
-        return "poll" if isinstance(self._epoll, Polled) else "epoll"
+        """`io_uring`, `epoll`, or `poll`."""
+        return "poll" if isinstance(self._epoll, Polled) else "epoll" if self.ring is None else "io_uring"
 
     # ---- clock
 
@@ -215,7 +223,7 @@ class Mux:
     @property
     def watched(self) -> int:
         """Sockets."""
-        return len(self._watched)
+        return len(self._watched) + (0 if self.ring is None else len(self.ring) - 1)
 
     def forget(self, descriptor: int) -> None:
         """Before the descriptor is closed."""
@@ -246,3 +254,5 @@ class Mux:
         self._due.clear()
         self._set_alarm()
         self._epoll.close()
+        if self.ring is not None:
+            self.ring.close()

@@ -74,7 +74,7 @@ class Plant:
         self.pid = os.getpid()
         self.mux = Mux()
         self.stamp = settings.scenario.load.receive_stamp == "kernel" and HAS_STAMPS
-        if self.mux.waits_by != "epoll":
+        if self.mux.waits_by == "poll":
             logger.warning(
                 "no epoll here: sockets are looked at every %.0f ms, and arrivals are that uncertain", POLL_EVERY * 1000
             )

@@ -106,19 +106,32 @@ def _accepts(family: int, address: Any) -> bool:
         return True
 
 
-def open_stream(mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> Stream:
-    """Begin to connect. Raises OSError when the system refuses outright (descriptors, ports)."""
+def open_stream(mux: Mux, origin: Origin, owner: Owner, stamp: bool, ring: bool = False) -> Stream:
+    """Begin to connect. *ring*: to be read by io_uring, where it may be and nothing is encrypted. Raises OSError when the system
+    refuses outright (descriptors, ports)."""
     if origin.tls is not None:
         return TlsStream(mux, origin, owner, stamp)
-    return Stream(mux, origin, owner, stamp)
+    return Stream(mux, origin, owner, stamp, ring)
 
 
 class Stream:
     """One TCP connection."""
 
-    __slots__ = ("_descriptor", "_mux", "_open", "_owner", "_paused", "_reader", "_socket", "_stamp", "_waiting")
+    __slots__ = (
+        "_descriptor",
+        "_mux",
+        "_open",
+        "_owner",
+        "_paused",
+        "_reader",
+        "_ring",
+        "_socket",
+        "_stamp",
+        "_token",
+        "_waiting",
+    )
 
-    def __init__(self, mux: Mux, origin: Origin, owner: Owner, stamp: bool) -> None:
+    def __init__(self, mux: Mux, origin: Origin, owner: Owner, stamp: bool, ring: bool = False) -> None:
         family, address = origin.address()
         sock = _socket.socket(family, _socket.SOCK_STREAM)
         try:
@@ -139,6 +152,7 @@ class Stream:
         self._descriptor = sock.fileno()
         self._waiting: bytearray | None = None
         self._open = self._paused = False
+        self._ring, self._token = mux.ring if ring else None, 0
 
     def ready(self, events: int) -> None:
         if events != READ and not self._may_read(events):
@@ -152,11 +166,11 @@ class Stream:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self._end((error.strerror or str(error)).lower())
+                self.over(error.errno or 0)
                 return
             arrived_at = read_at = _monotonic() + self._mux.offset
             if not data:
-                self._end("closed by the peer")
+                self.over(0)
                 return
             if ancillary:  # The stamp is all that was asked for.
                 seconds, nanoseconds = _timespec(ancillary[0][2])
@@ -173,7 +187,7 @@ class Stream:
             return False
         if events & WRITE:
             self._drain()
-        return bool(events & ~WRITE) and self._descriptor >= 0
+        return bool(events & ~WRITE) and self._descriptor >= 0 and self._ring is None
 
     def _connected(self) -> None:
         error = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
@@ -182,6 +196,12 @@ class Stream:
             return
         self._open = True
         self._watch()
+        if self._ring is not None:
+            try:
+                self._token = self._ring.add(self._descriptor, self)
+            except OSError as refused:
+                self.over(refused.errno or 0)
+                return
         self._established()
 
     def _established(self) -> None:
@@ -201,7 +221,7 @@ class Stream:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            self._end((error.strerror or str(error)).lower())
+            self.over(error.errno or 0)
             return
         if sent < len(data):
             self._waiting = bytearray(data[sent:])
@@ -217,9 +237,26 @@ class Stream:
     def pause(self) -> None:
         """Stop reading, for good: what a page does that has hung."""
         self._paused = True
-        self._watch()
+        if self._ring is not None:
+            self._ring.drop(self._token)
+        else:
+            self._watch()
+
+    def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
+        """From the ring."""
+        self._reader.received(data, arrived_at, read_at)
+
+    def over(self, error: int) -> None:
+        """The end, as the system says it."""
+        self._end(os.strerror(error).lower() if error else "closed by the peer")
 
     def _watch(self) -> None:
+        if self._ring is not None:  # The end is told by the ring.
+            if self._waiting is None:
+                self._mux.forget(self._descriptor)
+            else:
+                self._mux.watch(self._descriptor, self, WRITE)
+            return
         self._mux.watch(self._descriptor, self, (0 if self._paused else READ) | (0 if self._waiting is None else WRITE))
 
     def _end(self, reason: str) -> None:
@@ -231,6 +268,8 @@ class Stream:
         """Close the socket. The owner is not told."""
         if self._descriptor >= 0:
             self._mux.forget(self._descriptor)
+            if self._ring is not None:  # Which holds the socket open.
+                self._ring.drop(self._token)
             self._socket.close()
             self._descriptor = -1
 

@@ -63,7 +63,7 @@ HEADER = {
     "first page or a later; listening: pages that are subscribed now}",
     "share": "of the pages, those that are recorded row by row: 1.0 is all; drawn by a hash of seed and subscriber",
     "receive_stamp": "kernel or read",
-    "waits_by": "epoll, or poll: then arrivals are late by up to 2 ms",
+    "waits_by": "io_uring, epoll, or poll: then arrivals are late by up to 2 ms",
     "counters": "name -> count, see loadtests.recording.recorder.COUNTERS",
     "histograms": "name -> sim.results.histogram, nanoseconds, see loadtests.recording.recorder.HISTOGRAMS",
     "version_kinds": "what is shown (as server) -> kinds of versions that its answers had: counter, time (microseconds since "

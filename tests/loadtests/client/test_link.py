@@ -46,9 +46,9 @@ class Listener:
                 gevent.sleep(0.005)
 
 
-@pytest.fixture(params=["epoll", "poll"])
+@pytest.fixture(params=["io_uring", "epoll", "poll"])
 def mux(request: pytest.FixtureRequest) -> Iterator[Mux]:
-    mux = Mux(Polled() if request.param == "poll" else None)
+    mux = Mux(Polled() if request.param == "poll" else None, ring=request.param == "io_uring")
     yield mux
     assert mux.errors == 0
     mux.close()

@@ -18,9 +18,9 @@ from sim.errors import WorkbenchError
 pytestmark = pytest.mark.loopback
 
 
-@pytest.fixture(params=["epoll", "poll"])
+@pytest.fixture(params=["io_uring", "epoll", "poll"])
 def mux(request: pytest.FixtureRequest) -> Iterator[Mux]:
-    mux = Mux(Polled() if request.param == "poll" else None)
+    mux = Mux(Polled() if request.param == "poll" else None, ring=request.param == "io_uring")
     assert mux.waits_by == request.param
     yield mux
     mux.close()

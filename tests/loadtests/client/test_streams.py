@@ -94,17 +94,17 @@ def until(true: Callable[[], bool]) -> None:
             gevent.sleep(0.001)
 
 
-@pytest.mark.parametrize("ready", [None, Polled], ids=["epoll", "poll"])
+@pytest.mark.parametrize("way", ["io_uring", "epoll", "poll"])
 @pytest.mark.parametrize("stamp", [False, sys.platform == "linux"])
-def test_all_that_comes_is_read_and_the_end_is_told_once_whatever_comes_together(ready: type[Polled] | None, stamp: bool) -> None:
-    mux = Mux(ready() if ready else None)
+def test_all_that_comes_is_read_and_the_end_is_told_once_whatever_comes_together(way: str, stamp: bool) -> None:
+    mux = Mux(Polled() if way == "poll" else None, ring=way == "io_uring")
     with socket.create_server(("127.0.0.1", 0)) as server:
         origin = Origin(f"http://127.0.0.1:{server.getsockname()[1]}")
         server.accept()[0].close()  # The probe of the origin.
 
         def opened() -> tuple[Stream, Heard, socket.socket]:
             heard = Heard()
-            return open_stream(mux, origin, heard, stamp), heard, server.accept()[0]
+            return open_stream(mux, origin, heard, stamp, True), heard, server.accept()[0]
 
         for size in (0, 1, RECEIVE - 1, RECEIVE, RECEIVE + 1, 3 * RECEIVE + 7):
             for ends in (True, False):
