@@ -30,11 +30,12 @@ from sim.scenario import Scenario
 from sim.virtual import preparation
 from sim.virtual.database import Database
 from sim.virtual.fleet.groups import Group, answer_bytes, plan, repeated_bytes
-from sim.virtual.fleet.herds import NEVER, Herd, Outcomes, Tally, Window
+from sim.virtual.fleet.herds import NEVER, Herd, Span
 from sim.virtual.fleet.probes import Probes, load_samples, metric_frame
 from sim.virtual.fleet.refetching import LOAD_STEP, PIECE, Refetching
 from sim.virtual.fleet.result import FleetResult, Latency
 from sim.virtual.fleet.spread import Profile, Spread
+from sim.virtual.fleet.tally import Outcomes, Tally
 from sim.virtual.ledger import Tables
 from sim.virtual.preparation import SHARE, Progress, check, supports
 from sim.workload import RESOURCES, Updates, streams
@@ -119,7 +120,7 @@ class Fleet:
         self.scenario = scenario
         self.rng = rng
         start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
-        self.window = Window(start, stop, ns(scenario.length))
+        self.window = Span(start, stop, ns(scenario.length))
         self.database = Database(updates, scenario, rng)
         self.intended = updates.at[(updates.at >= start) & (updates.at < stop)] - start
         """Of the updates intended in the window, ns from its start."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,9 +100,9 @@ def plan(scenario: Scenario, database: Database, rng: Streams, window: tuple[int
     views = _Views(scenario, database)
     groups = [_polling(views, seat, rng, end) for seat in seats if isinstance(seat.policy, Polling)]
     listening = [seat for seat in seats if not isinstance(seat.policy, Polling)]
-    fan_out = _FanOut(scenario, database, published, window)
-    groups += fan_out.tell(listening, views)
-    return Plan(published, groups, fan_out.nodes, fan_out.frames, fan_out.bytes)
+    fan_out = _FanOut(scenario, _Events(scenario, database, published), listening, window)
+    groups += fan_out.groups(views)
+    return Plan(published, groups, fan_out.nodes, *fan_out.frames())
 
 
 # --- who sits where ----------------------------------------------------------------------------------------------------
@@ -213,24 +213,31 @@ def _polling(views: _Views, seats: _Seats, rng: Streams, end: int) -> Group:
     interval = ns(policy.interval)
     phases = (rng["polling"].random(seats.subscribers.size) * interval).astype(np.int64)
     order = np.argsort(phases, kind="stable")
-    members = seats.subscribers[order]
-    updates, viewers, shown_by = views.of(seats, members)
-    fires = np.arange(0, end + 1, interval, dtype=np.int64)
+    none, fires = np.empty(0, np.int64), np.arange(0, end + 1, interval, dtype=np.int64)
+    if policy.mode == "cancel":
+        seats = replace(seats, in_flight="cancel")
+    return _group_of(seats, views, seats.subscribers[order], phases[order], none, none, fires, np.zeros_like(fires))
+
+
+def _group_of(
+    seats: _Seats, views: _Views, subscribers: Array, offsets: Array, events: Array, heard: Array, fires: Array, answered: Array
+) -> Group:
+    updates, viewers, shown_by = views.of(seats, subscribers)
     return Group(
         pages=seats.entry,
-        policy=policy,
-        in_flight="cancel" if policy.mode == "cancel" else seats.in_flight,
+        policy=seats.policy,
+        in_flight=seats.in_flight,
         resource=seats.resource,
         resource_id=seats.resource_id,
-        subscribers=members,
-        offsets=phases[order],
+        subscribers=subscribers,
+        offsets=offsets,
         updates=updates,
         viewers=viewers,
         shown_by=shown_by,
-        events=np.empty(0, np.int64),
-        heard=np.empty(0, np.int64),
+        events=events,
+        heard=heard,
         fires=fires,
-        answered=np.zeros_like(fires),
+        answered=answered,
         extra=seats.extra,
     )
 
@@ -238,122 +245,109 @@ def _polling(views: _Views, seats: _Seats, rng: Streams, end: int) -> Group:
 # --- pages that listen -------------------------------------------------------------------------------------------------
 
 
+class _Events:
+    """What is published, in the order in which a node takes it up. Its *kind* is the number of the resource that it changes."""
+
+    def __init__(self, scenario: Scenario, database: Database, published: Array) -> None:
+        sent = np.flatnonzero(published >= 0)
+        self.rows = sent[np.argsort(published[sent], kind="stable")]
+        """Of the database."""
+        self.arrivals = published[self.rows]
+        updates = database.updates
+        kinds, self.kind = np.unique(
+            updates.resource_id[self.rows] * len(RESOURCES) + updates.resource[self.rows], return_inverse=True
+        )
+        self.places = by_value(self.kind)
+        self.resources = [(RESOURCES[int(kind % len(RESOURCES))], int(kind // len(RESOURCES))) for kind in kinds]
+        """Per kind: resource and number."""
+        channels_of = Channels(scenario)
+        self.channels = [channels_of(RESOURCES.index(name), number) for name, number in self.resources]
+        """Per kind: names of the channels on which it is told, in this order."""
+
+
 class _FanOut:
     """Events through the nodes of the broadcaster.
+
+    A node writes an event to one page after the other: channel by channel, and on a channel seat by seat. So the pages of a
+    `_Seats` hear it as one block, behind those that are told before. Of a server with 2 pages of its own and 3 dashboards that
+    hear of all servers, the dashboards are written to third, fourth and fifth:
+
+        channel servers.5: seats of server 5    2 pages    0 ahead
+        channel servers:   seats of dashboards  3 pages    2 ahead
 
     A subscriber sits on node `number % nodes`. Nodes on which equally many pages of each `_Seats` sit tell the same events at the
     same instants, so they are computed once, and the pages of a `_Seats` on all of them are one group.
     """
 
-    def __init__(self, scenario: Scenario, database: Database, published: Array, window: tuple[int, int]) -> None:
+    def __init__(self, scenario: Scenario, events: _Events, seats: list[_Seats], window: tuple[int, int]) -> None:
         costs = scenario.broadcaster.costs
-        self._window = window
         self._scenario = scenario
+        self._events = events
+        self._seats = seats
+        self._window = window
         self._each = {name: ns(costs.between(scenario.extra_payload_of(name))) for name in (*RESOURCES, "dashboard")}
         """Between two writes of an event that pages of a resource hear."""
         self._compose = ns(costs.compose_per_subscriber)
         self._fixed = ns(costs.fixed)
         self._delay = ns(scenario.network.to_subscriber.mean())
-        sent = np.flatnonzero(published >= 0)
-        self._events = sent[np.argsort(published[sent], kind="stable")]
-        """Rows of the database in the order in which a node takes them up."""
-        self._arrivals = published[self._events]
-        updates = database.updates
-        kinds, self._kind = np.unique(
-            updates.resource_id[self._events] * len(RESOURCES) + updates.resource[self._events], return_inverse=True
-        )
-        """Per event: which of the resources that change it is of (a number)."""
-        self._names = [(RESOURCES[int(kind % len(RESOURCES))], int(kind // len(RESOURCES))) for kind in kinds]
-        channels_of = Channels(scenario)
-        self._channels = [channels_of(RESOURCES.index(name), number) for name, number in self._names]
-        """Per kind: names of the channels on which it is told, in this order."""
-        self._each_of = np.array([self._each[name] for name, _ in self._names], np.int64)
-        self._kinds_on: dict[str, list[int]] = defaultdict(list)
-        for kind, channels in enumerate(self._channels):
-            for name in channels:
-                self._kinds_on[name].append(kind)
-        self._places = by_value(self._kind)
+        self._on_channel: dict[str, list[int]] = defaultdict(list)
+        """Seats (by number) that listen to it, in the order in which they are told."""
+        for number, seat in enumerate(seats):
+            for name in seat.channels:
+                self._on_channel[name].append(number)
+        self._told = [[seat for name in channels for seat in self._on_channel.get(name, ())] for channels in events.channels]
+        """Per kind of event: the seats (by number) that are told, in order."""
         self.nodes: list[Fifo] = [Fifo(1, window)] * scenario.broadcaster.nodes
-        self.frames = self.bytes = 0
 
-    def tell(self, seats: list[_Seats], views: _Views) -> Iterator[Group]:
-        """All that the pages on these *seats* hear, group by group."""
-        self._count_frames(seats)
-        count = len(self.nodes)
+    def groups(self, views: _Views) -> Iterator[Group]:
+        """All that the pages on these seats hear, group by group."""
+        count, events = len(self.nodes), self._events
+        members = [[seat.subscribers[seat.subscribers % count == node] for node in range(count)] for seat in self._seats]
         alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        members = [[seat.subscribers[seat.subscribers % count == node] for node in range(count)] for seat in seats]
         for node in range(count):
             alike[tuple(mine[node].size for mine in members)].append(node)
+        each = np.array([self._each[name] for name, _ in events.resources], np.int64)
         for sizes, nodes in alike.items():
-            told, before = self._positions(seats, sizes)
+            told, ahead = self._blocks(sizes)
+            composed = self._fixed + told[events.kind] * self._compose
             queue = Fifo(1, self._window)
-            composed = self._fixed + told[self._kind] * self._compose
-            begins = queue.serve(self._arrivals, composed + (told * self._each_of)[self._kind])
+            written = queue.serve(events.arrivals, composed + (told * each)[events.kind]) + composed
             for node in nodes:
                 self.nodes[node] = queue
-            for seat, mine, size, ahead in zip(seats, members, sizes, before, strict=True):
-                if size:
-                    yield self._group(seat, views, [mine[node] for node in nodes], begins + composed, ahead)
+            for number, seat in enumerate(self._seats):
+                if sizes[number]:
+                    yield self._group(seat, views, [members[number][node] for node in nodes], written, ahead[number])
 
-    def _positions(self, seats: list[_Seats], sizes: tuple[int, ...]) -> tuple[Array, list[dict[int, int]]]:
-        """(per kind: members told on one node; per seat: kind -> members told before its first, for the kinds that it hears).
+    def _blocks(self, sizes: tuple[int, ...]) -> tuple[Array, list[dict[int, int]]]:
+        """(per kind of event: pages told on a node; per seat: kind -> pages told before its own), given the *sizes* of seats."""
+        told = [0] * len(self._told)
+        ahead: list[dict[int, int]] = [{} for _ in sizes]
+        for kind, seats in enumerate(self._told):
+            for seat in seats:
+                ahead[seat][kind] = told[kind]
+                told[kind] += sizes[seat]
+        return np.array(told, np.int64), ahead
 
-        An event is told channel by channel, and on a channel seat by seat.
-        """
-        on_channel: dict[str, int] = defaultdict(int)
-        ahead = []
-        for seat, size in zip(seats, sizes, strict=True):
-            ahead.append({name: on_channel[name] for name in seat.channels})
-            for name in seat.channels:
-                on_channel[name] += size
-        told = np.array([sum(on_channel.get(name, 0) for name in channels) for channels in self._channels], np.int64)
-        before: list[dict[int, int]] = []
-        for mine in ahead:
-            heard = {}
-            for name, first in mine.items():
-                for kind in self._kinds_on.get(name, ()):
-                    channels = self._channels[kind]
-                    heard[kind] = first + sum(on_channel.get(other, 0) for other in channels[: channels.index(name)])
-            before.append(heard)
-        return told, before
-
-    def _group(self, seat: _Seats, views: _Views, members: list[Array], written: Array, before: dict[int, int]) -> Group:
+    def _group(self, seat: _Seats, views: _Views, members: list[Array], written: Array, ahead: dict[int, int]) -> Group:
         """*members*: on each of the nodes that are alike. *written*: when they begin to write each event."""
-        places = np.sort(np.concatenate([np.empty(0, np.int64), *(self._places[kind] for kind in before)]))
-        ahead = np.zeros(len(self._channels), np.int64)
-        ahead[list(before)] = list(before.values())
-        each = self._each[seat.resource]
-        heard = written[places] + ahead[self._kind[places]] * each + self._delay
+        events, each = self._events, self._each[seat.resource]
+        places = np.sort(np.concatenate([np.empty(0, np.int64), *(events.places[kind] for kind in ahead)]))
+        before = np.zeros(len(events.channels), np.int64)
+        before[list(ahead)] = list(ahead.values())
+        heard = written[places] + before[events.kind[places]] * each + self._delay
         fires, answered, _ = fires_of(seat.policy, np.sort(heard))
-        subscribers = np.stack(members, axis=1).ravel()
-        updates, viewers, shown_by = views.of(seat, subscribers)
-        return Group(
-            pages=seat.entry,
-            policy=seat.policy,
-            in_flight=seat.in_flight,
-            resource=seat.resource,
-            resource_id=seat.resource_id,
-            subscribers=subscribers,
-            offsets=np.repeat(np.arange(1, members[0].size + 1, dtype=np.int64) * each, len(members)),
-            updates=updates,
-            viewers=viewers,
-            shown_by=shown_by,
-            events=self._events[places],
-            heard=heard,
-            fires=fires,
-            answered=answered,
-            extra=seat.extra,
-        )
+        offsets = np.repeat(np.arange(1, members[0].size + 1, dtype=np.int64) * each, len(members))
+        return _group_of(seat, views, np.stack(members, axis=1).ravel(), offsets, events.rows[places], heard, fires, answered)
 
-    def _count_frames(self, seats: list[_Seats]) -> None:
-        members: dict[str, int] = defaultdict(int)
-        for seat in seats:
-            for name in seat.channels:
-                members[name] += seat.subscribers.size
-        events = np.bincount(self._kind, minlength=len(self._channels)).tolist()
-        for count, (resource, number), channels in zip(events, self._names, self._channels, strict=True):
+    def frames(self) -> tuple[int, int]:
+        """(frames, bytes) that all nodes write."""
+        frames = size = 0
+        members = {name: sum(self._seats[seat].subscribers.size for seat in on) for name, on in self._on_channel.items()}
+        counts = np.bincount(self._events.kind, minlength=len(self._events.channels)).tolist()
+        for count, (resource, number), channels in zip(counts, self._events.resources, self._events.channels, strict=True):
             payload = self._scenario.extra_payload_of(resource)
             for name in channels:
-                if members.get(name):
-                    self.frames += count * members[name]
-                    self.bytes += count * members[name] * (frame_bytes(resource, number, name) + payload)
+                written = count * members.get(name, 0)
+                frames += written
+                size += written * (frame_bytes(resource, number, name) + payload)
+        return frames, size

@@ -1,34 +1,18 @@
-"""From the refetches of one group of pages to what each page shows, and since when.
+"""A herd: one refetch of every page of a group, and the states that the pages show then.
 
-A herd is one refetch of every page of a group. For one page its answers are a list, and all figures follow from that list in the
-order in which the page *hears* them:
-
-    begun       10    30    20     the instant at which the answer's state was read from the database
-    heard       12    33    35     the instant at which it is on the screen (sorted)
-    best        10    30    30     the newest state that the page has shown so far: a running maximum
-    shows       the updates committed in (before, best], for the first time, at `heard`
-    outcome     not_newer where no update of the page was committed between the state shown before and this one, else applied;
-                a regression where the state shown before is the newer one (here the third)
-
-`Tally` does this for all pages of a group at once. A herd whose answers nobody can overtake any more is *settled*, that is
-counted. Most herds are settled whole: two binary searches say which updates they bring to all pages. Only updates that were
-committed while a herd was being read need a look at each page.
+Pages are *members* of their group, in the order of their places in the fan-out. A herd's arrays are in the order in which its
+requests began, so a state that was read by an instant is found by binary search, for all pages at once.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from sim.policy import Polling
-from sim.virtual.fleet.groups import Group, by_value
-from sim.virtual.fleet.spread import Kinds, Profile, Spread
+from sim.virtual.fleet.spread import Profile
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +22,15 @@ NEVER = 1 << 61
 FAILED = -(1 << 61)
 ABORTED = FAILED + 1
 """In the place of `begun`: there is no answer, because the page gave up, or because its next refetch aborted this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Instants of a run, ns: updates and refetches count from `start`, updates and polls until `stop`, refetches until `end`."""
+
+    start: int
+    stop: int
+    end: int
 
 
 class Herd:
@@ -69,8 +62,8 @@ class Herd:
     @classmethod
     def of_members(cls, started: Array, begun: Array, finished: Array) -> Herd:
         """From columns in the order of members, instants of the run."""
-        order = np.argsort(begun, kind="stable")
-        return cls(0, started[order], begun[order], finished[order], order, sent_in_order=False)
+        begun, order = in_order(begun)
+        return cls(0, started[order], begun, finished[order], order, sent_in_order=False)
 
     def moved(self, base: int) -> Herd:
         """The same herd at another instant, sharing all arrays: what an idle queue makes of equal requests is equal."""
@@ -97,7 +90,7 @@ class Herd:
     def columns(self) -> tuple[Array, Array, Array]:
         """(started, begun, finished) as instants of the run, in the order of members."""
         parts = (self.sent.values, self.begun, self.heard.values)
-        started, begun, finished = (_by_member(self.base, part, self.order) for part in parts)
+        started, begun, finished = (by_member(self.base, part, self.order) for part in parts)
         return started, begun, finished
 
     def columns_of(self, members: Array) -> tuple[Array, Array, Array]:
@@ -129,7 +122,7 @@ class Reading:
     @cached_property
     def members(self) -> Array:
         """In the order of members."""
-        return _by_member(self.base, self.begun, self.order)
+        return by_member(self.base, self.begun, self.order)
 
     def reached(self, committed: Array, order: Array | None) -> Array:
         """How many of these sorted instants the state of each page contains. *order*: of the members (None: theirs).
@@ -138,11 +131,11 @@ class Reading:
         """
         edges = np.searchsorted(self.begun, committed - self.base)
         counts = np.arange(committed.size + 1, dtype=np.min_scalar_type(committed.size))
-        in_order = np.repeat(counts, np.diff(np.concatenate(([0], edges, [self.begun.size]))))
+        by_rank = np.repeat(counts, np.diff(np.concatenate(([0], edges, [self.begun.size]))))
         if order is self.order:
-            return in_order
-        by_member = _by_member(0, in_order, self.order)
-        return by_member if order is None else by_member[order]
+            return by_rank
+        counts = by_member(0, by_rank, self.order)
+        return counts if order is None else counts[order]
 
     def reached_by(self, committed: Array, members: Array) -> Array:
         """The same of some members."""
@@ -150,11 +143,10 @@ class Reading:
 
     @classmethod
     def of_members(cls, begun: Array) -> Reading:
-        order = np.argsort(begun, kind="stable")
-        return cls(0, begun[order], order)
+        return cls(0, *in_order(begun))
 
 
-def _by_member(base: int, values: Array, order: Array | None) -> Array:
+def by_member(base: int, values: Array, order: Array | None) -> Array:
     if order is None:
         return base + values
     sorted_back = np.empty_like(values)
@@ -164,349 +156,29 @@ def _by_member(base: int, values: Array, order: Array | None) -> Array:
     return sorted_back
 
 
-@dataclass(slots=True)
-class Outcomes:
-    """What became of the refetches that count, over all pages of a group. They add up to `refetches`."""
-
-    applied: int = 0
-    not_newer: int = 0
-    superseded: int = 0
-    failed: int = 0
-    running: int = 0
-
-    @property
-    def refetches(self) -> int:
-        return self.applied + self.not_newer + self.superseded + self.failed + self.running
-
-    @property
-    def answered(self) -> int:
-        return self.applied + self.not_newer
-
-    def __add__(self, other: Outcomes) -> Outcomes:
-        return Outcomes(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+def fits(span: int, count: int) -> bool:
+    """Can an instant within *span* ns and one of *count* places be one integer?"""
+    return span.bit_length() + count.bit_length() <= 62
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Instants of a run, ns: updates and refetches count from `start`, updates and polls until `stop`, refetches until `end`."""
+def in_order(instants: Array) -> tuple[Array, Array]:
+    """(sorted instants, their places before), equal ones in the order in which they came.
 
-    start: int
-    stop: int
-    end: int
-
-
-class Tally:
-    """What the pages of one group show, and what became of their refetches."""
-
-    def __init__(
-        self,
-        group: Group,
-        at: Array,
-        committed: Array,
-        resource: Array,
-        batch: Array,
-        window: Window,
-        spread: Spread,
-        overtakes: bool = False,
-        timeout: int | None = None,
-    ) -> None:
-        """*at*, *committed* (ns), *resource* (a number), *batch* (-1: it does not count): of all updates of the run.
-
-        *overtakes*: a page's answers may come in another order than its refetches. *timeout* (ns): when pages give up.
-        """
-        self._group = group
-        self._at = at[group.updates]
-        self._committed = committed[group.updates]
-        self._instants: list[int] = self._committed.tolist()
-        self._resource = resource[group.updates]
-        self._batch = batch[group.updates]
-        self._window = window
-        self._last_sent = window.stop - 1 if isinstance(group.policy, Polling) else window.end
-        self._overtakes = overtakes
-        self._timeout = timeout
-        self._spread = spread
-        self._open: deque[Herd] = deque()
-        self._shown = self._best = Reading(-1, np.zeros(group.size, np.int64), None)
-        """What each page shows, and the newest that it has shown; both are what it was loaded with at the run's start."""
-        self._last_reached: tuple[Any, list[Array]] | None = None
-        self.outcomes = Outcomes()
-        self.regressions = 0
-        """Answers of the whole run that replaced a newer state."""
-        self.timeouts = 0
-        """Refetches of the whole run that were given up."""
-        self.total: Array = np.zeros(group.updates.size)
-        """Per update of the group: sum of the times to fresh, ns (float64), over the pages that showed it."""
-        self.pages: Array = np.zeros(group.updates.size, np.int64)
-        """Per update of the group: pages that showed it."""
-
-    def add(self, herd: Herd) -> None:
-        """The next herd of the group, complete."""
-        if self._timeout is not None and herd.heard.largest >= NEVER:
-            herd = self._given_up(herd, self._timeout)
-        if self._group.in_flight == "cancel":
-            if self._open:
-                self._settle(self._aborted(self._open.popleft(), herd))
-            self._open.append(herd)
-        elif self._overtakes:
-            self._overtake(herd)
-        else:
-            self._settle(herd)
-
-    def finish(self) -> None:
-        """No herd comes any more."""
-        while self._open:
-            self._settle(self._open.popleft())
-
-    def show_payloads(self, events: Array, heard: Array) -> None:
-        """Without a refetch: pages show what *events* (rows of the database) carry when they hear them (*heard* + offsets).
-
-        Each payload is the whole state of its resource, so an event that was overtaken on its way is shown by the quicker one.
-        """
-        group, end = self._group, self._window.end
-        at = np.full(group.updates.size, NEVER)
-        _, place, event = np.intersect1d(group.updates, events, assume_unique=True, return_indices=True)
-        at[place] = heard[event]
-        for rows in by_value(self._resource).values():
-            came = at[rows]
-            first = np.minimum.accumulate(came[::-1])[::-1]
-            order = np.argsort(came, kind="stable")
-            for version, (update, since) in enumerate(zip(rows.tolist(), first.tolist(), strict=True)):
-                if self._batch[update] < 0:
-                    continue
-                members = None if group.shown_by is None else group.shown_by[int(group.viewers[update])]
-                offsets = _of(group.offsets, members)
-                if self._committed[update] <= since + offsets[0]:
-                    shown, since = Profile(offsets, rising=True), int(since)
-                else:
-                    instants = _first_shown(came[order], order, version, int(self._committed[update]), offsets)
-                    shown, since = Profile(instants), 0
-                if since + shown.least <= end:
-                    inside = since + shown.values <= end
-                    one = np.array([update])
-                    self._note(one, since - self._at[one], shown, None if inside.all() else inside)
-
-    @property
-    def owed(self) -> Array:
-        """Per update of the group: pages that are to show it."""
-        group = self._group
-        if group.shown_by is None:
-            return np.full(group.updates.size, group.size)
-        sizes = {user: members.size for user, members in group.shown_by.items()}
-        return np.array([sizes[user] for user in group.viewers.tolist()], np.int64)
-
-    # --- which answers a page hears, and in which order ----------------------------------------------------------------
-
-    def _given_up(self, herd: Herd, timeout: int) -> Herd:
-        """Where the page gave up it hears nothing, at its time-out."""
-        started, begun, finished = herd.columns()
-        gave_up = finished >= NEVER
-        return Herd.of_members(started, np.where(gave_up, FAILED, begun), np.where(gave_up, started + timeout, finished))
-
-    def _aborted(self, herd: Herd, following: Herd) -> Herd:
-        """A page's next refetch aborts the one that still runs."""
-        started, begun, finished = herd.columns()
-        until = following.columns()[0]
-        aborted = (finished > until) & (until <= self._window.end)
-        if not aborted.any():
-            return herd
-        return Herd.of_members(started, np.where(aborted, ABORTED, begun), np.where(aborted, until, finished))
-
-    def _overtake(self, herd: Herd) -> None:
-        """Put the new herd's answers among the open ones, so that each page's are in the order in which it hears them."""
-        self._open.append(herd)
-        for later in range(len(self._open) - 1, 0, -1):
-            if not self._exchange(later - 1, later):
-                break
-        # No later refetch can even be sent before the first of this herd was.
-        bound = herd.base + int(self._group.offsets[0])
-        while self._open and self._open[0].last_heard <= bound:
-            self._settle(self._open.popleft())
-
-    def _exchange(self, earlier: int, later: int) -> bool:
-        """Exchange the answers of two open herds at each page that hears them the other way round; False: at none."""
-        before, after = self._open[earlier], self._open[later]
-        if before.last_heard <= after.first_heard:
-            return False
-        first, second = before.columns(), after.columns()
-        turned = first[2] > second[2]
-        if not turned.any():
-            return False
-        self._open[earlier] = Herd.of_members(*(np.where(turned, new, old) for old, new in zip(first, second, strict=True)))
-        self._open[later] = Herd.of_members(*(np.where(turned, old, new) for old, new in zip(first, second, strict=True)))
-        return True
-
-    # --- what an answer brings -----------------------------------------------------------------------------------------
-
-    def _settle(self, herd: Herd) -> None:
-        """Each page hears this answer now, or nothing."""
-        shown, best = self._shown, self._best
-        counting = self._counting(herd)
-        if herd.base + int(herd.begun[0]) >= 0 and herd.last_heard <= self._window.end:
-            now, judged = herd.reading, counting
-        else:
-            _, begun, finished = herd.columns()
-            heard = (begun >= 0) & (finished <= self._window.end)
-            self._count_unheard(begun, finished, counting)
-            if not heard.any():
-                return
-            now, judged = Reading.of_members(np.where(heard, begun, shown.members)), heard & counting
-        if isinstance(judged, bool) and shown is best and self._together(herd, shown, now, judged):
-            self._shown = self._best = now
-            return
-        self._judge(shown, now, judged)
-        self._shown = self._best = now
-        if self._overtakes and now.least < best.largest and (now.members < best.members).any():
-            self._best = Reading.of_members(np.maximum(now.members, best.members))
-        self._show(herd, best, self._best)
-
-    def _together(self, herd: Herd, before: Reading, now: Reading, judged: bool) -> bool:
-        """The usual herd in short: no update was committed while its pages read this time or the time before, so what it brings
-        comes to all of them. False: it is not so, and nothing is counted."""
-        instants, first = self._instants, now.least
-        if self._group.shown_by is not None or first < before.largest:
-            return False
-        low, high = bisect_right(instants, before.largest), bisect_right(instants, first)
-        if bisect_right(instants, before.least, 0, low) != low or bisect_right(instants, now.largest, high) != high:
-            return False
-        if judged:
-            self.outcomes.applied += self._group.size * (high > low)
-            self.outcomes.not_newer += self._group.size * (high == low)
-        if high > low:
-            updates = low + np.flatnonzero(self._batch[low:high] >= 0)
-            if updates.size:
-                self._note(updates, herd.base - self._at[updates], herd.heard)
-        return True
-
-    def _counting(self, herd: Herd) -> Array | bool:
-        """Is the refetch counted? By when it was sent: of all pages, or of each."""
-        first, last = herd.base + herd.sent.least, herd.base + herd.sent.largest
-        if self._window.start <= first and last <= self._last_sent:
-            return True
-        if last < self._window.start or first > self._last_sent:
-            return False
-        started = herd.columns()[0]
-        return (started >= self._window.start) & (started <= self._last_sent)
-
-    def _count_unheard(self, begun: Array, finished: Array, counting: Array | bool) -> None:
-        """Columns in the order of members."""
-        over = finished > self._window.end
-        self.outcomes.running += int(np.count_nonzero(over & counting))
-        failed = (begun == FAILED) & ~over
-        self.timeouts += int(np.count_nonzero(failed))
-        self.outcomes.failed += int(np.count_nonzero(failed & counting))
-        self.outcomes.superseded += int(np.count_nonzero((begun == ABORTED) & ~over & counting))
-
-    def _judge(self, shown: Reading, now: Reading, judged: Array | bool) -> None:
-        """Count which answers bring a page another state than it shows. *judged*: at which pages (or at all, or at none)."""
-        back = self._overtakes and now.least < shown.largest
-        if judged is False and not back:
-            return
-        low, high = self._between(min(shown.least, now.least), max(shown.largest, now.largest))
-        changed = 0
-        for members, updates in self._views(low, high):
-            committed = self._committed[updates]
-            chosen = now.order if members is None else members
-            mine = judged if isinstance(judged, bool) else _of(judged, chosen)
-            if ((committed > shown.largest) & (committed <= now.least)).any():
-                changed += _count(mine, self._group.size if members is None else members.size)
-                continue
-            had, has = self._reached(shown, now, committed, members, now.order)
-            changed += int(np.count_nonzero((had != has) & mine))
-            self.regressions += int(np.count_nonzero(had > has))
-        self.outcomes.applied += changed
-        self.outcomes.not_newer += _count(judged, self._group.size) - changed
-
-    def _show(self, herd: Herd, before: Reading, now: Reading) -> None:
-        """Count the updates that pages show for the first time: committed after what they showed *before*, and not after
-        *now*."""
-        low, high = self._between(before.least, now.largest)
-        in_order = before.order is None and now.order is None and herd.order is None
-        heard = None
-        for members, updates in self._views(low, high):
-            counted = self._batch[updates] >= 0
-            committed = self._committed[updates]
-            whole = (committed > before.largest) & (committed <= now.least)
-            if members is None and whole.any():
-                those = updates[whole & counted]
-                self._note(those, herd.base - self._at[those], herd.heard)
-                updates, committed, counted = updates[~whole], committed[~whole], counted[~whole]
-            if not counted.any():
-                continue
-            if members is None and in_order:
-                starts = np.searchsorted(now.begun, committed - now.base)
-                stops = np.searchsorted(before.begun, committed - before.base)
-                for one in np.flatnonzero(counted).tolist():
-                    chosen = slice(int(starts[one]), int(stops[one]))
-                    self._note(updates[one, None], herd.base - self._at[updates[one, None]], herd.heard, chosen)
-                continue
-            had, has = self._reached(before, now, committed, members, herd.order)
-            mine = herd.heard
-            if members is not None:
-                heard = _by_member(0, herd.heard.values, herd.order) if heard is None else heard
-                mine = Profile(heard[members])
-            levels = committed.size + 1
-            of_kind = np.arange(levels * levels)
-            kinds = (had * levels + has).astype(np.uint8, copy=False) if levels * levels <= 256 else None
-            for one in np.flatnonzero(counted).tolist():
-                pages: Array | Kinds
-                if kinds is None:
-                    pages = (had <= one) & (has > one)
-                else:
-                    pages = Kinds(kinds, (of_kind // levels <= one) & (of_kind % levels > one))
-                self._note(updates[one, None], herd.base - self._at[updates[one, None]], mine, pages)
-
-    def _reached(
-        self, before: Reading, now: Reading, committed: Array, members: Array | None, order: Array | None
-    ) -> list[Array]:
-        """Of two states of the pages, how many of the sorted instants each contains: of all pages in the *order* of members, or
-        of some *members*. It is asked for twice for each herd."""
-        if members is not None:
-            return [state.reached_by(committed, members) for state in (before, now)]
-        key = (before, now, committed.tobytes(), id(order))
-        if self._last_reached is None or self._last_reached[0] != key:
-            self._last_reached = key, [state.reached(committed, order) for state in (before, now)]
-        return self._last_reached[1]
-
-    def _between(self, after: int, until: int) -> tuple[int, int]:
-        """The updates of the group committed in (after, until], as a range of their numbers."""
-        low, high = np.searchsorted(self._committed, [after, until], side="right").tolist()
-        return low, max(low, high)
-
-    def _views(self, low: int, high: int) -> Iterator[tuple[Array | None, Array]]:
-        """(members, updates in [low, high) that just these show), in numbers of the group; members None: all."""
-        if low == high:
-            return
-        updates = np.arange(low, high)
-        if self._group.shown_by is None:
-            yield None, updates
-            return
-        viewers = self._group.viewers[low:high]
-        for number in np.unique(viewers).tolist():
-            yield self._group.shown_by[number], updates[viewers == number]
-
-    def _note(self, updates: Array, shifts: Array, profile: Profile, pages: slice | Array | Kinds | None = None) -> None:
-        """These updates are on the screens (all of the profile, a range, of a mask or of kinds) at its durations + *shifts*."""
-        total, count = self._spread.add_shifted(profile, shifts, self._batch[updates], pages)
-        self.pages[updates] += count
-        self.total[updates] += total + count * shifts.astype(float)
-
-
-def _count(chosen: Array | bool, size: int) -> int:
-    """How many of *size* are chosen."""
-    return size * chosen if isinstance(chosen, bool) else int(np.count_nonzero(chosen))
-
-
-def _of(values: Array, members: Array | None) -> Array:
-    return values if members is None else values[members]
-
-
-def _first_shown(heard: Array, versions: Array, version: int, committed: int, offsets: Array) -> Array:
-    """When pages that hear payloads at *heard* + offsets show one with at least this *version*, from its commit on; `NEVER`.
-
-    Of an event on save the payload may be heard, and be replaced by an older one that is late, before its commit.
+    Where instant and place fit into one integer they are sorted as one, for which NumPy has vector instructions. A million: 7 ms,
+    with AVX2 13 ms, without either 57 ms, by a compiled radix sort 18 ms; indirectly 86 ms.
     """
-    last = np.searchsorted(heard, committed - offsets, side="right") - 1
-    holds = (last >= 0) & (versions[last] >= version)
-    newer = np.append(np.flatnonzero(versions >= version), heard.size)
-    following = newer[np.searchsorted(newer, last + 1)]
-    return np.where(holds, committed, np.minimum(np.append(heard, NEVER)[following] + offsets, NEVER))
+    places = np.arange(instants.size)
+    if not instants.size or (instants[1:] >= instants[:-1]).all():
+        return instants, places
+    least, bits = int(instants.min()), instants.size.bit_length()
+    if not fits(int(instants.max()) - least, instants.size):
+        places = np.argsort(instants, kind="stable")
+        return instants[places], places
+    keys = instants - least
+    keys <<= bits
+    keys |= places
+    keys.sort()
+    places = keys & ((1 << bits) - 1)
+    keys >>= bits
+    keys += least
+    return keys, places

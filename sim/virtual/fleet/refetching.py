@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from sim.scenario import Scenario
 from sim.virtual.draws import columns, parts
 from sim.virtual.fleet import compiled
 from sim.virtual.fleet.groups import Group
-from sim.virtual.fleet.herds import NEVER, Herd, Window
+from sim.virtual.fleet.herds import NEVER, Herd, Span, fits, in_order
 from sim.virtual.fleet.queueing import Fifo
 from sim.virtual.preparation import Progress
 from sim.workload import Streams
@@ -42,27 +43,20 @@ FEW = 16
 """Requests up to which those of a herd are better counted one by one."""
 
 
+@dataclass(slots=True)
 class _Open:
-    """A herd that has been sent and is not complete: its arrays in the order of members, instants of the run."""
+    """A herd that has been sent and is not complete."""
 
-    __slots__ = ("base", "columns", "group", "started")
-
-    def __init__(self, group: int, base: int, started: Array) -> None:
-        self.group = group
-        self.base = base
-        self.started = started
-        self.columns: Array = np.full((2, started.size), NEVER)
-        """Begun, finished; `NEVER`: not yet."""
-
-    @property
-    def is_complete(self) -> bool:
-        return bool((self.columns[0] < NEVER).all())
+    group: int
+    base: int
+    columns: Array
+    """Started, arrived, begun, finished of each member in their order, instants of the run; the last two `NEVER`: not yet."""
 
 
 class Refetching:
     """All refetches of a run through the queue of the application, in the order of their arrival."""
 
-    def __init__(self, scenario: Scenario, groups: list[Group], rng: Streams, window: Window) -> None:
+    def __init__(self, scenario: Scenario, groups: list[Group], rng: Streams, window: Span) -> None:
         self.groups = groups
         self.queue = Fifo(scenario.api.workers, (window.start, window.stop))
         self._service = scenario.api.service
@@ -82,8 +76,6 @@ class Refetching:
         """Per group: bases of herds that were only moved and are not counted in the load yet."""
         self._open: list[_Open] = []
         """Herds of which some requests arrive after the piece that they were sent in, in the order of sending."""
-        self._late: Array = np.empty((3, 0), np.int64)
-        """These requests: arrival, extra service, place among all members of the open herds."""
         first, group, base = [], [], []
         for number, found in enumerate(groups):
             fires = found.fires[found.fires + found.offsets[0] <= window.end] if found.size else found.fires[:0]
@@ -239,7 +231,7 @@ class Refetching:
             bool(jitter)
             and group.size > SMALL
             and not self._random_network
-            and _fits(int(np.ptp(group.offsets)) + jitter, group.size)
+            and fits(int(np.ptp(group.offsets)) + jitter, group.size)
         )
         return large and bool(self._gap[herd]) and (herd == 0 or bool(self._gap[herd - 1]))
 
@@ -291,62 +283,54 @@ class Refetching:
 
         Requests that arrive from *until* on are late: the next piece sorts them in among its own.
         """
-        sent = [self._sent(index) for index in range(herd, stop)]
-        first = sum(part.started.size for part in self._open)
-        requests = [self._late]
-        for part in sent:
-            arrivals = part.started + self._delay(part.started.size)
-            places = np.arange(first, first + arrivals.size)
-            requests.append(np.stack([arrivals, np.full_like(arrivals, self.groups[part.group].extra), places]))
-            first += arrivals.size
-        self._open += sent
-        arrivals, extra, places = np.concatenate(requests, axis=1)
-        at, order = in_order(arrivals)
-        ready = int(np.searchsorted(at, until))
-        service = self._draw_service(ready) + extra[order[:ready]]
-        begun = self.queue.serve(at[:ready], service)
+        self._open += [self._sent(index) for index in range(herd, stop)]
+        sizes = [part.columns.shape[1] for part in self._open]
+        extra = np.repeat([self.groups[part.group].extra for part in self._open], sizes)
         columns = np.concatenate([part.columns for part in self._open], axis=1)
-        columns[:, places[order[:ready]]] = begun, begun + service + self._delay(ready)
-        late = np.sort(order[ready:])
-        yield from self._close(columns, np.stack([arrivals[late], extra[late], places[late]]))
-
-    def _close(self, columns: Array, late: Array) -> Iterator[tuple[int, Herd]]:
-        """Give each open herd its part of the *columns*. Those that are complete go on, of each group in their order."""
-        herds, self._open = self._open, []
-        edges = np.cumsum([0, *(part.started.size for part in herds)])
-        removed = np.zeros(len(herds), np.int64)
-        blocked: set[int] = set()
-        done = []
-        for number, part in enumerate(herds):
-            part.columns = columns[:, edges[number] : edges[number + 1]]
-            if part.group in blocked or not part.is_complete:
-                blocked.add(part.group)
-                self._open.append(part)
-            else:
-                removed[number] = part.started.size
-                done.append(part)
-        late[2] -= np.cumsum(removed)[np.searchsorted(edges, late[2], side="right") - 1]
-        self._late = late
-        for part in done:
+        _, arrived, begun, finished = columns
+        waiting = np.flatnonzero(begun == NEVER)
+        at, order = in_order(arrived[waiting])
+        ready = int(np.searchsorted(at, until))
+        served = waiting[order[:ready]]
+        service = self._draw_service(ready) + extra[served]
+        begins = self.queue.serve(at[:ready], service)
+        begun[served], finished[served] = begins, begins + service + self._delay(ready)
+        for part, mine in zip(self._open, np.split(columns, np.cumsum(sizes[:-1]), axis=1), strict=True):
+            part.columns = mine
+        for part in self._completed():
             yield part.group, self._complete(part)
+
+    def _completed(self) -> list[_Open]:
+        """Take out the herds that are complete, of each group in their order."""
+        done, left, waits = [], [], set()
+        for part in self._open:
+            if part.group in waits or (part.columns[2] == NEVER).any():
+                waits.add(part.group)
+                left.append(part)
+            else:
+                done.append(part)
+        self._open = left
+        return done
 
     def _sent(self, index: int) -> _Open:
         number, base = int(self._group[index]), int(self._base[index])
         group, jitter = self.groups[number], self._jitter[number]
-        started = group.offsets
+        columns = np.full((4, group.size), NEVER)
+        started, arrived = columns[:2]
+        started[:] = group.offsets + base
         if jitter:
-            started = started + (self._rng["jitter"].random(group.size) * jitter).astype(np.int64)
-        if jitter:
-            self._count_starts(base + started)
+            started += (self._rng["jitter"].random(group.size) * jitter).astype(np.int64)
+            self._count_starts(started)
         else:
-            self._count_rising(np.array([base]), started)
-        return _Open(number, base, base + started)
+            self._count_rising(np.array([base]), group.offsets)
+        arrived[:] = started + self._delay(group.size)
+        return _Open(number, base, columns)
 
     def _delay(self, count: int) -> Array | int:
         return _draw(self._network, self._rng["to_api"], count)
 
     def _complete(self, part: _Open) -> Herd:
-        started, (begun, finished) = part.started, part.columns
+        started, _, begun, finished = part.columns
         finished = self._answered(started, finished)
         if self._jitter[part.group] or self._random_network:
             return Herd.of_members(started, begun, finished)
@@ -377,34 +361,6 @@ class Refetching:
             low = int(inside.min())
             counts = np.bincount(inside - low)
             self.load[low : low + counts.size] += counts
-
-
-def _fits(span: int, count: int) -> bool:
-    """Can an instant within *span* ns and one of *count* places be one integer?"""
-    return span.bit_length() + count.bit_length() <= 62
-
-
-def in_order(instants: Array) -> tuple[Array, Array]:
-    """(sorted instants, their places before), equal ones in the order in which they came.
-
-    Where instant and place fit into one integer they are sorted as one, for which NumPy has vector instructions. A million: 7 ms,
-    with AVX2 13 ms, without either 57 ms, by a compiled radix sort 18 ms; indirectly 86 ms.
-    """
-    places = np.arange(instants.size)
-    if not instants.size or (instants[1:] >= instants[:-1]).all():
-        return instants, places
-    least, bits = int(instants.min()), instants.size.bit_length()
-    if not _fits(int(instants.max()) - least, instants.size):
-        places = np.argsort(instants, kind="stable")
-        return instants[places], places
-    keys = instants - least
-    keys <<= bits
-    keys |= places
-    keys.sort()
-    places = keys & ((1 << bits) - 1)
-    keys >>= bits
-    keys += least
-    return keys, places
 
 
 def _draw(distribution: Distribution, rng: np.random.Generator, count: int) -> Array | int:

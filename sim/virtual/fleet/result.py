@@ -21,9 +21,9 @@ from sim.results.statistics import (
     quantiles,
     share_interval,
 )
-from sim.virtual.fleet.herds import Outcomes
 from sim.virtual.fleet.histogram import FineHistogram
 from sim.virtual.fleet.refetching import LOAD_STEP
+from sim.virtual.fleet.tally import Outcomes
 
 Array = np.ndarray[Any, Any]
 Figures = Iterator[tuple[str, Estimate]]

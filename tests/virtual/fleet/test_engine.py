@@ -21,7 +21,7 @@ from sim.results.summary import summarise
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import draws, engines, fleet
 from sim.virtual.fleet import compiled, engine, refetching
-from sim.virtual.fleet.herds import Outcomes
+from sim.virtual.fleet.tally import Outcomes
 from sim.workload import Poisson, Updates
 
 STILL = Network(to_broadcaster=Constant(0.0), to_subscriber=Constant(0.0), to_api=Constant(0.0))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from sim.virtual.fleet import compiled
 from sim.virtual.fleet.queueing import Fifo
-from sim.virtual.fleet.refetching import in_order
 
 
 def plain(arrivals: list[int], service: list[int], workers: int) -> list[int]:
@@ -115,24 +114,3 @@ def test_a_repeat_is_the_same_again_later():
         other.serve(arrivals + at, 10)
     np.testing.assert_array_equal(queue.free, other.free)
     assert (queue.count, queue.busy, queue.waited, queue.longest) == (other.count, other.busy, other.waited, other.longest)
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(-(10**9), 10**9), max_size=200))
-def test_in_order_is_a_stable_sort(values):
-    instants = np.array(values, np.int64)
-    for available in {compiled.INSTALLED, False}:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiled, "ENABLED", available)
-            patch.setattr("sim.virtual.fleet.refetching.SMALL", 0)
-            at, places = in_order(instants.copy())
-        expected = np.argsort(instants, kind="stable")
-        np.testing.assert_array_equal(places, expected)
-        np.testing.assert_array_equal(at, instants[expected])
-
-
-def test_instants_too_far_apart_to_be_packed_are_sorted_all_the_same():
-    instants = np.array([1 << 61, 5, 5, 0])
-    at, places = in_order(instants)
-    assert at.tolist() == [0, 5, 5, 1 << 61]
-    assert places.tolist() == [3, 1, 2, 0]
