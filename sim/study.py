@@ -91,11 +91,12 @@ def presets(scenario: Scenario, updates: Updates | None = None) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def ways(run: Run, some: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Times to notified (s) of a run's own updates, simulated with each variant (name -> dotted keys)."""
+def ways(run: Run, some: Mapping[str, Mapping[str, Any]], costs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Times to notified (s) of a run's own updates, simulated with each variant (name -> dotted keys), and with what the target
+    takes (*costs*: dotted keys, as `sim.prediction.fit.point` finds them)."""
     updates, found = updates_of(run), {}
     for name, changes in some.items():
-        scenario = run.scenario.replace(changes)
+        scenario = run.scenario.replace({**costs, **changes})
         found[name] = times_to_notified(counted_journeys(reference.run(scenario, updates=updates), scenario))
     return found
 
