@@ -61,12 +61,12 @@ def size(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share: `12.5 %`, `0.03 %`; `100 %` only where it is all."""
+    """A share: `12.5 %`, `0.03 %`; `100 %` only where it is all, and `0 %` for what is left of one by rounding."""
     if share is None or math.isnan(share):
         return NONE
     if 0.9995 <= share < 1 - 1e-9:
         return f"{math.floor(share * 1e4) / 1e2:.2f} %"
-    return f"{digits(share * 100)} %"
+    return f"{digits(share * 100 if abs(share) > 1e-9 else 0.0)} %"
 
 
 def digits(value: float, count: int = 3) -> str:

@@ -234,7 +234,8 @@ def latency(run: Summary, steps: Mapping[str, pd.DataFrame], ways: pd.DataFrame)
     if len(known) > 1:
         said.append(
             f"Dispatched as in this run, nineteen in twenty notifications arrive within {seconds(float(known['p95'].iloc[0]))}; "
-            f"{known['p95'].idxmax()}, within {seconds(float(known['p95'].max()))} (both simulated, of the same updates and with the costs of this run)."
+            f"{known['p95'].idxmax()}, within {seconds(float(known['p95'].max()))} (both simulated, of the same updates and with "
+            "the costs of this run)."
         )
     return tuple(words for words in said if words)
 

@@ -132,6 +132,8 @@ def test_only_all_is_a_hundred_per_cent() -> None:
     assert text.percent(1.0) == "100 %"
     assert text.percent(0.99999) == "99.99 %"
     assert text.percent(0.125) == "12.5 %"
+    assert text.percent(-2.2e-16) == "0 %"
+    assert text.percent(3e-9) == "0.0000003 %"
     assert text.percent(None) == "–"
 
 
