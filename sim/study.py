@@ -50,6 +50,25 @@ def summary(scenario: Scenario, updates: Updates | None = None) -> Summary:
     return summarise(reference.run(scenario, updates=updates), scenario)
 
 
+NO_TIME = dict.fromkeys(
+    ("broadcaster.fixed", "broadcaster.per_subscriber", "network.to_broadcaster", "network.to_subscriber", "network.to_api"), 0.0
+)
+"""Keys with which neither the broadcaster nor a way takes time."""
+
+
+def dashboards(name: str, pages: int, rate: float, duration: float, drain: float, warmup: float = 0.0) -> Scenario:
+    """Some pages of one user that all hear Poisson updates at *rate*: what closed forms are of."""
+    return Scenario(
+        name=name,
+        warmup=warmup,
+        duration=duration,
+        drain=drain,
+        fleet=Fleet(users=1),
+        workload=Poisson(rate=rate),
+        pages=(Pages("dashboard", pages),),
+    )
+
+
 def row(figures: Summary) -> dict[str, float]:
     """The columns of a study; what was never shown is infinitely late, what nothing is known of is NaN."""
     found: dict[str, float] = {}
@@ -160,14 +179,9 @@ def steady(rate: float, waits: Iterable[float], hours: float = 1.0) -> pd.DataFr
     forms have it.
     """
     rows = []
-    scenario = Scenario(
-        name="steady",
-        duration=hours * 3600,
-        drain=max(120.0, 60 * max(waits := tuple(waits))),
-        fleet=Fleet(users=1),
-        workload=Poisson(rate=rate),
-        pages=(Pages("dashboard", 1),),
-    ).replace({"api.service": 1e-6, "network.to_broadcaster": 1e-6, "network.to_subscriber": 1e-6, "network.to_api": 1e-6})
+    alone = dashboards("steady", 1, rate, hours * 3600, max(120.0, 60 * max(waits := tuple(waits))))
+    ways = dict.fromkeys(("network.to_broadcaster", "network.to_subscriber", "network.to_api"), 1e-6)
+    scenario = alone.replace(ways | {"api.service": 1e-6})
     for family, make in FAMILIES.items():
         for wait in waits:
             policy = make(wait)
@@ -270,6 +284,12 @@ def misses_allowed(count: int, level: float = 0.93, surely: float = 0.999) -> in
     from scipy.stats import binom
 
     return int(binom.ppf(surely, count, 1 - level))
+
+
+def explained_by_chance(missed: int, count: int) -> tuple[bool, str]:
+    """Whether no more of *count* intervals miss the closed form than chance explains; and in words."""
+    allowed = misses_allowed(count)
+    return missed <= allowed, f"{missed} of {count} intervals miss the closed form, at most {allowed} may by chance"
 
 
 # --- variants that reports compare ---------------------------------------------------------------------------------------

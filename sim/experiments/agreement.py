@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
 
 from sim.errors import BadInput
 from sim.policy import Debounce, Policy, Polling, Window
@@ -16,7 +15,8 @@ from sim.results import text
 from sim.results.answers.report import updates_of
 from sim.results.run import Run
 from sim.results.summary import summarise
-from sim.scenario import Fleet, Pages, Scenario, to_dict
+from sim.scenario import Scenario, to_dict
+from sim.study import NO_TIME, dashboards, misses_allowed
 from sim.virtual import fleet, reference
 from sim.virtual.theory import Herd, herd_response_mean, predict, trailing_delay_mean
 from sim.workload import Poisson
@@ -192,17 +192,8 @@ def exactness(loads: Iterable[float], rate: float = 10.0, updates: int = 10_000)
 
 
 def _policy_alone(policy: Policy, rate: float, updates: int) -> Scenario:
-    return Scenario(
-        name="policy alone",
-        duration=updates / rate,
-        drain=600.0,
-        fleet=Fleet(users=1),
-        workload=Poisson(rate=rate),
-        pages=(Pages("dashboard", 1),),
-    ).replace(
-        {"policy": to_dict(policy), "api.service": 1e-6, "broadcaster.fixed": 0.0, "broadcaster.per_subscriber": 0.0}
-        | dict.fromkeys(("network.to_broadcaster", "network.to_subscriber", "network.to_api"), 0.0)
-    )
+    alone = dashboards("policy alone", 1, rate, updates / rate, 600.0)
+    return alone.replace(NO_TIME | {"policy": to_dict(policy), "api.service": 1e-6})
 
 
 def engines(made: Mapping[str, Mapping[str, Summary]]) -> pd.DataFrame:
@@ -231,7 +222,7 @@ def beyond(off: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
 
 def by_chance(judged: int, level: float = 0.95) -> int:
     """Of this many intervals at *level*, as many fail to hold the truth at the worst, one time in a thousand."""
-    return int(binom.ppf(0.999, judged, 1 - level))
+    return misses_allowed(judged, level)
 
 
 # --- the range of the closed forms ---------------------------------------------------------------------------------------

@@ -23,11 +23,9 @@ from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
 from sim.results.summary import window
 from sim.results.text import number
-from sim.scenario import Fleet, Pages, Scenario
-from sim.study import misses_allowed, summary
+from sim.study import dashboards, explained_by_chance, summary
 from sim.virtual.measures import frame_bytes
 from sim.virtual.theory import break_even_payload, polling_refetch_rate, window_refetch_rate
-from sim.workload import Poisson
 
 WAYS = ("notify", "full payload", "polling")
 LEVEL = 0.95
@@ -184,14 +182,7 @@ def over_targets(
 def _simulated(rate: float, payload: float, target: float, price: Prices, way: str, what: str, pages: int = 20) -> dict[str, Any]:
     policy = {"notify": {"kind": "window", "wait": target}, "polling": {"kind": "polling", "interval": target / LEVEL}}[way]
     duration = max(600.0, 20 * target)
-    scenario = Scenario(
-        name=way,
-        duration=duration,
-        drain=2 * target + 1,
-        fleet=Fleet(users=1),
-        workload=Poisson(rate=rate),
-        pages=(Pages("dashboard", pages),),
-    ).replace({"policy": policy, "api.service": 1e-6})
+    scenario = dashboards(way, pages, rate, duration, 2 * target + 1).replace({"policy": policy, "api.service": 1e-6})
     figures = summary(scenario)
     each, asked = (price.envelope + BODY, price.head + payload) if what == "bytes" else (price.delivery, price.refetch)
     if way == "polling":
@@ -341,5 +332,4 @@ def agree(curves: pd.DataFrame) -> tuple[bool, str]:
         curves[curves["source"] == "theory"][["target", "group", "cost"]], on=["target", "group"], suffixes=("", "_theory")
     )
     missed = int((~both["cost_theory"].between(both["low"], both["high"])).sum())
-    allowed = misses_allowed(len(both))
-    return missed <= allowed, f"{missed} of {len(both)} intervals miss the closed form, at most {allowed} may by chance"
+    return explained_by_chance(missed, len(both))

@@ -17,12 +17,11 @@ from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
 from sim.results.statistics import Estimate
-from sim.scenario import Fleet, Pages, Scenario
+from sim.scenario import Scenario
 from sim.shipped import shipped
-from sim.study import summary
+from sim.study import NO_TIME, dashboards, summary
 from sim.virtual import fleet
 from sim.virtual.theory import fanout_delay_last, fanout_subscribers_max
-from sim.workload import Poisson
 
 NODES = (1, 2, 4, 8)
 UTILISATION = 0.7
@@ -263,24 +262,14 @@ def nodes(per_subscriber: float, rate: float, counts: Iterable[int] = NODES, poi
 
 def _last(per_subscriber: float, rate: float, size: int, nodes: int, events: int = 4000) -> float:
     """Simulated mean time to the last receiver: from the mean over all of them, which lies half a fan-out earlier."""
-    scenario = Scenario(
-        name="nodes",
-        warmup=20 / rate,
-        duration=events / rate,
-        drain=60.0,
-        fleet=Fleet(users=1),
-        workload=Poisson(rate=rate),
-        pages=(Pages("dashboard", size),),
-    ).replace(
-        {
+    scenario = dashboards("nodes", size, rate, events / rate, 60.0, warmup=20 / rate).replace(
+        NO_TIME
+        | {
             "policy": {"kind": "full_payload"},
             "broadcast.payload": "full",
             "broadcaster.per_byte": 0.0,
-            "broadcaster.fixed": 0.0,
             "broadcaster.per_subscriber": per_subscriber,
             "broadcaster.nodes": nodes,
-            "network.to_broadcaster": 0.0,
-            "network.to_subscriber": 0.0,
         }
     )
     mean = fleet.run(scenario).time_to_notified.mean

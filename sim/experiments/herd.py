@@ -21,7 +21,7 @@ from sim.results.statistics import Estimate, t_interval
 from sim.results.summary import sampled_share, summarise
 from sim.results.text import percent
 from sim.scenario import Api, Fleet, Pages, Scenario, to_dict
-from sim.study import row, summary
+from sim.study import NO_TIME, row, summary
 from sim.virtual import reference
 from sim.virtual.theory import jittered_herd_response_mean, retry_utilisation_max
 from sim.workload import Constant as Regular
@@ -159,10 +159,7 @@ def _one_herd(size: int, each: float, workers: int, wait: float, jitter: float) 
         pages=(Pages("dashboard", size),),
         policy=Debounce(wait=wait, jitter=jitter),
         api=Api(workers=workers, service=Constant(each)),
-    ).replace(
-        {"broadcaster.fixed": 0.0, "broadcaster.per_subscriber": 0.0}
-        | dict.fromkeys(("network.to_broadcaster", "network.to_subscriber", "network.to_api"), 0.0)
-    )
+    ).replace(NO_TIME)
 
 
 def jitter_error(frame: pd.DataFrame) -> float:

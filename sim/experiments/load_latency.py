@@ -19,7 +19,7 @@ from sim.results.statistics import Estimate, quantiles, t_interval
 from sim.results.summary import summarise
 from sim.results.text import number
 from sim.scenario import Fleet, Network, Pages, Scenario, to_dict
-from sim.study import misses_allowed
+from sim.study import explained_by_chance
 from sim.virtual import reference
 from sim.virtual.theory import response_knee, response_quantile
 from sim.workload import Poisson
@@ -141,8 +141,7 @@ def beside(points: pd.DataFrame, service: float, workers: int = 1) -> pd.DataFra
 
 def agree(table: pd.DataFrame) -> tuple[bool, str]:
     """Whether no more intervals of `beside` miss the closed form than chance explains."""
-    missed, allowed = int((~table["holds"].astype(bool)).sum()), misses_allowed(len(table))
-    return missed <= allowed, f"{missed} of {len(table)} intervals miss the closed form, at most {allowed} may by chance"
+    return explained_by_chance(int((~table["holds"].astype(bool)).sum()), len(table))
 
 
 def brackets(bend: float, between: tuple[float, float]) -> tuple[bool, str]:

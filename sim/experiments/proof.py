@@ -1,7 +1,7 @@
 """Does a fit at small sizes predict larger ones? Runs that were measured, held against predictions that have not seen them.
 
 `data/proof.py` measures, fits and predicts; what it found is in `data/proof.json`, which `read` and notebook 06 show, and the
-fits themselves are in `data/fits`. The bundles are too large to keep; `again` makes a row anew from its fit.
+fits themselves are in `data/fits`. The bundles are too large to keep.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from sim.prediction import Fit
-from sim.prediction import read as read_fit
 from sim.prediction.predict import DRAWS, Figure, predict
 from sim.results import text
-from sim.scenario import Scenario, build, to_dict
+from sim.scenario import Scenario, to_dict
 from sim.shipped import shipped
 from sim.workload import streams
 
@@ -55,12 +54,12 @@ def rows(
             "high": figure.high,
             "held_out": held_out,
         }
-        for metric, figure in _predicted(fit, scenario).items()
+        for metric, figure in predicted(fit, scenario).items()
         if measured.get(metric, {}).get("value")
     ]
 
 
-def _predicted(fit: Fit, scenario: Scenario) -> dict[str, Figure]:
+def predicted(fit: Fit, scenario: Scenario) -> dict[str, Figure]:
     """Metric -> its figure, where it is finite."""
     # Own times are those of a worker: how many there are is the run's to say.
     found = predict(fit, scenario, DRAWS, scenario.draw_updates(streams(scenario.seed)), BANDS, kept=["api.workers"])
@@ -88,14 +87,6 @@ def read() -> tuple[pd.DataFrame, dict[str, str]]:
     slack = 1e-9 * found["measured"]
     covered = found["measured"].between(found["low"] - slack, found["high"] + slack)
     return found.assign(off=off, band=band, close=off.abs() <= band, covered=covered), tree["left_out"]
-
-
-def again(run: str, target: str) -> dict[str, float]:
-    """The predictions of one run made anew from its fit: metric -> value."""
-    tree = json.loads(PLACE.read_text(encoding="utf-8"))
-    scenario: Scenario = build(Scenario, tree["scenarios"][run], where=run)
-    fit = read_fit(FITS / f"{target}.fit.json")
-    return {metric: figure.value for metric, figure in _predicted(fit, scenario).items()}
 
 
 def by_metric(found: pd.DataFrame) -> pd.DataFrame:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sim.experiments import proof
 from sim.prediction import read as read_fit
+from sim.scenario import Scenario, build
 
 
 def test_a_stored_prediction_is_what_its_fit_says() -> None:
     found, _ = proof.read()
     rows = found[(found["run"] == "herd-reverb-2000") & (found["target"] == "reverb")].set_index("metric")["predicted"]
-    again = proof.again("herd-reverb-2000", "reverb")
+    scenario = build(Scenario, json.loads(proof.PLACE.read_text())["scenarios"]["herd-reverb-2000"], where="kept")
+    again = proof.predicted(read_fit(proof.FITS / "reverb.fit.json"), scenario)
     assert len(rows) >= 5
     for metric, value in rows.items():
-        assert again[str(metric)] == pytest.approx(value, rel=1e-6), metric
+        assert again[str(metric)].value == pytest.approx(value, rel=1e-6), metric
 
 
 def test_no_run_that_was_predicted_was_fitted_to() -> None:

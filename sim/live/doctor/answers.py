@@ -23,20 +23,18 @@ def is_html(answer: HttpAnswer) -> bool:
     return "html" in kind or (not kind and answer.body[:200].lstrip()[:9].lower().startswith((b"<!doctype", b"<html")))
 
 
-def json_of(answer: HttpAnswer | None) -> dict[str, Any]:
-    """The JSON object that it holds; empty where there is none."""
+def json_object(answer: HttpAnswer) -> dict[str, Any] | None:
+    """The JSON object that it holds; None where it holds none."""
     try:
-        tree = json.loads(answer.body) if answer is not None else None
+        tree = json.loads(answer.body)
     except (ValueError, RecursionError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
+        return None
+    return tree if isinstance(tree, dict) else None
 
 
-def is_json(answer: HttpAnswer) -> bool:
-    try:
-        return isinstance(json.loads(answer.body), dict)
-    except (ValueError, RecursionError):
-        return False
+def json_of(answer: HttpAnswer) -> dict[str, Any]:
+    """The same; empty where it holds none."""
+    return json_object(answer) or {}
 
 
 def proxy_of(answer: HttpAnswer) -> str:
@@ -45,7 +43,7 @@ def proxy_of(answer: HttpAnswer) -> str:
     known = next((name for name in PROXIES if server.lower().startswith(name)), "")
     gateway = answer.status in (502, 503, 504)
     # What is behind a proxy answers in its own words: Reverb with plain text or JSON, Laravel with its headers.
-    theirs = "x-powered-by" in answer.headers or "set-cookie" in answer.headers or is_json(answer)
+    theirs = "x-powered-by" in answer.headers or "set-cookie" in answer.headers or json_object(answer) is not None
     own = known and not theirs and (is_html(answer) or gateway or 300 <= answer.status < 400)
     return server if own else ""
 
@@ -67,8 +65,9 @@ def said(answer: HttpAnswer) -> str:
 
 def _text(answer: HttpAnswer) -> str:
     """The first words of a plain answer, or the message of a JSON one."""
-    message = json_of(answer).get("message")
-    text = message if isinstance(message, str) else "" if is_json(answer) else answer.body[:300].decode("utf-8", "replace")
+    tree = json_object(answer)
+    message = tree.get("message") if tree is not None else answer.body[:300].decode("utf-8", "replace")
+    text = message if isinstance(message, str) else ""
     words = " ".join(text.split())
     return words if len(words) <= 80 else f"{words[:77]}..."
 

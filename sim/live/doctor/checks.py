@@ -63,7 +63,8 @@ class Patient:
     """Seconds in which somebody else will change the resource; for applications whose change routes are not known."""
     settle: float = 0.3
     """Seconds in which further events of one change still come."""
-    listener: Subscriber | None = None
+    connection: Subscriber | None = None
+    """As a page has it, once the broadcaster has let it in."""
     up: dict[str, HttpAnswer] = field(default_factory=dict)
     """Answer to `GET /up`, by place (`sim.live.probe.places`)."""
     down: set[str] = field(default_factory=set)
@@ -80,6 +81,12 @@ class Patient:
     """ns from publishing an event here to hearing it; 0: not known."""
     moved_to: str = ""
     """Status to which a check has moved the server's first step."""
+
+    @property
+    def listener(self) -> Subscriber:
+        """The connection, for checks that need it (`CheckStep.needs`)."""
+        assert self.connection is not None
+        return self.connection
 
     def lose(self, place: str) -> None:
         """*place* does not answer; pages may connect to the same one."""
@@ -185,6 +192,6 @@ async def examine(
                 report(finding)
             findings += found
     finally:
-        if patient.listener is not None:
-            await patient.listener.close()
+        if patient.connection is not None:
+            await patient.connection.close()
     return findings

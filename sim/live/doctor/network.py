@@ -192,7 +192,7 @@ async def websocket(patient: Patient) -> list[Finding]:
     where = f"{target.websocket_url.rpartition('/')[0]}" + (f" from {target.page_origin}" if target.page_origin else "")
     began = time.monotonic()
     try:
-        patient.listener = await Subscriber.open(target, patient.patience)
+        patient.connection = await Subscriber.open(target, patient.patience)
     except Refused as error:
         detail = said(error.answer) if error.answer is not None else str(error)
         return [Finding("websocket", "problem", f"{where}: {detail}", _advice(patient, error))]
@@ -213,7 +213,6 @@ async def websocket(patient: Patient) -> list[Finding]:
 
 async def _is_reverb(patient: Patient) -> bool:
     """This project's broadcaster names itself as Reverb does, for fidelity; but it has `/metrics`, which Reverb has not."""
-    assert patient.listener is not None
     if "reverb" not in patient.listener.headers.get("x-powered-by", "").lower():
         return False
     place = "broadcaster for pages" if "broadcaster for pages" in places(patient.target) else "broadcaster"
@@ -227,14 +226,14 @@ async def warn_of_sockets(target: Target, connections: int) -> str:
         return ""
     patient = Patient(target)
     try:
-        patient.listener = await Subscriber.open(target, patient.patience)
+        patient.connection = await Subscriber.open(target, patient.patience)
     except Refused:
         return ""  # The load test will say it.
     try:
         if not await _is_reverb(patient):
             return ""
     finally:
-        await patient.listener.close()
+        await patient.connection.close()
     return (
         f"{connections} connections to a Laravel Reverb: without ext-uv or ext-ev its process ends, silently, at about "
         f"{SELECT_LIMIT:,} (stream_select); look with `php -m | grep -E 'uv|ev'` on its machine"

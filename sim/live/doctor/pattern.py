@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from sim.live.client import HttpAnswer
 from sim.live.doctor.account import FORM
-from sim.live.doctor.answers import is_html, is_json, json_of, on_the_way, said
+from sim.live.doctor.answers import is_html, json_object, json_of, on_the_way, said
 from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
 from sim.live.doctor.listener import ReceivedFrame
 from sim.live.doctor.timing import dispatch
@@ -40,8 +40,7 @@ GUARD = "for tokens Broadcast::routes(['middleware' => ['auth:sanctum']])"
 
 async def authorisation(patient: Patient) -> list[Finding]:
     """Private channels: the owner may, a stranger and a guest may not; and the signature fits the broadcaster's secret."""
-    listener, target = patient.listener, patient.target
-    assert listener is not None
+    target = patient.target
     if not target.api or patient.owner is None or "application" in patient.down:
         why = "no application in the target" if not target.api else "no user of the application is known"
         why = "the application does not answer" if "application" in patient.down else why
@@ -77,8 +76,7 @@ def _public(patient: Patient) -> list[str]:
 
 
 def _signed_here(patient: Patient, why: str, advice: str) -> Finding:
-    target, listener = patient.target, patient.listener
-    assert listener is not None
+    target = patient.target
     if not target.secret:
         return Finding("private auth", "skipped", f"{why}, and no secret to sign with", advice)
     _public(patient)
@@ -90,13 +88,11 @@ def _signed_here(patient: Patient, why: str, advice: str) -> Finding:
 
 def _signature(patient: Patient, channel: str, member: str | None) -> str:
     """What the target's own key and secret make of it."""
-    assert patient.listener is not None
     return channel_auth(patient.target.key, patient.target.secret, patient.listener.socket_id, channel, member or "")
 
 
 async def _authorise(patient: Patient, channel: str, user: User | None) -> HttpAnswer:
     """As Echo does: a form, and no Accept."""
-    assert patient.listener is not None
     body = urlencode({"socket_id": patient.listener.socket_id, "channel_name": channel}).encode()
     return await patient.ask_api("POST", patient.target.auth, user, body, Content_Type=FORM, Accept="")
 
@@ -156,7 +152,6 @@ def _refusal_finding(who: str, channel: str, answer: HttpAnswer) -> Finding:
 async def subscription(patient: Patient) -> list[Finding]:
     """The broadcaster accepts what the application signed."""
     listener = patient.listener
-    assert listener is not None
     if not patient.auths:
         return [Finding("subscribe", "skipped", "nobody may")]
     findings = []
@@ -180,7 +175,6 @@ async def subscription(patient: Patient) -> list[Finding]:
 async def publication(patient: Patient) -> list[Finding]:
     """A signed event to the HTTP API, and its receipt."""
     listener, channel, target = patient.listener, patient.channels[0], patient.target
-    assert listener is not None
     if not target.secret:
         return [Finding("publish", "skipped", "no secret in the target")]
     before = time.time_ns()
@@ -236,7 +230,7 @@ def _publish_advice(patient: Patient, answer: HttpAnswer) -> str:
             "the secret is right (the subscription was accepted with it): something on the way changes path, query or body; "
             "or the path has a prefix that one side signs and the other does not (REVERB_SERVER_PATH, ws.sign)"
         )
-    if status == 404 and not is_json(answer) and "no matching application" not in text:
+    if status == 404 and json_object(answer) is None and "no matching application" not in text:
         return "no HTTP API on this path: check the port and the path prefix, and that the proxy passes /apps on as well as /app"
     return {
         0: "look at the broadcaster's log; is it the port of its HTTP API?",
@@ -251,7 +245,7 @@ def _publish_advice(patient: Patient, answer: HttpAnswer) -> str:
 
 
 def _lost(patient: Patient) -> str:
-    ended = patient.listener.ended if patient.listener is not None else ""
+    ended = patient.connection.ended if patient.connection is not None else ""
     return f": {ended}" if ended else ""
 
 
@@ -261,7 +255,6 @@ async def change(patient: Patient) -> list[Finding]:
     Where the change routes are not known (a foreign application), somebody else makes the change while the doctor listens.
     """
     listener = patient.listener
-    assert listener is not None
     since, answer, patience = time.time_ns(), None, patient.listen
     may = patient.changes and patient.owner is not None and bool(patient.target.api) and "application" not in patient.down
     if may:
@@ -351,7 +344,6 @@ async def race(patient: Patient) -> list[Finding]:
     """Does a refetch that starts with the notification already see the change? Compared with a later refetch, like with like."""
     if not patient.changes or patient.owner is None:
         return [Finding("after commit", "skipped", "no changes allowed")]
-    assert patient.listener is not None
     listener, specific, stale, seen = patient.listener, patient.channels[0], 0, 0
     before = version_of(await ask_resource(patient), patient.version)
     for _ in range(RACES):

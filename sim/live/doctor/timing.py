@@ -25,7 +25,6 @@ DELAYED = (0.030, 0.25)
 async def timing(patient: Patient) -> list[Finding]:
     """Events published here: what broadcaster and network need; and the second frame of an event on two channels."""
     listener, channels = patient.listener, sorted(patient.subscribed)
-    assert listener is not None
     if not channels or not patient.target.secret:
         return [Finding("broadcaster's time", "skipped", "not subscribed, or no secret to publish with")]
     round_trip = await listener.round_trip(patient.patience) or 0.0
@@ -44,7 +43,6 @@ async def timing(patient: Patient) -> list[Finding]:
 async def _measure(patient: Patient, channels: list[str], at_once: bool) -> tuple[list[float], list[float], list[float]]:
     """Seconds to the answer, to the first frame, and from the first to the second, of each round."""
     listener = patient.listener
-    assert listener is not None
     answered, first, gaps = [], [], []
     for number in range(ROUNDS):
         name, since = f"workbench-doctor-{at_once}-{number}", time.time_ns()
@@ -67,7 +65,6 @@ async def _measure(patient: Patient, channels: list[str], at_once: bool) -> tupl
 async def _until(patient: Patient, name: str, since: int, count: int) -> None:
     """Wait until all frames of an event are there, for as long as a delayed acknowledgement may last."""
     listener = patient.listener
-    assert listener is not None
     deadline = time.monotonic() + DELAYED[1]
     while time.monotonic() < deadline and not listener.ended:
         if sum(h.at >= since and h.message.event == name for h in listener.heard) >= count:

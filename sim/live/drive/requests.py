@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 from sim.brokeforge.broadcasting.events import Event, ServerSiteUpdated, ServerUpdated, TaskCompleted, broadcast_name
 from sim.clock import SECOND
@@ -46,26 +46,6 @@ class Receipt(NamedTuple):
     """Why the event was not accepted, though the status is that of a success."""
     tells: bool = False
     """Whether the answer would say when the event was published: then no `published_at` means not yet, or never."""
-
-
-class Via(Protocol):
-    """A way to make updates happen."""
-
-    origin: HttpOrigin
-    ordered: bool
-    """Whether changes of one resource must be made one after the other."""
-
-    def resource_id(self, update: Update) -> int:
-        """The number that tables hold for the workload's n-th resource of the target."""
-        ...
-
-    def channels(self, update: Update) -> list[str]:
-        """On which its event is broadcast by the scenario, as tables name them: with numbers for ids."""
-        ...
-
-    def request(self, serial: int, update: Update, intended_at: int, now: int) -> Call: ...
-
-    def receipt(self, answer: HttpAnswer) -> Receipt: ...
 
 
 class _Resources:
@@ -121,7 +101,34 @@ def _event(update: Update, id: Any, user: Any) -> Event:
     return TaskCompleted(id, "backup", update.status == "completed", update.at_ns // 1_000)
 
 
-class Routes:
+class Via:
+    """A way to make updates happen."""
+
+    ordered: ClassVar[bool]
+    """Whether changes of one resource must be made one after the other."""
+
+    def __init__(self, origin: HttpOrigin, target: Target, scenario: Scenario) -> None:
+        self.origin = origin
+        self._target = target
+        self._scenario = scenario
+        self._resources = _Resources(target)
+
+    def resource_id(self, update: Update) -> int:
+        """The number that tables hold for the workload's n-th resource of the target."""
+        return self._resources.number(update)
+
+    def channels(self, update: Update) -> list[str]:
+        """On which its event is broadcast by the scenario, as tables name them: with numbers for ids."""
+        return self._resources.channels(update, self._scenario.broadcast)
+
+    def request(self, serial: int, update: Update, intended_at: int, now: int) -> Call:
+        raise NotImplementedError
+
+    def receipt(self, answer: HttpAnswer) -> Receipt:
+        raise NotImplementedError
+
+
+class Routes(Via):
     """Changes a model through the application, as its owner."""
 
     ordered = True
@@ -134,16 +141,8 @@ class Routes:
                 "target: it names no user with a server, so nobody may change anything: add users to target.json, "
                 "or publish to the broadcaster (--direct), or only listen (--passive)"
             )
-        self.origin = HttpOrigin.parse(target.api)
-        self._resources = _Resources(target)
-        self._scenario = scenario
+        super().__init__(HttpOrigin.parse(target.api), target, scenario)
         self._changes = ChangeRequests()
-
-    def resource_id(self, update: Update) -> int:
-        return self._resources.number(update)
-
-    def channels(self, update: Update) -> list[str]:
-        return self._resources.channels(update, self._scenario.broadcast)
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Call:
         id, owner = self._resources.id(update), self._resources.require_owner(update)
@@ -187,34 +186,24 @@ def _instant(value: Any) -> int | None:
     return _number(value) or None
 
 
-class Direct:
+class Direct(Via):
     """Posts the event to the broadcaster's HTTP API, signed, in place of the application."""
 
     ordered = False
 
     def __init__(self, target: Target, scenario: Scenario) -> None:
-        self.origin = HttpOrigin.parse(target.http_url)
-        self._target = target
-        self._resources = _Resources(target)
-        self._broadcast = scenario.broadcast
-        self._members = scenario.publisher.members
-
-    def resource_id(self, update: Update) -> int:
-        return self._resources.number(update)
-
-    def channels(self, update: Update) -> list[str]:
-        return self._resources.channels(update, self._broadcast)
+        super().__init__(HttpOrigin.parse(target.http_url), target, scenario)
 
     def request(self, serial: int, update: Update, intended_at: int, now: int) -> Call:
-        event = self._resources.event(update)
+        event, broadcast = self._resources.event(update), self._scenario.broadcast
         payload = event.broadcast_with(now)
-        if self._broadcast.payload_bytes and (self._broadcast.payload == "full" or update.resource == "task"):
+        if broadcast.payload_bytes and (broadcast.payload == "full" or update.resource == "task"):
             # There is no application that could say what the resource looks like: its size is what the fan-out feels.
-            payload["padding"] = "x" * self._broadcast.payload_bytes
-        if self._members:
+            payload["padding"] = "x" * broadcast.payload_bytes
+        if self._scenario.publisher.members:
             payload |= {"update": serial, "sent_at": intended_at, "published_at": now}
-        name = broadcast_name(event, self._broadcast.broadcast_as)
-        return signed_event(self._target, name, event.broadcast_on(self._broadcast.channels), payload, now)
+        name = broadcast_name(event, broadcast.broadcast_as)
+        return signed_event(self._target, name, event.broadcast_on(broadcast.channels), payload, now)
 
     def receipt(self, answer: HttpAnswer) -> Receipt:
         """The event is its own commit: it is there when it is sent, and published when the broadcaster has taken it."""
