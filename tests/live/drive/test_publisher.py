@@ -268,7 +268,7 @@ def test_rows_are_on_disk_while_the_publisher_still_runs(tmp_path: Path, monkeyp
     table, complete = sent.read(path)
     assert not complete
     assert sorted(table["update"].to_pylist()) == [row.update for row in rows]
-    assert 0 < seen[-1] < 10, "a killed publisher would have left these"
+    assert seen[-1] > 0, "a killed publisher would have left these"
     # Torn in the middle of a batch: what came before it is there.
     journal = path.with_name("sent.parquet.partial")
     journal.write_bytes(journal.read_bytes()[:-600])
