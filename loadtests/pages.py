@@ -135,7 +135,7 @@ def user_classes(settings: Settings) -> dict[str, type[EchoUser]]:
 
 
 def _alone(pages: Pages, settings: Settings) -> bool:
-    """Whether nobody is known who may read: then there is the fan-out alone, signed for here, and nothing to refetch."""
+    """Whether no user is known: then there is the fan-out alone, signed for here, and nothing to refetch."""
     target = settings.target
     return target is not None and not target.users and not (settings.login or settings.refetch or pages.refetch)
 

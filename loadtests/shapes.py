@@ -176,7 +176,7 @@ def chosen(settings: Settings) -> type[Shape] | None:
     base, scenario = SHAPES[name], settings.scenario
     attributes: dict[str, Any] = {"users": scenario.subscribers, "rate": scenario.load.connect_rate}
     if "duration" not in vars(base):
-        attributes["duration"] = scenario.warmup + scenario.duration + scenario.drain
+        attributes["duration"] = scenario.warmup + scenario.duration + sum(scenario.tail)
     for assignment in filter(None, text.split(",")):
         key, _, value = assignment.partition("=")
         known = parameters(base)

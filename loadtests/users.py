@@ -132,7 +132,7 @@ class EchoUser(User):
         own = [task for task in cls.tasks if task is not park]
         cls.tasks = own or [park]
 
-    # ---- for whoever writes a page
+    # ---- for authors of pages
 
     def on_event(self, event: Event) -> Any:
         """Override: is *event* (`name`, `channel`, `data`) a reason to refetch? Runs in the hub; must not block."""
@@ -209,7 +209,7 @@ class EchoUser(User):
         )
         self.open_page = Page(plant, spec, self._seat)
         spec.auth.prepare(self.open_page)
-        self._seat.headers = self.open_page.headers  # Who has logged in stays so, whatever page is open.
+        self._seat.headers = self.open_page.headers  # A session outlives the page in which it began.
         plant.recorder.opened += 1
         plant.recorder.wanted += spec.subscribes
         plant.admit(self._open)
@@ -224,7 +224,7 @@ class EchoUser(User):
             self._leave = self.plant.mux.call_at(self.plant.mux.now() + stay, self._reopen)
 
     def _reopen(self) -> None:
-        """Who leaves is replaced at once, by another page."""
+        """A page that is left is replaced at once, by another."""
         if self._leave is not None:
             self._leave.cancel()
         self.open_page.close()

@@ -301,7 +301,7 @@ RULES = {"cancel (Inertia 1)": "cancel", "overlap (Inertia 2, 3)": "overlap", "s
 
 
 def rules(service: float) -> Changes:
-    """The in-flight rules, with answers that take about *service* seconds, whoever asks: only then do they matter."""
+    """The in-flight rules, with answers that take about *service* seconds, however many ask: only then do they matter."""
     slow = {"api.service": to_dict(Lognormal(service, 0.5)), "api.workers": 10_000}
     return {name: slow | {"in_flight": rule} for name, rule in RULES.items()}
 

@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_scenario(parser, program="load test")
     options.add_target(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the rows to this Parquet file")
-    parser.add_argument("--epoch", metavar="NS", help="start of the run, ns since 1970; - : told on standard input")
+    parser.add_argument("--epoch", metavar="NS", help="start of the run, ns since 1970; - : read from standard input")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -86,7 +86,7 @@ def _to(journal: Journal | None) -> Callable[[Sequence[Sent]], object]:
 
 def _publish(publisher: Publisher, updates: Updates) -> list[Sent]:
     """Run the publisher until it is done or a signal stops it."""
-    # A publisher that waits for the processor measures that, not the target; only who may do so moves ahead.
+    # A publisher that waits for the processor measures that, not the target. Not every user may raise a priority.
     with contextlib.suppress(PermissionError):
         os.nice(PRIORITY)
     quiet = not sys.stderr.isatty() or (len(updates) > 0 and updates.at[-1] < 2 * SECOND)

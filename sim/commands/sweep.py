@@ -35,6 +35,7 @@ from sim.results import text
 from sim.results.summary import metric_of
 from sim.scenario.keys import keys as scenario_keys
 from sim.virtual import sweep as sweeps
+from sim.virtual.workers import MOST_PROCESSES, workers
 
 SHOWN = ("time_to_fresh.mean", "time_to_fresh.p95", "refetches_per_update", "refetch_rate.peak")
 
@@ -76,8 +77,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.processes is not None and not 1 <= args.processes <= sweeps.MOST_PROCESSES:
-        raise BadInput(f"--processes must be >= 1 and <= {sweeps.MOST_PROCESSES}, got {args.processes}")
+    if args.processes is not None and not 1 <= args.processes <= MOST_PROCESSES:
+        raise BadInput(f"--processes must be >= 1 and <= {MOST_PROCESSES}, got {args.processes}")
     sweep = sweeps.Sweep(
         options.scenario(args),
         sweeps.parse_vary(args.vary),
@@ -88,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
         engine=args.engine,
     )
     objective = None if args.objective is None else sweeps.Objective.parse(args.objective)
-    with sweeps.workers(args.processes, args.scheduler) as pool, _bar() as told:
-        frame = sweeps.run(sweep, pool, args.output, told)
+    with workers(args.processes, args.scheduler) as pool, _bar() as report:
+        frame = sweeps.run(sweep, pool, args.output, report)
     figure = args.metric if objective is None else objective.metric
     asked = [*args.show, *([figure, args.cost] if objective is not None or args.plot else [])]
     unknown = [name for name in asked if name not in frame]
@@ -197,13 +198,13 @@ def _halves(metric: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _bar() -> Iterator[sweeps.Told]:
+def _bar() -> Iterator[sweeps.Report]:
     """Progress with the time left, on a terminal and once two seconds have gone by."""
     with tqdm(unit="run", delay=2, leave=False, disable=not sys.stderr.isatty()) as bar:
 
-        def told(done: int, expected: int) -> None:
+        def report(done: int, expected: int) -> None:
             bar.total = expected
             bar.update(done - bar.n)
             bar.refresh()
 
-        yield told
+        yield report

@@ -15,7 +15,7 @@ EVERY = 10.0
 
 
 class Terminal(Observer):
-    """Says what it is told. *quiet*: nothing."""
+    """*quiet*: shows nothing."""
 
     def __init__(self, subscribers: int, quiet: bool = False) -> None:
         self._subscribers = subscribers

@@ -493,7 +493,7 @@ def changes(remedy: str, scenario: Scenario) -> dict[str, Any] | None:
 
 
 def affordable(scenario: Scenario, most: int) -> bool:
-    """Whether the fleet engine can, or the run has at most so many notifications and refetches."""
+    """Whether the fleet engine can, or the run has no more than *most* notifications and refetches."""
     return not fleet.supports(scenario) or sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed)))) <= most
 
 

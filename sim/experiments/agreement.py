@@ -234,7 +234,7 @@ def reach(
     """How far the closed forms are off as the herd grows: mean time to fresh over drain (herd's time / wait), one worker.
 
     `policy only` knows nothing of the application; `policy and herd` adds each page's place in the herd, as if all read at the
-    fire; `and when each page reads` knows that who is answered later reads later, so sees more. Both hold until herds meet.
+    fire; `and when each page reads` knows that what is answered later is read later, so shows more. Both hold until herds meet.
     Columns: drain, off (simulated / theory - 1), group, utilisation, subscribers.
     """
     rows = []

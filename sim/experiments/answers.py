@@ -219,7 +219,7 @@ def boundary_claim(boundary: pd.DataFrame) -> str:
 
 
 def recovery_claim(series: Mapping[str, pd.DataFrame]) -> str:
-    """Who is back at the end (`herd.recoveries`)."""
+    """Which variants are back at the end (`herd.recoveries`)."""
     ends = {name: float(part["share"].tail(10).mean()) for name, part in series.items()}
     lost = [name for name, share in ends.items() if share < 0.5]
     back = [name for name, share in ends.items() if share >= 0.5]
@@ -303,7 +303,7 @@ def capacity_claim(frame: pd.DataFrame, rate: float) -> str:
 
 
 def target_claim(frame: pd.DataFrame) -> str:
-    """How far simulation and measurement are from the closed forms, and who is cheapest at the ends of the range."""
+    """How far simulation and measurement are from the closed forms, and which way is cheapest at the ends of the range."""
     theory = frame[frame["source"] == "theory"]
     edges = (theory["target"].min(), theory["target"].max())
     tight, loose = (_least(theory[theory["target"] == edge].set_index("group"), "cost") for edge in edges)

@@ -294,7 +294,7 @@ def curve(sizes: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
 
 
 def spreads(runs: Iterable[Run], points: int = 400) -> pd.DataFrame:
-    """Who has heard of a typical event of each run, since the first did: since (s), heard (share), group, source."""
+    """How many have heard of a typical event of each run, since the first did: since (s), heard (share), group, source."""
     parts = []
     for run in sorted(runs, key=lambda run: run.scenario.subscribers):
         events = costs.arrivals(run)

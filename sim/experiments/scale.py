@@ -57,7 +57,7 @@ class Costs:
     delivery: float
     """Of a node, for each page that an event reaches."""
     event: float
-    """Of every node, for each event, whoever hears it."""
+    """Of every node, for each event, heard there or not."""
     frame: int
     connection: int
     """Bytes of memory."""

@@ -1,4 +1,4 @@
-"""Is anybody there? A quick look at the target before anything is started."""
+"""Whether the target accepts connections, looked at before anything is started."""
 
 from __future__ import annotations
 

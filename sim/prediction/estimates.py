@@ -215,7 +215,7 @@ class _Estimator:
             waits = np.median(left[near]) - np.median(left[~near]) > NAGLE_WAITS / 4
             self.keep("broadcaster.nagle", bool(waits), int(near.sum()))
         left = rested(since, left, self.rest("network.to_broadcaster", since, left))
-        # Who opens a connection for each publish goes the way three times.
+        # A publish with a connection of its own goes the way three times.
         self.keep("network.to_broadcaster", distribution(left / (1 if model.keep_alive else 3)), len(left))
         return known
 

@@ -18,13 +18,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,21 +37,14 @@ from sim.scenario import Scenario, parse_value, to_dict
 from sim.signals import handled
 from sim.virtual import engines
 from sim.virtual.engines import Engine
-
-Row = dict[str, Any]
-"""point, replication, seed, engine, seconds, the varied keys, then a column for each metric (None: undefined)."""
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds in which a Dask scheduler has to answer."""
+from sim.virtual.sweep_journal import Row, SweepJournal
+from sim.virtual.workers import WorkerPool
 
 COST = "refetches_per_update"
 """By which the cheapest of the settings that meet an objective is chosen."""
 
 LEAST = 5
 """Replications before an interval is believed."""
-
-MOST_PROCESSES = 1024
-"""At a time, on one machine."""
 
 CONFIRMING = 2
 """Replications after it was narrow for the first time."""
@@ -73,7 +64,7 @@ class Sweep:
     precision: float = 0.05
     """Half of the interval's width, as a share of the mean."""
     replications: int = LEAST
-    """At least so many of each point."""
+    """At least this many of each point."""
     max_replications: int = 20
     engine: Engine = "auto"
     points: list[dict[str, Any]] = field(init=False)
@@ -180,7 +171,7 @@ def parse_vary(assignments: Sequence[str]) -> dict[str, list[Any]]:
     return vary
 
 
-# --- one simulation, wherever it runs ----------------------------------------------------------------------------------
+# --- one simulation, wherever it runs ------------------------------------------------------------------------------------
 
 
 def simulate(scenario: Scenario, engine: Engine) -> Row:
@@ -191,112 +182,30 @@ def simulate(scenario: Scenario, engine: Engine) -> Row:
     return {"engine": ran.engine, "seconds": time.perf_counter() - started} | figures
 
 
-def _in_worker() -> None:
-    """In a worker: Ctrl-C goes to the whole group, and is the parent's to answer. When the parent has gone, the worker goes."""
-    import multiprocessing
-    from multiprocessing.connection import wait as ready
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        ready([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Where simulations run."""
-
-    executor: Executor
-    parallel: int
-    """Simulations at a time."""
-    alive: Callable[[], bool] = lambda: True
-    """Is there still a worker?"""
-
-
-@contextmanager
-def workers(count: int | None = None, scheduler: str | None = None) -> Iterator[Pool]:
-    """Processes on this machine (default: one per core), or a Dask cluster by its address.
-
-    Raises `Unreachable` where no scheduler answers, `BadInput` where Dask is not installed, here or this package there.
-    """
-    if scheduler is None:
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
-
-        count = count or os.cpu_count() or 1
-        # Not forked: compiled loops and drawing threads do not survive it.
-        pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_in_worker)
-        try:
-            yield Pool(pool, count)
-        except BaseException:
-            # Nobody waits for simulations that are still running: what they would say is done again when the sweep goes on.
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise BadInput("--scheduler needs Dask: pip install 'notify-refetch-workbench[cluster]'") from error
-    try:
-        client = Client(scheduler, timeout=CONNECT_TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise Unreachable(f"scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
-    with client:
-        threads = sum(client.nthreads().values())
-        if not threads:
-            raise Unreachable(f"scheduler {scheduler}: it has no workers (start some: dask worker {scheduler})")
-        _require_package(client, scheduler)
-        with client.get_executor(pure=False, retries=1) as executor:
-            yield Pool(executor, threads, alive=lambda: bool(client.nthreads()))
-
-
-def _require_package(client: Any, scheduler: str) -> None:
-    """Raise `BadInput` where a worker, or the scheduler, cannot import this package: its tasks would wait for ever."""
-    from importlib.util import find_spec
-
-    found = client.run(find_spec, "sim", on_error="return")
-    without = [address for address, spec in found.items() if spec is None or isinstance(spec, Exception)]
-    if client.run_on_scheduler(find_spec, "sim") is None:
-        without.append("the scheduler itself")
-    if without:
-        raise BadInput(
-            f"scheduler {scheduler}: {without[0]}{f' and {len(without) - 1} more' if len(without) > 1 else ''} cannot import sim "
-            "(install notify-refetch-workbench there, in this version)"
-        )
-
-
 # --- the sweep ---------------------------------------------------------------------------------------------------------
 
-Told = Callable[[int, int], None]
+Report = Callable[[int, int], None]
 """(simulations done, simulations expected in all, as far as is known)."""
 
 
-def run(sweep: Sweep, pool: Pool, directory: Path | None = None, told: Told | None = None) -> pd.DataFrame:
+def run(sweep: Sweep, pool: WorkerPool, directory: Path | None = None, report: Report | None = None) -> pd.DataFrame:
     """Run what is not done yet; returns the tidy table: one row per point and replication (`Row`).
 
     With *directory*: rows are kept there as they come, and the table is written to `sweep.parquet` at the end. Raises
     `BadInput` where the directory holds another sweep.
     """
-    journal = SweepJournal(directory, sweep)
+    journal = SweepJournal(directory, identity(sweep), sweep.scenario.seed)
     done = journal.rows
-    state = _State(sweep, done)
+    schedule = _Schedule(sweep, done)
     running: dict[Future[Row], tuple[int, int]] = {}
     try:
         while True:
-            for point, replication in state.next(pool.parallel - len(running), pool.parallel):
+            for point, replication in schedule.next(pool.parallel - len(running), pool.parallel):
                 scenario = sweep.at(point, replication)
                 with _undisturbed():
                     running[pool.executor.submit(simulate, scenario, sweep.engine)] = point, replication
-            if told is not None:
-                told(len(done), state.expected())
+            if report is not None:
+                report(len(done), schedule.expected())
             if not running:
                 break
             finished, _ = wait(running, ALIVE_EVERY, return_when=FIRST_COMPLETED)
@@ -304,7 +213,7 @@ def run(sweep: Sweep, pool: Pool, directory: Path | None = None, told: Told | No
                 raise Unreachable("no worker is left (what is done is kept: start workers, and the same sweep again)")
             for future in finished:
                 point, replication = running.pop(future)
-                state.note(point, replication, journal.keep(point, replication, _result(sweep, point, future)))
+                schedule.note(point, replication, journal.keep(point, replication, _result(sweep, point, future)))
     finally:
         for future in running:
             future.cancel()
@@ -313,6 +222,12 @@ def run(sweep: Sweep, pool: Pool, directory: Path | None = None, told: Told | No
     if directory is not None:
         write(directory / "sweep.parquet", frame)
     return frame
+
+
+def identity(sweep: Sweep) -> dict[str, Any]:
+    """What makes it this sweep and no other: precision and counts may change between two visits of a directory."""
+    vary = {key: list(values) for key, values in sweep.vary.items()}
+    return {"scenario": to_dict(sweep.scenario), "vary": vary, "engine": sweep.engine}
 
 
 @contextmanager
@@ -340,7 +255,7 @@ def _where(sweep: Sweep, point: int) -> str:
     return ", ".join(f"{key}={value}" for key, value in sweep.points[point].items())
 
 
-class _State:
+class _Schedule:
     """Which replications of which points are done, running or still wanted."""
 
     def __init__(self, sweep: Sweep, done: Mapping[tuple[int, int], Row]) -> None:
@@ -382,75 +297,6 @@ class _State:
     @staticmethod
     def _in_order(values: Mapping[int, float | None]) -> list[float | None]:
         return [values[r] for r in itertools.takewhile(values.__contains__, itertools.count())]
-
-
-class SweepJournal:
-    """`rows.jsonl` of a sweep's directory: one line per finished simulation, in the order in which they finished."""
-
-    def __init__(self, directory: Path | None, sweep: Sweep) -> None:
-        self.rows: dict[tuple[int, int], Row] = {}
-        """(point, replication) -> row."""
-        self._sweep = sweep
-        self._file = None
-        if directory is None:
-            return
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._claim(directory / "sweep.json")
-            path = directory / "rows.jsonl"
-            whole = self._read(path)
-            self._file = path.open("r+b" if path.exists() else "wb")
-            # A line that was cut off by the end of the process is written anew.
-            self._file.truncate(whole)
-            self._file.seek(whole)
-        except OSError as error:
-            raise BadInput(f"cannot write to {directory}: {error.strerror or error}") from error
-
-    def _claim(self, path: Path) -> None:
-        """The directory is this sweep's: what it is stands in `sweep.json`. Precision and counts may change between visits."""
-        sweep = self._sweep
-        mine = {
-            "scenario": to_dict(sweep.scenario),
-            "vary": {key: list(values) for key, values in sweep.vary.items()},
-            "engine": sweep.engine,
-        }
-        if path.exists():
-            try:
-                there = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise BadInput(f"{path}: damaged: {error}") from error
-            if there != json.loads(json.dumps(mine)):
-                raise BadInput(f"{path.parent} holds another sweep (choose another -o, or remove it)")
-        else:
-            path.write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
-
-    def _read(self, path: Path) -> int:
-        """Fill `rows`; returns the length of what is whole, bytes."""
-        whole = 0
-        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
-            try:
-                row = json.loads(line)
-                if not line.endswith(b"\n"):
-                    break
-                self.rows[row["point"], row["replication"]] = row
-            except (ValueError, KeyError, TypeError):
-                break
-            whole += len(line)
-        return whole
-
-    def keep(self, point: int, replication: int, found: Row) -> Row:
-        seed = self._sweep.scenario.seed + replication
-        row = {"point": point, "replication": replication, "seed": seed} | found
-        self.rows[point, replication] = row
-        if self._file is not None:
-            self._file.write(json.dumps(row).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        return row
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 # --- the table ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from sim.virtual.sweep import Sweep, SweepJournal, parse_vary
+from sim.virtual.sweep import Sweep, identity, parse_vary
+from sim.virtual.sweep_journal import SweepJournal
 from tests.torture.case import Stage, case, need
 from tests.torture.commands import PATIENCE, Command, kind_of_bundle
 
@@ -50,7 +51,7 @@ def kind_of_sweep(command: Command) -> str:
 
     scenario = load_scenario("steady").replace({"duration": 20, "pages.0.subscribers": 30})
     rows = (command.output / "rows.jsonl").read_bytes() if (command.output / "rows.jsonl").exists() else b""
-    journal = SweepJournal(command.output, Sweep(scenario, parse_vary([VARY])))
+    journal = SweepJournal(command.output, identity(Sweep(scenario, parse_vary([VARY]))), scenario.seed)
     journal.close()
     lines = rows.count(b"\n")
     need(len(journal.rows) == lines, f"{len(journal.rows)} rows of {lines} lines")

@@ -22,7 +22,9 @@ from sim.errors import BadInput, Unreachable
 from sim.policy import Debounce
 from sim.scenario import Pages, Scenario, load_scenario
 from sim.virtual import sweep as sweeps
-from sim.virtual.sweep import Objective, Pool, Sweep, interval, parse_vary
+from sim.virtual import workers
+from sim.virtual.sweep import Objective, Sweep, interval, parse_vary
+from sim.virtual.workers import WorkerPool
 from sim.workload import Poisson
 
 SMALL = Scenario(name="small", duration=6.0, workload=Poisson(2.0), pages=(Pages("dashboard", 5),), policy=Debounce(wait=0.2))
@@ -35,8 +37,8 @@ class Inline:
         self.seeds: list[int] = []
         self.function = function
 
-    def at_a_time(self, parallel: int = 1) -> Pool:
-        return Pool(self, parallel)
+    def at_a_time(self, parallel: int = 1) -> WorkerPool:
+        return WorkerPool(self, parallel)
 
     def submit(self, function, scenario, engine) -> Future:
         self.seeds.append(scenario.seed)
@@ -303,7 +305,7 @@ def test_a_cluster_of_two_worker_processes_gives_the_same_table():
     sweep = Sweep(SMALL, {"policy.wait": [0.1, 0.4]}, precision=10.0)
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        sweeps.workers(scheduler=cluster.scheduler_address) as pool,
+        workers.workers(scheduler=cluster.scheduler_address) as pool,
     ):
         assert pool.parallel == 2
         assert pool.alive()
@@ -316,7 +318,7 @@ def test_a_cluster_of_two_worker_processes_gives_the_same_table():
 def test_no_scheduler_there_is_unreachable(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(sweeps, "CONNECT_TIMEOUT", 1.0)
-    with pytest.raises(Unreachable, match="no Dask scheduler"), sweeps.workers(scheduler="tcp://127.0.0.1:9"):
+    with pytest.raises(Unreachable, match="no Dask scheduler"), workers.workers(scheduler="tcp://127.0.0.1:9"):
         pass
 
 
@@ -329,7 +331,7 @@ def test_workers_that_cannot_import_the_package_are_named():
             return function("json")
 
     with pytest.raises(BadInput, match="tcp://two and 1 more cannot import sim"):
-        sweeps._require_package(Client(), "tcp://there")
+        workers._require_package(Client(), "tcp://there")
 
 
 def test_a_signal_while_a_worker_is_started_comes_afterwards() -> None:
@@ -344,7 +346,7 @@ def test_a_signal_while_a_worker_is_started_comes_afterwards() -> None:
     before, executor = signal.signal(signal.SIGINT, signal.default_int_handler), Interrupted()
     try:
         with pytest.raises(KeyboardInterrupt):
-            sweeps.run(Sweep(SMALL, {"policy.wait": [0.1]}), Pool(executor, 1))  # type: ignore[arg-type]
+            sweeps.run(Sweep(SMALL, {"policy.wait": [0.1]}), WorkerPool(executor, 1))  # type: ignore[arg-type]
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -358,4 +360,4 @@ def test_workers_that_are_all_gone_end_the_sweep(monkeypatch):
 
     monkeypatch.setattr(sweeps, "ALIVE_EVERY", 0.01)
     with pytest.raises(Unreachable, match="no worker is left"):
-        sweeps.run(Sweep(SMALL, {"policy.wait": [0.1]}), Pool(Silent(), 1, alive=lambda: False))
+        sweeps.run(Sweep(SMALL, {"policy.wait": [0.1]}), WorkerPool(Silent(), 1, alive=lambda: False))

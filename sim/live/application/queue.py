@@ -19,7 +19,7 @@ Work = Callable[[BroadcastEvent], object]
 
 
 def start_workers(number: int, run: Callable[[Work], None], work: Work) -> list[threading.Thread]:
-    """So many threads of a queue, each in *run(work)* from now on."""
+    """*number* threads of a queue, each in *run(work)* from now on."""
     threads = [threading.Thread(target=run, args=(work,), name=f"queue-worker-{n}", daemon=True) for n in range(number)]
     for thread in threads:
         thread.start()

@@ -1,7 +1,7 @@
 """Queue, locks and tokens in Redis, where all processes of an application share them.
 
 Jobs are in two places, as Laravel's driver keeps them: a sorted set of those that wait for their time, and a list of those that
-a worker may take now. (Apart from `job_queue`, so that who has no Redis does not load its client.)
+a worker may take now. (Apart from `queue`, so that Redis's client is loaded only where there is a Redis.)
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class RedisQueue:
 
 
 class RedisCache:
-    """Locks and tokens in Redis. When Redis is gone every lock is granted: better told twice than never."""
+    """Locks and tokens in Redis. When Redis is gone every lock is granted: an event twice costs less than none."""
 
     def __init__(self, url: str, name: str = "workbench", outage: Outage | None = None) -> None:
         self._redis: Any = redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0, decode_responses=True)

@@ -151,7 +151,7 @@ async def _quietly(closing: Awaitable[object]) -> None:
 
 
 class ParentBus:
-    """The stream to the parent process (`broadcaster_nodes.Relay`), one text a line. Its end is the parent's end: *orphaned*."""
+    """The stream to the parent process (`nodes.Relay`), one text a line. Its end is the parent's end: *orphaned*."""
 
     def __init__(self, fd: int, lost: Callable[[int], None], orphaned: Callable[[], None]) -> None:
         self._socket = socket.socket(fileno=fd)

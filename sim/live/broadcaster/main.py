@@ -1,6 +1,6 @@
 """The broadcaster as a process: a Pusher-protocol server, WebSocket at `/app/{key}` and signed HTTP at `/apps/{id}/...`.
 
-As a program (secrets come from the environment only, see `broadcaster_settings`):
+As a program (secrets come from the environment only, see `settings`):
 
     REVERB_APP_ID=1001 REVERB_APP_KEY=app-key REVERB_APP_SECRET=app-secret \\
         python -m sim.live.broadcaster --port 8080

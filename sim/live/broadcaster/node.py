@@ -33,7 +33,7 @@ log = logging.getLogger("workbench.broadcaster")
 BACKLOG = 4096
 """Connections that may wait in the kernel: a reconnecting crowd comes at once."""
 ACCEPTS_PER_TURN = 64
-"""Connections taken in one turn of the loop, so that a burst does not hold up who is connected."""
+"""Connections taken in one turn of the loop, so that a burst does not hold up those that are connected."""
 WRITES_PER_TURN = 512
 """Writes of a fan-out in one turn of the loop: about 2 ms."""
 WORTH_A_RING = 8

@@ -63,7 +63,7 @@ class Supervisor:
         self.children: dict[int, asyncio.subprocess.Process] = {}
 
     async def run(self, ready: Callable[[int], None], stopped: asyncio.Event) -> None:
-        """Start all nodes, call *ready* with the port once each accepts, replace who dies, stop all when *stopped*."""
+        """Start all nodes, call *ready* with the port once each accepts, replace those that die, stop all when *stopped*."""
         loop = asyncio.get_running_loop()
         started = [loop.create_future() for _ in range(self._settings.nodes)]
         keepers = [asyncio.create_task(self._keep(number, future)) for number, future in enumerate(started)]

@@ -74,7 +74,7 @@ class BroadcasterSettings:
     write_buffer: int = 1 << 20
     """What may wait for one subscriber, beyond the kernel's own buffer, before it is dropped."""
     metrics: bool = True
-    """Whether `GET /metrics` answers; it tells whoever asks how many are connected."""
+    """Whether `GET /metrics` answers; it tells anybody how many are connected."""
     clock_rate: float = 1.0
     """Seconds of protocol time per second: tests of pruning need no minutes."""
 

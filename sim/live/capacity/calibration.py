@@ -180,10 +180,10 @@ def _evaluate(swarm: Swarm, sampler: Sampler, subscribers: int, calm: list[int],
     read = column["read_at_ns"][fast]
     header = swarm.headers()[0]
     used = [value for _, _, metric, value in sampler.rows if metric == "cpu_seconds"]
-    told = parts.read_table(swarm.order.parts, "metrics").to_pandas()
+    own = parts.read_table(swarm.order.parts, "metrics").to_pandas()
     # The load process's own rows: the first is written before its first subscriber connects.
-    told = told[(told["metric"].astype(str) == "rss_bytes") & (told["at_ns"] < column["received_at_ns"].min())]
-    memory = told.sort_values("at_ns")["value"].to_numpy()
+    own = own[(own["metric"].astype(str) == "rss_bytes") & (own["at_ns"] < column["received_at_ns"].min())]
+    memory = own.sort_values("at_ns")["value"].to_numpy()
     joined = parts.read_table(swarm.order.parts, "subscriptions")["subscribed_at_ns"].to_numpy()
     return Calibration(
         subscribers=subscribers,

@@ -62,8 +62,8 @@ CAP = Volume(connections=500, publishes=1_000, deliveries=100_000, requests=20_0
 def volume_of_load(scenario: Scenario, target: Target) -> Volume:
     """Of a load test, as an upper bound: what its seed draws is counted, what it will draw is put well above its mean.
 
-    A notification is a refetch at most, a failed refetch as many as `api.retries` allows; whoever leaves is replaced, and loads
-    the page; a page that reconnects for ever authorises each time anew. A live application's own changes (passive) are not known.
+    A notification is a refetch at most, a failed refetch as many as `api.retries` allows; a page that leaves is replaced by one
+    that loads; a page that reconnects for ever authorises each time anew. A live application's changes (passive) are not known.
     """
     cooldown, drain = scenario.tail
     seconds = scenario.warmup + scenario.duration + cooldown
@@ -114,7 +114,7 @@ def _heard(scenario: Scenario, target: Target, pages: Pages, changes: Sequence[i
 
 
 def _lives(pages: Pages, span: float, seed: int) -> int:
-    """Pages that are opened in *span* seconds: the first ones, and those that replace whoever leaves."""
+    """Pages that are opened in *span* seconds: the first ones, and those that replace the ones that leave."""
     if pages.session is None or not pages.subscribers:
         return pages.subscribers
     rng = np.random.default_rng(seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.live.client import HttpAnswer
-from sim.live.doctor.answers import on_the_way, said
+from sim.live.doctor.answers import in_words, on_the_way
 from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
 from sim.target import Session, User
 from sim.target.session import login_refusal, login_requests
@@ -36,7 +36,7 @@ async def _log_in(patient: Patient, name: str, user: User) -> Finding:
     if not refusal:
         return Finding("account", "ok", f"{name}: user {user.id}, logged in at {target.login.path} (session cookie)")
     del patient.sessions[user.id]
-    return Finding("account", "problem", f"{name}: login: {refusal} ({said(answer)})", _advice(patient, answer, session))
+    return Finding("account", "problem", f"{name}: login: {refusal} ({in_words(answer)})", _advice(patient, answer, session))
 
 
 def _advice(patient: Patient, answer: HttpAnswer, session: Session) -> str:

@@ -1,4 +1,4 @@
-"""Who answered, before anything is advised: status, server, kind of text, and what it means at each place of the pattern.
+"""What has answered, and what that means at each place of the pattern: status, server, kind of text.
 
 A proxy's own 403 page, a login form with status 200 and the broadcaster's 403 are three different things; only one of them is
 about REVERB_APP_KEY.
@@ -48,7 +48,7 @@ def proxy_of(answer: HttpAnswer) -> str:
     return server if own else ""
 
 
-def said(answer: HttpAnswer) -> str:
+def in_words(answer: HttpAnswer) -> str:
     """What came back, and from whom: `HTTP 403 (nginx/1.24.0, HTML: 403 Forbidden)`."""
     if answer.status == 0:
         return answer.reason

@@ -106,8 +106,8 @@ class Subscriber:
             code = data.get("code") if isinstance(data, dict) else listener.code
             raise Refused(_describe(first, listener.ended), code=code if isinstance(code, int) else 0)
         listener.socket_id = str(data.get("socket_id", ""))
-        timeout_told = data.get("activity_timeout")
-        listener.activity_timeout = timeout_told if isinstance(timeout_told, int) else 0
+        given = data.get("activity_timeout")
+        listener.activity_timeout = given if isinstance(given, int) else 0
         return listener
 
     async def round_trip(self, timeout: float) -> float | None:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 
 from sim.live.capacity import limits
 from sim.live.client import HttpConnection, HttpOrigin
-from sim.live.doctor.answers import is_html, on_the_way, said
+from sim.live.doctor.answers import in_words, is_html, on_the_way
 from sim.live.doctor.checks import Finding, Patient, ask
 from sim.live.doctor.listener import Refused, Subscriber
 from sim.live.probe import places
@@ -157,10 +157,10 @@ async def health(patient: Patient) -> list[Finding]:
             findings.append(Finding("health", "ok", f"{place} has no /up"))
         elif 300 <= answer.status < 400 or answer.status >= 500 or answer.status == 0:
             findings.append(
-                Finding("health", "problem", f"{place} /up: {said(answer)}", advice or f"look at the {place}'s own log")
+                Finding("health", "problem", f"{place} /up: {in_words(answer)}", advice or f"look at the {place}'s own log")
             )
         else:
-            findings.append(Finding("health", "ok", f"{place} /up: {said(answer)}"))
+            findings.append(Finding("health", "ok", f"{place} /up: {in_words(answer)}"))
     return findings
 
 
@@ -194,7 +194,7 @@ async def websocket(patient: Patient) -> list[Finding]:
     try:
         patient.connection = await Subscriber.open(target, patient.patience)
     except Refused as error:
-        detail = said(error.answer) if error.answer is not None else str(error)
+        detail = in_words(error.answer) if error.answer is not None else str(error)
         return [Finding("websocket", "problem", f"{where}: {detail}", _advice(patient, error))]
     took = (time.monotonic() - began) * 1000
     timeout = patient.listener.activity_timeout
@@ -221,7 +221,7 @@ async def _is_reverb(patient: Patient) -> bool:
 
 
 async def warn_of_sockets(target: Target, connections: int) -> str:
-    """What to know before so many connections are opened; empty: nothing. Asks the broadcaster who it is."""
+    """A warning before this many connections are opened; empty: none. Asks the broadcaster what it is."""
     if connections < SELECT_LIMIT * SELECT_SHARE:
         return ""
     patient = Patient(target)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from sim.live.client import HttpAnswer
 from sim.live.doctor.account import FORM
-from sim.live.doctor.answers import is_html, json_object, json_of, on_the_way, said
+from sim.live.doctor.answers import in_words, is_html, json_object, json_of, on_the_way
 from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
 from sim.live.doctor.listener import ReceivedFrame
 from sim.live.doctor.timing import dispatch
@@ -51,7 +51,9 @@ async def authorisation(patient: Patient) -> list[Finding]:
         answer = await _authorise(patient, channel, patient.owner)
         if answer.status in (404, 405) or on_the_way(answer, "application"):
             # The same for every channel and for everybody: said once.
-            findings.append(Finding("private auth", "problem", f"POST {target.auth}: {said(answer)}", _no_route(patient, answer)))
+            findings.append(
+                Finding("private auth", "problem", f"POST {target.auth}: {in_words(answer)}", _no_route(patient, answer))
+            )
             return [*findings, _signed_here(patient, f"{target.auth} does not answer", "")]
         findings.append(_owner_finding(patient, channel, answer))
     specific = patient.channels[0]
@@ -110,7 +112,7 @@ def _no_route(patient: Patient, answer: HttpAnswer) -> str:
 def _owner_finding(patient: Patient, channel: str, answer: HttpAnswer) -> Finding:
     auth, member = (json_of(answer).get(name) for name in ("auth", "channel_data"))
     if not answer.ok or not isinstance(auth, str):
-        detail = said(answer) if not answer.ok else f"{said(answer)}, without an auth member"
+        detail = in_words(answer) if not answer.ok else f"{in_words(answer)}, without an auth member"
         advice = {
             200: "a page in place of JSON: a login form, or a proxy that answers everything with the start page",
             302: f"sent to a page: the route does not take this proof; {GUARD}",
@@ -144,9 +146,9 @@ def _refusal_finding(who: str, channel: str, answer: HttpAnswer) -> Finding:
         )
     if who == "guest" and 300 <= answer.status < 400:
         advice = "a browser follows it and sees a page with status 200: have the route answer 401 or 403 in JSON"
-        return Finding("private auth", "ok", f"a guest is sent away: {said(answer)}", advice)
+        return Finding("private auth", "ok", f"a guest is sent away: {in_words(answer)}", advice)
     advice = CSRF if answer.status == 419 else "a browser sees that as an error without a reason: answer 401 or 403 in JSON"
-    return Finding("private auth", "ok" if answer.status == 419 else "problem", f"a {who} gets {said(answer)}", advice)
+    return Finding("private auth", "ok" if answer.status == 419 else "problem", f"a {who} gets {in_words(answer)}", advice)
 
 
 async def subscription(patient: Patient) -> list[Finding]:
@@ -190,7 +192,7 @@ async def publication(patient: Patient) -> list[Finding]:
             findings.append(Finding("publish", "ok", f"accepted only {what}", advice))
             answer = again
     if not _accepted(answer):
-        detail = said(answer) if not answer.ok else f"{said(answer)}: {refusal(answer)[1]}"
+        detail = in_words(answer) if not answer.ok else f"{in_words(answer)}: {refusal(answer)[1]}"
         return [Finding("publish", "problem", detail, _publish_advice(patient, answer))]
     findings.append(Finding("publish", "ok", f"accepted in {_ms(answer.finished_at - answer.started_at)}"))
     if channel not in patient.subscribed:
@@ -264,7 +266,9 @@ async def change(patient: Patient) -> list[Finding]:
         elif refusal := _change_refusal(patient, answer):
             return [refusal]
     if patience == 0:
-        detail = "no changes allowed" if not patient.changes else said(answer) if answer else "no application, or nobody who may"
+        detail = (
+            "no changes allowed" if not patient.changes else in_words(answer) if answer else "no application, or nobody who may"
+        )
         change = f"""--change 'PUT /api/{patient.ids}/{{id}} {{"note": "{{n}}"}}'"""
         advice = f"give {change}, or --listen SECONDS and change something meanwhile"
         return [Finding("change", "skipped", detail, advice)]
@@ -297,12 +301,12 @@ def _change_refusal(patient: Patient, answer: HttpAnswer) -> Finding | None:
         advice = (
             "the application fails on its own change: look at storage/logs/laravel.log (a broadcaster that refuses is one cause)"
         )
-        return Finding("change", "problem", f"the application failed: {said(answer)}", advice)
+        return Finding("change", "problem", f"the application failed: {in_words(answer)}", advice)
     if answer.status == 419:
-        return Finding("change", "problem", f"the application refused: {said(answer)}", CSRF)
+        return Finding("change", "problem", f"the application refused: {in_words(answer)}", CSRF)
     if patient.changing is not None:
         advice = on_the_way(answer, "application") or "look at --change: method, path, body; and may this user do it?"
-        return Finding("change", "problem", f"{' '.join(patient.changing[:2])}: {said(answer)}", advice)
+        return Finding("change", "problem", f"{' '.join(patient.changing[:2])}: {in_words(answer)}", advice)
     return None
 
 
@@ -388,7 +392,7 @@ async def refetch(patient: Patient) -> list[Finding]:
             419: CSRF,
             429: "pages of one user share this limit: raise it, or debounce longer",
         }.get(answer.status, "look at the application's log")
-        return [Finding("refetch", "problem", f"GET {patient.path(patient.refetch)}: {said(answer)}", advice)]
+        return [Finding("refetch", "problem", f"GET {patient.path(patient.refetch)}: {in_words(answer)}", advice)]
     took, size = _ms(answer.finished_at - answer.started_at), len(answer.body)
     findings = [Finding("refetch", "ok", f"GET {patient.path(patient.refetch)}: {answer.status}, {size:,} bytes in {took}")]
     if version_of(answer, patient.version) is None:

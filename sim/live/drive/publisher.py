@@ -187,7 +187,7 @@ class Publisher:
             self._unwritten.append(row)
 
     async def _warm_up(self) -> None:
-        """Connect before the first update is due. Who cannot connect now will say so in its rows."""
+        """Connect before the first update is due. A connection that fails now fails again in the rows."""
         await asyncio.gather(*(connection.connect() for connection in self._idle))
 
     async def _wait_until(self, at: int) -> bool:

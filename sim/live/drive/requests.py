@@ -23,7 +23,7 @@ from sim.workload import Update
 
 
 class Call(NamedTuple):
-    """The arguments of `Connection.request`."""
+    """The arguments of `HttpConnection.request`."""
 
     method: str
     path: str

@@ -32,7 +32,7 @@ def update_columns(
     """Columns of the bundle's `updates`: float seconds since *epoch*.
 
     *rows*: the publisher's (`sent.SCHEMA`, nullable), without those that changed nothing. *first_at*: update -> first arrival at
-    anybody. *told*: update -> published_at of its payload. *listened*: see below. All instants ns since 1970.
+    anybody. *posted_at*: update -> published_at of its payload. *listened*: see below. All instants ns since 1970.
 
     The instant of the commit is the application's to tell; where it does not, there is none. The instant of the publication is
     what the answer says, else what the payload says, else the answer's end; never later than the first arrival.

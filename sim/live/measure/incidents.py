@@ -143,7 +143,7 @@ class Player:
                 # A release: the pages that are open have the assets of the one before.
                 self._releases += 1
                 after = partial(embedded.control, asset_version=f"release {self._releases}")
-                # Who connects again finds the application that authorises it.
+                # A page that connects again finds the application that authorises it.
                 return self._down_and_up(embedded, at + down, signal.SIGTERM, "application", "broadcaster", then=after)
             case Disconnect(share=share):
                 return lambda row: _note(row, dropped=embedded.disconnect(share))

@@ -69,7 +69,7 @@ class Look:
 
 
 class Observer:
-    """Told what happens; the command draws it on the terminal. The default says nothing."""
+    """Its methods are called as the run goes on; the command draws them on the terminal. These do nothing."""
 
     def connecting(self, progress: Progress) -> None: ...
 
@@ -88,7 +88,7 @@ class Measurement:
     order: SwarmSettings
     sampler: Sampler
     incidents: Player
-    """What the scenario breaks on purpose, and who knows of the target what may end."""
+    """What the scenario breaks on purpose; it knows which processes of the target may end."""
     watch: Callable[[], str | None] = lambda: None
     """Asked each second; a text ends the run early and is the reason (abort on fail)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sim.live.client import HttpAnswer
-from sim.live.doctor.answers import is_html, on_the_way, proxy_of, said
+from sim.live.doctor.answers import in_words, is_html, on_the_way, proxy_of
 
 HTML = {"content-type": "text/html"}
 NGINX = {"server": "nginx/1.24.0"}
@@ -25,7 +25,7 @@ PAGE = b"<html><head><title>\n 403 Forbidden</title></head></html>"
     ],
 )
 def test_what_came_back_and_from_whom(answer: HttpAnswer, text: str) -> None:
-    assert said(answer).startswith(text)
+    assert in_words(answer).startswith(text)
 
 
 @pytest.mark.parametrize(
