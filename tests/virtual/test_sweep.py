@@ -317,7 +317,7 @@ def test_a_cluster_of_two_worker_processes_gives_the_same_table():
 @pytest.mark.loopback
 def test_no_scheduler_there_is_unreachable(monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(sweeps, "CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr(workers, "CONNECT_TIMEOUT", 1.0)
     with pytest.raises(Unreachable, match="no Dask scheduler"), workers.workers(scheduler="tcp://127.0.0.1:9"):
         pass
 
