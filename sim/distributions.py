@@ -45,18 +45,39 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Exponential:
-    """Memoryless durations."""
+class _OfMean:
+    """Durations that are given by their mean. Not a distribution by itself."""
 
-    kind: ClassVar[str] = "exponential"
     scale: float = 1.0
     """Mean, seconds."""
 
     def __post_init__(self) -> None:
-        _duration(self.scale, "scale")
+        _duration(self.scale, "scale", above=True)
 
     def mean(self) -> float:
         return self.scale
+
+
+@dataclass(frozen=True, slots=True)
+class _Shaped(_OfMean):
+    """The same with a form of its own. Not a distribution by itself."""
+
+    shape: Number = 1.0
+    """Form: see the kind."""
+
+    def __post_init__(self) -> None:
+        _OfMean.__post_init__(self)
+        _duration(self.shape, "shape", above=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Exponential(_OfMean):
+    """Memoryless durations."""
+
+    kind: ClassVar[str] = "exponential"
+
+    def __post_init__(self) -> None:
+        _duration(self.scale, "scale")
 
     def variance(self) -> float:
         return self.scale**2
@@ -108,16 +129,15 @@ class Uniform:
 
 
 @dataclass(frozen=True, slots=True)
-class Lognormal:
+class Lognormal(_OfMean):
     """Skewed durations, given by their mean (s) and the standard deviation of the logarithm."""
 
     kind: ClassVar[str] = "lognormal"
-    scale: float = 1.0
     sigma: Number = 1.0
     """Standard deviation of the logarithm: 0.5 scatters little, 1.5 much."""
 
     def __post_init__(self) -> None:
-        _duration(self.scale, "scale", above=True)
+        _OfMean.__post_init__(self)
         if not 0 <= self.sigma < math.inf:
             raise ValueError(f"sigma must be >= 0, got {self.sigma!r}")
 
@@ -125,9 +145,6 @@ class Lognormal:
     def mu(self) -> float:
         """Mean of the logarithm."""
         return math.log(self.scale) - self.sigma**2 / 2
-
-    def mean(self) -> float:
-        return self.scale
 
     def variance(self) -> float:
         return self.scale**2 * math.expm1(self.sigma**2)
@@ -148,20 +165,11 @@ class Lognormal:
 
 
 @dataclass(frozen=True, slots=True)
-class Gamma:
+class Gamma(_Shaped):
     """Sum of `shape` exponential stages (any shape > 0): above 1 more regular than exponential, below 1 less."""
 
     kind: ClassVar[str] = "gamma"
-    scale: float = 1.0
     shape: Number = 2.0
-    """Form: see the kind."""
-
-    def __post_init__(self) -> None:
-        _duration(self.scale, "scale", above=True)
-        _duration(self.shape, "shape", above=True)
-
-    def mean(self) -> float:
-        return self.scale
 
     def variance(self) -> float:
         return self.scale**2 / self.shape
@@ -179,24 +187,16 @@ class Gamma:
 
 
 @dataclass(frozen=True, slots=True)
-class Weibull:
+class Weibull(_Shaped):
     """Durations whose chance to end grows (`shape` > 1) or falls (< 1) with the time they have lasted."""
 
     kind: ClassVar[str] = "weibull"
-    scale: float = 1.0
     shape: Number = 1.5
-
-    def __post_init__(self) -> None:
-        _duration(self.scale, "scale", above=True)
-        _duration(self.shape, "shape", above=True)
 
     @property
     def characteristic(self) -> float:
         """The duration that 63.2 % stay below: what textbooks call the scale."""
         return self.scale / math.gamma(1 + 1 / self.shape)
-
-    def mean(self) -> float:
-        return self.scale
 
     def variance(self) -> float:
         return self.characteristic**2 * math.gamma(1 + 2 / self.shape) - self.scale**2
@@ -212,15 +212,14 @@ class Weibull:
 
 
 @dataclass(frozen=True, slots=True)
-class Pareto:
+class Pareto(_OfMean):
     """Heavy-tailed durations: P(X > x) = (least / x)^shape. `shape` > 1, or there is no mean; <= 2: no variance."""
 
     kind: ClassVar[str] = "pareto"
-    scale: float = 1.0
     shape: Number = 2.5
 
     def __post_init__(self) -> None:
-        _duration(self.scale, "scale", above=True)
+        _OfMean.__post_init__(self)
         if not 1 < self.shape < math.inf:
             raise ValueError(f"shape must be > 1 (else the mean is infinite), got {self.shape!r}")
 
@@ -228,9 +227,6 @@ class Pareto:
     def least(self) -> float:
         """The shortest duration, seconds."""
         return self.scale * (self.shape - 1) / self.shape
-
-    def mean(self) -> float:
-        return self.scale
 
     def variance(self) -> float:
         a = self.shape

@@ -84,18 +84,9 @@ def run(args: argparse.Namespace) -> int:
     scenario = _scenario(args)
     _require_sense(args)
     settings = laravel_settings()
+    flags = {field.name: getattr(args, field.name) for field in dataclasses.fields(Options) if hasattr(args, field.name)}
     options = Options(
-        host=args.host,
-        api_port=args.api_port,
-        reverb_port=args.reverb_port,
-        database=args.database,
-        redis=args.redis,
-        nodes=args.nodes,
-        processes=args.processes,
-        members=args.members,
-        provision=args.provision,
-        trace=args.trace,
-        speed=args.speed,
+        **flags,
         app_id=settings.get("REVERB_APP_ID", ""),
         key=settings.get("REVERB_APP_KEY", ""),
         secret=settings.get("REVERB_APP_SECRET", ""),

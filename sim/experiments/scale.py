@@ -125,10 +125,7 @@ def needs(scenario: Scenario, cost: Costs, spread: float = 0.0, bus: Bus = "ever
     horizon = scenario.warmup + scenario.duration
     events = scenario.workload.expected(horizon, scenario.fleet.servers, scenario.fleet.sites) / horizon
     deliveries = sum(pages.subscribers * rate for pages, rate in groups)
-    refetches = boards = 0.0
-    for pages, rate in groups:
-        each = theory.predict(scenario.policy_of(pages), rate)["refetch_rate.mean"] * pages.subscribers if rate else 0.0
-        refetches, boards = refetches + each, boards + each * (pages.page == "dashboard")
+    refetches, boards = _refetches(scenario)
     work = boards * cost.board + (refetches - boards) * cost.request
     workers = max(1, math.ceil(work / UTILISATION))
     size = theory.Deployment(n, events, deliveries / (n * events), cost.delivery, cost.event, cost.frame, cost.connection)
@@ -169,6 +166,15 @@ def needs(scenario: Scenario, cost: Costs, spread: float = 0.0, bus: Bus = "ever
         | in_a_minute
         | {"breaks": breaks(first), "first": first, "size": size}
     )
+
+
+def _refetches(scenario: Scenario) -> tuple[float, float]:
+    """Refetches per second, and those of dashboards among them, by the policies' closed forms."""
+    every = boards = 0.0
+    for pages, rate in scenario.heard():
+        each = theory.predict(scenario.policy_of(pages), rate)["refetch_rate.mean"] * pages.subscribers if rate else 0.0
+        every, boards = every + each, boards + each * (pages.page == "dashboard")
+    return every, boards
 
 
 def _nodes(size: theory.Deployment) -> float:

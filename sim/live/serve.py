@@ -138,6 +138,16 @@ class Serving:
         """Whether all processes of a part accept."""
         return part not in self._down and all(self._ready(child).exists() for child in self.parts[part])
 
+    def wait_until_up(self) -> None:
+        """Until all processes accept. Raises `WorkbenchError` with the last words of one that ends before."""
+        deadline = time.monotonic() + PATIENCE
+        for child in self._children:
+            while not self._ready(child).exists():
+                child.require_alive()
+                if time.monotonic() > deadline:
+                    raise WorkbenchError(f"{child.name} did not accept connections within {PATIENCE:g} s: {child.last_words()}")
+                time.sleep(0.01)
+
     def disconnect(self, share: float) -> int:
         """The broadcaster drops a share of its connections, chosen at random; returns how many, 0 where it does not answer."""
         path = f"/apps/{self.target.app_id}/connections"
@@ -198,18 +208,13 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
     with contextlib.ExitStack() as reserved:
         api_port = reserved.enter_context(_reserve(options.host, options.api_port, "--api-port"))
         reverb_port = reserved.enter_context(_reserve(options.host, options.reverb_port, "--reverb-port"))
-        credentials = {
-            "app_id": options.app_id or str(secrets.randbelow(900_000) + 100_000),
-            "key": options.key or secrets.token_hex(10),
-            "secret": options.secret or secrets.token_hex(16),
-        }
         serving.target = Target(
             host=options.host,
             port=reverb_port,
             scheme="http",
-            app_id=credentials["app_id"],
-            key=credentials["key"],
-            secret=credentials["secret"],
+            app_id=options.app_id or str(secrets.randbelow(900_000) + 100_000),
+            key=options.key or secrets.token_hex(10),
+            secret=options.secret or secrets.token_hex(16),
             api=f"http://{bracketed(options.host)}:{api_port}",
         )
     # The reservations are given up only now, just before the processes take the ports.
@@ -219,28 +224,9 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
     url = options.database if options.database is not None else f"sqlite:///{scratch / 'workbench.sqlite'}"
     users = prepare_database(url, scenario, serving.notes, volatile=options.database is None)
     serving.target = replace(serving.target, users=users)
-    config = {
-        "host": options.host,
-        "port": api_port,
-        "reuse_port": options.processes > 1,
-        "database": url,
-        "volatile": options.database is None,
-        "broadcaster": {"host": options.host, "port": reverb_port, **credentials},
-        "scenario": {"broadcast": to_dict(scenario.broadcast), "api": to_dict(scenario.api)},
-        "members": options.members,
-        "outcomes": str(options.outcomes) if options.outcomes else None,
-        "redis": options.redis,
-    }
-    run = {"servers": options.provision, "trace": options.trace, "speed": options.speed}
-
-    def applications() -> list[Child]:
-        # One process runs the jobs, or each server would be provisioned several times over.
-        jobs = [{"provision": run} if number == 0 and options.provision else {} for number in range(options.processes)]
-        return [_application(config | more, scratch, number, options.processes) for number, more in enumerate(jobs)]
-
-    serving._start["application"] = applications
+    serving._start["application"] = partial(_applications, serving.target, api_port, url, scenario, options, scratch)
     serving.bring_up("application")
-    _wait(serving, scratch)
+    serving.wait_until_up()
 
 
 def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: bool = False) -> tuple[User, ...]:
@@ -320,22 +306,31 @@ def request_size(broadcast: Broadcast) -> int:
     return REVERB_REQUEST_SIZE if broadcast.payload == "notify" else 2 * (MAX_RESOURCE + broadcast.payload_bytes)
 
 
+def _applications(target: Target, port: int, url: str, scenario: Scenario, options: Options, scratch: Path) -> list[Child]:
+    """The application's processes, on the database at *url*."""
+    config = {
+        "host": options.host,
+        "port": port,
+        "reuse_port": options.processes > 1,
+        "database": url,
+        "volatile": options.database is None,
+        "broadcaster": {name: getattr(target, name) for name in ("host", "port", "app_id", "key", "secret")},
+        "scenario": {"broadcast": to_dict(scenario.broadcast), "api": to_dict(scenario.api)},
+        "members": options.members,
+        "outcomes": str(options.outcomes) if options.outcomes else None,
+        "redis": options.redis,
+    }
+    run = {"servers": options.provision, "trace": options.trace, "speed": options.speed}
+    # One process runs the jobs, or each server would be provisioned several times over.
+    jobs = [{"provision": run} if number == 0 and options.provision else {} for number in range(options.processes)]
+    return [_application(config | more, scratch, number, options.processes) for number, more in enumerate(jobs)]
+
+
 def _application(config: dict[str, Any], scratch: Path, number: int, of: int) -> Child:
     name = "application" if of == 1 else f"application-{number}"
     child = Child(name, python("-m", "sim.live.application"), scratch / f"{name}.log", listens=True)
     child.tell(json.dumps({**config, "ready": str(scratch / f"{name}.ready")}), more=True)
     return child
-
-
-def _wait(serving: Serving, scratch: Path) -> None:
-    """Until each child's ready file is there. Raises `WorkbenchError` with the last words of one that ends before."""
-    deadline = time.monotonic() + PATIENCE
-    for child in (child for children in serving.parts.values() for child in children):
-        while not (scratch / f"{child.name}.ready").exists():
-            child.require_alive()
-            if time.monotonic() > deadline:
-                raise WorkbenchError(f"{child.name} did not accept connections within {PATIENCE:g} s: {child.last_words()}")
-            time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -79,6 +79,13 @@ def _collect(run: RunWriter, places: Places, measured: RunRecord, samples: Seque
     return int(nothing.sum())
 
 
+def _describe_harness(run: RunWriter, harness: Harness, known: Calibration | None, busiest: float) -> None:
+    """The manifest's blocks on the load client; *busiest*: share of a core that the busiest process took."""
+    floor = {"floor_p50": known.floor_p50, "floor_p99": known.floor_p99, "drain_rate": known.drain_rate} if known else {}
+    run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
+    run.manifest.clock = harness.clock()
+
+
 def _cut(run: RunWriter, measured: RunRecord) -> None:
     """A run that was stopped before its time has a window that ends there: nothing is owed by what did not happen."""
     if measured.ended_at is None:
@@ -133,9 +140,7 @@ def _judged(
     )
     verdict = judge(evidence)
     run.summary = summary
-    floor = {"floor_p50": known.floor_p50, "floor_p99": known.floor_p99, "drain_rate": known.drain_rate} if known else {}
-    run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
-    run.manifest.clock = harness.clock()
+    _describe_harness(run, harness, known, busiest)
     trouble = [*measured.trouble, *health(frames, harness.counters)]
     refusals = refused(frames, headers, measured.target.get("family", "REVERB"))
     remarks = [*verdict.remarks, *not_told(frames, scenario)]

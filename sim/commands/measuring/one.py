@@ -30,6 +30,7 @@ from sim.live.measure.loadtest import Measurement, Observer, interruptible, meas
 from sim.live.measure.measured import Places, RunRecord, has_begun
 from sim.live.measure.sampling import SCHEMA, Sampler, listeners
 from sim.live.probe import require_reachable, why_unreachable
+from sim.live.processes import stop_all
 from sim.live.serve import Options, Serving, embedded_target
 from sim.results.journal import Journal
 from sim.results.thresholds import Threshold, parse_all
@@ -235,14 +236,15 @@ def join(scenario: Scenario, settings: LoadTestSettings) -> int:
     with tempfile.TemporaryDirectory(prefix="workbench-") as scratch, interruptible():
         places = Places(Path(scratch))
         places.make()
-        joined = swarm.Join(_order(scenario, settings, target, Path(scratch), places), settings.master)
+        workers = swarm.join(_order(scenario, settings, target, Path(scratch), places), settings.master)
         try:
             print(f"{scenario.load.processes} workers for {host}:{port}", file=sys.stderr)
-            while joined.running():
+            while any(child.exit_code is None for child in workers):
                 time.sleep(0.2)
         finally:
             with shielded():
-                joined.stop()
-        for child in joined.failed():
-            raise WorkbenchError(f"{child.name} ended with {child.exit_code}: {child.last_words()}")
+                stop_all(workers, swarm.END)
+        for child in workers:
+            if child.exit_code:
+                raise WorkbenchError(f"{child.name} ended with {child.exit_code}: {child.last_words()}")
     return 0

@@ -95,16 +95,7 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
     )
     address = BroadcasterAddress(**config["broadcaster"])
     broadcaster = HttpBroadcasterClient(address, broadcast.connect_timeout, broadcast.timeout)
-    queue: RunningQueue
-    cache: Cache | None = None
-    if url := config.get("redis"):
-        from sim.live.application.redis_queue import RedisCache, RedisQueue
-
-        outage = Outage("redis", log)
-        queue = RedisQueue(url, broadcast.queue_workers, f"workbench:{address.app_id}", outage)
-        cache = RedisCache(url, f"workbench:{address.app_id}", outage)
-    else:
-        queue = ThreadQueue(broadcast.queue_workers)
+    queue, cache = queue_and_cache(config.get("redis"), broadcast.queue_workers, f"workbench:{address.app_id}")
     app = Application(
         database,
         broadcaster,
@@ -131,6 +122,16 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
         for position in range(provision["servers"]):
             runner.start(ProvisionForever(position, traces, provision["speed"]))
     return app, queue, runner
+
+
+def queue_and_cache(url: str | None, workers: int, name: str) -> tuple[RunningQueue, Cache | None]:
+    """In the Redis at *url*, where the processes of an application share them; else in this process."""
+    if not url:
+        return ThreadQueue(workers), None
+    from sim.live.application.redis_queue import RedisCache, RedisQueue
+
+    outage = Outage("redis", log)
+    return RedisQueue(url, workers, name, outage), RedisCache(url, name, outage)
 
 
 def board_of(host: str, broadcaster_port: int) -> Board | None:

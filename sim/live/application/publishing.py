@@ -61,15 +61,12 @@ class HttpBroadcasterClient:
         # A kept connection may have been closed by the other side since; only such a one is tried a second time, because
         # the broadcaster then has not read the request.
         kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if kept is not None:
-            try:
-                return self._exchange(kept, target, body)
-            except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
-                self._forget()
-            except (OSError, http.client.HTTPException) as error:
-                self._forget()
-                raise BroadcastFailed(f"{address.host}:{address.port}: {error or type(error).__name__}") from error
         try:
+            if kept is not None:
+                try:
+                    return self._exchange(kept, target, body)
+                except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+                    self._forget()
             self._exchange(self._connect(), target, body)
         except (OSError, http.client.HTTPException) as error:
             self._forget()

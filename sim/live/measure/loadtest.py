@@ -245,29 +245,40 @@ def _let_it_run(job: Measurement, swarm: Swarm, publisher: Child | None, result:
             if reason := job.watch():
                 result.invalid.append(f"stopped early: {reason}")
                 raise Cut
-        for child in job.incidents.ended():
-            _note(
-                f"{child.name} of the embedded target died at {elapsed:.1f} s ({child.end}): {child.last_words()}",
-                result.trouble,
-                observer,
-            )
-            result.invalid.append(f"{child.name} died at {elapsed:.1f} s, and the run ended there")
-            raise Cut
-        if publisher is not None and publisher.exit_code not in (None, 0, Unreachable.exit_code):
-            _note(f"the publisher died at {elapsed:.1f} s ({publisher.end}): {publisher.last_words()}", result.invalid, observer)
-            raise Cut
-        for child in swarm.ended():
-            # A shape ends by itself, when it is through or has found the knee.
-            if child.name not in missing and not (job.order.shape and child.exit_code in (0, 1)):
-                missing.add(child.name)
-                _note(
-                    f"{child.name} went missing at {elapsed:.1f} s ({child.end}): {child.last_words()}", result.invalid, observer
-                )
+        _watch(job, swarm, publisher, result, observer, elapsed, missing)
         if len(swarm.ended()) == len(swarm.children):
             if missing:
                 raise Cut
             return
         time.sleep(TICK)
+
+
+def _watch(
+    job: Measurement,
+    swarm: Swarm,
+    publisher: Child | None,
+    result: RunRecord,
+    observer: Observer,
+    elapsed: float,
+    missing: set[str],
+) -> None:
+    """Whether the processes are there. Raises `Cut` where the run is over without one; *missing*: those that were noted."""
+    for child in job.incidents.ended():
+        _note(
+            f"{child.name} of the embedded target died at {elapsed:.1f} s ({child.end}): {child.last_words()}",
+            result.trouble,
+            observer,
+        )
+        result.invalid.append(f"{child.name} died at {elapsed:.1f} s, and the run ended there")
+        raise Cut
+    if publisher is not None and publisher.exit_code not in (None, 0, Unreachable.exit_code):
+        _note(f"the publisher died at {elapsed:.1f} s ({publisher.end}): {publisher.last_words()}", result.invalid, observer)
+        raise Cut
+    for child in swarm.ended():
+        # A shape ends by itself, when it is through or has found the knee.
+        if child.name not in missing and not (job.order.shape and child.exit_code in (0, 1)):
+            missing.add(child.name)
+            _note(f"{child.name} went missing at {elapsed:.1f} s ({child.end}): {child.last_words()}", result.invalid, observer)
 
 
 def _look(job: Measurement, swarm: Swarm) -> Look:

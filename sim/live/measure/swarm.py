@@ -135,30 +135,12 @@ class Swarm:
         stop_all(workers, timeout)
 
 
-class Join:
+def join(settings: SwarmSettings, master: tuple[str, int]) -> list[Child]:
     """Workers that this machine brings to a master elsewhere; their parts travel to it."""
-
-    def __init__(self, order: SwarmSettings, master: tuple[str, int]) -> None:
-        settings = environment(order) | {"WORKBENCH_SHIP": "1"}
-        self.children = [
-            Child(
-                f"worker-{i}",
-                locust_command(*worker_arguments(*master)),
-                order.logs / f"worker-{i}.log",
-                settings,
-            )
-            for i in range(order.processes)
-        ]
-
-    def running(self) -> list[Child]:
-        return [child for child in self.children if child.exit_code is None]
-
-    def failed(self) -> list[Child]:
-        """Those that did not end in order."""
-        return [child for child in self.children if child.exit_code not in (None, 0)]
-
-    def stop(self) -> None:
-        stop_all(self.children, END)
+    variables = environment(settings) | {"WORKBENCH_SHIP": "1"}
+    command = locust_command(*worker_arguments(*master))
+    names = [f"worker-{i}" for i in range(settings.processes)]
+    return [Child(name, command, settings.logs / f"{name}.log", variables) for name in names]
 
 
 def worker_arguments(host: str, port: int) -> list[str]:
