@@ -254,9 +254,9 @@ def reach(
     return pd.DataFrame(rows)
 
 
-def holds_until(frame: pd.DataFrame, group: str, band: float, x: str = "drain") -> float:
-    """The largest *x* up to which every residual of the group stays inside the band; NaN where not even the first does."""
-    rows = frame[frame["group"] == group].sort_values(x)
+def holds_until(frame: pd.DataFrame, group: str, band: float) -> float:
+    """The largest drain up to which every residual of the group stays inside the band; NaN where not even the first does."""
+    rows = frame[frame["group"] == group].sort_values("drain")
     inside = (rows["off"].abs() <= band).to_numpy()
     count = len(inside) if inside.all() else int(np.argmin(inside))
-    return float(rows[x].iloc[count - 1]) if count else float("nan")
+    return float(rows["drain"].iloc[count - 1]) if count else float("nan")

@@ -159,10 +159,8 @@ def cheapest(
     return pd.DataFrame(np.array(WAYS, dtype=object)[stacked.argmin(axis=0)], index=up, columns=across)
 
 
-def over_targets(
-    rate: float, payload: float | Mapping[str, float], targets: Iterable[float], price: Prices, what: str = "bytes"
-) -> pd.DataFrame:
-    """Cost per page and second over the freshness target, theory and simulated: target (s), cost, low, high, group, source.
+def over_targets(rate: float, payload: float | Mapping[str, float], targets: Iterable[float], price: Prices) -> pd.DataFrame:
+    """Bytes per page and second over the freshness target, theory and simulated: target (s), cost, low, high, group, source.
 
     *payload*: bytes of the resource, or by way what it moves of it. The simulated rows are runs of the fleet engine with each
     way's setting; their frames and refetches have the same prices.
@@ -172,19 +170,19 @@ def over_targets(
     for target in targets:
         for way in WAYS:
             found = cost(rate, carried[way], target, price)[way]
-            rows.append({"target": target, "cost": float(found[what]), "group": way, "source": "theory"})
+            rows.append({"target": target, "cost": float(found["bytes"]), "group": way, "source": "theory"})
     for target in tuple(targets)[::4]:
         for way in ("notify", "polling"):
-            rows.append(_simulated(rate, carried[way], target, price, way, what) | {"target": target})
+            rows.append(_simulated(rate, carried[way], target, price, way) | {"target": target})
     return pd.DataFrame(rows)
 
 
-def _simulated(rate: float, payload: float, target: float, price: Prices, way: str, what: str, pages: int = 20) -> dict[str, Any]:
+def _simulated(rate: float, payload: float, target: float, price: Prices, way: str, pages: int = 20) -> dict[str, Any]:
     policy = {"notify": {"kind": "window", "wait": target}, "polling": {"kind": "polling", "interval": target / LEVEL}}[way]
     duration = max(600.0, 20 * target)
     scenario = dashboards(way, pages, rate, duration, 2 * target + 1).replace({"policy": policy, "api.service": 1e-6})
     figures = summary(scenario)
-    each, asked = (price.envelope + BODY, price.head + payload) if what == "bytes" else (price.delivery, price.refetch)
+    each, asked = price.envelope + BODY, price.head + payload
     if way == "polling":
         frames, refetches = 0.0, figures["refetch_rate.mean"]["value"] / pages
         one = 1 / duration  # a page's polls begin at a random instant: one more or less fits into the run

@@ -261,13 +261,12 @@ UTILISATION = 0.4
 """Where two retries are too many and none is not."""
 
 
-def outage(utilisation: float, retries: int, *, seed: int = 1, duration: float = 140.0, budget: float | None = None) -> Scenario:
+def outage(utilisation: float, retries: int, budget: float | None = None) -> Scenario:
     """An application at *utilisation*, pages that retry at once *retries* times, and an outage that ends."""
     rate = utilisation * WORKERS / SERVICE
     scenario = Scenario(
         name="outage",
-        seed=seed,
-        duration=duration,
+        duration=140.0,
         drain=10,
         fleet=Fleet(users=50),
         workload=Poisson(rate=rate),

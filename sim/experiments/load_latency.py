@@ -95,11 +95,11 @@ def answers(finished: np.ndarray[Any, Any], duration: float) -> Estimate:
     return Estimate(float(rates.mean()), *t_interval(rates, float(rates.mean())), n=SLICES)
 
 
-def theory(utilisations: Iterable[float], service: float, workers: int = 1) -> pd.DataFrame:
-    """`simulated` in closed form, below saturation: offered, utilisation, delivered, p50, p99, source."""
+def theory(utilisations: Iterable[float], service: float) -> pd.DataFrame:
+    """`simulated` by one worker in closed form, below saturation: offered, utilisation, delivered, p50, p99, source."""
     busy = np.array([load for load in utilisations if load < 1])
-    rate = busy * workers / service
-    half, tail = (FIXED + response_quantile(q, rate, workers, service) for q in LEVELS)
+    rate = busy / service
+    half, tail = (FIXED + response_quantile(q, rate, 1, service) for q in LEVELS)
     return pd.DataFrame({"utilisation": busy, "offered": rate, "delivered": rate, "p50": half, "p99": tail, "source": "theory"})
 
 
@@ -118,20 +118,20 @@ def knees(service: float, workers: Iterable[int]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("workers")
 
 
-def bracket(points: pd.DataFrame, service: float, workers: int = 1) -> tuple[float, float]:
+def bracket(points: pd.DataFrame, service: float) -> tuple[float, float]:
     """Between which simulated loads the knee lies for sure: the last whose p99 lies below the limit with all of its interval (0:
     none), and the first after it that lies above with all of it (inf: none)."""
-    limit = FACTOR * (FIXED + response_quantile(LEVELS[1], 0.0, workers, service))
+    limit = FACTOR * (FIXED + response_quantile(LEVELS[1], 0.0, 1, service))
     surely_below, surely_above = points[points["high"] < limit]["offered"], points[points["low"] > limit]["offered"]
     return float(surely_below.max()) if len(surely_below) else 0.0, float(surely_above.min()) if len(surely_above) else np.inf
 
 
-def beside(points: pd.DataFrame, service: float, workers: int = 1) -> pd.DataFrame:
+def beside(points: pd.DataFrame, service: float) -> pd.DataFrame:
     """Simulated quantiles with their intervals beside the closed form, below saturation; `holds`: it lies inside the interval."""
     rows = []
     for point in points[points["utilisation"] < 1].to_dict("records"):
         for q, name, low, high in ((LEVELS[0], "p50", "p50_low", "p50_high"), (LEVELS[1], "p99", "low", "high")):
-            exact = FIXED + response_quantile(q, point["offered"], workers, service)
+            exact = FIXED + response_quantile(q, point["offered"], 1, service)
             rows.append(
                 {"offered": point["offered"], "figure": name, "mean": point[name], "low": point[low], "high": point[high]}
                 | {"theory": exact, "holds": point[low] <= exact <= point[high]}

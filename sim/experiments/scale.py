@@ -113,13 +113,13 @@ def world(subscribers: int, channels: Channels = "per_user", wait: float = 1.0, 
     ).replace({"broadcast.channels": channels})
 
 
-def needs(scenario: Scenario, cost: Costs, spread: float = 0.0, bus: Bus = "every node") -> dict[str, Any]:
+def needs(scenario: Scenario, cost: Costs, bus: Bus = "every node") -> dict[str, Any]:
     """What this size takes, rates per second.
 
     `breaks` says in words what is first short with one node and one worker, `first` how far over each is. With
-    `nodes_in_a_minute` and `workers_in_a_minute` all pages are back and fresh a minute after a restart. *spread*: seconds over
-    which they come back. Nodes are inf where the bus alone takes more than `UTILISATION` of every node: more nodes do not help
-    then. On a bus *by channel* each listener is taken to be on a node of its own.
+    `nodes_in_a_minute` and `workers_in_a_minute` all pages are back and fresh a minute after a restart. Nodes are inf where the
+    bus alone takes more than `UTILISATION` of every node: more nodes do not help then. On a bus *by channel* each listener is
+    taken to be on a node of its own.
     """
     groups, n = scenario.heard(), scenario.subscribers
     horizon = scenario.warmup + scenario.duration
@@ -160,12 +160,7 @@ def needs(scenario: Scenario, cost: Costs, spread: float = 0.0, bus: Bus = "ever
         "nodes_in_a_minute": max(nodes, math.ceil(n * cost.handshake / (free * 60))) if free > 0 else math.inf,
         "workers_in_a_minute": max(workers, math.ceil(n * (cost.request + cost.board) / 60)),
     }
-    return (
-        found
-        | _restarted(size, nodes, workers, cost, spread)
-        | in_a_minute
-        | {"breaks": breaks(first), "first": first, "size": size}
-    )
+    return found | _restarted(size, nodes, workers, cost) | in_a_minute | {"breaks": breaks(first), "first": first, "size": size}
 
 
 def _refetches(scenario: Scenario) -> tuple[float, float]:
@@ -185,11 +180,11 @@ def _nodes(size: theory.Deployment) -> float:
         return math.inf
 
 
-def _restarted(size: theory.Deployment, nodes: float, workers: int, cost: Costs, spread: float) -> dict[str, float]:
+def _restarted(size: theory.Deployment, nodes: float, workers: int, cost: Costs) -> dict[str, float]:
     """After all nodes went at once: requests of the first second, and until everybody is connected and fresh again, s."""
     if not math.isfinite(nodes):
         return {"handshakes": math.inf, "connected": math.inf, "fresh": math.inf}
-    back = size.restart(int(nodes), cost.handshake, workers, cost.request, 1, cost.board, spread)
+    back = size.restart(int(nodes), cost.handshake, workers, cost.request, 1, cost.board)
     return {"handshakes": size.subscribers / back.connected, "connected": back.connected, "fresh": SECONDS_OF_RETRY + back.fresh}
 
 
@@ -211,13 +206,11 @@ def breaks(first: dict[str, float]) -> str:
     return WORDS[name] if first[name] > 1 else "nothing"
 
 
-def sizes(
-    subscribers: Iterable[int], cost: Costs | None = None, channels: Sequence[Channels] = CHANNELS, bus: Bus = "every node"
-) -> pd.DataFrame:
+def sizes(subscribers: Iterable[int], cost: Costs | None = None, bus: Bus = "every node") -> pd.DataFrame:
     """`needs` of `world` at each size and kind of channel; further columns: channels, group (the same in words)."""
     rows = []
     for count in subscribers:
-        for kind in channels:
+        for kind in CHANNELS:
             there = world(count, kind)
             label = {"channels": kind, "group": kind.replace("_", "-")}
             rows.append(label | needs(there, costs_of(there) if cost is None else cost, bus=bus))
@@ -234,7 +227,7 @@ def storms(subscribers: Iterable[int], times: Iterable[float], cost: Costs | Non
         found = needs(there, price, bus="by channel")
         for factor in times:
             nodes, workers = (max(1, round(found[name] * factor)) for name in ("nodes", "workers"))
-            back = _restarted(found["size"], nodes, workers, price, 0.0)
+            back = _restarted(found["size"], nodes, workers, price)
             label = {"times": factor, "nodes": nodes, "workers": workers, "subscribers": count}
             label |= {"group": f"{number(count)} subscribers"}
             rows.append(label | back | {"requests": 2 * count / back["fresh"]})
@@ -322,7 +315,7 @@ def _pages(found: Limit, times: float, subscribers: int) -> int:
 # --- held beside simulation and measurement --------------------------------------------------------------------------------
 
 
-def against_fleet(subscribers: Iterable[int], channels: Sequence[Channels] = CHANNELS) -> pd.DataFrame:
+def against_fleet(subscribers: Iterable[int]) -> pd.DataFrame:
     """Closed forms beside the fleet engine on the same `world`, with as many nodes and workers as `needs` says: deliveries,
     refetches (1/s), busy share of the workers. Columns: channels, subscribers, figure, closed, simulated, off, heard (updates
     that a page heard, each counted once).
@@ -331,7 +324,7 @@ def against_fleet(subscribers: Iterable[int], channels: Sequence[Channels] = CHA
     """
     rows = []
     for count in subscribers:
-        for kind in channels:
+        for kind in CHANNELS:
             there = dataclasses.replace(world(count, kind), duration=DRAWN)
             found = needs(there, costs_of(there))
             if not math.isfinite(found["nodes"]):
@@ -349,9 +342,9 @@ def against_fleet(subscribers: Iterable[int], channels: Sequence[Channels] = CHA
     return pd.DataFrame(rows)
 
 
-def within_chance(frame: pd.DataFrame, deviations: float = 4.0) -> bool:
-    """Whether all of `against_fleet` differ by no more than some standard deviations of the number of updates that was drawn."""
-    return bool((frame["off"].abs() <= deviations / frame["heard"].pow(0.5)).all())
+def within_chance(frame: pd.DataFrame) -> bool:
+    """Whether all of `against_fleet` differ by no more than four standard deviations of the number of updates that was drawn."""
+    return bool((frame["off"].abs() <= 4 / frame["heard"].pow(0.5)).all())
 
 
 def against_runs(runs: Sequence[Run]) -> pd.DataFrame:

@@ -68,8 +68,6 @@ class Evidence:
     """Changes that changed nothing, because the target already was in that state."""
     waiting: float = 0.0
     """Share of the pages that waited, at a time within the window, for the load client to open them."""
-    unsettled: int = 0
-    """Refetches still waiting inside the client when the drain was over."""
     finished_refetches: int | None = None
     """Of a run in which no page subscribes (polling alone), which is judged by them; None: judged by its deliveries."""
 
@@ -116,8 +114,6 @@ def _reasons(e: Evidence) -> Iterator[str]:
             f"{e.waiting:.0%} of the pages at a time waited for the load client to open them (limit {SHARE:.0%}), so fewer were "
             "there than the scenario says: use more --processes, or pages that stay longer"
         )
-    if e.unsettled:
-        yield f"{e.unsettled} refetches were still waiting inside the load client at the end"
     if e.negative:
         yield f"{e.negative} notifications arrived before they were sent: the clocks cannot be trusted"
     if e.clock_step > CLOCK_STEP:

@@ -50,7 +50,6 @@ def test_a_target_that_loses_deliveries_is_a_result() -> None:
         (evidence(clock_error=float("inf")), "could not compare its clock"),
         (evidence(lost_by_harness=1), "of 1 deliveries nobody knows"),
         (evidence(waiting=0.11), "11% of the pages at a time waited for the load client to open them (limit 10%)"),
-        (evidence(unsettled=7), "7 refetches were still waiting"),
     ],
 )
 def test_each_rule_says_what_it_found(found: Evidence, said: str) -> None:
