@@ -7,8 +7,10 @@ the borders only (scenario files, tables, plots).
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from heapq import heappop, heappush
+from itertools import repeat
 from typing import Any, Protocol
 
 SECOND = 1_000_000_000
@@ -57,16 +59,70 @@ class Entry:
             self.callback(*self.args)
 
 
+class Lane:
+    """Entries of one callback, each in order when it is made, of which the event list holds the first only.
+
+    Made by `EventList.lane`. One that comes out of order goes to the event list itself, so order costs nothing but time.
+    """
+
+    __slots__ = ("_callback", "_clock", "_entries")
+
+    def __init__(self, clock: EventList, callback: Callable[[Any, int], Any], entries: Iterable[tuple[int, int, Any]] = ()) -> None:
+        self._clock = clock
+        self._callback = callback
+        self._entries = deque(entries)
+        """(instant, serial, item); the first stays until it has run."""
+        if self._entries:
+            self._wait()
+
+    def post(self, when: int, item: Any) -> None:
+        """Run `callback(item, when)` at instant *when*, which is not past."""
+        clock, entries = self._clock, self._entries
+        clock._serial = serial = clock._serial + 1
+        if entries:
+            if when >= entries[-1][0]:
+                entries.append((when, serial, item))
+            else:
+                heappush(clock._heap, (when, serial, self._callback, (item, when)))
+        else:
+            entries.append((when, serial, item))
+            self._wait()
+
+    def _wait(self) -> None:
+        when, serial, _ = self._entries[0]
+        heappush(self._clock._heap, (when, serial, self._run, ()))
+
+    def _run(self) -> None:
+        """Run its entries until one of the event list is due before the next."""
+        clock, heap, entries, callback = self._clock, self._clock._heap, self._entries, self._callback
+        while True:
+            when, _, item = entries[0]
+            clock._now = when
+            callback(item, when)
+            entries.popleft()
+            if not entries:
+                return
+            if heap[0] < entries[0]:
+                self._wait()
+                return
+
+
+class Hearer(Protocol):
+    """Who can be told that something has arrived at an instant. What `hear` is may change on the way."""
+
+    hear: Callable[[int], Any]
+
+
 class Series:
-    """Many things to happen, one after the other, in the place of one entry each."""
+    """Many who hear, one after the other, in the place of one entry each."""
 
-    __slots__ = ("callback", "items", "position", "serial", "whens")
+    __slots__ = ("hearers", "of", "position", "serial", "whens")
 
-    def __init__(self, serial: int, whens: Sequence[int], items: Sequence[Any], callback: Callable[[Any, int], Any]) -> None:
+    def __init__(self, serial: int, whens: Sequence[int], hearers: Sequence[Hearer], of: Any) -> None:
         self.serial = serial
         self.whens = whens
-        self.items = items
-        self.callback = callback
+        self.hearers = hearers
+        self.of = of
         self.position = 0
 
 
@@ -77,7 +133,9 @@ class EventList:
         self._now = start
         self._heap: list[tuple[int, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._serial = 0
-        self._until = _FOR_EVER
+        self._lanes: dict[Hashable, Lane] = {}
+        self.telling: Any = None
+        """Whose series is told now (`tell_each`)."""
 
     def now(self) -> int:
         return self._now
@@ -90,39 +148,58 @@ class EventList:
     def post(self, when: int, callback: Callable[..., Any], *args: Any) -> None:
         """`call_at` for what is never cancelled, at two thirds of the cost."""
         self._serial = serial = self._serial + 1
-        heapq.heappush(self._heap, (when if when > self._now else self._now, serial, callback, args))
+        heappush(self._heap, (when if when > self._now else self._now, serial, callback, args))
 
-    def call_each(self, whens: Sequence[int], items: Sequence[Any], callback: Callable[[Any, int], Any]) -> None:
-        """Run `callback(item, when)` for each pair, *whens* ascending and not past.
+    def lane(self, name: Hashable, callback: Callable[[Any, int], Any]) -> Lane:
+        """The lane *name*, for entries that are mostly made in the order of their instants, as timers of one length are."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = Lane(self, callback)
+        return lane
 
-        The same as one `call_at` each, made now and in this order, but at a tenth of the cost where nothing comes between.
-        """
+    def call_each(self, whens: Sequence[int], items: Iterable[Any], callback: Callable[[Any, int], Any]) -> None:
+        """Run `callback(item, when)` for each pair, *whens* ascending and not past. As one `call_at` each, made now in this order."""
+        self._serial += 1
+        Lane(self, callback, zip(whens, repeat(self._serial), items))
+
+    def tell_each(self, whens: Sequence[int], hearers: Sequence[Hearer], of: Any) -> None:
+        """Run `hearer.hear(when)` for each pair, as `call_each`, at a tenth of the cost of an entry each. Meanwhile `telling` is
+        *of*."""
         if len(whens):
             self._serial += 1
-            self._push(Series(self._serial, whens, items, callback))
+            self._push(Series(self._serial, whens, hearers, of))
 
     def run(self, until: int | None = None) -> None:
         """Let time pass until nothing is left to happen, or through instant *until* (entries at *until* included)."""
-        heap, pop = self._heap, heapq.heappop
-        self._until = last = _FOR_EVER if until is None else until
-        while heap and heap[0][0] <= last:
-            self._now, _, callback, args = pop(heap)
+        heap, last = self._heap, _FOR_EVER if until is None else until
+        # The first entry past *until*, so that nothing else has to look at that instant.
+        heappush(heap, (last + 1, 0, _nothing, ()))
+        while True:
+            when, _, callback, args = heappop(heap)
+            if when > last:
+                break
+            self._now = when
             callback(*args)
         if until is not None and until > self._now:
             self._now = until
 
     def _push(self, series: Series) -> None:
-        heapq.heappush(self._heap, (series.whens[series.position], series.serial, self._advance, (series,)))
+        heappush(self._heap, (series.whens[series.position], series.serial, self._advance, (series,)))
 
     def _advance(self, series: Series) -> None:
         """Run the series on until an entry of the heap is due before its next item."""
-        heap, last = self._heap, self._until
-        whens, items, callback, serial = series.whens, series.items, series.callback, series.serial
+        heap, whens, hearers, serial = self._heap, series.whens, series.hearers, series.serial
+        self.telling = series.of
         for position in range(series.position, len(whens)):
             when = whens[position]
-            if when > last or (heap and (heap[0][0] < when or (heap[0][0] == when and heap[0][1] < serial))):
+            first = heap[0]
+            if first[0] <= when and (first[0] < when or first[1] < serial):
                 series.position = position
                 self._push(series)
                 return
             self._now = when
-            callback(items[position], when)
+            hearers[position].hear(when)
+
+
+def _nothing() -> None:
+    """The end of a stretch of time (`EventList.run`)."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sim.clock import Scheduler, Timer, ns
+from sim.clock import EventList, Scheduler, Timer, ns
 from sim.policy import NEVER, InFlight, Machine, Policy, Polling, PollingMachine, SilentMachine
 
 Abort = Callable[[], None]
@@ -63,6 +63,7 @@ class Refetcher:
         "_clock",
         "_done",
         "_jitter",
+        "_lane",
         "_machine",
         "_next",
         "_post",
@@ -94,8 +95,9 @@ class Refetcher:
         self._machine: Machine = policy.machine()
         self._rule: InFlight = in_flight
         self._clock = clock
-        # Alarms are not cancelled, so a clock may have a cheaper way for them.
+        # Alarms are not cancelled, and mostly set in order, so a clock may have cheaper ways for them.
         self._post: Callable[..., Any] = getattr(clock, "post", clock.call_at)
+        self._lane = clock.lane(policy, Refetcher._rang) if isinstance(clock, EventList) else None
         self._send = send
         self._done = done
         self._rng = rng
@@ -204,7 +206,10 @@ class Refetcher:
         if when != NEVER:
             if self._timer_step:
                 when += (self._timer_phase - when) % self._timer_step
-            self._post(when, self._rang, when)
+            if self._lane is None:
+                self._post(when, self._rang, when)
+            else:
+                self._lane.post(when, self)
         self._alarm_at = when
 
     def _rang(self, when: int) -> None:

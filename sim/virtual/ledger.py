@@ -36,9 +36,10 @@ RESOURCE = {name: code for code, name in enumerate(RESOURCES)}
 
 NOT_YET = -1
 
-REFETCH_WIDTH = 11
+REFETCH_WIDTH = 9
 refetch_row = struct.Struct(f"={REFETCH_WIDTH}q").pack
-"""The integers of one refetch, in the order of the table's columns. Packing takes 0.24 us, an `array` 0.60 us."""
+"""The integers of one refetch, in the order of the table's columns but for what its page shows. Packing takes 0.24 us, an `array`
+0.60 us."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +113,12 @@ def update_frame(database: Database, published: Array) -> pd.DataFrame:
 class PageConnection:
     """One WebSocket of one page. A reconnect is another connection."""
 
-    __slots__ = ("channels", "hear", "open", "subscriber")
+    __slots__ = ("channels", "hear", "subscriber")
 
     def __init__(self, subscriber: int, hear: Callable[[int], None]) -> None:
         self.subscriber = subscriber
         self.hear = hear
-        self.open = True
+        """Told the instant of each arrival."""
         self.channels: list[str] = []
 
 
@@ -135,14 +136,11 @@ class Delivery:
         """How many of them are written: all, unless the node goes down before."""
         self.lost: list[int] | None = None
 
-    def arrive(self, connection: PageConnection, at: int) -> None:
-        """The frame is at its connection; lost where that has gone meanwhile."""
-        if connection.open:
-            connection.hear(at)
-        elif self.lost is None:
-            self.lost = [connection.subscriber]
-        else:
-            self.lost.append(connection.subscriber)
+    def lose(self, subscriber: int) -> None:
+        """Its connection has gone meanwhile."""
+        if self.lost is None:
+            self.lost = []
+        self.lost.append(subscriber)
 
     def arrived(self) -> tuple[Array, Array]:
         """(subscriber, instant) of those that were heard."""
@@ -204,20 +202,23 @@ class Ledger:
     def refetches(self) -> pd.DataFrame:
         """In the order in which they ended."""
         rows = np.frombuffer(self.refetch_rows, np.int64).reshape(-1, REFETCH_WIDTH)
+        pages = np.array(self.page_rows, np.int64).reshape(-1, 10)
+        shows = np.zeros((pages[:, 0].max(initial=-1) + 1, 2), np.int64)
+        shows[pages[:, 0]] = pages[:, 3:5]
         return frame(
             "refetches",
             {
                 "subscriber": rows[:, 0],
-                "resource": text(rows[:, 1], RESOURCES),
-                "resource_id": rows[:, 2],
-                "due_at": seconds(rows[:, 3]),
-                "started_at": seconds(rows[:, 4]),
-                "finished_at": seconds(rows[:, 5]),
-                "version": nulls(rows[:, 6]),
-                "status": nulls(rows[:, 7]),
-                "bytes": rows[:, 8],
-                "answered": rows[:, 9],
-                "outcome": text(rows[:, 10], OUTCOMES),
+                "resource": text(shows[rows[:, 0], 0], RESOURCES),
+                "resource_id": shows[rows[:, 0], 1],
+                "due_at": seconds(rows[:, 1]),
+                "started_at": seconds(rows[:, 2]),
+                "finished_at": seconds(rows[:, 3]),
+                "version": nulls(rows[:, 4]),
+                "status": nulls(rows[:, 5]),
+                "bytes": rows[:, 6],
+                "answered": rows[:, 7],
+                "outcome": text(rows[:, 8], OUTCOMES),
             },
         )
 

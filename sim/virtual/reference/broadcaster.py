@@ -9,6 +9,7 @@ that comes later stands behind the event in the same loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -157,10 +158,17 @@ class BroadcastNodes:
 
     def disconnect(self, connection: PageConnection) -> None:
         """The connection is gone; what is on its way to it is lost."""
-        connection.open = False
+        self.deafen(connection)
         channels = self.node_of(connection.subscriber).channels
         for channel in connection.channels:
             channels[channel].leave(connection)
+
+    def deafen(self, connection: PageConnection) -> None:
+        """It is written to, and hears nothing any more."""
+        connection.hear = partial(self._lost, connection.subscriber)
+
+    def _lost(self, subscriber: int, at: int) -> None:
+        self._clock.telling.lose(subscriber)
 
     def accept(self, update: int, channels: Sequence[str], answered: Answered, resource: int = 0) -> None:
         """An event of a resource (index in `RESOURCES`) is here now, for every subscriber; *answered* is called once, by the node
@@ -203,7 +211,7 @@ class BroadcastNodes:
         self._ledger.deliveries.append(delivery)
         node.writes(at, each, delivery)
         if not self._forward:
-            self._clock.call_each(whens, connections, delivery.arrive)
+            self._clock.tell_each(whens, connections, delivery)
         return done
 
     def _arrivals(self, subscribers: Array, at: int, each: int) -> Array:

@@ -27,7 +27,7 @@ from sim.policy import Polling, PollingMachine
 from sim.scenario import Scenario
 from sim.virtual.database import feeds_back
 from sim.virtual.fires import BY_CALL, Cause, drive, fires_of
-from sim.virtual.ledger import NOT_YET, OUTCOME, RESOURCE
+from sim.virtual.ledger import NOT_YET, OUTCOME
 from sim.virtual.reference.page import World
 
 Array = np.ndarray[Any, Any]
@@ -92,10 +92,7 @@ class Forward:
             [OUTCOME[name] for name in ("superseded", "running", "failed", "not_newer")],
             OUTCOME["applied"],
         )
-        views = [page.view for page in self._pages]
-        resource = np.array([RESOURCE[view.resource] for view in views], np.int64)[page]
-        resource_id = np.array([view.resource_id for view in views], np.int64)[page]
-        columns = (page, resource, resource_id, due, due, finished, version, status, size, answered, outcome)
+        columns = (page, due, due, finished, version, status, size, answered, outcome)
         rows = _as_they_end(page, np.where(superseded, until, finished), superseded, running)
         table = np.empty((rows.size, len(columns)), np.int64)
         for place, column in enumerate(columns):

@@ -79,6 +79,8 @@ class Group:
         self.kind = PAGES.index(pages.page)
         self.policy: Policy = scenario.policy_of(pages)
         self.in_flight: InFlight = scenario.in_flight_of(pages)
+        self.not_modified = scenario.api.not_modified_bytes
+        """Bytes of an answer that says that nothing has changed; None: the application does not say so."""
         self.session: Callable[[], int] | None = None
         """Draws how long a page stays."""
         if pages.session is not None:
@@ -295,7 +297,7 @@ class Page:
         hear = _not_yet if self.refetcher is None else self.refetcher.notified
         self.connection = PageConnection(self.subscriber, hear)
         if self.group.pages.behaviour == "stop_reading":
-            self.connection.open = False  # is written to, and never hears
+            self.world.broadcaster.deafen(self.connection)
         return self.connection
 
     def _authorised(self, token: tuple[PageConnection, str], at: int, version: int | None, status: int | None, size: int) -> None:
@@ -326,24 +328,21 @@ class Page:
         return self.world.client.get(self.view, self.made_at, self.refetcher.finished, refetch)
 
     def _done(self, refetch: Refetch) -> None:
-        view, status, size = self.view, refetch.status, refetch.bytes
-        short = self.group.scenario.api.not_modified_bytes
-        if short is not None and status == 200 and refetch.outcome == "not_newer":
-            status, size = 304, short
+        status, size, version = refetch.status, refetch.bytes, refetch.version
+        if status == 200 and refetch.outcome == "not_newer" and self.group.not_modified is not None:
+            status, size = 304, self.group.not_modified
         self.world.ledger.refetch_rows += refetch_row(
             self.subscriber,
-            RESOURCE[view.resource],
-            view.resource_id,
             refetch.due_at,
             refetch.started_at,
             refetch.finished_at,
-            NOT_YET if refetch.version is None else refetch.version,
+            NOT_YET if version is None else version,
             NOT_YET if status is None else status,
             size,
             refetch.answered,
             OUTCOME[refetch.outcome],
         )
-        if refetch.status == 409:
+        if status == 409:
             self.world.clock.call_at(self.world.clock.now(), self.replace)
 
     # --- the ledger ----------------------------------------------------------------------------------------------------
