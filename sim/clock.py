@@ -67,7 +67,9 @@ class Lane:
 
     __slots__ = ("_callback", "_clock", "_entries")
 
-    def __init__(self, clock: EventList, callback: Callable[[Any, int], Any], entries: Iterable[tuple[int, int, Any]] = ()) -> None:
+    def __init__(
+        self, clock: EventList, callback: Callable[[Any, int], Any], entries: Iterable[tuple[int, int, Any]] = ()
+    ) -> None:
         self._clock = clock
         self._callback = callback
         self._entries = deque(entries)
@@ -158,7 +160,7 @@ class EventList:
         return lane
 
     def call_each(self, whens: Sequence[int], items: Iterable[Any], callback: Callable[[Any, int], Any]) -> None:
-        """Run `callback(item, when)` for each pair, *whens* ascending and not past. As one `call_at` each, made now in this order."""
+        """Run `callback(item, when)` for each pair, *whens* ascending and not past: as one `call_at` each, made now, in order."""
         self._serial += 1
         Lane(self, callback, zip(whens, repeat(self._serial), items))
 

@@ -134,6 +134,9 @@ class DebounceMachine:
     which will ring as well. Any timer that rings fires when the page has been silent for `wait` (or unserved for `max_wait`),
     and else starts another for what is left of that. So a storm costs one timer per `wait`, not one per notification.
 
+    While its timer runs and there is no `max_wait`, a call only sets `last_at` and `pending`: whoever drives many machines may
+    set these itself.
+
     Verified against recordings of the libraries (tests/data/debounce-vectors.json).
     """
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.clock import EventList, Scheduler, Timer, ns
-from sim.policy import NEVER, InFlight, Machine, Policy, Polling, PollingMachine, SilentMachine
+from sim.policy import NEVER, DebounceMachine, InFlight, Machine, Policy, Polling, PollingMachine, SilentMachine
 
 Abort = Callable[[], None]
 """Gives up a running request. Its server may do the work all the same."""
@@ -60,6 +60,7 @@ class Refetcher:
         "_alarm_at",
         "_answered",
         "_armed_for",
+        "_bounces",
         "_clock",
         "_done",
         "_jitter",
@@ -93,6 +94,7 @@ class Refetcher:
             raise ValueError(f"a {policy.kind} policy with jitter needs a random stream")
         self.version: int | None = None
         self._machine: Machine = policy.machine()
+        self._bounces = isinstance(self._machine, DebounceMachine) and self._machine.max_wait is None
         self._rule: InFlight = in_flight
         self._clock = clock
         # Alarms are not cancelled, and mostly set in order, so a clock may have cheaper ways for them.
@@ -116,6 +118,13 @@ class Refetcher:
 
     def notified(self, at: int) -> None:
         """A notification arrived at instant *at* (not later than now)."""
+        alarm_at = self._alarm_at
+        if self._bounces and at < alarm_at != NEVER:
+            # In a storm this is all that happens, so it is written out.
+            self._unanswered += 1
+            self._machine.last_at = at  # type: ignore[attr-defined]
+            self._machine.pending = True  # type: ignore[attr-defined]
+            return
         while self._alarm_at <= at:  # the clock is late: what was due before goes first
             self._rang(self._alarm_at)
         self._unanswered += 1

@@ -10,12 +10,12 @@ workers are held, and no other is free, requests wait in a queue here, to be set
 
 from __future__ import annotations
 
-import heapq
 import struct
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush, heapreplace
 from itertools import islice
 from typing import Any
 
@@ -93,6 +93,7 @@ class ApiStation:
         self._releases = sorted(ns(i.at) for i in incidents if isinstance(i, Deploy))
         self._troubled = bool(self._outages or self._slow)
         self._guarded = api.rate_limit is not None or api.queue_limit is not None or bool(self._cache) or bool(self._away)
+        self._plain = not (self._troubled or self._guarded or self._releases)
         self._log = bytearray()
         self.refused = 0
         self.from_cache = 0
@@ -108,7 +109,7 @@ class ApiStation:
     def answer_all(self, views: Sequence[View], number: Array, at: Array) -> tuple[Array, Array, Array, Array]:
         """As `answer` for each of many requests, of pages loaded at the run's start, in the order of their arrival *at*: columns.
         *number*: of the view that each asks for."""
-        if self._guarded or self._troubled or self._releases:
+        if not self._plain:
             found = [self.answer(views[view], 0, arrival) for view, arrival in zip(number.tolist(), at.tolist(), strict=True)]
             rows = [(end, NOT_READ if read_at is None else read_at, status, size) for end, read_at, status, size in found]
             ends, reads, status, size = np.array(rows, np.int64).reshape(-1, 4).T.copy()
@@ -121,7 +122,7 @@ class ApiStation:
             if begin < arrival:
                 begin = arrival
             begins.append(begin)
-            heapq.heapreplace(free, begin + needs)
+            heapreplace(free, begin + needs)
         reads = np.array(begins, np.int64)
         ends = reads + service
         self._log += np.stack([at, reads, ends], axis=1).tobytes()
@@ -150,7 +151,7 @@ class ApiStation:
         now = self._now()
         self._held -= 1
         self._log += _work(arrived_at, begin, now)
-        heapq.heappush(self._free, now)
+        heappush(self._free, now)
         self._settle_queue()
 
     def slowed(self, at: int, service: int) -> int:
@@ -185,11 +186,16 @@ class ApiStation:
         if begin < at:
             begin = at
         service = self._service() + view.extra
+        if self._plain:
+            end = begin + service
+            heapreplace(self._free, end)
+            self._log += _work(at, begin, end)
+            return end, begin, 200, view.size
         if self._troubled:
             begin = self._begun(begin)
             service = self.slowed(begin, service)
         end = begin + service
-        heapq.heapreplace(self._free, end)
+        heapreplace(self._free, end)
         self._log += _work(at, begin, end)
         if self._guarded:
             self._begins.append(begin)
@@ -200,7 +206,7 @@ class ApiStation:
         return end, begin, 200, view.size
 
     def _settle_change(self, at: int, begins: Began) -> None:
-        begin = self._begun(max(heapq.heappop(self._free), at))
+        begin = self._begun(max(heappop(self._free), at))
         if self._guarded:
             self._begins.append(begin)
         end = begins(begin)
@@ -208,7 +214,7 @@ class ApiStation:
             self._held += 1
         else:
             self._log += _work(at, begin, end)
-            heapq.heappush(self._free, end)
+            heappush(self._free, end)
 
     def work(self) -> Array:
         """int64 (n, 3): arrival, begin and end of each request that was worked on, ns."""

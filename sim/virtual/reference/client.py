@@ -36,6 +36,8 @@ class Client:
         self.in_order = isinstance(scenario.network.to_api, Constant) and not self.shared
         """Requests arrive in the order in which they are sent, so the application can be told of an arrival when it is sent."""
         self.simple = self.in_order and self.timeout is None and not self.retries
+        self._way = ns(scenario.network.to_api.mean())
+        """Where requests are simple, each way takes this long."""
         self.first_attempts = 0
         self.second_attempts = 0
         """Retries, of whatever number."""
@@ -51,8 +53,8 @@ class Client:
             request = Fetch(self, view, made_at, done, token)
             request.send()
             return request.abort
-        at, read_at, status, size = self.api.answer(view, made_at, self.clock.now() + self.network())
-        at += self.network()
+        at, read_at, status, size = self.api.answer(view, made_at, self.clock.now() + self._way)
+        at += self._way
         self.clock.post(at, done, token, at, None if read_at is None else view.history.at(read_at), status or None, size)
         return None
 
