@@ -178,10 +178,10 @@ def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
     return {"pairs": delays.size, "mean": float(delays.mean()) / SECOND, "p99": float(np.quantile(delays, 0.99)) / SECOND}
 
 
-def with_reference(scenario: Scenario, updates: Updates | None, by_event: bool = False) -> dict[str, Any]:
+def with_reference(scenario: Scenario, updates: Updates | None, way: str | None = None) -> dict[str, Any]:
     from sim.virtual import reference
 
-    tables = reference.run(scenario, updates=updates, by_event=by_event)
+    tables = reference.run(scenario, updates=updates, way=way)
 
     def figures() -> dict[str, float]:
         from sim.results.summary import summarise
@@ -237,7 +237,7 @@ ROWS: dict[str, tuple[str, Any, int]] = {
     "reference, all refetches at once": ("hour", lambda: with_reference(hour(), provisioning()), 1),
     "reference, event by event, a tenth of the dashboards": (
         "hour",
-        lambda: with_reference(hour(100), provisioning(), by_event=True),
+        lambda: with_reference(hour(100), provisioning(), way="by_event"),
         1,
     ),
     "fleet, NumPy alone": ("hour", lambda: with_fleet(hour(), provisioning(), numba=False), 3),

@@ -37,8 +37,9 @@ from sim.virtual.reference.api import ApiStation
 from sim.virtual.reference.broadcaster import BroadcastNodes
 from sim.virtual.reference.changes import Changes
 from sim.virtual.reference.client import Client
-from sim.virtual.reference.forward import Forward, Undecided, feeds_forward
-from sim.virtual.reference.page import Group, Page, World
+from sim.virtual.reference.forward import Forward, feeds_forward
+from sim.virtual.reference.outcomes import Sent, Undecided, is_one_way
+from sim.virtual.reference.page import Group, Page, Way, World
 from sim.virtual.reference.publishing import Publishing
 from sim.workload import Updates, streams
 
@@ -46,24 +47,28 @@ SLICES = 200
 """Parts of the run between which progress is told."""
 
 
-def run(scenario: Scenario, progress: Progress | None = None, updates: Updates | None = None, by_event: bool = False) -> Tables:
+def run(scenario: Scenario, progress: Progress | None = None, updates: Updates | None = None, way: Way | None = None) -> Tables:
     """Simulate *scenario*; returns its tables. *updates* takes the place of those that its workload would draw.
 
-    *by_event*: every arrival and every timer is an event, also where all refetches can be made at once (`forward`), which takes a
-    fraction of the time. The tables are the same.
+    *way*: how refetches are made. None: the quickest that decides all that happens. The tables are the same.
     Raises `BadInput` where the scenario is impossible, or needs more memory than there is (with the figure, and what to change).
     """
     with _without_collector():
-        if not by_event and feeds_forward(scenario):
+        if way is not None:
+            return Simulation(scenario, updates, way).run(progress)
+        if feeds_forward(scenario):
             with suppress(Undecided):
-                return Simulation(scenario, updates, forward=True).run(progress)
+                return Simulation(scenario, updates, "forward").run(progress)
+        if is_one_way(scenario):
+            with suppress(Undecided):
+                return Simulation(scenario, updates, "one_way").run(progress)
         return Simulation(scenario, updates).run(progress)
 
 
 class Simulation:
     """One run: the parts wired up, time let pass, tables made."""
 
-    def __init__(self, scenario: Scenario, updates: Updates | None = None, forward: bool = False) -> None:
+    def __init__(self, scenario: Scenario, updates: Updates | None = None, way: Way = "by_event") -> None:
         check(scenario)
         rng = streams(scenario.seed)
         if updates is None:
@@ -78,7 +83,7 @@ class Simulation:
         to_api = draws(network.to_api, rng["to_api"])
         self.api = ApiStation(scenario, draws(scenario.api.service, rng["service"]), self.clock)
         self.client = Client(scenario, self.clock, self.api, to_api)
-        self.broadcaster = BroadcastNodes(scenario, self.clock, self.ledger, rng["to_subscriber"], forward)
+        self.broadcaster = BroadcastNodes(scenario, self.clock, self.ledger, rng["to_subscriber"], way == "forward")
         to_broadcaster = draws(network.to_broadcaster, rng["to_broadcaster"])
         self.publishing = Publishing(scenario, self.clock, self.database, self.broadcaster, to_broadcaster)
         if feeds_back(scenario):
@@ -97,14 +102,15 @@ class Simulation:
             random.Random(int(rng["jitter"].integers(1 << 62))),
             random.Random(int(rng["hidden"].integers(1 << 62))),
             draws(network.to_subscriber, rng["handshake"]),
-            forward,
+            way,
+            None if way == "by_event" else Sent(scenario, self.api, self.client, self.ledger, self.end),
         )
         self._schedule_incidents(rng["incidents"])
         for number, pages in enumerate(scenario.pages):
             group = Group(scenario, pages, rng, str(number))
             for seat in range(pages.subscribers):
                 Page(self.world, group, seat).present()
-        self.forward = Forward(self.world, scenario, self.end) if forward else None
+        self.forward = Forward(self.world, self.end) if way == "forward" else None
 
     def run(self, progress: Progress | None = None) -> Tables:
         """Let time pass until the end; what runs then has no end."""
@@ -116,6 +122,8 @@ class Simulation:
             page.finish()
         if self.forward is not None:
             self.forward.refetch()
+        if self.world.sent is not None:
+            self.world.sent.settle()
         return self._tables()
 
     def _tables(self) -> Tables:

@@ -1,13 +1,11 @@
-"""All refetches of a run at once, as columns, where nothing that a page does comes back to what pages hear and when they refetch.
+"""All requests of a run at once, as columns, where nothing comes back to what pages hear and when they refetch.
 
 Then only what happens up to the pages needs time to pass: updates, publishing, fan-out. What follows is made from all arrivals:
 
-    arrivals -> fires (`sim.virtual.fires`) -> jitter -> requests, in the order in which they are sent -> `Api.answer`, one by one
-             -> what each page hears, in order -> outcomes
+    arrivals -> fires (`sim.virtual.fires`) -> jitter -> requests, in the order in which they are sent -> `outcomes`
 
 Same rows, bit for bit, as by an event each, of which there are a few for each notification. What decides is the same code: the
-policies' machines, the application, the database. Only the in-flight rule is written twice (`sim.refetch`); the test is that both
-ways give equal tables.
+policies' machines, the application, the database.
 
 Two pages that send at one instant are served in the order in which an event list would run them, as far as `fires.Cause` tells
 it. Where it does not, `Undecided` is raised, and the run has to be made event by event.
@@ -21,50 +19,35 @@ from typing import Any
 import numpy as np
 
 from sim.clock import ns
-from sim.distributions import Constant
 from sim.incidents import Outage, Slowdown
 from sim.policy import Polling, PollingMachine
 from sim.scenario import Scenario
-from sim.virtual.database import feeds_back
 from sim.virtual.fires import BY_CALL, Cause, drive, fires_of
-from sim.virtual.ledger import NOT_YET, OUTCOME
+from sim.virtual.ledger import NOT_YET
+from sim.virtual.reference.outcomes import Undecided, is_one_way
 from sim.virtual.reference.page import World
 
 Array = np.ndarray[Any, Any]
-
-NEVER = 1 << 62
 
 Causes = tuple[dict[int, Cause | None], Array]
 """Of the fires of a page by instant, and the places of its notifications among all."""
 
 
-class Undecided(Exception):
-    """What happens first at some instant cannot be told from the columns."""
-
-
 def feeds_forward(scenario: Scenario) -> bool:
     """Whether pages only hear: they are open and connected all the time, and an answer changes no later request."""
-    if feeds_back(scenario) or scenario.api.retries or not isinstance(scenario.network.to_api, Constant):
-        return False
-    if not all(isinstance(incident, Outage | Slowdown) for incident in scenario.incidents):
-        return False
-    for pages in scenario.pages:
-        policy = scenario.policy_of(pages)
-        if pages.session is not None or pages.hidden or pages.behaviour != "good":
-            return False
-        if scenario.in_flight_of(pages) == "single_flight" or (isinstance(policy, Polling) and policy.mode == "rest"):
-            return False
-    return True
+    return (
+        is_one_way(scenario)
+        and all(isinstance(incident, Outage | Slowdown) for incident in scenario.incidents)
+        and all(pages.session is None and not pages.hidden and pages.behaviour == "good" for pages in scenario.pages)
+    )
 
 
 class Forward:
     """The refetches of the pages of *world*, all of which were open before the run began."""
 
-    def __init__(self, world: World, scenario: Scenario, end: int) -> None:
+    def __init__(self, world: World, end: int) -> None:
         self._world = world
         self._end = end
-        self._way = ns(scenario.network.to_api.mean())
-        self._timeout = NEVER if scenario.api.timeout is None else ns(scenario.api.timeout)
         self._pages = list(world.open_pages.values())
         self._policies = [page.group.policy for page in self._pages]
         self._phases = [
@@ -74,30 +57,9 @@ class Forward:
         """When each page that polls does so first."""
 
     def refetch(self) -> None:
-        """Make the ledger's rows, once all arrivals are known."""
-        page, due, answered = self._sent(*self._fires())
-        world, end = self._world, self._end
-        finished, read_at, status, size = self._answers(page, due)
-        late = finished - due >= self._timeout
-        finished[late], read_at[late], status[late], size[late] = due[late] + self._timeout, NOT_YET, NOT_YET, 0
-
-        superseded, until = self._superseded(page, due, finished)
-        running = ~superseded & (finished > end)
-        heard = ~(superseded | running)
-        world.client.timeouts += int(np.count_nonzero(late & heard))
-        finished[~heard], status[~heard], size[~heard], read_at[~heard] = NOT_YET, NOT_YET, 0, NOT_YET
-        version = self._versions(page, read_at)
-        outcome = np.select(
-            [superseded, running, version == NOT_YET, _repeats(page, finished, version)],
-            [OUTCOME[name] for name in ("superseded", "running", "failed", "not_newer")],
-            OUTCOME["applied"],
-        )
-        columns = (page, due, due, finished, version, status, size, answered, outcome)
-        rows = _as_they_end(page, np.where(superseded, until, finished), superseded, running)
-        table = np.empty((rows.size, len(columns)), np.int64)
-        for place, column in enumerate(columns):
-            table[:, place] = column[rows]
-        world.ledger.refetch_rows += table.data
+        """Send all requests, once all arrivals are known."""
+        assert self._world.sent is not None
+        self._world.sent.send_all([page.view for page in self._pages], *self._in_order(*self._fires()))
 
     # --- what pages hear, and when they want to refetch -----------------------------------------------------------------
 
@@ -155,7 +117,7 @@ class Forward:
             found[number] = known[key], np.array([number]) if phase != NOT_YET else place[start:stop]
         return found
 
-    def _sent(self, page: Array, at: Array, answered: Array) -> tuple[Array, Array, Array]:
+    def _in_order(self, page: Array, at: Array, answered: Array) -> tuple[Array, Array, Array]:
         """(page, instant, answered) of what is sent, in this order: after its jitter."""
         jitter = np.array([ns(policy.jitter) for policy in self._policies], np.int64)[page]
         if not jitter.any():
@@ -168,43 +130,6 @@ class Forward:
         if ((due[1:] == due[:-1]) & (jittered[1:] != jittered[:-1])).any():
             raise Undecided
         return page[order], due, answered[order]
-
-    # --- what becomes of a request -------------------------------------------------------------------------------------
-
-    def _answers(self, page: Array, sent: Array) -> tuple[Array, Array, Array, Array]:
-        """(instant at which the page has the answer, when it was read from the database, status, bytes)."""
-        views = [page.view for page in self._pages]
-        ends, read_at, status, size = self._world.api.answer_all(views, page, sent + self._way)
-        return ends + self._way, read_at, status, size
-
-    def _superseded(self, page: Array, sent: Array, finished: Array) -> tuple[Array, Array]:
-        """(which requests are aborted by the next one of their page, when that is sent)."""
-        rules = [(page.group.in_flight == "cancel", page.group.policy) for page in self._pages]
-        cancels = np.array([rule or (isinstance(policy, Polling) and policy.mode == "cancel") for rule, policy in rules], bool)
-        order = np.argsort(page, kind="stable")
-        until = np.full(page.size, NEVER)
-        follows = page[order[1:]] == page[order[:-1]]
-        until[order[:-1][follows]] = sent[order[1:][follows]]
-        mine = cancels[page]
-        if (mine & (finished == until)).any():
-            raise Undecided
-        return mine & (finished > until), until
-
-    def _versions(self, page: Array, read_at: Array) -> Array:
-        """Versions of the answers that were read at these instants."""
-        histories: dict[int, Any] = {}
-        number = np.array(
-            [histories.setdefault(id(page.view.history), (len(histories), page.view.history))[0] for page in self._pages]
-        )
-        version = np.full(page.size, NOT_YET)
-        rows = np.flatnonzero(read_at != NOT_YET)
-        rows = rows[np.argsort(number[page[rows]], kind="stable")]
-        edges = np.searchsorted(number[page[rows]], np.arange(len(histories) + 1))
-        for low, high, (_, history) in zip(edges[:-1], edges[1:], histories.values(), strict=True):
-            mine = rows[low:high]
-            count = np.searchsorted(history.instants, read_at[mine], side="right")
-            version[mine] = np.append(0, history.versions)[count]
-        return version
 
 
 def _by_cause(page: Array, at: Array, tied: Array, causes: dict[int, Causes]) -> Array:
@@ -226,26 +151,3 @@ def _by_cause(page: Array, at: Array, tied: Array, causes: dict[int, Causes]) ->
                 raise Undecided
         order[rows] = [row for *_, row in ranked]
     return order
-
-
-def _repeats(page: Array, finished: Array, version: Array) -> Array:
-    """Which answers have the version that their page shows when it hears them; every page was loaded with 0."""
-    rows = np.flatnonzero(version != NOT_YET)
-    rows = rows[np.lexsort((finished[rows], page[rows]))]
-    shown = np.append(0, version[rows[:-1]])
-    shown[np.diff(page[rows], prepend=-1) != 0] = 0
-    repeats = np.zeros(page.size, bool)
-    repeats[rows] = version[rows] == shown
-    return repeats
-
-
-def _as_they_end(page: Array, ended: Array, superseded: Array, running: Array) -> Array:
-    """The rows in the order in which they end: an answer by when it was asked for, an aborted one by when the next is sent. Those
-    that run at the end are the last, page by page."""
-    rows = np.flatnonzero(~running)
-    rows = rows[np.argsort(ended[rows], kind="stable")]
-    tied = ended[rows[1:]] == ended[rows[:-1]]
-    if (tied & (superseded[rows[1:]] | superseded[rows[:-1]])).any():
-        raise Undecided
-    last = np.flatnonzero(running)
-    return np.concatenate([rows, last[np.argsort(page[last], kind="stable")]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from sim.clock import SECOND, EventList
 from sim.policy import InFlight, Policy, Polling
@@ -16,9 +17,14 @@ from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOU
 from sim.virtual.reference.api import ApiStation, View
 from sim.virtual.reference.broadcaster import BroadcastNodes
 from sim.virtual.reference.client import Client
+from sim.virtual.reference.outcomes import OneWay, Sent
 from sim.virtual.reference.publishing import generic_channel, owner, specific_channel, user_channel
 from sim.virtual.reference.reconnect import attempts, first_attempts
 from sim.workload import ON_DASHBOARD, Streams
+
+Way = Literal["forward", "one_way", "by_event"]
+"""How refetches are made: all at once at the end (`forward`), sent by events and their outcomes found at the end (`outcomes`), or
+each answer an event as well."""
 
 HIDDEN_STEP = SECOND
 """Browsers let the timers of a hidden tab ring on whole seconds only."""
@@ -57,8 +63,9 @@ class World:
     """Draws the phase of a hidden tab's timers."""
     network: Callable[[], int]
     """Delay of one frame to a subscriber, ns."""
-    forward: bool
-    """Pages only listen: their refetches are made at the end (`forward`)."""
+    way: Way
+    sent: Sent | None
+    """Where requests go whose answers change nothing later; None: each answer is an event."""
     open_pages: dict[int, Page] = field(default_factory=dict)
     """Subscriber number -> page, for those that are open or being loaded."""
     opened: list[int] = field(default_factory=lambda: [0])
@@ -79,6 +86,7 @@ class Group:
         self.kind = PAGES.index(pages.page)
         self.policy: Policy = scenario.policy_of(pages)
         self.in_flight: InFlight = scenario.in_flight_of(pages)
+        self.cancels = self.in_flight == "cancel" or (isinstance(self.policy, Polling) and self.policy.mode == "cancel")
         self.not_modified = scenario.api.not_modified_bytes
         """Bytes of an answer that says that nothing has changed; None: the application does not say so."""
         self.session: Callable[[], int] | None = None
@@ -149,6 +157,8 @@ class Page:
         self.seat = seat
         self.subscriber = world.number()
         self.view = group.view(seat, world.database)
+        if world.sent is not None:
+            world.sent.opens(self.view.history, group.cancels)
         self.channels = group.channels(self.view)
         self.connection: PageConnection | None = None
         self.made_at = self._now_made()
@@ -225,8 +235,9 @@ class Page:
     def _shows(self, version: int | None) -> None:
         """Its first load is applied: from now on it is open."""
         world, group, hidden = self.world, self.group, self.group.hidden(self.seat)
-        if not world.forward:
-            self.refetcher = Refetcher(
+        if world.way != "forward":
+            make = Refetcher if world.sent is None else OneWay
+            self.refetcher = make(
                 group.policy_of(self.seat),
                 group.in_flight,
                 world.clock,
@@ -237,6 +248,9 @@ class Page:
                 int(world.hidden.random() * HIDDEN_STEP) if hidden else 0,
             )
             self.refetcher.version = version
+            if isinstance(self.refetcher, OneWay):
+                assert world.sent is not None
+                self.refetcher.goes_to(world.sent, self.subscriber, self.view)
         self._life = [
             self.subscriber,
             group.kind,

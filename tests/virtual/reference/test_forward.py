@@ -1,4 +1,4 @@
-"""All refetches at once give the tables that an event each gives, bit for bit, or are not made so."""
+"""All refetches at once, or all outcomes at once, give the tables that an event each gives, bit for bit, or are not made so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sim.results.schema import TABLES
 from sim.scenario import Pages, Scenario
 from sim.virtual.ledger import Tables
 from sim.virtual.reference import Simulation, run
-from sim.virtual.reference.forward import Undecided, feeds_forward
+from sim.virtual.reference.forward import feeds_forward
+from sim.virtual.reference.outcomes import Undecided, is_one_way
 from tests.virtual import test_engines_agree, test_identity
 from tests.virtual.scenes import scene
 
@@ -57,7 +58,36 @@ def assert_equal(mine: Tables, theirs: Tables) -> None:
 @given(st.one_of(test_identity.scenarios, test_engines_agree.scenarios), changes, jitters)
 def test_the_tables_are_those_of_an_event_each(scenario: Scenario, changed: dict[str, Any], jitter: list[float]) -> None:
     scenario = with_jitter(scenario.replace(changed), jitter)
-    assert_equal(run(scenario), run(scenario, by_event=True))
+    assert_equal(run(scenario), run(scenario, way="by_event"))
+
+
+COMES_AND_GOES: dict[str, list[Any]] = {
+    "pages.0.session": [None, {"kind": "exponential", "scale": 2.0}, {"kind": "constant", "value": 2.0}],
+    "pages.0.hidden": [0.0, 0.5],
+    "pages.0.refetch_on_reconnect": [False, True],
+    "pages.0.behaviour": ["good", "good", "stop_reading"],
+    "in_flight": ["overlap", "cancel"],
+    "api.not_modified_bytes": [None, 100],
+    "incidents": [
+        [],
+        [{"kind": "disconnect", "at": 3.0, "share": 0.5}, {"kind": "deploy", "at": 5.0, "down": 0.5}],
+        [{"kind": "restart", "at": 3.1, "down": 1.0}, {"kind": "slowdown", "at": 4.0, "duration": 2.0, "factor": 5.0}],
+    ],
+}
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.one_of(test_identity.scenarios, test_engines_agree.scenarios),
+    changes,
+    st.fixed_dictionaries({key: st.sampled_from(values) for key, values in COMES_AND_GOES.items()}),
+    jitters,
+)
+def test_also_where_pages_and_connections_come_and_go(
+    scenario: Scenario, changed: dict[str, Any], coming: dict[str, Any], jitter: list[float]
+) -> None:
+    scenario = with_jitter(scenario.replace(changed | coming), jitter)
+    assert_equal(run(scenario), run(scenario, way="by_event"))
 
 
 ROOMS: list[dict[str, Any]] = [
@@ -76,7 +106,9 @@ def test_what_is_usual_is_decided(room: dict[str, Any]) -> None:
     """Also where many pages refetch at one instant: they are in the order in which they heard what started it."""
     scenario = scene([1.0, 1.05, 1.3, 2.0, 2.4], pages__0__subscribers=12, **room)
     assert feeds_forward(scenario)
-    assert_equal(Simulation(scenario, forward=True).run(), Simulation(scenario).run())
+    by_event = Simulation(scenario).run()
+    assert_equal(Simulation(scenario, way="forward").run(), by_event)
+    assert_equal(Simulation(scenario, way="one_way").run(), by_event)
 
 
 def test_two_that_abort_and_answer_at_one_instant_are_left_to_events() -> None:
@@ -84,28 +116,33 @@ def test_two_that_abort_and_answer_at_one_instant_are_left_to_events() -> None:
     way, service = {"kind": "constant", "value": 0.0}, {"kind": "constant", "value": 0.5}
     scenario = scene([1.0, 1.5], policy={"kind": "immediate"}, in_flight="cancel", network__to_api=way, api__service=service)
     assert feeds_forward(scenario)
-    with pytest.raises(Undecided):
-        Simulation(scenario, forward=True).run()
-    assert_equal(run(scenario), run(scenario, by_event=True))
+    for way in ("forward", "one_way"):
+        with pytest.raises(Undecided):
+            Simulation(scenario, way=way).run()  # type: ignore[arg-type]
+    assert_equal(run(scenario), run(scenario, way="by_event"))
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "one_way"),
     [
-        {"pages.0.session": {"kind": "exponential", "scale": 3.0}},
-        {"pages.0.hidden": 0.5},
-        {"pages.0.behaviour": "stop_reading"},
-        {"in_flight": "single_flight"},
-        {"policy": {"kind": "polling", "interval": 1.0, "mode": "rest"}},
-        {"api.retries": 1},
-        {"api.save": {"kind": "constant", "value": 0.1}},
-        {"network.to_api": {"kind": "exponential", "scale": 0.1}},
-        {"incidents": [{"kind": "disconnect", "at": 1.0}]},
-        {"incidents": [{"kind": "restart", "at": 1.0, "down": 1.0}]},
-        {"incidents": [{"kind": "deploy", "at": 1.0, "down": 1.0}]},
+        ({"pages.0.session": {"kind": "exponential", "scale": 3.0}}, True),
+        ({"pages.0.hidden": 0.5}, True),
+        ({"pages.0.behaviour": "stop_reading"}, True),
+        ({"incidents": [{"kind": "disconnect", "at": 1.0}]}, True),
+        ({"incidents": [{"kind": "restart", "at": 1.0, "down": 1.0}]}, True),
+        ({"incidents": [{"kind": "deploy", "at": 1.0, "down": 1.0}]}, True),
+        ({"incidents": [{"kind": "deploy", "at": 1.0, "down": 1.0}], "pages.0.inertia": True}, False),
+        ({"in_flight": "single_flight"}, False),
+        ({"policy": {"kind": "polling", "interval": 1.0, "mode": "rest"}}, False),
+        ({"api.retries": 1}, False),
+        ({"api.save": {"kind": "constant", "value": 0.1}}, False),
+        ({"network.to_api": {"kind": "exponential", "scale": 0.1}}, False),
     ],
 )
-def test_what_comes_back_needs_events(change: dict[str, Any]) -> None:
+def test_what_comes_back_needs_events(change: dict[str, Any], one_way: bool) -> None:
+    """Where pages or connections come and go the answers may still go nowhere."""
     scenario = scene([1.0])
     assert feeds_forward(scenario)
-    assert not feeds_forward(scenario.replace(change))
+    changed = scenario.replace(change)
+    assert not feeds_forward(changed)
+    assert is_one_way(changed) == one_way

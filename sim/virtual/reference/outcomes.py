@@ -1,0 +1,199 @@
+"""What became of refetches whose answers change nothing that comes after them: all rows of the ledger at once, at the end.
+
+Then a page only sends (`OneWay`, or `forward`), and what it does with an answer follows from columns: when each request was sent,
+when its answer was there, when its page left. Same rows, bit for bit, as by an event for each answer, where `sim.refetch`
+decides; the test is that both give equal tables. Where two things happen at one instant and the columns do not tell their order,
+`Undecided` is raised, and the run has to be made event by event.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from sim.clock import ns
+from sim.distributions import Constant
+from sim.incidents import Deploy
+from sim.policy import Polling
+from sim.refetch import Refetcher
+from sim.scenario import Scenario
+from sim.virtual.database import History, feeds_back
+from sim.virtual.ledger import NOT_YET, OUTCOME, Ledger
+from sim.virtual.reference.api import NO_ANSWER, NOT_READ, ApiStation, View
+from sim.virtual.reference.client import Client
+
+Array = np.ndarray[Any, Any]
+
+NEVER = 1 << 62
+
+_request = struct.Struct("=8q").pack
+
+
+class Undecided(Exception):
+    """What happens first at some instant cannot be told from the columns."""
+
+
+def is_one_way(scenario: Scenario) -> bool:
+    """Whether no answer changes what is asked for later, or when, and requests arrive in the order in which they are sent."""
+    if feeds_back(scenario) or scenario.api.retries or not isinstance(scenario.network.to_api, Constant):
+        return False
+    released = any(isinstance(incident, Deploy) for incident in scenario.incidents)
+    for pages in scenario.pages:
+        policy = scenario.policy_of(pages)
+        if scenario.in_flight_of(pages) == "single_flight" or (isinstance(policy, Polling) and policy.mode == "rest"):
+            return False
+        if released and pages.inertia:  # an answer may tell it to load anew
+            return False
+    return True
+
+
+class Sent:
+    """The requests of a run, in the order in which they are sent, and what makes their outcomes."""
+
+    def __init__(self, scenario: Scenario, api: ApiStation, client: Client, ledger: Ledger, end: int) -> None:
+        self._api = api
+        self._client = client
+        self._ledger = ledger
+        self._end = end
+        self._way = ns(scenario.network.to_api.mean())
+        self._timeout = NEVER if scenario.api.timeout is None else ns(scenario.api.timeout)
+        self._not_modified = scenario.api.not_modified_bytes
+        self._rows = bytearray()
+        self._shown: dict[History, int] = {}
+        self._history: list[int] = []
+        self._cancels: list[bool] = []
+
+    def opens(self, history: History, cancels: bool) -> None:
+        """The next subscriber shows what has this history; a new refetch of it *cancels* the one that runs."""
+        self._history.append(self._shown.setdefault(history, len(self._shown)))
+        self._cancels.append(cancels)
+
+    def send(self, subscriber: int, view: View, due: int, at: int, answered: int) -> None:
+        """*subscriber* sends now, *at*, what has been *due* since, for *answered* notifications."""
+        end, read_at, status, size = self._api.answer(view, NEVER, at + self._way)
+        self._rows += _request(subscriber, due, at, answered, end, NOT_READ if read_at is None else read_at, status, size)
+
+    def send_all(self, views: list[View], page: Array, due: Array, answered: Array) -> None:
+        """As `send` for each, of pages whose subscriber numbers are places in *views*, when it is due."""
+        columns = (page, due, due, answered, *self._api.answer_all(views, page, due + self._way))
+        self._rows += np.stack(columns, axis=1).data
+
+    def settle(self) -> None:
+        """Write the ledger's rows."""
+        page, due, sent, answered, finished, read_at, status, size = np.frombuffer(self._rows, np.int64).reshape(-1, 8).T.copy()
+        lives = np.array(self._ledger.page_rows, np.int64).reshape(-1, 10)
+        closed, loaded = np.full((2, len(self._history)), NEVER)
+        left = lives[:, 6] != NOT_YET
+        closed[lives[left, 0]] = lives[left, 6]
+        loaded[lives[:, 0]] = lives[:, 7]
+
+        finished += self._way
+        status[status == NO_ANSWER] = NOT_YET
+        late = finished - sent >= self._timeout
+        finished[late], read_at[late], status[late], size[late] = sent[late] + self._timeout, NOT_READ, NOT_YET, 0
+        following = self._following(page)
+        until = np.append(sent, NEVER)[following]
+        cancels = np.array(self._cancels, bool)[page]
+        leaves = closed[page]
+        if (cancels & (finished == until)).any() or (finished == leaves).any():
+            raise Undecided
+        superseded = cancels & (finished > until)
+        cancelled = ~superseded & (finished > leaves)
+        running = ~(superseded | cancelled) & (finished > self._end)
+        unheard = superseded | cancelled | running
+        self._client.timeouts += int(np.count_nonzero(late & ~unheard))
+        ended = np.select([superseded, cancelled], [until, leaves], finished)
+        finished[unheard], status[unheard], size[unheard], read_at[unheard] = NOT_YET, NOT_YET, 0, NOT_READ
+        version = self._versions(page, read_at)
+        repeats = _repeats(page, finished, version, loaded)
+        if self._not_modified is not None:
+            status[repeats], size[repeats] = 304, self._not_modified
+        outcome = np.select(
+            [superseded, cancelled, running, version == NOT_YET, repeats],
+            [OUTCOME[name] for name in ("superseded", "cancelled", "running", "failed", "not_newer")],
+            OUTCOME["applied"],
+        )
+        order = np.where(superseded, following, np.arange(page.size))
+        rows = _as_they_end(page, ended, order, superseded, cancelled, running)
+        columns = (page, due, sent, finished, version, status, size, answered, outcome)
+        table = np.empty((rows.size, len(columns)), np.int64)
+        for place, column in enumerate(columns):
+            table[:, place] = column[rows]
+        self._ledger.refetch_rows += table.data
+
+    @staticmethod
+    def _following(page: Array) -> Array:
+        """Row of the next request of the same page; their number: there is none."""
+        order = np.argsort(page, kind="stable")
+        following = np.full(page.size, page.size)
+        follows = page[order[1:]] == page[order[:-1]]
+        following[order[:-1][follows]] = order[1:][follows]
+        return following
+
+    def _versions(self, page: Array, read_at: Array) -> Array:
+        """Versions of the answers that were read at these instants."""
+        number = np.array(self._history, np.int64)
+        version = np.full(page.size, NOT_YET)
+        rows = np.flatnonzero(read_at != NOT_READ)
+        rows = rows[np.argsort(number[page[rows]], kind="stable")]
+        edges = np.searchsorted(number[page[rows]], np.arange(len(self._shown) + 1))
+        for low, high, history in zip(edges[:-1], edges[1:], self._shown, strict=True):
+            mine = rows[low:high]
+            count = np.searchsorted(history.instants, read_at[mine], side="right")
+            version[mine] = np.append(0, history.versions)[count]
+        return version
+
+
+class OneWay(Refetcher):
+    """A page that sends, and is told no answers."""
+
+    __slots__ = ("_left", "_sent", "_subscriber", "_view")
+
+    def goes_to(self, sent: Sent, subscriber: int, view: View) -> None:
+        """Before anything is due."""
+        self._left = False
+        self._sent, self._subscriber, self._view = sent, subscriber, view
+
+    def _due(self, at: int, answered: int) -> None:
+        if self._jitter:
+            assert self._rng is not None
+            at += int(self._rng.random() * self._jitter)
+            self._clock.call_at(at, self._go, at, answered)
+        else:
+            self._go(at, answered)
+
+    def _go(self, due: int, answered: int) -> None:
+        if not self._left:
+            self._sent.send(self._subscriber, self._view, due, self._clock.now(), answered)
+
+    def _end_all(self, outcome: str) -> None:
+        super()._end_all(outcome)
+        self._left = True
+
+
+def _repeats(page: Array, finished: Array, version: Array, loaded: Array) -> Array:
+    """Which answers have the version that their page shows when it hears them. *loaded*: that of each page's first load."""
+    rows = np.flatnonzero(version != NOT_YET)
+    rows = rows[np.lexsort((finished[rows], page[rows]))]
+    shown = np.append(0, version[rows[:-1]])
+    first = np.diff(page[rows], prepend=-1) != 0
+    shown[first] = loaded[page[rows[first]]]
+    repeats = np.zeros(page.size, bool)
+    repeats[rows] = version[rows] == shown
+    return repeats
+
+
+def _as_they_end(page: Array, ended: Array, order: Array, superseded: Array, cancelled: Array, running: Array) -> Array:
+    """The rows in the order in which they end, those of one instant by *order*: an answer has its own place, what is aborted that
+    of the next. Those that run at the end are the last, page by page."""
+    rows = np.flatnonzero(~running)
+    rows = rows[np.lexsort((order[rows], ended[rows]))]
+    one, other = rows[:-1], rows[1:]
+    differ = (superseded[one] != superseded[other]) | (cancelled[one] != cancelled[other])
+    leave = cancelled[one] & cancelled[other] & (page[one] != page[other])
+    if ((ended[one] == ended[other]) & (differ | leave)).any():
+        raise Undecided
+    last = np.flatnonzero(running)
+    return np.concatenate([rows, last[np.argsort(page[last], kind="stable")]])
