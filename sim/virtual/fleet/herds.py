@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.virtual.fleet import compiled
 from sim.virtual.fleet.spread import Profile
 
 Array = np.ndarray[Any, Any]
@@ -46,7 +47,7 @@ class Herd:
         base: int,
         started: Array,
         begun: Array,
-        finished: Array,
+        finished: Array | Profile,
         order: Array | None,
         rising: bool = False,
         sent_in_order: bool = True,
@@ -56,7 +57,7 @@ class Herd:
         self.base = base
         self.sent = Profile(started, sent_in_order)
         self.begun = begun
-        self.heard = Profile(finished, rising)
+        self.heard = finished if isinstance(finished, Profile) else Profile(finished, rising)
         self.order = order
 
     @classmethod
@@ -134,6 +135,8 @@ class Reading:
         by_rank = np.repeat(counts, np.diff(np.concatenate(([0], edges, [self.begun.size]))))
         if order is self.order:
             return by_rank
+        if compiled.ENABLED and order is not None and self.order is not None and by_rank.dtype == np.uint8:
+            return compiled.rearranged(by_rank, self.order, order)
         counts = by_member(0, by_rank, self.order)
         return counts if order is None else counts[order]
 

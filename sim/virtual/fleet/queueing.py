@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from sim.virtual.fleet import compiled
+from sim.virtual.fleet.spread import Profile
 
 Array = np.ndarray[Any, Any]
 
@@ -60,17 +61,38 @@ class Fifo:
         constant."""
         if not arrivals.size:
             return arrivals.copy()
+        if isinstance(service, int) and self.free[-1] > max(arrivals[0], self.free[0]) + service:
+            service = np.full(arrivals.size, service)  # a longer one that is still served is passed by those that come now
         if isinstance(service, int):
             begins = self._constant(arrivals, service)
         elif self.workers == 1:
             begins = self._single(arrivals, service)
         elif compiled.ENABLED:
-            begins = compiled.serve(arrivals, service, self.free)
-            self.free.sort()
+            _, begins, _, observed, _ = compiled.serve(arrivals, service, self.free, self.window)
+            self._note(*observed)
+            return begins
         else:
             begins = self._heap(arrivals, service)
         self._observe(arrivals, begins, service)
         return begins
+
+    def serve_packed(self, sent: Array, bits: int, service: Array | int, way: int, base: int) -> tuple[Array, Array, Profile]:
+        """(members, begins, answers) of a herd whose instants and members are one integer each, see `compiled.serve`.
+
+        All instants count from *base*; *sent* is left as instants.
+        """
+        if not compiled.ENABLED:
+            order = (sent & ((1 << bits) - 1)).astype(np.int32)
+            sent >>= bits
+            begins = self.serve(sent + (base + way), service) - base
+            return order, begins, Profile(begins + service + way)
+        self.free -= base
+        window = self.window[0] - base, self.window[1] - base
+        needs = np.full(sent.size, service) if isinstance(service, int) else service
+        order, begins, answers, observed, reach = compiled.serve(sent, needs, self.free, window, bits, way)
+        self.free += base
+        self._note(*observed)
+        return order, begins, Profile(answers, reach=reach)
 
     def _observe(self, arrivals: Array, begins: Array, service: Array | int) -> None:
         """*arrivals* sorted; no service ends after the last of `free`."""
@@ -88,11 +110,10 @@ class Fifo:
                 ends = begins[part] + (service if isinstance(service, int) else service[part])
                 busy += int(np.maximum(np.minimum(ends, stop) - np.maximum(begins[part], start), 0).sum())
             wait = wait[slice(*np.searchsorted(arrivals, [start, stop]))]
-        self.busy += busy
-        if wait.size:
-            self._note(wait.size, int(wait.sum()), int(wait.max()))
+        self._note(busy, wait.size, int(wait.sum()), int(wait.max(initial=0)))
 
-    def _note(self, count: int, waited: int, longest: int) -> None:
+    def _note(self, busy: int, count: int, waited: int, longest: int) -> None:
+        self.busy += busy
         self.count += count
         self.waited += waited
         self.longest = max(self.longest, longest)
@@ -119,8 +140,7 @@ class Fifo:
             return False
         self.free = np.maximum(other.free + at, self.free)
         if inside:
-            self.busy += other.busy
-            self._note(other.count, other.waited, other.longest)
+            self._note(other.busy, other.count, other.waited, other.longest)
         return True
 
     def _constant(self, arrivals: Array, service: int) -> Array:

@@ -25,6 +25,7 @@ from sim.virtual.fleet import compiled
 from sim.virtual.fleet.groups import Group
 from sim.virtual.fleet.herds import NEVER, Herd, Span, fits, in_order
 from sim.virtual.fleet.queueing import Fifo
+from sim.virtual.fleet.spread import Profile
 from sim.virtual.preparation import Progress
 from sim.workload import Streams
 
@@ -227,54 +228,32 @@ class Refetching:
         """Is this a large herd that must be sorted, and have its requests arrived when the next one's begin to?"""
         number = int(self._group[herd])
         group, jitter = self.groups[number], self._jitter[number]
-        large = (
-            bool(jitter)
-            and group.size > SMALL
-            and not self._random_network
-            and fits(int(np.ptp(group.offsets)) + jitter, group.size)
-        )
-        return large and bool(self._gap[herd]) and (herd == 0 or bool(self._gap[herd - 1]))
+        large = jitter and group.size > SMALL and not self._random_network and fits(int(group.offsets[-1]) + jitter, group.size)
+        return bool(large) and bool(self._gap[herd]) and (herd == 0 or bool(self._gap[herd - 1]))
 
     def _solo(self, herd: int) -> tuple[int, Herd]:
         """While this herd is in the queue the next one is drawn and sorted by another thread: same numbers, in the same order."""
         ready = self._prepared if self._prepared is not None else self._helper.submit(self._prepare, herd)
         following = herd + 1 < self._first.size and self._is_solo(herd + 1)
-        started, needs = ready.result()
+        sent, service = ready.result()
         self._prepared = self._helper.submit(self._prepare, herd + 1) if following else None
         number, base = int(self._group[herd]), int(self._base[herd])
-        group = self.groups[number]
-        bits, away = group.size.bit_length(), base + self._to_api
-        order, begun = np.empty(group.size, np.int32), np.empty_like(started)
-        finished = np.empty_like(started) if isinstance(needs, int) else needs
-        for part in parts(group.size):
-            order[part] = started[part] & ((1 << bits) - 1)
-            one = started[part]
-            one >>= bits
-            one += int(group.offsets[0])
-            service = needs if isinstance(needs, int) else needs[part]
-            served = self.queue.serve(one + away, service)
-            np.add(served, service, out=finished[part])
-            finished[part] += self._to_api - base
-            np.subtract(served, base, out=begun[part])
-        self._count_rising(np.array([base]), started)
-        return number, Herd(base, started, begun, self._answered(started, finished), order, rising=False)
+        bits = self.groups[number].size.bit_length()
+        order, begun, heard = self.queue.serve_packed(sent, bits, service, self._to_api, base)
+        self._count_rising(np.array([base]), sent)
+        if self._timeout is not None:
+            heard = Profile(self._answered(sent, heard.values))
+        return number, Herd(base, sent, begun, heard, order)
 
     def _prepare(self, herd: int) -> tuple[Array, Array | int]:
         """(starts and members as one integer each, sorted; service times) of a herd: see `in_order`."""
         number = int(self._group[herd])
         group, rng, jitter = self.groups[number], self._rng["jitter"], self._jitter[number]
-        bits, keys = group.size.bit_length(), np.empty(group.size, np.int64)
+        sent, bits = np.empty(group.size, np.int64), group.size.bit_length()
         for part in parts(group.size):
-            one = keys[part]
-            one[:] = rng.random(one.size) * jitter
-            one += group.offsets[part] - group.offsets[0]
-            one <<= bits
-            one |= np.arange(part.start, part.stop)
-        keys.sort()
-        service = self._draw_service(group.size)
-        if group.extra:
-            service += group.extra
-        return keys, service
+            sent[part] = compiled.pack(rng.random(part.stop - part.start), jitter, group.offsets[part], part.start, bits)
+        sent.sort()
+        return sent, self._draw_service(group.size) + group.extra
 
     # --- anything else -------------------------------------------------------------------------------------------------
 

@@ -47,10 +47,15 @@ class Kinds(NamedTuple):
 
 
 class Profile:
-    """Durations (int64 ns, may be negative) that are shifted together. *rising*: they are sorted."""
+    """Durations (int64 ns, may be negative) that are shifted together.
 
-    def __init__(self, values: Array, rising: bool = False) -> None:
+    *rising*: they are sorted. *reach*: the least and the largest, where they are known.
+    """
+
+    def __init__(self, values: Array, rising: bool = False, reach: tuple[int, int] | None = None) -> None:
         self.values = values
+        if reach is not None:
+            self.least, self.largest = reach
         self.rising = rising
         self._whole: Steps | None = None
         self._by_kind: tuple[Array, tuple[Array, Array, Array, Array]] | None = None

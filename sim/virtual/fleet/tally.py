@@ -133,8 +133,7 @@ class Tally:
                     shown, since = Profile(instants), 0
                 if since + shown.least <= end:
                     inside = since + shown.values <= end
-                    one = np.array([update])
-                    self._note(one, since - self._at[one], shown, None if inside.all() else inside)
+                    self._note(np.array([update]), since, shown, None if inside.all() else inside)
 
     @property
     def owed(self) -> Array:
@@ -182,9 +181,7 @@ class Tally:
             self.outcomes.applied += self._group.size * (high > low)
             self.outcomes.not_newer += self._group.size * (high == low)
         if high > low:
-            updates = low + np.flatnonzero(self._batch[low:high] >= 0)
-            if updates.size:
-                self._note(updates, herd.base - self._at[updates], herd.heard)
+            self._note(low + np.flatnonzero(self._batch[low:high] >= 0), herd.base, herd.heard)
         return True
 
     def _counting(self, herd: Herd) -> Array | bool:
@@ -228,42 +225,48 @@ class Tally:
 
     def _show(self, herd: Herd, before: Reading, now: Reading) -> None:
         """Count the updates that pages show for the first time: committed after what they showed *before*, and not after
-        *now*."""
+        *now*.
+
+        An update comes to all pages where all read before it then and after it now. Of the others each page has two levels: how
+        many of them it *had* seen, and how many it *has* seen now. Update number 1 comes to the pages that had 0 or 1 and have
+        2 or more. Pages of the same two levels are one kind, and are counted together.
+        """
         low, high = self._between(before.least, now.largest)
         in_order = before.order is None and now.order is None and herd.order is None
-        heard = None
+        by_members = None
         for members, updates in self._views(low, high):
-            counted = self._batch[updates] >= 0
             committed = self._committed[updates]
-            whole = (committed > before.largest) & (committed <= now.least)
-            if members is None and whole.any():
-                those = updates[whole & counted]
-                self._note(those, herd.base - self._at[those], herd.heard)
-                updates, committed, counted = updates[~whole], committed[~whole], counted[~whole]
-            if not counted.any():
+            whole = (committed > before.largest) & (committed <= now.least) & (members is None)
+            counted = self._batch[updates] >= 0
+            to_all, some = updates[whole & counted], np.flatnonzero(counted[~whole])
+            updates, committed = updates[~whole], committed[~whole]
+            if members is None and (in_order or not some.size):
+                self._note(to_all, herd.base, herd.heard)
+                starts = np.searchsorted(now.begun, committed - now.base).tolist()
+                stops = np.searchsorted(before.begun, committed - before.base).tolist()
+                for one in some.tolist():
+                    self._note(updates[one, None], herd.base, herd.heard, slice(starts[one], stops[one]))
                 continue
-            if members is None and in_order:
-                starts = np.searchsorted(now.begun, committed - now.base)
-                stops = np.searchsorted(before.begun, committed - before.base)
-                for one in np.flatnonzero(counted).tolist():
-                    chosen = slice(int(starts[one]), int(stops[one]))
-                    self._note(updates[one, None], herd.base - self._at[updates[one, None]], herd.heard, chosen)
+            if not some.size:
                 continue
             had, has = self._reached(before, now, committed, members, herd.order)
-            mine = herd.heard
+            profile = herd.heard
             if members is not None:
-                heard = by_member(0, herd.heard.values, herd.order) if heard is None else heard
-                mine = Profile(heard[members])
+                by_members = by_member(0, herd.heard.values, herd.order) if by_members is None else by_members
+                profile = Profile(by_members[members])
             levels = committed.size + 1
+            if levels * levels > 256:
+                self._note(to_all, herd.base, profile)
+                for one in some.tolist():
+                    self._note(updates[one, None], herd.base, profile, (had <= one) & (has > one))
+                continue
+            kinds = (had * levels + has).astype(np.uint8, copy=False)
             of_kind = np.arange(levels * levels)
-            kinds = (had * levels + has).astype(np.uint8, copy=False) if levels * levels <= 256 else None
-            for one in np.flatnonzero(counted).tolist():
-                pages: Array | Kinds
-                if kinds is None:
-                    pages = (had <= one) & (has > one)
-                else:
-                    pages = Kinds(kinds, (of_kind // levels <= one) & (of_kind % levels > one))
-                self._note(updates[one, None], herd.base - self._at[updates[one, None]], mine, pages)
+            self._note(to_all, herd.base, profile, Kinds(kinds, of_kind >= 0))
+            for one in some.tolist():
+                self._note(
+                    updates[one, None], herd.base, profile, Kinds(kinds, (of_kind // levels <= one) & (of_kind % levels > one))
+                )
 
     def _reached(
         self, before: Reading, now: Reading, committed: Array, members: Array | None, order: Array | None
@@ -294,11 +297,13 @@ class Tally:
         for number in np.unique(viewers).tolist():
             yield self._group.shown_by[number], updates[viewers == number]
 
-    def _note(self, updates: Array, shifts: Array, profile: Profile, pages: slice | Array | Kinds | None = None) -> None:
-        """These updates are on the screens (all of the profile, a range, of a mask or of kinds) at its durations + *shifts*."""
-        total, count = self._spread.add_shifted(profile, shifts, self._batch[updates], pages)
-        self.pages[updates] += count
-        self.total[updates] += total + count * shifts.astype(float)
+    def _note(self, updates: Array, base: int, profile: Profile, pages: slice | Kinds | Array | None = None) -> None:
+        """These updates are on the screens (all of the profile, a range, of kinds or of a mask) at *base* and its durations."""
+        if updates.size:
+            shifts = base - self._at[updates]
+            total, count = self._spread.add_shifted(profile, shifts, self._batch[updates], pages)
+            self.pages[updates] += count
+            self.total[updates] += total + count * shifts.astype(float)
 
 
 def _count(chosen: Array | bool, size: int) -> int:

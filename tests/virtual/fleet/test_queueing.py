@@ -100,6 +100,41 @@ def heap_begins(arrivals: np.ndarray, service: np.ndarray, workers: int) -> list
     return begins
 
 
+@settings(deadline=None)
+@given(gaps, st.sampled_from([1, 3, 32, 40]), st.randoms(use_true_random=False), st.booleans())
+def test_a_packed_herd_is_served_as_its_requests_are(gaps, workers, random, constant):
+    """Members, begins, answers and what the window sees, the herd counted from its own base."""
+    base, way, bits = 1000, 7, len(gaps).bit_length()
+    instants = np.cumsum(np.array(gaps, np.int64))
+    needs = np.array([30 if constant else random.randint(0, 900) for _ in gaps], np.int64)
+    members = np.array(random.sample(range(len(gaps)), len(gaps)), np.int64)
+    before = np.full(workers, base)
+    window = (base + random.randint(0, 500), base + random.randint(500, 2000))
+    for available in {compiled.INSTALLED, False}:
+        plain, packed = Fifo(workers, window), Fifo(workers, window)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled, "ENABLED", available)
+            for queue in (plain, packed):
+                queue.serve(before, np.arange(workers) * 9)
+            sent = instants << bits | members
+            order, begun, heard = packed.serve_packed(sent, bits, 30 if constant else needs, way, base)
+            begins = plain.serve(instants + (base + way), needs)
+        assert (sent.tolist(), order.tolist()) == (instants.tolist(), members.tolist())
+        assert (begun + base).tolist() == begins.tolist()
+        assert heard.values.tolist() == (begins - base + needs + way).tolist()
+        assert not gaps or (heard.least, heard.largest) == (heard.values.min(), heard.values.max())
+        assert packed.free.tolist() == plain.free.tolist()
+        observed = [(queue.busy, queue.count, queue.waited, queue.longest) for queue in (plain, packed)]
+        assert observed[0] == observed[1]
+
+
+def test_short_requests_pass_a_long_one_that_is_still_served(way):
+    """Each kind of page has a service time of its own, all constant."""
+    queue = Fifo(2)
+    queue.serve(np.array([0]), 100)
+    assert queue.serve(np.array([1, 1, 1]), 5).tolist() == [1, 6, 11]
+
+
 def test_nothing_to_serve():
     assert Fifo(3).serve(np.empty(0, np.int64), 5).size == 0
     assert Fifo(3).serve_herds(np.empty((0, 4), np.int64), 5).shape == (0, 4)
