@@ -156,11 +156,10 @@ def _paper() -> Any:
 
 def picture(at: Setting) -> bytes:
     """Front, map and saw-tooth at this setting, as a PNG."""
-    from sim.results.plots import plot_choice
+    from sim.results.plots.policies import Chosen, plot_choice
 
-    teeth, updates = saw_tooth(at)
-    where: dict[str, Any] = {"policy": at.policy, "wait": at.wait, "rate": at.rate, "figure": _paper()}
-    figure = plot_choice(front(at), late(at), teeth, updates, limit=LIMIT, **where)
+    chosen = Chosen(at.policy, at.wait, at.rate)
+    figure = plot_choice(front(at), late(at), *saw_tooth(at), chosen, limit=LIMIT, figure=_paper())
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", pil_kwargs={"compress_level": 1})
     return buffer.getvalue()

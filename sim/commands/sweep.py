@@ -128,7 +128,7 @@ def _draw(
     table = fronts.front(
         found.assign(
             setting=[f"{first.rpartition('.')[2]} {value}" for value in found[first]],
-            group=[", ".join(map(str, values)) for values in found[others].to_numpy()] if others else first,
+            policy=[", ".join(map(str, values)) for values in found[others].to_numpy()] if others else first,
         ).astype({cost: float, figure: float}),
         cost,
         figure,
@@ -139,10 +139,8 @@ def _draw(
         table,
         load=cost,
         staleness=figure,
-        group="group",
         objective=limit,
         chosen=chosen,
-        name="setting",
         n=f"{sweep.scenario.name}, {sweep.replications} runs a setting or more",
     )
     canvas = axes.figure.canvas

@@ -15,7 +15,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from sim.results import plots
+from sim.results.plots import Axis
 from sim.results.plots.basic import _deepest
+
+X, Y = Axis("x"), Axis("y", unit="time")
 
 
 @pytest.fixture(autouse=True)
@@ -55,22 +58,22 @@ def drawn(ax: Axes) -> str:
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_lines_of_any_frame(name: str) -> None:
-    ax = plots.plot_lines(FRAMES[name], x="x", y="y", marks={"here": 1.5}, levels={"limit": 1.0}, band=0.1)
+    ax = plots.plot_lines(FRAMES[name], Axis("x", marks={"here": 1.5}), Axis("y", unit="time", marks={"limit": 1.0}, band=0.1))
     assert drawn(ax)
     for line in ax.lines:
         assert np.isfinite(np.asarray(line.get_ydata(), float)).all()
 
 
 def test_lines_say_what_is_missing_and_what_is_lowest() -> None:
-    assert "no point" in drawn(plots.plot_lines(FRAMES["empty"], x="x", y="y"))
-    assert "no point" in drawn(plots.plot_lines(FRAMES["never"], x="x", y="y"))
+    assert "no point" in drawn(plots.plot_lines(FRAMES["empty"], X, Y))
+    assert "no point" in drawn(plots.plot_lines(FRAMES["never"], X, Y))
     two = pd.concat([lines([1.0, 2.0], [1.0, 5.0]), lines([1.0, 2.0], [2.0, 3.0]).assign(group="b")])
-    assert "At 2 b is lowest: 3 s" in drawn(plots.plot_lines(two, x="x", y="y"))
+    assert "At 2 b is lowest: 3 s" in drawn(plots.plot_lines(two, X, Y))
 
 
 def test_a_label_stands_where_its_line_ends_although_a_band_moves_the_limits() -> None:
     two = pd.concat([lines([1.0, 2.0], [0.0, 0.1]), lines([1.0, 2.0], [0.0, -0.1]).assign(group="b")])
-    ax = plots.plot_lines(two, x="x", y="y", y_unit="share", band=1.0)
+    ax = plots.plot_lines(two, X, Axis("y", unit="share", band=1.0))
     heights = {text.get_text(): text.xy[1] for text in ax.texts}
     assert heights["a"] > heights["b"]
     assert 0.4 < heights["b"] < heights["a"] < 0.6
@@ -79,16 +82,14 @@ def test_a_label_stands_where_its_line_ends_although_a_band_moves_the_limits() -
 @pytest.mark.parametrize(("rows", "value"), [(0, 0.0), (1, 2.0), (3, 0.0), (3, np.inf), (3, np.nan)])
 def test_bars_of_any_frame(rows: int, value: float) -> None:
     frame = pd.DataFrame({"a": [value] * rows, "b": np.arange(rows, dtype=float)}, index=[f"row {i}" for i in range(rows)])
-    axes = plots.plot_bars(frame, {"a": "time", "b": "count"}, best="row 0")
+    axes = plots.plot_bars(frame, [Axis("a", unit="time"), Axis("b")], best="row 0")
     assert len(axes) == 2
     assert ("never" in drawn(axes[0])) == (rows > 0 and value == np.inf)
 
 
 def test_bars_claim_by_their_first_column() -> None:
     frame = pd.DataFrame({"a": [2.0, 500.0]}, index=["one", "other"])
-    assert "messages: the most is 250 times the least" in drawn(
-        plots.plot_bars(frame, {"a": "count"}, labels={"a": "messages"})[0]
-    )
+    assert "messages: the most is 250 times the least" in drawn(plots.plot_bars(frame, [Axis("a", "messages")])[0])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 3)])
@@ -97,14 +98,14 @@ def test_regions_are_named_inside(size: tuple[int, int]) -> None:
     table = pd.DataFrame("left", index=np.geomspace(1, 10, rows), columns=np.geomspace(1, 10, columns))
     for rate in table.columns[columns // 2 + 1 :]:
         table[rate] = "right"
-    written = drawn(plots.plot_regions(table, names=["left", "right"], x_label="x", y_label="y", points={"here": (1.0, 1.0)}))
+    written = drawn(plots.plot_regions(table, X, Y, names=["left", "right"], points={"here": (1.0, 1.0)}))
     assert "left" in written
     assert "here" in written
     assert ("| right |" in f"| {written} |") == (columns > 1)
 
 
 def test_regions_of_nothing() -> None:
-    assert "no point" in drawn(plots.plot_regions(pd.DataFrame(), names=["a"], x_label="x", y_label="y"))
+    assert "no point" in drawn(plots.plot_regions(pd.DataFrame(), X, Y, names=["a"]))
 
 
 def test_the_deepest_cell_of_a_region_is_inside_and_away_from_its_edge() -> None:
@@ -126,7 +127,7 @@ SERIES: dict[str, Callable[[], dict[str, pd.DataFrame]]] = {
 
 @pytest.mark.parametrize("name", SERIES)
 def test_series_over_time(name: str) -> None:
-    axes = plots.plot_over_time(SERIES[name](), y="y", y_label="running", levels={"limit": 2.0}, spans=[(0.2, 0.4)])
+    axes = plots.plot_over_time(SERIES[name](), Axis("y", "running", marks={"limit": 2.0}), spans=[(0.2, 0.4)])
     written = drawn(axes[0])
     assert ("no series" in written) == (name in ("none", "empty"))
     if name == "one of two":

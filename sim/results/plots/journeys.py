@@ -37,17 +37,12 @@ def plot_stations(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *,
         ax.plot(median, y, "o", color=ink, ms=6, label=name)
         if i == 0:
             for place, value in zip(y, table["median"], strict=True):
-                ax.annotate(
-                    seconds(value), (max(value, left), place), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=8
-                )
-    ax.set_xscale("log")
+                style.note(ax, seconds(value), (max(value, left), place), (0, 9), ha="center", fontsize=8)
+    style.dress(ax.xaxis, "since the update was intended", "time", log=True)
     ax.set_xlim(left, known.max() * 1.6)
-    style.time_axis(ax.xaxis, log=True)
     ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
     ax.set_ylim(len(names) - 0.5, -0.65)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("since the update was intended")
     if len(tables) > 1:
         style.legend(ax, loc="lower left", fontsize=9)
     style.corner(ax, "dot: median page; bar: first to last page", n)
@@ -57,13 +52,13 @@ def plot_stations(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *,
     return ax
 
 
-def plot_stages(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *, n: str = "", title: str | None = None) -> Axes:
+def plot_stages(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *, n: str = "") -> Axes:
     """`stages.stage_table` of one or more runs: mean time to fresh as a bar per run, cut into its stages (means add up)."""
     ax = style.axes(ax, height=1.5 + 0.75 * max(1, len(tables)))
     tables = {name: table for name, table in tables.items() if table["mean"].notna().all()}
     if not tables:
         return style.nothing(ax, "finished journeys")
-    longest = max(float(table["mean"]["total"]) for table in tables.values()) or 1.0
+    longest = max(float(table["mean"]["total"]) for table in tables.values())
     for y, table in enumerate(tables.values()):
         left = 0.0
         for stage in STAGES:
@@ -75,19 +70,18 @@ def plot_stages(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *, n
             left += mean
         ax.text(left + 0.008 * longest, y, f"{seconds(left)}", va="center", fontsize=9)
     ax.set_yticks(range(len(tables)), list(tables))
-    ax.invert_yaxis()
-    ax.set_xlim(0, longest * 1.12)
-    style.time_axis(ax.xaxis)
-    ax.grid(visible=False, axis="y")
-    ax.set_xlabel("mean time to fresh")
-    _stage_legend(ax)
+    _time_of_stages(ax, longest, "mean time to fresh")
     style.corner(ax, n)
-    style.claim(ax, title or _largest(tables), pad=26)
+    style.claim(ax, _largest(tables), pad=26)
     return ax
 
 
-def _stage_legend(ax: Axes) -> None:
-    """Above the axes, where no bar can be."""
+def _time_of_stages(ax: Axes, longest: float, label: str) -> None:
+    """The axes of bars that are cut into stages, first bar on top; the stages' names above, where no bar can be."""
+    ax.invert_yaxis()
+    ax.set_xlim(0, (longest or 1.0) * 1.12)
+    style.dress(ax.xaxis, label, "time")
+    ax.grid(visible=False, axis="y")
     style.legend(ax, ncols=len(STAGES), loc="lower left", bbox_to_anchor=(0, 1.0), fontsize=8, handlelength=1, columnspacing=1.2)
 
 
@@ -101,7 +95,7 @@ def _largest(tables: Mapping[str, pd.DataFrame]) -> str:
     return f"{span} of the time to fresh is {stage}"
 
 
-def plot_worst(frame: pd.DataFrame, ax: Axes | None = None, *, n: str = "", title: str | None = None) -> Axes:
+def plot_worst(frame: pd.DataFrame, ax: Axes | None = None, *, n: str = "") -> Axes:
     """`stages.worst`: the slowest page of each of the worst updates as one timeline of its stages, worst on top."""
     ax = style.axes(ax, height=1.6 + 0.3 * max(3, len(frame)))
     if frame.empty:
@@ -112,26 +106,17 @@ def plot_worst(frame: pd.DataFrame, ax: Axes | None = None, *, n: str = "", titl
         ax.barh(range(len(frame)), width, left=left, color=INKS[stage], height=0.7, label=stage)
         left = left + width
     for y, total in enumerate(left):
-        ax.annotate(seconds(total), (total, y), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
+        style.note(ax, seconds(total), (total, y), (4, 0), va="center", fontsize=8)
     names = zip(frame.index, frame["intended_at"], strict=True)
     ax.set_yticks(range(len(frame)), [f"update {serial} at {at:.1f} s" for serial, at in names], fontsize=8)
-    ax.invert_yaxis()
-    ax.set_xlim(0, (left.max() or 1.0) * 1.12)
-    style.time_axis(ax.xaxis)
-    ax.grid(visible=False, axis="y")
-    ax.set_xlabel("since the update was intended")
-    _stage_legend(ax)
+    _time_of_stages(ax, left.max(), "since the update was intended")
     style.corner(ax, n)
     means = frame[list(STAGES)].mean()
-    style.claim(
-        ax, title or f"In the worst updates, {percent(means.max() / means.sum())} of the time is {means.idxmax()}", pad=26
-    )
+    style.claim(ax, f"In the worst updates, {percent(means.max() / means.sum())} of the time is {means.idxmax()}", pad=26)
     return ax
 
 
-def plot_saw_teeth(
-    teeth: Mapping[str, pd.DataFrame], *, start: float = 0.0, end: float | None = None, n: str = "", title: str | None = None
-) -> list[Axes]:
+def plot_saw_teeth(teeth: Mapping[str, pd.DataFrame], *, n: str = "") -> list[Axes]:
     """Age of what one page shows over time (`staleness.saw_tooth`), one panel per policy on common axes. Returns the axes."""
     axes = style.panels(max(1, len(teeth)), 1, height=1.2 + 1.05 * max(1, len(teeth)), sharex=True, sharey=True)
     if not teeth:
@@ -146,14 +131,14 @@ def plot_saw_teeth(
         ax.fill_between(at, age, color=ink, alpha=0.18, lw=0)
         label = f"{name}  ·  mean age {seconds(means[name])}"
         ax.text(0.005, 0.93, label, transform=ax.transAxes, va="top", color=ink, fontsize=9, fontweight="bold")
-        style.time_axis(ax.yaxis)
+        style.ticks(ax.yaxis, "time")
     # The panels share one axis: the highest tooth of all decides, with room above it for the labels.
     top = max((float(frame["age"].max()) for frame in teeth.values() if len(frame)), default=0.0)
     axes[0].set_ylim(0, 1.3 * top if top > 0 else 1)
-    axes[0].set_xlim(start, end)
+    axes[0].set_xlim(0)
     axes[-1].set_xlabel("time since the run's start, s")
     axes[len(axes) // 2].set_ylabel("age of what is shown")
     style.corner(axes[-1], n)
     best = min(means, key=lambda name: means[name])
-    style.claim(axes[0], title or f"{best} shows the youngest state: {seconds(means[best])} old on average")
+    style.claim(axes[0], f"{best} shows the youngest state: {seconds(means[best])} old on average")
     return axes

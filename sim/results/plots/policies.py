@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator
 
 from sim.results.fronts import knee
 from sim.results.plots import style
+from sim.results.plots.style import HALO, Unit
 from sim.results.text import digits, number, seconds
 
 Array = np.ndarray[Any, Any]
 
 OTHERS: dict[str, Any] = {"color": style.GREY, "lw": 1, "ms": 2.5, "alpha": 0.6}
-HALO = [withStroke(linewidth=3, foreground="white")]
 
 
 def plot_pareto(
@@ -28,81 +27,59 @@ def plot_pareto(
     *,
     load: str = "refetches_per_update",
     staleness: str = "fresh_p95",
-    group: str = "policy",
-    name: str = "setting",
     objective: float | None = None,
     chosen: pd.Series | None = None,
     n: str = "",
-    title: str | None = None,
 ) -> Axes:
-    """Load against staleness (s), one line per *group*; dominated settings grey, the *chosen* row (else the knee) named.
+    """Load against staleness (s), one line per policy; dominated settings grey, the *chosen* row (else the knee) named.
 
-    *frame*: columns *load*, *staleness*, *group*, *name*, and `dominated` (`fronts.front`); a column `source` other than
-    `simulated` is drawn as markers of its own (`measured`) or a thin line (`theory`). What never refreshes is listed, not drawn.
+    *frame*: columns *load*, *staleness*, policy, setting, and `dominated` (`fronts.front`); a column `source` other than
+    `simulated` is drawn as markers of its own (`measured`) or a thin line (`theory`). What never refreshes is not drawn.
     """
     ax = style.axes(ax, height=4.9)
     drawn = frame[np.isfinite(frame[load]) & np.isfinite(frame[staleness])]
     if drawn.empty:
         return style.nothing(ax, "setting that refreshes")
     source = drawn["source"] if "source" in drawn else pd.Series("simulated", index=drawn.index)
-    # Colours belong to groups, whatever their source.
-    inks = {key: style.colour(str(key), i) for i, key in enumerate(dict.fromkeys(drawn[group]))}
-    ends = []
-    for key, part in drawn[source == "simulated"].groupby(group, sort=False):
+    # Colours belong to policies, whatever their source.
+    inks = {key: style.colour(str(key), i) for i, key in enumerate(dict.fromkeys(drawn["policy"]))}
+    for key, part in drawn[source == "simulated"].groupby("policy", sort=False):
         part = part.sort_values(load)
         ax.plot(part[load], part[staleness], color=inks[key], lw=1.2, alpha=0.55, zorder=2)
         grey = part["dominated"].to_numpy()
         ax.scatter(part[load][~grey], part[staleness][~grey], color=inks[key], s=34, zorder=4)
         ax.scatter(part[load][grey], part[staleness][grey], color="white", edgecolor=style.GREY, s=20, zorder=3, lw=0.9)
-        ends.append((float(part[load].iloc[0]), float(part[staleness].iloc[0]), str(key), inks[key]))
-    for key, part in drawn[source == "theory"].groupby(group, sort=False):
+    for key, part in drawn[source == "theory"].groupby("policy", sort=False):
         part = part.sort_values(load)
         ax.plot(part[load], part[staleness], color=inks[key], lw=1, ls=":", zorder=2)
-    for key, part in drawn[source == "measured"].groupby(group, sort=False):
+    for key, part in drawn[source == "measured"].groupby("policy", sort=False):
         ax.scatter(part[load], part[staleness], marker="D", s=64, facecolor="none", edgecolor=inks[key], lw=1.8, zorder=5)
     _pareto_axes(ax, drawn, load, staleness)
     if objective is not None:
         ax.axhline(objective, color=style.BLACK, lw=1.1, ls="--")
-        ax.annotate(
-            f"objective {seconds(objective)}",
-            (1, objective),
-            xycoords=("axes fraction", "data"),
-            xytext=(-4, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8.5,
-        )
+        style.note(ax, f"objective {seconds(objective)}", (1, objective), (-4, 4), ("axes fraction", "data"), ha="right")
     best = drawn[(source == "simulated") & ~drawn["dominated"]].sort_values(load)
     bend = knee(best[load].to_numpy(), best[staleness].to_numpy())
     if chosen is not None:
-        _point_out(ax, chosen, load, staleness, f"{chosen[group]}, {chosen[name]}")
+        _point_out(ax, chosen, load, staleness, f"{chosen['policy']}, {chosen['setting']}")
     elif bend is not None:
-        _point_out(ax, best.iloc[bend], load, staleness, f"knee: {best.iloc[bend][group]}, {best.iloc[bend][name]}")
+        _point_out(ax, best.iloc[bend], load, staleness, f"knee: {best.iloc[bend]['policy']}, {best.iloc[bend]['setting']}")
     _legend(ax, inks, set(source))
     style.corner(ax, "grey: dominated", n)
-    counts = best[group].value_counts()
-    style.claim(
-        ax,
-        title or f"{counts.index[0]} makes {counts.iloc[0]} of the {len(best)} settings that no other beats" if len(best) else "",
-    )
+    counts = best["policy"].value_counts()
+    if len(best):
+        style.claim(ax, f"{counts.index[0]} makes {counts.iloc[0]} of the {len(best)} settings that no other beats")
     return ax
 
 
 def _point_out(ax: Axes, row: pd.Series, load: str, staleness: str, words: str) -> None:
     """Name one setting, on the side of a falling curve that is empty: below to the left, or above to the right."""
-    across, up = (ax.transData + ax.transAxes.inverted()).transform((row[load], row[staleness]))
-    ax.plot(row[load], row[staleness], "o", mfc="none", mec=style.BLACK, ms=12, mew=1.4, zorder=6)
-    ax.annotate(
-        words,
-        (row[load], row[staleness]),
-        xytext=(-22, -30) if across > 0.5 and up > 0.15 else (26, -3),
-        textcoords="offset points",
-        ha="right" if across > 0.5 and up > 0.15 else "left",
-        fontsize=9,
-        fontweight="bold",
-        arrowprops={"arrowstyle": "-", "color": style.BLACK, "lw": 0.8},
-        path_effects=HALO,
-    )
+    place = (row[load], row[staleness])
+    across, up = (ax.transData + ax.transAxes.inverted()).transform(place)
+    ax.plot(*place, "o", mfc="none", mec=style.BLACK, ms=12, mew=1.4, zorder=6)
+    side, offset = ("right", (-22, -30)) if across > 0.5 and up > 0.15 else ("left", (26, -3))
+    arrow = {"arrowstyle": "-", "color": style.BLACK, "lw": 0.8}
+    style.note(ax, words, place, offset, ha=side, fontsize=9, fontweight="bold", arrowprops=arrow, path_effects=HALO)
 
 
 def _legend(ax: Axes, inks: dict[Any, str], sources: set[str]) -> None:
@@ -116,20 +93,15 @@ def _legend(ax: Axes, inks: dict[Any, str], sources: set[str]) -> None:
 
 
 def _pareto_axes(ax: Axes, drawn: pd.DataFrame, load: str, staleness: str) -> None:
-    for axis, values, setter in ((ax.xaxis, drawn[load], ax.set_xscale), (ax.yaxis, drawn[staleness], ax.set_yscale)):
-        log = style.wide(values.to_numpy(), 8)
-        if log:
-            setter("log")
-        (style.count_axis if axis is ax.xaxis else style.time_axis)(axis, log)
+    sides: tuple[tuple[Any, str, Unit], ...] = ((ax.xaxis, load, "count"), (ax.yaxis, staleness, "time"))
+    for axis, column, unit in sides:
+        log = style.wide(drawn[column].to_numpy(), 8)
+        style.dress(axis, column.replace("_", " ").replace(".", ", "), unit, log)
         if log and np.divide(*axis.get_view_interval()[::-1]) < 100:
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.set_xlabel(load.replace("_", " ").replace(".", ", "))
-    ax.set_ylabel(staleness.replace("_", " ").replace(".", ", "))
 
 
-def plot_steady(
-    frame: pd.DataFrame, points: pd.DataFrame | None = None, ax: Axes | None = None, *, n: str = "", title: str | None = None
-) -> Axes:
+def plot_steady(frame: pd.DataFrame, points: pd.DataFrame | None = None, ax: Axes | None = None, *, n: str = "") -> Axes:
     """Mean time to fresh (s) over load, for steady updates: theory as lines, simulation as dots, measurement as diamonds.
 
     *frame*, *points*: columns policy, setting, load (refetches per update and page), mean, source.
@@ -147,12 +119,8 @@ def plot_steady(
         ax.plot(exact["load"], exact["mean"], color=ink, lw=1.4, label=str(family))
         ax.plot(drawn["load"], drawn["mean"], "o", color=ink, ms=5)
         ax.plot(real["load"], real["mean"], "D", mfc="none", mec=ink, mew=1.8, ms=9)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    style.count_axis(ax.xaxis, log=True)
-    style.time_axis(ax.yaxis, log=True)
-    ax.set_xlabel("refetches per update and page")
-    ax.set_ylabel("mean time to fresh")
+    style.dress(ax.xaxis, "refetches per update and page", "count", log=True)
+    style.dress(ax.yaxis, "mean time to fresh", "time", log=True)
     late = frame[frame["source"] != "measured"].sort_values("mean").iloc[-1]
     _point_out(ax, late, "load", "mean", str(late["setting"]))
     ax.plot([], [], "-", color=style.BLACK, label="theory")
@@ -161,11 +129,8 @@ def plot_steady(
         ax.plot([], [], "D", mfc="none", mec=style.BLACK, label="measured")
     style.legend(ax, loc="upper right")
     style.corner(ax, n)
-    style.claim(
-        ax,
-        title
-        or f"A {late['setting']} is {seconds(late['mean'])} late on average, at {number(late['load'])} refetches per update",
-    )
+    rate = number(late["load"])
+    style.claim(ax, f"A {late['setting']} is {seconds(late['mean'])} late on average, at {rate} refetches per update")
     return ax
 
 
@@ -174,12 +139,10 @@ def plot_starvation(
     ax: Axes | None = None,
     *,
     limit: float,
-    what: str = "p95 time to fresh",
     rule: tuple[Array, Array, str] | None = None,
     n: str = "",
-    title: str | None = None,
 ) -> Axes:
-    """Map of staleness (s) over wait (rows) and update rate (columns): bright is late, crossed out is beyond *limit* (s).
+    """Map of the p95 time to fresh (s) over wait (rows) and update rate (columns): bright is late, bold is beyond *limit* (s).
 
     *table*: index wait (s), columns updates/s, both increasing; inf: never. *rule*: (rates, waits, text), a line to draw on it.
     """
@@ -190,7 +153,7 @@ def plot_starvation(
     rates, waits = table.columns.to_numpy(dtype=float), table.index.to_numpy(dtype=float)
     shown = np.ma.masked_invalid(np.minimum(values, 1e9))
     norm = LogNorm(vmin=float(values[np.isfinite(values)].min()), vmax=max(limit * 10, float(np.nanmin(values)) * 2), clip=True)
-    mesh = ax.pcolormesh(_edges(rates), _edges(waits), shown, norm=norm, cmap=style.MAP)
+    mesh = ax.pcolormesh(style.edges(rates), style.edges(waits), shown, norm=norm, cmap=style.MAP)
     ax.set_xscale("log")
     ax.set_yscale("log")
     for i, wait in enumerate(waits):
@@ -202,23 +165,7 @@ def plot_starvation(
                 ax.plot(rate, wait, "x", color=ink, ms=4)
             ax.text(rate, wait, label, ha="center", va="center", fontsize=7.5, color=ink, fontweight="bold" if late else "normal")
     if rule is not None:
-        across, up, words = rule
-        ax.plot(across, up, color=style.VERMILION, lw=2)
-        ax.set_xlim(*_edges(rates)[[0, -1]])
-        ax.set_ylim(*_edges(waits)[[0, -1]])
-        seen = np.flatnonzero((up >= _edges(waits)[0]) & (up <= _edges(waits)[-1]))
-        if len(seen):
-            at = seen[len(seen) // 2]
-            ax.annotate(
-                words,
-                (across[at], up[at]),
-                xytext=(8, 4),
-                textcoords="offset points",
-                color=style.VERMILION,
-                fontsize=9,
-                fontweight="bold",
-                path_effects=HALO,
-            )
+        _rule(ax, style.edges(rates), style.edges(waits), *rule)
     ax.set_xticks(rates, [digits(rate) for rate in rates])
     ax.set_yticks(waits, [seconds(wait) for wait in waits])
     ax.minorticks_off()
@@ -226,21 +173,24 @@ def plot_starvation(
     ax.set_ylabel("wait")
     ax.grid(visible=False)
     bar = style.figure_of(ax).colorbar(mesh, ax=ax, pad=0.01)
-    bar.set_label(what)
-    style.time_axis(bar.ax.yaxis)
+    bar.set_label("p95 time to fresh")
+    style.ticks(bar.ax.yaxis, "time")
     bar.ax.minorticks_off()
     bad = int((values > limit).sum())
     style.corner(ax, f"bold: above {seconds(limit)}", n)
-    style.claim(ax, title or f"{number(bad)} of {number(values.size)} settings keep a page waiting longer than {seconds(limit)}")
+    style.claim(ax, f"{number(bad)} of {number(values.size)} settings keep a page waiting longer than {seconds(limit)}")
     return ax
 
 
-def _edges(centres: Array) -> Array:
-    """Cell edges of logarithmically spaced centres."""
-    if len(centres) == 1:
-        return centres[0] * np.array([0.7, 1.4])
-    middle = np.sqrt(centres[:-1] * centres[1:])
-    return np.r_[centres[0] ** 2 / middle[0], middle, centres[-1] ** 2 / middle[-1]]
+def _rule(ax: Axes, rates: Array, waits: Array, across: Array, up: Array, words: str) -> None:
+    """A line on the map, named in the middle of what lies within its edges *rates* and *waits*."""
+    ax.plot(across, up, color=style.VERMILION, lw=2)
+    ax.set_xlim(rates[0], rates[-1])
+    ax.set_ylim(waits[0], waits[-1])
+    seen = np.flatnonzero((up >= waits[0]) & (up <= waits[-1]))
+    if len(seen):
+        place = (across[seen[len(seen) // 2]], up[seen[len(seen) // 2]])
+        style.note(ax, words, place, (8, 4), color=style.VERMILION, fontsize=9, fontweight="bold", path_effects=HALO)
 
 
 def empty_choice() -> Figure:
@@ -249,20 +199,24 @@ def empty_choice() -> Figure:
         figure = Figure(figsize=(11.6, 6.6), dpi=80)
         places = (0.065, 0.49, 0.4, 0.45), (0.55, 0.49, 0.43, 0.45), (0.065, 0.08, 0.915, 0.28)
         left, right, below = (figure.add_axes(place) for place in places)
-    left.loglog()
-    style.count_axis(left.xaxis, log=True)
-    style.time_axis(left.yaxis, log=True)
-    left.set_xlabel("refetches per second, all pages")
-    left.set_ylabel("mean time to fresh")
+    style.dress(left.xaxis, "refetches per second, all pages", "count", log=True)
+    style.dress(left.yaxis, "mean time to fresh", "time", log=True)
     right.grid(visible=False)
     right.set_xlabel("updates per second")
-    style.time_axis(below.yaxis)
     below.set_xlabel("time, s; red: updates")
-    below.set_ylabel("age of what is shown")
+    style.dress(below.yaxis, "age of what is shown", "time")
     for ax in figure.axes:
         ax.minorticks_off()
         ax.title.set_fontsize(10)
     return figure
+
+
+class Chosen(NamedTuple):
+    """What is chosen: the policy's name, its wait (s), and the rate of updates (1/s)."""
+
+    policy: str
+    wait: float
+    rate: float
 
 
 def plot_choice(
@@ -270,59 +224,27 @@ def plot_choice(
     late: pd.DataFrame,
     teeth: pd.DataFrame,
     updates: Array,
+    chosen: Chosen,
     *,
-    policy: str,
-    wait: float,
-    rate: float,
     limit: float,
     figure: Figure | None = None,
 ) -> Figure:
     """One setting from three sides, drawn quickly: on the front, on the starvation map, and as the saw-tooth of one page's age.
 
-    *front*: `explorer.front`; *late*: `explorer.late`; *teeth*, *updates*: `explorer.saw_tooth`. The setting is *policy*, *wait*
-    (s) and *rate* (updates/s); its own policy is in colour. No layout engine, and a *figure* (`empty_choice`) is used again for
-    the next setting: making axes and laying them out takes as long as the drawing.
+    *front*: `explorer.front`; *late*: `explorer.late`; *teeth*, *updates*: `explorer.saw_tooth`. The setting's own policy is in
+    colour. No layout engine, and a *figure* (`empty_choice`) is used again for the next setting: making axes and laying them out
+    takes as long as the drawing.
     """
     figure = figure or empty_choice()
-    left, right, below = figure.axes
     for ax in figure.axes:
         for artist in (*ax.lines, *ax.texts, *ax.images, *ax.collections):
             artist.remove()
         ax.set_prop_cycle(None)
         ax.relim()
         ax.autoscale(True)
-    top = 60.0
-    drawn = front[front["late"] < top]
-    for name, part in drawn.groupby("policy", sort=False):
-        part = part.sort_values("refetches_per_second")
-        look: dict[str, Any] = {"color": style.BLUE, "lw": 2, "ms": 4, "zorder": 4} if name == policy else OTHERS
-        left.plot(part["refetches_per_second"], part["late"], "o-", **look)
-    best = drawn[~drawn["dominated"]]
-    left.plot(best["refetches_per_second"], best["late"], "s", mfc="none", mec=style.GREEN, ms=8, mew=1.4, zorder=3)
-    here = drawn[(drawn["policy"] == policy) & np.isclose(drawn["wait"], wait)]
-    left.plot(here["refetches_per_second"], here["late"], "o", mfc="none", mec=style.VERMILION, ms=13, mew=2.4, zorder=5)
-    if drawn.empty:
-        left.set_xlim(1, 1000)
-        left.set_ylim(0.1, top)
-    words = "" if len(here) else f" (this setting: beyond {seconds(top)})"
-    left.set_title(f"{policy}{words}; others grey; green: no other beats it", y=1.0)
-
-    values = late.to_numpy(dtype=float)
-    norm = LogNorm(vmin=0.02, vmax=limit * 10, clip=True)
-    right.imshow(np.clip(values, 1e-3, limit * 10), norm=norm, cmap=style.MAP, aspect="auto", origin="lower")
-    for (i, j), value in np.ndenumerate(values):
-        label = "never" if np.isinf(value) else f"> {seconds(3600.0)}" if value > 3600 else seconds(float(f"{value:.2g}"))
-        ink, weight = "black" if norm(value) > 0.55 else "white", "bold" if value > limit else "normal"
-        right.text(j, i, label, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
-    across, up = (
-        np.interp(np.log(value), np.log(axis.to_numpy(dtype=float)), np.arange(len(axis)))
-        for value, axis in ((rate, late.columns), (wait, late.index))
-    )
-    right.plot(across, up, "o", mfc="none", mec=style.VERMILION, ms=24, mew=2.4)
-    right.set_xticks(range(values.shape[1]), [digits(float(value)) for value in late.columns])
-    right.set_yticks(range(values.shape[0]), [seconds(float(value)) for value in late.index])
-    right.set_title(f"Mean time to fresh by wait and rate; bold: above {seconds(limit)}", y=1.0)
-
+    left, right, below = figure.axes
+    _on_the_front(left, front, chosen)
+    _on_the_map(right, late, chosen, limit)
     below.plot(teeth["at"], teeth["age"], color=style.BLUE, lw=1.4)
     below.fill_between(teeth["at"], teeth["age"], color=style.BLUE, alpha=0.18, lw=0)
     below.plot(updates, np.zeros(len(updates)), "|", color=style.VERMILION, ms=10, clip_on=False)
@@ -330,3 +252,41 @@ def plot_choice(
     below.set_ylim(0)
     below.set_title("What one page in the middle of its herd shows", y=1.0)
     return figure
+
+
+def _on_the_front(ax: Axes, front: pd.DataFrame, chosen: Chosen) -> None:
+    """Lateness over load: a line per policy, that of the setting in colour, the setting itself circled."""
+    top = 60.0
+    drawn = front[front["late"] < top]
+    for name, part in drawn.groupby("policy", sort=False):
+        part = part.sort_values("refetches_per_second")
+        look: dict[str, Any] = {"color": style.BLUE, "lw": 2, "ms": 4, "zorder": 4} if name == chosen.policy else OTHERS
+        ax.plot(part["refetches_per_second"], part["late"], "o-", **look)
+    best = drawn[~drawn["dominated"]]
+    ax.plot(best["refetches_per_second"], best["late"], "s", mfc="none", mec=style.GREEN, ms=8, mew=1.4, zorder=3)
+    here = drawn[(drawn["policy"] == chosen.policy) & np.isclose(drawn["wait"], chosen.wait)]
+    ax.plot(here["refetches_per_second"], here["late"], "o", mfc="none", mec=style.VERMILION, ms=13, mew=2.4, zorder=5)
+    if drawn.empty:
+        ax.set_xlim(1, 1000)
+        ax.set_ylim(0.1, top)
+    words = "" if len(here) else f" (this setting: beyond {seconds(top)})"
+    ax.set_title(f"{chosen.policy}{words}; others grey; green: no other beats it", y=1.0)
+
+
+def _on_the_map(ax: Axes, late: pd.DataFrame, chosen: Chosen, limit: float) -> None:
+    """Lateness by wait and rate as a table of colours, the setting circled."""
+    values = late.to_numpy(dtype=float)
+    norm = LogNorm(vmin=0.02, vmax=limit * 10, clip=True)
+    ax.imshow(np.clip(values, 1e-3, limit * 10), norm=norm, cmap=style.MAP, aspect="auto", origin="lower")
+    for (i, j), value in np.ndenumerate(values):
+        label = "never" if np.isinf(value) else f"> {seconds(3600.0)}" if value > 3600 else seconds(float(f"{value:.2g}"))
+        ink, weight = "black" if norm(value) > 0.55 else "white", "bold" if value > limit else "normal"
+        ax.text(j, i, label, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
+    across, up = (
+        np.interp(np.log(value), np.log(axis.to_numpy(dtype=float)), np.arange(len(axis)))
+        for value, axis in ((chosen.rate, late.columns), (chosen.wait, late.index))
+    )
+    ax.plot(across, up, "o", mfc="none", mec=style.VERMILION, ms=24, mew=2.4)
+    ax.set_xticks(range(values.shape[1]), [digits(float(value)) for value in late.columns])
+    ax.set_yticks(range(values.shape[0]), [seconds(float(value)) for value in late.index])
+    ax.set_title(f"Mean time to fresh by wait and rate; bold: above {seconds(limit)}", y=1.0)

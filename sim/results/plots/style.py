@@ -1,27 +1,34 @@
 """One look for every figure: colours that stay apart for colour-blind readers and in grey print, direct labels, units, n.
 
-A plot function of `sim.results.plots` takes frames and `ax=None`, and returns the axes. It gets its axes from `axes`, states its
-claim by `claim`, and says in the corner what it stands on by `corner`.
+A plot function of `sim.results.plots` takes frames and returns the axes. It gets its axes from `axes` or `panels`, names them and
+gives them units by `dress`, writes beside what it draws by `note`, states its claim by `claim`, and shows in the corner by
+`corner` what the figure stands on.
 """
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from sim.results.text import number, seconds
+from sim.results.text import number, percent, seconds
+
+Unit = Literal["time", "count", "share"]
+FORMATS: dict[str, Callable[[float | None], str]] = {"time": seconds, "count": number, "share": percent}
 
 # Okabe and Ito, "Color Universal Design" (2008), ordered so that neighbours differ in lightness as well.
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, GREY = (
@@ -37,6 +44,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, GREY = (
 CYCLE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 ROLES = {"measured": BLUE, "simulated": VERMILION, "theory": BLACK}
 MAP = "cividis"
+HALO = [withStroke(linewidth=3, foreground="white")]
 
 WIDTH, HEIGHT, DPI = 8.2, 4.3, 110
 """Inches and dots per inch: figures of one size, so that their text representation is stable."""
@@ -118,20 +126,15 @@ def claim_above(axes: Sequence[Axes], words: str) -> None:
     )
 
 
+def note(ax: Axes, words: str, at: tuple[Any, Any], offset: tuple[float, float] = (0, 0), on: Any = "data", **look: Any) -> None:
+    """Small words at *at*, moved by *offset* points. *on*: the coordinates of *at*, as Matplotlib names them."""
+    ax.annotate(words, at, xycoords=on, xytext=offset, textcoords="offset points", **{"fontsize": 8.5} | look)
+
+
 def corner(ax: Axes, *parts: str) -> None:
     """What the figure stands on (n, window, run), small, below the right end of the x axis."""
-    text = "  ·  ".join(part for part in parts if part)
-    ax.annotate(
-        text,
-        xy=(1, 0),
-        xycoords="axes fraction",
-        xytext=(0, -34),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=7.5,
-        color=GREY,
-    )
+    words = "  ·  ".join(part for part in parts if part)
+    note(ax, words, (1, 0), (0, -34), "axes fraction", ha="right", va="top", fontsize=7.5, color=GREY)
 
 
 def nothing(ax: Axes, what: str) -> Axes:
@@ -173,27 +176,67 @@ def line_legend(ax: Axes, names: Iterable[str], **options: Any) -> None:
         legend(ax, handles=handles, **options)
 
 
-def time_axis(axis: Any, log: bool = False) -> None:
-    """Ticks of durations in the unit that fits each; two digits do."""
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a figure: the column of the frame that it shows, its name, its unit, and what is drawn across it."""
+
+    column: str = ""
+    label: str = ""
+    """Empty: the column's name."""
+    unit: Unit = "count"
+    linear: bool = False
+    """False: logarithmic where all values are positive and spread far (never for shares)."""
+    marks: Mapping[str, float] = field(default_factory=dict)
+    """Text -> value: lines across the figure."""
+    band: float | None = None
+    """Half the width of a grey band around 0."""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.column.replace("_", " ")
+
+    def is_log(self, values: np.ndarray[Any, Any]) -> bool:
+        """Whether these values want a logarithmic axis."""
+        return not self.linear and self.unit != "share" and bool((values > 0).all()) and wide(values, 20)
+
+
+def dress(axis: Any, label: str, unit: Unit, log: bool = False) -> None:
+    """Name an axis, and give it ticks in the unit that fits each; *log*: make it logarithmic."""
+    if log:
+        (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log")
+    ticks(axis, unit, log)
+    axis.set_label_text(label)
+
+
+def ticks(axis: Any, unit: Unit, log: bool = False) -> None:
+    """Ticks in the unit that fits each, of three digits."""
     if log:
         axis.set_major_locator(LogLocator(numticks=8))
         axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: seconds(float(f"{value:.3g}"))))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: FORMATS[unit](round(value, 4) if unit == "share" else float(f"{value:.3g}")))
+    )
 
 
-def count_axis(axis: Any, log: bool = False) -> None:
-    """Ticks of counts and rates, thousands grouped."""
-    if log:
-        axis.set_major_locator(LogLocator(numticks=8))
-        axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number(float(f"{value:.3g}"))))
-
-
-def count_bar(bar: Any) -> None:
-    """Ticks of a logarithmic colour bar: 1, 2, 5 of each decade, also where there is but one."""
+def density(ax: Axes, columns: np.ndarray[Any, Any], rows: np.ndarray[Any, Any], amount: Any, label: str) -> None:
+    """A heat map of the amounts (> 0) in the cells between the edges, with a logarithmic colour bar: 1, 2, 5 of each decade."""
+    shown = np.ma.masked_equal(amount, 0)
+    norm = LogNorm(vmin=float(shown.min()), vmax=max(float(shown.max()), float(shown.min()) * 2))
+    mesh = ax.pcolormesh(columns, rows, shown, norm=norm, cmap=MAP)
+    ax.grid(visible=False)
+    bar = figure_of(ax).colorbar(mesh, ax=ax, pad=0.01)
+    bar.set_label(label)
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
-    count_axis(bar.ax.yaxis)
+    ticks(bar.ax.yaxis, "count")
+
+
+def edges(centres: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Edges of the cells around logarithmically spaced centres."""
+    if len(centres) == 1:
+        return centres[0] * np.array([0.7, 1.4])
+    middle = np.sqrt(centres[:-1] * centres[1:])
+    return np.r_[centres[0] ** 2 / middle[0], middle, centres[-1] ** 2 / middle[-1]]
 
 
 def wide(values: np.ndarray[Any, Any] | Sequence[float], times: float = 30) -> bool:
@@ -214,17 +257,8 @@ def label_ends(ax: Axes, labels: Sequence[tuple[float, float, str, str]], gap: f
     places = [to_axes.transform((x, y)) for x, y, _, _ in labels]
     heights = spread([float(up) if math.isfinite(up) else 1.0 for _, up in places], gap)
     for (across, _), up, (_, _, text, ink) in zip(places, heights, labels, strict=True):
-        ax.annotate(
-            text,
-            xy=(min(float(across), 1.0), up),
-            xycoords="axes fraction",
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            color=ink,
-            fontsize=9,
-            annotation_clip=False,
-        )
+        place = (min(float(across), 1.0), up)
+        note(ax, text, place, (5, 0), "axes fraction", va="center", color=ink, fontsize=9, annotation_clip=False)
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

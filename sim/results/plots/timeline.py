@@ -20,7 +20,6 @@ def plot_run(
     *,
     window: tuple[float, float] | None = None,
     n: str = "",
-    title: str | None = None,
 ) -> list[Axes]:
     """Three panels on one time axis: updates, latencies (p50 as a line, up to p95 as a band), refetches; failures in red.
 
@@ -34,9 +33,8 @@ def plot_run(
     for ax, what, ink in ((axes[0], "updates", style.BLUE), (axes[2], "refetches", style.GREEN)):
         ax.stairs(frame[what], edges, color=ink, fill=True, alpha=0.6)
         ax.stairs(frame[f"{what}_failed"], edges, color=FAILED, fill=True)
-        ax.set_ylabel(f"{what}/s")
         ax.set_ylim(0, (float(frame[what].max()) or 1.0) * 1.15)
-        style.count_axis(ax.yaxis)
+        style.dress(ax.yaxis, f"{what}/s", "count")
     axes[0].set_xlim(0, edges[-1])
     _latencies(axes[1], frame)
     for ax in axes:
@@ -46,15 +44,13 @@ def plot_run(
             # A band that can be seen, however short it was.
             ax.axvspan(begin, max(end, begin + edges[-1] / 200), color=style.ORANGE, alpha=0.35, lw=0, zorder=0.5)
             if ax is axes[0]:
-                ax.annotate(
-                    kind, (begin, 1), xycoords=("data", "axes fraction"), xytext=(2, 2), textcoords="offset points", fontsize=8.5
-                )
+                style.note(ax, kind, (begin, 1), (2, 2), ("data", "axes fraction"))
     axes[-1].set_xlabel("time since the run's start, s")
     failed = bool(frame["updates_failed"].any() or frame["refetches_failed"].any())
     outside = "hatched: not counted" if window and (window[0] > 0 or window[1] < edges[-1] - 1e-6) else ""
     never = "triangle: the p95 is never" if np.isinf(frame["fresh_p95"]).any() else ""
     style.corner(axes[-1], "dot: p50, bar: up to the p95", never, "red: failed" if failed else "", outside, n)
-    style.claim(axes[0], title or claim(frame), width=0.88 * style.WIDTH, pad=16 if incidents else 8)
+    style.claim(axes[0], claim(frame), width=0.88 * style.WIDTH, pad=16 if incidents else 8)
     return axes
 
 
@@ -69,10 +65,8 @@ def _latencies(ax: Axes, frame: pd.DataFrame) -> None:
         return
     log = style.wide(known, 20)
     top = float(known.max()) * (1.6 if log else 1.1)
-    if log:
-        ax.set_yscale("log")
+    style.dress(ax.yaxis, "latency", "time", log)
     ax.set_ylim(float(known.min()) * 0.7 if log else 0, top)
-    style.time_axis(ax.yaxis, log)
     ends = []
     for name, ink in (("notified", style.SKY), ("fresh", style.PURPLE)):
         low, high = (frame[f"{name}_{level}"].to_numpy(float) for level in ("p50", "p95"))
