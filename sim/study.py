@@ -22,7 +22,6 @@ from sim.results import text
 from sim.results.answers.choices import PRESETS, Choice, describe
 from sim.results.answers.report import updates_of
 from sim.results.ledger.book import Ledger
-from sim.results.ledger.stages import times_to_notified
 from sim.results.ledger.staleness import saw_tooth
 from sim.results.run import Run
 from sim.results.summary import Summary, counted_journeys, summarise
@@ -116,7 +115,8 @@ def ways(run: Run, some: Mapping[str, Mapping[str, Any]], costs: Mapping[str, An
     updates, found = updates_of(run), {}
     for name, changes in some.items():
         scenario = run.scenario.replace({**costs, **changes})
-        found[name] = times_to_notified(counted_journeys(reference.run(scenario, updates=updates), scenario))
+        journeys = counted_journeys(reference.run(scenario, updates=updates), scenario)
+        found[name] = (journeys["received_at"] - journeys["intended_at"]).dropna().to_numpy()
     return found
 
 

@@ -281,8 +281,9 @@ class Run:
                 raise BadInput(f"{path}: column {f.name} is {rows.schema.field(f.name).type}, must be {f.type}")
             if rows[f.name].null_count and b"null" not in f.metadata:
                 raise BadInput(f"{path}: column {f.name} has nulls, which it must not")
-        if name == "updates" and len(pc.unique(rows["update"])) < rows.num_rows:
-            raise BadInput(f"{path}: column update names one update twice")
+        key = {"updates": "update", "pages": "subscriber"}.get(name)
+        if key is not None and len(pc.unique(rows[key])) < rows.num_rows:
+            raise BadInput(f"{path}: column {key} names one {name.removesuffix('s')} twice")
         return to_frame(name, rows)
 
     def verify(self) -> None:

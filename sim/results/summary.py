@@ -19,6 +19,7 @@ import pandas as pd
 
 from sim.results.ledger import matching
 from sim.results.ledger.book import Ledger, Tables, ledger_of
+from sim.results.ledger.order import place_of
 from sim.results.ledger.staleness import at_end, regressions
 from sim.results.ledger.views import weight_of
 from sim.results.statistics import Estimate, batch_mean, batch_ratio, quantiles
@@ -275,13 +276,13 @@ def _deliveries(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
     _, event = np.unique(expected["update"].to_numpy(), return_inverse=True)
     yield "delivery_ratio", batch_ratio(np.bincount(event, arrived * weight), np.bincount(event, weight), SHARE)
 
+    known = expected[expected["delay"].notna()]
+    delay, each = known["delay"].to_numpy(float), known["weight"].to_numpy(float)
+    yield from _latency("time_to_notified", delay, known["update"].to_numpy(), levels, each)
     came = expected[arrived]
-    serial = came["update"].to_numpy()
-    since = ledger.tables.updates.set_index("update")[["intended_at", "committed_at"]].reindex(serial).to_numpy(float)
-    received = came["received_at"].to_numpy(float)
-    told = ~np.isnan(since[:, 0])
-    yield from _latency("time_to_notified", (received - since[:, 0])[told], serial[told], levels, weight[arrived][told])
-    yield from _fan_out(received, since[:, 1], serial)
+    updates, serial = ledger.tables.updates, came["update"].to_numpy()
+    committed = updates["committed_at"].to_numpy(float)[place_of(updates["update"], serial)]
+    yield from _fan_out(came["received_at"].to_numpy(float), committed, serial)
 
 
 def _fan_out(received: Array, committed: Array, update: Array) -> Figures:
@@ -311,32 +312,26 @@ def _pairs(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
 
     kinds = pairs["kind"].cat
     present = [name for name in kinds.categories if (pairs["kind"] == name).any()]
-    every = np.ones(len(pairs), bool)
-    yield from _freshness("time_to_fresh", pairs, every, levels)
+    yield from _freshness("time_to_fresh", pairs, levels)
     if len(present) > 1:
         for name in present:
-            yield from _freshness(f"time_to_fresh.{name}", pairs, (pairs["kind"] == name).to_numpy(bool), levels)
-    asked = (fate == "shown") | (fate == "never")
-    starved = asked & (fate == "never")
+            yield from _freshness(f"time_to_fresh.{name}", pairs[pairs["kind"] == name], levels)
+    settled, starved = pairs["settled"].to_numpy(bool), fate == "never"
     update = pairs["update"].to_numpy()
     figures = not _too_unknown(weight[fate == "unknown"].sum(), weight.sum())
     yield "starved_updates", Estimate(len(np.unique(update[starved])) if figures else None, n=n)
-    _, event = np.unique(update[asked], return_inverse=True)
-    shares = batch_ratio(np.bincount(event, (starved * weight)[asked]), np.bincount(event, weight[asked]), SHARE)
+    _, event = np.unique(update[settled], return_inverse=True)
+    shares = batch_ratio(np.bincount(event, (starved * weight)[settled]), np.bincount(event, weight[settled]), SHARE)
     yield "starved_ratio", shares if figures else Estimate(None, n=n)
 
 
-def _freshness(name: str, pairs: pd.DataFrame, chosen: Array, levels: tuple[float, ...]) -> Figures:
-    """The figures of the time to fresh of some pairs: over those shown and never; none where too many are unknown."""
-    fate = pairs["fate"].astype(object).to_numpy()
-    weight = pairs["weight"].to_numpy(float)
-    known = chosen & ((fate == "shown") | (fate == "never"))
-    if _too_unknown(weight[chosen & (fate == "unknown")].sum(), weight[chosen].sum()):
-        known = np.zeros(len(pairs), bool)
-    delay = np.where(fate == "never", np.inf, pairs["fresh_at"].to_numpy(float) - pairs["intended_at"].to_numpy(float))
-    update = pairs["update"].to_numpy()
-    yield from _latency(name, delay[known], update[known], levels, weight[known])
-    shown = known & (fate == "shown")
+def _freshness(name: str, pairs: pd.DataFrame, levels: tuple[float, ...]) -> Figures:
+    """The figures of the time to fresh of some pairs: over those that are settled; none where too many are unknown."""
+    unknown = pairs["weight"][pairs["fate"] == "unknown"].sum()
+    known = pairs[:0] if _too_unknown(unknown, pairs["weight"].sum()) else pairs[pairs["settled"]]
+    update, delay, weight = known["update"].to_numpy(), known["delay"].to_numpy(float), known["weight"].to_numpy(float)
+    yield from _latency(name, delay, update, levels, weight)
+    shown = ~np.isinf(delay)
     _, event = np.unique(update[shown], return_inverse=True)
     yield f"{name}.mean_of_shown", batch_mean(np.bincount(event, (delay * weight)[shown]), np.bincount(event, weight[shown]))
 

@@ -184,8 +184,8 @@ def measured(run: Run) -> dict[str, Measured]:
         found[metric] = _sum_per(per_update(amount, sent, counted), each)
     found["age_of_synchronisation.mean"], found["stale_ratio"] = _over_time(ledger)
     pairs, expected = ledger.pairs, ledger.expected
-    asked = pairs[pairs["fate"].isin(["shown", "never"]).to_numpy(bool)]
-    found["starved_ratio"] = _share(asked["update"], asked["weight"], (asked["fate"] == "never").to_numpy(bool))
+    settled = pairs[pairs["settled"]]
+    found["starved_ratio"] = _share(settled["update"], settled["weight"], (settled["fate"] == "never").to_numpy(bool))
     found["delivery_ratio"] = _share(expected["update"], expected["weight"], expected["received_at"].notna().to_numpy(bool))
     failed = per_update(weight * (sent["outcome"] == "failed").to_numpy(bool), sent, counted)
     found["refetches.failed_ratio"] = _sum_per(failed, per_update(weight, sent, counted), share=True)
@@ -195,17 +195,10 @@ def measured(run: Run) -> dict[str, Measured]:
 
 def _latencies(ledger: Ledger) -> Iterator[tuple[str, Measured]]:
     pairs, expected = ledger.pairs, ledger.expected
-    fresh = pairs[pairs["fate"].isin(["shown", "never"]).to_numpy(bool)]
-    delay = np.where((fresh["fate"] == "never").to_numpy(bool), np.inf, fresh["fresh_at"] - fresh["intended_at"])
-    came = expected[expected["received_at"].notna()]
-    intended = ledger.tables.updates.set_index("update")["intended_at"].reindex(came["update"]).to_numpy(dtype=float)
-    latencies = {
-        "time_to_notified": (came["received_at"].to_numpy(dtype=float) - intended, came["update"], came["weight"]),
-        "time_to_fresh": (delay, fresh["update"], fresh["weight"]),
-    }
+    rows = {"time_to_notified": expected[expected["received_at"].notna()], "time_to_fresh": pairs[pairs["settled"]]}
     for metric in LATENCIES:
         stem, _, figure = metric.rpartition(".")
-        values, events, weight = (np.asarray(column) for column in latencies[stem])
+        values, events, weight = (rows[stem][column].to_numpy() for column in ("delay", "update", "weight"))
         if figure == "mean":
             _, event = np.unique(events, return_inverse=True)
             yield metric, _sum_per(np.bincount(event, values * weight), np.bincount(event, weight))
@@ -213,7 +206,7 @@ def _latencies(ledger: Ledger) -> Iterator[tuple[str, Measured]]:
         p = float(figure.removeprefix("p")) / 100
         need = max(statistics.EVENTS_PER_BATCH, round(EVENTS_BEYOND / min(p, 1 - p)))
         cuts = statistics.batches(events, min(statistics.BATCHES, len(np.unique(events)) // need))
-        logs = _logs(statistics.quantile(values[rows], p, weight[rows]) for rows in cuts)
+        logs = _logs(statistics.quantile(values[batch], p, weight[batch]) for batch in cuts)
         yield metric, Measured(statistics.quantile(values, p, weight), len(np.unique(events)), logs, need)
 
 

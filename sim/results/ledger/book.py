@@ -74,17 +74,21 @@ class Ledger:
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
-        """`pairs.pairs`, with the pages' weight and kind, the update's intended_at, and whether its event was accepted and was
-        missed: missed_while_away (the page listens and had no confirmed subscription then), not_broadcast."""
+        """`pairs.pairs`, with the pages' weight and kind, the update's intended_at, the time to fresh from then on (`delay`, s;
+        inf: never), whether that is settled (shown or never: quantiles are over these), and whether its event was accepted and
+        was missed: missed_while_away (the page listens and had no confirmed subscription then), not_broadcast."""
         found = pairs.pairs(self.views, *self.window)
         pages, updates = self.tables.pages, self.tables.updates
         page, update = found["page"].to_numpy(), found["update"].to_numpy()
         accepted = updates["published_at"].notna().to_numpy(bool)[update]
         polls = views.polls(pages, self.scenario)[page]
+        intended = updates["intended_at"].to_numpy(float)[update]
         return found.assign(
             weight=pages["weight"].to_numpy(float)[page],
             kind=pages["page"].astype("category").array[page],
-            intended_at=updates["intended_at"].to_numpy(float)[update],
+            intended_at=intended,
+            delay=np.where(found["fate"] == "never", np.inf, found["fresh_at"] - intended),
+            settled=found["fate"].isin(["shown", "never"]),
             missed_while_away=accepted & ~polls & ~self._covered(update, page),
             not_broadcast=~accepted,
         )
@@ -114,9 +118,12 @@ class Ledger:
 
     @cached_property
     def expected(self) -> pd.DataFrame:
-        """The expected deliveries that count, with the reason for which one did not arrive (`matching.REASONS`)."""
-        rows = self.deliveries.expected
-        rows = rows.assign(reason=matching.missing(self.deliveries, self.window.over))
+        """The expected deliveries that count, with the reason for which one did not arrive (`matching.REASONS`), the update's
+        intended_at, and the time to notified from then on (`delay`, s; NaN: it did not arrive, or nobody knows since when)."""
+        rows, updates = self.deliveries.expected, self.tables.updates
+        intended = updates["intended_at"].to_numpy(float)[place_of(updates["update"], rows["update"])]
+        reason = matching.missing(self.deliveries, self.window.over)
+        rows = rows.assign(reason=reason, intended_at=intended, delay=rows["received_at"].to_numpy(float) - intended)
         return rows[np.isin(rows["update"].to_numpy(), self.window_serials)].reset_index(drop=True)
 
     @cached_property
@@ -133,11 +140,9 @@ class Ledger:
     def refetches(self) -> pd.DataFrame:
         """The refetches that count, in order of their start, with weight and whether the page polls: sent in the window, the
         cool-down or the drain; polls in the window only."""
-        rows = self.tables.refetches
+        rows, pages = self.tables.refetches, self.tables.pages
         at = rows["started_at"].to_numpy(float)
-        pages = self.tables.pages
-        place = views.page_of(rows["subscriber"], pages)
-        of_poll = np.where(place >= 0, np.r_[views.polls(pages, self.scenario), False][place], False)
+        of_poll = np.r_[views.polls(pages, self.scenario), False][place_of(pages["subscriber"], rows["subscriber"])]
         last = np.where(of_poll, self.window.end, self.window.over)
         kept = (at >= self.window.start) & (at < last)
         rows = rows.assign(weight=views.weight_of(rows["subscriber"], pages), polled=of_poll)

@@ -62,62 +62,55 @@ def channels_of(resource: str, resource_id: int, scenario: Scenario) -> list[str
             return [specific, generic]
 
 
+KEY = ["update", "channel", "subscriber"]
+"""What makes a delivery one of its own."""
+
+
 def deliveries(tables: Any, scenario: Scenario, measured: bool) -> Deliveries:
     """All deliveries of a run. *measured*: acceptances are known as intervals only."""
-    updates, subscriptions, heard = tables.updates, tables.subscriptions, tables.notifications
-    names = _Names()
+    updates, heard, names = tables.updates, tables.notifications, _Names()
     passive = scenario.publisher.via == "none"
-    event, on = _heard_events(updates, heard, names) if passive else _events(updates, scenario, names)
-    channel = names.codes(subscriptions["channel"])
-    accepted = updates["published_at"].to_numpy(float)[event]
-    begun = updates["committed_at"].fillna(updates["intended_at"]).to_numpy(float)[event]
+    place, channel = _heard_events(updates, heard, names) if passive else _events(updates, scenario, names)
+    candidates = _candidates(_accepted(updates, place, channel, measured), tables.subscriptions, names)
+    received, kind = _match(candidates, heard, names.codes(heard["channel"]), passive)
+    expected = candidates.assign(
+        channel=pd.Categorical.from_codes(candidates["channel"], categories=pd.Index(names.texts, dtype=object)),
+        received_at=received,
+    )[candidates["certain"] | ~np.isnan(received)]
+    order = np.lexsort((expected["subscriber"], place_of(updates["update"], expected["update"])))
+    expected = expected.iloc[order][["update", "subscriber", "channel", "accepted_at", "received_at", "ended_at"]]
+    beyond = heard.loc[kind != "", ["update", "subscriber", "received_at"]].assign(kind=kind[kind != ""])
+    found = (rows.reset_index(drop=True) for rows in (expected, beyond))
+    return Deliveries(*(rows.assign(weight=weight_of(rows["subscriber"], tables.pages)) for rows in found))
+
+
+def _accepted(updates: pd.DataFrame, place: Array, channel: Array, measured: bool) -> pd.DataFrame:
+    """One row per event and channel: update (serial), channel, accepted_at, earliest_at. The acceptance lies between the two."""
+    accepted = updates["published_at"].to_numpy(float)[place]
+    begun = updates["committed_at"].fillna(updates["intended_at"]).to_numpy(float)[place]
+    serial = updates["update"].to_numpy(np.int64)[place]
     earliest = np.fmin(begun, accepted) if measured else accepted
+    return pd.DataFrame({"update": serial, "channel": channel, "accepted_at": accepted, "earliest_at": earliest})
+
+
+def _candidates(events: pd.DataFrame, subscriptions: pd.DataFrame, names: _Names) -> pd.DataFrame:
+    """Deliveries that may have been expected, one for each `KEY`, in its order.
+
+    Columns: those of *events*, subscriber, ended_at (of the subscription), and whether it was certain: open during the whole
+    interval of the acceptance. Of one that was not it is known only when it arrives.
+    """
+    channel = names.codes(subscriptions["channel"])
     since = subscriptions["subscribed_at"].to_numpy(float)
     ended = subscriptions["ended_at"].fillna(np.inf).to_numpy(float)
     confirmed = np.flatnonzero((channel >= 0) & ~np.isnan(since) & (subscriptions["reason"] != "refused").to_numpy(bool))
-    row, place = _open_at(on, accepted, earliest, channel[confirmed], since[confirmed], ended[confirmed])
-    s = confirmed[row]
-    certain = (since[s] <= earliest[place]) & (ended[s] > accepted[place])
-    serial = updates["update"].to_numpy(np.int64)[event[place]]
-    subscriber = subscriptions["subscriber"].to_numpy(np.int64)[s]
-    # One row for each event, page and channel: the certain one, where a subscription ended and began within the interval.
-    first = np.lexsort((~certain, accepted[place], subscriber, channel[s], serial))
-    key = np.column_stack([serial, channel[s], subscriber])[first]
-    fresh = np.r_[True, (key[1:] != key[:-1]).any(axis=1)] if len(key) else np.zeros(0, bool)
-    chosen = first[fresh]
-    candidates = _Candidates(
-        serial[chosen], channel[s][chosen], subscriber[chosen], accepted[place][chosen], earliest[place][chosen], certain[chosen]
-    )
-    received, kind = candidates.match(heard, names.codes(heard["channel"]), passive=passive)
-    kept = certain[chosen] | ~np.isnan(received)
-    expected = pd.DataFrame(
-        {
-            "update": serial[chosen],
-            "subscriber": subscriber[chosen],
-            "channel": pd.Categorical.from_codes(channel[s][chosen], categories=pd.Index(names.texts, dtype=object)),
-            "accepted_at": accepted[place][chosen],
-            "received_at": received,
-            "ended_at": ended[s][chosen],
-        }
-    )[kept]
-    order = np.lexsort((expected["subscriber"], _rank_of(updates, expected["update"])))
-    expected = expected.iloc[order].reset_index(drop=True)
-    extra = heard[kind != ""]
-    beyond = pd.DataFrame(
-        {
-            "update": extra["update"].array,
-            "subscriber": extra["subscriber"].to_numpy(),
-            "received_at": extra["received_at"].to_numpy(),
-            "kind": kind[kind != ""],
-        }
-    )
-    return Deliveries(*(rows.assign(weight=weight_of(rows["subscriber"], tables.pages)) for rows in (expected, beyond)))
-
-
-def _rank_of(updates: pd.DataFrame, serial: pd.Series) -> Array:
-    """Position of each serial in the table of updates."""
-    order = np.argsort(updates["update"].to_numpy(np.int64), kind="stable")
-    return order[place_of(updates["update"].to_numpy(np.int64)[order], serial.to_numpy(np.int64))] if len(order) else order
+    row, place = _open_at(events, channel[confirmed], since[confirmed], ended[confirmed])
+    row = confirmed[row]
+    found = events.iloc[place].assign(subscriber=subscriptions["subscriber"].to_numpy(np.int64)[row], ended_at=ended[row])
+    found["certain"] = (since[row] <= found["earliest_at"]) & (ended[row] > found["accepted_at"])
+    # Where a subscription ended and another began within the interval, the certain one counts.
+    keys = (~found["certain"], found["accepted_at"], found["subscriber"], found["channel"], found["update"])
+    found = found.iloc[np.lexsort(keys)]
+    return found[~found.duplicated(KEY)].reset_index(drop=True)
 
 
 class _Names:
@@ -151,15 +144,14 @@ def _events(updates: pd.DataFrame, scenario: Scenario, names: _Names) -> tuple[A
 def _heard_events(updates: pd.DataFrame, heard: pd.DataFrame, names: _Names) -> tuple[Array, Array]:
     """The same where nobody of ours published: an event was published where anybody heard it, and who knows where else."""
     rows = heard[["update", "channel"]].dropna().drop_duplicates()
-    serial = updates["update"].to_numpy(np.int64)
-    order = np.argsort(serial, kind="stable")
-    place = place_of(serial[order], rows["update"].to_numpy(np.int64))
-    return order[place[place >= 0]], names.codes(rows["channel"])[place >= 0]
+    place = place_of(updates["update"], rows["update"])
+    return place[place >= 0], names.codes(rows["channel"])[place >= 0]
 
 
-def _open_at(on: Array, accepted: Array, earliest: Array, channel: Array, since: Array, ended: Array) -> tuple[Array, Array]:
-    """Pairs (subscription, event on its channel) that overlap, the event being an interval from *earliest* to *accepted*."""
-    order = Order(on, accepted)
+def _open_at(events: pd.DataFrame, channel: Array, since: Array, ended: Array) -> tuple[Array, Array]:
+    """Pairs (subscription, event on its channel) that overlap; an event is an interval from `earliest_at` to `accepted_at`."""
+    on, earliest = events["channel"].to_numpy(), events["earliest_at"].to_numpy()
+    order = Order(on, events["accepted_at"].to_numpy())
     place = order.order
     # The earliest possible acceptance of an event or any after it on its channel: it only grows, so it can be searched.
     floor = pd.Series(earliest[place])[::-1].groupby(on[place][::-1]).cummin()[::-1].to_numpy()
@@ -171,61 +163,58 @@ def _open_at(on: Array, accepted: Array, earliest: Array, channel: Array, since:
     return row[kept], k[kept]
 
 
-class _Candidates:
-    """Deliveries that may have been expected, in order of (serial, channel, subscriber); matched with arrivals."""
+def _match(candidates: pd.DataFrame, heard: pd.DataFrame, channel: Array, passive: bool) -> tuple[Array, Array]:
+    """(received_at of each candidate, NaN: not received; for each arrival "", "duplicate" or "unexpected")."""
+    serial, named = whole(heard["update"])
+    arrivals = pd.DataFrame({"update": serial, "channel": channel, "subscriber": heard["subscriber"].to_numpy(np.int64)})
+    arrivals["at"] = heard["received_at"].to_numpy(float)
+    received = np.full(len(candidates), np.nan)
+    kind = np.full(len(heard), "", dtype=object)
+    _by_serial(received, kind, candidates, arrivals[named])
+    if not named.all():
+        _first_in_first_out(received, kind, candidates, arrivals[~named])
+        if passive:
+            kind[~named & (kind == "unexpected")] = ""
+    return received, kind
 
-    def __init__(
-        self, serial: Array, channel: Array, subscriber: Array, accepted: Array, earliest: Array, certain: Array
-    ) -> None:
-        self.serial, self.channel, self.subscriber = serial, channel, subscriber
-        self.accepted, self.earliest, self.certain = accepted, earliest, certain
 
-    def match(self, heard: pd.DataFrame, channel: Array, passive: bool) -> tuple[Array, Array]:
-        """(received_at of each candidate, NaN: not received; for each arrival "", "duplicate" or "unexpected")."""
-        serial, named = whole(heard["update"])
-        subscriber, at = heard["subscriber"].to_numpy(np.int64), heard["received_at"].to_numpy(float)
-        received = np.full(len(self.serial), np.nan)
-        kind = np.full(len(heard), "", dtype=object)
-        rows = np.flatnonzero(named)
-        both = _same_keys(
-            (np.r_[self.serial, serial[rows]], np.r_[self.channel, channel[rows]], np.r_[self.subscriber, subscriber[rows]])
-        )
-        mine, theirs = both[: len(self.serial)], both[len(self.serial) :]
-        in_order = np.lexsort((at[rows], theirs))
-        first = np.r_[True, np.diff(theirs[in_order]) > 0] if len(rows) else np.zeros(0, bool)
-        kind[rows[in_order[~first]]] = "duplicate"
-        sorted_candidates = np.argsort(mine, kind="stable")
-        place = place_of(mine[sorted_candidates], theirs[in_order[first]])
-        kind[rows[in_order[first][place < 0]]] = "unexpected"
-        received[sorted_candidates[place[place >= 0]]] = at[rows[in_order[first][place >= 0]]]
-        if not named.all():
-            self._first_in_first_out(received, kind, np.flatnonzero(~named), subscriber, channel, at)
-            if passive:
-                kind[~named & (kind == "unexpected")] = ""
-        return received, kind
+def _by_serial(received: Array, kind: Array, candidates: pd.DataFrame, arrivals: pd.DataFrame) -> None:
+    """Match arrivals that name their update: the first of each delivery is it, the others are duplicates."""
+    arrivals = arrivals.iloc[np.argsort(arrivals["at"], kind="stable")]
+    keys = _same_keys([np.r_[candidates[name], arrivals[name]] for name in KEY])
+    mine, theirs = keys[: len(candidates)], pd.Series(keys[len(candidates) :], arrivals.index)
+    first = theirs[~theirs.duplicated()]
+    kind[theirs.index.difference(first.index)] = "duplicate"
+    place = place_of(mine, first)
+    kind[first.index[place < 0]] = "unexpected"
+    received[place[place >= 0]] = arrivals["at"][first.index[place >= 0]]
 
-    def _first_in_first_out(
-        self, received: Array, kind: Array, rows: Array, subscriber: Array, channel: Array, at: Array
-    ) -> None:
-        """Match arrivals that do not say their update, page by page and channel by channel, each with the earliest event left."""
-        left = np.flatnonzero(np.isnan(received))
-        queues: dict[tuple[int, int], list[int]] = {}
-        for k in left[np.argsort(self.accepted[left], kind="stable")].tolist():
-            queues.setdefault((int(self.subscriber[k]), int(self.channel[k])), []).append(k)
-        arrivals: dict[tuple[int, int], list[int]] = {}
-        for row in rows[np.argsort(at[rows], kind="stable")].tolist():
-            arrivals.setdefault((int(subscriber[row]), int(channel[row])), []).append(row)
-        for key, mine in arrivals.items():
-            queue = queues.get(key, [])
-            sure = [k for k in queue if self.certain[k]]
-            queue = sure if len(mine) <= len(sure) else queue
-            next_in = 0
-            for row in mine:
-                if next_in < len(queue) and self.earliest[queue[next_in]] <= at[row]:
-                    received[queue[next_in]] = at[row]
-                    next_in += 1
-                else:
-                    kind[row] = "unexpected"
+
+def _first_in_first_out(received: Array, kind: Array, candidates: pd.DataFrame, arrivals: pd.DataFrame) -> None:
+    """Match arrivals that do not say their update, page by page and channel by channel, each with the earliest event left.
+
+    An arrival cannot be of an event that was accepted after it. With events accepted at 1, 2 and 3 s, of which the second may
+    have been missed (it was not certain), arrivals at 1.1 and 3.1 s are of the first and the third; a third arrival at 2.1 s is
+    of the second.
+    """
+    left = candidates[np.isnan(received)]
+    left = left.iloc[np.argsort(left["accepted_at"], kind="stable")]
+    queues: Any = left.groupby(["subscriber", "channel"]).indices
+    certain, earliest = left["certain"].to_numpy(), left["earliest_at"].to_numpy()
+    arrivals = arrivals.iloc[np.argsort(arrivals["at"], kind="stable")]
+    at, rows = arrivals["at"].to_numpy(), arrivals.index.to_numpy()
+    pages: Any = arrivals.groupby(["subscriber", "channel"]).indices
+    for page, mine in pages.items():
+        queue = queues.get(page, np.array([], np.int64))
+        sure = queue[certain[queue]]
+        waiting = iter((sure if len(mine) <= len(sure) else queue).tolist())
+        event = next(waiting, None)
+        for arrival in mine.tolist():
+            if event is not None and earliest[event] <= at[arrival]:
+                received[left.index[event]] = at[arrival]
+                event = next(waiting, None)
+            else:
+                kind[rows[arrival]] = "unexpected"
 
 
 def _same_keys(columns: Sequence[Array]) -> Array:
@@ -268,12 +257,9 @@ def out_of_order(tables: Any) -> Array:
     updates, heard = tables.updates, tables.notifications
     sequence, numbered = whole(updates["sequence"])
     serial, named = whole(heard["update"])
-    order = np.argsort(updates["update"].to_numpy(np.int64), kind="stable")
-    place = place_of(updates["update"].to_numpy(np.int64)[order], serial)
-    known = named & (place >= 0)
-    known[known] = numbered[order[place[known]]]
-    rows = np.flatnonzero(known)
-    rank = np.unique(sequence[order[place[rows]]], return_inverse=True)[1]
+    place = place_of(updates["update"], serial)
+    rows = np.flatnonzero(named & np.r_[numbered, False][place])
+    rank = np.unique(sequence[place[rows]], return_inverse=True)[1]
     group = _same_keys((heard["subscriber"].to_numpy(np.int64)[rows], _Names().codes(heard["channel"])[rows] + 1))
     group = np.unique(group, return_inverse=True)[1]
     in_order = np.lexsort((heard["received_at"].to_numpy(float)[rows], group))

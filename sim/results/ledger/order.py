@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 Array = np.ndarray[Any, Any]
 
@@ -49,12 +50,12 @@ def ranges(low: Array, high: Array) -> tuple[Array, Array]:
     return i, np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
 
 
-def place_of(known: Array, wanted: Array) -> Array:
-    """Index in the sorted *known* of each wanted; -1: not there."""
-    if not len(known):
-        return np.full(len(wanted), -1, np.int64)
-    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.where(known[place] == wanted, place, -1)
+def place_of(known: Any, wanted: Any) -> Array:
+    """Position in *known* (whole numbers, each once, in any order) of each wanted; -1: not there.
+
+    -1 is also the last place of an array: `np.r_[values, otherwise][place_of(...)]` looks up with a value for what is not there.
+    """
+    return pd.Index(np.asarray(known, np.int64)).get_indexer(pd.Index(np.asarray(wanted, np.int64)))
 
 
 def whole(column: Any) -> tuple[Array, Array]:

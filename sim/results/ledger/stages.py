@@ -109,12 +109,6 @@ def _to_fresh(journeys: pd.DataFrame) -> Array:
     return np.where((journeys["fate"] == "never").to_numpy(bool), np.inf, delay)
 
 
-def times_to_notified(journeys: pd.DataFrame) -> Array:
-    """Seconds from intended to arrival, of the notifications that arrived."""
-    delay = journeys["received_at"].to_numpy() - journeys["intended_at"].to_numpy()
-    return np.asarray(delay[np.isfinite(delay)])
-
-
 def percentiles(series: Mapping[str, Array], levels: tuple[float, ...] = (0.5, 0.9, 0.95, 0.99)) -> pd.DataFrame:
     """One row per series: its quantiles (s; inf: never), and rows, how many values they are of."""
     table = {

@@ -43,12 +43,7 @@ def over_time(ledger: Ledger, parts: int = PARTS) -> pd.DataFrame:
     amiss = (updates["committed_at"].isna() | updates["published_at"].isna()).to_numpy(float)
     weight = weight_of(sent["subscriber"], ledger.tables.pages)
     broken = weight * (sent["outcome"].astype(str) == "failed").to_numpy(float)
-    pairs, expected = ledger.pairs, ledger.expected
-    since = updates.set_index("update")["intended_at"]
-    came = expected["received_at"].notna().to_numpy(bool)
-    heard = expected["update"].map(since).to_numpy(float)
-    counts = pairs["fate"].isin(["shown", "never"]).to_numpy(bool)
-    fresh = np.where((pairs["fate"] == "never").to_numpy(bool), np.inf, pairs["fresh_at"] - pairs["intended_at"])
+    pairs, expected = ledger.pairs[ledger.pairs["settled"]], ledger.expected[ledger.expected["received_at"].notna()]
     frame = pd.DataFrame(
         {
             "at": np.arange(parts) * width,
@@ -59,23 +54,17 @@ def over_time(ledger: Ledger, parts: int = PARTS) -> pd.DataFrame:
             "refetches_failed": rate(sent["started_at"], broken),
         }
     )
-    for name, at, latency, each, kept in (
-        ("notified", heard, expected["received_at"].to_numpy(float) - heard, expected["weight"].to_numpy(float), came),
-        ("fresh", pairs["intended_at"].to_numpy(float), fresh, pairs["weight"].to_numpy(float), counts),
-    ):
-        part = part_of(at)
+    for name, rows in (("notified", expected), ("fresh", pairs)):
+        part, delay, each = part_of(rows["intended_at"]), rows["delay"].to_numpy(float), rows["weight"].to_numpy(float)
         for level in (0.5, 0.95):
-            found = [quantile(latency[rows], level, each[rows]) for rows in (kept & (part == i) for i in range(parts))]
+            found = [quantile(delay[mine], level, each[mine]) for mine in (part == i for i in range(parts))]
             frame[f"{name}_p{level * 100:g}"] = np.array([np.nan if value is None else value for value in found])
     return frame
 
 
 def times_to_notified(ledger: Ledger) -> Array:
     """Seconds from intended to arrival, of the deliveries that count and arrived: what the summary's quantiles are of."""
-    came = ledger.expected[ledger.expected["received_at"].notna()]
-    intended = ledger.tables.updates.set_index("update")["intended_at"]
-    delay = came["received_at"].to_numpy(float) - came["update"].map(intended).to_numpy(float)
-    return np.asarray(delay[np.isfinite(delay)])
+    return ledger.expected["delay"].dropna().to_numpy(float)
 
 
 def incidents(ledger: Ledger) -> list[tuple[str, float, float]]:

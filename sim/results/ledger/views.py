@@ -91,20 +91,17 @@ class Timelines:
     def rank_at(self, timeline: Array, at: Array) -> Array:
         """The highest rank that was committed before each instant; 0: none."""
         place = self.commits.before(timeline, at)
-        found = place > self.commits.start(timeline)
-        return np.where(found, np.maximum(self._highest[place - 1], 0), 0) if len(self.rank) else np.zeros(len(place), np.int64)
+        return np.r_[self._highest, 0][np.where(place > self.commits.start(timeline), place - 1, -1)]
 
     @cached_property
     def _highest(self) -> Array:
         """For each entry the highest rank committed up to it."""
-        return pd.Series(self.rank).groupby(self.timeline).cummax().to_numpy()
+        return pd.Series(np.maximum(self.rank, 0)).groupby(self.timeline).cummax().to_numpy(np.int64)
 
     def newest_contained(self, timeline: Array, rank: Array) -> Array:
         """Latest commit among the updates that a state of *rank* contains; NaN: none."""
         place = self._versions.start(timeline) + rank - 1
-        return (
-            np.where(rank > 0, self._by_rank[0][np.maximum(place, 0)], np.nan) if len(self._known) else np.full(len(rank), np.nan)
-        )
+        return np.r_[self._by_rank[0], np.nan][np.where(rank > 0, place, -1)]
 
     def newest_contained_at(self, timeline: Array, rank: Array, at: Array) -> Array:
         """The same among what was committed up to each instant. Goes back commit by commit: for few questions only."""
@@ -123,11 +120,7 @@ class Timelines:
     def oldest_missing(self, timeline: Array, rank: Array) -> Array:
         """Earliest commit among the updates that a state of *rank* does not contain; inf: none."""
         place = self._versions.start(timeline) + rank
-        there = place < self._versions.start(timeline + 1)
-        last = max(len(self._known) - 1, 0)
-        return (
-            np.where(there, self._by_rank[1][np.minimum(place, last)], np.inf) if len(self._known) else np.full(len(rank), np.inf)
-        )
+        return np.r_[self._by_rank[1], np.inf][np.where(place < self._versions.start(timeline + 1), place, -1)]
 
     @cached_property
     def _by_rank(self) -> tuple[Array, Array]:
@@ -190,7 +183,7 @@ def _refetched(
 ) -> Iterator[Part]:
     """Answers to refetches; that of a dashboard of full payloads counts for each resource that it shows."""
     applied = refetches[(refetches["outcome"] == "applied").to_numpy(bool) & refetches["finished_at"].notna().to_numpy(bool)]
-    mine = page_of(applied["subscriber"], pages)
+    mine = place_of(pages["subscriber"], applied["subscriber"])
     applied, mine = applied[mine >= 0], mine[mine >= 0]
     version, named = whole(applied["version"])
     row, place = ranges(of_page.start(mine), of_page.start(mine + 1))
@@ -209,25 +202,20 @@ def _payloads(tables: Any, scenario: Scenario, of_page: Order, page: Array, time
     if not shows.any():
         return
     heard = tables.notifications
-    mine = page_of(heard["subscriber"], tables.pages)
+    mine = place_of(tables.pages["subscriber"], heard["subscriber"])
     carried = (mine >= 0) & shows[mine]
     heard, mine = heard[carried], mine[carried]
     serial, named = whole(heard["update"])
-    serials = tables.updates["update"].to_numpy(np.int64)
-    order = np.argsort(serials, kind="stable")
-    found = place_of(serials[order], serial)
-    update = np.where(named & (found >= 0), order[np.maximum(found, 0)] if len(order) else -1, -1)
-    entries = np.flatnonzero(lines.timeline < len(lines.resources))
-    entry_of = np.full(len(serials), -1, np.int64)
-    entry_of[lines.update[entries]] = entries
-    entry = np.where(update >= 0, entry_of[update] if len(entry_of) else -1, -1)
-    line = np.where(entry >= 0, lines.timeline[entry], -1) if len(lines.timeline) else np.full(len(entry), -1)
+    update = np.where(named, place_of(tables.updates["update"], serial), -1)
+    of_resources = np.flatnonzero(lines.timeline < len(lines.resources))
+    entry = np.r_[of_resources, -1][place_of(lines.update[of_resources], update)]
+    line = np.r_[lines.timeline, -1][entry]
     row, place = ranges(of_page.start(mine), of_page.start(mine + 1))
     view = of_page.order[place]
     # A payload of an update that is not known may have been of any resource that the page shows.
     meant = (timeline[view] == line[row]) | (update[row] < 0)
     row, view = row[meant], view[meant]
-    rank = np.where(update[row] >= 0, lines.rank[entry[row]], UNKNOWN) if len(lines.rank) else np.full(len(row), UNKNOWN)
+    rank = np.r_[lines.rank, UNKNOWN][entry[row]]
     nothing = np.full(len(row), np.nan)
     yield view, heard["received_at"].to_numpy(float)[row], rank, nothing, nothing
 
@@ -238,18 +226,10 @@ def until(pages: pd.DataFrame, over: float) -> Array:
     return np.where(np.isnan(closed) | (closed >= over), np.inf, closed)
 
 
-def page_of(subscriber: pd.Series, pages: pd.DataFrame) -> Array:
-    """Position in *pages* of each subscriber's page; -1: not recorded."""
-    numbers = pages["subscriber"].to_numpy(np.int64)
-    order = np.argsort(numbers, kind="stable")
-    place = place_of(numbers[order], subscriber.to_numpy(np.int64))
-    return np.where(place >= 0, order[np.maximum(place, 0)], -1) if len(order) else place
-
-
 def weight_of(subscriber: pd.Series, pages: pd.DataFrame) -> Array:
     """How many pages stand behind each row; that of the heaviest page where a row's own is not recorded."""
-    weight, place = pages["weight"].to_numpy(float), page_of(subscriber, pages)
-    return np.where(place >= 0, weight[np.maximum(place, 0)], weight.max()) if len(weight) else np.ones(len(place))
+    weight = pages["weight"].to_numpy(float)
+    return np.r_[weight, weight.max() if len(weight) else 1.0][place_of(pages["subscriber"], subscriber)]
 
 
 def shows_payloads(pages: pd.DataFrame, scenario: Scenario) -> Array:
