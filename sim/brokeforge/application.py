@@ -60,9 +60,8 @@ class Visit:
 class Application(Context):
     """The context, and the routes through which it is reached."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As `Context`."""
-        super().__init__(*args, **kwargs)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.router = Router()
         self.limiter = RateLimiter(self.api.rate_limit, self.now) if self.api.rate_limit is not None else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import delete
@@ -44,71 +44,53 @@ class Board:
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+@dataclass(eq=False)
 class Context:
-    """*now*: ns since 1970. *wait*: how to sleep (seconds). *members*: whether measuring members go into payloads.
+    """What an application is made of, and the state that its handlers share."""
 
-    *start*: begins a job in the background; False when it is too busy. None: there is nobody to run jobs.
-    *board*: the page for eyes; None: there is none. *save*: how long the next change holds its lock at least, seconds
-    (`api.save`); None: no longer than it takes. *metrics_open*: whether `GET /metrics` answers.
-    """
+    database: Database
+    broadcaster: BroadcasterClient
+    queue: Queue
+    key: str
+    secret: str = field(repr=False)
+    now: Callable[[], int]
+    """ns since 1970."""
+    wait: Callable[[float], None]
+    """How to sleep, seconds."""
+    broadcast: Broadcast = field(default_factory=Broadcast)
+    api: Api = field(default_factory=Api)
+    cache: Cache | None = None
+    """Locks and tokens that several processes share; None: one in this process's memory."""
+    members: bool = False
+    """Whether members for measuring go into payloads."""
+    start: Callable[[Job], bool] | None = None
+    """Begins a job in the background; False when it is too busy. None: jobs cannot be run."""
+    board: Board | None = None
+    """The page for eyes; None: there is none."""
+    asset_version: str = ASSET_VERSION
+    save: Callable[[], float] | None = None
+    """How long the next change holds its lock at least, seconds (`api.save`); None: no longer than it takes."""
+    metrics_open: bool = True
+    """Whether `GET /metrics` answers."""
+    factor: float = field(default=1.0, init=False)
+    """How many times as long as configured a request takes that begins now (a slowdown); 0: no longer than its handler."""
 
-    def __init__(
-        self,
-        database: Database,
-        broadcaster: BroadcasterClient,
-        queue: Queue,
-        key: str,
-        secret: str,
-        now: Callable[[], int],
-        wait: Callable[[float], None],
-        broadcast: Broadcast | None = None,
-        api: Api | None = None,
-        cache: Cache | None = None,
-        members: bool = False,
-        start: Callable[[Job], bool] | None = None,
-        board: Board | None = None,
-        asset_version: str = ASSET_VERSION,
-        save: Callable[[], float] | None = None,
-        metrics_open: bool = True,
-    ) -> None:
-        self.database = database
+    def __post_init__(self) -> None:
         self.database_outage = Outage("the database", logging.getLogger("brokeforge"))
-        self.broadcast = broadcast or Broadcast()
-        self.api = api or Api()
-        self.key, self.secret = key, secret
-        self.now, self.wait = now, wait
-        self.members = members
-        self.start = start
-        self.board = board
-        self.asset_version = asset_version
-        self.factor = 1.0
-        """How many times as long as configured a request takes that begins now (a slowdown); 0: no longer than its handler."""
-        self._save = save
-        self.metrics_open = metrics_open
         self.metrics = Metrics()
-        self.metrics.watch("queue_depth", lambda: len(queue))
+        self.metrics.watch("queue_depth", lambda: len(self.queue))
         self.channels = application_channels()
+        cache = self.cache or MemoryCache(self.now)
         self.dispatcher = Dispatcher(
-            self.broadcast,
-            broadcaster,
-            queue,
-            cache or MemoryCache(now),
-            now,
-            self.metrics,
-            full=self._full,
-            stamp=members,
+            self.broadcast, self.broadcaster, self.queue, cache, self.now, self.metrics, full=self._full, stamp=self.members
         )
-        observers.listen(
-            database.sessions,
-            observers.Observers(
-                all_fields=self.broadcast.all_fields,
-                documented_only=self.broadcast.listeners == "documented",
-                provision_event=self.broadcast.provision_event,
-                on_save=self.broadcast.moment == "on_save",
-            ),
-            self._dispatch,
-            now,
+        switches = observers.Observers(
+            all_fields=self.broadcast.all_fields,
+            documented_only=self.broadcast.listeners == "documented",
+            provision_event=self.broadcast.provision_event,
+            on_save=self.broadcast.moment == "on_save",
         )
+        observers.listen(self.database.sessions, switches, self._dispatch, self.now)
 
     def now_us(self) -> int:
         """The present as the database keeps it: microseconds since 1970."""
@@ -123,7 +105,7 @@ class Context:
         """A change, on nobody's behalf (a job's) without *changes*: committed and broadcast at the end of the block."""
         changes = changes or ChangeSet()
         changes.now = self.now
-        least = 0.0 if self._save is None else self._save() * self.factor
+        least = 0.0 if self.save is None else self.save() * self.factor
 
         def before_commit() -> None:
             held = (self.now() - (changes.locked_at or self.now())) / 1e9
@@ -181,9 +163,9 @@ class Context:
         """The resource that a full payload carries, read when it is sent; None: there is none (any more)."""
         db = self.database.read()
         if event.resource == "server":
-            row = resources.find_server(db, event.server_id)  # type: ignore[union-attr]
+            row = resources.find_server(db, event.id)
             return None if row is None else resources.server_resource(db, row)
         if event.resource == "site":
-            row = resources.find_site(db, event.site_id)  # type: ignore[union-attr]
+            row = resources.find_site(db, event.id)
             return None if row is None else resources.site_resource(row)
         return None

@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 
 from sqlalchemy.orm import Session
 
-from sim.brokeforge.domain.database import locked
+from sim.brokeforge.domain.database import Lockable, locked
 from sim.brokeforge.domain.models import Activity, Server, ServerEvent, ServerFirewallRule, ServerSite, Task
 from sim.brokeforge.domain.statuses import move
 from sim.brokeforge.outages import Outage
@@ -68,7 +68,7 @@ class ProvisionServer:
 
     def handle(self, forge: Forge) -> Waits:
         with forge.transaction() as session:
-            server = _server(session, self.server_id)
+            server = _locked(session, Server, self.server_id)
             # A server that failed, or is done, is set up anew.
             server.provision_status = move("provision_status", server.provision_status, "installing")
             server.provision = {}
@@ -81,7 +81,7 @@ class ProvisionServer:
 
     def _finish(self, forge: Forge, status: str, message: str) -> None:
         with forge.transaction() as session:
-            server = _server(session, self.server_id)
+            server = _locked(session, Server, self.server_id)
             server.provision_status = move("provision_status", server.provision_status, status)
             _history(session, forge, self.server_id, "provision", message)
             session.add(
@@ -105,7 +105,7 @@ class TraceInstaller:
                 yield (transition.at - elapsed) / self.speed
                 elapsed = transition.at
             with forge.transaction() as session:
-                _server(session, self.server_id).put_step(str(transition.step), transition.status)
+                _locked(session, Server, self.server_id).put_step(str(transition.step), transition.status)
                 if transition.status != "pending":
                     _history(session, forge, self.server_id, "provision", f"{transition.name}: {transition.status}")
             if transition.status == "failed":
@@ -129,7 +129,7 @@ class InstallPackage:
     def _mark(self, forge: Forge, status: str) -> None:
         field = SOFTWARE[self.package]
         with forge.transaction() as session:
-            server = _server(session, self.server_id)
+            server = _locked(session, Server, self.server_id)
             present = getattr(server, field)
             if present == "active" and status == "installing":
                 # Installed already: taken off first, in the same save.
@@ -151,7 +151,7 @@ class InstallRule:
         for wait, status in ((self.seconds / 4, "installing"), (self.seconds * 3 / 4, "failed" if self.fails else "active")):
             yield wait
             with forge.transaction() as session:
-                server = _server(session, self.server_id)
+                server = _locked(session, Server, self.server_id)
                 rule = session.get(ServerFirewallRule, self.rule_id)
                 if rule is None or rule.firewall.server_id != server.id:
                     return
@@ -171,17 +171,17 @@ class DeploySite:
 
     def handle(self, forge: Forge) -> Waits:
         with forge.transaction() as session:
-            site = _site(session, self.site_id)
+            site = _locked(session, ServerSite, self.site_id)
             site.status = move("site status", site.status, "deploying")
             site.updated_at = forge.now_us()
             domain, server_id = site.domain, site.server_id
         for stage in self.STAGES:
             with forge.transaction() as session:
-                _server(session, server_id)
+                _locked(session, Server, server_id)
                 _history(session, forge, server_id, "progress", f"deploy {domain}: {stage}")
             yield self.seconds / len(self.STAGES)
         with forge.transaction() as session:
-            site = _site(session, self.site_id)
+            site = _locked(session, ServerSite, self.site_id)
             site.status = move("site status", site.status, "failed" if self.fails else "active")
             site.updated_at = forge.now_us()
             if not self.fails:
@@ -202,15 +202,17 @@ class DatabaseOperation:
 
     def handle(self, forge: Forge) -> Waits:
         with forge.transaction() as session:
-            task = Task(server=_server(session, self.server_id), name=self.name, status="running", created_at=forge.now_us())
+            task = Task(
+                server=_locked(session, Server, self.server_id), name=self.name, status="running", created_at=forge.now_us()
+            )
             session.add(task)
         for part in range(1, self.steps + 1):
             yield self.seconds / self.steps
             with forge.transaction() as session:
-                _server(session, self.server_id)
+                _locked(session, Server, self.server_id)
                 _history(session, forge, self.server_id, "progress", f"database {self.name}: {100 * part // self.steps} %")
         with forge.transaction() as session:
-            _server(session, self.server_id)
+            _locked(session, Server, self.server_id)
             ended = session.get(Task, task.id)
             if ended is not None:
                 ended.status = "failed" if self.fails else "completed"
@@ -229,7 +231,7 @@ class StreamLog:
     def handle(self, forge: Forge) -> Waits:
         for line in range(1, self.lines + 1):
             with forge.transaction() as session:
-                _server(session, self.server_id)
+                _locked(session, Server, self.server_id)
                 _history(session, forge, self.server_id, "log", f"line {line} of {self.lines}")
             yield 1 / self.per_second
 
@@ -238,18 +240,11 @@ class Gone(Exception):
     """The model was deleted while the job ran (Laravel: the job is deleted, silently)."""
 
 
-def _server(session: Session, id: int) -> Server:
-    server = locked(session, Server, id)
-    if server is None:
+def _locked(session: Session, model: type[Lockable], id: int) -> Lockable:
+    row = locked(session, model, id)
+    if row is None:
         raise Gone
-    return server
-
-
-def _site(session: Session, id: int) -> ServerSite:
-    site = locked(session, ServerSite, id)
-    if site is None:
-        raise Gone
-    return site
+    return row
 
 
 def _history(session: Session, forge: Forge, server_id: int, kind: str, message: str) -> None:

@@ -49,9 +49,9 @@ class Metrics:
             for name, (text, labels) in HISTOGRAMS.items()
         }
 
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+    def count(self, name: str, **labels: str) -> None:
         counter = self._counters[name]
-        (counter.labels(**labels) if labels else counter).inc(amount)
+        (counter.labels(**labels) if labels else counter).inc()
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add one duration. (Negative ones land in the first bucket: a clock was set back.)"""

@@ -32,6 +32,3 @@ class Outage:
             failed, self._failed = self._failed, 0
         if failed:
             self._log.warning("%s answers again (%d failed in between)", self._name, failed)
-
-
-__all__ = ["Outage"]

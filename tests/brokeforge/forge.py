@@ -133,8 +133,8 @@ class Forge:
             secret="secret",
             now=self.clock.now,
             wait=self.clock.sleep,
-            broadcast=broadcast,
-            api=api,
+            broadcast=broadcast or Broadcast(),
+            api=api or Api(),
             members=members,
             start=self._start,
         )

@@ -1,21 +1,19 @@
 """Who may listen: `routes/channels.php`, with Laravel's rules.
 
-Patterns are tried in the order of registration. `{parameter}` stands for one or more characters that are no dots; the
-callback's annotation says what the text becomes: an `int`, a `str`, or a model found by its key (`AServer`, `ASite`,
-`ATask`). A callback that answers False ends the search with 403; another empty answer lets later patterns try; anything else
-authorises, and on a presence channel is the user's info.
+Patterns are tried in the order in which they were added. `{parameter}` stands for one or more characters that are no dots, and
+its kind says what the text becomes: an `int`, a `str`, or a model found by its key. A callback that answers False ends the search
+with 403; another empty answer lets later patterns try; anything else authorises, and on a presence channel is the user's info.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select
 
 from sim.brokeforge.domain import queries
 from sim.brokeforge.http import HttpError, invalid
@@ -42,12 +40,9 @@ class Owned:
     user_id: int
 
 
-AServer = Annotated[Owned, queries.OWNER_OF_SERVER]
-ASite = Annotated[Owned, queries.OWNER_OF_SITE]
-ATask = Annotated[Owned, queries.OWNER_OF_TASK]
-"""Annotations of a callback's parameter: a model bound by its key, 403 when there is none."""
-
 Callback = Callable[..., Any]
+Kind = type[int] | type[str] | Select[Any]
+"""What a parameter becomes; a statement finds the owner of a model by its `id`: 403 when there is none."""
 
 
 class NotFound(Exception):
@@ -58,18 +53,12 @@ class Channels:
     """Registered patterns, in order."""
 
     def __init__(self) -> None:
-        self._patterns: list[tuple[re.Pattern[str], Callback, list[Any]]] = []
+        self._patterns: list[tuple[re.Pattern[str], Callback, tuple[Kind, ...]]] = []
 
-    def channel(self, pattern: str) -> Callable[[Callback], Callback]:
-        """Decorator: `@channels.channel("servers.{server}")` over `callback(user, server: AServer)`."""
+    def add(self, pattern: str, callback: Callback, *kinds: Kind) -> None:
+        """`callback(user, ...)` is given a value of each of the *kinds*, as of `OWNER_OF_SERVER` for `servers.{server}`."""
         text = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^.]+)", re.escape(pattern))
-
-        def register(callback: Callback) -> Callback:
-            kinds = [p.annotation for p in list(inspect.signature(callback, eval_str=True).parameters.values())[1:]]
-            self._patterns.append((re.compile(text), callback, kinds))
-            return callback
-
-        return register
+        self._patterns.append((re.compile(text), callback, kinds))
 
     def verify(self, db: Connection, user: Person, name: str) -> Any:
         """The authorising answer for the undecorated channel *name*; None: refused."""
@@ -88,15 +77,15 @@ class Channels:
         return None
 
 
-def _bind(db: Connection, kind: Any, text: str) -> Any:
+def _bind(db: Connection, kind: Kind, text: str) -> Any:
     if kind is str:
         return text
     # A key that is no plain number names no row. (PHP would read "1abc" as a type error: 500.)
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise NotFound
-    if kind is int:
+    if isinstance(kind, type):
         return int(text)
-    owner = db.execute(kind.__metadata__[0], {"id": int(text)}).scalar_one_or_none()
+    owner = db.execute(kind, {"id": int(text)}).scalar_one_or_none()
     if owner is None:
         raise NotFound
     return Owned(int(text), owner)
@@ -123,44 +112,29 @@ def authorise(channels: Channels, db: Connection, user: Person, key: str, secret
 
 def application_channels() -> Channels:
     """The channels of the pattern, and those that its alternatives need."""
-    channels = Channels()
 
-    @channels.channel("servers.{server}")
-    def server(user: Person, server: AServer) -> Any:
-        return user.id == server.user_id
+    def owns(user: Person, model: Owned) -> bool:
+        return user.id == model.user_id
 
-    @channels.channel("servers")
-    def servers(user: Person) -> Any:
+    def anybody(user: Person) -> dict[str, Any]:
         # Any authenticated user: every dashboard hears of every user's servers. Cheap to ask for, and the leak.
         return {"id": user.id}
 
-    @channels.channel("sites.{site}")
-    def site(user: Person, site: ASite) -> Any:
-        return user.id == site.user_id
-
-    @channels.channel("sites")
-    def sites(user: Person) -> Any:
-        return {"id": user.id}
-
-    @channels.channel("servers.{server}.provision")
-    def provision(user: Person, server: AServer) -> Any:
-        return user.id == server.user_id
-
-    @channels.channel("users.{id}.servers")
-    def servers_of_user(user: Person, id: int) -> Any:
+    def oneself(user: Person, id: int) -> bool:
         return user.id == id
 
-    @channels.channel("users.{id}.sites")
-    def sites_of_user(user: Person, id: int) -> Any:
-        return user.id == id
-
-    @channels.channel("tasks.{task}")
-    def task(user: Person, task: ATask) -> Any:
-        return user.id == task.user_id
-
-    @channels.channel("servers.{server}.viewers")
-    def viewers(user: Person, server: AServer) -> Any:
+    def viewers(user: Person, server: Owned) -> Any:
         """Presence: who else looks at this server."""
-        return {"id": user.id, "name": user.name} if user.id == server.user_id else False
+        return {"id": user.id, "name": user.name} if owns(user, server) else False
 
+    channels = Channels()
+    channels.add("servers.{server}", owns, queries.OWNER_OF_SERVER)
+    channels.add("servers", anybody)
+    channels.add("sites.{site}", owns, queries.OWNER_OF_SITE)
+    channels.add("sites", anybody)
+    channels.add("servers.{server}.provision", owns, queries.OWNER_OF_SERVER)
+    channels.add("users.{id}.servers", oneself, int)
+    channels.add("users.{id}.sites", oneself, int)
+    channels.add("tasks.{task}", owns, queries.OWNER_OF_TASK)
+    channels.add("servers.{server}.viewers", viewers, queries.OWNER_OF_SERVER)
     return channels

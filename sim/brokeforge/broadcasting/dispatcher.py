@@ -27,7 +27,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol
 
 import orjson
@@ -70,17 +70,7 @@ class BroadcastEvent:
     dispatched_at: int = 0
 
     def to_json(self) -> bytes:
-        return orjson.dumps(
-            {
-                "event": to_wire(self.event),
-                "socket_id": self.socket_id,
-                "members": self.members,
-                "token": self.token,
-                "unique": self.unique,
-                "attempt": self.attempt,
-                "dispatched_at": self.dispatched_at,
-            }
-        )
+        return orjson.dumps({f.name: getattr(self, f.name) for f in fields(self)} | {"event": to_wire(self.event)})
 
     @classmethod
     def from_json(cls, text: bytes) -> BroadcastEvent:
@@ -166,34 +156,24 @@ WAITING = Outcome("waiting")
 LOST = Outcome("lost")
 
 
+@dataclass(eq=False)
 class Dispatcher:
-    """Sends events as `settings` says. *now*: ns since 1970. *full*: event -> the resource a full payload carries.
+    """Sends events as `settings` says."""
 
-    *report* is called once with what finally became of each event (accepted, dropped or lost).
-    """
-
-    def __init__(
-        self,
-        settings: Broadcast,
-        broadcaster: BroadcasterClient,
-        queue: Queue,
-        cache: Cache,
-        now: Callable[[], int],
-        metrics: Metrics,
-        full: Callable[[Event], dict[str, Any] | None] | None = None,
-        stamp: bool = False,
-        report: Callable[[BroadcastEvent, Outcome], None] = lambda job, outcome: None,
-    ) -> None:
-        self.settings = settings
-        self.broadcaster = broadcaster
-        self.queue = queue
-        self.cache = cache
-        self.now = now
-        self.metrics = metrics
-        self.full = full
-        self.stamp = stamp
-        self.report = report
-        self.outage = Outage("the broadcaster", log)
+    settings: Broadcast
+    broadcaster: BroadcasterClient
+    queue: Queue
+    cache: Cache
+    now: Callable[[], int]
+    """ns since 1970."""
+    metrics: Metrics
+    full: Callable[[Event], dict[str, Any] | None] | None = None
+    """Event -> the resource that a full payload carries; None: there is none (any more)."""
+    stamp: bool = False
+    """Whether the members for measuring go into payloads."""
+    report: Callable[[BroadcastEvent, Outcome], None] = lambda job, outcome: None
+    """Called once with what finally became of each event (accepted, dropped or lost)."""
+    outage: Outage = field(default_factory=lambda: Outage("the broadcaster", log))
 
     def dispatch(self, event: Event, socket_id: str | None = None, members: dict[str, Any] | None = None) -> Outcome:
         """Broadcast *event*, now or later; never raises. *socket_id* is who made the change (`toOthers`)."""

@@ -24,107 +24,88 @@ def iso8601(at_ns: int) -> str:
     return datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).isoformat()
 
 
-def _dual(plural: str, id: int, user_id: int, switch: ChannelsSwitch) -> list[str]:
-    """The specific channel and the generic one, or what the switch leaves of them."""
-    specific = private(f"{plural}.{id}")
-    match switch:
-        case "specific":
-            return [specific]
-        case "generic":
-            return [private(plural)]
-        case "per_user":
-            return [specific, private(f"users.{user_id}.{plural}")]
-    return [specific, private(plural)]
-
-
 @dataclass(frozen=True, slots=True)
-class ServerUpdated:
-    name: ClassVar[str] = "ServerUpdated"
-    resource: ClassVar[str] = "server"
-    server_id: int
-    user_id: int = 0
-    """The owner; needed for the channel per user only, and never in the payload."""
+class Event:
+    """Something that happened to one resource: what all events share."""
+
+    name: ClassVar[str]
+    resource: ClassVar[str]
+
+    id: int
+    """Of the resource."""
 
     @property
     def key(self) -> str:
         """What a unique or debounced dispatch is unique by."""
-        return f"{self.name}:{self.server_id}"
+        return f"{self.name}:{self.id}"
 
     def broadcast_on(self, switch: ChannelsSwitch) -> list[str]:
-        return _dual("servers", self.server_id, self.user_id, switch)
+        """The channels on the wire."""
+        raise NotImplementedError
 
     def broadcast_with(self, now_ns: int) -> dict[str, Any]:
-        return {"server_id": self.server_id, "timestamp": iso8601(now_ns)}
+        """The payload: which resource, and when; no more."""
+        return {f"{self.resource}_id": self.id, "timestamp": iso8601(now_ns)}
 
 
 @dataclass(frozen=True, slots=True)
-class ServerSiteUpdated:
+class _Updated(Event):
+    user_id: int = 0
+    """The owner; needed for the channel per user only, and never in the payload."""
+
+    def broadcast_on(self, switch: ChannelsSwitch) -> list[str]:
+        """The specific channel and the generic one, or what the switch leaves of them."""
+        plural = f"{self.resource}s"
+        specific, generic = private(f"{plural}.{self.id}"), private(plural)
+        of_user = private(f"users.{self.user_id}.{plural}")
+        return {"specific": [specific], "generic": [generic], "per_user": [specific, of_user], "both": [specific, generic]}[
+            switch
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUpdated(_Updated):
+    name: ClassVar[str] = "ServerUpdated"
+    resource: ClassVar[str] = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSiteUpdated(_Updated):
     name: ClassVar[str] = "ServerSiteUpdated"
     resource: ClassVar[str] = "site"
-    site_id: int
-    user_id: int = 0
-
-    @property
-    def key(self) -> str:
-        return f"{self.name}:{self.site_id}"
-
-    def broadcast_on(self, switch: ChannelsSwitch) -> list[str]:
-        return _dual("sites", self.site_id, self.user_id, switch)
-
-    def broadcast_with(self, now_ns: int) -> dict[str, Any]:
-        return {"site_id": self.site_id, "timestamp": iso8601(now_ns)}
 
 
 @dataclass(frozen=True, slots=True)
-class ServerProvisionUpdated:
+class ServerProvisionUpdated(Event):
     """For the provision page alone; it always goes to its one channel."""
 
     name: ClassVar[str] = "ServerProvisionUpdated"
     resource: ClassVar[str] = "server"
-    server_id: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.name}:{self.server_id}"
 
     def broadcast_on(self, switch: ChannelsSwitch) -> list[str]:
-        return [private(f"servers.{self.server_id}.provision")]
-
-    def broadcast_with(self, now_ns: int) -> dict[str, Any]:
-        return {"server_id": self.server_id, "timestamp": iso8601(now_ns)}
+        return [private(f"servers.{self.id}.provision")]
 
 
 @dataclass(frozen=True, slots=True)
-class TaskCompleted:
+class TaskCompleted(Event):
     """The alternative pattern: the whole (small) thing is in the payload, nothing is fetched."""
 
     name: ClassVar[str] = "TaskCompleted"
     resource: ClassVar[str] = "task"
-    task_id: int
+
     task: str
     completed: bool = True
     completed_at: int = 0
     """Microseconds since 1970."""
 
-    @property
-    def key(self) -> str:
-        return f"{self.name}:{self.task_id}"
-
     def broadcast_on(self, switch: ChannelsSwitch) -> list[str]:
-        return [private(f"tasks.{self.task_id}")]
+        return [private(f"tasks.{self.id}")]
 
     def broadcast_with(self, now_ns: int) -> dict[str, Any]:
-        return {
-            "task": {
-                "id": self.task_id,
-                "name": self.task,
-                "completed": self.completed,
-                "completed_at": iso8601(self.completed_at * 1_000),
-            }
-        }
+        ended = {"completed": self.completed, "completed_at": iso8601(self.completed_at * 1_000)}
+        return {"task": {"id": self.id, "name": self.task, **ended}}
 
 
-Event = ServerUpdated | ServerSiteUpdated | ServerProvisionUpdated | TaskCompleted
 EVENTS: dict[str, type[Event]] = {e.name: e for e in (ServerUpdated, ServerSiteUpdated, ServerProvisionUpdated, TaskCompleted)}
 
 

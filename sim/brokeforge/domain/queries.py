@@ -40,22 +40,7 @@ COUNT_UP_RETURNING = COUNT_UP.returning(Counter.value)
 """For the databases that can (MariaDB cannot: update, then read one's own write)."""
 
 SERVER = (
-    select(
-        _servers.id,
-        _servers.user_id,
-        _servers.vanity_name,
-        _servers.connection,
-        _servers.provision_status,
-        _servers.provision,
-        _servers.monitoring_status,
-        _servers.scheduler_status,
-        _servers.supervisor_status,
-        _servers.version,
-        _servers.created_at,
-        _servers.updated_at,
-        _firewalls.id.label("firewall_id"),
-        _firewalls.status.label("firewall_status"),
-    )
+    select(*_servers, _firewalls.id.label("firewall_id"), _firewalls.status.label("firewall_status"))
     .select_from(Server.__table__.outerjoin(ServerFirewall.__table__))
     .where(_servers.id == bindparam("id"))
 )
@@ -73,59 +58,23 @@ EVENTS = (
     .limit(RECENT_EVENTS)
 )
 METRICS = (
-    select(_metrics.cpu, _metrics.memory, _metrics.disk, _metrics.created_at)
+    select(_metrics.cpu, _metrics.memory, _metrics.disk, _metrics.created_at.label("measured_at"))
     .where(_metrics.server_id == bindparam("server"))
     .order_by(_metrics.id.desc())
     .limit(1)
 )
 
-SITE = (
-    select(
-        _sites.id,
-        _sites.user_id,
-        _sites.server_id,
-        _sites.domain,
-        _sites.status,
-        _sites.health,
-        _sites.git_status,
-        _sites.ssl_enabled,
-        _sites.last_deployed_at,
-        _sites.version,
-        _sites.created_at,
-        _sites.updated_at,
-        _servers.vanity_name.label("server_name"),
-    )
-    .select_from(ServerSite.__table__.join(Server.__table__, _sites.server_id == _servers.id))
-    .where(_sites.id == bindparam("id"))
+_all_sites = select(*_sites, _servers.vanity_name.label("server_name")).select_from(
+    ServerSite.__table__.join(Server.__table__, _sites.server_id == _servers.id)
 )
+SITE = _all_sites.where(_sites.id == bindparam("id"))
 
-_latest_servers = select(
-    _servers.id,
-    _servers.vanity_name,
-    _servers.provision_status,
-    _servers.connection,
-    _servers.monitoring_status,
-    _servers.scheduler_status,
-    _servers.supervisor_status,
-    _servers.version,
-)
-_latest_sites = select(
-    _sites.id,
-    _sites.server_id,
-    _sites.domain,
-    _sites.status,
-    _sites.health,
-    _sites.git_status,
-    _sites.ssl_enabled,
-    _sites.last_deployed_at,
-    _sites.version,
-    _servers.vanity_name.label("server_name"),
-).select_from(ServerSite.__table__.join(Server.__table__, _sites.server_id == _servers.id))
-
+# Not the provision steps, which no dashboard shows.
+_all_servers = select(*(column for column in _servers if column is not _servers.provision))
 SERVERS_OF_EVERYONE = select(func.count()).select_from(Server.__table__)
 SERVERS_OF = SERVERS_OF_EVERYONE.where(_servers.user_id == bindparam("user"))
-LATEST_SERVERS = _latest_servers.where(_servers.user_id == bindparam("user")).order_by(_servers.id.desc()).limit(LATEST)
-LATEST_SITES = _latest_sites.where(_sites.user_id == bindparam("user")).order_by(_sites.id.desc()).limit(LATEST)
+LATEST_SERVERS = _all_servers.where(_servers.user_id == bindparam("user")).order_by(_servers.id.desc()).limit(LATEST)
+LATEST_SITES = _all_sites.where(_sites.user_id == bindparam("user")).order_by(_sites.id.desc()).limit(LATEST)
 RECENT = (
     select(_activities.id, _activities.description, _activities.created_at)
     .where(_activities.user_id == bindparam("user"))
@@ -133,8 +82,8 @@ RECENT = (
     .limit(RECENT_ACTIVITIES)
 )
 # The document's own dashboard: `Server::latest()->limit(5)`, which asks for nobody's servers in particular.
-LATEST_SERVERS_OF_EVERYONE = _latest_servers.order_by(_servers.id.desc()).limit(LATEST)
-LATEST_SITES_OF_EVERYONE = _latest_sites.order_by(_sites.id.desc()).limit(LATEST)
+LATEST_SERVERS_OF_EVERYONE = _all_servers.order_by(_servers.id.desc()).limit(LATEST)
+LATEST_SITES_OF_EVERYONE = _all_sites.order_by(_sites.id.desc()).limit(LATEST)
 
 
 def _domains_of(servers: Select[Any]) -> Select[Any]:

@@ -28,8 +28,8 @@ from sim.brokeforge.domain.models import (
     ServerSite,
     Task,
 )
-from sim.brokeforge.domain.resources import iso
-from sim.brokeforge.domain.statuses import IllegalMove, move
+from sim.brokeforge.domain.resources import shown
+from sim.brokeforge.domain.statuses import TRANSITIONS, IllegalMove, move
 from sim.brokeforge.handlers import validation as v
 from sim.brokeforge.handlers.inertia import is_inertia
 from sim.brokeforge.http import HttpError, Request, Response, invalid, json_response
@@ -60,14 +60,8 @@ RULE_FIELDS: dict[str, v.Rule] = {
     "status": v.status,
 }
 EVENT_FIELDS: dict[str, v.Rule] = {"kind": v.one_of(*sorted(LIVE_KINDS)), "message": v.text(500)}
-_TABLES = {
-    "status": {
-        ServerSite: "site status",
-        ServerFirewall: "firewall status",
-        ServerFirewallRule: "rule status",
-        Task: "task status",
-    }
-}
+_STATUS = {ServerSite: "site", ServerFirewall: "firewall", ServerFirewallRule: "rule", Task: "task"}
+"""Whose `status` a field of that name is."""
 
 
 def create_server(app: Context, request: Request, user: Person) -> Response:
@@ -271,11 +265,9 @@ def _assign(model: Any, fields: dict[str, Any]) -> None:
     """Set *fields*; statuses by their table. Raises `HttpError` 422."""
     errors: dict[str, list[str]] = {}
     for name, value in fields.items():
-        table = _TABLES.get(name, {}).get(type(model), name)
+        table = f"{_STATUS[type(model)]} status" if name == "status" else name
         try:
-            if name == "status" or name.endswith("_status") or name in ("connection", "health"):
-                value = move(table, getattr(model, name), value)
-            setattr(model, name, value)
+            setattr(model, name, move(table, getattr(model, name), value) if table in TRANSITIONS else value)
         except IllegalMove as error:
             errors[name] = [f"The {error}."]
     if errors:
@@ -314,18 +306,11 @@ def _answer(
         # yet, or never).
         body |= {"committed_at": done.committed_at if changes else None, "published_at": done.published_at}
     if isinstance(resource, Server):
-        body["server"] = _row(resource, ("id", *SERVER_FIELDS, "provision", "version"))
+        body["server"] = shown(resource, "id", *SERVER_FIELDS, "provision", "version")
     elif isinstance(resource, ServerSite):
-        body["site"] = _row(resource, ("id", "server_id", *SITE_FIELDS, "version"))
+        body["site"] = shown(resource, "id", "server_id", *SITE_FIELDS, "version")
     if isinstance(part, Task):
-        body["task"] = _row(part, ("id", "name", "status"))
+        body["task"] = shown(part, "id", "name", "status")
     elif part is not None:
-        body["rule"] = _row(part, ("id", *RULE_FIELDS))
+        body["rule"] = shown(part, "id", *RULE_FIELDS)
     return json_response(body, status)
-
-
-def _row(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    row = {name: getattr(model, name) for name in names}
-    if "last_deployed_at" in row:
-        row["last_deployed_at"] = iso(row["last_deployed_at"])
-    return {name: None if value == "" else value for name, value in row.items()}

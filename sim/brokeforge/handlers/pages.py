@@ -17,39 +17,33 @@ PRIVATE = ("Cache-Control", "no-cache, private")
 
 def dashboard(app: Context, request: Request, user: Person) -> Response:
     everyone = app.api.dashboard_of == "everyone"
-    response = _page(
-        app,
-        request,
-        user,
-        "dashboard",
-        "dashboard",
-        lambda: resources.dashboard_resource(app.database.read(), user.id, everyone),
-    )
+    db = app.database.read()
+    response = _page(app, request, user, "dashboard", "dashboard", lambda: resources.dashboard_resource(db, user.id, everyone))
     if app.api.service_per_row > 0:
-        response.rows = resources.count_servers(app.database.read(), user.id, everyone)
+        response.rows = resources.count_servers(db, user.id, everyone)
     return response
 
 
 def server(app: Context, request: Request, user: Person, id: int) -> Response:
     db = app.database.read()
-    row = _owned(user, "server", id, resources.find_server(db, id))
+    row = owned(user, "server", id, resources.find_server(db, id))
     return _page(app, request, user, "servers/show", "server", lambda: resources.server_resource(db, row))
 
 
 def firewall(app: Context, request: Request, user: Person, id: int) -> Response:
     db = app.database.read()
-    row = _owned(user, "server", id, resources.find_server(db, id))
+    row = owned(user, "server", id, resources.find_server(db, id))
     return _page(app, request, user, "servers/firewall", "server", lambda: resources.firewall_resource(db, row))
 
 
 def site(app: Context, request: Request, user: Person, id: int) -> Response:
-    row = _owned(user, "site", id, resources.find_site(app.database.read(), id))
+    row = owned(user, "site", id, resources.find_site(app.database.read(), id))
     return _page(app, request, user, "sites/show", "site", lambda: resources.site_resource(row))
 
 
 def task(app: Context, request: Request, user: Person, id: int) -> Response:
     """What a page shows until `TaskCompleted` brings the rest with it: the one resource that is broadcast whole."""
-    row = _owned(user, "task", id, app.database.read().execute(queries.TASK, {"id": id}).one_or_none())
+    row = owned(user, "task", id, app.database.read().execute(queries.TASK, {"id": id}).one_or_none())
     return _page(app, request, user, "tasks/show", "task", lambda: resources.task_resource(row))
 
 
@@ -68,7 +62,8 @@ def metrics(app: Context, request: Request) -> Response:
     return Response(200, app.metrics.render().encode(), (("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),))
 
 
-def _owned(user: Person, kind: str, id: int, row: resources.AnyRow | None) -> resources.AnyRow:
+def owned(user: Person, kind: str, id: int, row: resources.AnyRow | None) -> resources.AnyRow:
+    """The row, where it is the user's. Raises `HttpError` 404, or 403 when it is another user's."""
     if row is None:
         raise HttpError(404, f"No {kind} {id}.")
     if row.user_id != user.id:
@@ -103,7 +98,4 @@ def unless_known(request: Request, response: Response) -> Response:
 
 def matches(header: str, etag: str) -> bool:
     """Whether If-None-Match names *etag* (weak comparison, RFC 9110 §13.1.2)."""
-    return bool(header) and any(tag.strip().removeprefix("W/") in (etag, "*") for tag in header.split(","))
-
-
-__all__ = ["broadcasting_auth", "dashboard", "firewall", "matches", "metrics", "server", "site", "task", "unless_known", "up"]
+    return any(tag.strip().removeprefix("W/") in (etag, "*") for tag in header.split(","))

@@ -56,22 +56,16 @@ ROUTES = (
 class Router:
     """Routes by number of segments and first segment; a handful of comparisons per request."""
 
-    def __init__(self, routes: tuple[Route, ...] = ROUTES) -> None:
-        self._shapes: dict[tuple[int, str], list[tuple[tuple[str, ...], dict[str, Route]]]] = {}
-        for route in routes:
+    def __init__(self) -> None:
+        self._shapes: dict[tuple[int, str], dict[tuple[str, ...], dict[str, Route]]] = {}
+        for route in ROUTES:
             segments = tuple(route.pattern[1:].split("/"))
-            shapes = self._shapes.setdefault((len(segments), segments[0]), [])
-            for known, methods in shapes:
-                if known == segments:
-                    methods[route.method] = route
-                    break
-            else:
-                shapes.append((segments, {route.method: route}))
+            self._shapes.setdefault((len(segments), segments[0]), {}).setdefault(segments, {})[route.method] = route
 
     def find(self, method: str, path: str) -> tuple[Route, list[Any]]:
         """The route and its arguments. Raises `HttpError` 404, or 405 with Allow."""
         segments = path[1:].split("/")
-        for pattern, methods in self._shapes.get((len(segments), segments[0]), ()):
+        for pattern, methods in self._shapes.get((len(segments), segments[0]), {}).items():
             arguments = _match(pattern, segments)
             if arguments is None:
                 continue

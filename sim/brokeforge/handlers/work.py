@@ -12,6 +12,7 @@ from sim.brokeforge.context import Context
 from sim.brokeforge.domain import resources
 from sim.brokeforge.domain.models import ServerFirewall, ServerFirewallRule, ServerSite
 from sim.brokeforge.handlers import validation as v
+from sim.brokeforge.handlers.pages import owned
 from sim.brokeforge.http import HttpError, Request, Response, invalid, json_response
 from sim.brokeforge.jobs import DatabaseOperation, DeploySite, InstallPackage, InstallRule, Job, ProvisionServer, StreamLog
 from sim.errors import BadInput
@@ -35,11 +36,7 @@ FIELDS: dict[str, v.Rule] = {
 def start_job(app: Context, request: Request, user: Person, id: int) -> Response:
     """Begin the job that the body names: `{"job": "provision", "trace": "stack", "speed": 20}`."""
     fields = v.validate(request.json(), FIELDS, required=("job",))
-    row = resources.find_server(app.database.read(), id)
-    if row is None:
-        raise HttpError(404, f"No server {id}.")
-    if row.user_id != user.id:
-        raise HttpError(403, "Forbidden.")
+    owned(user, "server", id, resources.find_server(app.database.read(), id))
     name = fields.pop("job")
     make, allowed = _JOBS[name]
     if stray := sorted(fields.keys() - allowed):

@@ -127,15 +127,16 @@ def verify(forge: Forge, channels: Channels, name: str) -> Any:
 def test_the_first_pattern_that_matches_decides_unless_it_has_no_opinion(forge: Forge) -> None:
     channels, asked = Channels(), []
 
-    @channels.channel("a.{x}")
     def first(user: Person, x: str) -> Any:
         asked.append(("first", x))
         return {"no": False, "empty": [], "none": None, "zero": 0, "yes": True}[x]
 
-    @channels.channel("a.{y}")
     def second(user: Person, y: str) -> Any:
         asked.append(("second", y))
         return {"user": y}
+
+    channels.add("a.{x}", first, str)
+    channels.add("a.{y}", second, str)
 
     assert verify(forge, channels, "a.yes") is True
     assert verify(forge, channels, "a.no") is None
@@ -146,11 +147,7 @@ def test_the_first_pattern_that_matches_decides_unless_it_has_no_opinion(forge: 
 
 def test_a_pattern_is_anchored_and_its_parameters_hold_no_dots(forge: Forge) -> None:
     channels = Channels()
-
-    @channels.channel("orders.{order}.items.{item}")
-    def item(user: Person, order: int, item: str) -> Any:
-        return {"order": order, "item": item}
-
+    channels.add("orders.{order}.items.{item}", lambda user, order, item: {"order": order, "item": item}, int, str)
     assert verify(forge, channels, "orders.7.items.x") == {"order": 7, "item": "x"}
     for name in (
         "orders.7.items.x.y",

@@ -166,7 +166,7 @@ def test_a_thread_queue_works_what_is_due_in_order() -> None:
     all_done = threading.Event()
 
     def work(job: BroadcastEvent) -> None:
-        done.append(job.event.server_id)  # type: ignore[union-attr]
+        done.append(job.event.id)
         if len(done) == 3:
             all_done.set()
 
@@ -186,7 +186,7 @@ def test_workers_of_a_queue_work_side_by_side_and_survive_a_failure() -> None:
     met = threading.Event()
 
     def work(job: BroadcastEvent) -> None:
-        if job.event.server_id == 9:  # type: ignore[union-attr]
+        if job.event.id == 9:
             raise RuntimeError
         both.wait()
         met.set()
