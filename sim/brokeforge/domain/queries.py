@@ -47,7 +47,10 @@ SERVER = (
 """A server and its firewall."""
 
 RULES = (
-    select(_rules.id, _rules.name, _rules.port, _rules.from_ip_address, _rules.rule_type, _rules.status, _rules.created_at)
+    select(
+        *(_rules.id, _rules.name, _rules.port, func.nullif(_rules.from_ip_address, "").label("from_ip_address")),
+        *(_rules.rule_type, _rules.status, _rules.created_at),
+    )
     .where(_rules.firewall_id == bindparam("firewall"))
     .order_by(_rules.id.desc())
 )

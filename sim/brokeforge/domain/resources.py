@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, Select
 
 from sim.brokeforge.domain import queries
 
@@ -32,16 +33,31 @@ def find_site(db: Connection, id: int) -> AnyRow | None:
     return db.execute(queries.SITE, {"id": id}).one_or_none()
 
 
+INSTANTS = frozenset({"created_at", "updated_at", "completed_at", "last_deployed_at", "measured_at"})
+STATUSES = ("monitoring_status", "scheduler_status", "supervisor_status")
+
+
 def shown(row: Any, *names: str) -> dict[str, Any]:
-    """The named columns of a row or a model as a page shows them: an empty text as null, an instant (`..._at`) as ISO 8601."""
-    found: dict[str, Any] = {}
-    for name in names:
-        value = getattr(row, name)
-        found[name] = None if value == "" else iso(value) if name.endswith("_at") else value
+    """The named columns (two or more) of a row or a model as a page shows them: an empty text as null, an instant as ISO 8601."""
+    values = attrgetter(*names)(row)
+    found = dict(zip(names, values, strict=True))
+    if "" in values:
+        found |= {name: None for name, value in found.items() if value == ""}
+    for name in INSTANTS & found.keys():
+        found[name] = iso(found[name])
     return found
 
 
-STATUSES = ("monitoring_status", "scheduler_status", "supervisor_status")
+def _rows(db: Connection, statement: Select[Any], **parameters: Any) -> list[dict[str, Any]]:
+    """All rows of a statement whose texts are never empty. What columns there are is asked once: a page has many rows."""
+    result = db.execute(statement, parameters)
+    names = tuple(result.keys())
+    instants = INSTANTS.intersection(names)
+    found = [dict(zip(names, row, strict=True)) for row in result.all()]
+    for row in found:
+        for name in instants:
+            row[name] = iso(row[name])
+    return found
 
 
 def server_resource(db: Connection, server: AnyRow) -> dict[str, Any]:
@@ -49,7 +65,7 @@ def server_resource(db: Connection, server: AnyRow) -> dict[str, Any]:
     return {
         **shown(server, "id", "vanity_name", "connection", "provision_status", "provision", *STATUSES),
         **_firewall(db, server),
-        "latestMetrics": latest_metrics(db, server.id),
+        "latestMetrics": next(iter(_rows(db, queries.METRICS, server=server.id)), None),
         **shown(server, "version", "created_at", "updated_at"),
     }
 
@@ -61,19 +77,13 @@ def firewall_resource(db: Connection, server: AnyRow) -> dict[str, Any]:
 
 def _firewall(db: Connection, server: AnyRow) -> dict[str, Any]:
     """The firewall with its rules, newest first, and what happened last on the server."""
-    rules = db.execute(queries.RULES, {"firewall": server.firewall_id}).all() if server.firewall_id is not None else []
-    events = db.execute(queries.EVENTS, {"server": server.id}).all()
+    installed = server.firewall_id is not None
     return {
-        "isFirewallInstalled": server.firewall_id is not None,
+        "isFirewallInstalled": installed,
         "firewallStatus": server.firewall_status,
-        "rules": [shown(row, *row._fields) for row in rules],
-        "recentEvents": [shown(row, *row._fields) for row in events],
+        "rules": _rows(db, queries.RULES, firewall=server.firewall_id) if installed else [],
+        "recentEvents": _rows(db, queries.EVENTS, server=server.id),
     }
-
-
-def latest_metrics(db: Connection, server: int) -> dict[str, Any] | None:
-    row = db.execute(queries.METRICS, {"server": server}).one_or_none()
-    return None if row is None else shown(row, *row._fields)
 
 
 def site_resource(site: AnyRow) -> dict[str, Any]:
@@ -114,7 +124,6 @@ def dashboard_resource(db: Connection, user_id: int, everyone: bool = False) -> 
         domains[server].append(domain)
     servers = db.execute(queries.LATEST_SERVERS_OF_EVERYONE if everyone else queries.LATEST_SERVERS, whose).all()
     sites = db.execute(queries.LATEST_SITES_OF_EVERYONE if everyone else queries.LATEST_SITES, whose).all()
-    activities = db.execute(queries.RECENT, {"user": user_id}).all()
     return {
         "servers": [
             {
@@ -135,6 +144,6 @@ def dashboard_resource(db: Connection, user_id: int, everyone: bool = False) -> 
             }
             for s in sites
         ],
-        "activities": [shown(row, *row._fields) for row in activities],
+        "activities": _rows(db, queries.RECENT, user=user_id),
         "version": version,
     }
