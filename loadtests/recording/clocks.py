@@ -18,7 +18,7 @@ from locust import events
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from sim.results.clocks import ClockEstimate, Sample
+from sim.results.clocks import ClockEstimate, RoundTrip
 
 ASK, ANSWER = "workbench-time", "workbench-time-is"
 EAGER, EAGER_EVERY, CALM_EVERY = 40, 0.05, 1.0
@@ -52,7 +52,7 @@ class Clock:
     def _hear(self, environment: Environment, msg: Any, **_: Any) -> None:
         back = time.time_ns()
         self.remote = not msg.data["same"]
-        self.estimate.add(Sample(msg.data["asked"], msg.data["heard"], msg.data["answered"], back))
+        self.estimate.add(RoundTrip(msg.data["asked"], msg.data["heard"], msg.data["answered"], back))
 
 
 def members() -> dict[str, int]:

@@ -15,7 +15,7 @@ What its example code does that its text does not say, and where it can be seen 
         everyone's five latest are shown to everyone
     `servers` is said to carry "all user's servers", but any user is    broadcast.channels: per_user (the cure)
         let in and every event goes there: each dashboard refetches
-        for each change of anybody, and hears who is busy
+        for each change of anybody, and shows who is busy
     `listen('.ServerUpdated')` hears the bare name only; the event      broadcast.broadcast_as: true (what the dot
         class, without broadcastAs, is `App\\Events\\ServerUpdated`        needs; without it the dashboard is deaf)
     a server or site that is new or deleted, and a firewall that is     broadcast.listeners: documented
@@ -27,7 +27,7 @@ What its example code does that its text does not say, and where it can be seen 
         transaction commits: a quick page reads the old row             benchmarks/application_race.py
     it also holds up the request for as long as the broadcaster takes,  broadcast.dispatch: queued; timeout, tries,
         and fails it after the change is committed                      backoff (here it never fails a change)
-    a save that is told by the model and by a manual                    broadcast.provision_event: false (one event)
+    a save that the model broadcasts and a manual                       broadcast.provision_event: false (one event)
         `ServerProvisionUpdated::dispatch` is two events
     `provision->put(5, ...)` reads, changes and writes a whole JSON     (here the row is locked first)
         column: of two jobs that do so at once one loses its step

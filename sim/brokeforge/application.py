@@ -50,7 +50,7 @@ class Visit:
 
     @property
     def cache_key(self) -> tuple[Any, ...] | None:
-        """What makes two refetches identical; None: its answer is nobody else's."""
+        """What makes two refetches identical; None: no other request may have its answer."""
         request = self.request
         if not self.needs_worker or request.method != "GET" or request.path == AUTHORISATION:
             return None

@@ -15,16 +15,16 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from sim.brokeforge.broadcasting.channels import SOCKET_ID, application_channels
-from sim.brokeforge.broadcasting.dispatcher import BroadcasterClient, Cache, Dispatcher, MemoryCache, Queue
-from sim.brokeforge.broadcasting.events import Event
+from sim.brokeforge.broadcasting.dispatcher import BroadcasterClient, Cache, Dispatcher, JobQueue, MemoryCache
+from sim.brokeforge.broadcasting.events import ModelEvent
 from sim.brokeforge.domain import observers, resources
-from sim.brokeforge.domain.change_set import Change, ChangeSet
+from sim.brokeforge.domain.change_set import ChangeSet, ResourceChange
 from sim.brokeforge.domain.database import Database
 from sim.brokeforge.domain.models import NAMES, Server, ServerEvent, ServerMetric, Task
 from sim.brokeforge.http import Request, invalid
 from sim.brokeforge.jobs import Job
 from sim.brokeforge.metrics import Metrics
-from sim.brokeforge.outages import Outage
+from sim.brokeforge.outages import OutageLog
 from sim.scenario import Api, Broadcast
 
 ASSET_VERSION = "1"
@@ -50,7 +50,7 @@ class Context:
 
     database: Database
     broadcaster: BroadcasterClient
-    queue: Queue
+    queue: JobQueue
     key: str
     secret: str = field(repr=False)
     now: Callable[[], int]
@@ -76,7 +76,7 @@ class Context:
     """How many times as long as configured a request takes that begins now (a slowdown); 0: no longer than its handler."""
 
     def __post_init__(self) -> None:
-        self.database_outage = Outage("the database", logging.getLogger("brokeforge"))
+        self.database_outage = OutageLog("the database", logging.getLogger("brokeforge"))
         self.metrics = Metrics()
         self.metrics.watch("queue_depth", lambda: len(self.queue))
         self.channels = application_channels()
@@ -152,14 +152,14 @@ class Context:
                 members[name] = int(text)
         return members
 
-    def _dispatch(self, change: Change, changes: ChangeSet) -> None:
+    def _dispatch(self, change: ResourceChange, changes: ChangeSet) -> None:
         for event in change.events:
             outcome = self.dispatcher.dispatch(event, changes.socket_id, changes.members)
             changes.on_its_way |= outcome.on_its_way
             if changes.published_at is None:
                 changes.published_at = outcome.accepted_at
 
-    def _full(self, event: Event) -> dict[str, Any] | None:
+    def _full(self, event: ModelEvent) -> dict[str, Any] | None:
         """The resource that a full payload carries, read when it is sent; None: there is none (any more)."""
         db = self.database.read()
         if event.resource == "server":

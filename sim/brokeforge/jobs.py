@@ -1,7 +1,7 @@
 """Long work on servers and sites, as the real application structures it: a job runs installers, an installer marks its steps.
 
-A job is told the time: `handle(forge)` is a generator that yields how many seconds it wants to wait, so it runs in a thread
-that sleeps, or in a test that does not. Nothing here broadcasts: every `with forge.transaction()` is a save, and the models tell.
+A job never sleeps: `handle(forge)` is a generator that yields how many seconds it wants to wait, so it runs in a thread that
+sleeps, or in a test that does not. Nothing here broadcasts: every `with forge.transaction()` is a save, and the models broadcast.
 
     ProvisionServer     a recorded trace: steps of the whole stack, then the server is ready (or failed, and the run stops)
     InstallPackage      one package: software status installing -> active
@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from sim.brokeforge.domain.database import Lockable, locked
 from sim.brokeforge.domain.models import Activity, Server, ServerEvent, ServerFirewallRule, ServerSite, Task
 from sim.brokeforge.domain.statuses import move
-from sim.brokeforge.outages import Outage
+from sim.brokeforge.outages import OutageLog
 from sim.workload import Trace
 
 Waits = Iterator[float]
@@ -35,7 +35,7 @@ SOFTWARE = {"monitoring": "monitoring_status", "scheduler": "scheduler_status", 
 class Forge(Protocol):
     """What a job needs of the application."""
 
-    database_outage: Outage
+    database_outage: OutageLog
 
     def transaction(self) -> AbstractContextManager[Session]:
         """A change on nobody's behalf: committed and broadcast at the end of the block."""
@@ -192,7 +192,7 @@ class DeploySite:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOperation:
-    """A dump or a migration in *steps* parts; its task is told of whole when it ends."""
+    """A dump or a migration in *steps* parts; its task is broadcast whole when it ends."""
 
     server_id: int
     name: str = "dump app"

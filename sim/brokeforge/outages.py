@@ -1,4 +1,4 @@
-"""What is away is said once, and once that it is back: a log with a line for each request that failed hides all else."""
+"""An outage is one line of the log, and its end is another: a line for each request that failed would hide everything else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 
 
-class Outage:
+class OutageLog:
     """Of one service that others depend on. May be used by many threads."""
 
     def __init__(self, name: str, log: logging.Logger) -> None:

@@ -65,7 +65,7 @@ def target(args: argparse.Namespace) -> Target:
     """The target that the flags name, else the one of the environment; what was understood otherwise than written is said."""
     found = Target.from_environment() if args.target is None else read_target(args.target)
     for note in found.notes:
-        print(f"note: {note.said} -> {note.advice}" if note.advice else f"note: {note.said}", file=sys.stderr)
+        print(f"note: {note.text} -> {note.advice}" if note.advice else f"note: {note.text}", file=sys.stderr)
     return with_accounts(found, args.accounts)
 
 

@@ -18,7 +18,7 @@ WINDOW = 30_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class RoundTrip:
     """One round trip, ns."""
 
     asked: int
@@ -47,9 +47,9 @@ class ClockEstimate:
     def __init__(self, window: int = WINDOW) -> None:
         self.round_trips = 0
         self._window = window
-        self._best: dict[int, Sample] = {}
+        self._best: dict[int, RoundTrip] = {}
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: RoundTrip) -> None:
         """A round trip in which a clock ran backwards says nothing, and is dropped."""
         if sample.back < sample.asked or sample.answered < sample.heard:
             return
@@ -78,5 +78,5 @@ class ClockEstimate:
         """For a header's `clock`."""
         return {"offset_ns": self.offset, "error_ns": self.error, "round_trips": self.round_trips}
 
-    def _narrowest(self) -> Sample:
+    def _narrowest(self) -> RoundTrip:
         return min(self._best.values(), key=lambda sample: sample.error)

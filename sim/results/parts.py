@@ -2,7 +2,7 @@
 
 A parts directory holds, for each worker process `<pid>` (directories below it count as well, one per machine):
 
-    header-<pid>.json              who wrote, by which clock, how much, how late; rewritten each second, `finished` at the end
+    header-<pid>.json              of which process, by which clock, how much, how late; rewritten each second, `finished` at the end
     <table>-<pid>-<n>.arrows       rows of `PARTS[<table>]`, a `sim.results.journal`: whole at every moment; <n> grows where a
                                    disk refused to take more
 
@@ -10,13 +10,14 @@ A process that makes several tests (Locust's web interface) puts the second into
 is read from its own directory. A part's tables are those of `sim.results.run.TABLES` with times as whole nanoseconds since 1970
 (`received_at_ns` for `received_at`; -1: it did not happen), by the clock of the machine that wrote. Tables of parts only:
 
-    notifications  also has `event` (`event_keys`: the same for all who heard it, in all processes), `sent_at_ns` (intended
+    notifications  also has `event` (`event_keys`: the same at every subscriber, in all processes), `sent_at_ns` (intended
                    time as the payload says; -1: it does not) and `stamp` (see `STAMPS`)
     counts         deliveries to subscribers that are counted rather than recorded row by row
     events         one row per different frame heard, with what its payload says: resource_id (null: nothing), instants
 
 What lasts has a row when it begins, so that a process that dies leaves it, and another when it ends; `read_table` gives the last
-one of each (`LASTING`). Members of a header: `HEADER`. Nothing here reads a clock; a worker's clock offset is told.
+one of each (`LASTING`). Members of a header: `HEADER`. Nothing here reads a clock; the caller gives a
+worker's clock offset.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ PARTS: dict[str, pa.Schema] = {
 
 
 LASTING = {"subscriptions": ("subscriber", "channel", "subscribed_at_ns"), "pages": ("subscriber",)}
-"""Table -> what its rows are told apart by: of several rows of one thing the last counts."""
+"""Table -> the columns that identify what a row is of: of several rows of one thing the last counts."""
 
 
 def part_path(directory: Path, table: str, pid: int, serial: int) -> Path:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from sim.results.ledger import matching
-from sim.results.ledger.book import Ledger, Tables, ledger_of
+from sim.results.ledger.book import Ledger, RunTables, ledger_of
 from sim.results.ledger.order import place_of
 from sim.results.ledger.staleness import at_end, regressions
 from sim.results.ledger.views import weight_of
@@ -172,7 +172,7 @@ def levels_of(scenario: Scenario) -> tuple[float, ...]:
     return (*LEVELS, *sorted(level for level in asked - set(LEVELS) if 0 < level < 1))
 
 
-def summarise(run: Tables, scenario: Scenario | None = None, levels: tuple[float, ...] | None = None) -> Summary:
+def summarise(run: RunTables, scenario: Scenario | None = None, levels: tuple[float, ...] | None = None) -> Summary:
     """The summary of a bundle, or of tables in memory (then with their *scenario*). *levels*: quantiles of latencies
     (`levels_of`)."""
     return summary_of(ledger_of(run) if scenario is None else Ledger(run, scenario), levels)
@@ -201,18 +201,18 @@ def summary_of(ledger: Ledger, levels: tuple[float, ...] | None = None) -> Summa
     return {name: estimate.row() | source for name, estimate in figures.items()}
 
 
-def counted_journeys(run: Tables, scenario: Scenario | None = None) -> pd.DataFrame:
+def counted_journeys(run: RunTables, scenario: Scenario | None = None) -> pd.DataFrame:
     """`Ledger.journeys`: the owed pairs with every instant on their way."""
     return (ledger_of(run) if scenario is None else Ledger(run, scenario)).journeys
 
 
-def window(run: Tables) -> tuple[float, float]:
+def window(run: RunTables) -> tuple[float, float]:
     """[start, end) of what is counted, seconds since the run's start."""
     start, end, _ = ledger_of(run).window
     return start, end
 
 
-def sampled_share(run: Tables) -> float:
+def sampled_share(run: RunTables) -> float:
     """Share of the pages whose rows the tables hold; 1 where all are."""
     weight = run.pages["weight"].to_numpy(float)
     return len(weight) / float(weight.sum()) if len(weight) else 1.0
@@ -247,7 +247,7 @@ def _updates(ledger: Ledger) -> Figures:
     failed = status == "failed"
     yield "updates", Estimate(n, n=n)
     yield "updates.failed", Estimate(int((uncommitted & failed).sum()), n=n)
-    # What was broadcast was committed, whether or not the application has told when.
+    # What was broadcast was committed, whether or not the application says when.
     yield "updates.unknown", Estimate(int((uncommitted & ~failed & silent).sum()), n=n)
     yield "updates.not_broadcast", Estimate(int((~uncommitted & silent).sum()), n=n)
 

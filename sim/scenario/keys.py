@@ -57,7 +57,7 @@ class Key:
 
     @property
     def program(self) -> str:
-        """Who honours it, in words."""
+        """Which program honours it, in words."""
         return "both" if self.only is None else f"{self.only.program} only: {self.only.because}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _names(cls: type) -> list[str]:
 
 
 def _marks(wanted: Any) -> tuple[Any, str | None, Only | None]:
-    """The plain type, its unit (None: not marked), and who honours it."""
+    """The plain type, its unit (None: not marked), and which program honours it."""
     if typing.get_origin(wanted) is not typing.Annotated:
         # `Share | None`: the mark is one level further in.
         for part in typing.get_args(wanted) if isinstance(wanted, types.UnionType) or _is_optional(wanted) else ():

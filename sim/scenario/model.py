@@ -110,7 +110,7 @@ class Pages:
     ] = "good"
     """`stop_reading`, `reconnect_loop`, `never_subscribe`: what pages do that are broken."""
     session: Distribution | None = None
-    """How long a page stays open, seconds; None: for the whole run. Who leaves is replaced at once."""
+    """How long a page stays open, seconds; None: for the whole run. A page that closes is replaced at once."""
     hidden: Share = 0.0
     """Share of the pages in hidden tabs, whose timers ring on whole seconds only."""
     refetch_on_reconnect: bool = False
@@ -133,7 +133,7 @@ class Pages:
     """Further headers of the page's requests to the application."""
     inertia: bool = False
     """The resource is an Inertia page: loaded as HTML, refetched with `X-Inertia` and the assets' version that it names; after a
-    release (`deploy`) it is told to load anew (409)."""
+    release (`deploy`) the application has it load anew (409)."""
     only: Annotated[tuple[str, ...], OF_ONES_OWN] = ()
     """Props that an Inertia page reloads (`router.reload({only: [...]})`). Empty: all."""
 
@@ -240,9 +240,9 @@ class Api:
     """Time a worker needs for one refetch or one channel authorisation, seconds. The embedded application's own work counts into
     it: it waits for what is left."""
     save: Distribution = field(default_factory=Constant)
-    """Time a worker needs to save one change, seconds, once it has the change's lock. 0: a change is saved at once, by nobody.
-    The embedded application's own transaction, some milliseconds, counts into it. A resource's changes come one after the other:
-    the next waits for the answer to the one before, up to a second."""
+    """Time a worker needs to save one change, seconds, once it has the change's lock. 0: a change is saved at once, without
+    a worker. The embedded application's own transaction, some milliseconds, counts into it. A resource's changes come one after
+    the other: the next waits for the answer to the one before, up to a second."""
     save_workers: Literal["shared", "own"] = "shared"
     """Where `save` is not 0: a change waits in the same queue as refetches for one of `workers`, which is also busy while the
     broadcaster answers (`dispatch = "now"`); or it is made elsewhere (by a job, say) and waits for its lock only."""
@@ -303,7 +303,7 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Who makes the updates happen in a load test."""
+    """What makes the updates of a load test."""
 
     via: Literal["routes", "broadcaster", "none"] = "routes"
     """`routes`: the application's change routes. `broadcaster`: its HTTP API directly. `none`: listen to a live application."""
@@ -370,7 +370,7 @@ class Scenario:
     workload: Workload = field(default_factory=Poisson)
     """What changes, and when."""
     pages: tuple[Pages, ...] = (Pages(),)
-    """Who watches."""
+    """The pages that are open."""
     policy: Policy = field(default_factory=Debounce)
     """When a page refetches after a notification."""
     in_flight: InFlight = "overlap"
@@ -386,7 +386,7 @@ class Scenario:
     incidents: tuple[Incident, ...] = ()
     """What goes wrong, and when."""
     publisher: Annotated[Publisher, HARNESS] = field(default_factory=Publisher)
-    """Who makes the updates of a load test."""
+    """What makes the updates of a load test."""
     load: Annotated[Load, HARNESS] = field(default_factory=Load)
     """How a load test is made and measured."""
     thresholds: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -23,7 +23,7 @@ HOST = re.compile(r"[\w-][\w.-]*")
 class Note:
     """Something about the settings that their owner should know."""
 
-    said: str
+    text: str
     advice: str = ""
     problem: bool = False
     """The pattern does not work so, whatever answers."""
@@ -107,11 +107,8 @@ def read_address(
     address = Address(known, port_found or default_port or PORTS[scheme_taken], scheme_taken, _path(names.path, path))
     if mark or slash or rest.strip("[]") != name:
         notes.append(Note(f"{names.host}={text!r} is taken as {address.url}", f"write the host alone: {names.host}={name}"))
-    if here := _listening(name):
-        said = f"{names.host}={name} is an address to listen on, not one to connect to: taken as this machine ({here})"
-        notes.append(Note(said, f"set {names.host} to the name under which clients reach it"))
-        address = Address(here, address.port, address.scheme, address.path)
-    return address, notes
+    advice = f"set {names.host} to the name under which clients reach it"
+    return replace(address, host=_connectable(known, name, f"{names.host}={name}", advice, notes)), notes
 
 
 def _scheme(name: str, value: Any, notes: list[Note]) -> str | None:
@@ -173,8 +170,17 @@ def _host(text: str) -> str:
         return ""
 
 
+def _connectable(host: str, written: str, where: str, advice: str, notes: list[Note]) -> str:
+    """The *host*; this machine's own address, with a note, where what is *written* is one to listen on, as `0.0.0.0`."""
+    here = _listening(written)
+    if here:
+        text = f"{where} is an address to listen on, not one to connect to: taken as this machine ({here})"
+        notes.append(Note(text, advice))
+    return here or host
+
+
 def _listening(host: str) -> str:
-    """Where a server listens on every address, a client that is told so means this machine: its address; else empty."""
+    """Where a server listens on every address, a client that is given it means this machine: its address; else empty."""
     try:
         address = ipaddress.ip_address("0.0.0.0" if host in ("*", "0") else host.partition("%")[0])
     except ValueError:
@@ -201,11 +207,7 @@ def read_url(name: str, value: str) -> tuple[str, str, list[Note]]:
         raise BadInput(f"{wanted}: {error}") from error
     if parts.scheme not in PORTS or not _host(host):
         raise BadInput(wanted + _unset(text))
-    host, listens = _host(host), host
-    if here := _listening(host):
-        said = f"{name}: {listens} is an address to listen on, not one to connect to: taken as this machine ({here})"
-        notes.append(Note(said, f"set {name} to the address of the pages"))
-        host = here
+    host = _connectable(_host(host), host, f"{name}: {host}", f"set {name} to the address of the pages", notes)
     shown = f"[{host}]" if ":" in host else host
     credentials = parts.netloc.rpartition("@")[0]
     return f"{parts.scheme}://{shown}{f':{port}' if port else ''}{parts.path.rstrip('/')}", credentials, notes

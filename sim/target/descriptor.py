@@ -178,7 +178,7 @@ class Target:
         }
 
     def write(self, path: Path) -> None:
-        """Write `target.json`, readable by its owner only, in one step: who sees the file sees all of it."""
+        """Write `target.json`, readable by its owner only, in one step: nobody ever reads a part of it."""
         partial = path.with_name(path.name + ".partial")
         # What an interrupted run left there may be readable by others, and opening it would keep that.
         partial.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ BLANKS, SPACES = " \t\n\r\0\v", " \t\n\r\f\v"
 ESCAPES = {"f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
-class Malformed(ValueError):
+class MalformedDotenv(ValueError):
     """What phpdotenv refuses. The text begins with the line's number."""
 
 
@@ -33,7 +33,7 @@ class _Entry(NamedTuple):
 
 def parse(text: str, environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Name -> value. *environment* is known to `${NAME}` and wins over the file, whose own later lines win over earlier ones.
-    A name without `=` is taken back. Raises `Malformed`."""
+    A name without `=` is taken back. Raises `MalformedDotenv`."""
     outside = dict(environment or {})
     known, found = dict(outside), dict[str, str]()
     for entry in _entries(text)[0]:
@@ -85,13 +85,13 @@ def _split(entry: _Entry) -> tuple[str, str | None]:
     if equals:
         name, raw = name.strip(BLANKS), raw.strip(BLANKS)
     if not name:
-        raise Malformed(f"{entry.number}: an unexpected equals at [{entry.text.strip()}]")
+        raise MalformedDotenv(f"{entry.number}: an unexpected equals at [{entry.text.strip()}]")
     if EXPORT.match(name):
         name = name.removeprefix("export").lstrip(BLANKS)
     if len(name) > 2 and name[0] == name[-1] and name[0] in "'\"":
         name = name[1:-1]
     if not NAME.fullmatch(name):
-        raise Malformed(f"{entry.number}: an invalid name at [{name}]")
+        raise MalformedDotenv(f"{entry.number}: an invalid name at [{name}]")
     return name, raw if equals else None
 
 
@@ -99,9 +99,9 @@ def _value(entry: _Entry, raw: str, look_up: Callable[[str], str | None]) -> str
     """The value: a machine of six states over the tokens, as phpdotenv's, then variables from right to left."""
     written, variables, state = "", [], "initial"
 
-    def refuse(why: str) -> Malformed:
+    def refuse(why: str) -> MalformedDotenv:
         # Not the whole line: it may be a secret's.
-        return Malformed(f"{entry.number}: {why} in the value of {_split(entry)[0]}")
+        return MalformedDotenv(f"{entry.number}: {why} in the value of {_split(entry)[0]}")
 
     for token in TOKEN.findall(raw):
         at = len(written)

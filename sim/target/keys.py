@@ -24,7 +24,7 @@ def key_of(value: Any) -> Key:
 
 class Keys:
     """Ids of one kind and their numbers: whole numbers stand for themselves, texts get the smallest that are free, in the order
-    in which they come. Who makes it from the same ids gets the same numbers."""
+    in which they come. The same ids always get the same numbers."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         distinct = list(dict.fromkeys(keys))

@@ -16,7 +16,7 @@ from typing import Any
 
 from sim.errors import BadInput
 from sim.target.address import Address, Names, Note, read_address
-from sim.target.dotenv import VARIABLE, Malformed, lost, parse
+from sim.target.dotenv import VARIABLE, MalformedDotenv, lost, parse
 
 SILENT = {"log": "events are written to its log", "null": "events are thrown away"}
 """Connections of Laravel that broadcast nothing, and what becomes of the events."""
@@ -37,7 +37,7 @@ def laravel_settings(environment: Mapping[str, str] | None = None, dotenv: str |
             values, left_out = parse(text, outside), lost(text)
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{dotenv} cannot be read: {getattr(error, 'strerror', None) or 'not a text file'}") from error
-        except Malformed as error:
+        except MalformedDotenv as error:
             raise BadInput(f"{dotenv}:{error} (Laravel refuses the file as well)") from error
         if left_out and (name := OURS.search(left_out[1])):
             raise BadInput(
@@ -73,8 +73,8 @@ def target_tree(values: Mapping[str, str]) -> tuple[dict[str, Any], tuple[Note, 
     notes += more
     key = f"{_pages(values, family)}_APP_KEY"
     if values.get(key, values[f"{family}_APP_KEY"]) != values[f"{family}_APP_KEY"]:
-        said = f"{key} is not {family}_APP_KEY"
-        notes.append(Note(said, "set both alike, build the assets again", problem=True))
+        text = f"{key} is not {family}_APP_KEY"
+        notes.append(Note(text, "set both alike, build the assets again", problem=True))
     tree: dict[str, Any] = {
         "ws": published.to_dict(),
         "app": {part.lower(): values[f"{family}_APP_{part}"] for part in ("ID", "KEY", "SECRET")},
@@ -93,11 +93,11 @@ def _family(values: Mapping[str, str]) -> tuple[str, list[Note]]:
     family = "PUSHER" if has["PUSHER"] and (connection == "pusher" or not has["REVERB"]) else "REVERB"
     advice = f"set BROADCAST_CONNECTION={family.lower()}, then php artisan config:clear"
     if connection in SILENT:
-        said = f"{name}={connection}: the application broadcasts nothing ({SILENT[connection]})"
-        return family, [Note(said, advice, problem=True)]
+        text = f"{name}={connection}: the application broadcasts nothing ({SILENT[connection]})"
+        return family, [Note(text, advice, problem=True)]
     if connection and connection not in ("reverb", "pusher"):
-        said = f"{name}={connection}: events go there, not to this broadcaster"
-        return family, [Note(said, advice, problem=True)]
+        text = f"{name}={connection}: events go there, not to this broadcaster"
+        return family, [Note(text, advice, problem=True)]
     if not connection and "APP_KEY" in values:
         return family, [Note("BROADCAST_CONNECTION is not set: Laravel then broadcasts nothing", advice)]
     if has["REVERB"] and family == "PUSHER":
@@ -121,8 +121,8 @@ def _address(values: Mapping[str, str], family: str, otherwise: str) -> tuple[Ad
     host = values.get(names.host, otherwise)
     if not host:
         host = "localhost"
-        said = f"{names.host} is not set: taken as this machine; Laravel itself would publish to api-mt1.pusher.com"
-        notes.append(Note(said, f"set {names.host} to the broadcaster's host"))
+        text = f"{names.host} is not set: taken as this machine; Laravel itself would publish to api-mt1.pusher.com"
+        notes.append(Note(text, f"set {names.host} to the broadcaster's host"))
     port, scheme, path = (values.get(name) for name in names[1:])
     address, more = read_address(names, host, port, scheme, path, default="https", default_port=443)
     if address.scheme == "http" and address.port == 443:
@@ -143,7 +143,7 @@ def _of_pages(values: Mapping[str, str], family: str, published: Address, otherw
     host = values.get(names.host, otherwise)
     if not host:
         host = published.host
-        said = f"{names.host} is not set: taken as {host}; a page would look for Pusher's own servers"
-        notes.append(Note(said, f"set {names.host} to the host that browsers reach, build the assets again"))
+        text = f"{names.host} is not set: taken as {host}; a page would look for Pusher's own servers"
+        notes.append(Note(text, f"set {names.host} to the host that browsers reach, build the assets again"))
     address, more = read_address(names, host, values.get(names.port), values.get(names.scheme), path, "https")
     return address, notes + more

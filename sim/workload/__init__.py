@@ -51,7 +51,7 @@ from sim.workload.updates import (
     streams,
     walk,
 )
-from sim.workload.work import Database, Firewall, Packages, Tasks
+from sim.workload.work import DatabaseOperations, Firewall, Packages, Tasks
 
 __all__ = [
     "ASPECTS",
@@ -71,7 +71,7 @@ __all__ = [
     "Bursty",
     "Change",
     "Constant",
-    "Database",
+    "DatabaseOperations",
     "Deployments",
     "Diurnal",
     "Firewall",

@@ -1,4 +1,4 @@
-"""Arrival processes: instants first, then who is hit. Each is a frozen value; rates in updates per second.
+"""Arrival processes: instants first, then the resources that change. Each is a frozen value; rates in updates per second.
 
 All share three members. `rate` is the size, `per` says of what: `total` for the whole fleet, `server` for each server.
 `site_share` is the share of the updates that change a site in place of a server.
@@ -58,16 +58,16 @@ class Arrivals:
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         """Draw the updates of *duration* seconds over servers 1..*servers* and sites 1..*sites*."""
         need_resources(self, servers, sites)
-        when, who = rng.spawn(2)
+        when, which = rng.spawn(2)
         if self.per == "server" and self.per_server_draws:
             draws = [self.instants(child, 1.0, duration) for child in when.spawn(servers)]
             at = np.concatenate([np.empty(0), *draws])
             server = np.repeat(np.arange(1, servers + 1), [len(draw) for draw in draws])
         else:
             at = np.sort(self.instants(when, servers if self.per == "server" else 1.0, duration))
-            server = self.choose(who, len(at), servers)
-        on_site = who.random(len(at)) < self.site_share
-        site = who.integers(1, sites + 1, len(at)) if sites else server
+            server = self.choose(which, len(at), servers)
+        on_site = which.random(len(at)) < self.site_share
+        site = which.integers(1, sites + 1, len(at)) if sites else server
         return walk(to_ns(at), on_site, np.where(on_site, site, server))
 
     def choose(self, rng: np.random.Generator, size: int, servers: int) -> np.ndarray:

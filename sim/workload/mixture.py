@@ -11,7 +11,7 @@ from sim.workload.arrivals import Bursty, Constant, Diurnal, FlashCrowd, Instant
 from sim.workload.heard import Heard
 from sim.workload.scripts import Deployments, Provisioning, Replay
 from sim.workload.updates import ASPECTS, CHANGES, NUMBERED, RESOURCES, Updates, walk
-from sim.workload.work import Database, Firewall, Packages, Tasks
+from sim.workload.work import DatabaseOperations, Firewall, Packages, Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ Workload = (
     | Deployments
     | Firewall
     | Packages
-    | Database
+    | DatabaseOperations
     | Tasks
     | Mixture
 )

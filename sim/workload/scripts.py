@@ -105,8 +105,8 @@ class Runs:
             heapq.heappush(free, (start + body.length, machine))
             heapq.heappush(due, start + body.length)
             server = np.broadcast_to(body.server, body.at.shape)
-            of, who = np.where(server > 0, RESOURCES.index("server"), resource), np.where(server > 0, server, machine)
-            parts.append(Updates.of(to_ns(start + body.at), of, who, body.change, body.aspect))
+            of, changed = np.where(server > 0, RESOURCES.index("server"), resource), np.where(server > 0, server, machine)
+            parts.append(Updates.of(to_ns(start + body.at), of, changed, body.change, body.aspect))
         rows = Updates.merge(parts)
         return _only_changes(rows[rows.at < ns(duration)])
 

@@ -95,7 +95,7 @@ class Trace:
         )
 
     def write(self, path: Path) -> None:
-        """Write the file in one step: who sees it sees all of it."""
+        """Write the file in one step: nobody ever reads a part of it."""
         head = {
             "trace": FORMAT,
             "command": self.command,

@@ -45,7 +45,7 @@ deployment, a log), a task whose end is broadcast whole."""
 ASPECTS: tuple[Aspect, ...] = typing.get_args(Aspect)
 
 NUMBERED: tuple[Aspect, ...] = ("status", "rule", "progress", "log", "task")
-"""Aspects of which a server has many, told apart by `step`; of the others it has one, whose step is 0."""
+"""Aspects of which a server has many, distinguished by `step`; of the others it has one, whose step is 0."""
 
 SITE_STATUS: dict[Change, str] = {"installing": "deploying", "completed": "active", "failed": "failed"}
 """What the status of a site's update is called in the application. A site that waits has no status of its own."""

@@ -131,7 +131,7 @@ class Tasks(_InParts):
 
 
 @dataclass(frozen=True)
-class Database(_InParts):
+class DatabaseOperations(_InParts):
     """Database operations (a dump, a migration): one begins (pending), progresses, and ends as completed or failed."""
 
     kind: ClassVar[str] = "database"

@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
-from sim.brokeforge.outages import Outage
+from sim.brokeforge.outages import OutageLog
 
 LOG = logging.getLogger("test.outages")
 
 
 def test_once_away_and_once_back(caplog: pytest.LogCaptureFixture) -> None:
-    outage = Outage("the database", LOG)
+    outage = OutageLog("the database", LOG)
     outage.worked()
     for n in range(5):
         outage.failed(f"GET /{n}: database: refused\n\tIs it running?")
@@ -28,7 +28,7 @@ def test_once_away_and_once_back(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_many_threads_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
-    outage = Outage("redis", LOG)
+    outage = OutageLog("redis", LOG)
     threads = [threading.Thread(target=lambda: [outage.failed("away") for _ in range(200)]) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -5,17 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.results.clocks import ClockEstimate, Sample
+from sim.results.clocks import ClockEstimate, RoundTrip
 
 DELAYS = st.lists(
     st.tuples(st.integers(0, 5_000_000), st.integers(0, 1_000_000), st.integers(0, 5_000_000)), min_size=1, max_size=30
 )
 
 
-def trip(at: int, offset: int, there: int, thinking: int, back: int) -> Sample:
+def trip(at: int, offset: int, there: int, thinking: int, back: int) -> RoundTrip:
     """A round trip begun at *at* by the worker's clock, with the true *offset* of the master's."""
     heard = at + there + offset
-    return Sample(at, heard, heard + thinking, at + there + thinking + back)
+    return RoundTrip(at, heard, heard + thinking, at + there + thinking + back)
 
 
 @given(st.integers(-(10**12), 10**12), DELAYS)
@@ -50,6 +50,6 @@ def test_nothing_is_known_before_the_first_answer() -> None:
 
 def test_a_round_trip_in_which_a_clock_was_set_back_says_nothing() -> None:
     estimate = ClockEstimate()
-    estimate.add(Sample(asked=100, heard=50, answered=60, back=90))
-    estimate.add(Sample(asked=100, heard=60, answered=50, back=110))
+    estimate.add(RoundTrip(asked=100, heard=50, answered=60, back=90))
+    estimate.add(RoundTrip(asked=100, heard=60, answered=50, back=110))
     assert estimate.round_trips == 0

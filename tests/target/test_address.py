@@ -50,7 +50,7 @@ def test_what_is_meant(written: tuple[Any, ...], url: str, notes: int) -> None:
     address, said = read_address(NAMES, *written, default="https")
     assert address.url == url
     assert len(said) == notes, said
-    assert all("REVERB_" in note.said and note.advice for note in said)
+    assert all("REVERB_" in note.text and note.advice for note in said)
 
 
 @pytest.mark.parametrize(

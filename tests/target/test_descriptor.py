@@ -118,8 +118,8 @@ def test_a_member_that_is_not_known_is_said(tmp_path: Path) -> None:
     path = tmp_path / "target.json"
     path.write_text(written(ws={"host": "h", "port": 1, "paht": "/r"}, remark="x", login={"path": "sign-in"}, auth="api/auth"))
     target = Target.read(path)
-    assert target.notes[1].said == "member ws.paht is not known - did you mean 'path'?"
-    assert target.notes[0].said.startswith("member remark is not known (known: api, ")
+    assert target.notes[1].text == "member ws.paht is not known - did you mean 'path'?"
+    assert target.notes[0].text.startswith("member remark is not known (known: api, ")
     assert (target.login.path, target.auth) == ("/sign-in", "/api/auth")
 
 

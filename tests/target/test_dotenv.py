@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.target.dotenv import Malformed, lost, parse
+from sim.target.dotenv import MalformedDotenv, lost, parse
 from tests.target.phpdotenv import VECTORS
 
 
@@ -63,7 +63,7 @@ def test_values(line: str, value: str) -> None:
     ],
 )
 def test_what_laravel_refuses_is_refused_with_its_line(text: str, complaint: str) -> None:
-    with pytest.raises(Malformed, match=complaint):
+    with pytest.raises(MalformedDotenv, match=complaint):
         parse(text)
 
 
@@ -71,7 +71,7 @@ def test_the_real_library_says_the_same() -> None:
     def read(text: str) -> dict[str, str] | None:
         try:
             return parse(text)
-        except Malformed:
+        except MalformedDotenv:
             return None
 
     vectors = json.loads(VECTORS.read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def test_a_quote_that_is_never_closed_loses_the_rest() -> None:
 
 
 def test_the_value_is_not_repeated_in_the_error() -> None:
-    with pytest.raises(Malformed) as error:
+    with pytest.raises(MalformedDotenv) as error:
         parse('SECRET="hunter2";')
     assert "hunter2" not in str(error.value)
 
@@ -108,6 +108,6 @@ def test_any_text_survives_single_or_double_quotes(value: str) -> None:
 def test_any_text_at_all_is_read_or_refused(text: str) -> None:
     try:
         found = parse(text)
-    except Malformed:
+    except MalformedDotenv:
         return
     assert "=" in text or not found

@@ -21,7 +21,7 @@ def read(text: str, tmp_path: Path, environment: dict[str, str] | None = None) -
 
 
 def said(target: Target, problems: bool = False) -> str:
-    return "\n".join(f"{note.said} -> {note.advice}" for note in target.notes if note.problem or not problems)
+    return "\n".join(f"{note.text} -> {note.advice}" for note in target.notes if note.problem or not problems)
 
 
 @pytest.mark.parametrize(

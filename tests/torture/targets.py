@@ -25,7 +25,7 @@ from sim.pusher.server.state import Connection
 from sim.results.run import Run
 from sim.scenario import load_scenario
 from sim.target import Target
-from sim.target.dotenv import Malformed, parse
+from sim.target.dotenv import MalformedDotenv, parse
 from sim.workload.traces import load_trace
 from tests.torture.rfc6455 import Ear, link_of
 
@@ -213,7 +213,7 @@ def target(data: bytes) -> None:
     with _refused_in_one_line():
         Target.read(path)
     path.unlink()
-    with contextlib.suppress(Malformed):
+    with contextlib.suppress(MalformedDotenv):
         parse(data.decode("utf-8", "replace"), {})
 
 

@@ -12,7 +12,7 @@ from sim.workload import (
     Bursty,
     Change,
     Constant,
-    Database,
+    DatabaseOperations,
     Deployments,
     Diurnal,
     Firewall,
@@ -30,7 +30,7 @@ from sim.workload import (
     Updates,
 )
 
-WORK = (Firewall, Packages, Tasks, Database)
+WORK = (Firewall, Packages, Tasks, DatabaseOperations)
 
 rates = st.floats(0.0, 30.0)
 shares = st.floats(0.0, 1.0)

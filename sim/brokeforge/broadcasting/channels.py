@@ -41,7 +41,7 @@ class Owned:
 
 
 Callback = Callable[..., Any]
-Kind = type[int] | type[str] | Select[Any]
+ParameterKind = type[int] | type[str] | Select[Any]
 """What a parameter becomes; a statement finds the owner of a model by its `id`: 403 when there is none."""
 
 
@@ -49,13 +49,13 @@ class NotFound(Exception):
     """A parameter names no model: refused, as Laravel's route-model binding does."""
 
 
-class Channels:
+class ChannelRoutes:
     """Registered patterns, in order."""
 
     def __init__(self) -> None:
-        self._patterns: list[tuple[re.Pattern[str], Callback, tuple[Kind, ...]]] = []
+        self._patterns: list[tuple[re.Pattern[str], Callback, tuple[ParameterKind, ...]]] = []
 
-    def add(self, pattern: str, callback: Callback, *kinds: Kind) -> None:
+    def add(self, pattern: str, callback: Callback, *kinds: ParameterKind) -> None:
         """`callback(user, ...)` is given a value of each of the *kinds*, as of `OWNER_OF_SERVER` for `servers.{server}`."""
         text = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^.]+)", re.escape(pattern))
         self._patterns.append((re.compile(text), callback, kinds))
@@ -77,7 +77,7 @@ class Channels:
         return None
 
 
-def _bind(db: Connection, kind: Kind, text: str) -> Any:
+def _bind(db: Connection, kind: ParameterKind, text: str) -> Any:
     if kind is str:
         return text
     # A key that is no plain number names no row. (PHP would read "1abc" as a type error: 500.)
@@ -91,7 +91,9 @@ def _bind(db: Connection, kind: Kind, text: str) -> Any:
     return Owned(int(text), owner)
 
 
-def authorise(channels: Channels, db: Connection, user: Person, key: str, secret: str, fields: dict[str, str]) -> dict[str, str]:
+def authorise(
+    channels: ChannelRoutes, db: Connection, user: Person, key: str, secret: str, fields: dict[str, str]
+) -> dict[str, str]:
     """The answer of `/broadcasting/auth` to *user*. Raises `HttpError` 403, or 422 for what no signature can be made of."""
     name, socket_id = fields.get("channel_name", ""), fields.get("socket_id", "")
     if not name:
@@ -110,7 +112,7 @@ def authorise(channels: Channels, db: Connection, user: Person, key: str, secret
     return {"auth": channel_auth(key, secret, socket_id, name, data), "channel_data": data}
 
 
-def application_channels() -> Channels:
+def application_channels() -> ChannelRoutes:
     """The channels of the pattern, and those that its alternatives need."""
 
     def owns(user: Person, model: Owned) -> bool:
@@ -127,7 +129,7 @@ def application_channels() -> Channels:
         """Presence: who else looks at this server."""
         return {"id": user.id, "name": user.name} if owns(user, server) else False
 
-    channels = Channels()
+    channels = ChannelRoutes()
     channels.add("servers.{server}", owns, queries.OWNER_OF_SERVER)
     channels.add("servers", anybody)
     channels.add("sites.{site}", owns, queries.OWNER_OF_SITE)

@@ -17,7 +17,7 @@ committed while its predecessor is being sent has its own event. (`ShouldBeUniqu
 loses that change: pages then show the old state until the next one.) An event that is sent now has no job, so there is nothing
 for it to be unique among.
 
-A job that fails is tried again after a pause, `tries` times in all. The change it tells of is committed whatever happens here:
+A job that fails is tried again after a pause, `tries` times in all. Its change is committed whatever happens here:
 `dispatch` never raises.
 """
 
@@ -32,9 +32,9 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
-from sim.brokeforge.broadcasting.events import Event, broadcast_name, from_wire, to_wire
+from sim.brokeforge.broadcasting.events import ModelEvent, broadcast_name, from_wire, to_wire
 from sim.brokeforge.metrics import Metrics
-from sim.brokeforge.outages import Outage
+from sim.brokeforge.outages import OutageLog
 from sim.scenario import Broadcast
 
 log = logging.getLogger("brokeforge")
@@ -59,7 +59,7 @@ class BroadcasterClient(Protocol):
 class BroadcastEvent:
     """One event on its way, as a job of the queue (Laravel's name for it)."""
 
-    event: Event
+    event: ModelEvent
     socket_id: str | None = None
     members: dict[str, Any] = field(default_factory=dict)
     """Members for measuring, added to the payload."""
@@ -78,7 +78,7 @@ class BroadcastEvent:
         return cls(**(members | {"event": from_wire(members["event"])}))
 
 
-class Queue(Protocol):
+class JobQueue(Protocol):
     """Where jobs wait: in this process or in Redis. A worker takes one and calls `Dispatcher.work`."""
 
     def push(self, job: BroadcastEvent, delay: float) -> None:
@@ -136,7 +136,7 @@ class MemoryCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DispatchOutcome:
     """What has become of a dispatch by now."""
 
     state: Literal["accepted", "waiting", "dropped", "lost"]
@@ -152,8 +152,8 @@ class Outcome:
         return self.state in ("accepted", "waiting")
 
 
-WAITING = Outcome("waiting")
-LOST = Outcome("lost")
+WAITING = DispatchOutcome("waiting")
+LOST = DispatchOutcome("lost")
 
 
 @dataclass(eq=False)
@@ -162,21 +162,21 @@ class Dispatcher:
 
     settings: Broadcast
     broadcaster: BroadcasterClient
-    queue: Queue
+    queue: JobQueue
     cache: Cache
     now: Callable[[], int]
     """ns since 1970."""
     metrics: Metrics
-    full: Callable[[Event], dict[str, Any] | None] | None = None
+    full: Callable[[ModelEvent], dict[str, Any] | None] | None = None
     """Event -> the resource that a full payload carries; None: there is none (any more)."""
     stamp: bool = False
     """Whether the members for measuring go into payloads."""
-    report: Callable[[BroadcastEvent, Outcome], None] = lambda job, outcome: None
+    report: Callable[[BroadcastEvent, DispatchOutcome], None] = lambda job, outcome: None
     """Called once with what finally became of each event (accepted, dropped or lost)."""
-    outage: Outage = field(default_factory=lambda: Outage("the broadcaster", log))
+    outage: OutageLog = field(default_factory=lambda: OutageLog("the broadcaster", log))
 
-    def dispatch(self, event: Event, socket_id: str | None = None, members: dict[str, Any] | None = None) -> Outcome:
-        """Broadcast *event*, now or later; never raises. *socket_id* is who made the change (`toOthers`)."""
+    def dispatch(self, event: ModelEvent, socket_id: str | None = None, members: dict[str, Any] | None = None) -> DispatchOutcome:
+        """Broadcast *event*, now or later; never raises. *socket_id*: the connection that made the change (`toOthers`)."""
         settings, now = self.settings, self.now()
         excluded = socket_id if settings.to_others else None
         job = BroadcastEvent(event, excluded, members or {}, dispatched_at=now)
@@ -189,7 +189,7 @@ class Dispatcher:
             return self._drop(job, "unique")
         return self._push(replace(job, unique=settings.unique), settings.queue_latency)
 
-    def work(self, job: BroadcastEvent) -> Outcome:
+    def work(self, job: BroadcastEvent) -> DispatchOutcome:
         """Do one job; what a queue's worker calls. Never raises: a failure goes back to the queue until its tries are used."""
         key = job.event.key
         if job.unique and job.attempt == 1:
@@ -211,7 +211,7 @@ class Dispatcher:
             self.outage.failed(f"{job.event.name}: given up after {tries}: {error}")
             return self._lose(job)
 
-    def _debounce(self, job: BroadcastEvent, now: int) -> Outcome:
+    def _debounce(self, job: BroadcastEvent, now: int) -> DispatchOutcome:
         settings, key = self.settings, job.event.key
         most = settings.debounce_max_wait
         ttl = max(10 * settings.debounce, 300.0)
@@ -225,7 +225,7 @@ class Dispatcher:
         self.cache.put(f"debounce:{key}", token, ttl)
         return self._push(replace(job, token=token), delay + settings.queue_latency)
 
-    def _push(self, job: BroadcastEvent, delay: float) -> Outcome:
+    def _push(self, job: BroadcastEvent, delay: float) -> DispatchOutcome:
         try:
             self.queue.push(job, delay)
         except OSError:
@@ -233,18 +233,18 @@ class Dispatcher:
             return self._lose(job)
         return WAITING
 
-    def _drop(self, job: BroadcastEvent, reason: str) -> Outcome:
+    def _drop(self, job: BroadcastEvent, reason: str) -> DispatchOutcome:
         self.metrics.count("broadcast_dropped_total", event=job.event.name, reason=reason)
-        outcome = Outcome("dropped", reason=reason)
+        outcome = DispatchOutcome("dropped", reason=reason)
         self.report(job, outcome)
         return outcome
 
-    def _lose(self, job: BroadcastEvent) -> Outcome:
+    def _lose(self, job: BroadcastEvent) -> DispatchOutcome:
         self.metrics.count("broadcast_lost_total", event=job.event.name)
         self.report(job, LOST)
         return LOST
 
-    def _send(self, job: BroadcastEvent) -> Outcome:
+    def _send(self, job: BroadcastEvent) -> DispatchOutcome:
         settings, event, started = self.settings, job.event, self.now()
         payload = event.broadcast_with(started)
         if settings.payload == "full" and self.full is not None and event.resource in ("server", "site"):
@@ -267,6 +267,6 @@ class Dispatcher:
         self.metrics.count("broadcast_published_total", event=event.name)
         self.metrics.observe("broadcast_publish_seconds", (finished - started) / 1e9)
         self.metrics.observe("broadcast_wait_seconds", (started - job.dispatched_at) / 1e9)
-        outcome = Outcome("accepted", finished)
+        outcome = DispatchOutcome("accepted", finished)
         self.report(job, outcome)
         return outcome

@@ -1,7 +1,7 @@
 """What is broadcast: four events, as in the pattern's document.
 
 An event knows its channels (`broadcast_on`), its name (`broadcast_name`) and its payload (`broadcast_with`, made when it is
-sent: a queued event tells of the state and the time at which the worker runs). It holds ids only, as `SerializesModels` does.
+sent: a queued event has the time at which the worker runs). It holds ids only, as `SerializesModels` does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def iso8601(at_ns: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ModelEvent:
     """Something that happened to one resource: what all events share."""
 
     name: ClassVar[str]
@@ -49,7 +49,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class _Updated(Event):
+class _Updated(ModelEvent):
     user_id: int = 0
     """The owner; needed for the channel per user only, and never in the payload."""
 
@@ -76,7 +76,7 @@ class ServerSiteUpdated(_Updated):
 
 
 @dataclass(frozen=True, slots=True)
-class ServerProvisionUpdated(Event):
+class ServerProvisionUpdated(ModelEvent):
     """For the provision page alone; it always goes to its one channel."""
 
     name: ClassVar[str] = "ServerProvisionUpdated"
@@ -87,7 +87,7 @@ class ServerProvisionUpdated(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskCompleted(Event):
+class TaskCompleted(ModelEvent):
     """The alternative pattern: the whole (small) thing is in the payload, nothing is fetched."""
 
     name: ClassVar[str] = "TaskCompleted"
@@ -106,10 +106,12 @@ class TaskCompleted(Event):
         return {"task": {"id": self.id, "name": self.task, **ended}}
 
 
-EVENTS: dict[str, type[Event]] = {e.name: e for e in (ServerUpdated, ServerSiteUpdated, ServerProvisionUpdated, TaskCompleted)}
+EVENTS: dict[str, type[ModelEvent]] = {
+    e.name: e for e in (ServerUpdated, ServerSiteUpdated, ServerProvisionUpdated, TaskCompleted)
+}
 
 
-def broadcast_name(event: Event, broadcast_as: bool) -> str:
+def broadcast_name(event: ModelEvent, broadcast_as: bool) -> str:
     """The name on the wire: the class with its namespace, or (`broadcast_as`) its base name alone.
 
     Echo's `listen('ServerUpdated')` hears the first, `listen('.ServerUpdated')` only the second.
@@ -117,11 +119,11 @@ def broadcast_name(event: Event, broadcast_as: bool) -> str:
     return event.name if broadcast_as else NAMESPACE + event.name
 
 
-def to_wire(event: Event) -> dict[str, Any]:
+def to_wire(event: ModelEvent) -> dict[str, Any]:
     """What a queue keeps of an event."""
     return {"event": event.name, **asdict(event)}
 
 
-def from_wire(tree: dict[str, Any]) -> Event:
+def from_wire(tree: dict[str, Any]) -> ModelEvent:
     members = dict(tree)
     return EVENTS[members.pop("event")](**members)

@@ -11,30 +11,30 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from sim.brokeforge.broadcasting.events import Event
+from sim.brokeforge.broadcasting.events import ModelEvent
 from sim.brokeforge.domain.models import Resource, Task
 
-Kind = Literal["created", "updated", "deleted"]
+ChangeKind = Literal["created", "updated", "deleted"]
 
 KEY = "change_set"
 
 
 @dataclass(slots=True)
-class Change:
+class ResourceChange:
     """One saved change of one resource."""
 
-    kind: Kind
+    kind: ChangeKind
     resource: Resource
     version: int
     fields: frozenset[str] = frozenset()
     broadcasts: bool = False
     """A meaningful field changed: there will be events."""
-    events: tuple[Event, ...] = ()
+    events: tuple[ModelEvent, ...] = ()
     """Made when the row is written, as a new row has its id only then."""
     sequence: int | None = None
     """Its number among all changes; None until the commit gives it one."""
     ended: tuple[Task, ...] = ()
-    """Tasks that ended with this change; each is told of whole, on its own channel."""
+    """Tasks that ended with this change; each is broadcast whole, on its own channel."""
 
 
 @dataclass(slots=True)
@@ -45,11 +45,11 @@ class ChangeSet:
     """The connection that `toOthers` leaves out."""
     members: dict[str, Any] = field(default_factory=dict)
     """Members for measuring, for every event's payload."""
-    flushed: list[Change] = field(default_factory=list)
+    flushed: list[ResourceChange] = field(default_factory=list)
     """Changes of the flush in hand, whose events are not made yet."""
-    pending: list[Change] = field(default_factory=list)
+    pending: list[ResourceChange] = field(default_factory=list)
     """Saved, not committed."""
-    committed: list[Change] = field(default_factory=list)
+    committed: list[ResourceChange] = field(default_factory=list)
     committed_at: int | None = None
     """ns since 1970; None: not committed."""
     published_at: int | None = None
@@ -75,6 +75,6 @@ class ChangeSet:
 
 
 def of(session: Session) -> ChangeSet:
-    """The session's change set; a session that somebody else made has an empty one."""
+    """The session's change set; one that was made elsewhere has an empty one."""
     found: ChangeSet = session.info.setdefault(KEY, ChangeSet())
     return found

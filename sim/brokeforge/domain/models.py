@@ -136,8 +136,8 @@ class ServerFirewallRule(Base):
 
 
 LIVE_KINDS = frozenset({"log", "progress"})
-"""Kinds of history lines that a page waits for: a new one is a change of its server and is told. The others are written
-along with a change that is told anyway."""
+"""Kinds of history lines that a page waits for: a new one is a change of its server and is broadcast. The others are
+written along with a change that is broadcast anyway."""
 
 
 class ServerEvent(Base):

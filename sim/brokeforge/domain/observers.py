@@ -9,7 +9,7 @@ Laravel's `save()`: per flush and per resource at most one event, and one versio
     after_commit    committed: the events leave (unless they have)
     after_rollback  dropped: nothing has happened
 
-What counts as a change worth telling is each model's list of meaningful fields (`BROADCAST_FIELDS`), asked by `was_changed`.
+A change is broadcast where one of its model's meaningful fields has changed (`BROADCAST_FIELDS`, asked by `was_changed`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 from sqlalchemy import event, insert, inspect
 from sqlalchemy.orm import Session, object_session, sessionmaker
 
-from sim.brokeforge.broadcasting.events import Event, ServerProvisionUpdated, ServerSiteUpdated, ServerUpdated, TaskCompleted
+from sim.brokeforge.broadcasting.events import ModelEvent, ServerProvisionUpdated, ServerSiteUpdated, ServerUpdated, TaskCompleted
 from sim.brokeforge.domain import change_set, queries
-from sim.brokeforge.domain.change_set import Change, ChangeSet, Kind
+from sim.brokeforge.domain.change_set import ChangeKind, ChangeSet, ResourceChange
 from sim.brokeforge.domain.models import (
     LIVE_KINDS,
     Counter,
@@ -51,9 +51,9 @@ BROADCAST_FIELDS: dict[type, tuple[str, ...] | None] = {
     ServerEvent: (),
     Task: ("status", "completed_at"),
 }
-"""Model -> its meaningful fields; None: all of them; empty: an update never tells."""
+"""Model -> its meaningful fields; None: all of them; empty: an update is never broadcast."""
 
-DOCUMENTED: dict[type, frozenset[Kind]] = {
+DOCUMENTED: dict[type, frozenset[ChangeKind]] = {
     Server: frozenset({"updated"}),
     ServerSite: frozenset({"updated"}),
     ServerFirewall: frozenset({"created", "updated"}),
@@ -61,7 +61,7 @@ DOCUMENTED: dict[type, frozenset[Kind]] = {
     ServerEvent: frozenset({"created"}),
     Task: frozenset({"created", "updated"}),
 }
-"""The listeners that the pattern's document registers: no new server, no deleted server or firewall is ever told."""
+"""The listeners that the pattern's document registers: no new server, no deleted server or firewall is ever broadcast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def resource_of(model: object) -> Resource | None:
 def listen(
     sessions: sessionmaker[Session],
     observers: Observers,
-    dispatch: Callable[[Change, ChangeSet], None],
+    dispatch: Callable[[ResourceChange, ChangeSet], None],
     now: Callable[[], int],
 ) -> None:
     """Hook *sessions*. `dispatch(change, change_set)` is called once per change: after the commit, or (`on_save`) before it.
@@ -116,7 +116,7 @@ def listen(
 
     @event.listens_for(sessions, "before_flush")
     def collect(session: Session, context: Any, instances: Any) -> None:
-        saved: dict[Resource, Change] = {}
+        saved: dict[Resource, ResourceChange] = {}
         for kind, models in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
             for model in list(models):
                 if type(model) in BROADCAST_FIELDS:
@@ -124,7 +124,7 @@ def listen(
         changes = change_set.of(session)
         for change in saved.values():
             change.version += 1
-            # The deleted row's last version is told, but there is no row to write it to.
+            # The deleted row's last version is broadcast, but there is no row to write it to.
             if change.kind != "deleted":
                 change.resource.version = change.version
         changes.flushed = list(saved.values())
@@ -184,7 +184,7 @@ def _note_newest(session: Session, newest: dict[int, int | None]) -> None:
             connection.execute(insert(Counter), {"name": row["counter"], "value": sequence})
 
 
-def _save(saved: dict[Resource, Change], kind: Kind, model: object, observers: Observers) -> None:
+def _save(saved: dict[Resource, ResourceChange], kind: ChangeKind, model: object, observers: Observers) -> None:
     changed = changed_fields(model)
     if kind == "updated" and not changed:
         return
@@ -192,20 +192,20 @@ def _save(saved: dict[Resource, Change], kind: Kind, model: object, observers: O
     if resource is None:
         return
     # A rule that is created updates its server; only the server's own row can be created or deleted.
-    of_resource: Kind = kind if model is resource else "updated"
-    telling = _tells(kind, model, changed, observers)
+    of_resource: ChangeKind = kind if model is resource else "updated"
+    broadcasts = _is_broadcast(kind, model, changed, observers)
     present = saved.get(resource)
     if present is None:
-        present = saved[resource] = Change(of_resource, resource, resource.version or 0)
+        present = saved[resource] = ResourceChange(of_resource, resource, resource.version or 0)
     if model is resource:
         present.kind = of_resource
         present.fields |= changed
     if isinstance(model, Task) and kind == "updated" and model.status in ("completed", "failed"):
         present.ended += (model,)
-    present.broadcasts |= telling
+    present.broadcasts |= broadcasts
 
 
-def _tells(kind: Kind, model: object, changed: frozenset[str], observers: Observers) -> bool:
+def _is_broadcast(kind: ChangeKind, model: object, changed: frozenset[str], observers: Observers) -> bool:
     if observers.documented_only and kind not in DOCUMENTED[type(model)]:
         return False
     meaningful = BROADCAST_FIELDS[type(model)]
@@ -213,7 +213,7 @@ def _tells(kind: Kind, model: object, changed: frozenset[str], observers: Observ
     return kind != "updated" or observers.all_fields or meaningful is None or was_changed(meaningful, changed)
 
 
-def _events(change: Change, observers: Observers) -> tuple[Event, ...]:
+def _events(change: ResourceChange, observers: Observers) -> tuple[ModelEvent, ...]:
     """The events of a saved change; a created row has its id only now."""
     if not change.broadcasts:
         return ()
@@ -223,7 +223,7 @@ def _events(change: Change, observers: Observers) -> tuple[Event, ...]:
     ended = tuple(TaskCompleted(task.id, task.name, task.status == "completed", task.completed_at or 0) for task in change.ended)
     if isinstance(resource, Task):
         return ended
-    events: tuple[Event, ...] = (ServerUpdated(resource.id, resource.user_id),)
+    events: tuple[ModelEvent, ...] = (ServerUpdated(resource.id, resource.user_id),)
     if observers.provision_event and "provision" in change.fields and change.kind == "updated":
         events += (ServerProvisionUpdated(resource.id),)
     return events + ended

@@ -1,7 +1,7 @@
 """The routes that change a model. None of them broadcasts: the models' own events do (`observers`).
 
 Each takes the row of its resource with a lock, moves it, and answers `{"version", "sequence", "changed", "broadcast"}` and
-the resource. `changed` is false when everything already was as asked: nothing is written then, and nothing is told.
+the resource. `changed` is false when everything already was as asked: nothing is written then, and nothing is broadcast.
 `broadcast` is true when an event was accepted or is still to be sent; false when there is none (a quiet change), when it was
 dropped (`unique`) or given up.
 """
@@ -302,7 +302,7 @@ def _answer(
         "broadcast": done.on_its_way,
     }
     if app.members:
-        # Beside the members in the payload: where the time went, for the one who made the change (ns since 1970; null: not
+        # Beside the members in the payload: where the time went, for the client that made the change (ns since 1970; null: not
         # yet, or never).
         body |= {"committed_at": done.committed_at if changes else None, "published_at": done.published_at}
     if isinstance(resource, Server):

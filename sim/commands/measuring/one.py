@@ -168,7 +168,7 @@ def _target(
         # Fan-out alone: the application is known by its address only, and would answer nobody.
         target = replace(target, api="")
     for note in target.notes:
-        print(f"note: {note.said}", file=sys.stderr)
+        print(f"note: {note.text}", file=sys.stderr)
     if keys := of_the_target(scenario):
         print(
             f"note: the target decides over {', '.join(keys)}, not this scenario (workbench serve takes one to obey)",

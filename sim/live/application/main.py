@@ -45,11 +45,11 @@ import numpy as np
 import uvloop
 
 from sim.brokeforge.application import Application
-from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, Cache, Outcome, Queue
+from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent, Cache, DispatchOutcome, JobQueue
 from sim.brokeforge.context import Board
 from sim.brokeforge.domain.database import Database
 from sim.brokeforge.http import Response
-from sim.brokeforge.outages import Outage
+from sim.brokeforge.outages import OutageLog
 from sim.clock import SECOND
 from sim.distributions import Distribution
 from sim.live.application.alarm import Alarm
@@ -74,7 +74,7 @@ CHANGES = 16
 """Changes that are made at once where they need no worker; they wait for one another's locks, and for the broadcaster."""
 
 
-class RunningQueue(Queue, Protocol):
+class RunningQueue(JobQueue, Protocol):
     """A queue with workers of its own."""
 
     def start(self, work: Callable[[BroadcastEvent], object]) -> None: ...
@@ -267,11 +267,11 @@ async def serve(
     workers.close()
 
 
-def keep_outcomes(path: Path) -> Callable[[BroadcastEvent, Outcome], None]:
+def keep_outcomes(path: Path) -> Callable[[BroadcastEvent, DispatchOutcome], None]:
     """A report for the dispatcher that appends a line to *path* for each event of an update."""
     file = path.open("ab", buffering=0)
 
-    def report(job: BroadcastEvent, outcome: Outcome) -> None:
+    def report(job: BroadcastEvent, outcome: DispatchOutcome) -> None:
         if "update" in job.members:
             row = {"update": job.members["update"], "event": job.event.name, "outcome": outcome.state}
             line = json.dumps(row | {"at": outcome.accepted_at, "reason": outcome.reason}) + "\n"

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from sim.brokeforge.broadcasting.dispatcher import BroadcastEvent
-from sim.brokeforge.outages import Outage
+from sim.brokeforge.outages import OutageLog
 from sim.live.application.queue import Work, start_workers
 
 log = logging.getLogger("queue")
@@ -32,9 +32,9 @@ return #due
 class RedisQueue:
     """The same over Redis: a sorted set of waiting jobs, a list of ready ones. All processes of an application share it."""
 
-    def __init__(self, url: str, workers: int = 1, name: str = "workbench", outage: Outage | None = None) -> None:
+    def __init__(self, url: str, workers: int = 1, name: str = "workbench", outage: OutageLog | None = None) -> None:
         self._redis: Any = redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0)
-        self._outage = outage or Outage("redis", log)
+        self._outage = outage or OutageLog("redis", log)
         self._waiting, self._ready = f"{name}:queue:delayed", f"{name}:queue"
         self._move = self._redis.register_script(_MOVE_DUE)
         self._workers = workers
@@ -87,9 +87,9 @@ class RedisQueue:
 class RedisCache:
     """Locks and tokens in Redis. When Redis is gone every lock is granted: an event twice costs less than none."""
 
-    def __init__(self, url: str, name: str = "workbench", outage: Outage | None = None) -> None:
+    def __init__(self, url: str, name: str = "workbench", outage: OutageLog | None = None) -> None:
         self._redis: Any = redis.Redis.from_url(url, socket_timeout=5.0, socket_connect_timeout=5.0, decode_responses=True)
-        self._outage = outage or Outage("redis", log)
+        self._outage = outage or OutageLog("redis", log)
         self._prefix = f"{name}:cache:"
 
     def add(self, key: str, value: str, ttl: float) -> bool:

@@ -29,7 +29,7 @@ async def settings(patient: Patient) -> list[Finding]:
     """What was found where the target is written down."""
     if not patient.target.notes:
         return [Finding("settings", "ok", "nothing to say")]
-    return [Finding("settings", "problem" if note.problem else "ok", note.said, note.advice) for note in patient.target.notes]
+    return [Finding("settings", "problem" if note.problem else "ok", note.text, note.advice) for note in patient.target.notes]
 
 
 async def browser_settings(patient: Patient) -> list[Finding]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from sim.brokeforge.broadcasting.events import Event, ServerSiteUpdated, ServerUpdated, TaskCompleted, broadcast_name
+from sim.brokeforge.broadcasting.events import ModelEvent, ServerSiteUpdated, ServerUpdated, TaskCompleted, broadcast_name
 from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.live.client import HttpAnswer, HttpOrigin
@@ -75,7 +75,7 @@ class _Resources:
         owner = self.owner(update)
         return _event(update, self.number(update), self._users.number(owner.id) if owner else 0).broadcast_on(broadcast.channels)
 
-    def event(self, update: Update) -> Event:
+    def event(self, update: Update) -> ModelEvent:
         """What the change is broadcast as."""
         owner = self.owner(update)
         return _event(update, self.id(update), owner.id if owner else 0)
@@ -91,7 +91,7 @@ class _Resources:
         return owner
 
 
-def _event(update: Update, id: Any, user: Any) -> Event:
+def _event(update: Update, id: Any, user: Any) -> ModelEvent:
     """A foreign application's ids may be texts."""
     match update.resource:
         case "server":

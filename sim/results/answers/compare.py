@@ -1,7 +1,7 @@
 """Runs of one scenario, before and after: what differs, by how much, how sure, and whether it matters.
 
 A difference is relative to the first side, with a 95 % interval; that of a share is in points. Against an equivalence band (5 %
-unless told; a point, or a tenth of one where losses are counted, for shares) it is
+unless another is given; a point, or a tenth of one where losses are counted, for shares) it is
 
     same        the whole interval lies inside the band
     better      the whole interval lies beyond the band, towards the better

@@ -57,10 +57,10 @@ def _workers(value: Value, scenario: Scenario) -> str:
     busy = value("utilisation") if not math.isnan(value("utilisation")) else value("application.busy_ratio")
     if busy >= FULL:
         count = scenario.api.workers
-        who = "the one application worker is" if count == 1 else f"the {number(count)} application workers are"
+        what = "the one application worker is" if count == 1 else f"the {number(count)} application workers are"
         needed = value("refetch_rate.mean") * scenario.api.service.mean() / EASY
         to = f" to {number(math.ceil(needed))}" if needed > count else ""
-        return f"{who} busy {percent(busy)}: set api.workers{to}, or have pages refetch less often (policy)"
+        return f"{what} busy {percent(busy)}: set api.workers{to}, or have pages refetch less often (policy)"
     cores = value("cpu.application")
     return (
         f"the application's process takes {number(cores)} of a core: give it more processes, or refetch less"
@@ -91,8 +91,8 @@ def _node(value: Value, scenario: Scenario) -> str:
     busy, cores = value("broadcaster.utilisation"), value("cpu.broadcaster")
     if busy >= FULL:
         count = scenario.broadcaster.nodes
-        who = "the broadcaster's one node is" if count == 1 else f"a node of the broadcaster's {number(count)} is"
-        return f"{who} busy {percent(busy)}: set broadcaster.nodes, or channels that fewer pages hear (broadcast.channels)"
+        what = "the broadcaster's one node is" if count == 1 else f"a node of the broadcaster's {number(count)} is"
+        return f"{what} busy {percent(busy)}: set broadcaster.nodes, or channels that fewer pages hear (broadcast.channels)"
     if cores >= FULL * scenario.broadcaster.nodes:
         return f"the broadcaster takes {number(cores)} of a core: set broadcaster.nodes, or channels that fewer pages hear"
     return ""
@@ -111,10 +111,10 @@ def _queue(updates: pd.DataFrame | None, scenario: Scenario) -> str:
     if last < 2 * first or last - first < 0.5:
         return ""
     count = cast.queue_workers
-    who = "one worker" if count == 1 else f"{number(count)} workers"
+    what = "one worker" if count == 1 else f"{number(count)} workers"
     return (
         f"the publisher's queue grows: an event waits {seconds(last)} at the end, {seconds(first)} at the start, "
-        f"for {who}: set broadcast.queue_workers, or broadcast.unique"
+        f"for {what}: set broadcast.queue_workers, or broadcast.unique"
     )
 
 

@@ -148,6 +148,6 @@ def _require_figures(node: Any, name: str) -> None:
         if any(output.output_type == "error" for output in cell.outputs):
             continue
         if not any("image/png" in output.get("data", {}) for output in cell.outputs):
-            said = [line for output in cell.outputs for line in str(output.get("text", "")).strip().splitlines()]
-            why = said[-1] if said else "no picture came of it"
+            printed = [line for output in cell.outputs for line in str(output.get("text", "")).strip().splitlines()]
+            why = printed[-1] if printed else "no picture came of it"
             raise WorkbenchError(f"{name}: a figure was not drawn ({cell.source.strip().splitlines()[-1].strip()[:60]}): {why}")

@@ -79,8 +79,8 @@ def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
     steps = stages.stage_table(pairs)
     parts = stages.windows(pairs, ledger.refetches, start, end, (end - start) / windows)
     slowest, missing = stages.worst(pairs, worst), stages.never_shown(pairs)
-    said = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _fates(pairs), _warm_up(pairs, start))
-    sentences = tuple(sentence for sentence in said if sentence)
+    found = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _fates(pairs), _warm_up(pairs, start))
+    sentences = tuple(sentence for sentence in found if sentence)
     return Explanation(
         run.name, report.verdict(run), report.state(run).replace("**", ""), steps, parts, slowest, missing, sentences
     )
@@ -126,10 +126,10 @@ def _worst(slowest: pd.DataFrame) -> str:
         return ""
     means = slowest[list(STAGES)].mean().dropna()
     first = slowest.iloc[0]
-    said = f"The worst update ({slowest.index[0]}, at {float(first['intended_at']):.1f} s) took {seconds(float(first['total']))}"
+    words = f"The worst update ({slowest.index[0]}, at {float(first['intended_at']):.1f} s) took {seconds(float(first['total']))}"
     if means.empty:
-        return said + "."
-    return f"{said}; of the {len(slowest)} worst, {percent(float(means.max() / means.sum()))} is {means.idxmax()}."
+        return f"{words}."
+    return f"{words}; of the {len(slowest)} worst, {percent(float(means.max() / means.sum()))} is {means.idxmax()}."
 
 
 def _warm_up(pairs: pd.DataFrame, start: float) -> str:

@@ -33,13 +33,13 @@ def start_here(run: Summary, model: Summary | None, steps: pd.DataFrame) -> tupl
         return nothing_to_say(run), _delivered(run)
     stage, share = _largest_stage(steps)
     where = f" {share} of the mean time is {ON_PURPOSE.get(stage, f'the {stage}')}." if stage else ""
-    said = (
+    sentence = (
         "More than half of the changes were not on a page when the run ended"
         if is_never(run[half])
         else f"Half of all changes are on a page {_within(run, half)}, nineteen in twenty {_within(run, most)}"
     )
     few = ", too few to say how sure" if run[half]["n"] < events_needed(0.5) else ""
-    first = f"{said} ({_updates(run, half)}{few}).{_failed(run)}{where}"
+    first = f"{sentence} ({_updates(run, half)}{few}).{_failed(run)}{where}"
     cost = f"An update costs {figure(run, 'refetches_per_update')} refetches over all pages"
     let = let_through(run)
     support = " ".join(
@@ -107,11 +107,11 @@ def _delivered(run: Summary) -> str:
     """What of the deliveries arrived, and when."""
     if not run["deliveries.expected"]["value"]:
         return "No delivery was expected."
-    said = f"{figure(run, 'deliveries.expected')} deliveries were expected, of which {figure(run, 'delivery_ratio')} arrived"
+    words = f"{figure(run, 'deliveries.expected')} deliveries were expected, of which {figure(run, 'delivery_ratio')} arrived"
     if not _known(run, "time_to_notified.p50"):
-        return f"{said}."
+        return f"{words}."
     return (
-        f"{said}: half within {figure(run, 'time_to_notified.p50')}, all but a hundredth within "
+        f"{words}: half within {figure(run, 'time_to_notified.p50')}, all but a hundredth within "
         f"{figure(run, 'time_to_notified.p99')}."
     )
 
@@ -134,8 +134,8 @@ def _sureness(run: Summary, *metrics: str) -> str:
         else:
             least = events_needed(float(metric.rpartition(".p")[2]) / 100)
             words.append(f"the {place} figure needs {number(least)} updates to have an interval")
-    said = "; ".join(words)
-    return f"{said[0].upper()}{said[1:]}."
+    joined = "; ".join(words)
+    return f"{joined[0].upper()}{joined[1:]}."
 
 
 def _apart(run: Summary, model: Summary, metric: str = "time_to_fresh.p95") -> str:
@@ -229,15 +229,15 @@ def latency(run: Summary, steps: Mapping[str, pd.DataFrame], ways: pd.DataFrame)
         f"{' and' if heard else '; a change'} is on the screen {_within(run, 'time_to_fresh.p50').replace('within', 'after')} "
         f"(all but a twentieth {_within(run, 'time_to_fresh.p95')}; {_updates(run, 'time_to_fresh.p50')}).{_failed(run)}"
     )
-    said = [first, _by_kind(steps)]
+    paragraphs = [first, _by_kind(steps)]
     known = ways[ways["rows"] > 0]
     if len(known) > 1:
-        said.append(
+        paragraphs.append(
             f"Dispatched as in this run, nineteen in twenty notifications arrive within {seconds(float(known['p95'].iloc[0]))}; "
             f"{known['p95'].idxmax()}, within {seconds(float(known['p95'].max()))} (both simulated, of the same updates and with "
             "the costs of this run)."
         )
-    return tuple(words for words in said if words)
+    return tuple(words for words in paragraphs if words)
 
 
 def _by_kind(steps: Mapping[str, pd.DataFrame]) -> str:

@@ -22,7 +22,7 @@ INSTANTS = ["intended_at", "committed_at", "published_at", "received_at", "due_a
 """The stations of one update on its way to one page, in the usual order (a refetch may start before the notification comes)."""
 
 
-class Tables(Protocol):
+class RunTables(Protocol):
     """What a bundle and a simulator's result in memory have in common: frames by the schemas of `sim.results.schema.TABLES`."""
 
     @property
@@ -39,7 +39,7 @@ class Tables(Protocol):
     def metrics(self) -> pd.DataFrame: ...
 
 
-class Window(NamedTuple):
+class RunWindow(NamedTuple):
     """[start, end) is counted; the run was over at *over*. Seconds since the run's start."""
 
     start: float
@@ -50,7 +50,7 @@ class Window(NamedTuple):
 class Ledger:
     """The ledger of a bundle, or of tables in memory (then with their *scenario*). Each part is computed once, when asked for."""
 
-    def __init__(self, tables: Tables, scenario: Scenario | None = None) -> None:
+    def __init__(self, tables: RunTables, scenario: Scenario | None = None) -> None:
         self.tables = tables
         self.scenario: Scenario = tables.scenario if scenario is None else scenario  # type: ignore[attr-defined]
         manifest = getattr(tables, "manifest", None)
@@ -64,7 +64,7 @@ class Ledger:
 
     @cached_property
     def counted(self) -> pd.DataFrame:
-        """The updates that count: intended inside the window; where nobody has told when, accepted inside it."""
+        """The updates that count: intended inside the window; where that is not known, accepted inside it."""
         at = self.tables.updates["intended_at"].fillna(self.tables.updates["published_at"])
         return self.tables.updates[(at >= self.window.start) & (at < self.window.end)]
 
@@ -173,7 +173,7 @@ class Ledger:
         return frame
 
 
-def ledger_of(run: Tables) -> Ledger:
+def ledger_of(run: RunTables) -> Ledger:
     """The ledger of a bundle, kept with it: what several ask for is worked out once."""
     kept = vars(run)
     if "_ledger" not in kept:
@@ -182,8 +182,8 @@ def ledger_of(run: Tables) -> Ledger:
     return ledger
 
 
-def _window(window: dict[str, float], scenario: Scenario) -> Window:
+def _window(window: dict[str, float], scenario: Scenario) -> RunWindow:
     if window:
-        return Window(window["start"], window["end"], window["end"] + window.get("cooldown", 0.0) + window["drain"])
+        return RunWindow(window["start"], window["end"], window["end"] + window.get("cooldown", 0.0) + window["drain"])
     end = scenario.warmup + scenario.duration
-    return Window(scenario.warmup, end, end + sum(scenario.tail))
+    return RunWindow(scenario.warmup, end, end + sum(scenario.tail))

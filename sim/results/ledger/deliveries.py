@@ -17,12 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from sim.results.ledger import matching
-from sim.results.ledger.book import Ledger, Tables
+from sim.results.ledger.book import Ledger, RunTables
 from sim.results.ledger.views import weight_of
 from sim.scenario import Scenario
 
 
-def account(tables: Tables, scenario: Scenario, unfinished: Sequence[tuple[int, int]] = ()) -> dict[str, int]:
+def account(tables: RunTables, scenario: Scenario, unfinished: Sequence[tuple[int, int]] = ()) -> dict[str, int]:
     """The fates above over the whole run. *unfinished*: first and last subscriber of each load process that was lost."""
     ledger = Ledger(tables, scenario)
     expected, beyond = ledger.deliveries.expected, ledger.deliveries.beyond

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger.book import Tables
+from sim.results.ledger.book import RunTables
 from sim.results.statistics import quantile
 
 GAP = 0.1
 """Seconds without a start that end a herd."""
 
 
-def offsets(run: Tables) -> pd.DataFrame:
+def offsets(run: RunTables) -> pd.DataFrame:
     """One row per refetch that was sent: at (s since the run's start), offset (s since the page's latest notification before).
 
     Refetches of pages that have not been notified yet (first load, polling) are left out.

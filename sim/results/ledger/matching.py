@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger.order import Order, place_of, ranges, whole
+from sim.results.ledger.order import SortedGroups, place_of, ranges, whole
 from sim.results.ledger.views import weight_of
 from sim.scenario import Scenario
 
@@ -151,12 +151,12 @@ def _heard_events(updates: pd.DataFrame, heard: pd.DataFrame, names: _Names) -> 
 def _open_at(events: pd.DataFrame, channel: Array, since: Array, ended: Array) -> tuple[Array, Array]:
     """Pairs (subscription, event on its channel) that overlap; an event is an interval from `earliest_at` to `accepted_at`."""
     on, earliest = events["channel"].to_numpy(), events["earliest_at"].to_numpy()
-    order = Order(on, events["accepted_at"].to_numpy())
+    order = SortedGroups(on, events["accepted_at"].to_numpy())
     place = order.order
     # The earliest possible acceptance of an event or any after it on its channel: it only grows, so it can be searched.
     floor = pd.Series(earliest[place])[::-1].groupby(on[place][::-1]).cummin()[::-1].to_numpy()
     low = order.before(channel, since)
-    high = Order(on[place], floor).before(channel, ended) if len(place) else low
+    high = SortedGroups(on[place], floor).before(channel, ended) if len(place) else low
     row, k = ranges(low, high)
     k = place[k]
     kept = earliest[k] < ended[row]

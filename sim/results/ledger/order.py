@@ -10,7 +10,7 @@ import pandas as pd
 Array = np.ndarray[Any, Any]
 
 
-class Order:
+class SortedGroups:
     """Members sorted by (group, value), ties as given. Values may be instants or whole numbers of any size.
 
     Values are replaced by their rank among all values, so that group and value fit one 64-bit key whatever they are (versions in

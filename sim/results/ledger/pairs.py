@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger.order import Order, ranges
+from sim.results.ledger.order import SortedGroups, ranges
 from sim.results.ledger.views import UNKNOWN, Views
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +39,7 @@ def pairs(view: Views, start: float, end: float, over: float) -> pd.DataFrame:
     shown = fresh < limit
     # An answer that names no version may have contained it: nobody knows since when it was shown.
     unnamed = view.answer_rank == UNKNOWN
-    doubtful = Order(view.answer_view[unnamed], view.answer_at[unnamed])
+    doubtful = SortedGroups(view.answer_view[unnamed], view.answer_at[unnamed])
     until = np.where(shown, fresh, limit)
     blind = doubtful.before(number, until) > doubtful.through(number, committed)
     fate = np.select(

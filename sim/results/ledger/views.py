@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger.order import Order, place_of, ranges, whole
+from sim.results.ledger.order import SortedGroups, place_of, ranges, whole
 from sim.scenario import Scenario
 
 Array = np.ndarray[Any, Any]
@@ -52,7 +52,7 @@ class Timelines:
         self.owners[resource] = user
         both = np.r_[rows, rows]
         timeline = np.r_[resource, len(self.resources) + board].astype(np.int64)
-        self.commits = Order(timeline, updates["committed_at"].to_numpy(float)[both])
+        self.commits = SortedGroups(timeline, updates["committed_at"].to_numpy(float)[both])
         order = self.commits.order
         self.timeline, self.update = timeline[order], both[order]
         self.committed = updates["committed_at"].to_numpy(float)[self.update]
@@ -61,9 +61,9 @@ class Timelines:
         ordering = np.where(of_board, sequence[self.update], version[self.update])
         known = np.where(of_board, has_sequence[self.update], has_version[self.update])
         self._known = np.flatnonzero(known)
-        self._versions = Order(self.timeline[known], ordering[known])
+        self._versions = SortedGroups(self.timeline[known], ordering[known])
         numbered = has_sequence[self.update]
-        self._sequences = Order(self.timeline[numbered], sequence[self.update][numbered])
+        self._sequences = SortedGroups(self.timeline[numbered], sequence[self.update][numbered])
         self.rank = np.full(len(order), UNKNOWN, np.int64)
         self.rank[known] = self.rank_of(self.timeline[known], ordering[known])
 
@@ -78,7 +78,7 @@ class Timelines:
         many = board & shows_payloads(pages, scenario)
         one = np.flatnonzero((single >= 0) & ~many)
         several = np.flatnonzero(many)
-        by_owner = Order(self.owners, np.zeros(len(self.owners)))
+        by_owner = SortedGroups(self.owners, np.zeros(len(self.owners)))
         i, place = ranges(by_owner.start(user[several]), by_owner.start(user[several] + 1))
         timelines = np.r_[single[one], by_owner.order[place]].astype(np.int64)
         return np.r_[one, several[i]], timelines, np.r_[np.zeros(len(one), bool), np.ones(len(i), bool)]
@@ -144,7 +144,7 @@ class Views:
     closed: Array
     load_rank: Array
     load_known: Array
-    answers: Order
+    answers: SortedGroups
     answer_view: Array
     answer_at: Array
     answer_rank: Array
@@ -168,18 +168,18 @@ def views(tables: Any, scenario: Scenario, over: float) -> Views:
         loaded[rows] = lines.rank_of(timeline[rows], version[rows], by_sequence)
     nothing = np.full(len(page), np.nan)
     parts: list[Part] = [(np.arange(len(page)), opened, loaded, nothing, nothing)]
-    of_page = Order(page, timeline)
+    of_page = SortedGroups(page, timeline)
     parts += _refetched(tables.refetches, pages, of_page, timeline, several, lines)
     parts += _payloads(tables, scenario, of_page, page, timeline, lines)
     view, at, rank, due, started = (np.concatenate(column) for column in zip(*parts, strict=True))
     kept = at >= opened[view]
-    order = Order(view[kept], at[kept])
+    order = SortedGroups(view[kept], at[kept])
     columns = (column[kept][order.order] for column in (view, at, rank, due, started))
     return Views(lines, page, timeline, opened, closed, loaded, named, order, *columns)
 
 
 def _refetched(
-    refetches: pd.DataFrame, pages: pd.DataFrame, of_page: Order, timeline: Array, several: Array, lines: Timelines
+    refetches: pd.DataFrame, pages: pd.DataFrame, of_page: SortedGroups, timeline: Array, several: Array, lines: Timelines
 ) -> Iterator[Part]:
     """Answers to refetches; that of a dashboard of full payloads counts for each resource that it shows."""
     applied = refetches[(refetches["outcome"] == "applied").to_numpy(bool) & refetches["finished_at"].notna().to_numpy(bool)]
@@ -196,7 +196,9 @@ def _refetched(
     yield view, at, rank, due, started
 
 
-def _payloads(tables: Any, scenario: Scenario, of_page: Order, page: Array, timeline: Array, lines: Timelines) -> Iterator[Part]:
+def _payloads(
+    tables: Any, scenario: Scenario, of_page: SortedGroups, page: Array, timeline: Array, lines: Timelines
+) -> Iterator[Part]:
     """Notifications at pages that show what they carry: an answer with the update's version, for the update's resource."""
     shows = shows_payloads(tables.pages, scenario)
     if not shows.any():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sim.brokeforge.broadcasting.channels import Channels, Person
+from sim.brokeforge.broadcasting.channels import ChannelRoutes, Person
 from sim.brokeforge.domain.models import Server, Task
 from sim.pusher.auth import verify_channel
 from tests.brokeforge.forge import Forge
@@ -120,12 +120,12 @@ def test_owner_of_a_task_hears_of_it(forge: Forge) -> None:
 # --- the rules themselves ---
 
 
-def verify(forge: Forge, channels: Channels, name: str) -> Any:
+def verify(forge: Forge, channels: ChannelRoutes, name: str) -> Any:
     return channels.verify(forge.database.read(), Person(1, "Ada"), name)
 
 
 def test_the_first_pattern_that_matches_decides_unless_it_has_no_opinion(forge: Forge) -> None:
-    channels, asked = Channels(), []
+    channels, asked = ChannelRoutes(), []
 
     def first(user: Person, x: str) -> Any:
         asked.append(("first", x))
@@ -146,7 +146,7 @@ def test_the_first_pattern_that_matches_decides_unless_it_has_no_opinion(forge: 
 
 
 def test_a_pattern_is_anchored_and_its_parameters_hold_no_dots(forge: Forge) -> None:
-    channels = Channels()
+    channels = ChannelRoutes()
     channels.add("orders.{order}.items.{item}", lambda user, order, item: {"order": order, "item": item}, int, str)
     assert verify(forge, channels, "orders.7.items.x") == {"order": 7, "item": "x"}
     for name in (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.brokeforge.broadcasting.dispatcher import CHANNELS_PER_REQUEST, BroadcastEvent, Dispatcher, MemoryCache, Outcome
+from sim.brokeforge.broadcasting.dispatcher import CHANNELS_PER_REQUEST, BroadcastEvent, Dispatcher, DispatchOutcome, MemoryCache
 from sim.brokeforge.broadcasting.events import EVENTS, ServerUpdated, TaskCompleted, from_wire, to_wire
 from sim.brokeforge.metrics import Metrics
 from sim.scenario import Broadcast
@@ -27,7 +27,7 @@ class Rig:
         cache = MemoryCache(self.clock.now)
         self.dispatcher = Dispatcher(settings, self.broadcaster, self.queue, cache, self.clock.now, self.metrics, stamp=stamp)
 
-    def dispatch(self, server: int = 1, **more: object) -> Outcome:
+    def dispatch(self, server: int = 1, **more: object) -> DispatchOutcome:
         return self.dispatcher.dispatch(ServerUpdated(server), **more)  # type: ignore[arg-type]
 
     def sent_at(self) -> list[float]:
@@ -36,13 +36,13 @@ class Rig:
 
 def test_now_is_in_the_caller() -> None:
     rig = Rig(Broadcast())
-    assert rig.dispatch() == Outcome("accepted", START)
+    assert rig.dispatch() == DispatchOutcome("accepted", START)
     assert (len(rig.broadcaster.sent), len(rig.queue)) == (1, 0)
 
 
 def test_queued_waits_for_a_worker_and_tells_the_workers_time() -> None:
     rig = Rig(switched(dispatch="queued", queue_latency=0.25))
-    assert rig.dispatch() == Outcome("waiting")
+    assert rig.dispatch() == DispatchOutcome("waiting")
     assert (len(rig.broadcaster.sent), len(rig.queue)) == (0, 1)
     rig.queue.work(rig.dispatcher, 5)
     assert rig.sent_at() == [0.25]
@@ -72,7 +72,7 @@ def test_a_failure_is_counted_retried_after_a_pause_and_given_up_in_the_end() ->
 def test_a_queue_that_is_gone_loses_the_event_and_says_so() -> None:
     rig = Rig(switched(dispatch="queued"))
     rig.queue.gone = True
-    assert rig.dispatch() == Outcome("lost")
+    assert rig.dispatch() == DispatchOutcome("lost")
     assert rig.metrics.value("broadcast_lost_total") == 1
 
 
@@ -132,7 +132,7 @@ def test_the_answer_to_a_change_does_not_promise_an_event_that_was_dropped(make_
 
 def test_what_finally_became_of_each_event_is_reported() -> None:
     rig = Rig(switched(dispatch="queued", unique=True, queue_latency=0.5, tries=1))
-    reports: list[tuple[object, Outcome]] = []
+    reports: list[tuple[object, DispatchOutcome]] = []
     rig.dispatcher.report = lambda job, outcome: reports.append((job.members["update"], outcome))
     rig.dispatch(1, members={"update": 1})
     rig.dispatch(1, members={"update": 2})
@@ -140,8 +140,8 @@ def test_what_finally_became_of_each_event_is_reported() -> None:
     rig.broadcaster.failures = 1
     rig.dispatch(1, members={"update": 3})
     rig.queue.work(rig.dispatcher, 5)
-    accepted = Outcome("accepted", START + 500_000_000)
-    assert reports == [(2, Outcome("dropped", reason="unique")), (1, accepted), (3, Outcome("lost"))]
+    accepted = DispatchOutcome("accepted", START + 500_000_000)
+    assert reports == [(2, DispatchOutcome("dropped", reason="unique")), (1, accepted), (3, DispatchOutcome("lost"))]
 
 
 def test_a_unique_lock_whose_job_was_lost_is_void_in_the_end() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.brokeforge.domain.change_set import Change, ChangeSet
+from sim.brokeforge.domain.change_set import ChangeSet, ResourceChange
 
 
 def test_the_first_lock_counts() -> None:
@@ -17,7 +17,7 @@ def test_the_first_lock_counts() -> None:
 
 
 def test_a_rollback_forgets_what_was_not_committed() -> None:
-    change = Change("saved", "server", 2)  # type: ignore[arg-type]
+    change = ResourceChange("saved", "server", 2)  # type: ignore[arg-type]
     changes = ChangeSet(flushed=[change], pending=[change], committed=[change])
     changes.forget()
     assert (changes.flushed, changes.pending, changes.committed) == ([], [], [change])

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.results.ledger.order import Order, place_of, ranges
+from sim.results.ledger.order import SortedGroups, place_of, ranges
 
 SMALL, LARGE = st.integers(-3, 9), st.integers(10**17, 10**17 + 5)
 MEMBERS = st.lists(st.tuples(st.integers(0, 4), SMALL | LARGE), max_size=30)
@@ -17,7 +17,7 @@ MEMBERS = st.lists(st.tuples(st.integers(0, 4), SMALL | LARGE), max_size=30)
 @given(MEMBERS, st.lists(st.tuples(st.integers(0, 5), SMALL | LARGE), min_size=1, max_size=10))
 def test_places_are_those_of_each_list_alone(members: list[tuple[int, int]], asked: list[tuple[int, int]]) -> None:
     groups, values = (np.array(column, np.int64) for column in (zip(*members, strict=True) if members else ((), ())))
-    order = Order(groups, values)
+    order = SortedGroups(groups, values)
     assert [members[i] for i in order.order] == sorted(members)
     lists = [sorted(value for group, value in members if group == g) for g in range(6)]
     starts = np.r_[0, np.cumsum([len(one) for one in lists])]
