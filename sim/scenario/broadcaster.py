@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
-from sim.marks import Number, Unit
+from sim.marks import Number, Unit, above_zero, at_least
 
 Answered = Literal["before", "after"]
 
@@ -77,12 +77,8 @@ class Broadcaster:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise ValueError(f"model must be one of {', '.join(MODELS)}, got {self.model!r}")
-        for name in ("cost", "fixed", "compose_per_subscriber", "per_subscriber", "per_byte"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"{name} must be >= 0, got {value!r}")
-        if not self.nodes > 0:
-            raise ValueError(f"nodes must be > 0, got {self.nodes!r}")
+        at_least(0, self, "cost", "fixed", "compose_per_subscriber", "per_subscriber", "per_byte")
+        above_zero(self, "nodes")
 
     @property
     def costs(self) -> FanOut:

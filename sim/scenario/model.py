@@ -20,7 +20,7 @@ import numpy as np
 from sim.distributions import Constant, Distribution, Lognormal
 from sim.errors import BadInput
 from sim.incidents import Incident
-from sim.marks import Bytes, Number, PerSecond, Share, load_test_only, simulator_only
+from sim.marks import Bytes, Number, PerSecond, Share, above_zero, at_least, load_test_only, shares, simulator_only
 from sim.policy import Debounce, FullPayload, InFlight, Policy
 from sim.scenario.broadcaster import Broadcaster
 from sim.scenario.tree import build, hints, to_dict
@@ -42,21 +42,11 @@ PageKind = Literal["detail", "firewall", "provision", "site", "task", "dashboard
 Behaviour = Literal["good", "stop_reading", "reconnect_loop", "never_subscribe"]
 
 
-def _positive(value: float, name: str, unit: str = "") -> None:
-    if not value > 0:
-        raise ValueError(f"{name} must be > 0{unit}, got {value!r}")
-
-
 def _template(text: str) -> None:
     try:
         text.format(id="", user="", n="")
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{text!r} may hold {{id}}, {{user}} and {{n}}, no other braces") from error
-
-
-def _not_negative(value: float, name: str, unit: str = "") -> None:
-    if not value >= 0:
-        raise ValueError(f"{name} must be >= 0{unit}, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +61,8 @@ class Fleet:
     """Sites that each user owns."""
 
     def __post_init__(self) -> None:
-        _positive(self.users, "users")
-        _not_negative(self.servers_per_user, "servers_per_user")
-        _not_negative(self.sites_per_user, "sites_per_user")
+        above_zero(self, "users")
+        at_least(0, self, "servers_per_user", "sites_per_user")
 
     @property
     def servers(self) -> int:
@@ -143,7 +132,8 @@ class Pages:
         return self.page if self.page in ("site", "task", "dashboard") else "server"
 
     def __post_init__(self) -> None:
-        _not_negative(self.subscribers, "subscribers")
+        at_least(0, self, "subscribers")
+        shares(self, "hidden")
         for template in (*self.channels, self.refetch):
             _template(template)
         if self.only and not self.inertia:
@@ -152,8 +142,6 @@ class Pages:
             raise ValueError("channels must not hold an empty name")
         if self.refetch and not self.refetch.startswith("/"):
             raise ValueError(f"refetch must be a path that begins with /, got {self.refetch!r}")
-        if not 0 <= self.hidden <= 1:
-            raise ValueError(f"hidden must be a share between 0 and 1, got {self.hidden!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,15 +195,11 @@ class Broadcast:
     """Seconds that one request to the broadcaster may take."""
 
     def __post_init__(self) -> None:
-        _positive(self.queue_workers, "queue_workers")
-        for name in ("unique_for", "tries", "connect_timeout", "timeout"):
-            _positive(getattr(self, name), name)
+        above_zero(self, "queue_workers", "unique_for", "tries", "connect_timeout", "timeout")
         if self.unique and self.debounce:
             raise ValueError("unique and debounce exclude each other (the first wins, the last wins)")
-        if self.debounce_max_wait is not None:
-            _not_negative(self.debounce_max_wait, "debounce_max_wait", " s")
-        for name in ("queue_latency", "commit_delay", "payload_bytes", "debounce", "backoff"):
-            _not_negative(getattr(self, name), name)
+        at_least(0, self, "debounce_max_wait", unit=" s")
+        at_least(0, self, "queue_latency", "commit_delay", "payload_bytes", "debounce", "backoff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,16 +268,11 @@ class Api:
         return (self.answer_bytes if self.dashboard_bytes is None else self.dashboard_bytes) + self.answer_bytes_per_row * rows
 
     def __post_init__(self) -> None:
-        _positive(self.workers, "workers")
-        for name in ("service_per_row", "cache", "retries", "retry_backoff", "database_latency"):
-            _not_negative(getattr(self, name), name)
-        for name in ("answer_bytes", "answer_bytes_per_row"):
-            _not_negative(getattr(self, name), name)
-        for name in ("dashboard_bytes", "not_modified_bytes", "queue_limit", "rate_limit", "retry_budget"):
-            if getattr(self, name) is not None:
-                _not_negative(getattr(self, name), name)
-        if self.timeout is not None:
-            _positive(self.timeout, "timeout", " s")
+        above_zero(self, "workers")
+        above_zero(self, "timeout", unit=" s")
+        at_least(0, self, "service_per_row", "cache", "retries", "retry_backoff", "database_latency")
+        at_least(0, self, "answer_bytes", "answer_bytes_per_row", "dashboard_bytes", "not_modified_bytes")
+        at_least(0, self, "queue_limit", "rate_limit", "retry_budget")
 
     @property
     def changes_need_workers(self) -> bool:
@@ -338,9 +317,8 @@ class Load:
     """Subscribers recorded row by row, in each process; the others are counted in histograms. None: all."""
 
     def __post_init__(self) -> None:
-        _positive(self.processes, "processes")
-        _positive(self.connect_rate, "connect_rate", " subscribers/s")
-        _positive(self.pool_size, "pool_size")
+        above_zero(self, "processes", "pool_size")
+        above_zero(self, "connect_rate", unit=" subscribers/s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,12 +371,8 @@ class Scenario:
     """Metric to condition, for example `time_to_fresh_ms = "p(99) < 1500"`."""
 
     def __post_init__(self) -> None:
-        _not_negative(self.seed, "seed")
-        _not_negative(self.duration, "duration", " s")
-        _not_negative(self.warmup, "warmup", " s")
-        _not_negative(self.drain, "drain", " s")
-        if self.cooldown is not None:
-            _not_negative(self.cooldown, "cooldown", " s")
+        at_least(0, self, "seed")
+        at_least(0, self, "duration", "warmup", "drain", "cooldown", unit=" s")
 
     @property
     def subscribers(self) -> int:
@@ -475,9 +449,9 @@ class Scenario:
         if present == 0:
             raise BadInput(f"scenario {self.name}: pages: no subscribers to scale to {total}")
         # Whole numbers, of any size: a float would lose the remainders of large ones.
-        shares = [divmod(pages.subscribers * total, present) for pages in self.pages]
-        counts = [count for count, _ in shares]
-        by_remainder = sorted(range(len(shares)), key=lambda i: (-shares[i][1], i))
+        parts = [divmod(pages.subscribers * total, present) for pages in self.pages]
+        counts = [count for count, _ in parts]
+        by_remainder = sorted(range(len(parts)), key=lambda i: (-parts[i][1], i))
         for i in by_remainder[: total - sum(counts)]:
             counts[i] += 1
         pages = tuple(dataclasses.replace(p, subscribers=n) for p, n in zip(self.pages, counts, strict=True))

@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.distributions import Distribution, Exponential
 from sim.errors import BadInput
-from sim.marks import Number, PerSecond, Share, Unit
+from sim.marks import Number, PerSecond, Share, Unit, above_zero, at_least, shares
 from sim.workload.updates import ASPECTS, Updates, to_ns, walk
 
 MOST = 100_000_000
@@ -36,12 +36,10 @@ class Arrivals:
     """Share of the updates that change a site in place of a server."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate < float("inf"):
-            raise ValueError(f"rate must be >= 0 updates/s, got {self.rate!r}")
+        at_least(0, self, "rate", unit=" updates/s")
+        shares(self, "site_share")
         if self.per not in ("total", "server"):
             raise ValueError(f"per must be 'total' or 'server', got {self.per!r}")
-        if not 0 <= self.site_share <= 1:
-            raise ValueError(f"site_share must be a share between 0 and 1, got {self.site_share!r}")
 
     def intensity(self, duration: float) -> float:
         """Expected updates in the first *duration* seconds per unit of `rate` (so `duration`, where the rate is constant)."""
@@ -129,8 +127,7 @@ class Bursty(Arrivals):
 
     def __post_init__(self) -> None:
         super(Bursty, self).__post_init__()
-        if not self.off_rate >= 0:
-            raise ValueError(f"off_rate must be >= 0 updates/s, got {self.off_rate!r}")
+        at_least(0, self, "off_rate", unit=" updates/s")
         if not self.on.mean() + self.off.mean() > 0:
             raise ValueError("on and off must not both be 0 s")
 
@@ -209,10 +206,8 @@ class Diurnal(Arrivals):
 
     def __post_init__(self) -> None:
         super(Diurnal, self).__post_init__()
-        if not 0 <= self.swing <= 1:
-            raise ValueError(f"swing must be between 0 and 1, got {self.swing!r}")
-        if not self.period > 0:
-            raise ValueError(f"period must be > 0 s, got {self.period!r}")
+        shares(self, "swing", what="between 0 and 1")
+        above_zero(self, "period", unit=" s")
 
     def intensity(self, duration: float) -> float:
         turn = 2 * np.pi / self.period
@@ -244,11 +239,8 @@ class FlashCrowd(Arrivals):
 
     def __post_init__(self) -> None:
         super(FlashCrowd, self).__post_init__()
-        if not self.factor >= 1:
-            raise ValueError(f"factor must be >= 1, got {self.factor!r}")
-        for name in ("start", "ramp", "hold", "decay"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be >= 0 s, got {getattr(self, name)!r}")
+        at_least(1, self, "factor")
+        at_least(0, self, "start", "ramp", "hold", "decay", unit=" s")
 
     def excess(self, at: np.ndarray) -> np.ndarray:
         """Share of the excess that is there at instants *at*: 0 before, 1 while it holds."""
@@ -289,8 +281,7 @@ class Logs(Arrivals):
 
     def __post_init__(self) -> None:
         super(Logs, self).__post_init__()
-        if self.servers < 1:
-            raise ValueError(f"servers must be >= 1, got {self.servers!r}")
+        at_least(1, self, "servers")
         if not 1 <= self.batch <= 10_000:
             raise ValueError(f"batch must be between 1 and 10,000, got {self.batch!r}")
         if self.per != "total" or self.site_share:
@@ -356,8 +347,7 @@ class Instants:
     def __post_init__(self) -> None:
         if not all(0 <= t < float("inf") for t in self.at):
             raise ValueError(f"at must be seconds >= 0, got {self.at!r}")
-        if self.server < 1:
-            raise ValueError(f"server must be >= 1, got {self.server!r}")
+        at_least(1, self, "server")
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         return float(sum(t < duration for t in self.at))

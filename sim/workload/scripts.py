@@ -17,10 +17,12 @@ import numpy as np
 from sim.clock import ns
 from sim.distributions import Constant, Distribution, FittedDistribution, Lognormal, fit_best
 from sim.errors import BadInput
-from sim.marks import Number, PerMinute, Share
+from sim.marks import Number, PerMinute, Share, above_zero, at_least, shares
 from sim.workload.arrivals import refuse_too_many
 from sim.workload.traces import Trace, load_traces
 from sim.workload.updates import ASPECTS, RESOURCES, Updates, encode, to_ns
+
+PROBABILITY = "a probability between 0 and 1"
 
 
 class Script(NamedTuple):
@@ -62,14 +64,10 @@ class Runs:
     """Runs at most. None: as many as there is time for."""
 
     def __post_init__(self) -> None:
-        if self.parallel < 1:
-            raise ValueError(f"parallel must be >= 1, got {self.parallel!r}")
-        if self.per_minute is not None and not 0 <= self.per_minute < float("inf"):
-            raise ValueError(f"per_minute must be >= 0 runs a minute, got {self.per_minute!r}")
-        if not self.stagger >= 0:
-            raise ValueError(f"stagger must be >= 0 s, got {self.stagger!r}")
-        if self.runs is not None and self.runs < 0:
-            raise ValueError(f"runs must be >= 0, got {self.runs!r}")
+        at_least(1, self, "parallel")
+        at_least(0, self, "per_minute", unit=" runs a minute")
+        at_least(0, self, "stagger", unit=" s")
+        at_least(0, self, "runs")
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         """Expected number of updates in *duration* seconds (long-run)."""
@@ -134,7 +132,7 @@ class Replay(Runs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_speed(self.speed)
+        above_zero(self, "speed")
 
     @cached_property
     def _scripts(self) -> list[Script]:
@@ -175,10 +173,9 @@ class Provisioning(Runs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_speed(self.speed)
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps must be >= 1, got {self.steps!r}")
-        check_probability(self.failure)
+        above_zero(self, "speed")
+        at_least(1, self, "steps")
+        shares(self, "failure", what=PROBABILITY)
 
     @cached_property
     def step_times(self) -> tuple[Distribution, ...]:
@@ -238,8 +235,8 @@ class Deployments(Runs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_speed(self.speed)
-        check_probability(self.failure)
+        above_zero(self, "speed")
+        shares(self, "failure", what=PROBABILITY)
         for name in ("stages", "burst"):
             if not 0 <= getattr(self, name) <= 10_000:
                 raise ValueError(f"{name} must be between 0 and 10,000, got {getattr(self, name)!r}")
@@ -269,13 +266,13 @@ class Deployments(Runs):
             last = encode(0, "failed" if failures.random() < self.failure else "completed")
             at, change = [np.array([0.0])], [encode(0, "installing")]
             aspect, server = [0], [0]
-            for name, shares in lines.items():
-                at.append(shares * end)
+            for name, places in lines.items():
+                at.append(places * end)
                 # Lines are numbered on through the runs, so that no two of a server are the same.
-                change += [encode(run * len(shares) + n, "completed") for n in range(1, len(shares) + 1)]
-                aspect += [ASPECTS.index(name)] * len(shares)
+                change += [encode(run * len(places) + n, "completed") for n in range(1, len(places) + 1)]
+                aspect += [ASPECTS.index(name)] * len(places)
                 # Sites and servers are numbered user by user, so the share finds a server of the site's owner.
-                server += [(site - 1) * servers // sites + 1] * len(shares)
+                server += [(site - 1) * servers // sites + 1] * len(places)
             times_ = np.concatenate([*at, [end]])
             return Script(times_, np.array([*change, last], np.int32), end, np.array([*aspect, 0]), np.array([*server, 0]))
 
@@ -307,13 +304,3 @@ def _only_changes(rows: Updates) -> Updates:
     keep = np.ones(len(rows), bool)
     keep[order[same]] = False
     return rows[keep]
-
-
-def check_speed(speed: float) -> None:
-    if not 0 < speed < float("inf"):
-        raise ValueError(f"speed must be > 0, got {speed!r}")
-
-
-def check_probability(failure: float) -> None:
-    if not 0 <= failure <= 1:
-        raise ValueError(f"failure must be a probability between 0 and 1, got {failure!r}")

@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from sim.distributions import Distribution, Lognormal
-from sim.marks import Number, PerMinute, Share
-from sim.workload.scripts import Runs, Script, check_probability, check_speed
+from sim.marks import Number, PerMinute, Share, above_zero, shares
+from sim.workload.scripts import PROBABILITY, Runs, Script
 from sim.workload.updates import ASPECTS, CYCLES, RESOURCES, Aspect, Change, Resource, Updates, encode
 
 SOFTWARE: tuple[Aspect, ...] = ("monitoring", "scheduler", "supervisor")
@@ -39,8 +39,8 @@ class _Work(Runs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_speed(self.speed)
-        check_probability(self.failure)
+        above_zero(self, "speed")
+        shares(self, "failure", what=PROBABILITY)
 
     def lines(self, run: int, before: int, end: Change) -> list[Line]:
         """What run number *run* does on a server that had *before* runs before; *end*: completed or failed."""

@@ -14,7 +14,7 @@ from sim.scenario import Fleet, Scenario
 from sim.target import Target, User
 from sim.workload import (
     ASPECTS,
-    Database,
+    DatabaseOperations,
     Deployments,
     Firewall,
     Logs,
@@ -42,7 +42,7 @@ PARTS: tuple[Workload, ...] = (
     Deployments(deploying=SHORT, per_minute=20, stages=3, burst=4, failure=0.3),
     Firewall(takes=SHORT, per_minute=40, failure=0.4),
     Packages(takes=SHORT, per_minute=60, failure=0.4),
-    Database(takes=SHORT, per_minute=30, failure=0.3),
+    DatabaseOperations(takes=SHORT, per_minute=30, failure=0.3),
     Tasks(takes=SHORT, per_minute=30, failure=0.3),
 )
 
