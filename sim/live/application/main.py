@@ -130,7 +130,7 @@ def queue_and_cache(url: str | None, workers: int, name: str) -> tuple[RunningQu
         return ThreadQueue(workers), None
     from sim.live.application.redis_queue import RedisCache, RedisQueue
 
-    outage = Outage("redis", log)
+    outage = OutageLog("redis", log)
     return RedisQueue(url, workers, name, outage), RedisCache(url, name, outage)
 
 
