@@ -436,11 +436,11 @@ def storm_claim(frame: pd.DataFrame) -> str:
     return f"{pages} pages are fresh again after {late} with the machines of the steady state, {more}"
 
 
-def off_claim(frame: pd.DataFrame, word: str) -> str:
-    """How far the closed forms are from what they are held beside."""
+def off_claim(frame: pd.DataFrame) -> str:
+    """How far the closed forms are from the fleet engine."""
     off = frame["off"].abs()
     middle, most = (percent(float(value)) for value in (off.median(), off.max()))
-    return f"closed forms and {word} differ by {middle} in the median of {len(frame)} figures, {most} at most"
+    return f"Closed forms and fleet engine differ by {middle} in the median of {len(frame)} figures, {most} at most."
 
 
 UNITS: dict[str, tuple[str, Any]] = {

@@ -24,6 +24,7 @@ WAYS: dict[str, list[Any]] = {
     "api.cache": [0.0, 0.0, 0.4],
     "api.rate_limit": [None, None, 3],
     "api.queue_limit": [None, None, 2],
+    "api.not_modified_bytes": [None, 100],
     "broadcaster.nodes": [1, 1, 2, 3],
     "broadcaster.nagle": [False, False, True],
     "broadcast.dispatch": ["now", "now", "queued"],
