@@ -134,8 +134,8 @@ class DebounceMachine:
     which will ring as well. Any timer that rings fires when the page has been silent for `wait` (or unserved for `max_wait`),
     and else starts another for what is left of that. So a storm costs one timer per `wait`, not one per notification.
 
-    While its timer runs and there is no `max_wait`, a call only sets `last_at` and `pending`: whoever drives many machines may
-    set these itself.
+    While its timer runs and there is no `max_wait`, a call only sets `last_at` and `pending`, and a timer that rings before
+    `last_at + wait` only moves `slot_at` and `next_at` there: who drives many machines may do so without a call.
 
     Verified against recordings of the libraries (tests/data/debounce-vectors.json).
     """
@@ -190,7 +190,10 @@ class DebounceMachine:
         last, self.last_at = self.last_at, at
         self.pending = True
         if self.slot_at == NEVER:
-            self._start(at + self.delay)
+            if self.strays:
+                self._start(at + self.delay)
+            else:
+                self.slot_at = self.next_at = at + self.delay
             if self._ripe(at, last):
                 self.fired_at = at
                 return self.leading and self._fire(at)

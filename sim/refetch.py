@@ -99,7 +99,8 @@ class Refetcher:
         self._clock = clock
         # Alarms are not cancelled, and mostly set in order, so a clock may have cheaper ways for them.
         self._post: Callable[..., Any] = getattr(clock, "post", clock.call_at)
-        self._lane = clock.lane(policy, Refetcher._rang) if isinstance(clock, EventList) else None
+        in_order = isinstance(clock, EventList) and not timer_step
+        self._lane = clock.lane(policy, Refetcher._rang) if in_order else None  # type: ignore[attr-defined]
         self._send = send
         self._done = done
         self._rng = rng
@@ -226,6 +227,12 @@ class Refetcher:
         if when != self._alarm_at:
             return
         machine = self._machine
+        if self._bounces and self._lane is not None:
+            deadline = machine.last_at + machine.wait  # type: ignore[attr-defined]
+            if when < deadline:  # written out as well
+                machine.slot_at = machine.next_at = self._armed_for = self._alarm_at = deadline  # type: ignore[attr-defined]
+                self._lane.post(deadline, self)
+                return
         if machine.ring(when):
             self._policy_fires(self._armed_for)
         if machine.next_at != NEVER:

@@ -37,6 +37,12 @@ REFUSAL = 300
 NO_ANSWER = 0
 """In the place of a status: the connection was refused."""
 
+NO_RELEASE = 1 << 62
+"""In the place of the instant at which a page was loaded: no release is newer, so it is never answered by 409."""
+
+FEW = 64
+"""Up to here one answer after the other takes less time than columns."""
+
 LONG_AGO = -(1 << 62)
 
 NOT_READ = -1
@@ -107,13 +113,17 @@ class ApiStation:
         return self._settle(view, made_at, at)
 
     def answer_all(self, views: Sequence[View], number: Array, at: Array) -> tuple[Array, Array, Array, Array]:
-        """As `answer` for each of many requests, of pages loaded at the run's start, in the order of their arrival *at*: columns.
-        *number*: of the view that each asks for."""
-        if not self._plain:
-            found = [self.answer(views[view], 0, arrival) for view, arrival in zip(number.tolist(), at.tolist(), strict=True)]
+        """As `answer` for each of many requests, of pages that no release tells to load anew, in the order of their arrival *at*:
+        columns. *number*: of the view that each asks for."""
+        if not self._plain or at.size < FEW:
+            found = [
+                self.answer(views[view], NO_RELEASE, arrival) for view, arrival in zip(number.tolist(), at.tolist(), strict=True)
+            ]
             rows = [(end, NOT_READ if read_at is None else read_at, status, size) for end, read_at, status, size in found]
             ends, reads, status, size = np.array(rows, np.int64).reshape(-1, 4).T.copy()
             return ends, reads, status, size
+        if number.size < len(views):
+            views, number = [views[view] for view in number.tolist()], np.arange(number.size)
         extra = np.array([view.extra for view in views], np.int64)[number]
         service = np.fromiter(islice(iter(self._service, None), at.size), np.int64, at.size) + extra
         begins, free = [], self._free

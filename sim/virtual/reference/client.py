@@ -38,6 +38,8 @@ class Client:
         self.simple = self.in_order and self.timeout is None and not self.retries
         self._way = ns(scenario.network.to_api.mean())
         """Where requests are simple, each way takes this long."""
+        self.flush: Callable[[], None] | None = None
+        """Lets the application have what was sent before by others than this client (`outcomes.Sent`)."""
         self.first_attempts = 0
         self.second_attempts = 0
         """Retries, of whatever number."""
@@ -48,6 +50,8 @@ class Client:
 
         *made_at*: when its page was loaded. Where None comes back an answer cannot be stopped, and *done* has to overhear it.
         """
+        if self.flush is not None:
+            self.flush()
         self.first_attempts += 1
         if not self.simple:
             request = Fetch(self, view, made_at, done, token)

@@ -59,7 +59,8 @@ class Forward:
     def refetch(self) -> None:
         """Send all requests, once all arrivals are known."""
         assert self._world.sent is not None
-        self._world.sent.send_all([page.view for page in self._pages], *self._in_order(*self._fires()))
+        page, due, answered = self._in_order(*self._fires())
+        self._world.sent.rows += np.stack([page, due, due, answered], axis=1).data
 
     # --- what pages hear, and when they want to refetch -----------------------------------------------------------------
 

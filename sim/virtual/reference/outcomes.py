@@ -28,7 +28,9 @@ Array = np.ndarray[Any, Any]
 
 NEVER = 1 << 62
 
-_request = struct.Struct("=8q").pack
+WIDTH = 4
+request = struct.Struct(f"={WIDTH}q").pack
+"""Of one request: subscriber, due, sent (ns), notifications that it answers."""
 
 
 class Undecided(Exception):
@@ -60,29 +62,34 @@ class Sent:
         self._way = ns(scenario.network.to_api.mean())
         self._timeout = NEVER if scenario.api.timeout is None else ns(scenario.api.timeout)
         self._not_modified = scenario.api.not_modified_bytes
-        self._rows = bytearray()
+        self.rows = bytearray()
+        """Packed by `request`, in the order in which they are sent."""
+        self._answers = bytearray()
+        """Of the first of these: when each leaves, when it read the database, status, bytes."""
+        self._views: list[View] = []
         self._shown: dict[History, int] = {}
         self._history: list[int] = []
         self._cancels: list[bool] = []
+        client.flush = self.flush
 
-    def opens(self, history: History, cancels: bool) -> None:
-        """The next subscriber shows what has this history; a new refetch of it *cancels* the one that runs."""
-        self._history.append(self._shown.setdefault(history, len(self._shown)))
+    def opens(self, view: View, cancels: bool) -> None:
+        """The next subscriber shows *view*; a new refetch of it *cancels* the one that runs."""
+        self._views.append(view)
+        self._history.append(self._shown.setdefault(view.history, len(self._shown)))
         self._cancels.append(cancels)
 
-    def send(self, subscriber: int, view: View, due: int, at: int, answered: int) -> None:
-        """*subscriber* sends now, *at*, what has been *due* since, for *answered* notifications."""
-        end, read_at, status, size = self._api.answer(view, NEVER, at + self._way)
-        self._rows += _request(subscriber, due, at, answered, end, NOT_READ if read_at is None else read_at, status, size)
-
-    def send_all(self, views: list[View], page: Array, due: Array, answered: Array) -> None:
-        """As `send` for each, of pages whose subscriber numbers are places in *views*, when it is due."""
-        columns = (page, due, due, answered, *self._api.answer_all(views, page, due + self._way))
-        self._rows += np.stack(columns, axis=1).data
+    def flush(self) -> None:
+        """Let the application have what it does not have yet."""
+        fresh = self.rows[len(self._answers) :]
+        if fresh:
+            page, _, sent, _ = np.frombuffer(fresh, np.int64).reshape(-1, WIDTH).T
+            self._answers += np.stack(self._api.answer_all(self._views, page, sent + self._way), axis=1).data
 
     def settle(self) -> None:
         """Write the ledger's rows."""
-        page, due, sent, answered, finished, read_at, status, size = np.frombuffer(self._rows, np.int64).reshape(-1, 8).T.copy()
+        self.flush()
+        page, due, sent, answered = np.frombuffer(self.rows, np.int64).reshape(-1, WIDTH).T.copy()
+        finished, read_at, status, size = np.frombuffer(self._answers, np.int64).reshape(-1, WIDTH).T.copy()
         lives = np.array(self._ledger.page_rows, np.int64).reshape(-1, 10)
         closed, loaded = np.full((2, len(self._history)), NEVER)
         left = lives[:, 6] != NOT_YET
@@ -149,12 +156,11 @@ class Sent:
 class OneWay(Refetcher):
     """A page that sends, and is told no answers."""
 
-    __slots__ = ("_left", "_sent", "_subscriber", "_view")
+    __slots__ = ("_left", "_rows", "_subscriber")
 
-    def goes_to(self, sent: Sent, subscriber: int, view: View) -> None:
+    def goes_to(self, sent: Sent, subscriber: int) -> None:
         """Before anything is due."""
-        self._left = False
-        self._sent, self._subscriber, self._view = sent, subscriber, view
+        self._left, self._rows, self._subscriber = False, sent.rows, subscriber
 
     def _due(self, at: int, answered: int) -> None:
         if self._jitter:
@@ -166,7 +172,7 @@ class OneWay(Refetcher):
 
     def _go(self, due: int, answered: int) -> None:
         if not self._left:
-            self._sent.send(self._subscriber, self._view, due, self._clock.now(), answered)
+            self._rows += request(self._subscriber, due, self._clock.now(), answered)
 
     def _end_all(self, outcome: str) -> None:
         super()._end_all(outcome)

@@ -14,7 +14,7 @@ from sim.scenario import Pages, Scenario
 from sim.virtual.database import EVERYONE, NOTHING, Database
 from sim.virtual.draws import draws, residuals
 from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, Ledger, PageConnection, refetch_row
-from sim.virtual.reference.api import ApiStation, View
+from sim.virtual.reference.api import NO_RELEASE, ApiStation, View
 from sim.virtual.reference.broadcaster import BroadcastNodes
 from sim.virtual.reference.client import Client
 from sim.virtual.reference.outcomes import OneWay, Sent
@@ -40,9 +40,6 @@ ROUND_TRIPS = 2
 
 AUTHORISATION = 500
 """Bytes of an answer of the authorisation route, head and body."""
-
-FIRST_LOAD = 1 << 62
-"""In the place of the instant at which a page was loaded: no release is newer, so a first load is never answered by 409."""
 
 SILENT = -1
 """Channel code of a page that listens to nothing."""
@@ -158,7 +155,7 @@ class Page:
         self.subscriber = world.number()
         self.view = group.view(seat, world.database)
         if world.sent is not None:
-            world.sent.opens(self.view.history, group.cancels)
+            world.sent.opens(self.view, group.cancels)
         self.channels = group.channels(self.view)
         self.connection: PageConnection | None = None
         self.made_at = self._now_made()
@@ -216,11 +213,11 @@ class Page:
     def _load(self) -> None:
         if self.subscriber in self.world.open_pages:
             self.made_at = self._now_made()
-            self.world.client.get(self.view, FIRST_LOAD, self._loaded, None)
+            self.world.client.get(self.view, NO_RELEASE, self._loaded, None)
 
     def _now_made(self) -> int:
         """The instant of the assets that it has, of a page that is asked for it: a release tells it to load anew."""
-        return self.world.clock.now() if self.group.pages.inertia else FIRST_LOAD
+        return self.world.clock.now() if self.group.pages.inertia else NO_RELEASE
 
     def _loaded(self, _: None, at: int, version: int | None, status: int | None, size: int) -> None:
         if not status or status >= 400:
@@ -250,7 +247,7 @@ class Page:
             self.refetcher.version = version
             if isinstance(self.refetcher, OneWay):
                 assert world.sent is not None
-                self.refetcher.goes_to(world.sent, self.subscriber, self.view)
+                self.refetcher.goes_to(world.sent, self.subscriber)
         self._life = [
             self.subscriber,
             group.kind,
