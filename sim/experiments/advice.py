@@ -278,9 +278,7 @@ def advise(
     breaking = _breaking(there, headroom, objective.metric, best is not None)
     remedies = pd.DataFrame() if breaking is None else _remedies(breaking["scenario"], objective)
     if breaking is not None:
-        options = {remedy: changes(remedy, breaking["scenario"]) for remedy in REMEDIES}
-        untried = [name for name, keys in options.items() if keys is not None and name not in remedies["remedy"].tolist()]
-        left_out += (f"{' and '.join(untried)} (too large to try there)",) if untried else ()
+        left_out += _untried(breaking["scenario"], remedies["remedy"].tolist())
     return Advice(
         scenario=scenario,
         objective=objective,
@@ -495,6 +493,12 @@ def changes(remedy: str, scenario: Scenario) -> dict[str, Any] | None:
 def affordable(scenario: Scenario, most: int) -> bool:
     """Whether the fleet engine can, or the run has no more than *most* notifications and refetches."""
     return not fleet.supports(scenario) or sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed)))) <= most
+
+
+def _untried(scenario: Scenario, tried: list[str]) -> tuple[str, ...]:
+    """The remedies that would make sense there and were too large to simulate, in words."""
+    names = [remedy for remedy in REMEDIES if remedy not in tried and changes(remedy, scenario) is not None]
+    return (f"{' and '.join(names)} (too large to try there)",) if names else ()
 
 
 def _remedies(scenario: Scenario, objective: Objective) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import operator
 import re
 import signal
 import time
@@ -125,6 +126,9 @@ def interval(values: Sequence[float | None]) -> tuple[float | None, float | None
     return float(known.mean()), half_width(known) if known.size > 1 else None
 
 
+HOLDS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """A condition that a setting is to meet, as `time_to_fresh.p99 < 2` (in the units of a summary)."""
@@ -148,12 +152,8 @@ class Objective:
         mean, half = interval(values)
         if mean is None or math.isinf(mean):
             return "no"
-        sides = [_holds(side, self.op, self.limit) for side in (mean - (half or 0.0), mean + (half or 0.0))]
+        sides = [HOLDS[self.op](side, self.limit) for side in (mean - (half or 0.0), mean + (half or 0.0))]
         return "yes" if all(sides) else "unsure" if any(sides) else "no"
-
-
-def _holds(value: float, op: str, limit: float) -> bool:
-    return {"<": value < limit, "<=": value <= limit, ">": value > limit, ">=": value >= limit}[op]
 
 
 def parse_vary(assignments: Sequence[str]) -> dict[str, list[Any]]:
@@ -234,10 +234,12 @@ def identity(sweep: Sweep) -> dict[str, Any]:
 def _undisturbed() -> Iterator[None]:
     """SIGINT and SIGTERM come afterwards: a worker that is started halfway ends in a traceback, and is nobody's to end."""
     came: list[int] = []
-    with handled(lambda number, frame: came.append(number)):
-        yield
-    if came:
-        signal.raise_signal(came[0])
+    try:
+        with handled(lambda number, frame: came.append(number)):
+            yield
+    finally:
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _result(sweep: Sweep, point: int, future: Future[Row]) -> Row:

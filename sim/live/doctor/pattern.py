@@ -266,24 +266,13 @@ async def change(patient: Patient) -> list[Finding]:
         elif refusal := _change_refusal(patient, answer):
             return [refusal]
     if patience == 0:
-        detail = (
-            "no changes allowed" if not patient.changes else in_words(answer) if answer else "no application, or nobody who may"
-        )
-        change = f"""--change 'PUT /api/{patient.ids}/{{id}} {{"note": "{{n}}"}}'"""
-        advice = f"give {change}, or --listen SECONDS and change something meanwhile"
-        return [Finding("change", "skipped", detail, advice)]
+        return [_no_change(patient, answer)]
     channels = set(patient.channels)
     await listener.wait(lambda message: bool(listener.of(channels, since)), patience, since)
     first = next(iter(listener.of(channels, since)), None)
     made = answer is not None and answer.ok
     if first is None:
-        advice = (
-            "is it dispatched (broadcastWhen, wasChanged)? does a queue worker run? is BROADCAST_CONNECTION=reverb, and does "
-            "REVERB_HOST lead to the broadcaster?"
-        )
-        detail = f"saved ({answer.status if answer else 0}), but" if made else f"within {patience:g} s"
-        detail = f"{detail} nothing was broadcast on {', '.join(sorted(channels))}{_lost(patient)}"
-        return [Finding("change", "problem", detail, PROTOCOL.get(listener.code, advice))]
+        return [_unheard(patient, f"saved ({answer.status if answer else 0}), but" if made else f"within {patience:g} s")]
     await asyncio.sleep(patient.settle)
     heard = listener.of(channels, since)
     findings = [
@@ -293,6 +282,26 @@ async def change(patient: Patient) -> list[Finding]:
         *_size_finding(heard),
     ]
     return [*findings, *dispatch(patient, first, answer)] if made and answer is not None else findings
+
+
+def _no_change(patient: Patient, answer: HttpAnswer | None) -> Finding:
+    """Nothing was changed, and nobody is waited for; *answer*: to a change whose route is not known."""
+    if not patient.changes:
+        detail = "no changes allowed"
+    else:
+        detail = in_words(answer) if answer else "no application, or nobody who may"
+    request = f"""--change 'PUT /api/{patient.ids}/{{id}} {{"note": "{{n}}"}}'"""
+    return Finding("change", "skipped", detail, f"give {request}, or --listen SECONDS and change something meanwhile")
+
+
+def _unheard(patient: Patient, what: str) -> Finding:
+    """No event came, though *what*."""
+    advice = (
+        "is it dispatched (broadcastWhen, wasChanged)? does a queue worker run? is BROADCAST_CONNECTION=reverb, and does "
+        "REVERB_HOST lead to the broadcaster?"
+    )
+    detail = f"{what} nothing was broadcast on {', '.join(sorted(set(patient.channels)))}{_lost(patient)}"
+    return Finding("change", "problem", detail, PROTOCOL.get(patient.listener.code, advice))
 
 
 def _change_refusal(patient: Patient, answer: HttpAnswer) -> Finding | None:
