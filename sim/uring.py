@@ -21,6 +21,7 @@ _REQUESTS_AT = 0x10000000
 _SIZED = 1 << 3
 WAIT = 1
 """Of `enter`: do what is due, and wait for it."""
+_TIMED = 1 << 3
 COUNTER = 0xFFFFFFFF
 
 
@@ -33,6 +34,7 @@ class Ring:
         if sys.platform != "linux":
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         self._call: Any = library(None, use_errno=True).syscall
+        self._waiting: Any = ctypes.CDLL(None).syscall
         parameters = ctypes.create_string_buffer(struct.pack("3I", entries, room, flags | (_SIZED if room else 0)), 120)
         self.descriptor = self._checked(self._call(_SETUP, entries, parameters))
         # Offsets in bytes: of head, tail, mask, entries, flags, dropped, array; of head, tail, mask, entries, overflow, list.
@@ -50,6 +52,12 @@ class Ring:
         negative errno."""
         taken = self._call(_ENTER, self.descriptor, submit, least, flags, None, 0)
         return taken if taken >= 0 else -ctypes.get_errno()
+
+    def rest(self, least: int, nanoseconds: int) -> None:
+        """Wait until *least* are done, or for so long; others may run in between."""
+        span = ctypes.create_string_buffer(struct.pack("qq", 0, nanoseconds))
+        until = struct.pack("QIIQ", 0, 0, 0, ctypes.addressof(span))
+        self._waiting(_ENTER, self.descriptor, 0, least, WAIT | _TIMED, until, len(until))
 
     def register(self, what: int, argument: Any, count: int = 1) -> None:
         """io_uring_register(2). Raises OSError."""

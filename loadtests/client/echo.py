@@ -71,6 +71,7 @@ class Subscription(Enum):
 
 
 UNREAD: Any = object()
+NOBODY = frozenset[int]()
 END = 1 << 63
 """Of the numbers that tables hold."""
 Told = tuple[int, int, int, int | None, bytes]
@@ -79,7 +80,7 @@ Told = tuple[int, int, int, int | None, bytes]
 class Event:
     """One published event as heard."""
 
-    __slots__ = ("_came", "_data", "_told", "channel", "code", "name")
+    __slots__ = ("_came", "_data", "_told", "audiences", "channel", "code", "name")
 
     def __init__(self, name: str, channel: str, data: Any) -> None:
         """*data*: as it came; text, in nearly every event, is read when somebody asks for what it says."""
@@ -88,6 +89,8 @@ class Event:
         self._told: Told | None = None
         self.code = 0
         """The recorder's number for it, times four."""
+        self.audiences = NOBODY
+        """Those (`Ear.audience`) whose pages need not be called for it."""
 
     @property
     def data(self) -> Any:
@@ -164,8 +167,13 @@ class Ear:
         self.frames: dict[bytes, Event] = {}
         """What was heard lately, by whole frames, head included: kept by who reads frames (`loadtests.client.link`)."""
         self._number = number
+        self._audiences: dict[tuple[Any, ...], int] = {}
         self._heard = 0
         """Events since `frames` was empty: those in it are among the last that were given a number."""
+
+    def audience(self, *traits: Any) -> int:
+        """One number for all that have the same *traits*, by which it is decided what an event is to them."""
+        return self._audiences.setdefault(traits, len(self._audiences))
 
     def hear(self, payload: bytes) -> Event | messages.Message:
         """An `Event` on a channel, or a `Message` of the protocol itself. Raises `Malformed`."""
@@ -183,6 +191,10 @@ class Ear:
 
 class Socket(Protocol):
     """What *dial* returns: `loadtests.client.link.Link`, or a stand-in."""
+
+    @property
+    def heard_at(self) -> int:
+        """When something was heard last that the echo was not told of."""
 
     def send(self, text: str) -> None: ...
 
@@ -508,12 +520,15 @@ class Echo:
 
     # ---- activity
 
+    def _last_heard(self) -> int:
+        return self.heard_at if self._link is None else max(self.heard_at, self._link.heard_at)
+
     def _watch_activity(self) -> None:
-        self._set_alarm(self.heard_at + min(self._server_timeout, self._cap), self._silence)
+        self._set_alarm(self._last_heard() + min(self._server_timeout, self._cap), self._silence)
 
     def _silence(self) -> None:
         self._alarm = None
-        if self._clock.now() - self.heard_at < min(self._server_timeout, self._cap):
+        if self._clock.now() - self._last_heard() < min(self._server_timeout, self._cap):
             self._watch_activity()  # It was heard in the meantime: one timer a connection, not one a frame.
             return
         self._pinged_at = self._clock.now()
@@ -525,7 +540,7 @@ class Echo:
     def _await_pong(self) -> None:
         self._alarm = None
         now = self._clock.now()
-        if self.heard_at > self._pinged_at:
+        if self._last_heard() > self._pinged_at:
             self._watch_activity()
             return
         if now < self._pinged_at + PONG_TIMEOUT:

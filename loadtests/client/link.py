@@ -49,7 +49,7 @@ class Listener(Interface):
 class Link:
     """Connects at once; `send` after `opened`. A closed link stays closed."""
 
-    __slots__ = ("_binary", "_fragment", "_frames", "_listener", "_protocol", "_rest", "_stream")
+    __slots__ = ("_audience", "_binary", "_fragment", "_frames", "_listener", "_protocol", "_rest", "_stream", "subscriber")
 
     def __init__(
         self,
@@ -60,9 +60,12 @@ class Link:
         stamp: bool,
         browser_origin: str = "",
         frames: dict[bytes, Any] | None = None,
+        audience: int = -1,
+        subscriber: int = 0,
     ) -> None:
-        """*frames*: shared by all links whose listeners know what stands for a frame. Raises OSError when the system refuses
-        outright."""
+        """*frames*: shared by all links whose listeners know what stands for a frame. *audience*: of a *subscriber* that
+        does nothing about what is known already (`ReceiveRing`). Raises OSError when the system refuses outright."""
+        self._audience, self.subscriber = audience, subscriber
         self._listener, self._frames = listener, {} if frames is None else frames
         self._rest = b""
         self._fragment: bytes | None = None
@@ -71,6 +74,11 @@ class Link:
         self._stream = open_stream(mux, origin, self, stamp, True)
 
     # ---- stream's side
+
+    @property
+    def audience(self) -> int:
+        """-1 while what comes next need not be a whole frame."""
+        return self._audience if self._protocol is None and not self._rest else -1
 
     def connected(self) -> None:
         protocol = self._protocol
@@ -204,6 +212,11 @@ class Link:
             self._listener.closed(code, reason)
 
     # ---- listener's side
+
+    @property
+    def heard_at(self) -> int:
+        """Of what was recorded without a word to the listener."""
+        return 0 if self._stream is None else self._stream.heard_at
 
     def send(self, text: str) -> None:
         """One text message. Ignored once the link is closed."""

@@ -83,6 +83,7 @@ class Page:
 
     __slots__ = (
         "_admission",
+        "_audience",
         "_ending",
         "_etag",
         "_hook",
@@ -116,6 +117,7 @@ class Page:
         self.pool: Pool = spec.pool or Pool(plant.traffic, spec.application or spec.broadcaster, BROWSER_CONNECTIONS)
         self._record, self._hook = plant.recorder.notification, seat.hook
         self._since: dict[str, int] = {}
+        self._audience = -1
         self._etag = b""
         self._inertia = Inertia(spec.only) if spec.inertia else None
         self._ordered = True
@@ -182,6 +184,8 @@ class Page:
         if not spec.listens:
             self._release()
             return
+        if spec.subscribes and self._hook is self._notified is None:  # What is heard is recorded, and that is all.
+            self._audience = plant.ear.audience(frozenset(self.channels()), spec.events)
         self.echo = Echo(plant.mux, self._dial, plant.ear, self)
         if spec.subscribes:
             for channel in self.channels():
@@ -205,7 +209,8 @@ class Page:
     def _dial(self, echo: Echo) -> Link:
         spec = self._spec
         plant = self._plant
-        return Link(plant.mux, spec.broadcaster, spec.uri, echo, spec.stamp, spec.browser_origin, plant.ear.frames)
+        shared = (spec.stamp, spec.browser_origin, plant.ear.frames)
+        return Link(plant.mux, spec.broadcaster, spec.uri, echo, *shared, self._audience, self.subscriber)
 
     def _release(self) -> None:
         release, self._admission = self._admission, None
@@ -347,6 +352,8 @@ class Page:
         if hook is not None and not hook(event):
             return
         if self._notified is None:
+            if self._audience >= 0:
+                event.audiences |= {self._audience}
             return
         at = arrived_at if arrived_at < read_at else read_at
         if self._waiting is NOTHING:

@@ -96,6 +96,8 @@ class Plant:
             self.recorder.named = lambda channel: renamed(channel, keys)
         self.recorder.write()
         self.ear = Ear(self.recorder.event)
+        if self.mux.ring is not None:
+            self.mux.ring.frames, self.mux.ring.record = self.ear.frames, self.recorder.notification
         self.random = random.Random(f"{settings.scenario.seed} jitter {self.worker}")
         self.draws = np.random.default_rng([settings.scenario.seed, self.worker])
         """For what is drawn once per page: how long it stays open, whether its tab is hidden."""

@@ -15,7 +15,8 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from sim.uring import COUNTER, WAIT, Ring
@@ -35,17 +36,34 @@ HEAD = 48
 """Bytes before what arrived: the head, and a stamp as control data."""
 STRIDE = ROOM + 64
 """From buffer to buffer: by a power of two they would meet in the caches."""
-BATCH = 512
-"""Arrivals before the hub goes round once."""
+BATCH = 256
+"""Arrivals before the hub goes round once: about a ms of work."""
+CROWD, REST = 24, 200_000
+"""After this many arrivals at a time, which are a broadcast, others get at most these nanoseconds to come together: to go round
+the hub costs as much as three of them. (One can begin no refetch much sooner: timers are put together by more than that.)"""
+_SLOT_BITS = 24
+_SLOT = (1 << _SLOT_BITS) - 1
+"""Of the numbers that sockets have here: the place in the arrays, and a serial above it."""
+
+
+class Known(Protocol):
+    """What stands for a frame that was heard before."""
+
+    code: int
+    audiences: frozenset[int]
+    """Those to whom nothing is to be said of it."""
 
 
 class Taker(Protocol):
     """Who has a socket."""
 
-    def received(self, data: bytes, arrived_at: int, read_at: int) -> None: ...
+    subscriber: int
 
-    def over(self, error: int) -> None:
-        """Nothing follows: 0 by the peer's will, else an `errno`."""
+    @property
+    def audience(self) -> int:
+        """Of a subscriber whose next bytes, where they are a frame that its audience knows, need only be recorded; else -1."""
+
+    def received(self, data: bytes, arrived_at: int, read_at: int) -> None: ...
 
 
 class ReceiveRing:
@@ -55,11 +73,18 @@ class ReceiveRing:
         """*offset*: from the monotonic clock to that of stamps. *failed*: called within the handler of what a taker raised.
         Raises OSError where the system has no such ring, does not allow it, or does not do by it what is expected."""
         self._offset, self._failed = offset, failed
+        self.frames: Mapping[bytes, Known] = {}
+        """Known by their bytes."""
+        self.record: Callable[[int, int, int, int], None] = lambda *_: None
+        """(code and stamp, arrived_at, read_at, subscriber) of each that needs no more."""
         # Nothing waits in it: to give the interpreter's lock away for each call would cost more than the call.
         self._uring = uring = Ring(REQUESTS, COMPLETIONS, _SINGLE_ISSUER | _DEFER_TASKRUN, ctypes.PyDLL)
-        self._takers: dict[int, tuple[Taker, int]] = {}
-        self._received: dict[int, Callable[[bytes, int, int], None]] = {}
-        self._last = self._turn = self._sent = 0
+        # By slots, in arrays: with thousands of sockets, each object that is looked at is one that no cache has.
+        self._tokens, self._heard_at = array("q"), array("q")
+        self._audiences, self._subscribers = array("i"), array("i")
+        self._takers: list[tuple[Taker, Callable[[int], None], int] | None] = []
+        self._vacant: list[int] = []
+        self._serial = self._turn = self._sent = 0
         self._done = uring.completions.cast("Q")
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
@@ -81,15 +106,32 @@ class ReceiveRing:
             raise
 
     def __len__(self) -> int:
-        return len(self._takers)
+        return len(self._takers) - len(self._vacant)
 
-    def add(self, descriptor: int, taker: Taker) -> int:
-        """Take what comes there from now on; the number to `drop` it by. Raises OSError."""
-        self._last = token = self._last + 1  # Never again the same: what comes late for one is nobody's.
-        self._takers[token] = taker, descriptor
-        self._received[token] = taker.received
-        self._ask(token, descriptor)
+    def add(self, descriptor: int, taker: Taker, over: Callable[[int], None]) -> int:
+        """Give *taker* what comes there from now on; the number to `drop` it by. *over*(errno): nothing follows; 0: by the peer's
+        will. Raises OSError."""
+        if self._vacant:
+            slot = self._vacant.pop()
+        else:
+            slot = len(self._takers)
+            self._takers.append(None)
+            for column in (self._tokens, self._heard_at, self._audiences, self._subscribers):
+                column.append(0)
+        self._serial += 1  # What comes late for one is nobody's.
+        self._tokens[slot] = token = self._serial << _SLOT_BITS | slot
+        self._takers[slot] = taker, over, descriptor
+        self._audiences[slot], self._subscribers[slot], self._heard_at[slot] = -1, taker.subscriber, 0
+        try:
+            self._ask(token, descriptor)
+        except OSError:
+            self._leave(slot)
+            raise
         return token
+
+    def _leave(self, slot: int) -> None:
+        self._takers[slot], self._tokens[slot] = None, 0
+        self._vacant.append(slot)
 
     def _ask(self, token: int, descriptor: int) -> None:
         self._request(0, _RECVMSG, _SELECT_BUFFER, _MULTISHOT, descriptor, 0, ctypes.addressof(self._message), 1, 0, token)
@@ -104,50 +146,75 @@ class ReceiveRing:
 
     def drop(self, token: int) -> None:
         """Take no more; what has come and was not given is lost, as with a socket that is closed. Else the socket lives on."""
-        if self._takers.pop(token, None) is not None:
-            del self._received[token]
+        if token and self._tokens[slot := token & _SLOT] == token:
+            self._leave(slot)
             # And what the cancelled request has left to do, for it holds the socket open.
             self._request(WAIT, _CANCEL, _SILENT, 0, -1, 0, token, 0, 0, 0)
 
+    def heard_at(self, token: int) -> int:
+        """When something came last that was recorded without a call; 0: never."""
+        slot = token & _SLOT
+        return self._heard_at[slot] if token and self._tokens[slot] == token else 0
+
     def ready(self, events: int) -> None:
         """Give what has come."""
-        uring, received, words, memory = self._uring, self._received, self._words, self._memory
-        ring, room, given = uring.ring, uring.room, 0
+        uring, words, memory, tokens, audiences = self._uring, self._words, self._memory, self._tokens, self._audiences
+        frames, record, ring, room, given, last, rested = self.frames, self.record, uring.ring, uring.room, 0, b"", False
+        known: Known | None = None
         while given < BATCH:
             uring.enter(0, 0)
-            first, last = ring[uring.done_head], ring[uring.done_tail]
-            count = last - first & COUNTER
+            head, tail = ring[uring.done_head], ring[uring.done_tail]
+            count = tail - head & COUNTER
             if not count:
-                return
+                if given < CROWD or rested:
+                    return
+                uring.rest(CROWD, REST)
+                rested = True
+                continue
             read_at = time.monotonic_ns() + self._offset
-            first %= room
+            first = head % room
             until = min(count, room - first)
             done = self._done[2 * first : 2 * (first + until)].tolist() + self._done[: 2 * (count - until)].tolist()
-            ring[uring.done_head] = last
+            ring[uring.done_head] = tail
             given += count
-            ended = []
-            order = []
+            ended, order = list[tuple[int, int, int]](), list[int]()
             for token, said in zip(done[::2], done[1::2], strict=True):
                 size = 0
                 if said & _HAS_BUFFER:
                     order.append(which := said >> 48)
                     start = which * STRIDE
                     size = (said & COUNTER) - HEAD
-                    if size > 0 and (take := received.get(token)) is not None:
+                    if size > 0 and tokens[slot := token & _SLOT] == token:
                         word = start >> 3
                         # Two lengths in the first word, of name and control data; the stamp after the control data's own head.
                         arrived_at = words[word + 4] * 1_000_000_000 + words[word + 5] if words[word] else read_at
                         start += HEAD
-                        try:
-                            take(memory[start : start + size], arrived_at, read_at)
-                        except Exception:
-                            self._failed()
+                        data = memory[start : start + size]
+                        if data != last:
+                            known = frames.get(data)
+                            last = data
+                        if known is not None and audiences[slot] in known.audiences:
+                            record(known.code | (arrived_at != read_at), arrived_at, read_at, self._subscribers[slot])
+                            self._heard_at[slot] = read_at
+                        else:
+                            self._give(slot, token, data, arrived_at, read_at)
+                            last = b""  # By now it may be known.
                 if not said & _HAS_MORE:
                     ended.append((token, size, said & COUNTER))
             self._give_back(order)
             for token, size, result in ended:
                 self._ended(token, size, result)
         os.eventfd_write(self.descriptor, 1)
+
+    def _give(self, slot: int, token: int, data: bytes, arrived_at: int, read_at: int) -> None:
+        there = self._takers[slot]
+        assert there is not None
+        try:
+            there[0].received(data, arrived_at, read_at)
+        except Exception:
+            self._failed()
+        if self._tokens[slot] == token:
+            self._audiences[slot] = there[0].audience
 
     def _give_back(self, order: list[int]) -> None:
         """Buffers that are free again. They are used in turn, so each has its old place in the list, where it stands still."""
@@ -166,9 +233,9 @@ class ReceiveRing:
 
     def _ended(self, token: int, size: int, result: int) -> None:
         """A request has come to its end: the socket's, or for want of buffers or of room in the list."""
-        if token not in self._takers:
+        if self._tokens[slot := token & _SLOT] != token or (there := self._takers[slot]) is None:
             return
-        taker, descriptor = self._takers[token]
+        _, over, descriptor = there
         error = (1 << 32) - result if result >> 31 else 0
         if size > 0 or error == errno.ENOBUFS:
             try:
@@ -176,31 +243,31 @@ class ReceiveRing:
                 return
             except OSError as refused:
                 error = refused.errno or errno.EIO
-        del self._takers[token], self._received[token]
-        taker.over(error)
+        self._leave(slot)
+        try:
+            over(error)
+        except Exception:
+            self._failed()
 
     def _prove(self) -> None:
         """That bytes come through it, and the end."""
 
+        said = list[object]()
+
         class Proof:
-            def __init__(self) -> None:
-                self.said: list[object] = []
+            subscriber, audience = 0, -1
 
             def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
-                self.said.append(data)
+                said.append(data)
 
-            def over(self, error: int) -> None:
-                self.said.append(error)
-
-        proof = Proof()
         near, far = socket.socketpair()
         with near, far:
-            token = self.add(near.fileno(), proof)
+            token = self.add(near.fileno(), Proof(), said.append)
             far.sendall(b"x")
             far.close()
             self.ready(1)
             self.drop(token)
-        if proof.said != [b"x", 0]:
+        if said != [b"x", 0]:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     def close(self) -> None:

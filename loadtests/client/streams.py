@@ -15,13 +15,14 @@ import ssl
 import struct
 import sys
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import gevent
 from gevent import socket as gevent_socket
 
 from loadtests.client.mux import READ, WRITE, Mux
+from loadtests.client.ring import Taker
 
 SO_TIMESTAMPNS = 35
 """From <asm-generic/socket.h>; the socket module does not name it. Also the type of the control message."""
@@ -107,8 +108,8 @@ def _accepts(family: int, address: Any) -> bool:
 
 
 def open_stream(mux: Mux, origin: Origin, owner: Owner, stamp: bool, ring: bool = False) -> Stream:
-    """Begin to connect. *ring*: to be read by io_uring, where it may be and nothing is encrypted. Raises OSError when the system
-    refuses outright (descriptors, ports)."""
+    """Begin to connect. *ring*: *owner* is a `Taker`, read by io_uring where that may be and nothing is encrypted. Raises OSError
+    when the system refuses outright (descriptors, ports)."""
     if origin.tls is not None:
         return TlsStream(mux, origin, owner, stamp)
     return Stream(mux, origin, owner, stamp, ring)
@@ -196,9 +197,9 @@ class Stream:
             return
         self._open = True
         self._watch()
-        if self._ring is not None:
+        if self._ring is not None and not self._paused:
             try:
-                self._token = self._ring.add(self._descriptor, self)
+                self._token = self._ring.add(self._descriptor, cast(Taker, self._reader), self.over)
             except OSError as refused:
                 self.over(refused.errno or 0)
                 return
@@ -242,9 +243,10 @@ class Stream:
         else:
             self._watch()
 
-    def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
-        """From the ring."""
-        self._reader.received(data, arrived_at, read_at)
+    @property
+    def heard_at(self) -> int:
+        """When the ring has last recorded something without a word to the reader."""
+        return 0 if self._ring is None else self._ring.heard_at(self._token)
 
     def over(self, error: int) -> None:
         """The end, as the system says it."""

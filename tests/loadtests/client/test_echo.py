@@ -20,6 +20,8 @@ ESTABLISHED = messages.connection_established("1.1", 30)
 class Wire:
     """What a dial gave: frames sent, and whether it was closed."""
 
+    heard_at = 0
+
     def __init__(self, at: int) -> None:
         self.at, self.sent, self.open, self.paused = at, [], True, False
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import socket
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
+from loadtests.client import link as link_module
 from loadtests.client import page as page_module
 from loadtests.client.auth import Signed
 from loadtests.client.echo import Ear
 from loadtests.client.http import Answer
+from loadtests.client.link import Link
 from loadtests.client.page import HIDDEN_STEP, RELOAD, Page, Seat
 from loadtests.client.retries import Retries
+from loadtests.client.ring import ReceiveRing
 from loadtests.client.spec import Spec
 from sim.clock import SECOND, EventList
 from sim.policy import Debounce, FullPayload, Immediate, Polling
@@ -77,6 +86,8 @@ class Recorder:
 
 class Wire:
     """The page's connection: told to be open, or lost."""
+
+    heard_at = 0
 
     def __init__(self, world: World) -> None:
         self.world, self.sent, self.open, self.paused = world, [], True, False
@@ -559,3 +570,66 @@ def test_keys_of_any_kind_stand_in_a_path_as_one_part_of_it_and_in_a_channel_as_
     page.open(world.release)
     world.run(0.1)
     assert world.asked[0][0] == "/base/u/ada%40shop.example/orders/a%2F%C3%BC%207"
+
+
+def frames(kind: str) -> bytes:
+    """As the broadcaster sends it."""
+    own, other = "private-servers.5", "private-servers.6"
+    match kind:
+        case "ping":
+            return Frame(Opcode.PING, b"").serialize(mask=False)
+        case "fragments":
+            pieces = (Frame(Opcode.TEXT, messages.event("E", {"id": 5}, own).encode(), False), Frame(Opcode.CONT, b"", True))
+            return b"".join(piece.serialize(mask=False) for piece in pieces)
+        case "unexpected" | "foreign":
+            text = messages.event("F" if kind == "unexpected" else "E", {"id": 5}, own if kind == "unexpected" else other)
+        case "pusher":
+            text = messages.PING
+        case _:
+            text = messages.event("E", {"id": 5, "name": kind * 30}, own)
+    return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+
+@pytest.mark.loopback
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_page_that_only_listens_is_recorded_alike_whether_it_is_called_or_not(data: Any) -> None:
+    """However frames are cut: what the ring records by itself, and when it was heard, is what the page would have said."""
+    kinds = st.sampled_from(["one", "one", "one", "two", "unexpected", "foreign", "ping", "pusher", "fragments"])
+    sent = [frames(kind) for kind in data.draw(st.lists(kinds, max_size=20))]
+    stream, ends = b"".join(sent), list(itertools.accumulate(map(len, sent), initial=0))
+    cuts = sorted(
+        {*data.draw(st.sets(st.sampled_from(ends))), *data.draw(st.sets(st.integers(0, len(stream)), max_size=3)), len(stream)}
+    )
+    found = []
+    for alone in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            world, said = World(patch, refetch=""), list[bytes]()
+            page, number = world.page, itertools.count()
+            world.ear._number = lambda _, number=number: next(number)  # type: ignore[misc]
+            assert page.echo is not None
+            assert page._audience >= 0
+            pipe = SimpleNamespace(send=said.append, heard_at=0)
+            patch.setattr(link_module, "open_stream", lambda *_, pipe=pipe: pipe)
+            known = (world.ear.frames, page._audience if alone else -1, page.subscriber)
+            link = Link(None, None, page._spec.uri, page.echo, True, "", *known)  # type: ignore[arg-type]
+            link._protocol = None  # As after the handshake.
+            try:
+                ring = ReceiveRing(0, lambda: pytest.fail("a call failed"))
+            except OSError as error:
+                pytest.skip(f"no such io_uring here: {error}")
+            ring.frames, ring.record = world.ear.frames, world.recorder.notification
+            near, far = socket.socketpair()
+            with near, far:
+                token = ring.add(near.fileno(), link, said.append)  # type: ignore[arg-type]
+                for start, end in itertools.pairwise([0, *cuts]):
+                    far.sendall(stream[start:end])
+                    ring.ready(1)
+                    rows = [row[2] for row in world.recorder.notifications]
+                    assert not rows or max(page.echo.heard_at, ring.heard_at(token)) >= rows[-1]
+                ring.drop(token)
+            ring.close()
+        found.append(([(code, subscriber) for code, _, _, subscriber in world.recorder.notifications], world.recorder.counters))
+        found.append((len(said), [entry[:1] for entry in said]))
+    assert found[:2] == found[2:]
+    assert len(found[0][0]) == sum(b'"event":"E"' in frame and b"servers.5" in frame for frame in sent)
