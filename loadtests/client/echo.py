@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 
 import orjson
 
+from loadtests.client.frames import is_one
 from sim.clock import SECOND, Entry, Scheduler
 from sim.pusher import messages
 from sim.pusher.messages import Malformed
@@ -90,7 +91,7 @@ class Event:
         self.code = 0
         """The recorder's number for it, times four."""
         self.audiences = NOBODY
-        """Those (`Ear.audience`) whose pages need not be called for it."""
+        """Those (`Ear.audience`) to whom it is news."""
 
     @property
     def data(self) -> Any:
@@ -167,13 +168,40 @@ class Ear:
         self.frames: dict[bytes, Event] = {}
         """What was heard lately, by whole frames, head included: kept by who reads frames (`loadtests.client.link`)."""
         self._number = number
-        self._audiences: dict[tuple[Any, ...], int] = {}
+        self._audiences: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+        self._traits: list[tuple[frozenset[str], frozenset[str]]] = []
         self._heard = 0
         """Events since `frames` was empty: those in it are among the last that were given a number."""
 
-    def audience(self, *traits: Any) -> int:
-        """One number for all that have the same *traits*, by which it is decided what an event is to them."""
-        return self._audiences.setdefault(traits, len(self._audiences))
+    def audience(self, channels: frozenset[str], names: frozenset[str]) -> int:
+        """One number for all who are on the same *channels*, and to whom events of the same *names* (empty: any) are news."""
+        traits = channels, names
+        if traits not in self._audiences:
+            self._audiences[traits] = len(self._traits)
+            self._traits.append(traits)
+        return self._audiences[traits]
+
+    def is_news(self, event: Event, audience: int) -> bool:
+        """Whether an event is news to them, the first time that this is asked; then `event.audiences` knows."""
+        channels, names = self._traits[audience]
+        found = event.channel in channels and (not names or event.name in names)
+        if found:
+            event.audiences |= {audience}
+        return found
+
+    def read(self, frame: bytes) -> Event | None:
+        """The event of a frame that came whole, to be found in `frames` from now on; None: it is for the link to read."""
+        payload = frame[4:]
+        if not is_one(frame) or not payload.isascii():
+            return None
+        try:
+            heard = self.hear(payload)
+        except Malformed:
+            return None
+        if not isinstance(heard, Event):
+            return None
+        self.frames[frame] = heard
+        return heard
 
     def hear(self, payload: bytes) -> Event | messages.Message:
         """An `Event` on a channel, or a `Message` of the protocol itself. Raises `Malformed`."""

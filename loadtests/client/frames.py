@@ -5,6 +5,14 @@ from __future__ import annotations
 WHOLE_TEXT = 0x81
 """First byte of a text message in one frame: nearly all that a broadcaster sends."""
 
+MIDDLING = bytes((WHOLE_TEXT, 126))
+"""How a message of 126 to 65,535 bytes begins, as a broadcast is; two bytes of its length follow."""
+
+
+def is_one(data: bytes) -> bool:
+    """Whether it is one such message and nothing else, which is nearly every read."""
+    return data[:2] == MIDDLING and len(data) > 4 and (data[2] << 8 | data[3]) == len(data) - 4
+
 
 def extent(data: bytes, start: int) -> tuple[int, int] | None:
     """(where the payload begins, where the frame ends) of the frame at *start*; None while its header is incomplete.

@@ -17,16 +17,13 @@ from websockets.http11 import Response
 from websockets.protocol import Protocol, Side, State
 from websockets.uri import WebSocketURI
 
-from loadtests.client.frames import WHOLE_TEXT, extent
+from loadtests.client.frames import WHOLE_TEXT, extent, is_one
 from loadtests.client.mux import Mux
 from loadtests.client.streams import Origin, open_stream
 
 MAX_SIZE = 1 << 20
 """Largest message accepted, bytes; Reverb's own limit for a publish is 10,000."""
 MAX_HEAD = 1 << 16
-
-MIDDLING = bytes((WHOLE_TEXT, 126))
-"""How a message of 126 to 65,535 bytes begins, as a broadcast is; two bytes of its length follow."""
 
 READ_STAMP, KERNEL_STAMP, COALESCED_STAMP = 0, 1, 2
 """Indices into `sim.results.parts.STAMPS`."""
@@ -92,8 +89,7 @@ class Link:
             if known is not None:
                 self._listener.again(known, arrived_at, read_at, READ_STAMP if arrived_at == read_at else KERNEL_STAMP)
                 return
-            if data[:2] == MIDDLING and len(data) > 4 and (data[2] << 8 | data[3]) == len(data) - 4:
-                # One message and nothing else, which is nearly every read.
+            if is_one(data):
                 stamp = READ_STAMP if arrived_at == read_at else KERNEL_STAMP
                 if (known := self._text(data[4:], arrived_at, read_at, stamp)) is not None:
                     self._frames[data] = known

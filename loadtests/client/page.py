@@ -352,8 +352,6 @@ class Page:
         if hook is not None and not hook(event):
             return
         if self._notified is None:
-            if self._audience >= 0:
-                event.audiences |= {self._audience}
             return
         at = arrived_at if arrived_at < read_at else read_at
         if self._waiting is NOTHING:

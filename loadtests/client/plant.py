@@ -97,7 +97,7 @@ class Plant:
         self.recorder.write()
         self.ear = Ear(self.recorder.event)
         if self.mux.ring is not None:
-            self.mux.ring.frames, self.mux.ring.record = self.ear.frames, self.recorder.notification
+            self.mux.ring.record_by(self.ear, self.recorder.notification)
         self.random = random.Random(f"{settings.scenario.seed} jitter {self.worker}")
         self.draws = np.random.default_rng([settings.scenario.seed, self.worker])
         """For what is drawn once per page: how long it stays open, whether its tab is hidden."""

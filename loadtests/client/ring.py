@@ -16,9 +16,10 @@ import socket
 import struct
 import time
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
+from loadtests.client.echo import Ear
 from sim.uring import COUNTER, WAIT, Ring
 
 _RECVMSG, _CANCEL = 10, 14
@@ -46,22 +47,14 @@ _SLOT = (1 << _SLOT_BITS) - 1
 """Of the numbers that sockets have here: the place in the arrays, and a serial above it."""
 
 
-class Known(Protocol):
-    """What stands for a frame that was heard before."""
-
-    code: int
-    audiences: frozenset[int]
-    """Those to whom nothing is to be said of it."""
-
-
 class Taker(Protocol):
-    """Who has a socket."""
+    """Who has a socket: a `Link`."""
 
     subscriber: int
 
     @property
     def audience(self) -> int:
-        """Of a subscriber whose next bytes, where they are a frame that its audience knows, need only be recorded; else -1."""
+        """Of a subscriber for whom the next bytes, where they are one frame, need only be recorded (`Ear.audience`); else -1."""
 
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None: ...
 
@@ -73,10 +66,8 @@ class ReceiveRing:
         """*offset*: from the monotonic clock to that of stamps. *failed*: called within the handler of what a taker raised.
         Raises OSError where the system has no such ring, does not allow it, or does not do by it what is expected."""
         self._offset, self._failed = offset, failed
-        self.frames: Mapping[bytes, Known] = {}
-        """Known by their bytes."""
-        self.record: Callable[[int, int, int, int], None] = lambda *_: None
-        """(code and stamp, arrived_at, read_at, subscriber) of each that needs no more."""
+        self._ear = Ear(lambda _: 0)
+        self._record: Callable[[int, int, int, int], None] = lambda *_: None
         # Nothing waits in it: to give the interpreter's lock away for each call would cost more than the call.
         self._uring = uring = Ring(REQUESTS, COMPLETIONS, _SINGLE_ISSUER | _DEFER_TASKRUN, ctypes.PyDLL)
         # By slots, in arrays: with thousands of sockets, each object that is looked at is one that no cache has.
@@ -104,6 +95,11 @@ class ReceiveRing:
         except OSError:
             self.close()
             raise
+
+    def record_by(self, ear: Ear, record: Callable[[int, int, int, int], None]) -> None:
+        """Where takers have an audience: by whom frames are known, and what is called for each event in place of the taker:
+        *record* (code and stamp, arrived_at, read_at, subscriber)."""
+        self._ear, self._record = ear, record
 
     def __len__(self) -> int:
         return len(self._takers) - len(self._vacant)
@@ -158,9 +154,10 @@ class ReceiveRing:
 
     def ready(self, events: int) -> None:
         """Give what has come."""
-        uring, words, memory, tokens, audiences = self._uring, self._words, self._memory, self._tokens, self._audiences
-        frames, record, ring, room, given, last, rested = self.frames, self.record, uring.ring, uring.room, 0, b"", False
-        known: Known | None = None
+        uring, words, memory, tokens = self._uring, self._words, self._memory, self._tokens
+        audiences, subscribers, heard_at = self._audiences, self._subscribers, self._heard_at
+        ear, record, ring, room, given, last, rested = self._ear, self._record, uring.ring, uring.room, 0, b"", False
+        frames, event = ear.frames, None
         while given < BATCH:
             uring.enter(0, 0)
             head, tail = ring[uring.done_head], ring[uring.done_tail]
@@ -190,15 +187,16 @@ class ReceiveRing:
                         arrived_at = words[word + 4] * 1_000_000_000 + words[word + 5] if words[word] else read_at
                         start += HEAD
                         data = memory[start : start + size]
-                        if data != last:
-                            known = frames.get(data)
-                            last = data
-                        if known is not None and audiences[slot] in known.audiences:
-                            record(known.code | (arrived_at != read_at), arrived_at, read_at, self._subscribers[slot])
-                            self._heard_at[slot] = read_at
+                        if (audience := audiences[slot]) >= 0:
+                            if data != last:
+                                event, last = frames.get(data) or ear.read(data), data
+                            if event is not None and (audience in event.audiences or ear.is_news(event, audience)):
+                                record(event.code | (arrived_at != read_at), arrived_at, read_at, subscribers[slot])
+                                heard_at[slot] = read_at
+                            else:
+                                self._give(slot, token, data, arrived_at, read_at)
                         else:
                             self._give(slot, token, data, arrived_at, read_at)
-                            last = b""  # By now it may be known.
                 if not said & _HAS_MORE:
                     ended.append((token, size, said & COUNTER))
             self._give_back(order)

@@ -618,7 +618,7 @@ def test_a_page_that_only_listens_is_recorded_alike_whether_it_is_called_or_not(
                 ring = ReceiveRing(0, lambda: pytest.fail("a call failed"))
             except OSError as error:
                 pytest.skip(f"no such io_uring here: {error}")
-            ring.frames, ring.record = world.ear.frames, world.recorder.notification
+            ring.record_by(world.ear, world.recorder.notification)  # type: ignore[arg-type]
             near, far = socket.socketpair()
             with near, far:
                 token = ring.add(near.fileno(), link, said.append)  # type: ignore[arg-type]

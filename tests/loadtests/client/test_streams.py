@@ -73,6 +73,8 @@ def test_each_load_process_comes_to_this_machine_from_an_address_of_its_own(work
 class Heard:
     """Who is told of a stream."""
 
+    audience, subscriber = -1, 0
+
     def __init__(self) -> None:
         self.data, self.reads, self.ends = b"", 0, list[str]()
         self.then: Callable[[], None] = lambda: None
