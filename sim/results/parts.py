@@ -95,6 +95,11 @@ def event_keys(contents: Iterable[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), ">i8").astype(np.int64)
 
 
+_EVENT = [
+    pa.field("update", pa.int64()),
+    pa.field("event", pa.int64()),
+    TABLES["notifications"].field("channel").remove_metadata(),
+]
 PARTS: dict[str, pa.Schema] = {
     "notifications": _part_schema(
         TABLES["notifications"], pa.field("event", pa.int64()), pa.field("sent_at_ns", pa.int64()), pa.field("stamp", pa.int8())
@@ -105,9 +110,7 @@ PARTS: dict[str, pa.Schema] = {
     "metrics": _part_schema(TABLES["metrics"]),
     "counts": pa.schema(
         [
-            pa.field("update", pa.int64()),
-            pa.field("event", pa.int64()),
-            pa.field("channel", TABLES["notifications"].field("channel").type),
+            *_EVENT,
             pa.field("received", pa.int64()),
             pa.field("first_at_ns", pa.int64()),
             pa.field("last_at_ns", pa.int64()),
@@ -115,9 +118,7 @@ PARTS: dict[str, pa.Schema] = {
     ),
     "events": pa.schema(
         [
-            pa.field("update", pa.int64()),
-            pa.field("event", pa.int64()),
-            pa.field("channel", TABLES["notifications"].field("channel").type),
+            *_EVENT,
             pa.field("resource_id", pa.int64()),
             pa.field("sent_at_ns", pa.int64()),
             pa.field("published_at_ns", pa.int64()),

@@ -188,6 +188,13 @@ VERSION_1 = (
 class Run:
     """A bundle read back. Tables are pandas frames, loaded when asked for."""
 
+    updates: pd.DataFrame
+    notifications: pd.DataFrame
+    refetches: pd.DataFrame
+    subscriptions: pd.DataFrame
+    pages: pd.DataFrame
+    metrics: pd.DataFrame
+
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         path = self.directory / "manifest.json"
@@ -230,29 +237,12 @@ class Run:
             raise BadInput(f"{path}: damaged summary: not a table of figures")
         return summary
 
-    @cached_property
-    def updates(self) -> pd.DataFrame:
-        return self.table("updates")
-
-    @cached_property
-    def notifications(self) -> pd.DataFrame:
-        return self.table("notifications")
-
-    @cached_property
-    def refetches(self) -> pd.DataFrame:
-        return self.table("refetches")
-
-    @cached_property
-    def subscriptions(self) -> pd.DataFrame:
-        return self.table("subscriptions")
-
-    @cached_property
-    def pages(self) -> pd.DataFrame:
-        return self.table("pages")
-
-    @cached_property
-    def metrics(self) -> pd.DataFrame:
-        return self.table("metrics")
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        """`updates`, `pages` and the other tables, read when they are asked for first."""
+        if name not in TABLES:
+            raise AttributeError(name)
+        vars(self)[name] = frame = self.table(name)
+        return frame
 
     def table(self, name: str) -> pd.DataFrame:
         """One table as a frame; columns and units in `TABLES`. Raises `BadInput` when the file is missing or damaged."""

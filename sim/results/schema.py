@@ -23,6 +23,14 @@ def _instant(name: str, meaning: str, null: str = "") -> pa.Field:
     return _column(name, pa.float64(), meaning, "s since the run's start", null)
 
 
+_PAGE = [
+    _column("page", _text, "detail, firewall, provision, site, task, dashboard"),
+    _column("user", pa.int64(), "id of the user whose page it is"),
+    _column("resource", _text, "what the page shows: server, site, task or dashboard"),
+    _column("resource_id", pa.int64(), "id of what it shows; 0 for a dashboard"),
+]
+_POLICY = _column("policy", _text, "kind of the page's policy, as debounce; empty where it is not known")
+
 TABLES: dict[str, pa.Schema] = {
     "updates": pa.schema(
         [
@@ -79,29 +87,23 @@ TABLES: dict[str, pa.Schema] = {
     "subscriptions": pa.schema(
         [
             _column("subscriber", pa.int32(), "which subscriber"),
-            _column("page", _text, "detail, firewall, provision, site, task, dashboard"),
-            _column("user", pa.int64(), "id of the user whose page it is"),
-            _column("resource", _text, "what the page shows: server, site, task or dashboard"),
-            _column("resource_id", pa.int64(), "id of what it shows; 0 for a dashboard"),
+            *_PAGE,
             _column("channel", _text, "name on the wire"),
             _instant("subscribed_at", "when the broadcaster confirmed it: from when events are expected"),
             _instant("ended_at", "until when", null="still open at the end of the run"),
             _column("reason", _text, "why it ended: end (of the run), closed, dropped, refused"),
-            _column("policy", _text, "kind of the page's policy, as debounce; empty where it is not known"),
+            _POLICY,
         ]
     ),
     "pages": pa.schema(
         [
             _column("subscriber", pa.int32(), "number of this life of a page; a session that is replaced has another one"),
-            _column("page", _text, "detail, firewall, provision, site, task, dashboard"),
-            _column("user", pa.int64(), "id of the user whose page it is"),
-            _column("resource", _text, "what the page shows: server, site, task or dashboard"),
-            _column("resource_id", pa.int64(), "id of what it shows; 0 for a dashboard"),
+            *_PAGE,
             _instant("opened_at", "when its first load was applied"),
             _instant("closed_at", "when its user left", null="still open at the end of the run"),
             _column("reason", _text, "end (of the run) or closed"),
             _column("loaded_version", pa.int64(), "version of the first load", null="all that was committed before it opened"),
-            _column("policy", _text, "kind of the page's policy, as debounce; empty where it is not known"),
+            _POLICY,
             _column("hidden", pa.bool_(), "in a hidden tab"),
             _column("weight", pa.float64(), "how many pages the row stands for; 1 where all are recorded"),
         ]

@@ -80,6 +80,11 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else (int(value) if isinstance(value, int) else float(value))
 
 
+def or_nan(value: float | None) -> float:
+    """*value*; NaN for None."""
+    return math.nan if value is None else value
+
+
 def quantile(values: Array, p: float, weights: Array | None = None) -> float | None:
     """The smallest value that a share *p* of the (weighted) values does not exceed; None of nothing.
 
@@ -90,8 +95,12 @@ def quantile(values: Array, p: float, weights: Array | None = None) -> float | N
     if weights is None:
         return quantile_of_sorted(np.sort(values), p)
     order = np.argsort(values, kind="stable")
-    heap = np.cumsum(weights[order])
-    return float(values[order[min(int(np.searchsorted(heap, p * heap[-1] * (1 - 1e-12))), len(order) - 1)]])
+    return _weighted(values[order], np.cumsum(weights[order]), p)
+
+
+def _weighted(values: Array, heap: Array, p: float) -> float:
+    """`quantile` of sorted values, whose weights add up to *heap*."""
+    return float(values[min(int(np.searchsorted(heap, p * heap[-1] * (1 - 1e-12))), len(values) - 1)])
 
 
 def quantile_of_sorted(values: Array, p: float) -> float:
@@ -152,16 +161,12 @@ def quantiles(values: Array, events: Array, levels: tuple[float, ...], weights: 
     weights = np.ones(len(values)) if weights is None else weights
     n = 1 + int(np.count_nonzero(events[1:] != events[:-1]))
     order = np.argsort(values, kind="stable")
-    heap = np.cumsum(weights[order])
+    ranked, heap = values[order], np.cumsum(weights[order])
     cuts = batches(events)
     totals = np.array([weights[rows].sum() for rows in cuts])
-
-    def at(p: float) -> float:
-        return float(values[order[min(int(np.searchsorted(heap, p * heap[-1] * (1 - 1e-12))), len(order) - 1)]])
-
     found = []
     for p in levels:
-        centre = at(p)
+        centre = _weighted(ranked, heap, p)
         if n < events_needed(p) or not cuts:
             found.append(Estimate(centre, n=n))
             continue
@@ -169,8 +174,8 @@ def quantiles(values: Array, events: Array, levels: tuple[float, ...], weights: 
         share = float(beyond.sum() / heap[-1])
         low, high = share_interval(share, linearised(np.array([beyond[rows].sum() for rows in cuts]), totals), n, SURE)
         # Fewer than one event beyond: the upper end lies above all that was seen.
-        upper = at(1 - low) if low * n >= 1 else math.inf
-        found.append(Estimate(centre, at(max(1 - high, 0.0)), upper, n))
+        upper = _weighted(ranked, heap, 1 - low) if low * n >= 1 else math.inf
+        found.append(Estimate(centre, _weighted(ranked, heap, max(1 - high, 0.0)), upper, n))
     return found
 
 

@@ -6,16 +6,14 @@ Imported by everything that runs.
 every key and refuses what a program cannot honour.
 """
 
-from sim.scenario.keys import Ignored, Key, keys, kinds, not_honoured, of_the_target, require_honoured
+from sim.scenario.keys import Key, keys, kinds, not_honoured, of_the_target, require_honoured
 from sim.scenario.model import (
     Api,
-    Behaviour,
     Broadcast,
     Broadcaster,
     Fleet,
     Load,
     Network,
-    PageKind,
     Pages,
     Publisher,
     Scenario,
@@ -35,15 +33,12 @@ from sim.scenario.tree import build, to_dict
 __all__ = [
     "SCENARIO_DIR",
     "Api",
-    "Behaviour",
     "Broadcast",
     "Broadcaster",
     "Fleet",
-    "Ignored",
     "Key",
     "Load",
     "Network",
-    "PageKind",
     "Pages",
     "Publisher",
     "Scenario",

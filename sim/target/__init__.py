@@ -5,9 +5,9 @@
 tables; `session` logs in as a browser does, without a socket.
 """
 
-from sim.target.address import Address, Note
+from sim.target.address import Address
 from sim.target.descriptor import Login, Target
-from sim.target.keys import Key, Keys, key_of, kind_of
+from sim.target.keys import Key, Keys, kind_of
 from sim.target.laravel import in_names_of, laravel_settings
 from sim.target.session import Session
 from sim.target.users import User, read_users
@@ -17,12 +17,10 @@ __all__ = [
     "Key",
     "Keys",
     "Login",
-    "Note",
     "Session",
     "Target",
     "User",
     "in_names_of",
-    "key_of",
     "kind_of",
     "laravel_settings",
     "read_users",

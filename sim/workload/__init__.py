@@ -27,12 +27,10 @@ Rates of the first are in total or per server (`per`); the others go by `speed`,
 from sim.workload.arrivals import Arrivals, Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson, Statuses
 from sim.workload.heard import BURST, Heard, heard
 from sim.workload.mixture import Mixture, Workload
-from sim.workload.scripts import Deployments, Provisioning, Replay, Script, fit_steps, script_of
-from sim.workload.traces import TRACE_DIR, Step, Trace, Transition, load_trace, load_traces, trace_names
+from sim.workload.scripts import Deployments, Provisioning, Replay, fit_steps, script_of
+from sim.workload.traces import TRACE_DIR, Trace, Transition, load_trace, load_traces, trace_names
 from sim.workload.updates import (
     ASPECTS,
-    CHANGES,
-    CYCLES,
     IN_ORDER,
     NEXT,
     NUMBERED,
@@ -40,7 +38,6 @@ from sim.workload.updates import (
     RESOURCES,
     SITE_STATUS,
     STATUSES,
-    Aspect,
     Change,
     Resource,
     Status,
@@ -56,8 +53,6 @@ from sim.workload.work import DatabaseOperations, Firewall, Packages, Tasks
 __all__ = [
     "ASPECTS",
     "BURST",
-    "CHANGES",
-    "CYCLES",
     "IN_ORDER",
     "NEXT",
     "NUMBERED",
@@ -67,7 +62,6 @@ __all__ = [
     "STATUSES",
     "TRACE_DIR",
     "Arrivals",
-    "Aspect",
     "Bursty",
     "Change",
     "Constant",
@@ -86,10 +80,8 @@ __all__ = [
     "Provisioning",
     "Replay",
     "Resource",
-    "Script",
     "Status",
     "Statuses",
-    "Step",
     "Streams",
     "Tasks",
     "Trace",

@@ -116,17 +116,6 @@ class Updates:
         return cls.of([], [], [], [])
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Update]) -> Updates:
-        rows = list(rows)
-        return cls.of(
-            [row.at_ns for row in rows],
-            [RESOURCES.index(row.resource) for row in rows],
-            [row.resource_id for row in rows],
-            [encode(row.step, row.status) for row in rows],
-            [ASPECTS.index(row.aspect) for row in rows],
-        )
-
-    @classmethod
     def merge(cls, parts: Iterable[Updates]) -> Updates:
         """All updates of *parts* by instant; at equal instants the earlier part goes first."""
         parts = list(parts)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.workload import NEXT, SITE_STATUS, STATUSES, Update, Updates, encode, streams, walk
+from sim.workload import ASPECTS, NEXT, RESOURCES, SITE_STATUS, STATUSES, Update, Updates, encode, streams, walk
 from tests.workload.kinds import illegal_moves
 
 rows = st.builds(
@@ -22,7 +22,15 @@ rows = st.builds(
 
 @given(st.lists(rows))
 def test_rows_come_back_sorted_by_time_and_otherwise_in_their_order(given_rows: list[Update]) -> None:
-    assert list(Updates.from_rows(given_rows)) == sorted(given_rows, key=lambda row: row.at_ns)
+    at, resource, number, step, status, aspect = zip(*given_rows, strict=True) if given_rows else ((),) * 6
+    made = Updates.of(
+        at,
+        [RESOURCES.index(name) for name in resource],
+        number,
+        [encode(*both) for both in zip(step, status, strict=True)],
+        [ASPECTS.index(name) for name in aspect],
+    )
+    assert list(made) == sorted(given_rows, key=lambda row: row.at_ns)
 
 
 def test_columns_have_the_types_that_engines_count_on() -> None:

@@ -42,23 +42,35 @@ class Base(DeclarativeBase):
     pass
 
 
+class Numbered(Base):
+    """What all tables but the counters have."""
+
+    __abstract__ = True
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+
+
+class Dated(Numbered):
+    """A row that tells when it was made."""
+
+    __abstract__ = True
+    created_at: Mapped[int] = mapped_column(Instant)
+
+
 class Counter(Base):
     __tablename__ = "counters"
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
-class User(Base):
+class User(Numbered):
     __tablename__ = "users"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(80))
     token: Mapped[str] = mapped_column(String(64), unique=True)
     """Kept in clear: these are sample users whose tokens `target.json` must be able to name again."""
 
 
-class Server(Base):
+class Server(Dated):
     __tablename__ = "servers"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     vanity_name: Mapped[str] = mapped_column(String(120))
     connection: Mapped[str] = mapped_column(String(20), default="pending")
@@ -69,7 +81,6 @@ class Server(Base):
     scheduler_status: Mapped[str] = mapped_column(String(20), default="")
     supervisor_status: Mapped[str] = mapped_column(String(20), default="")
     version: Mapped[int] = mapped_column(BigInteger, default=0)
-    created_at: Mapped[int] = mapped_column(Instant)
     updated_at: Mapped[int] = mapped_column(Instant)
 
     firewall: Mapped[ServerFirewall | None] = relationship(back_populates="server", cascade="all, delete-orphan")
@@ -87,9 +98,8 @@ class Server(Base):
         self.provision = {**self.provision, step: status}
 
 
-class ServerSite(Base):
+class ServerSite(Dated):
     __tablename__ = "server_sites"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     server_id: Mapped[int] = mapped_column(ForeignKey("servers.id"), index=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     """The owner of its server, again: the dashboard's five latest sites need no join."""
@@ -100,7 +110,6 @@ class ServerSite(Base):
     ssl_enabled: Mapped[bool] = mapped_column(Boolean, default=False)
     last_deployed_at: Mapped[int | None] = mapped_column(Instant, default=None)
     version: Mapped[int] = mapped_column(BigInteger, default=0)
-    created_at: Mapped[int] = mapped_column(Instant)
     updated_at: Mapped[int] = mapped_column(Instant)
 
     server: Mapped[Server] = relationship(back_populates="sites")
@@ -108,27 +117,23 @@ class ServerSite(Base):
     __table_args__ = (Index("sites_of_user", "user_id", "id"),)
 
 
-class ServerFirewall(Base):
+class ServerFirewall(Dated):
     __tablename__ = "server_firewalls"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     server_id: Mapped[int] = mapped_column(ForeignKey("servers.id"), unique=True)
     status: Mapped[str] = mapped_column(String(20), default="pending")
-    created_at: Mapped[int] = mapped_column(Instant)
 
     server: Mapped[Server] = relationship(back_populates="firewall")
     rules: Mapped[list[ServerFirewallRule]] = relationship(back_populates="firewall", cascade="all, delete-orphan")
 
 
-class ServerFirewallRule(Base):
+class ServerFirewallRule(Dated):
     __tablename__ = "server_firewall_rules"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     firewall_id: Mapped[int] = mapped_column(ForeignKey("server_firewalls.id"))
     name: Mapped[str] = mapped_column(String(80))
     port: Mapped[str] = mapped_column(String(11))
     from_ip_address: Mapped[str] = mapped_column(String(49), default="")
     rule_type: Mapped[str] = mapped_column(String(8), default="allow")
     status: Mapped[str] = mapped_column(String(20), default="pending")
-    created_at: Mapped[int] = mapped_column(Instant)
 
     firewall: Mapped[ServerFirewall] = relationship(back_populates="rules")
 
@@ -140,58 +145,50 @@ LIVE_KINDS = frozenset({"log", "progress"})
 written along with a change that is broadcast anyway."""
 
 
-class ServerEvent(Base):
+class ServerEvent(Dated):
     """A line of a server's history; pages show the latest ten."""
 
     __tablename__ = "server_events"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     server_id: Mapped[int] = mapped_column(ForeignKey("servers.id"))
     kind: Mapped[str] = mapped_column(String(40))
     message: Mapped[str] = mapped_column(String(500))
-    created_at: Mapped[int] = mapped_column(Instant)
 
     server: Mapped[Server] = relationship(viewonly=True)
 
     __table_args__ = (Index("events_of_server", "server_id", "id"),)
 
 
-class ServerMetric(Base):
+class ServerMetric(Dated):
     __tablename__ = "server_metrics"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     server_id: Mapped[int] = mapped_column(ForeignKey("servers.id"))
     cpu: Mapped[float] = mapped_column(Float)
     """Share of all cores, 0 to 1; memory and disk likewise."""
     memory: Mapped[float] = mapped_column(Float)
     disk: Mapped[float] = mapped_column(Float)
-    created_at: Mapped[int] = mapped_column(Instant)
 
     __table_args__ = (Index("metrics_of_server", "server_id", "id"),)
 
 
-class Activity(Base):
+class Activity(Dated):
     __tablename__ = "activities"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     description: Mapped[str] = mapped_column(String(500))
-    created_at: Mapped[int] = mapped_column(Instant)
 
     __table_args__ = (Index("activities_of_user", "user_id", "id"),)
 
 
-class Task(Base):
+class Task(Dated):
     """One piece of long work: a deployment, a package, a database operation. Its end is broadcast whole (`TaskCompleted`).
 
     One that recurs (a backup) runs again and again, and its changes are its own; those of another are its server's.
     """
 
     __tablename__ = "tasks"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     server_id: Mapped[int] = mapped_column(ForeignKey("servers.id"), index=True)
     name: Mapped[str] = mapped_column(String(120))
     status: Mapped[str] = mapped_column(String(20), default="pending")
     recurring: Mapped[bool] = mapped_column(Boolean, default=False)
     version: Mapped[int] = mapped_column(BigInteger, default=0)
-    created_at: Mapped[int] = mapped_column(Instant)
     completed_at: Mapped[int | None] = mapped_column(Instant, default=None)
 
     server: Mapped[Server] = relationship()

@@ -356,9 +356,9 @@ def table(differences: Iterable[Difference]) -> pd.DataFrame:
     for found in differences:
         unit = unit_of(found.metric)
         rows[found.metric] = {
-            "difference": _or_nan(found.relative),
-            "low": _or_nan(found.low),
-            "high": _or_nan(found.high),
+            "difference": statistics.or_nan(found.relative),
+            "low": statistics.or_nan(found.low),
+            "high": statistics.or_nan(found.high),
             "verdict": found.verdict,
             "a": unit(found.a),
             "b": unit(found.b),
@@ -435,10 +435,6 @@ def to_markdown(differences: list[Difference], a: str, b: str, band: float = BAN
         "point (where losses are counted, a tenth of one); intervals by batches of updates, or by runs."
     )
     return f"### `{b}` against `{a}`: {headline(differences)}\n\n{body}\n\n{note}\n"
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def jsonable(difference: Difference) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sim.results.ledger.book import INSTANTS
-from sim.results.statistics import quantile
+from sim.results.statistics import or_nan, quantile
 
 Array = np.ndarray[Any, Any]
 
@@ -112,7 +112,7 @@ def _to_fresh(journeys: pd.DataFrame) -> Array:
 def percentiles(series: Mapping[str, Array], levels: tuple[float, ...] = (0.5, 0.9, 0.95, 0.99)) -> pd.DataFrame:
     """One row per series: its quantiles (s; inf: never), and rows, how many values they are of."""
     table = {
-        name: {f"p{p * 100:g}": _or_nan(quantile(values, p)) for p in levels} | {"rows": len(values)}
+        name: {f"p{p * 100:g}": or_nan(quantile(values, p)) for p in levels} | {"rows": len(values)}
         for name, values in series.items()
     }
     return pd.DataFrame.from_dict(table, orient="index")
@@ -173,7 +173,7 @@ def windows(journeys: pd.DataFrame, refetches: pd.DataFrame, start: float, end: 
 
     def level(values: Array, weights: Array, here: Array, p: float) -> float:
         known = here & ~np.isnan(values)
-        return _or_nan(quantile(values[known], p, weights[known]))
+        return or_nan(quantile(values[known], p, weights[known]))
 
     rows = []
     for i in range(len(edges)):
@@ -196,7 +196,3 @@ def _window_of(at: pd.Series, start: float, width: float) -> Array:
     """Number of the window in which each instant lies; -1 for NaN and what came before."""
     place = np.floor((at.to_numpy(dtype=float) - start) / width)
     return np.where(np.isfinite(place) & (place >= 0), place, -1).astype(np.int64)
-
-
-def _or_nan(value: float | None) -> float:
-    return np.nan if value is None else value

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sim.results.ledger.book import Ledger
 from sim.results.ledger.views import weight_of
-from sim.results.statistics import quantile
+from sim.results.statistics import or_nan, quantile
 
 Array = np.ndarray[Any, Any]
 
@@ -57,8 +57,8 @@ def over_time(ledger: Ledger, parts: int = PARTS) -> pd.DataFrame:
     for name, rows in (("notified", expected), ("fresh", pairs)):
         part, delay, each = part_of(rows["intended_at"]), rows["delay"].to_numpy(float), rows["weight"].to_numpy(float)
         for level in (0.5, 0.95):
-            found = [quantile(delay[mine], level, each[mine]) for mine in (part == i for i in range(parts))]
-            frame[f"{name}_p{level * 100:g}"] = np.array([np.nan if value is None else value for value in found])
+            found = [or_nan(quantile(delay[mine], level, each[mine])) for mine in (part == i for i in range(parts))]
+            frame[f"{name}_p{level * 100:g}"] = np.array(found)
     return frame
 
 

@@ -8,7 +8,7 @@ from sim.results.plots.basic import plot_bars, plot_lines, plot_over_time, plot_
 from sim.results.plots.journeys import plot_saw_teeth, plot_stages, plot_stations, plot_worst
 from sim.results.plots.latency import plot_drift, plot_ecdf, plot_percentiles
 from sim.results.plots.load import plot_fan_out, plot_load_latency, plot_offsets
-from sim.results.plots.policies import plot_choice, plot_pareto, plot_starvation, plot_steady
+from sim.results.plots.policies import plot_pareto, plot_starvation, plot_steady
 from sim.results.plots.style import Axis
 from sim.results.plots.timeline import plot_run
 
@@ -16,7 +16,6 @@ __all__ = [
     "Axis",
     "plot_agreement",
     "plot_bars",
-    "plot_choice",
     "plot_drift",
     "plot_ecdf",
     "plot_fan_out",
