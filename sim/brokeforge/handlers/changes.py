@@ -8,6 +8,8 @@ dropped (`unique`) or given up.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import select
@@ -76,8 +78,7 @@ def create_server(app: Context, request: Request, user: Person) -> Response:
 
 def update_server(app: Context, request: Request, user: Person, id: int) -> Response:
     fields = v.validate(request.json(), SERVER_FIELDS)
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
+    with _changing(app, request, user, Server, id) as (session, server):
         _assign(server, fields)
         if session.is_modified(server):
             what = ", ".join(f"{name} {value or 'not installed'}" for name, value in fields.items())
@@ -89,8 +90,7 @@ def update_step(app: Context, request: Request, user: Person, id: int, step: str
     if not v.STEP.fullmatch(step):
         raise invalid({"step": ["The step must be a number or a name of at most 64 letters, digits and . _ + : -"]})
     status = v.validate(request.json(), {"status": v.status}, required=("status",))["status"]
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
+    with _changing(app, request, user, Server, id) as (session, server):
         try:
             server.put_step(step, status)
         except ValueError as error:
@@ -101,8 +101,7 @@ def update_step(app: Context, request: Request, user: Person, id: int, step: str
 
 
 def delete_server(app: Context, request: Request, user: Person, id: int) -> Response:
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
+    with _changing(app, request, user, Server, id) as (session, server):
         app.forget_history(session, server)
         session.delete(server)
         session.add(Activity(user_id=user.id, description=f"deleted server {server.vanity_name}", created_at=app.now_us()))
@@ -111,8 +110,7 @@ def delete_server(app: Context, request: Request, user: Person, id: int) -> Resp
 
 def create_site(app: Context, request: Request, user: Person, id: int) -> Response:
     fields = v.validate(request.json(), {"domain": SITE_FIELDS["domain"]}, required=("domain",))
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
+    with _changing(app, request, user, Server, id) as (session, server):
         now = app.now_us()
         site = ServerSite(server_id=server.id, user_id=user.id, version=0, created_at=now, updated_at=now, **fields)
         session.add(site)
@@ -122,8 +120,7 @@ def create_site(app: Context, request: Request, user: Person, id: int) -> Respon
 
 def update_site(app: Context, request: Request, user: Person, id: int) -> Response:
     fields = v.validate(request.json(), SITE_FIELDS)
-    with app.change(request) as session:
-        site = _lock(session, ServerSite, id, user)
+    with _changing(app, request, user, ServerSite, id) as (session, site):
         _assign(site, fields)
         if session.is_modified(site):
             site.updated_at = app.now_us()
@@ -131,8 +128,7 @@ def update_site(app: Context, request: Request, user: Person, id: int) -> Respon
 
 
 def delete_site(app: Context, request: Request, user: Person, id: int) -> Response:
-    with app.change(request) as session:
-        site = _lock(session, ServerSite, id, user)
+    with _changing(app, request, user, ServerSite, id) as (session, site):
         session.delete(site)
         session.add(Activity(user_id=user.id, description=f"removed site {site.domain}", created_at=app.now_us()))
     return _answer(app, request, session, site)
@@ -142,8 +138,7 @@ def create_rule(app: Context, request: Request, user: Person, id: int) -> Respon
     """A rule starts `pending`; an installer (`sim.brokeforge.jobs`) or a PATCH moves it on."""
     rules = {name: rule for name, rule in RULE_FIELDS.items() if name != "status"}
     fields = v.validate(request.json(), rules, required=("name", "port"))
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
+    with _changing(app, request, user, Server, id) as (session, server):
         now = app.now_us()
         if server.firewall is None:
             server.firewall = ServerFirewall(status="pending", created_at=now)
@@ -155,8 +150,7 @@ def create_rule(app: Context, request: Request, user: Person, id: int) -> Respon
 
 def update_rule(app: Context, request: Request, user: Person, id: int, rule_id: int) -> Response:
     fields = v.validate(request.json(), RULE_FIELDS)
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
+    with _changing(app, request, user, Server, id) as (session, server):
         rule = _rule_of(session, server, rule_id)
         _assign(rule, fields)
         if session.is_modified(rule):
@@ -165,8 +159,7 @@ def update_rule(app: Context, request: Request, user: Person, id: int, rule_id: 
 
 
 def delete_rule(app: Context, request: Request, user: Person, id: int, rule_id: int) -> Response:
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
+    with _changing(app, request, user, Server, id) as (session, server):
         rule = _rule_of(session, server, rule_id)
         session.delete(rule)
         _note(app, session, server, "firewall", f"rule {rule.name}: deleted")
@@ -176,22 +169,17 @@ def delete_rule(app: Context, request: Request, user: Person, id: int, rule_id: 
 def update_firewall(app: Context, request: Request, user: Person, id: int) -> Response:
     """Install, enable or disable the firewall as a whole."""
     fields = v.validate(request.json(), {"status": v.status}, required=("status",))
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
-        if server.firewall is None:
-            raise HttpError(404, "This server has no firewall.")
-        _assign(server.firewall, fields)
-        if session.is_modified(server.firewall):
-            _note(app, session, server, "firewall", f"firewall {server.firewall.status}")
+    with _changing(app, request, user, Server, id) as (session, server):
+        firewall = _firewall_of(server)
+        _assign(firewall, fields)
+        if session.is_modified(firewall):
+            _note(app, session, server, "firewall", f"firewall {firewall.status}")
     return _answer(app, request, session, server)
 
 
 def delete_firewall(app: Context, request: Request, user: Person, id: int) -> Response:
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
-        if server.firewall is None:
-            raise HttpError(404, "This server has no firewall.")
-        session.delete(server.firewall)
+    with _changing(app, request, user, Server, id) as (session, server):
+        session.delete(_firewall_of(server))
         _note(app, session, server, "firewall", "firewall removed")
     return _answer(app, request, session, server)
 
@@ -199,8 +187,7 @@ def delete_firewall(app: Context, request: Request, user: Person, id: int) -> Re
 def create_event(app: Context, request: Request, user: Person, id: int) -> Response:
     """A line of the server's history that its pages wait for: of a log, or of the progress of some work."""
     fields = v.validate(request.json(), EVENT_FIELDS, required=("kind", "message"))
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
+    with _changing(app, request, user, Server, id) as (session, server):
         _note(app, session, server, fields["kind"], fields["message"])
     return _answer(app, request, session, server, status=201)
 
@@ -208,8 +195,7 @@ def create_event(app: Context, request: Request, user: Person, id: int) -> Respo
 def create_task(app: Context, request: Request, user: Person, id: int) -> Response:
     """A task begins as `pending`; a PATCH ends it."""
     fields = v.validate(request.json(), {"name": v.text(120)}, required=("name",))
-    with app.change(request) as session:
-        server = _lock(session, Server, id, user)
+    with _changing(app, request, user, Server, id) as (session, server):
         task = Task(server=server, status="pending", created_at=app.now_us(), **fields)
         session.add(task)
     return _answer(app, request, session, server, task, status=201)
@@ -239,6 +225,13 @@ def update_task(app: Context, request: Request, user: Person, id: int) -> Respon
     return _answer(app, request, session, resource, task)
 
 
+@contextmanager
+def _changing(app: Context, request: Request, user: Person, model: type[Model], id: int) -> Iterator[tuple[Session, Model]]:
+    """A change on behalf of *request*, and the row that it changes, as `_lock` gives it."""
+    with app.change(request) as session:
+        yield session, _lock(session, model, id, user)
+
+
 def _lock(session: Session, model: type[Model], id: int, user: Person) -> Model:
     """The row, locked until the end of the transaction. Raises `HttpError` 404, or 403 when it is another user's."""
     row = locked(session, model, id)
@@ -247,6 +240,12 @@ def _lock(session: Session, model: type[Model], id: int, user: Person) -> Model:
     if row.user_id != user.id:
         raise HttpError(403, "Forbidden.")
     return row
+
+
+def _firewall_of(server: Server) -> ServerFirewall:
+    if server.firewall is None:
+        raise HttpError(404, "This server has no firewall.")
+    return server.firewall
 
 
 def _rule_of(session: Session, server: Server, id: int) -> ServerFirewallRule:
