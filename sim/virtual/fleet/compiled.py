@@ -49,12 +49,12 @@ def serve(sent: Array, service: Array, free: Array, window: tuple[int, int], bit
     return found
 
 
-def pack(shares: Array, most: float, earliest: Array, first: int, bits: int) -> Array:
+def pack(shares: Array, most: float, earliest: Array, first: int, bits: int, into: Array) -> None:
     """Instants *earliest* + shares * most (ns), with the numbers *first*, first + 1, ... in their lowest *bits*."""
-    if not ENABLED:
-        return earliest + (shares * most).astype(np.int64) << bits | np.arange(first, first + shares.size)
-    packed: Array = _loop(_pack)(shares, most, earliest, first, bits)
-    return packed
+    if ENABLED:
+        _loop(_pack)(shares, most, earliest, first, bits, into)
+    else:
+        into[:] = earliest + (shares * most).astype(np.int64) << bits | np.arange(first, first + shares.size)
 
 
 def rearranged(values: Array, order: Array, other: Array) -> Array:
@@ -109,11 +109,9 @@ def _serve(sent: Array, service: Array, free: Array, start: int, stop: int, bits
     return order, begins, answers, (busy, count, waited, longest), (least, largest)
 
 
-def _pack(shares: Array, most: float, earliest: Array, first: int, bits: int) -> Array:
-    packed = np.empty(shares.size, np.int64)
+def _pack(shares: Array, most: float, earliest: Array, first: int, bits: int, into: Array) -> None:
     for k in range(shares.size):
-        packed[k] = ((earliest[k] + np.int64(shares[k] * most)) << bits) | (first + k)
-    return packed
+        into[k] = ((earliest[k] + np.int64(shares[k] * most)) << bits) | (first + k)
 
 
 def _rearranged(values: Array, order: Array, other: Array) -> Array:
@@ -126,16 +124,22 @@ def _rearranged(values: Array, order: Array, other: Array) -> Array:
 
 
 def _count(values: Array, kinds: Array, number: int, shift: int, first: int, size: int) -> tuple[Array, Array, Array, Array]:
-    counts = np.zeros((number, size), np.int64)
-    total = np.zeros(number, np.int64)
-    least, largest = np.full(number, 1 << 62), np.full(number, -(1 << 62))
+    # Neighbours are often of one kind and step, and would wait for each other's sums: even and odd ones have their own.
+    counts = np.zeros((number, 2, size), np.int64)
+    total = np.zeros((number, 2), np.int64)
+    least, largest = np.full((number, 2), 1 << 62), np.full((number, 2), -(1 << 62))
     for i in range(values.size):
-        value, kind = values[i], kinds[i]
-        counts[kind, (value >> shift) - first] += 1
-        total[kind] += value
-        least[kind] = min(least[kind], value)
-        largest[kind] = max(largest[kind], value)
-    return counts, total, least, largest
+        value, kind, turn = values[i], kinds[i], i & 1
+        counts[kind, turn, (value >> shift) - first] += 1
+        total[kind, turn] += value
+        least[kind, turn] = min(least[kind, turn], value)
+        largest[kind, turn] = max(largest[kind, turn], value)
+    return (
+        counts[:, 0] + counts[:, 1],
+        total[:, 0] + total[:, 1],
+        np.minimum(least[:, 0], least[:, 1]),
+        np.maximum(largest[:, 0], largest[:, 1]),
+    )
 
 
 def _loop(function: Any) -> Any:

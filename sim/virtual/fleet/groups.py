@@ -302,7 +302,10 @@ class _FanOut:
     def groups(self, views: _Views) -> Iterator[Group]:
         """All that the pages on these seats hear, group by group."""
         count, events = len(self.nodes), self._events
-        members = [[seat.subscribers[seat.subscribers % count == node] for node in range(count)] for seat in self._seats]
+        nodes_of = [seat.subscribers % count for seat in self._seats]
+        members = [
+            [seat.subscribers[on == node] for node in range(count)] for seat, on in zip(self._seats, nodes_of, strict=True)
+        ]
         alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for node in range(count):
             alike[tuple(mine[node].size for mine in members)].append(node)

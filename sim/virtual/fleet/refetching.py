@@ -251,9 +251,10 @@ class Refetching:
         group, rng, jitter = self.groups[number], self._rng["jitter"], self._jitter[number]
         sent, bits = np.empty(group.size, np.int64), group.size.bit_length()
         for part in parts(group.size):
-            sent[part] = compiled.pack(rng.random(part.stop - part.start), jitter, group.offsets[part], part.start, bits)
+            compiled.pack(rng.random(part.stop - part.start), jitter, group.offsets[part], part.start, bits, sent[part])
         sent.sort()
-        return sent, self._draw_service(group.size) + group.extra
+        service = self._draw_service(group.size)
+        return sent, service + group.extra if group.extra else service
 
     # --- anything else -------------------------------------------------------------------------------------------------
 
