@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,16 @@ def say_on_terminal(line: str) -> None:
     """What goes on, on standard error, where somebody looks."""
     if sys.stderr.isatty():
         print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[float], None]]:
+    """A bar to call with the share that is done: on a terminal, once two seconds have gone by."""
+    # Here and not above: most commands have no bar.
+    from tqdm import tqdm
+
+    with tqdm(total=100, unit="%", delay=2, leave=False, disable=not sys.stderr.isatty()) as bar:
+        yield lambda share: bar.update(100 * share - bar.n)
 
 
 def require_place(path: Path | None) -> None:

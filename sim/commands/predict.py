@@ -16,10 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import sys
 from pathlib import Path
-
-from tqdm import tqdm
 
 from sim.commands import options
 from sim.errors import BadInput
@@ -48,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     scenario = _checked(scenario if args.users is None else scenario.with_subscribers(args.users), args.ignore)
     if args.draws < 2:
         raise BadInput(f"--draws must be 2 or more (an interval needs several), got {args.draws}")
-    with tqdm(total=100, unit="%", delay=2, leave=False, disable=not sys.stderr.isatty()) as bar:
-        found = predict(fit, scenario, args.draws, kept=changes, progress=lambda share: bar.update(100 * share - bar.n))
+    with options.progress() as progress:
+        found = predict(fit, scenario, args.draws, kept=changes, progress=progress)
     if args.json:
         figures = {
             metric: {name: _finite(end) for name, end in dataclasses.asdict(figure).items()} | {"outside": found.mark(metric)}

@@ -14,13 +14,8 @@ Prints what it came to; with -o it writes a run bundle as a load test does, for 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from sim import simulate
 from sim.commands import options
@@ -29,7 +24,6 @@ from sim.results.summary import Summary
 from sim.results.text import figure, number, percent, seconds
 from sim.scenario import not_honoured
 from sim.virtual import engines, fleet
-from sim.virtual.preparation import Progress
 
 LARGE = 3_000_000
 """Notifications and refetches from which `auto` does without the rows of most pages: ten seconds and a gigabyte of them."""
@@ -50,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     scenario = options.scenario(args)
     engine = engines.choose(scenario, LARGE) if args.engine == "auto" else args.engine
-    with _bar() as progress:
+    with options.progress() as progress:
         if args.output is None:
             made = engines.run(scenario, engine, progress)
             summary, updates = made.summary, made.tables.updates
@@ -108,10 +102,3 @@ def rows(summary: Summary) -> list[tuple[str, str]]:
         ("refetches", f"{sent}   {lost}"),
         ("application", f"{busy}   {trouble}"),
     ]
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    """A progress bar, on a terminal and once two seconds have gone by."""
-    with tqdm(total=100, unit="%", delay=2, leave=False, disable=not sys.stderr.isatty()) as bar:
-        yield lambda share: bar.update(100 * share - bar.n)

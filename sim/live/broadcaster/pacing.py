@@ -1,4 +1,4 @@
-"""A broadcaster that takes the time of another one (`Settings.timing`): for teams whose server is not as fast as this one.
+"""A broadcaster that takes the time of another one (`settings.Timing`): for teams whose server is not as fast as this one.
 
 Laravel Reverb is one loop that does one thing after the other: it composes the frames of an event for all subscribers, then
 writes them to one socket after the other, and serves nobody else meanwhile. `Pacing` holds the loop for that long. It sleeps

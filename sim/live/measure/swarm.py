@@ -148,12 +148,8 @@ def worker_arguments(host: str, port: int) -> list[str]:
 
 
 def progress_of(headers: Iterable[dict[str, Any]]) -> Progress:
-    total = [0, 0, 0, 0]
-    for header in headers:
-        subscribers = header["subscribers"]
-        for i, value in enumerate((1, subscribers["opened"], subscribers["subscribed"], subscribers["wanted"])):
-            total[i] += int(value)
-    return Progress(*total)
+    counts = [header["subscribers"] for header in headers]
+    return Progress(len(counts), *(sum(int(row[name]) for row in counts) for name in ("opened", "subscribed", "wanted")))
 
 
 def free_port() -> int:
