@@ -10,7 +10,8 @@ COPY sim sim
 COPY loadtests loadtests
 COPY data data
 COPY notebooks notebooks
-RUN uv pip install --system --no-cache -c constraints.txt '.[fast,cluster,databases]'
+# Compiled here: who runs it may not write there, and would compile everything at each start.
+RUN uv pip install --system --no-cache --compile-bytecode -c constraints.txt '.[fast,cluster,databases]'
 
 RUN useradd --create-home workbench && mkdir /shared /runs && chown workbench /shared /runs
 USER workbench

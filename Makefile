@@ -2,7 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lab docs samples notebooks bench torture check clean
+.PHONY: install demo test lab docs samples notebooks bench torture check ruff mypy pytest clean
+
+# Whoever is told to keep no compiled code compiles all of it again in each of the several hundred processes of a test run, pandas
+# and SciPy included: uv installs sources only.
+unexport PYTHONDONTWRITEBYTECODE
 
 install: .venv/installed
 
@@ -24,11 +28,19 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "docs: site/index.html"
 
-check: install
+check: ruff mypy
+
+ruff: install
 	$(BIN)/ruff check .
+
+mypy: install
 	$(BIN)/mypy
 
-test: install check
+# Types are checked beside the tests, which leave processors idle where they wait.
+test: ruff
+	@$(MAKE) --no-print-directory -j2 mypy pytest
+
+pytest: install
 	$(BIN)/python -m pytest -n logical --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=120 tests notebooks
 
 samples: install

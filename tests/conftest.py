@@ -25,6 +25,11 @@ MARK = "STARTED_BY_TESTS_OF"
 """Variable that whatever the tests start inherits; so is found what outlives the child that started it."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: many tests wait for a child process or a socket, and would leave theirs idle."""
+    return (psutil.cpu_count() or 1) + 1
+
+
 TIDY = ("board-", "chromium-", "forge-", "org.chromium.", "redis-", "torture-")
 """How the names of temporary directories begin that the tests themselves make, or have a browser make, and must remove."""
 
