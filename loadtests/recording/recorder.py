@@ -37,7 +37,7 @@ import numpy as np
 import pandas
 import pyarrow as pa
 
-from loadtests.client.echo import Ear, Event
+from loadtests.client.echo import Ear, Event, told
 from loadtests.client.mux import Mux
 from loadtests.recording import clocks
 from loadtests.recording.listeners import Listeners
@@ -281,8 +281,7 @@ class Recorder:
         # First of all: if what follows fails, later events still have their right numbers.
         self._facts = np.concatenate([self._facts[-Ear.REMEMBERED :], facts])
         facts = self._facts[-len(events) :]
-        told = zip(*(event.told() for event in events), strict=True)
-        facts["update"], facts["sent_at"], facts["published_at"], resource_ids, contents = told
+        (facts["update"], facts["sent_at"], facts["published_at"]), resource_ids, contents = told(events)
         facts["key"] = parts.event_keys(contents)
         channels = self._channels
         codes = {name: channels.setdefault(self.named(name), len(channels)) for name in {event.channel for event in events}}
