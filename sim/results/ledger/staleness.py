@@ -78,7 +78,7 @@ def states(view: Views) -> States:
     return States(view, where, at, high_at, rank[shown_at], newest, doubtful)
 
 
-COLUMNS = ["subscriber", "weight", "observed", "stale", "unknown", "behind", "shown", "age", "peaks", "peak"]
+COLUMNS = ("observed", "stale", "unknown", "behind", "shown", "age", "peaks", "peak")
 
 
 def staleness(state: States, pages: pd.DataFrame, start: float, end: float, over: float) -> pd.DataFrame:
@@ -89,43 +89,32 @@ def staleness(state: States, pages: pd.DataFrame, start: float, end: float, over
     the newest one), peaks and peak (how often a newer update replaced one, sum of the ages just before it, s). *over*: when the
     run ended, s.
     """
-    view = state.views
-    opened, closed = pages["opened_at"].to_numpy(float), until(pages, over)
+    opened, closed, count = pages["opened_at"].to_numpy(float), until(pages, over), len(pages)
     observed = np.maximum(np.minimum(closed, end) - np.maximum(opened, start), 0.0)
-    stop = np.minimum(view.closed, end)[state.view]
+    # The part of each piece that lies in the window.
+    page = state.views.page[state.view]
+    stop = np.minimum(state.views.closed, end)[state.view]
     low = np.minimum(np.maximum(state.low, start), stop)
     high = np.maximum(np.minimum(state.high, stop), low)
-    page = view.page[state.view]
-    count = len(pages)
-    stale, unknown = state.stale, state.unknown
-    stale_time = _covered(page[stale], low[stale], high[stale], count)
-    either = stale | unknown
-    unknown_time = _covered(page[either], low[either], high[either], count) - stale_time
+    stale, either = (_covered(page[rows], low[rows], high[rows], count) for rows in (state.stale, state.stale | state.unknown))
     missing, newest = _ages_from(state)
+    several = np.bincount(state.views.page, minlength=count) > 1
     sums = _integrals(page, low, high, missing, newest, count)
-    several = np.bincount(view.page, minlength=count) > 1
     for number in np.flatnonzero(several):
         sums[:, number] = _of_several(state, np.flatnonzero(page == number), low, high, missing, newest)
-    behind, shown, age = sums
-    same = np.r_[state.view[1:] == state.view[:-1], False] if len(state.view) else stale
-    replaced = same & (np.r_[newest[1:], -np.inf] > newest) & ~several[page] & (state.high >= start) & (state.high < stop)
-    peaks = np.bincount(page, replaced, count)
-    peak = np.bincount(page[replaced], (state.high - newest)[replaced], count)
-    frame = pd.DataFrame(
-        {
-            "subscriber": pages["subscriber"].to_numpy(),
-            "weight": pages["weight"].to_numpy(float),
-            "observed": observed,
-            "stale": stale_time,
-            "unknown": unknown_time,
-            "behind": behind,
-            "shown": shown,
-            "age": age,
-            "peaks": peaks,
-            "peak": peak,
-        }
-    )
+    counts = ~several[page] & (state.high >= start) & (state.high < stop)
+    peaks, peak = _peaks(state, page, newest, counts, count)
+    columns = (observed, stale, either - stale, *sums, peaks, peak)
+    frame = pages[["subscriber", "weight"]].astype({"weight": float}).assign(**dict(zip(COLUMNS, columns, strict=True)))
     return frame[observed > 0].reset_index(drop=True)
+
+
+def _peaks(state: States, page: Array, newest: Array, counts: Array, count: int) -> tuple[Array, Array]:
+    """By page: how often a newer update replaced the *newest* shown at the end of a piece that *counts*, and the sum of the ages
+    just before."""
+    same_view = np.r_[state.view[1:] == state.view[:-1], np.zeros(min(len(state.view), 1), bool)]
+    replaced = same_view & counts & (np.r_[newest[1:], np.full(min(len(newest), 1), -np.inf)] > newest)
+    return np.bincount(page, replaced, count), np.bincount(page[replaced], (state.high - newest)[replaced], count)
 
 
 def _ages_from(state: States) -> tuple[Array, Array]:
