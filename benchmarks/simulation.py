@@ -14,8 +14,6 @@ notifications for each second of processor time, which a busy machine disturbs l
 
 Measured and rejected (two cores, AVX-512; figures are of processor time):
 
-* one timer series for each delivery in the event list, in place of a timer for each page: of the hour by event, timers are 24 %,
-  refetches 44 % and arrivals 32 %, so it could give 1.3 times; all refetches at once give 3.3 times;
 * the loop of events compiled: all that a page does would be written twice, where now only the in-flight rule is;
 * `Api.answer` for each request of the columns: 1.5 million notifications/s, with one loop over all 2.0 million;
 * free times of 16 workers in a heap: 18 ns for each request, without a branch in it 14 ns, in a row sorted by insertion 12 ns, by
@@ -49,6 +47,7 @@ from sim.distributions import Constant, Exponential, Lognormal
 from sim.policy import Debounce
 from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual.draws import columns
+from sim.virtual.reference.page import Way
 from sim.workload import Poisson, Updates, streams
 
 NETWORK = Network(to_broadcaster=Constant(0.0), to_subscriber=Constant(0.03), to_api=Constant(0.03))
@@ -69,6 +68,17 @@ def hour(dashboards: int = 1000) -> Scenario:
         network=NETWORK,
         broadcaster=Broadcaster(fixed=0.0, per_subscriber=20e-6),
         api=Api(workers=16, service=Lognormal(0.010, 0.5)),
+    )
+
+
+def restless(dashboards: int) -> Scenario:
+    """The hour with pages that stay ten minutes, a tenth of the tabs hidden, and a restart of the broadcaster."""
+    return hour(dashboards).replace(
+        {
+            "pages.0.session": {"kind": "exponential", "scale": 600.0},
+            "pages.0.hidden": 0.1,
+            "incidents": [{"kind": "restart", "at": 1800.0, "down": 5.0}],
+        }
     )
 
 
@@ -178,7 +188,7 @@ def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
     return {"pairs": delays.size, "mean": float(delays.mean()) / SECOND, "p99": float(np.quantile(delays, 0.99)) / SECOND}
 
 
-def with_reference(scenario: Scenario, updates: Updates | None, way: str | None = None) -> dict[str, Any]:
+def with_reference(scenario: Scenario, updates: Updates | None, way: Way | None = None) -> dict[str, Any]:
     from sim.virtual import reference
 
     tables = reference.run(scenario, updates=updates, way=way)
@@ -235,9 +245,11 @@ ROWS: dict[str, tuple[str, Any, int]] = {
     # name: (part, function, runs after the first)
     "SimPy, callbacks": ("hour", lambda: with_simpy(hour(), provisioning()), 0),
     "reference, all refetches at once": ("hour", lambda: with_reference(hour(), provisioning()), 1),
-    "reference, event by event, a tenth of the dashboards": (
+    "reference, pages come and go, 100 dashboards": ("hour", lambda: with_reference(restless(100), provisioning()), 1),
+    "reference, sent by events, 100 dashboards": ("hour", lambda: with_reference(hour(100), provisioning(), "one_way"), 1),
+    "reference, each answer an event, 100 dashboards": (
         "hour",
-        lambda: with_reference(hour(100), provisioning(), way="by_event"),
+        lambda: with_reference(hour(100), provisioning(), "by_event"),
         1,
     ),
     "fleet, NumPy alone": ("hour", lambda: with_fleet(hour(), provisioning(), numba=False), 3),
@@ -252,6 +264,9 @@ ROWS: dict[str, tuple[str, Any, int]] = {
 
 ASKED = {
     "reference, all refetches at once": ">= 4 x SimPy",
+    "reference, pages come and go, 100 dashboards": ">= 4 x SimPy",
+    "reference, sent by events, 100 dashboards": ">= 4 x SimPy",
+    "reference, each answer an event, 100 dashboards": ">= 4 x SimPy",
     "fleet, with Numba": ">= 100 x SimPy",
     "fleet, constant service, 1,000 workers": "<= 5 s, < 0.5 GB",
     "fleet, jitter 1 s, exponential service, 16 workers": "<= 40 s, < 0.5 GB",

@@ -40,9 +40,6 @@ NO_ANSWER = 0
 NO_RELEASE = 1 << 62
 """In the place of the instant at which a page was loaded: no release is newer, so it is never answered by 409."""
 
-FEW = 64
-"""Up to here one answer after the other takes less time than columns."""
-
 LONG_AGO = -(1 << 62)
 
 NOT_READ = -1
@@ -115,7 +112,7 @@ class ApiStation:
     def answer_all(self, views: Sequence[View], number: Array, at: Array) -> tuple[Array, Array, Array, Array]:
         """As `answer` for each of many requests, of pages that no release tells to load anew, in the order of their arrival *at*:
         columns. *number*: of the view that each asks for."""
-        if not self._plain or at.size < FEW:
+        if not self._plain:
             found = [
                 self.answer(views[view], NO_RELEASE, arrival) for view, arrival in zip(number.tolist(), at.tolist(), strict=True)
             ]

@@ -56,7 +56,7 @@ class Members:
         return self._columns
 
 
-class Node:
+class BroadcasterNode:
     """One process of the broadcaster."""
 
     __slots__ = ("_work", "_writing", "channels", "frames", "free_at")
@@ -125,7 +125,7 @@ class BroadcastNodes:
         """Per subscriber: when the last frame that has left, or will leave, is acknowledged."""
         self._held_until: Array = np.zeros(0, np.int64)
         """Per subscriber: when the frames leave that Nagle's algorithm has held back last."""
-        self.nodes = [Node() for _ in range(scenario.broadcaster.nodes)]
+        self.nodes = [BroadcasterNode() for _ in range(scenario.broadcaster.nodes)]
         self._unanswered: dict[int, tuple[Entry, Answered]] = {}
         self.up = True
         self.generation = 0
@@ -148,7 +148,7 @@ class BroadcastNodes:
     def start(self) -> None:
         self.up = True
 
-    def node_of(self, subscriber: int) -> Node:
+    def node_of(self, subscriber: int) -> BroadcasterNode:
         return self.nodes[subscriber % len(self.nodes)]
 
     def subscribe(self, connection: PageConnection, channel: str) -> None:
@@ -195,7 +195,7 @@ class BroadcastNodes:
         _, answered = self._unanswered.pop(update)
         answered(update, True)
 
-    def _write(self, node: Node, update: int, channel: str, members: Members, at: int, each: int) -> int:
+    def _write(self, node: BroadcasterNode, update: int, channel: str, members: Members, at: int, each: int) -> int:
         """Write to *members* from instant *at* on, one every *each* ns; returns when it is done."""
         connections, subscribers = members.columns()
         done = at + len(connections) * each

@@ -20,7 +20,7 @@ RETRIED = (NO_ANSWER, 429, 503)
 """Statuses after which a request is tried again; a time-out is another reason."""
 
 
-class Client:
+class HttpClient:
     """What all pages' requests have in common. The retry budget is shared: this many retries for each first attempt."""
 
     def __init__(self, scenario: Scenario, clock: EventList, api: ApiStation, network: Callable[[], int]) -> None:
@@ -77,7 +77,7 @@ class Fetch:
 
     __slots__ = ("attempts", "awaited", "client", "done", "made_at", "timer", "token", "view")
 
-    def __init__(self, client: Client, view: View, made_at: int, done: Done, token: Any) -> None:
+    def __init__(self, client: HttpClient, view: View, made_at: int, done: Done, token: Any) -> None:
         self.client = client
         self.view = view
         self.made_at = made_at

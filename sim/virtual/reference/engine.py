@@ -8,8 +8,9 @@
     refetch     sent, queued, begun (here the state is read), answered, applied             -> `client`, `api`
     trouble     drops, restarts, releases; pages that come and go                           -> `reconnect`, `sim.incidents`
 
-Where neither pages nor connections come and go, and no answer changes a later request, pages only listen: then the last two are
-not made event by event but all at once, which gives the same rows                              -> `forward`
+Where no answer changes a later request, refetches are only sent by events, and what became of them is found at the end, all at
+once, which gives the same rows                                                                 -> `outcomes`
+Where pages and connections do not come and go either, requests are made all at once as well    -> `forward`
 
 Instants are integer nanoseconds. At one instant: a commit is there before anything else looks; a page's timers ring before its
 notifications are heard; else what was made earlier runs first. All randomness is drawn from streams named by their purpose, so
@@ -36,10 +37,10 @@ from sim.virtual.reference import measures
 from sim.virtual.reference.api import ApiStation
 from sim.virtual.reference.broadcaster import BroadcastNodes
 from sim.virtual.reference.changes import Changes
-from sim.virtual.reference.client import Client
+from sim.virtual.reference.client import HttpClient
 from sim.virtual.reference.forward import Forward, feeds_forward
-from sim.virtual.reference.outcomes import Sent, Undecided, is_one_way
-from sim.virtual.reference.page import Group, Page, Way, World
+from sim.virtual.reference.outcomes import OneWayRequests, Undecided, is_one_way
+from sim.virtual.reference.page import Page, PageGroup, Way, World
 from sim.virtual.reference.publishing import Publishing
 from sim.workload import Updates, streams
 
@@ -82,7 +83,7 @@ class Simulation:
         network = scenario.network
         to_api = draws(network.to_api, rng["to_api"])
         self.api = ApiStation(scenario, draws(scenario.api.service, rng["service"]), self.clock)
-        self.client = Client(scenario, self.clock, self.api, to_api)
+        self.client = HttpClient(scenario, self.clock, self.api, to_api)
         self.broadcaster = BroadcastNodes(scenario, self.clock, self.ledger, rng["to_subscriber"], way == "forward")
         to_broadcaster = draws(network.to_broadcaster, rng["to_broadcaster"])
         self.publishing = Publishing(scenario, self.clock, self.database, self.broadcaster, to_broadcaster)
@@ -103,11 +104,11 @@ class Simulation:
             random.Random(int(rng["hidden"].integers(1 << 62))),
             draws(network.to_subscriber, rng["handshake"]),
             way,
-            None if way == "by_event" else Sent(scenario, self.api, self.client, self.ledger, self.end),
+            None if way == "by_event" else OneWayRequests(scenario, self.api, self.client, self.ledger, self.end),
         )
         self._schedule_incidents(rng["incidents"])
         for number, pages in enumerate(scenario.pages):
-            group = Group(scenario, pages, rng, str(number))
+            group = PageGroup(scenario, pages, rng, str(number))
             for seat in range(pages.subscribers):
                 Page(self.world, group, seat).present()
         self.forward = Forward(self.world, self.end) if way == "forward" else None

@@ -21,16 +21,20 @@ from sim.refetch import Refetcher
 from sim.scenario import Scenario
 from sim.virtual.database import History, feeds_back
 from sim.virtual.ledger import NOT_YET, OUTCOME, Ledger
-from sim.virtual.reference.api import NO_ANSWER, NOT_READ, ApiStation, View
-from sim.virtual.reference.client import Client
+from sim.virtual.reference.api import NO_ANSWER, NO_RELEASE, NOT_READ, ApiStation, View
+from sim.virtual.reference.client import HttpClient
 
 Array = np.ndarray[Any, Any]
 
 NEVER = 1 << 62
 
 WIDTH = 4
-request = struct.Struct(f"={WIDTH}q").pack
+_row = struct.Struct(f"={WIDTH}q")
+request = _row.pack
 """Of one request: subscriber, due, sent (ns), notifications that it answers."""
+
+FEW = 64
+"""Up to here one answer after the other takes less time than columns."""
 
 
 class Undecided(Exception):
@@ -51,10 +55,10 @@ def is_one_way(scenario: Scenario) -> bool:
     return True
 
 
-class Sent:
+class OneWayRequests:
     """The requests of a run, in the order in which they are sent, and what makes their outcomes."""
 
-    def __init__(self, scenario: Scenario, api: ApiStation, client: Client, ledger: Ledger, end: int) -> None:
+    def __init__(self, scenario: Scenario, api: ApiStation, client: HttpClient, ledger: Ledger, end: int) -> None:
         self._api = api
         self._client = client
         self._ledger = ledger
@@ -81,7 +85,11 @@ class Sent:
     def flush(self) -> None:
         """Let the application have what it does not have yet."""
         fresh = self.rows[len(self._answers) :]
-        if fresh:
+        if len(fresh) < FEW * _row.size:
+            for subscriber, _, sent, _ in _row.iter_unpack(fresh):
+                end, read_at, status, size = self._api.answer(self._views[subscriber], NO_RELEASE, sent + self._way)
+                self._answers += request(end, NOT_READ if read_at is None else read_at, status, size)
+        else:
             page, _, sent, _ = np.frombuffer(fresh, np.int64).reshape(-1, WIDTH).T
             self._answers += np.stack(self._api.answer_all(self._views, page, sent + self._way), axis=1).data
 
@@ -158,7 +166,7 @@ class OneWay(Refetcher):
 
     __slots__ = ("_left", "_rows", "_subscriber")
 
-    def goes_to(self, sent: Sent, subscriber: int) -> None:
+    def goes_to(self, sent: OneWayRequests, subscriber: int) -> None:
         """Before anything is due."""
         self._left, self._rows, self._subscriber = False, sent.rows, subscriber
 

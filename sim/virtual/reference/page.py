@@ -16,8 +16,8 @@ from sim.virtual.draws import draws, residuals
 from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, Ledger, PageConnection, refetch_row
 from sim.virtual.reference.api import NO_RELEASE, ApiStation, View
 from sim.virtual.reference.broadcaster import BroadcastNodes
-from sim.virtual.reference.client import Client
-from sim.virtual.reference.outcomes import OneWay, Sent
+from sim.virtual.reference.client import HttpClient
+from sim.virtual.reference.outcomes import OneWay, OneWayRequests
 from sim.virtual.reference.publishing import generic_channel, owner, specific_channel, user_channel
 from sim.virtual.reference.reconnect import attempts, first_attempts
 from sim.workload import ON_DASHBOARD, Streams
@@ -53,7 +53,7 @@ class World:
     database: Database
     broadcaster: BroadcastNodes
     api: ApiStation
-    client: Client
+    client: HttpClient
     ledger: Ledger
     jitter: random.Random
     hidden: random.Random
@@ -61,7 +61,7 @@ class World:
     network: Callable[[], int]
     """Delay of one frame to a subscriber, ns."""
     way: Way
-    sent: Sent | None
+    sent: OneWayRequests | None
     """Where requests go whose answers change nothing later; None: each answer is an event."""
     open_pages: dict[int, Page] = field(default_factory=dict)
     """Subscriber number -> page, for those that are open or being loaded."""
@@ -74,7 +74,7 @@ class World:
         return self.opened[0] - 1
 
 
-class Group:
+class PageGroup:
     """Pages of one entry of the scenario. What depends on the seat only is made once."""
 
     def __init__(self, scenario: Scenario, pages: Pages, streams: Streams, name: str) -> None:
@@ -148,7 +148,7 @@ class Page:
         "world",
     )
 
-    def __init__(self, world: World, group: Group, seat: int) -> None:
+    def __init__(self, world: World, group: PageGroup, seat: int) -> None:
         self.world = world
         self.group = group
         self.seat = seat

@@ -32,8 +32,8 @@ class Publishing:
         self._resource_id = updates.resource_id.tolist()
         self.published_at: list[int] = [-1] * len(updates)
         """Instant at which the broadcaster had the event first; -1: never."""
-        self._queue = Queue(scenario, clock, self)
-        self._debounce = Debounce(scenario) if broadcast.debounce else None
+        self._queue = DispatchQueue(scenario, clock, self)
+        self._debounce = DebouncedDispatch(scenario) if broadcast.debounce else None
         self.answers = broadcast.dispatch == "now" and self._debounce is None
         """Whether the one who dispatches waits for the broadcaster."""
 
@@ -125,7 +125,7 @@ def owner(resource_id: int, per_user: int) -> int:
     return (resource_id - 1) // max(per_user, 1) + 1
 
 
-class Queue:
+class DispatchQueue:
     """Laravel's queue: a job may be taken `queue_latency` after its dispatch, by the first worker that is free.
 
     What the broadcaster did not take, also when it was sent at once, is tried again `backoff` later, `tries` times in all.
@@ -182,7 +182,7 @@ class Queue:
         self._work()
 
 
-class Debounce:
+class DebouncedDispatch:
     """Server-side debounced dispatch (Laravel 13's `DebounceFor`): of a series on one resource the last event is sent.
 
     Each dispatch takes the token of its resource and waits; one that comes up without the token is dropped. A dispatch that comes
