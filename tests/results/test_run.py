@@ -152,3 +152,13 @@ def test_a_file_of_another_shape_names_its_column(tmp_path: Path) -> None:
     pq.write_table(rows.set_column(at, "version", pa.array([], pa.string())), path)
     with pytest.raises(BadInput, match="column version is string, must be int64"):
         _ = Run(run.directory).updates
+
+
+@pytest.mark.parametrize(("table", "key", "one"), [("updates", "update", "update"), ("pages", "subscriber", "page")])
+def test_a_row_that_is_there_twice_is_bad_input(table: str, key: str, one: str, tmp_path: Path) -> None:
+    run = RunWriter(tmp_path / "run", Scenario(), source="simulated").close()
+    schema = TABLES[table]
+    row = {f.name: "" if pa.types.is_dictionary(f.type) else False if pa.types.is_boolean(f.type) else 0 for f in schema}
+    pq.write_table(pa.Table.from_pylist([row, row], schema=schema), run.directory / f"{table}.parquet")
+    with pytest.raises(BadInput, match=rf"{table}\.parquet: column {key} names one {one} twice"):
+        run.table(table)
