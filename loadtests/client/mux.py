@@ -8,8 +8,8 @@ their turn in the middle of a broadcast to everyone.
 Rejected, with CPU per message of a broadcast to 5,000 (one core, quiet machine, where this design took 9 us): websocket-client
 in a greenlet each 26, `websockets.sync` in a greenlet each 70 and three descriptors, the Sans-I/O protocol in a greenlet each 20,
 a libev watcher each 14 to 20, an asyncio loop on gevent 27, picows on uvloop in a thread or child 9 with twice the memory and two
-more packages. A rest of 0.2 ms after a look that found few sockets takes a quarter off the CPU at 27,000 messages a second, and
-nothing at the rate at which lag begins: not worth that refetches start later.
+more packages. A rest of 0.2 ms after each look that found few sockets: refetches start later. (After many, in the middle of a
+broadcast, the ring has one: `loadtests.client.ring`.)
 
 The mux is the load test's `sim.clock.Scheduler`: nanoseconds since 1970 by the monotonic clock, tied to wall time once, so that
 the kernel's receive times and everything else are on one scale that never jumps.

@@ -223,6 +223,7 @@ class Plant:
         recorder.metric("rss_bytes", psutil.Process().memory_info().rss)
         recorder.metric("sockets", self.mux.watched)
         recorder.metric("subscribed", recorder.listening)
+        recorder.metric("receive_ring", float(self.mux.ring is not None))
         recorder.metric("requests_running", len(self.traffic.running))
         recorder.metric("requests_waiting", self.requests_waiting)
         recorder.metric("pages_waiting", len(self._line))
