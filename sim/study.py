@@ -281,9 +281,9 @@ def agreement(steady: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
 def misses_allowed(count: int, level: float = 0.93, surely: float = 0.999) -> int:
     """How many of *count* intervals of this (measured) coverage may miss the truth, *surely* (binomial; they are not quite
     independent, as all settings meet the same updates)."""
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
-    return int(binom.ppf(surely, count, 1 - level))
+    return int(np.argmax(bdtr(np.arange(count + 1), count, 1 - level) >= surely))
 
 
 def explained_by_chance(missed: int, count: int) -> tuple[bool, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from sim import study
@@ -124,3 +126,12 @@ def test_chance_alone_moves_the_mean_of_few_updates_and_hardly_that_of_many() ->
     for policy in (Debounce(wait=0.2), Window(wait=0.2), Polling(interval=0.2)):
         few, many = (study.by_chance(policy, n, n / 10.0, runs=40) for n in (100, 10_000))
         assert few[0] < many[0] < 0 < many[1] < few[1], policy
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 18, 100])
+def test_more_misses_than_allowed_are_as_rare_as_promised(count: int) -> None:
+    def at_most(misses: int) -> float:
+        return sum(math.comb(count, k) * 0.07**k * 0.93 ** (count - k) for k in range(misses + 1))
+
+    allowed = study.misses_allowed(count)
+    assert at_most(allowed) >= 0.999 > at_most(allowed - 1)

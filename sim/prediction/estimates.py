@@ -25,8 +25,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
-from scipy.stats import linregress
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from sim.distributions import Constant, Distribution, Empirical
 from sim.prediction.observations import Observed
@@ -331,7 +330,10 @@ def memory(observed: Sequence[Observed], sure: float = 0.975) -> dict[str, tuple
     held = np.array([costs.level(one.run, "broadcaster", "rss_bytes") for one in observed])
     if len(observed) < 3 or not np.isfinite(held).all() or pages.max() < APART * pages.min():
         return {}
-    found, reach = linregress(pages, held), student.ppf(sure, len(observed) - 2)
+    # Here and not above: SciPy's statistics take a second to import, and most fits are of one run or two.
+    from scipy.stats import linregress
+
+    found, reach = linregress(pages, held), stdtrit(len(observed) - 2, sure)
     if not found.slope > reach * found.stderr:
         return {}
     values = ((found.intercept / nodes, found.intercept_stderr / nodes), (found.slope, found.stderr))

@@ -117,6 +117,7 @@ class Tally:
         at = np.full(group.updates.size, NEVER)
         _, place, event = np.intersect1d(group.updates, events, assume_unique=True, return_indices=True)
         at[place] = heard[event]
+        profiles: dict[int | None, Profile] = {}
         for rows in by_value(self._resource).values():
             came = at[rows]
             first = np.minimum.accumulate(came[::-1])[::-1]
@@ -124,16 +125,19 @@ class Tally:
             for version, (update, since) in enumerate(zip(rows.tolist(), first.tolist(), strict=True)):
                 if self._batch[update] < 0:
                     continue
-                members = None if group.shown_by is None else group.shown_by[int(group.viewers[update])]
-                offsets = _of(group.offsets, members)
+                viewer = None if group.shown_by is None else int(group.viewers[update])
+                if viewer not in profiles:
+                    members = None if viewer is None or group.shown_by is None else group.shown_by[viewer]
+                    profiles[viewer] = Profile(_of(group.offsets, members), rising=True)
+                shown, offsets = profiles[viewer], profiles[viewer].values
                 if self._committed[update] <= since + offsets[0]:
-                    shown, since = Profile(offsets, rising=True), int(since)
+                    since = int(since)
                 else:
                     instants = _first_shown(came[order], order, version, int(self._committed[update]), offsets)
                     shown, since = Profile(instants), 0
                 if since + shown.least <= end:
-                    inside = since + shown.values <= end
-                    self._note(np.array([update]), since, shown, None if inside.all() else inside)
+                    inside = None if since + shown.largest <= end else since + shown.values <= end
+                    self._note(np.array([update]), since, shown, inside)
 
     @property
     def owed(self) -> Array:
