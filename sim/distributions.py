@@ -125,7 +125,9 @@ class Uniform:
         return rng.uniform(self.low, self.high, size)
 
     def length_biased(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        return np.sqrt(self.low**2 + rng.random(size) * (self.high**2 - self.low**2))
+        # In shares of the longest, whose square may be more than a number can be.
+        least = (self.low / self.high) ** 2 if self.high else 1.0
+        return self.high * np.sqrt(least + rng.random(size) * (1 - least))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,8 @@ class Lognormal(_OfMean):
 
     def __post_init__(self) -> None:
         _OfMean.__post_init__(self)
-        if not 0 <= self.sigma < math.inf:
-            raise ValueError(f"sigma must be >= 0, got {self.sigma!r}")
+        if not 0 <= self.sigma <= 20:
+            raise ValueError(f"sigma must be between 0 and 20, got {self.sigma!r}")
 
     @property
     def mu(self) -> float:
@@ -449,8 +451,15 @@ def _weibull_shape(x: np.ndarray) -> float:
     return float(brentq(slope, low, high, xtol=1e-12))
 
 
+LONGEST = 1e12
+"""Seconds: thirty thousand years. Squares and sums of durations stay numbers."""
+SHAPES = (0.01, LONGEST)
+"""Beyond, a gamma or Weibull distribution is no longer drawn from: its moments are no numbers."""
+
+
 def _duration(value: float, name: str, *, above: bool = False) -> None:
-    if not (value > 0 if above else value >= 0) or not value < math.inf:
-        raise ValueError(
-            f"{name} must be a finite number {'> 0' if above else '>= 0'}{'' if name == 'shape' else ' s'}, got {value!r}"
-        )
+    if name == "shape" and not SHAPES[0] <= value <= SHAPES[1]:
+        raise ValueError(f"shape must be between {SHAPES[0]} and {SHAPES[1]:g}, got {value!r}")
+    if not (value > 0 if above else value >= 0) or not value <= LONGEST:
+        bound = "> 0" if above else ">= 0"
+        raise ValueError(f"{name} must be a finite number {bound} s, got {value!r} (at most {LONGEST:g})")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -20,17 +18,18 @@ def test_the_page_s_table_is_made_from_what_was_found() -> None:
 
 def test_every_mutant_that_is_judged_equivalent_exists() -> None:
     judged = equivalents()
-    known = {module: {mutant.name for mutant in mutants((ROOT / module).read_text(encoding="utf-8"))} for module, _ in judged}
+    known = {
+        module: {mutant.name for mutant in mutants((ROOT / module).read_text(encoding="utf-8"), True)} for module, _ in judged
+    }
     assert judged
     assert [(module, name) for module, name in sorted(judged) if name not in known[module]] == []
 
 
 def test_every_module_that_decides_has_tests_of_its_own() -> None:
     for module in files_of(MODULES):
-        first, others = mutation.tests_of(module)
-        assert len(first) == 1, module
-        assert not set(first) & set(others), module
-        assert all((ROOT / name).is_file() for name in (*first, *others)), module
+        names = mutation.tests_of(module, ROOT)
+        assert names, module
+        assert all((ROOT / name).is_file() for name in names), module
 
 
 def test_a_table_counts_what_was_found_late_and_judged() -> None:
@@ -45,47 +44,92 @@ def test_a_table_counts_what_was_found_late_and_judged() -> None:
     assert lines[2:] == [f"| `{module}` | 9 | 4 | 1 | 2 | 1 |", "", f"- survived: `{module}` `` c ``"]
 
 
-class FakeBench:
-    """Each of a mutant's two sets of tests ends as said."""
-
-    def __init__(self, ends: Sequence[str]) -> None:
-        self.ends = ends
-        self.met: list[Sequence[str]] = []
-        self.limits: list[float] = []
-        self.source: str | None = None
-
-    def usual(self, tests: Sequence[str]) -> float:
-        assert self.source is None, "what is usual is measured without a mutant"
-        return 10.0 * (1 + len(self.met))
-
-    @contextlib.contextmanager
-    def mutated(self, module: str, source: str) -> Iterator[None]:
-        self.source = source
-        yield
-        self.source = None
-
-    def run(self, tests: Sequence[str], limit: float) -> tuple[str, float]:
-        assert self.source != (ROOT / MODULE).read_text(encoding="utf-8")
-        self.met.append(tests)
-        self.limits.append(limit)
-        return self.ends[len(self.met) - 1], 1.0
+TOY = """
+LIMIT = 3
+TABLE = {"twice": lambda number: number * 2}
 
 
-MODULE = "sim/results/ledger/costs.py"
+def capped(number):
+    return min(number, LIMIT)
 
 
-@pytest.mark.parametrize(
-    ("ends", "met", "found"),
-    [(["failed"], 1, True), (["late"], 1, True), (["passed", "failed"], 2, True), (["passed", "passed"], 2, False)],
-)
-def test_a_mutant_meets_the_others_where_its_module_s_own_tests_pass(ends: list[str], met: int, found: bool) -> None:
-    bench, known = FakeBench(ends), dict[str, Any]()
-    mutation.examine(MODULE, 1, 1, known, bench, float("inf"))  # type: ignore[arg-type]
-    assert bench.met == list(mutation.tests_of(MODULE))[:met]
-    assert bench.limits == [60.0, 90.0][:met]
-    (row,) = known["rows"].values()
-    assert (row["found"], row["end"], row["seconds"], known["missing"]) == (found, ends[-1], met, 0)
-    mutation.examine(MODULE, 1, 1, known, bench, float("inf"))  # type: ignore[arg-type]
-    assert len(bench.met) == met, "what is known is not run again"
-    mutation.examine(MODULE, 9, 1, known, bench, 0.0)  # type: ignore[arg-type]
-    assert (len(known["rows"]), known["missing"] > 0) == (1, True), "after its time it begins no mutant"
+def untested(number):
+    return number + 1
+
+
+class Counter:
+    step = 5
+
+    def __init__(self):
+        self.total = 0
+
+    def add(self):
+        self.total += self.step
+
+
+def adder(by):
+    def add(number):
+        return number + by
+
+    return add
+"""
+TESTS = """
+import pytest
+
+from sim.toy import Counter, TABLE, adder, capped
+
+
+@pytest.fixture(scope="module")
+def counter():
+    counter = Counter()
+    counter.add()
+    return counter
+
+
+def test_shared(counter):
+    assert counter
+
+
+def test_counter(counter):
+    assert counter.total == 5
+
+
+@pytest.mark.parametrize("number", [1, 9])
+def test_capped(number):
+    assert capped(number) == min(number, 3)
+
+
+def test_others():
+    assert TABLE["twice"](4) == 8
+    assert adder(2)(3) == 5
+"""
+
+
+def test_what_no_test_notices_survives_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {
+        "sim/__init__.py": "",
+        "sim/toy.py": TOY,
+        "tests/test_toy.py": TESTS,
+        "docs/robustness.md": "",
+        "notebooks/x": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nmarkers =\n" + "\n".join(f" {mark}: x" for mark in ("slow", "torture", "interop", "browser", "service"))
+    )
+    monkeypatch.setattr(mutation, "ROOT", tmp_path)
+    monkeypatch.setattr(mutation, "HEAVY", ())
+    output = tmp_path / "found.json"
+    assert mutation.main(["sim/toy.py", "--sample", "99", "-o", str(output)]) == 1
+    rows = json.loads(output.read_text())["sim/toy.py"]["rows"]
+    assert {name for name, row in rows.items() if not row["found"]} == {
+        "untested: number + 1 -> number - 1",
+        "untested: 1 -> 2",
+        "untested: return number + 1 -> return None",
+    }
+    assert len(rows) == len(list(mutants(TOY))) > 12
+    assert {row["end"] for row in rows.values()} == {"passed", "failed"}
+    # What survived meets the tests that there are now; what was found is not run again.
+    (tmp_path / "tests/test_toy.py").write_text("from sim.toy import untested\n\n\ndef test_it():\n    assert untested(1) == 2\n")
+    assert mutation.main(["sim/toy.py", "--sample", "99", "-o", str(output)]) == 0

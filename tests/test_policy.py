@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.clock import ns
+from sim.clock import SECOND, ns
 from sim.policy import (
     NEVER,
     Debounce,
@@ -221,11 +221,13 @@ def test_a_clock_that_goes_back_counts_as_silence() -> None:
     [
         (lambda: Debounce(-0.1), "wait must be >= 0 s"),
         (lambda: Debounce(0.5, max_wait=-1.0), "max_wait must be >= 0 s"),
-        (lambda: Window(0.5, jitter=-1.0), "jitter must be >= 0 s"),
         (lambda: Throttle(float("nan")), "wait must be >= 0 s"),
         (lambda: RateLimit(-1.0), "wait must be >= 0 s"),
         (lambda: Polling(0.0), "interval must be > 0 s"),
-        (lambda: Immediate(-1.0), "jitter must be >= 0 s"),
+        *(
+            (lambda kind=kind: kind(jitter=-1.0), "jitter must be >= 0 s")
+            for kind in (Immediate, Debounce, Throttle, Window, RateLimit, Polling)
+        ),
     ],
 )
 def test_impossible_values_are_refused_by_name(make: Any, words: str) -> None:
@@ -295,12 +297,18 @@ def test_the_quick_way_is_the_long_way(at: list[int], wait: int) -> None:
     assert nanoseconds(Debounce(wait / 1e9), at) == nanoseconds(Debounce(wait / 1e9, max_wait=1e6), at)
 
 
+def test_what_is_due_at_the_last_instant_asked_for_is_among_what_is_due() -> None:
+    assert [fires(Debounce(1.0), [0], until) for until in (SECOND - 1, SECOND)] == [[], [SECOND]]
+
+
 def test_durations_are_rounded_to_the_nanosecond() -> None:
     assert fires(Debounce(0.3), [0]) == [ns(0.3)] == [300_000_000]
 
 
 def test_jitter_is_only_where_it_is_asked_for_and_silence_only_where_it_is_waited_for() -> None:
-    assert [policy().jitter for policy in (Immediate, Debounce, Throttle, Window, RateLimit)] == [0.0] * 5
+    assert [policy().jitter for policy in (Immediate, Debounce, Throttle, Window, RateLimit, Polling)] == [0.0] * 6
+    assert [policy().wait for policy in (Debounce, Throttle, Window, RateLimit)] == [0.5] * 4
+    assert [policy.waits_for_silence for policy in (Immediate, Throttle, Window, RateLimit, Polling, FullPayload)] == [False] * 6
     waiting = [Debounce(wait=0.5), Debounce(wait=0.0), Debounce(wait=0.5, max_wait=1.0)]
     assert [policy.waits_for_silence for policy in waiting] == [True, False, False]
     assert not Debounce(wait=0.5, leading=True, trailing=False).waits_for_silence

@@ -56,7 +56,7 @@ def saturation(path: str | Path = SATURATION) -> dict[str, Any]:
     Raises `BadInput`.
     """
     try:
-        found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: cannot be read: {error} (python -m benchmarks.fanout --only saturation makes it)") from error
     return found

@@ -11,10 +11,11 @@ see `Fit.costs`). What the runs do not identify has no value: the scenario's sta
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -154,10 +155,14 @@ def _times(value: Any, factor: float) -> Any:
     return [one * factor for one in value] if isinstance(value, list | tuple) else value * factor
 
 
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} in the place of a number")
+
+
 def read(path: str | Path) -> Fit:
     """Raises `BadInput` where it is no such file, or a damaged one."""
     try:
-        tree = json.loads(Path(path).read_text(encoding="utf-8"))
+        tree = json.loads(Path(path).read_text(encoding="utf-8-sig"), parse_constant=_refuse)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error} (workbench fit RUN -o FIT makes one)") from error
     except ValueError as error:
@@ -179,9 +184,14 @@ def read(path: str | Path) -> Fit:
             target=dict(tree.get("target", {})),
         )
         known = {parameter.key for parameter in found.parameters}
+        if bad := next((key for key, (low, high) in found.ranges.items() if not 0 <= low <= high < math.inf), None):
+            raise ValueError(f"its range of {bad} is not two numbers >= 0, the smaller first")
         if strange := sorted({key for row in found.draws for key in row} - known):
             raise ValueError(f"it draws {', '.join(strange)}, which is not among its parameters")
+        for costs in (found.identified, *found.draws):
+            for key in filter(lambda key: key.startswith(PROCESSES), costs):
+                float(costs[key])
         found.base()
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise BadInput(f"{path}: damaged fit: {error}") from error
     return found

@@ -202,7 +202,7 @@ class Run:
             what = "unfinished run: no manifest.json" if any(self.directory.glob("*.partial")) else "no manifest.json"
             raise BadInput(f"{self.directory} is not a run bundle ({what})")
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
+            tree = json.loads(path.read_text(encoding="utf-8-sig"))
             self.schema_version = tree["schema_version"]
             """As the directory has it: 1 or 2. The tables are given in version 2."""
             if self.schema_version not in (1, SCHEMA_VERSION):
@@ -230,7 +230,7 @@ class Run:
         """Metric to figure. Raises `BadInput` when the file is missing or damaged."""
         path = self.directory / "summary.json"
         try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
+            summary = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise BadInput(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
         if not isinstance(summary, dict):

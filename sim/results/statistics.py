@@ -100,7 +100,7 @@ def quantile(values: Array, p: float, weights: Array | None = None) -> float | N
 
 def _weighted(values: Array, heap: Array, p: float) -> float:
     """`quantile` of sorted values, whose weights add up to *heap*."""
-    return float(values[min(int(np.searchsorted(heap, p * heap[-1] * (1 - 1e-12))), len(values) - 1)])
+    return float(values[np.searchsorted(heap, p * heap[-1] * (1 - 1e-12))])
 
 
 def quantile_of_sorted(values: Array, p: float) -> float:

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from sim.distributions import Distribution, Exponential
+from sim.distributions import LONGEST, Distribution, Exponential
 from sim.errors import BadInput
 from sim.marks import Number, PerSecond, Share, Unit, above_zero, at_least, shares
 from sim.workload.updates import ASPECTS, Updates, to_ns, walk
@@ -57,13 +57,15 @@ class Arrivals:
         """Draw the updates of *duration* seconds over servers 1..*servers* and sites 1..*sites*."""
         need_resources(self, servers, sites)
         when, which = rng.spawn(2)
-        if self.per == "server" and self.per_server_draws:
-            draws = [self.instants(child, 1.0, duration) for child in when.spawn(servers)]
-            at = np.concatenate([np.empty(0), *draws])
-            server = np.repeat(np.arange(1, servers + 1), [len(draw) for draw in draws])
-        else:
-            at = np.sort(self.instants(when, servers if self.per == "server" else 1.0, duration))
-            server = self.choose(which, len(at), servers)
+        # What overflows lies beyond all durations, or is more than `refuse_too_many` allows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.per == "server" and self.per_server_draws:
+                draws = [self.instants(child, 1.0, duration) for child in when.spawn(servers)]
+                at = np.concatenate([np.empty(0), *draws])
+                server = np.repeat(np.arange(1, servers + 1), [len(draw) for draw in draws])
+            else:
+                at = np.sort(self.instants(when, servers if self.per == "server" else 1.0, duration))
+                server = self.choose(which, len(at), servers)
         on_site = which.random(len(at)) < self.site_share
         site = which.integers(1, sites + 1, len(at)) if sites else server
         return walk(to_ns(at), on_site, np.where(on_site, site, server))
@@ -143,8 +145,8 @@ class Bursty(Arrivals):
         # Enough pairs for the time with room to spare; draw on where chance wants more.
         length = np.empty(0)
         while length.sum() < duration:
-            pairs = int(duration / (on + off)) + 8
-            drawn = np.stack([self.on.sample(rng, pairs), self.off.sample(rng, pairs)], axis=1)
+            pairs = more(len(length), duration / (on + off))
+            drawn = np.minimum(np.stack([self.on.sample(rng, pairs), self.off.sample(rng, pairs)], axis=1), duration)
             length = np.concatenate([length, (drawn if first == 0 else drawn[:, ::-1]).ravel()])
         rates = np.where((np.arange(len(length)) + first) % 2 == 0, self.rate, self.off_rate)
         return _piecewise(rng, length, scale * rates, duration)
@@ -171,8 +173,8 @@ class Mmpp(Arrivals):
             raise ValueError(f"rates and dwell must have one number per state, at least two, got {self.rates!r}, {self.dwell!r}")
         if not all(r >= 0 for r in self.rates):
             raise ValueError(f"rates must be >= 0 updates/s, got {self.rates!r}")
-        if not all(d > 0 for d in self.dwell):
-            raise ValueError(f"dwell must be > 0 s, got {self.dwell!r}")
+        if not all(0 < d <= LONGEST for d in self.dwell):
+            raise ValueError(f"dwell must be > 0 s, got {self.dwell!r} (at most {LONGEST:g})")
 
     def intensity(self, duration: float) -> float:
         # Jumps go to any other state alike, so each state is visited equally often and its share of time is its dwell's.
@@ -357,6 +359,14 @@ class Instants:
             raise BadInput(f"workload instants: server {self.server} is not in the fleet of {servers}")
         at = np.array([t for t in self.at if t < duration])
         return walk(to_ns(at), np.zeros(1, np.int8), np.full(len(at), self.server))
+
+
+def more(drawn: int, expected: float) -> int:
+    """How many to draw next, where *expected* should do. As many again as are *drawn*, where these were far from enough: of a
+    heavy tail nearly all are far below the mean. Raises `BadInput` where that never ends."""
+    refuse_too_many(float(drawn))
+    first = int(expected) + 8
+    return first if drawn < 100 * first else drawn
 
 
 def refuse_too_many(expected: float) -> None:

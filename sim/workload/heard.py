@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from sim.distributions import Distribution, Empirical
-from sim.workload.arrivals import Arrivals, need_resources, refuse_too_many
+from sim.workload.arrivals import Arrivals, more, need_resources, refuse_too_many
 from sim.workload.updates import Updates, to_ns, walk
 
 BURST = 1.0
@@ -59,7 +59,8 @@ class Heard(Arrivals):
         bursts = self._begins(when, duration)
         sizes = how_many.choice(np.asarray(self.sizes), len(bursts))
         refuse_too_many(float(sizes.sum()))
-        gaps = self.within.sample(how_many, int(sizes.sum()))
+        # A gap that is longer than all of it would cost those after it their digits.
+        gaps = np.minimum(self.within.sample(how_many, int(sizes.sum())), duration)
         first = np.cumsum(sizes) - sizes
         gaps[first] = 0.0
         since = np.cumsum(gaps)
@@ -77,11 +78,11 @@ class Heard(Arrivals):
             return np.empty(0)
         expected = self.rate * duration / self.between.mean()
         refuse_too_many(expected)
-        begins = np.array([rng.random() * self.between.length_biased(rng, 1)[0] / self.rate])
-        while begins[-1] < duration:
-            more = self.between.sample(rng, int(expected) + 8) / self.rate
-            begins = np.concatenate([begins, begins[-1] + np.cumsum(more)])
-            refuse_too_many(float(len(begins)))
+        with np.errstate(over="ignore"):  # beyond all durations
+            begins = np.array([rng.random() * self.between.length_biased(rng, 1)[0] / self.rate])
+            while begins[-1] < duration:
+                gaps = self.between.sample(rng, more(len(begins), expected)) / self.rate
+                begins = np.concatenate([begins, begins[-1] + np.cumsum(gaps)])
         return begins[begins < duration]
 
 

@@ -114,3 +114,11 @@ def test_nesting_has_a_bound() -> None:
     assert messages.loads("[" * deepest + "]" * deepest) is not None
     with pytest.raises(messages.Malformed, match="nested too deeply"):
         messages.loads("[" * (deepest + 1) + "]" * (deepest + 1))
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_what_counts_is_the_depth_and_not_how_much_there_is(opening: str, closing: str) -> None:
+    deep = opening * (messages.MAX_DEPTH - 1) + "1" + closing * (messages.MAX_DEPTH - 1)
+    assert messages._depth(messages.loads(f"[[],{deep}]")) == messages.MAX_DEPTH
+    with pytest.raises(messages.Malformed):
+        messages.loads(f"[[],[{deep}]]")

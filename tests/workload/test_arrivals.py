@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.clock import SECOND, ns
 from sim.distributions import Constant as Always
-from sim.distributions import Exponential
+from sim.distributions import Empirical, Exponential, Gamma, Lognormal, Pareto, Uniform, Weibull
 from sim.errors import BadInput
 from sim.scenario import Scenario, build
 from sim.workload import (
@@ -20,6 +20,7 @@ from sim.workload import (
     Deployments,
     Diurnal,
     FlashCrowd,
+    Heard,
     Instants,
     Logs,
     Mixture,
@@ -48,6 +49,49 @@ def test_every_workload_is_sorted_within_time_and_fleet_and_makes_only_legal_cha
         ids = of_resource(updates, resource).resource_id
         assert np.all((ids >= 1) & (ids <= limit))
     assert not illegal_moves(updates)
+
+
+numbers = st.sampled_from([0.0, 5e-324, 1e-300, 1e-6, 0.5, 1.0, 1e6, 1e12, 1e154, 1.7e308])
+durations = st.one_of(
+    *(st.tuples(st.just(kind), numbers) for kind in (Always, Exponential)),
+    st.tuples(st.just(Uniform), st.just(0.0), numbers),
+    *(st.tuples(st.just(kind), numbers, numbers | st.just(1 + 1e-9)) for kind in (Lognormal, Gamma, Weibull, Pareto)),
+    st.tuples(st.just(Empirical), st.tuples(numbers, numbers)),
+)
+extremes = st.one_of(
+    st.tuples(st.sampled_from([Poisson, Constant]), numbers),
+    st.tuples(st.just(Bursty), numbers, st.just("server"), st.just(0.5), numbers, durations, durations),
+    st.tuples(st.just(Mmpp), numbers, st.just("total"), st.just(0.0), st.tuples(numbers, numbers), st.tuples(numbers, numbers)),
+    st.tuples(st.just(Diurnal), numbers, st.just("total"), st.just(0.0), st.just(1.0), numbers, numbers),
+    st.tuples(st.just(FlashCrowd), numbers, st.just("total"), st.just(0.0), *[numbers] * 5),
+    st.tuples(st.just(Heard), numbers, st.just("total"), st.just(0.5), durations, durations, st.just((1, 3))),
+)
+
+
+def made(parts: Any) -> Any:
+    """The value of (kind, arguments ...), whose arguments may be such tuples."""
+    if isinstance(parts, tuple) and parts and isinstance(parts[0], type):
+        return parts[0](*map(made, parts[1:]))
+    return parts
+
+
+@pytest.mark.filterwarnings("error")
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(extremes, numbers, st.integers(0, 9))
+def test_numbers_of_any_size_are_drawn_from_or_refused(parts: Any, duration: float, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sim.workload.arrivals.MOST", 10_000)
+        try:
+            workload = made(parts)
+        except ValueError:
+            return  # refused where the scenario is read
+        duration = min(duration, 1e9)
+        try:
+            updates = draw(workload, duration, seed=seed)
+        except BadInput:
+            return
+    assert np.all(np.diff(updates.at) >= 0)
+    assert np.all((updates.at >= 0) & (updates.at <= ns(duration)))
 
 
 @settings(max_examples=100, deadline=None)

@@ -152,7 +152,7 @@ def read_file(path: str | Path) -> BroadcasterSettings:
     """Settings of a JSON or TOML file shaped like `config/reverb.php`. Raises `BadInput`."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         tree = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
         server = tree.get("servers", {}).get("reverb", {})
         apps = tuple(_app(app, str(path)) for app in tree.get("apps", {}).get("apps", []))

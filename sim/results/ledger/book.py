@@ -96,11 +96,11 @@ class Ledger:
     def _covered(self, update: Array, page: Array) -> Array:
         """Whether the page was expected to hear of the update on some channel."""
         expected = self.deliveries.expected
-        pages, updates = self.tables.pages, self.tables.updates
-        number = pages["subscriber"].to_numpy(np.int64)[page]
-        serial = updates["update"].to_numpy(np.int64)[update]
-        span = int(max(pages["subscriber"].max(), expected["subscriber"].max())) + 1 if len(expected) and len(pages) else 1
-        known = np.unique(expected["update"].to_numpy(np.int64) * span + expected["subscriber"].to_numpy(np.int64))
+        number = self.tables.pages["subscriber"].to_numpy(np.int64)[page]
+        serial = self.tables.updates["update"].to_numpy(np.int64)[update]
+        hearing = expected["subscriber"].to_numpy(np.int64)
+        span = int(max(number.max(initial=0), hearing.max(initial=0))) + 1
+        known = np.unique(expected["update"].to_numpy(np.int64) * span + hearing)
         return place_of(known, serial * span + number) >= 0
 
     @cached_property
@@ -142,6 +142,7 @@ class Ledger:
         cool-down or the drain; polls in the window only."""
         rows, pages = self.tables.refetches, self.tables.pages
         at = rows["started_at"].to_numpy(float)
+        # The place of a page that is not recorded is -1: the last.
         of_poll = np.r_[views.polls(pages, self.scenario), False][place_of(pages["subscriber"], rows["subscriber"])]
         last = np.where(of_poll, self.window.end, self.window.over)
         kept = (at >= self.window.start) & (at < last)

@@ -121,4 +121,4 @@ def cpu_share(run: Run, process: str = "application") -> pd.DataFrame:
     rows = _samples(run, process, "cpu_seconds")
     at, used = rows["at"].to_numpy(dtype=float), rows["value"].to_numpy(dtype=float)
     apart = np.diff(at) > 0
-    return pd.DataFrame({"at": at[1:][apart], "share": (np.diff(used) / np.where(np.diff(at) > 0, np.diff(at), 1))[apart]})
+    return pd.DataFrame({"at": at[1:][apart], "share": np.diff(used)[apart] / np.diff(at)[apart]})

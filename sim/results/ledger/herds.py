@@ -39,7 +39,7 @@ def herds(refetches: pd.DataFrame, gap: float = GAP) -> pd.DataFrame:
     at = sent["started_at"].to_numpy()
     if not len(at):
         return pd.DataFrame(columns=["at", "size", "span", "drain", "p99"], dtype=float)
-    herd = np.cumsum(np.r_[True, np.diff(at) > gap]) - 1
+    herd = np.cumsum(np.diff(at, prepend=at[0]) > gap)
     finished = sent["finished_at"].to_numpy()
     weight = sent["weight"].to_numpy() if "weight" in sent else np.ones(len(sent))
     rows = pd.DataFrame({"herd": herd, "at": at, "finished": finished, "took": finished - at, "weight": weight})

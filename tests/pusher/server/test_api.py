@@ -72,6 +72,16 @@ def test_a_batch_keeps_its_order_across_channels(server: Server) -> None:
     assert server.call("POST", "batch_events", {"batch": items}) == (200, {"batch": answer})
 
 
+def test_a_batch_that_excludes_a_connection_breaks_reverb_and_is_an_exclusion_here(server: Server) -> None:
+    for house, status, heard in ((server, 200, []), (Server(faithful=True), 500, [])):
+        peer = house.house.member("a")
+        item = {"name": "e", "channel": "a", "data": "{}"}
+        assert house.call("POST", "batch_events", {"batch": [item | {"socket_id": peer.socket_id}]})[0] == status
+        assert peer.events() == heard
+        assert house.call("POST", "batch_events", {"batch": [item | {"socket_id": "9.9"}]})[0] == 200
+        assert peer.events() == ["e"]
+
+
 def test_questions_about_channels(server: Server) -> None:
     server.house.member("news")
     server.house.member("presence-room", {"user_id": 1})

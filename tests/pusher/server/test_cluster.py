@@ -143,6 +143,14 @@ def test_a_question_does_not_wait_for_a_node_that_has_said_goodbye(bus: Bus) -> 
     assert answers == [1], "without waiting for the time-out"
 
 
+def test_without_a_bus_a_node_answers_at_once_for_itself(bus: Bus) -> None:
+    a = bus.nodes["a"]
+    a.member("news")
+    assert a.ask({"kind": "connections"}) == [], "the others are asked"
+    a.cluster.lost()
+    assert len(a.ask({"kind": "connections"})) == 1
+
+
 def test_answers_are_merged_over_nodes(bus: Bus) -> None:
     a, b, c = bus.nodes.values()
     for node in (a, b):

@@ -271,6 +271,17 @@ def test_client_events_go_to_the_other_members_as_they_are(house: House) -> None
     assert a.received() == b.received() == []
 
 
+def test_each_thing_is_counted_once(house: House) -> None:
+    house.open("nobody")
+    a, _ = house.member("presence-x", user(1)), house.member("presence-x", user(2))
+    house.send(a, messages.client_event("client-x", {}, "presence-x"))
+    house.send(a, "no JSON")
+    house.hub.publish(house.hub.spaces["1"], "presence-x", "{}", None, house.now)
+    counters = house.hub.counters
+    assert (counters.opened, counters.refused, counters.messages, counters.errors) == (2, 1, 4, 1)
+    assert (counters.published, counters.client_events, counters.pruned) == (1, 1, 0)
+
+
 def test_client_events_of_anybody_or_of_nobody() -> None:
     everybody, nobody = (
         House(replace(APP, accept_client_events_from="all")),

@@ -76,6 +76,12 @@ def test_a_load_process_that_counts_for_itself_is_not_counted_twice(tmp_path: Pa
     assert costs.spent(run(tmp_path, metrics=metrics + own), "harness")["used"].tolist() == [1.0, 1.0]
 
 
+def test_of_a_node_that_ended_early_what_all_were_sampled_for_counts(tmp_path: Path) -> None:
+    metrics = samples("broadcaster", "cpu_seconds", 0.0, 1.0, 3.0) + samples("broadcaster-1", "cpu_seconds", 0.0, 4.0)
+    spent = costs.spent(run(tmp_path, metrics=metrics), "broadcaster")
+    assert (spent["seconds"].tolist(), spent["used"].tolist()) == ([1.0], [5.0])
+
+
 def test_costs_are_per_event_delivery_and_refetch(tmp_path: Path) -> None:
     metrics = samples("broadcaster", "cpu_seconds", 0.0, 0.6, every=5.0) + samples(
         "application", "cpu_seconds", 1.0, 1.3, every=5.0

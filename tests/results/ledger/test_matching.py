@@ -56,6 +56,48 @@ def test_a_measured_acceptance_is_an_interval_what_was_received_was_expected(mea
     assert len(result.beyond) == 1 - len(expected)
 
 
+def test_a_subscription_that_ended_as_the_event_was_accepted_need_not_hear_it() -> None:
+    for ended, expected in ((1.02, []), (1.03, [0])):
+        result = found([], [update(0, 1.0)], measured=True, ended_at=ended, reason="dropped")
+        assert result.expected["update"].tolist() == expected
+
+
+def test_arrivals_without_serials_go_to_the_earliest_event_that_was_surely_expected() -> None:
+    """The page subscribed while the first event was being published: it may have heard it, and need not have."""
+    updates = [update(0, 1.0, published_at=2.0), *(update(i, 2.0 + i) for i in (1, 2, 3))]
+    for count, first in ((1, 1), (3, 1), (4, 0)):
+        arrivals = [notification(None, 7, 5.1 + i) for i in range(count)]
+        result = found(arrivals, updates, measured=True, subscribed_at=1.5)
+        got = result.expected.dropna(subset=["received_at"])
+        assert got["update"].tolist() == list(range(first, first + count))
+        assert got["received_at"].tolist() == [row["received_at"] for row in arrivals]
+    beyond = found([notification(None, 7, 5.1 + i) for i in range(6)], updates, measured=True, subscribed_at=1.5).beyond
+    assert beyond["received_at"].tolist() == pytest.approx([9.1, 10.1])
+
+
+def test_where_others_publish_an_event_was_on_the_channels_on_which_anybody_heard_it() -> None:
+    scenario = SCENARIO.replace({"publisher.via": "none"})
+    generic = {"channel": "private-servers"}
+    run = Frames(
+        frame("updates", [update(3, 1.0), update(1, 2.0), update(2, 3.0)]),
+        frame("notifications", [notification(1, 7, 2.1), notification(3, 8, 1.1, **generic), notification(None, 7, 4.0)]),
+        subscriptions=frame("subscriptions", [{"subscriber": 7}, {"subscriber": 8} | generic, {"subscriber": 9} | generic]),
+    )
+    result = deliveries(run, scenario, True)
+    rows = result.expected[["update", "subscriber", "channel"]]
+    assert [(u, s) for u, s, _ in rows.itertuples(index=False)] == [(3, 8), (3, 9), (1, 7)]
+    assert result.beyond.empty, "an event that nobody can name is not said to be unexpected"
+
+
+def test_keys_of_many_columns_tell_all_rows_apart() -> None:
+    """Nine columns whose values need 73 bits: only the first tells a row from the one 256 behind it."""
+    low = np.arange(512) % 256
+    keys = matching._same_keys([np.arange(512), *[low] * 8])
+    assert len(set(keys.tolist())) == 512
+    keys = matching._same_keys([low] * 9)
+    assert (keys[:256] == keys[256:]).all()
+
+
 def test_a_simulated_event_is_expected_by_who_is_subscribed_when_it_is_accepted() -> None:
     rows = [
         {"subscriber": 1, "subscribed_at": 1.02},
@@ -84,6 +126,13 @@ def test_reasons() -> None:
     ]
 
 
+def test_on_its_way_is_what_was_accepted_no_earlier_than_the_slowest_arrival_takes_before_the_end() -> None:
+    updates = [update(0, 1.0, published_at=1.5), update(1, 7.0, published_at=7.0), update(2, 8.0, published_at=8.0)]
+    result = found([notification(0, 7, 3.5)], updates)
+    assert matching.missing(result, over=10.0).tolist() == ["", "target", "on_its_way"]
+    assert matching.missing(found([], updates), over=8.0).tolist() == ["target", "target", "on_its_way"]
+
+
 def test_channels_per_user_reach_the_owner_of_the_server_only() -> None:
     scenario = Scenario(fleet=Fleet(users=2, servers_per_user=2), broadcast=Broadcast(channels="per_user"))
     run = Frames(
@@ -100,6 +149,10 @@ def test_arrivals_after_one_of_a_later_update_are_out_of_order() -> None:
     heard = [notification(0, 7, 2.2), notification(1, 7, 2.1), notification(1, 7, 2.3), notification(None, 7, 2.4)]
     run = Frames(frame("updates", [update(0, 1.0), update(1, 2.0)]), frame("notifications", heard))
     assert np.flatnonzero(matching.out_of_order(run)).tolist() == [0]
+    # Each page and each channel has its own order.
+    others = [notification(1, 7, 2.1), notification(0, 8, 2.2), notification(0, 7, 2.3, channel="private-servers")]
+    run = Frames(frame("updates", [update(0, 1.0), update(1, 2.0)]), frame("notifications", others))
+    assert not matching.out_of_order(run).any()
     assert not matching.out_of_order(Frames()).any()
 
 

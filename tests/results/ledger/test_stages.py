@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sim
@@ -65,6 +66,38 @@ def test_windows_cut_the_run_and_an_update_never_shown_is_infinitely_late() -> N
     assert nothing.columns.tolist() == parts.columns.tolist()
 
 
+def test_windows_have_their_own_arrivals_and_what_is_before_the_first_is_in_none() -> None:
+    ledger = Ledger(one_page(), SCENARIO)
+    parts = stages.windows(ledger.journeys, ledger.refetches, 2.0, 8.0, 2.0)
+    assert parts["updates"].tolist() == [1, 1, 0]
+    assert parts["notified_p95"].tolist() == pytest.approx([0.1, 0.1, np.nan], nan_ok=True)
+    assert stages._window_of(pd.Series([np.nan, 1.9, 2.0, 4.1, np.inf]), 2.0, 2.0).tolist() == [-1, -1, 0, 1, -1]
+
+
+def test_stations_are_passed_by_a_first_a_median_and_a_last_page() -> None:
+    pages = [{"subscriber": s} for s in (1, 2, 3)]
+    heard = [notification(0, s, 1.1 + s / 10) for s in (1, 2, 3)]
+    got = [refetch(s, 1.5 + s / 10, 1) for s in (1, 2, 3)]
+    run = Frames(
+        frame("updates", [update(0, 1.0)]),
+        frame("notifications", heard),
+        frame("refetches", got),
+        frame("subscriptions", pages),
+    )
+    table = stages.stations(Ledger(run, SCENARIO).journeys)
+    assert table.index.tolist() == ["committed", "published", "received", "due", "started", "fresh"]
+    assert table.loc["received"].tolist() == pytest.approx([0.2, 0.3, 0.4])
+    assert table.loc["fresh"].tolist() == pytest.approx([0.7, 0.8, 0.9])
+
+
+def test_quantiles_of_several_series_and_the_slowest_of_several_tables() -> None:
+    table = stages.percentiles({"a": np.array([1.0, 2.0]), "none": np.array([])}, (0.5, 0.99))
+    assert table.loc["a"].tolist() == [1.0, 2.0, 2]
+    assert table.loc["none"].isna().tolist() == [True, True, False]
+    fast = stages.stage_table(Ledger(one_page(), SCENARIO).journeys)
+    assert stages.slowest_kind({"a": fast, "b": fast * 2, "c": fast}) == "b"
+
+
 def test_empty_journeys_have_empty_tables() -> None:
     journeys = Ledger(Frames(), SCENARIO).journeys
     assert stages.durations(journeys).empty
@@ -88,7 +121,7 @@ def test_offsets_count_from_the_notification_before() -> None:
 
 
 def test_a_herd_ends_where_nothing_starts() -> None:
-    got = [refetch(i, 1.0 + i / 100, 1, took=0.2) for i in range(5)] + [refetch(9, 4.0, 2)]
+    got = [refetch(i, 1.0 + i / 100, 1, took=0.2) for i in range(5)] + [refetch(9, 1.2, 2)]
     table = herds.herds(frame("refetches", got))
     assert table["size"].tolist() == [5, 1]
     assert table["drain"].tolist() == pytest.approx([0.24, 0.1])

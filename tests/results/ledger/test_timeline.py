@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 
 from sim.incidents import Outage, Restart
 from sim.results.ledger.book import Ledger
-from sim.results.ledger.timeline import SHORTEST, incidents, over_time
+from sim.results.ledger.timeline import PARTS, SHORTEST, incidents, over_time, times_to_notified
 from sim.scenario import Pages, Scenario
-from tests.results.frames import Frames, frame, notification, random_run, refetch, update
+from tests.results.frames import NAN, Frames, frame, notification, random_run, refetch, update
 
 SCENARIO = Scenario(duration=9.0, drain=1.0, cooldown=0.0, pages=(Pages(subscribers=1),))
 
@@ -33,6 +34,22 @@ def test_each_part_has_its_own() -> None:
     assert np.isinf(found["fresh_p95"].iloc[1]), "the second update was never shown"
 
 
+def test_a_part_has_what_happens_in_it_and_the_last_also_the_very_end() -> None:
+    run = Frames(
+        frame("updates", [update(0, 1.0, committed_at=NAN), update(1, 2.0, published_at=NAN), update(2, 6.0)]),
+        frame("notifications", [notification(2, 7, 6.25)]),
+        frame("refetches", [refetch(7, at, 1) for at in (-0.1, 0.0, 5.0, 10.0)]),
+        frame("subscriptions", [{"subscriber": 7}]),
+    )
+    ledger = Ledger(run, SCENARIO)
+    found = over_time(ledger, parts=2)
+    assert found["updates_failed"].tolist() == [0.4, 0.0], "one is not in the database, one was not broadcast"
+    assert found["refetches"].tolist() == [0.2, 0.4]
+    assert times_to_notified(ledger).tolist() == [0.25]
+    assert len(over_time(ledger)) == math.ceil(10.0 / SHORTEST)
+    assert len(over_time(Ledger(run, SCENARIO.replace({"duration": 89.0})))) == PARTS == 60
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_counts_add_up(seed: int) -> None:
     run = random_run(seed)
@@ -43,6 +60,8 @@ def test_counts_add_up(seed: int) -> None:
 
 def test_a_part_is_not_shorter_than_can_be_seen() -> None:
     assert over_time(Ledger(Frames(), SCENARIO))["width"].iloc[0] >= SHORTEST
+    nothing = over_time(Ledger(Frames(), SCENARIO.replace({"duration": 0.0, "drain": 0.0})))
+    assert nothing[["at", "width"]].to_numpy().tolist() == [[0.0, SHORTEST]]
 
 
 def test_incidents_as_planned_and_as_they_were() -> None:
