@@ -41,11 +41,18 @@ def collect(notes: str, seconds: Mapping[str, float]) -> dict[str, Any]:
     """The results of a run: *notes* as `note` has written them, *seconds* that each benchmark took."""
     figures = [json.loads(line) for line in notes.splitlines()]
     return {
+        **machine(),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "figures": {figure.pop("name"): figure for figure in figures},
+    }
+
+
+def machine() -> dict[str, Any]:
+    """When, what and where: of a run of benchmarks."""
+    return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": _commit(),
         "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "figures": {figure.pop("name"): figure for figure in figures},
     }
 
 

@@ -76,6 +76,7 @@ def pages() -> dict[str, str]:
         "reference/tables.md": _tables(),
         "reference/environment.md": _environment(),
         "reference/browsers.md": _browsers(),
+        "reference/growth.md": _growth(),
     }
 
 
@@ -237,6 +238,37 @@ def _browsers() -> str:
             ("at once", "ms until the last answer", "connections", "bytes to the server", "bytes from it", "CPU of the server, µs"),
             ((count, *ratios(fetched[count, "http1"], fetched[count, "http2"], figures)) for count in dict.fromkeys(c for c, _ in fetched)),
         )
+    )
+
+
+def _growth() -> str:
+    """What `benchmarks.simulation --growth` found, from the file that it left."""
+    found = json.loads((shipped("data") / "growth.json").read_text(encoding="utf-8"))
+    heads = (
+        "engine and load",
+        "dashboards",
+        "updates",
+        "workers",
+        "service, µs",
+        "jitter, s",
+        "notifications",
+        "refetches",
+        "CPU, s",
+    )
+    rows = (
+        (
+            row["name"].rpartition(",")[0],
+            *(f"{row[name]:,}" for name in ("dashboards", "updates", "workers", "service_us", "jitter", "pairs", "refetches")),
+            *(number(value) for value in (row["cpu"], row["cpu"] / row["pairs"] * 1e9, row["rss"])),
+        )
+        for row in found["rows"]
+    )
+    return (
+        "# What a simulation costs as it grows\n\nDashboards of one user that refetch after silence, updates by a Poisson process. "
+        f"`{found['command']}` on {found['at'][:10]}, {found['machine']['cores']} cores; each row is a process of its own, the simulation "
+        "with the imports of its engine, processor time of both threads, memory at its peak. Other programs ran on the machine, which a program that "
+        "waits for memory feels. With constant service herds find the queue idle and are only moved; with jitter and exponential service "
+        "each refetch is drawn, sorted and served.\n\n" + table((*heads, "ns for a notification", "memory, GB"), rows)
     )
 
 

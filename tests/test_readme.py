@@ -97,6 +97,10 @@ def test_the_reference_has_every_key_kind_metric_column_command_and_code(referen
     measured = json.loads((ROOT / "data" / "browsers.json").read_text(encoding="utf-8"))
     first = {str(row[name]) for part, name in (("frames", "kind"), ("refetches", "at_once")) for row in measured[part]}
     assert [cell for cell in first if f"\n| {cell} | " not in pages["reference/browsers.md"]] == []
+    grown = json.loads((ROOT / "data" / "growth.json").read_text(encoding="utf-8"))["rows"]
+    assert [
+        row["name"] for row in grown if f"| {row['pairs']:,} | {row['refetches']:,} |" not in pages["reference/growth.md"]
+    ] == []
     commands = pages["reference/commands.md"]
     assert [name for name in cli.COMMANDS if f"## workbench {name}\n" not in commands] == []
     codes = {code for code in (0, 1, 2, 3, 4, 5, 130, 143) if f"| {code} |" in commands}
