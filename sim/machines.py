@@ -194,6 +194,8 @@ class DebounceMachine:
                 self._start(at + self.delay)
             else:
                 self.slot_at = self.next_at = at + self.delay
+            if self.max_wait is None and not self.leading:
+                return False
             if self._ripe(at, last):
                 self.fired_at = at
                 return self.leading and self._fire(at)

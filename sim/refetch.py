@@ -234,7 +234,8 @@ class Refetcher:
                 self._lane.post(deadline, self)
                 return
         if machine.ring(when):
-            self._policy_fires(self._armed_for)
+            answered, self._unanswered = self._unanswered, 0
+            self._due(self._armed_for, answered)
         if machine.next_at != NEVER:
             self._arm()
         else:

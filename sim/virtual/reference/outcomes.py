@@ -176,7 +176,7 @@ class OneWay(Refetcher):
             at += int(self._rng.random() * self._jitter)
             self._clock.call_at(at, self._go, at, answered)
         else:
-            self._go(at, answered)
+            self._rows += request(self._subscriber, at, self._clock.now(), answered)
 
     def _go(self, due: int, answered: int) -> None:
         if not self._left:
