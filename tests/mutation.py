@@ -320,7 +320,7 @@ class Bench:
         import pytest
 
         marks = "not (slow or torture or interop or browser or service)"
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-m", marks]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-n0", "--no-header", "-m", marks]
         if any("/inside/" in test for test in tests):
             options += ["-p", "tests.loadtests.inside.fixtures"]
         code = 70
