@@ -54,7 +54,7 @@ class Ring:
         return taken if taken >= 0 else -ctypes.get_errno()
 
     def rest(self, least: int, nanoseconds: int) -> None:
-        """Wait until *least* are done, or for so long; others may run in between."""
+        """Wait until *least* are done, or until these nanoseconds are over; other threads may run meanwhile."""
         span = ctypes.create_string_buffer(struct.pack("qq", 0, nanoseconds))
         until = struct.pack("QIIQ", 0, 0, 0, ctypes.addressof(span))
         self._waiting(_ENTER, self.descriptor, 0, least, WAIT | _TIMED, until, len(until))

@@ -4,6 +4,9 @@ A request for each socket stands until it is cancelled: the kernel puts what arr
 that `recvmsg` would give, and a completion into a list that this process reads. It does so when it is entered (DEFER_TASKRUN),
 for some twenty sockets a call, and is entered when its eventfd says that there is something. See io_uring_setup(2), and
 io_uring_prep_recvmsg_multishot(3) for the layout of a buffer: a head of four numbers, room for control data, the bytes.
+
+Rejected: to watch the ring's own descriptor, which with DEFER_TASKRUN does not become ready when something comes (Linux 6.18); NumPy
+for each look, which in the middle of a broadcast finds too few arrivals to pay for it.
 """
 
 from __future__ import annotations
@@ -40,8 +43,8 @@ STRIDE = ROOM + 64
 BATCH = 256
 """Arrivals before the hub goes round once: about a ms of work."""
 CROWD, REST = 24, 200_000
-"""After this many arrivals at a time, which are a broadcast, others get at most these nanoseconds to come together: to go round
-the hub costs as much as three of them. (One can begin no refetch much sooner: timers are put together by more than that.)"""
+"""After this many arrivals at a time, which are a broadcast, others get at most these nanoseconds to come together, for each turn
+of the hub costs as much as several of them. A refetch is not begun much later by it: timers are put together by more (`mux.TICK`)."""
 _SLOT_BITS = 24
 _SLOT = (1 << _SLOT_BITS) - 1
 """Of the numbers that sockets have here: the place in the arrays, and a serial above it."""
