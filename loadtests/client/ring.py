@@ -5,8 +5,7 @@ that `recvmsg` would give, and a completion into a list that this process reads.
 for some twenty sockets a call, and is entered when its eventfd says that there is something. See io_uring_setup(2), and
 io_uring_prep_recvmsg_multishot(3) for the layout of a buffer: a head of four numbers, room for control data, the bytes.
 
-Rejected: to watch the ring's own descriptor, which with DEFER_TASKRUN does not become ready when something comes (Linux 6.18); NumPy
-for each look, which in the middle of a broadcast finds too few arrivals to pay for it.
+Rejected: to watch the ring's own descriptor, which with DEFER_TASKRUN does not become ready when something comes (Linux 6.18).
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ BATCH = 256
 """Arrivals before the hub goes round once: about a ms of work."""
 CROWD, REST = 24, 200_000
 """After this many arrivals at a time, which are a broadcast, others get at most these nanoseconds to come together, for each turn
-of the hub costs as much as several of them. A refetch is not begun much later by it: timers are put together by more (`mux.TICK`)."""
+of the hub costs as much as several of them. No refetch begins much later: timers are put together by more (`mux.TICK`)."""
 _SLOT_BITS = 24
 _SLOT = (1 << _SLOT_BITS) - 1
 """Of the numbers that sockets have here: the place in the arrays, and a serial above it."""
