@@ -254,6 +254,11 @@ def test_every_shape_is_chosen_by_its_name_and_takes_its_parameters():
     assert chosen(Settings()) is None
 
 
+def test_a_shape_lasts_as_long_as_the_run_with_what_follows_the_updates():
+    scenario = Scenario(pages=(Pages("detail", 100),), warmup=2.0, duration=10.0, cooldown=4.0, drain=3.0)
+    assert shape("constant", scenario).duration == 19.0
+
+
 @pytest.mark.parametrize("text", ["rampp", "ramp:risee=3", "ramp:rise=slow", "steps:start=1.5"])
 def test_a_shape_that_is_none_is_refused_with_its_name(text):
     with pytest.raises(BadInput, match="WORKBENCH_SHAPE"):
