@@ -25,6 +25,7 @@ MARK = "STARTED_BY_TESTS_OF"
 """Variable that whatever the tests start inherits; so is found what outlives the child that started it."""
 
 
+@pytest.hookimpl(optionalhook=True)  # also where pytest-xdist is switched off
 def pytest_xdist_auto_num_workers() -> int:
     """One more than processors: many tests wait for a child process or a socket, and would leave theirs idle."""
     return (psutil.cpu_count() or 1) + 1
