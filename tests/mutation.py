@@ -97,7 +97,7 @@ PICTURES = ("test_board.py", "test_coverage.py", "test_plots.py", "test_plots_ba
 HEAVY = ("numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sqlalchemy.orm", "hypothesis", "pytest", "psutil", "orjson")
 """Imported once, before the children are forked; nothing of ours, which differs from mutant to mutant."""
 
-EXAMPLES = 60
+EXAMPLES = 20
 """Of a property, at most: the more mutants meet it."""
 
 MEMORY = 3 * 2**30

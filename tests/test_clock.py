@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
@@ -78,6 +80,16 @@ def at_once(clock: EventList, whens: list[int], callback: Callable[[Any, int], N
     clock.call_each(whens, range(len(whens)), callback)
 
 
+def told(clock: EventList, whens: list[int], callback: Callable[[Any, int], None]) -> None:
+    """Each hearer finds what its series is of."""
+    of = object()
+
+    def hear(item: int, when: int) -> None:
+        callback(item if clock.telling is of else "another's", when)
+
+    clock.tell_each(whens, [SimpleNamespace(hear=partial(hear, item)) for item in range(len(whens))], of)
+
+
 @given(st.lists(st.tuples(instants, st.integers(0, 12)), max_size=5), st.integers(0, 14))
 def test_a_series_is_the_same_as_its_calls(plan: list[tuple[list[int], int]], pause: int) -> None:
     """Also among other entries, entries made on the way, and across a pause of the clock."""
@@ -92,4 +104,4 @@ def test_a_series_is_the_same_as_its_calls(plan: list[tuple[list[int], int]], pa
         clock.run()
         return seen
 
-    assert play(at_once) == play(one_by_one)
+    assert play(at_once) == play(told) == play(one_by_one)
