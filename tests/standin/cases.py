@@ -55,7 +55,7 @@ class Case:
     channels: tuple[str, ...] = ()
     """As `--channel`, with `--ids orders`."""
     change: tuple[str, str, str] | None = None
-    patience: float = 3.0
+    patience: float = 20.0
     alone: bool = False
     """What it finds is a matter of time: nothing else may run beside it."""
     problems: frozenset[str] | None = None

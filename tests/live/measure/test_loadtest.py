@@ -392,6 +392,8 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self.down = False
+        self.changes = self.refused = 0
+        """Requests of the publisher that passed, and connections that did not."""
         self._to = port
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -402,6 +404,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.down:
+            self.refused += 1
             writer.transport.abort()
             return
         there, back = await asyncio.open_connection("127.0.0.1", self._to)
@@ -411,6 +414,7 @@ class Proxy:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1 << 16):
+                self.changes += data.startswith((b"POST /servers", b"PUT /servers"))
                 writer.write(data)
                 await writer.drain()
         writer.close()
@@ -565,11 +569,11 @@ def _target_dies(start: Starter, target: Target, written: Written) -> Finished:
     api, broadcaster = Proxy(int(target.api.rpartition(":")[2])), Proxy(target.port)
     weak = written(api=f"http://127.0.0.1:{api.port}", port=broadcaster.port)
     started = start("--json", *weak, "--set", "duration=4.5", "--set", "seed=9")
-    started.watch(lambda: _is_publishing(started))
-    time.sleep(1.5)
+    started.watch(lambda: api.changes >= 15)
     for proxy in (api, broadcaster):
         proxy.break_down()
     time.sleep(1.0)
+    started.watch(lambda: api.refused >= 10)
     for proxy in (api, broadcaster):
         proxy.down = False
     done = started.finish()
