@@ -178,6 +178,8 @@ def _evaluate(swarm: Swarm, sampler: Sampler, subscribers: int, calm: list[int],
     floor = (column["received_at_ns"] - column["sent_at_ns"])[slow] / SECOND
     lag = (column["read_at_ns"] - column["received_at_ns"])[slow] / SECOND
     read = column["read_at_ns"][fast]
+    # Few messages can all be read in one look: then from when the first of them was there.
+    drained = (read.max() - read.min()) or (read.max() - column["received_at_ns"][fast].min())
     header = swarm.headers()[0]
     used = [value for _, _, metric, value in sampler.rows if metric == "cpu_seconds"]
     own = parts.read_table(swarm.order.parts, "metrics").to_pandas()
@@ -191,7 +193,7 @@ def _evaluate(swarm: Swarm, sampler: Sampler, subscribers: int, calm: list[int],
         floor_p99=float(np.percentile(floor, 99)),
         lag_p50=float(np.percentile(lag, 50)),
         lag_p99=float(np.percentile(lag, 99)),
-        drain_rate=float(len(read) / ((read.max() - read.min()) / SECOND)),
+        drain_rate=float(len(read) / (drained / SECOND)),
         cpu_per_message=(used[-1] - used[-2]) / len(read),
         connect_rate=float(len(joined) / max((joined.max() - joined.min()) / SECOND, 1e-9)),
         memory_per_subscriber=float(memory[-1] - memory[0]) / subscribers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_every_message_arrives_and_no_figure_is_made_up(monkeypatch: pytest.Monk
     measured = calibration.calibrate(subscribers=20)
     assert 0 < measured.floor_p50 <= measured.floor_p99
     assert 0 <= measured.lag_p50 <= measured.lag_p99
-    assert measured.drain_rate > 0
+    assert 0 < measured.drain_rate < math.inf
     assert measured.memory_base > 0
     assert measured.receive_stamp in ("kernel", "read")
     assert measured.machine == machine()
