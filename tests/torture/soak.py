@@ -22,7 +22,7 @@ duration = {seconds}
 warmup = 20
 drain = 2
 cooldown = 0
-workload = {{kind = "poisson", rate = 4}}
+workload = {{kind = "poisson", rate = {rate}}}
 policy = {{kind = "window", wait = 0.2}}
 load = {{connect_rate = 100}}
 pages = [
@@ -78,8 +78,10 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
     """Pages that come and go for minutes (--long: 30 minutes at 2,000): memory, descriptors, latency of target and load process
     do not grow; slopes with their 95 % intervals, over the window (descriptors: its second half) as a share of the level. Where
     the run says itself that the machine was too busy to trust it (exit 4), latencies are shown and not judged."""
-    seconds, subscribers = (1800, 2000) if stage.long else (130, 500)
-    (stage.place / "soak.toml").write_text(SOAK.format(seconds=seconds, detail=subscribers * 3 // 4, dashboards=subscribers // 4))
+    # Every dashboard hears every change: four times the pages at a quarter of the rate, so that the application keeps up.
+    seconds, subscribers, rate = (1800, 2000, 1) if stage.long else (130, 500, 4)
+    pages = {"detail": subscribers * 3 // 4, "dashboards": subscribers // 4}
+    (stage.place / "soak.toml").write_text(SOAK.format(seconds=seconds, rate=rate, **pages))
     command = Command(stage.place, "loadtest", "soak.toml", "-o", "run", "--json")
     code = command.finish(seconds + 240)
     need(code in (0, 4), f"exit {code}: {command.said}")
