@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sim.policy import FullPayload
 from sim.results.ledger.book import Ledger
@@ -150,3 +153,35 @@ def test_empty_tables_owe_nothing() -> None:
     assert ledger.journeys.empty
     assert ledger.expected.empty
     assert ledger.staleness().empty
+
+
+answers_of = st.lists(st.tuples(st.integers(4, 40), st.integers(0, 6), st.sampled_from([0.05, 1.3])), max_size=6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 5), st.lists(answers_of, min_size=3, max_size=3))
+def test_fresh_is_the_first_instant_at_which_the_page_shows_it(count: int, drawn: list[list[tuple[int, int, float]]]) -> None:
+    """By walking through the states of each page: answers are shown in the order in which they come, also an older one."""
+    updates = [update(i, 1.0 + 1.7 * i) for i in range(count)]
+    shown: dict[int, list[tuple[float, int]]] = {}
+    rows, distinct = [], 0.0
+    for subscriber, answers in zip((6, 7, 8), drawn, strict=True):
+        for quarter, version, took in answers:
+            distinct += 1e-3
+            rows.append(refetch(subscriber, quarter / 4 + distinct, version, took=took))
+            shown.setdefault(subscriber, []).append((quarter / 4 + distinct + took, version))
+    run = Frames(
+        frame("updates", updates),
+        frame("notifications", []),
+        frame("refetches", rows),
+        frame("subscriptions", [{"subscriber": subscriber} for subscriber in (6, 7, 8)]),
+    )
+    found = Ledger(run, SCENARIO).pairs
+    assert len(found) == 3 * count
+    for row in found.itertuples():
+        committed, version = float(run.updates["committed_at"].iloc[row.update]), row.update + 1
+        states = sorted(shown.get(int(run.pages["subscriber"].iloc[row.page]), []))
+        at_commit = [state for at, state in states if at <= committed][-1:]
+        later = [at for at, state in states if at > committed and state >= version]
+        fresh = committed if at_commit and at_commit[0] >= version else min(later, default=math.inf)
+        assert (row.fresh_at if row.fate == "shown" else math.inf) == pytest.approx(fresh)
