@@ -62,22 +62,20 @@ def pairs(view: Views, start: float, end: float, over: float) -> pd.DataFrame:
 def _first_containing(view: Views, number: Array, rank: Array, committed: Array) -> tuple[Array, Array]:
     """(first instant from *committed* on at which view *number* shows a state of at least *rank*, inf: never; its answer)."""
     count = len(view.answer_at)
-    span = int(max(view.answer_rank.max(initial=0), rank.max(initial=0))) + 2
-    # The highest rank up to each answer, lifted above all of the views before it: one sorted array serves all views.
-    highest = np.maximum.accumulate(view.answer_view * span + view.answer_rank + 1) if count else view.answer_view
-    first = np.searchsorted(highest, number * span + rank + 1)
     after = view.answers.through(number, committed)
-    # Contained already by what it showed at the commit; or an answer that came before was overwritten by an older one since.
+    # Contained already by what it showed at the commit; else by the first answer after it that is as new.
     at_commit = view.answer_rank[after - 1] >= rank
-    again = np.flatnonzero((first < after) & ~at_commit)
-    place = after[again]
-    while len(again):
-        ends = (place >= count) | (view.answer_view[np.minimum(place, count - 1)] != number[again])
-        found = ends | (view.answer_rank[np.minimum(place, count - 1)] >= rank[again])
-        first[again[found]] = np.where(ends, count, place)[found]
-        again, place = again[~found], place[~found] + 1
-    answer = np.where((first < after) & at_commit, after - 1, first)
+    answer = np.where(at_commit, after - 1, count)
+    waiting = np.flatnonzero(~at_commit)
+    place = after[waiting]
+    while len(waiting):
+        mine = place < count
+        mine[mine] = view.answer_view[place[mine]] == number[waiting[mine]]
+        waiting, place = waiting[mine], place[mine]
+        found = view.answer_rank[place] >= rank[waiting]
+        answer[waiting[found]] = place[found]
+        waiting, place = waiting[~found], place[~found] + 1
     there = answer < count
-    there[there] = view.answer_view[answer[there]] == number[there]
-    answer = np.where(there, answer, -1)
-    return np.where(there, np.maximum(view.answer_at[answer], committed), np.inf), answer
+    fresh = np.full(len(number), np.inf)
+    fresh[there] = np.maximum(view.answer_at[answer[there]], committed[there])
+    return fresh, np.where(there, answer, -1)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sim.policy import FullPayload
@@ -155,33 +155,45 @@ def test_empty_tables_owe_nothing() -> None:
     assert ledger.staleness().empty
 
 
+LEAVES = 5.0
+"""When the last of the three pages closes."""
+
 answers_of = st.lists(st.tuples(st.integers(4, 40), st.integers(0, 6), st.sampled_from([0.05, 1.3])), max_size=6)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 5), st.lists(answers_of, min_size=3, max_size=3))
+# What was shown ahead of its commit is overwritten, and comes again with the last answer of all.
+@example(2, [[], [], [(4, 3, 0.05), (6, 0, 0.05), (16, 5, 0.05)]])
+@example(2, [[(4, 3, 0.05), (6, 0, 0.05), (16, 1, 0.05), (20, 2, 0.05)], [(4, 0, 0.05)], []])
 def test_fresh_is_the_first_instant_at_which_the_page_shows_it(count: int, drawn: list[list[tuple[int, int, float]]]) -> None:
     """By walking through the states of each page: answers are shown in the order in which they come, also an older one."""
     updates = [update(i, 1.0 + 1.7 * i) for i in range(count)]
-    shown: dict[int, list[tuple[float, int]]] = {}
+    closed = {6: math.inf, 7: math.inf, 8: LEAVES}
+    shown: dict[int, list[tuple[float, int]]] = {subscriber: [] for subscriber in closed}
     rows, distinct = [], 0.0
-    for subscriber, answers in zip((6, 7, 8), drawn, strict=True):
+    for subscriber, answers in zip(closed, drawn, strict=True):
         for quarter, version, took in answers:
             distinct += 1e-3
             rows.append(refetch(subscriber, quarter / 4 + distinct, version, took=took))
-            shown.setdefault(subscriber, []).append((quarter / 4 + distinct + took, version))
+            shown[subscriber].append((quarter / 4 + distinct + took, version))
     run = Frames(
         frame("updates", updates),
-        frame("notifications", []),
-        frame("refetches", rows),
-        frame("subscriptions", [{"subscriber": subscriber} for subscriber in (6, 7, 8)]),
+        refetches=frame("refetches", rows),
+        subscriptions=frame("subscriptions", [{"subscriber": subscriber} for subscriber in closed]),
+        pages=frame("pages", [{"subscriber": 6}, {"subscriber": 7}, {"subscriber": 8, "closed_at": LEAVES, "reason": "closed"}]),
     )
     found = Ledger(run, SCENARIO).pairs
-    assert len(found) == 3 * count
+    commits = run.updates["committed_at"]
+    assert len(found) == sum(commits.lt(at).sum() for at in closed.values())
     for row in found.itertuples():
-        committed, version = float(run.updates["committed_at"].iloc[row.update]), row.update + 1
-        states = sorted(shown.get(int(run.pages["subscriber"].iloc[row.page]), []))
+        committed, version = float(commits.iloc[row.update]), row.update + 1
+        subscriber = int(run.pages["subscriber"].iloc[row.page])
+        states = sorted(shown[subscriber])
         at_commit = [state for at, state in states if at <= committed][-1:]
         later = [at for at, state in states if at > committed and state >= version]
         fresh = committed if at_commit and at_commit[0] >= version else min(later, default=math.inf)
-        assert (row.fresh_at if row.fate == "shown" else math.inf) == pytest.approx(fresh)
+        expected = "shown" if fresh < closed[subscriber] else "left" if subscriber == 8 else "never"
+        assert row.fate == expected
+        assert (row.fresh_at if expected == "shown" else fresh) == pytest.approx(fresh)
+        assert math.isnan(row.due_at) or expected == "shown"
