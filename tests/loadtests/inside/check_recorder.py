@@ -353,6 +353,32 @@ def test_other_listeners_hear_of_everything_but_not_of_each(recorder, stats, tol
     assert stats.get("DetailPage", "NOTIFY").num_requests == 1000
 
 
+def test_a_listener_hears_when_a_sample_began_and_its_share_of_the_bytes():
+    hook, heard = type(EVENTS.request)(), []
+    hook.add_listener(lambda **sample: heard.append(sample))
+    before = time.time()
+    Listeners(hook, period=0.01).tell("GET", "/x", {"": np.array([250.0] * 9), "no answer": np.array([np.nan])}, 105)
+    assert [sample["context"]["told"] for sample in heard] == [5 / 9] * 5 + [1.0]
+    assert {sample["response_length"] for sample in heard} == {10}
+    assert [sample["response_time"] for sample in heard] == [250.0] * 5 + [None]
+    assert all(before <= sample["start_time"] + 0.25 <= time.time() for sample in heard[:5])
+    assert before <= heard[5]["start_time"] <= time.time()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**63])
+def test_pages_are_drawn_by_the_published_hash(seed):
+    """SplitMix64, in whole numbers of any size."""
+
+    def drawn(subscriber):
+        x = (seed * 0xD1342543DE82EF95 + (subscriber + 1) * 0x9E3779B97F4A7C15) % 2**64
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+        return ((x ^ (x >> 31)) >> 11) / 2**53
+
+    subscribers = [*range(200), 2_000_003]
+    assert Sample(seed, 0.3).keeps(subscribers).tolist() == [drawn(subscriber) < 0.3 for subscriber in subscribers]
+
+
 def test_locust_s_own_listener_is_not_asked_and_a_broken_one_only_once():
     calls = []
 
