@@ -126,21 +126,21 @@ def test_a_deployment(forge: Forge, fails: bool) -> None:
     site = forge.json("GET", "/sites/1")
     assert site["status"] == ("failed" if fails else "active")
     assert (site["last_deployed_at"] == before["last_deployed_at"]) is fails
+    assert site["updated_at"] > before["updated_at"]
     assert len(forge.broadcaster.of("ServerSiteUpdated")) == 2
     assert len(forge.broadcaster.of("\\ServerUpdated")) == 5, "its progress is on its server's page"
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_database_operation_ends_in_a_full_payload(forge: Forge, fails: bool) -> None:
-    run(forge, DatabaseOperation(1, "dump app", seconds=5, fails=fails))
+    assert run(forge, DatabaseOperation(1, "dump app", seconds=4, fails=fails)) == pytest.approx(4), "in five parts"
     (sent,) = forge.broadcaster.of("TaskCompleted")
     assert (sent.data["task"]["name"], sent.data["task"]["completed"]) == ("dump app", not fails)
     with forge.database.sessions() as session:
         task = session.scalars(select(Task).where(Task.name == "dump app")).one()
     assert sent.channels == [f"private-tasks.{task.id}"]
-    assert [e["message"] for e in forge.json("GET", "/servers/1")["recentEvents"][1:3]] == [
-        "database dump app: 100 %",
-        "database dump app: 80 %",
+    assert [e["message"] for e in forge.json("GET", "/servers/1")["recentEvents"][1:6]] == [
+        f"database dump app: {part} %" for part in (100, 80, 60, 40, 20)
     ]
 
 

@@ -15,8 +15,6 @@ from loadtests.recording.clocks import Clock
 from loadtests.recording.shipping import Shipping, receive
 from loadtests.settings import Settings
 
-PID = os.getpid()
-
 
 class Wire:
     """What a runner has of Locust's connection: handlers by message, and what was sent."""
@@ -68,8 +66,8 @@ def shipped(own, monkeypatch):
 
 def test_a_part_goes_on_where_it_ended_and_a_header_goes_whole(shipped, own):
     sender, worker = shipped
-    part, header = own / f"notifications-{PID}-0.arrows", own / f"header-{PID}.json"
-    (own / f"notifications-{PID + 1}-0.arrows").write_bytes(b"of another process")
+    part, header = own / f"notifications-{os.getpid()}-0.arrows", own / f"header-{os.getpid()}.json"
+    (own / f"notifications-{os.getpid() + 1}-0.arrows").write_bytes(b"of another process")
     part.write_bytes(b"abc")
     header.write_bytes(b"{}")
     sender.ship()
@@ -87,7 +85,7 @@ def test_a_part_goes_on_where_it_ended_and_a_header_goes_whole(shipped, own):
 
 def test_what_arrives_is_what_was_sent_and_twice_is_once(shipped, own, tmp_path):
     sender, worker = shipped
-    part = own / f"pages-{PID}-1.arrows"
+    part = own / f"pages-{os.getpid()}-1.arrows"
     for content in (b"one", b"one, two", b"one, two, three"):
         part.write_bytes(content)
         sender.ship()
@@ -134,7 +132,7 @@ def test_the_master_writes_what_its_workers_send(tmp_path):
 
 def test_only_a_worker_that_is_told_to_sends(own, monkeypatch):
     monkeypatch.setattr(shipping, "EVERY", 0.001)
-    (own / f"header-{PID}.json").write_bytes(b"{}")
+    (own / f"header-{os.getpid()}.json").write_bytes(b"{}")
     started(Worker(), parts=own)
     assert Shipping.here is None
     shipping.ship()  # There is nothing to send, and nobody fails.
