@@ -52,8 +52,8 @@ def pairs(view: Views, start: float, end: float, over: float) -> pd.DataFrame:
             "page": view.page[number],
             "fate": pd.Categorical(fate, categories=list(FATES)),
             "fresh_at": np.where(known, fresh, np.nan),
-            "due_at": np.where(known & (answer >= 0), view.answer_due[answer], np.nan),
-            "started_at": np.where(known & (answer >= 0), view.answer_started[answer], np.nan),
+            "due_at": np.where(known, view.answer_due[answer], np.nan),
+            "started_at": np.where(known, view.answer_started[answer], np.nan),
         }
     )
     return frame.sort_values(["update", "page"], kind="stable", ignore_index=True)

@@ -155,6 +155,12 @@ def test_empty_tables_owe_nothing() -> None:
     assert ledger.staleness().empty
 
 
+def test_what_comes_at_the_instant_at_which_a_page_closes_is_not_shown() -> None:
+    run = one_page([refetch(7, 1.5, 1), refetch(7, 2.5, 2)], [])
+    run.pages = frame("pages", [{"subscriber": 7, "closed_at": float(run.refetches["finished_at"].iloc[1]), "reason": "closed"}])
+    assert fates(run) == ["shown", "left"]
+
+
 LEAVES = 5.0
 """When the last of the three pages closes."""
 
@@ -196,4 +202,4 @@ def test_fresh_is_the_first_instant_at_which_the_page_shows_it(count: int, drawn
         expected = "shown" if fresh < closed[subscriber] else "left" if subscriber == 8 else "never"
         assert row.fate == expected
         assert (row.fresh_at if expected == "shown" else fresh) == pytest.approx(fresh)
-        assert math.isnan(row.due_at) or expected == "shown"
+        assert (math.isnan(row.due_at) and math.isnan(row.started_at)) or expected == "shown"
