@@ -199,6 +199,17 @@ def test_a_worker_asks_until_it_knows_that_it_needs_not(monkeypatch):
     assert len(worker.sent) == count
 
 
+def test_a_worker_asks_quickly_at_first_and_then_slowly(monkeypatch):
+    monkeypatch.setattr(clocks, "EAGER", 3)
+    waits = []
+    monkeypatch.setattr(clocks, "gevent", types.SimpleNamespace(spawn=lambda asks: None, sleep=waits.append))
+    worker = Worker()
+    clock = Clock(worker)
+    monkeypatch.setattr(worker, "send_message", lambda *_: setattr(clock, "remote", False if len(waits) == 5 else None))
+    clock._ask()
+    assert waits == [0.05, 0.05, 1.0, 1.0, 1.0, 1.0]
+
+
 def test_a_machine_has_one_name_for_all_its_processes(monkeypatch):
     assert clocks.machine() == clocks.machine() != ""
     monkeypatch.setenv("WORKBENCH_MACHINE", "two")

@@ -353,6 +353,22 @@ def test_other_listeners_hear_of_everything_but_not_of_each(recorder, stats, tol
     assert stats.get("DetailPage", "NOTIFY").num_requests == 1000
 
 
+def test_how_arrivals_were_stamped_is_counted(recorder):
+    (subscriber,) = pages(recorder, detail_of(recorder), 1)
+    one = event(recorder)
+    for stamp in (0, 0, 1, 2, 2, 2):
+        heard(recorder, one, subscriber, stamp=stamp)
+    recorder.drain()
+    assert (recorder.counters["unstamped"], recorder.counters["coalesced"]) == (2, 3)
+
+
+def test_a_listener_hears_of_one_sample_of_each_batch_at_least():
+    hook, heard = type(EVENTS.request)(), []
+    hook.add_listener(lambda **sample: heard.append(sample["response_time"]))
+    Listeners(hook, period=1e-4).tell("GET", "/x", {"": np.array([250.0, 1.0, 2.0])}, 3)
+    assert heard == [250.0]
+
+
 def test_a_listener_hears_when_a_sample_began_and_its_share_of_the_bytes():
     hook, heard = type(EVENTS.request)(), []
     hook.add_listener(lambda **sample: heard.append(sample))
