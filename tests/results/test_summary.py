@@ -216,3 +216,34 @@ def test_a_bundle_gives_the_figures_that_it_was_written_with(tmp_path: Path) -> 
     run = sim.simulate(scenario, output=tmp_path / "run")
     again = summarise(run)
     assert again == run.summary
+
+
+def test_samples_count_that_lie_in_the_window() -> None:
+    """From 2 to 12 s. The publisher's lateness is noted at the instant of the change: the first counts, the one at the end does
+    not. A simulator's sample is of the second before it: of those in the window a share has its mean, a peak its most, and a
+    count is what it was at last."""
+    late = [(2.0, 0.009), (5.0, 0.001), (12.0, 0.5), (1.0, 0.5)]
+    seconds = {
+        "busy_ratio": [(2.0, 0.9), (3.0, 0.2), (12.0, 0.4), (13.0, 0.9)],
+        "in_flight_peak": [(2.0, 99.0), (3.0, 7.0), (4.0, 3.0), (13.0, 99.0)],
+        "refused": [(3.0, 1.0), (4.0, 5.0)],
+    }
+    rows = [{"at": at, "metric": "lateness", "value": value} for at, value in late]
+    for metric, samples in seconds.items():
+        rows += [{"at": at, "process": "application", "metric": metric, "value": value} for at, value in samples]
+    rows.append({"at": 15.0, "process": "application", "metric": "queue_peak", "value": 4.0})
+    rows.append({"at": 5.0, "process": "harness-0", "metric": "cpu_seconds", "value": 3.0})
+    frames = two_pages()
+    frames.metrics = frame("metrics", rows)
+    found = summarise(frames, SCENARIO.replace({"warmup": 2.0}))
+    assert value(found, "publisher_lateness.max") == 0.009
+    assert found["publisher_lateness.max"]["n"] == 2
+    assert value(found, "application.busy_ratio") == pytest.approx(0.3)
+    assert value(found, "application.in_flight_peak") == 7.0
+    assert value(found, "application.refused") == 5.0
+    assert value(found, "application.queue_peak") == 4.0, "said once, at the end"
+    assert "cpu.harness" not in found, "one sample tells no rate"
+
+
+def test_what_is_better_when_there_is_more_of_it() -> None:
+    assert {name for name in summarise(two_pages(), SCENARIO) if metric_of(name).more_is_better} == {"delivery_ratio"}
