@@ -131,6 +131,17 @@ def test_a_deployment(forge: Forge, fails: bool) -> None:
     assert len(forge.broadcaster.of("\\ServerUpdated")) == 5, "its progress is on its server's page"
 
 
+def test_a_deployment_by_default_takes_ten_seconds_and_is_dated_when_it_begins(forge: Forge) -> None:
+    before = forge.json("GET", "/sites/1")["updated_at"]
+    waits = DeploySite(1).handle(forge.app)
+    forge.clock.pass_(1.0)
+    first = next(waits)
+    began = forge.json("GET", "/sites/1")
+    assert (began["status"], began["updated_at"] > before) == ("deploying", True)
+    assert first + sum(waits) == pytest.approx(10.0)
+    assert forge.json("GET", "/sites/1")["status"] == "active"
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_database_operation_ends_in_a_full_payload(forge: Forge, fails: bool) -> None:
     assert run(forge, DatabaseOperation(1, "dump app", seconds=4, fails=fails)) == pytest.approx(4), "in five parts"

@@ -1,12 +1,15 @@
 """A batch merged is the same as its samples logged one by one."""
 
+import types
+
 import locust  # noqa: F401
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from locust.stats import RequestStats, StatsEntry, bucket_response_time
+from locust.stats import RequestStats, bucket_response_time
 
+from loadtests.recording import statistics
 from loadtests.recording.statistics import bucket, merge_samples
 
 durations = st.lists(st.floats(0, 1e6, allow_nan=False), max_size=50)
@@ -63,8 +66,15 @@ def test_what_is_not_http_leaves_the_aggregated_row_alone():
     assert ("nothing", "NOTIFY") not in stats.entries
 
 
-def test_percentiles_of_the_last_seconds_know_merged_samples():
+def test_percentiles_of_the_last_seconds_know_merged_samples(monkeypatch):
+    """As Locust: with the first sample of a second, what was counted until the one before is kept under that."""
+    at = [1000.2]
+    monkeypatch.setattr(statistics, "time", types.SimpleNamespace(time=lambda: at[0]))
     stats = RequestStats()
-    merge_samples(stats, "GET", "/x", np.arange(100.0))
-    entry: StatsEntry = stats.get("/x", "GET")
-    assert entry.get_current_response_time_percentile(0.5) is not None or entry.response_times_cache
+    for at[0], took in ((1000.2, 1.0), (1000.9, 2.0), (1001.5, 3.0), (1003.0, 4.0)):
+        merge_samples(stats, "GET", "/x", np.array([took]))
+    cache = stats.total.response_times_cache
+    assert {second: sum(cache[second].response_times.values()) for second in (1000, 1002)} == {1000: 2, 1002: 3}
+    assert len(cache) == 3, "and that of the beginning"
+    assert stats.get("/x", "GET").last_request_timestamp == 1003.0
+    assert dict(stats.total.num_reqs_per_sec) == {1000: 2, 1001: 1, 1003: 1}
