@@ -57,11 +57,6 @@ NOTHING = History([], [])
 """Of what never changes."""
 
 
-def feeds_back(scenario: Scenario) -> bool:
-    """Whether changes wait for workers that refetches keep busy."""
-    return scenario.api.changes_need_workers
-
-
 def away(scenario: Scenario) -> list[tuple[int, int]]:
     """When the application is not there: what is asked of it then is refused, ns."""
     return sorted((ns(i.at), ns(i.at) + ns(i.down)) for i in scenario.incidents if isinstance(i, Deploy))
@@ -88,7 +83,7 @@ class Database:
         self._commits = 0
         self._orders: dict[str, tuple[Array, Array]] = {}
         """Column -> (committed rows by its value and by their commit, these values); made when first asked for."""
-        if not feeds_back(scenario):
+        if not scenario.api.changes_need_workers:
             self._commit_all(scenario, rng)
 
     @property

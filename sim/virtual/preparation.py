@@ -11,7 +11,6 @@ from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.policy import FullPayload, Polling
 from sim.scenario import Pages, Scenario
-from sim.virtual.database import feeds_back
 from sim.workload import ON_DASHBOARD, RESOURCES, Updates
 
 Progress = Callable[[float], None]
@@ -48,7 +47,10 @@ def supports(scenario: Scenario) -> list[str]:
     checks = [
         (costs.nagle, "broadcaster.nagle: a write waits for the acknowledgement of the one before"),
         (not costs.keep_alive, "broadcaster.keep_alive = false: each publish opens a connection"),
-        (feeds_back(scenario), "api.save: changes wait for the workers that serve refetches (unless api.save_workers = 'own')"),
+        (
+            scenario.api.changes_need_workers,
+            "api.save: changes wait for the workers that serve refetches (unless api.save_workers = 'own')",
+        ),
         (bool(scenario.incidents), "incidents: connections, queues and pages react to them"),
         (broadcast.dispatch == "queued", "broadcast.dispatch = 'queued': workers wait for the broadcaster's answer"),
         (broadcast.debounce > 0, "broadcast.debounce: merged events are chosen while time passes"),

@@ -10,7 +10,6 @@ from sim.distributions import Constant
 from sim.policy import NEVER
 from sim.refetch import Abort
 from sim.scenario import Scenario
-from sim.virtual.database import feeds_back
 from sim.virtual.reference.api import NO_ANSWER, Answer, ApiStation, View
 
 Done = Callable[[Any, int, int | None, int | None, int], None]
@@ -24,7 +23,7 @@ class HttpClient:
     """What all pages' requests have in common. The retry budget is shared: this many retries for each first attempt."""
 
     def __init__(self, scenario: Scenario, clock: EventList, api: ApiStation, network: Callable[[], int]) -> None:
-        self.shared = feeds_back(scenario)
+        self.shared = scenario.api.changes_need_workers
         """Changes arrive at the application as well: nobody knows an answer in advance."""
         self.clock = clock
         self.api = api

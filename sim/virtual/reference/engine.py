@@ -29,7 +29,7 @@ import numpy as np
 from sim.clock import SECOND, EventList, ns
 from sim.incidents import Deploy, Disconnect, Restart
 from sim.scenario import Scenario
-from sim.virtual.database import Database, feeds_back
+from sim.virtual.database import Database
 from sim.virtual.draws import draws
 from sim.virtual.ledger import Ledger, Tables, update_frame
 from sim.virtual.preparation import Progress, check, check_memory
@@ -87,7 +87,7 @@ class Simulation:
         self.broadcaster = BroadcastNodes(scenario, self.clock, self.ledger, rng["to_subscriber"], way == "forward")
         to_broadcaster = draws(network.to_broadcaster, rng["to_broadcaster"])
         self.publishing = Publishing(scenario, self.clock, self.database, self.broadcaster, to_broadcaster)
-        if feeds_back(scenario):
+        if scenario.api.changes_need_workers:
             save = draws(scenario.api.save, rng["save"])
             Changes(scenario, self.clock, self.database, self.api, self.publishing, save)
         else:

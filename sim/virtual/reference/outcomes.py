@@ -19,7 +19,7 @@ from sim.incidents import Deploy
 from sim.policy import Polling
 from sim.refetch import Refetcher
 from sim.scenario import Scenario
-from sim.virtual.database import History, feeds_back
+from sim.virtual.database import History
 from sim.virtual.ledger import NOT_YET, OUTCOME, Ledger
 from sim.virtual.reference.api import NO_ANSWER, NO_RELEASE, NOT_READ, ApiStation, View
 from sim.virtual.reference.client import HttpClient
@@ -43,7 +43,7 @@ class Undecided(Exception):
 
 def is_one_way(scenario: Scenario) -> bool:
     """Whether no answer changes what is asked for later, or when, and requests arrive in the order in which they are sent."""
-    if feeds_back(scenario) or scenario.api.retries or not isinstance(scenario.network.to_api, Constant):
+    if scenario.api.changes_need_workers or scenario.api.retries or not isinstance(scenario.network.to_api, Constant):
         return False
     released = any(isinstance(incident, Deploy) for incident in scenario.incidents)
     for pages in scenario.pages:
