@@ -112,12 +112,11 @@ class Cookie(Bearer):
         for method, path, body in login_requests(session, form, self.login, self.csrf):
             headers = page.headers + _lines(session.headers(self.login)) + (FORM if body else b"")
             answer = page.pool.fetch(method, page.prefix + path, headers, body)
-            session.absorb(answer.headers.get(b"set-cookie", b"").decode("latin-1").split("\n"))
-            if method == "GET":
-                page.timed(method, path, answer, answer.error)  # Whatever it answers: what counts is the cookie.
-        location = answer.headers.get(b"location", b"").decode("latin-1")
-        refusal = login_refusal(answer.status, location, self.login)
-        page.timed("POST", self.login, answer, answer.error or (f"login: {refusal}" if refusal else ""))
+            cookies, location = (answer.headers.get(name, b"").decode("latin-1") for name in (b"set-cookie", b"location"))
+            session.absorb(cookies.split("\n"), answer.body, location)
+            # Whatever a page answers: what counts is its cookie or its token.
+            refusal = login_refusal(answer.status, location, self.login) if method == "POST" else ""
+            page.timed(method, path, answer, answer.error or (f"login: {refusal}" if refusal else ""))
         return _lines(session.headers())
 
 

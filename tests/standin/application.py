@@ -38,6 +38,8 @@ class Switches:
     """Of `updated_at`; a counter stands in `version`."""
     csrf: bool = True
     """Requests with a session must carry the XSRF token."""
+    csrf_cookie: bool = True
+    """The token comes in a cookie; otherwise only in pages: a hidden field of the login form, a meta of all others."""
     sanctum: bool = True
     """There is a route that only sets the CSRF cookie."""
     stateful: bool = True
@@ -126,11 +128,14 @@ class Application:
         ]
         if answer.status == 404:
             return answer  # What no route matches has gone through no session.
-        answer.headers += [
-            ("Set-Cookie", f"XSRF-TOKEN={quote(f'{session}==')}; path=/; samesite=lax"),
-            ("Set-Cookie", f"shop_session={session}; path=/; httponly; samesite=lax"),
-        ]
+        if self.switches.csrf_cookie:
+            answer.headers.append(("Set-Cookie", f"XSRF-TOKEN={quote(self._token(session))}; path=/; samesite=lax"))
+        answer.headers.append(("Set-Cookie", f"shop_session={session}; path=/; httponly; samesite=lax"))
         return answer
+
+    def _token(self, session: str) -> str:
+        """A login changes it."""
+        return f"{session}{self.sessions.get(session, 0)}=="
 
     async def _route(self, request: Request, new: str) -> Answer:
         s, parts = self.switches, request.path.strip("/").split("/")
@@ -140,7 +145,11 @@ class Application:
             case "GET", ["sanctum", "csrf-cookie"] if s.sanctum:
                 return Answer(204)
             case "GET", ["login"]:
-                return as_html("Log in")
+                token = self._token(new or request.cookies["shop_session"])
+                return Answer(200, f"<form><input value='{token}' type=hidden name=\"_token\"></form>".encode())
+            case "GET", ["dashboard"]:
+                token = self._token(new or request.cookies["shop_session"])
+                return Answer(200, f'<html><head><META name="csrf-token" content="{token}"></head></html>'.encode())
             case "POST", ["login"]:
                 return self._log_in(request)
             case "POST", ["broadcasting", "auth"] if s.auth_route:
@@ -167,7 +176,9 @@ class Application:
         if not self.switches.csrf or request.headers.get("authorization", "").startswith("Bearer"):
             return False
         session = request.cookies.get("shop_session", "")
-        return not session or request.headers.get("x-xsrf-token") != f"{session}==" or not self.switches.stateful
+        sent = dict(parse_qsl(request.body.decode())).get("_token") or request.headers.get("x-csrf-token")
+        token = sent or request.headers.get("x-xsrf-token")
+        return not session or token != self._token(session) or not self.switches.stateful
 
     def _log_in(self, request: Request) -> Answer:
         if self._forged(request):

@@ -103,6 +103,13 @@ GROUPS: dict[str, tuple[Case, ...]] = {
             "logged in at /login",
             Setup(app(sanctum=False).application, sessions=True),
         ),
+        Case(
+            "The same, the token only in pages (`_token`, `csrf-token`)",
+            "dispatch",
+            "ok",
+            "now: heard",
+            Setup(app(sanctum=False, csrf_cookie=False).application, sessions=True),
+        ),
         Case("UUID keys", "private auth", "ok", "private-servers.0193ab4e", app(keys="uuid")),
         Case("Integers beyond 2^63", "private auth", "ok", "private-servers.9223372036854775809", app(keys="big")),
         Case("A counter as version", "after commit", "ok", "3 of 3", app(stamps="counter"), version="data.version"),

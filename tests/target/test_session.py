@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sim.target.session import Session, login_refusal, login_requests
+from sim.target.session import Session, csrf_token, login_refusal, login_requests
 
 
 def test_cookies_come_back_and_the_token_is_decoded() -> None:
@@ -35,6 +35,35 @@ def test_a_login_asks_for_the_form_where_nothing_else_gives_the_cookie(sets: str
         session.absorb(["XSRF-TOKEN=x"] if path == sets else [])
         assert body == (b"email=a%40b" if method == "POST" else b"")
     assert done == asked
+
+
+def test_a_token_that_only_pages_have_goes_into_the_form_and_is_asked_for_anew() -> None:
+    session, done = Session(), list[str]()
+    pages = {"/login": b'<input type="hidden" name="_token" value="a&amp;b">', "/home": b"<meta name='csrf-token' content=new>"}
+    for method, path, body in login_requests(session, [("email", "x")], "/login", "/csrf"):
+        done.append(f"{method} {path} {body.decode()}".strip())
+        session.absorb(["shop_session=1"], pages.get(path, b"") if method == "GET" else b"", "http://shop.example/home")
+    assert done == ["GET /csrf", "GET /login", "POST /login _token=a%26b&email=x", "GET /home"]
+    assert session.headers() == [("Cookie", "shop_session=1"), ("X-CSRF-TOKEN", "new")]
+    session.absorb(["XSRF-TOKEN=c"])
+    assert ("X-XSRF-TOKEN", "c") in session.headers()
+    assert "X-CSRF-TOKEN" not in dict(session.headers())
+
+
+@pytest.mark.parametrize(
+    ("page", "token"),
+    [
+        (b"", ""),
+        (b'{"_token": "x"}', ""),
+        (b'<input name="email" value="x"><INPUT VALUE="t" NAME="_token"/>', "t"),
+        (b'<meta name="description" content="x"><meta content="t" name="csrf-token">', "t"),
+        (b'<input name="_token" value="">', ""),
+        (b"\xff<input name=_token value=t>", "t"),
+        (b'<input data-name="_token" value="x">', ""),
+    ],
+)
+def test_where_a_page_has_its_token(page: bytes, token: str) -> None:
+    assert csrf_token(page) == token
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 async def login(patient: Patient) -> list[Finding]:
-    """CSRF cookie and login form, as a browser does it, for owner and stranger."""
+    """CSRF token and login form, as a browser does it, for owner and stranger."""
     people = [(name, user) for name, user in (("owner", patient.owner), ("stranger", patient.stranger)) if user is not None]
     if not people:
         return [Finding("account", "skipped", "no user of the application is known", HOW_TO_GIVE_AN_ACCOUNT)]
@@ -27,11 +27,13 @@ async def login(patient: Patient) -> list[Finding]:
 
 async def _log_in(patient: Patient, name: str, user: User) -> Finding:
     target = patient.target
-    session = patient.sessions[user.id] = Session(target.page_origin)
+    session, answer = Session(target.page_origin), HttpAnswer(0)
+    patient.sessions[user.id] = session
     for method, path, body in login_requests(session, user.login, target.login.path, target.login.csrf):
         referer = dict(session.headers(target.login.path)).get("Referer", "")
         kind = {"Content_Type": FORM} if body else {"Accept": "text/html, application/json"}
-        answer = await patient.ask_api(method, path, user, body, Referer=referer, **kind)
+        answered = await patient.ask_api(method, path, user, body, Referer=referer, **kind)
+        answer = answered if method == "POST" else answer
     refusal = login_refusal(answer.status, answer.headers.get("location", ""), target.login.path)
     if not refusal:
         return Finding("account", "ok", f"{name}: user {user.id}, logged in at {target.login.path} (session cookie)")
@@ -41,7 +43,8 @@ async def _log_in(patient: Patient, name: str, user: User) -> Finding:
 
 def _advice(patient: Patient, answer: HttpAnswer, session: Session) -> str:
     if answer.status == 419:
-        got = "the CSRF cookie came" if "XSRF-TOKEN" in session.cookies else "no CSRF cookie came"
+        got = "the CSRF cookie came" if "XSRF-TOKEN" in session.cookies else "no CSRF cookie came, and no token in the form"
+        got = "the form's _token was sent" if session.token else got
         return f"{got}: SANCTUM_STATEFUL_DOMAINS must name {patient.target.page_origin}, and SESSION_DOMAIN its host"
     if answer.status in (404, 405):
         return 'name the login form\'s path in target.json: "login": {"path": "/login", "csrf": "/sanctum/csrf-cookie"}'

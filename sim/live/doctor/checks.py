@@ -133,7 +133,7 @@ class Patient:
             given["Authorization"] = f"Bearer {user.token}"
         answer = await self.ask("application", method, path, given.items(), body)
         if session is not None:
-            session.absorb(answer.cookies)
+            session.absorb(answer.cookies, answer.body, answer.headers.get("location", ""))
         return answer
 
     async def change_api(self, method: str, path: str, user: User | None, tree: object) -> HttpAnswer:

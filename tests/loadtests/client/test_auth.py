@@ -134,6 +134,30 @@ def test_a_session_by_cookie_and_csrf_token(mux: Mux) -> None:
     assert [timing[3] for timing in page.timings] == [""] * 3
 
 
+def test_a_session_whose_token_only_pages_have(mux: Mux) -> None:
+    """The form's hidden `_token` goes back with it; the page behind the login has the token of later requests."""
+
+    def application(connection: socket.socket, number: int) -> None:
+        while data := request(connection):
+            text = data.decode()
+            if text.startswith("GET /login"):
+                connection.sendall(answer("200 OK", '<input type="hidden" name="_token" value="t1">', "Set-Cookie: session=one"))
+            elif text.startswith("POST /login"):
+                good = "_token=t1" in text and "session=one" in text
+                connection.sendall(answer("302 Found" if good else "419 Page Expired", "", "Location: /home"))
+            elif text.startswith("GET /home"):
+                connection.sendall(answer("200 OK", '<meta name="csrf-token" content="t2">'))
+            else:
+                good = "X-CSRF-TOKEN: t2\r\n" in text
+                connection.sendall(answer("200 OK", json.dumps({"auth": "key:1"})) if good else answer("404 Not Found"))
+
+    with listening(application) as port:
+        page, way = page_of(mux, port), Cookie({"email": "ada"})
+        way.prepare(page)
+        assert authorized(way, page) == ("key:1", None, "")
+    assert [timing[1] for timing in page.timings] == [way.csrf, "/login", "/login", "/home", "/broadcasting/auth"]
+
+
 def test_a_login_that_is_refused_is_told(mux: Mux) -> None:
     def application(connection: socket.socket, number: int) -> None:
         while request(connection):
