@@ -24,7 +24,7 @@ drain = 2
 cooldown = 0
 workload = {{kind = "poisson", rate = {rate}}}
 policy = {{kind = "window", wait = 0.2}}
-load = {{connect_rate = 100}}
+load = {{connect_rate = 100, http = "per_subscriber"}}
 pages = [
     {{page = "detail", subscribers = {detail}, session = {{kind = "exponential", scale = 20}}}},
     {{page = "dashboard", subscribers = {dashboards}, session = {{kind = "exponential", scale = 20}}}},
@@ -78,6 +78,7 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
     """Pages that come and go for minutes (--long: 30 minutes at 2,000): memory, descriptors, latency of target and load process
     do not grow; slopes with their 95 % intervals, over the window (descriptors: its second half) as a share of the level. Where
     the run says itself that the machine was too busy to trust it (exit 4), latencies are shown and not judged."""
+    # A connection a page: with a shared pool refetches wait for one in the client, and the run does not trust its latencies.
     # Every dashboard hears every change: four times the pages at a quarter of the rate, so that the application keeps up.
     seconds, subscribers, rate = (1800, 2000, 1) if stage.long else (130, 500, 4)
     pages = {"detail": subscribers * 3 // 4, "dashboards": subscribers // 4}
