@@ -40,12 +40,16 @@ def on_the_way(journeys: pd.DataFrame) -> pd.DataFrame:
     subscriber has the event, and a refetch on its way may bring an update whose notification comes later. Such a station is taken
     to be passed with the next one, so that stages are not negative and sum to the time to fresh. Missing stations likewise; a
     station that is missing everywhere was not measured, and stays NaN.
+
+    No way begins before the commit. A refetch that was due already, for an earlier update, takes this one along: of intended
+    at 0, committed at 4 ms, due at -300 ms, sent at 8 ms, fresh at 20 ms, the save is 4 ms, the wait 4 ms, the refetch 12 ms.
     """
     done = journeys[(journeys["fate"] == "shown").to_numpy(bool)]
     given = done[INSTANTS].to_numpy(dtype=float)
     instants = np.where(np.isnan(given), np.inf, given)
+    begun = np.fmin(np.fmax(given[:, :1], given[:, 1:2]), given[:, -1:])
+    instants[:, 1:] = np.maximum(instants[:, 1:], begun)
     path = np.minimum.accumulate(instants[:, ::-1], axis=1)[:, ::-1]
-    path = np.maximum(path, path[:, :1])
     path[:, np.isnan(given).all(axis=0)] = np.nan
     return done.assign(**dict(zip(INSTANTS, path.T, strict=True)))
 

@@ -91,7 +91,9 @@ def plot_ecdf(series: Mapping[str, Array], ax: Axes | None = None, *, x: str = "
         return style.nothing(ax, "samples")
     everything = np.concatenate(list(series.values()))
     known = everything[np.isfinite(everything)]
-    log = style.wide(np.quantile(known[known > 0], [0.05, 0.99]) if (known > 0).any() else known)
+    low, high = np.quantile(known[known > 0], [0.05, 0.99]) if (known > 0).any() else (0.0, 0.0)
+    # A few that are far above the rest would press all others to the edge of a linear axis.
+    log = bool(style.wide([low, high]) or known.max(initial=0) > 5 * high)
     style.dress(ax.xaxis, x, "time", log)
     if log:
         ax.set_xlim(max(np.quantile(known[known > 0], 0.001), 1e-6), known.max() * 1.1)

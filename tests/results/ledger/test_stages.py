@@ -35,6 +35,19 @@ def test_stages_of_a_journey_counted_by_hand() -> None:
     assert steps["total"].tolist() == pytest.approx([0.7, 1.0])
 
 
+def test_a_refetch_that_was_due_already_waits_from_the_commit() -> None:
+    run = Frames(
+        frame("updates", [update(0, 1.0), update(1, 1.3)]),
+        frame("notifications", [notification(0, 7, 1.02), notification(1, 7, 1.35)]),
+        frame("refetches", [refetch(7, 1.32, 2, due_at=1.1)]),
+        frame("subscriptions", [{"subscriber": 7}]),
+    )
+    journeys = Ledger(run, SCENARIO).journeys
+    steps = stages.durations(journeys)
+    assert steps[list(stages.STAGES)].iloc[1].tolist() == pytest.approx([0.01, 0.0, 0.0, 0.0, 0.01, 0.1])
+    assert stages.stations(journeys[journeys["update"] == 1])["first"]["committed"] == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_stages_are_not_negative_and_add_up(seed: int) -> None:
     journeys = Ledger(random_run(seed), SCENARIO).journeys
