@@ -1,7 +1,7 @@
-"""Durations as frozen values. `sample(rng, size)` gives float64 seconds; `mean()`, `variance()` and `cdf(x)` are exact.
-`length_biased(rng, size)` draws each duration in proportion to its length: those under way at an instant (`residual`).
+"""Durations as frozen values. `sample(rng, size)` gives float64 seconds; `mean()` is exact. `length_biased(rng, size)` draws each
+duration in proportion to its length: those that are under way at an instant (`residual`).
 
-`scale` is always the mean, so a scenario that swaps one shape for another keeps its load. `fit` goes the other way: from
+`scale` is always the mean, so a scenario that swaps one shape for another keeps its load. `fit_best` goes the other way: from
 measured durations to the distribution that makes them likeliest.
 """
 
@@ -30,12 +30,6 @@ class Constant:
 
     def mean(self) -> float:
         return self.value
-
-    def variance(self) -> float:
-        return 0.0
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        return (np.asarray(x) >= self.value).astype(float)
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return np.full(size, self.value)
@@ -79,14 +73,6 @@ class Exponential(_OfMean):
     def __post_init__(self) -> None:
         _duration(self.scale, "scale")
 
-    def variance(self) -> float:
-        return self.scale**2
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        if self.scale == 0:
-            return (np.asarray(x) >= 0).astype(float)
-        return -np.expm1(-np.maximum(np.asarray(x, float), 0.0) / self.scale)
-
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.standard_exponential(size) * self.scale  # the same numbers as `exponential`, and sooner
 
@@ -112,14 +98,6 @@ class Uniform:
 
     def mean(self) -> float:
         return (self.low + self.high) / 2
-
-    def variance(self) -> float:
-        return (self.high - self.low) ** 2 / 12
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        if self.high == self.low:
-            return (np.asarray(x) >= self.low).astype(float)
-        return np.clip((np.asarray(x, float) - self.low) / (self.high - self.low), 0.0, 1.0)
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.uniform(self.low, self.high, size)
@@ -148,17 +126,6 @@ class Lognormal(_OfMean):
         """Mean of the logarithm."""
         return math.log(self.scale) - self.sigma**2 / 2
 
-    def variance(self) -> float:
-        return self.scale**2 * math.expm1(self.sigma**2)
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        from scipy.special import ndtr
-
-        if self.sigma == 0:
-            return (np.asarray(x) >= self.scale).astype(float)
-        with np.errstate(divide="ignore"):
-            return ndtr((np.log(np.maximum(np.asarray(x, float), 0.0)) - self.mu) / self.sigma)
-
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.lognormal(self.mu, self.sigma, size)
 
@@ -172,14 +139,6 @@ class Gamma(_Shaped):
 
     kind: ClassVar[str] = "gamma"
     shape: Number = 2.0
-
-    def variance(self) -> float:
-        return self.scale**2 / self.shape
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        from scipy.special import gammainc
-
-        return gammainc(self.shape, np.maximum(np.asarray(x, float), 0.0) * self.shape / self.scale)
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.gamma(self.shape, self.scale / self.shape, size)
@@ -199,12 +158,6 @@ class Weibull(_Shaped):
     def characteristic(self) -> float:
         """The duration that 63.2 % stay below: what textbooks call the scale."""
         return self.scale / math.gamma(1 + 1 / self.shape)
-
-    def variance(self) -> float:
-        return self.characteristic**2 * math.gamma(1 + 2 / self.shape) - self.scale**2
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        return -np.expm1(-((np.maximum(np.asarray(x, float), 0.0) / self.characteristic) ** self.shape))
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return self.characteristic * rng.weibull(self.shape, size)
@@ -230,13 +183,6 @@ class Pareto(_OfMean):
         """The shortest duration, seconds."""
         return self.scale * (self.shape - 1) / self.shape
 
-    def variance(self) -> float:
-        a = self.shape
-        return self.least**2 * a / ((a - 1) ** 2 * (a - 2)) if a > 2 else math.inf
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        return 1 - (self.least / np.maximum(np.asarray(x, float), self.least)) ** self.shape
-
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return self.least * (1 + rng.pareto(self.shape, size))
 
@@ -260,12 +206,6 @@ class Empirical:
 
     def mean(self) -> float:
         return math.fsum(self.values) / len(self.values)
-
-    def variance(self) -> float:
-        return float(np.var(self.values))
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        return np.searchsorted(np.sort(self.values), x, side="right") / len(self.values)
 
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return rng.choice(np.asarray(self.values, float), size)
@@ -299,13 +239,6 @@ class Mixture:
     def mean(self) -> float:
         return float(self.shares @ [part.mean() for part in self.parts])
 
-    def variance(self) -> float:
-        squares = self.shares @ [part.variance() + part.mean() ** 2 for part in self.parts]
-        return float(squares - self.mean() ** 2)
-
-    def cdf(self, x: np.ndarray) -> np.ndarray:
-        return np.tensordot(self.shares, np.stack([part.cdf(x) for part in self.parts]), axes=1)
-
     def sample(self, rng: np.random.Generator, size: int) -> np.ndarray:
         return self._drawn(rng, size, self.shares, "sample")
 
@@ -338,88 +271,50 @@ def residual(distribution: Distribution, rng: np.random.Generator, size: int) ->
 # --- fitting -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FittedDistribution:
-    """A distribution fitted to durations, and how well."""
-
-    distribution: Distribution
-    n: int
-    """Durations that it was fitted to."""
-    log_likelihood: float
-    aic: float
-    """Akaike's criterion, 2 k - 2 log L: the smaller of two is to be preferred."""
-    ks: float
-    """Kolmogorov-Smirnov distance, the largest gap between fitted and measured shares. With fitted parameters the
-    tabulated critical values do not hold: `p_value` draws its own."""
-
-    def p_value(self, rng: np.random.Generator, draws: int = 200) -> float:
-        """Share of samples of this size from the fitted distribution that, fitted again, lie as far off or further.
-
-        Parametric bootstrap (Stute, Gonzalez Manteiga and Presedo Quindimil 1993); resolution 1 / (draws + 1).
-        """
-        family = type(self.distribution)
-        worse = sum(fit(self.distribution.sample(rng, self.n), family).ks >= self.ks for _ in range(draws))
-        return (worse + 1) / (draws + 1)
-
-
 FAMILIES: tuple[type[Exponential | Lognormal | Gamma | Weibull], ...] = (Exponential, Lognormal, Gamma, Weibull)
-"""What `fit_best` tries."""
+"""The families that `fit_best` tries."""
 
 
-def fit(durations: Sequence[float] | np.ndarray, family: type = Lognormal) -> FittedDistribution:
-    """The member of *family* that makes *durations* (seconds, > 0) likeliest.
+def fit_best(durations: Sequence[float] | np.ndarray) -> Distribution:
+    """The likeliest distribution of the family of `FAMILIES` with the smallest AIC (Akaike's criterion, 2 k - 2 log L).
 
-    Families: those of `FAMILIES`; `Empirical` (keeps the values; likelihood and AIC are nan); `Constant` where all values are
-    alike. Raises ValueError for no values, values <= 0, or a family that cannot be fitted.
+    A single duration, or equal ones, give `Constant`. *durations*: seconds. Raises ValueError for no values, or values <= 0.
     """
     x = np.asarray(durations, float)
     if x.ndim != 1 or not len(x):
         raise ValueError("no durations to fit to")
     if not (np.all(x > 0) and np.all(np.isfinite(x))):
         raise ValueError(f"durations must be finite and > 0 s, got {float(x.min())!r} to {float(x.max())!r}")
+    if math.isclose(x.min(), x.max(), rel_tol=1e-9):
+        return Constant(float(x.mean()))
+    fits = [(fit(x, family), 1 if family is Exponential else 2) for family in FAMILIES]
+    return min(fits, key=lambda found: 2 * found[1] - 2 * found[0][1])[0][0]
+
+
+def fit(x: np.ndarray, family: type) -> tuple[Distribution, float]:
+    """The member of a *family* of `FAMILIES` that makes the durations likeliest, and the logarithm of their likelihood.
+
+    *x*: seconds, > 0, not all equal.
+    """
     log, mean = np.log(x), float(x.mean())
     made: Distribution
-    if family is Empirical:
-        return FittedDistribution(Empirical(tuple(x.tolist())), len(x), math.nan, math.nan, 0.0)
-    if family is not Exponential and math.isclose(x.min(), x.max(), rel_tol=1e-9):
-        # No spread: every shape degenerates to this one.
-        return FittedDistribution(Constant(mean), len(x), math.inf, -math.inf, 0.0)
     if family is Exponential:
-        made, parameters, density = Exponential(mean), 1, -math.log(mean) - x / mean
+        made, density = Exponential(mean), -math.log(mean) - x / mean
     elif family is Lognormal:
         mu, sigma = float(log.mean()), float(log.std())
-        made, parameters = Lognormal(math.exp(mu + sigma**2 / 2), sigma), 2
+        made = Lognormal(math.exp(mu + sigma**2 / 2), sigma)
         density = -log - math.log(sigma) - 0.5 * math.log(2 * math.pi) - (log - mu) ** 2 / (2 * sigma**2)
     elif family is Gamma:
         a = _gamma_shape(math.log(mean) - float(log.mean()))
-        made, parameters = Gamma(mean, a), 2
+        made = Gamma(mean, a)
         density = a * math.log(a / mean) - math.lgamma(a) + (a - 1) * log - a * x / mean
-    elif family is Weibull:
+    else:
         k = _weibull_shape(x)
         # Scaled by the largest value, so that no power overflows.
         at63 = float(x.max() * np.mean((x / x.max()) ** k) ** (1 / k))
-        made, parameters = Weibull(at63 * math.gamma(1 + 1 / k), k), 2
+        made = Weibull(at63 * math.gamma(1 + 1 / k), k)
         density = math.log(k / at63) + (k - 1) * (log - math.log(at63)) - (x / at63) ** k
-    else:
-        raise ValueError(
-            f"cannot fit {getattr(family, 'kind', family)!r} (one of {', '.join(f.kind for f in FAMILIES)}, empirical)"
-        )
-    likelihood = float(density.sum())
-    return FittedDistribution(made, len(x), likelihood, 2 * parameters - 2 * likelihood, _ks(made, x))
-
-
-def fit_best(durations: Sequence[float] | np.ndarray) -> FittedDistribution:
-    """The fit of `FAMILIES` with the smallest AIC; a single duration, or equal ones, give `Constant`."""
-    x = np.asarray(durations, float)
-    if len(x) and math.isclose(x.min(), x.max(), rel_tol=1e-9):
-        return fit(x, Lognormal)
-    return min((fit(x, family) for family in FAMILIES), key=lambda found: found.aic)
-
-
-def _ks(distribution: Distribution, x: np.ndarray) -> float:
-    x, n = np.sort(x), len(x)
-    model = distribution.cdf(x)
-    return float(max(np.max(np.arange(1, n + 1) / n - model), np.max(model - np.arange(n) / n)))
+    return made, float(density.sum())
 
 
 def _gamma_shape(s: float) -> float:

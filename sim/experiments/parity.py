@@ -91,7 +91,7 @@ def costs_of(run: Run) -> dict[str, Any]:
     costs = fit.point(run, "broadcaster.per_subscriber", "network.to_")
     # The embedded application has one lock for everything that is changed.
     costs |= {
-        "api.save": to_dict(fit_best(Observed(run).saves).distribution),
+        "api.save": to_dict(fit_best(Observed(run).saves)),
         "api.save_workers": "own",
         "api.save_lock": "database",
     }

@@ -11,5 +11,3 @@ Commands and `sim.experiments` may import it; it imports `sim.results` and `sim.
 """
 
 from sim.prediction.parameters import Fit, Parameter, read
-
-__all__ = ["Fit", "Parameter", "read"]

@@ -29,31 +29,3 @@ from sim.scenario.reading import (
     to_toml,
 )
 from sim.scenario.tree import build, to_dict
-
-__all__ = [
-    "SCENARIO_DIR",
-    "Api",
-    "Broadcast",
-    "Broadcaster",
-    "Fleet",
-    "Key",
-    "Load",
-    "Network",
-    "Pages",
-    "Publisher",
-    "Scenario",
-    "build",
-    "find_scenario",
-    "keys",
-    "kinds",
-    "load_scenario",
-    "not_honoured",
-    "of_the_target",
-    "parse_assignments",
-    "parse_value",
-    "require_honoured",
-    "scenario_names",
-    "to_dict",
-    "to_text",
-    "to_toml",
-]

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from sim.clock import ns
-from sim.distributions import Constant, Distribution, FittedDistribution, Lognormal, fit_best
+from sim.distributions import Constant, Distribution, Lognormal, fit_best
 from sim.errors import BadInput
 from sim.marks import Number, PerMinute, Share, above_zero, at_least, shares
 from sim.workload.arrivals import refuse_too_many
@@ -182,7 +182,7 @@ class Provisioning(Runs):
         """How long each step takes, seconds at speed 1."""
         if self.steps is not None:
             return (self.step_time,) * self.steps
-        return tuple(fitted.distribution for fitted in fit_steps(load_traces(self.trace)).values())
+        return tuple(fit_steps(load_traces(self.trace)).values())
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         """Expected number of updates in *duration* seconds (long-run)."""
@@ -249,7 +249,7 @@ class Deployments(Runs):
         whole = [trace.duration for trace in load_traces(self.trace) if not trace.partial and not trace.exit_status]
         if not whole:
             raise BadInput(f"trace {self.trace}: no whole run to fit a duration to")
-        return fit_best(whole).distribution
+        return fit_best(whole)
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         """Expected number of updates in *duration* seconds (long-run)."""
@@ -279,7 +279,7 @@ class Deployments(Runs):
         return self._play(starts, duration, sites, 1, script)
 
 
-def fit_steps(traces: tuple[Trace, ...]) -> dict[str, FittedDistribution]:
+def fit_steps(traces: tuple[Trace, ...]) -> dict[str, Distribution]:
     """Distribution of each step's duration over the replicas, in the order of the steps.
 
     Only steps that completed count. Raises `BadInput` where no replica completed any.

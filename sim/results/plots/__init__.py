@@ -11,27 +11,3 @@ from sim.results.plots.load import plot_fan_out, plot_load_latency, plot_offsets
 from sim.results.plots.policies import plot_pareto, plot_starvation, plot_steady
 from sim.results.plots.style import Axis
 from sim.results.plots.timeline import plot_run
-
-__all__ = [
-    "Axis",
-    "plot_agreement",
-    "plot_bars",
-    "plot_drift",
-    "plot_ecdf",
-    "plot_fan_out",
-    "plot_forest",
-    "plot_lines",
-    "plot_load_latency",
-    "plot_offsets",
-    "plot_over_time",
-    "plot_pareto",
-    "plot_percentiles",
-    "plot_regions",
-    "plot_run",
-    "plot_saw_teeth",
-    "plot_stages",
-    "plot_starvation",
-    "plot_stations",
-    "plot_steady",
-    "plot_worst",
-]
