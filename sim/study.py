@@ -265,6 +265,12 @@ def as_good_as_polling(rates: Iterable[float]) -> tuple[np.ndarray, np.ndarray, 
     return across, math.log(2) / across, "above: polling is fresher"
 
 
+def together(steady: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    """`steady` and `measured` in one frame, to plot: what refetches at all."""
+    both = pd.concat([steady, points], ignore_index=True)
+    return both[both["load"] > 0]
+
+
 def agreement(steady: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Simulated and measured rows beside the closed form of the same setting, by setting: source, load, mean, low, high, p95,
     theory (s), off (relative), holds (whether the interval of the mean meets what theory allows: its value, and up to `added`

@@ -199,18 +199,6 @@ def apart(nodes: pd.DataFrame) -> float:
     return float((drawn["last"] / drawn["theory"] - 1).abs().max())
 
 
-def simulated(scenario: Scenario, subscribers: Iterable[float]) -> pd.DataFrame:
-    """The model's curve: mean time to the first, the median and the last receiver (s) of each size, since the commit."""
-    rows = []
-    way = scenario.broadcaster.costs.fixed + scenario.network.to_broadcaster.mean() + scenario.network.to_subscriber.mean()
-    for size in subscribers:
-        each = scenario.broadcaster.costs.per_subscriber
-        rows.append(
-            {"subscribers": size} | {k: way + each * s for k, s in (("first", 1), ("median", (size + 1) / 2), ("last", size))}
-        )
-    return pd.DataFrame(rows).assign(source="simulated")
-
-
 CHANNELS: dict[str, dict[str, Any]] = {
     "specific: a page per server": {"pages": [{"page": "detail"}]},
     "per user: a dashboard each": {"pages": [{"page": "dashboard"}], "broadcast.channels": "per_user"},
@@ -289,8 +277,16 @@ def limits(
 
 
 def curve(sizes: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
-    """The measured `sizes` and the model's curve through the same numbers of subscribers (`simulated`), for one figure."""
-    return pd.concat([sizes, simulated(scenario, sizes["subscribers"])], ignore_index=True)
+    """When the first, the median and the last receiver have an event, over the number of subscribers: as measured (`sizes`), and
+    by the fitted model at the same sizes. Columns: subscribers, delay (s, since the commit), group (which receiver), source."""
+    each, network = scenario.broadcaster.costs.per_subscriber, scenario.network
+    way = scenario.broadcaster.costs.fixed + network.to_broadcaster.mean() + network.to_subscriber.mean()
+    size, parts = sizes["subscribers"], []
+    for name, place in {"first": 1.0, "median": (size + 1) / 2, "last": size}.items():
+        label = {"subscribers": size, "group": f"{name} receiver"}
+        parts.append(pd.DataFrame(label | {"delay": sizes[name], "source": sizes["source"]}))
+        parts.append(pd.DataFrame(label | {"delay": way + each * place, "source": "fit"}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def spreads(runs: Iterable[Run], points: int = 400) -> pd.DataFrame:

@@ -84,9 +84,9 @@ def cpu_per_herd(run: Run, herds: int) -> float:
 
 
 def cpu(runs: Iterable[Run]) -> dict[str, pd.DataFrame]:
-    """CPU of the application over time (`costs.cpu_share`), by run; from the run's start on."""
-    shares = {run.name: costs.cpu_share(run) for run in runs}
-    return {name: frame[frame["at"] >= 0].reset_index(drop=True) for name, frame in shares.items()}
+    """CPU of the application over time, by run: at (s), share (of one core, since the sample before)."""
+    found = {run.name: costs.spent(ledger_of(run), "application") for run in runs}
+    return {name: rows[["at"]].assign(share=rows["used"] / rows["seconds"]) for name, rows in found.items()}
 
 
 BUSY, HERDS = 0.7, 20

@@ -80,8 +80,8 @@ def _one(rate: float, service: float, workers: int, count: int, seed: int) -> di
         "p50_low": half.low,
         "p50_high": half.high,
         "p99": tail.value,
-        "low": tail.low,
-        "high": tail.high,
+        "p99_low": tail.low,
+        "p99_high": tail.high,
         "fresh_p50": figures["time_to_fresh.p50"]["value"],
         "fresh_p99": figures["time_to_fresh.p99"]["value"],
         "refetches": len(took),
@@ -122,21 +122,33 @@ def bracket(points: pd.DataFrame, service: float) -> tuple[float, float]:
     """Between which simulated loads the knee lies for sure: the last whose p99 lies below the limit with all of its interval (0:
     none), and the first after it that lies above with all of it (inf: none)."""
     limit = FACTOR * (FIXED + response_quantile(LEVELS[1], 0.0, 1, service))
-    surely_below, surely_above = points[points["high"] < limit]["offered"], points[points["low"] > limit]["offered"]
+    surely_below, surely_above = points[points["p99_high"] < limit]["offered"], points[points["p99_low"] > limit]["offered"]
     return float(surely_below.max()) if len(surely_below) else 0.0, float(surely_above.min()) if len(surely_above) else np.inf
 
 
+def responses(points: pd.DataFrame) -> pd.DataFrame:
+    """`simulated` or `theory`, or both, a row for each quantile: offered, utilisation, response, low, high (s), group (p50 or
+    p99), source."""
+    parts = [
+        points[["offered", "utilisation", "source"]].assign(
+            group=name, response=points[name], low=points.get(f"{name}_low"), high=points.get(f"{name}_high")
+        )
+        for name in ("p50", "p99")
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def answered(points: pd.DataFrame) -> pd.DataFrame:
+    """The same of what is answered: offered, delivered, low, high (1/s), group, source."""
+    return points.rename(columns={"delivered_low": "low", "delivered_high": "high"}).assign(group="answered")
+
+
 def beside(points: pd.DataFrame, service: float) -> pd.DataFrame:
-    """Simulated quantiles with their intervals beside the closed form, below saturation; `holds`: it lies inside the interval."""
-    rows = []
-    for point in points[points["utilisation"] < 1].to_dict("records"):
-        for q, name, low, high in ((LEVELS[0], "p50", "p50_low", "p50_high"), (LEVELS[1], "p99", "low", "high")):
-            exact = FIXED + response_quantile(q, point["offered"], 1, service)
-            rows.append(
-                {"offered": point["offered"], "figure": name, "mean": point[name], "low": point[low], "high": point[high]}
-                | {"theory": exact, "holds": point[low] <= exact <= point[high]}
-            )
-    return pd.DataFrame(rows)
+    """`responses` below saturation beside the closed form (`theory`, s); `holds`: it lies inside the interval."""
+    rows = responses(points[points["utilisation"] < 1])
+    levels = rows["group"].map(dict(zip(("p50", "p99"), LEVELS, strict=True)))
+    exact = [FIXED + response_quantile(q, rate, 1, service) for q, rate in zip(levels, rows["offered"], strict=True)]
+    return rows.assign(theory=exact, holds=rows["low"].le(exact) & rows["high"].ge(exact))
 
 
 def agree(table: pd.DataFrame) -> tuple[bool, str]:

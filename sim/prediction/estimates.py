@@ -307,7 +307,7 @@ def windows_of(observed: Sequence[Observed]) -> dict[str, Array]:
     """By process the samples of all runs: columns `WORK`, and what it used last."""
     found = {}
     for process, work in WORK.items():
-        rows = np.concatenate([costs.spent(one.run, process)[[*work, "used"]].to_numpy(float) for one in observed])
+        rows = np.concatenate([costs.spent(one.ledger, process)[[*work, "used"]].to_numpy(float) for one in observed])
         if len(rows) >= MIN_EVENTS:
             found[process] = rows
     return found
@@ -327,7 +327,7 @@ def memory(observed: Sequence[Observed], sure: float = 0.975) -> dict[str, tuple
     their pages. Empty where sizes do not differ by `APART`, or memory does not surely grow with them."""
     nodes = observed[0].scenario.broadcaster.nodes
     pages = np.array([one.subscribers for one in observed], float)
-    held = np.array([costs.level(one.run, "broadcaster", "rss_bytes") for one in observed])
+    held = np.array([costs.level(one.ledger, "broadcaster", "rss_bytes") for one in observed])
     if len(observed) < 3 or not np.isfinite(held).all() or pages.max() < APART * pages.min():
         return {}
     # Here and not above: SciPy's statistics take a second to import, and most fits are of one run or two.

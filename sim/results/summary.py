@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger import matching
+from sim.results.ledger import costs, matching
 from sim.results.ledger.book import Ledger, RunTables, ledger_of
 from sim.results.ledger.order import place_of
 from sim.results.ledger.staleness import at_end, regressions
@@ -442,33 +442,28 @@ def _harness(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
         yield from _latency("publisher_lateness", late["value"].to_numpy(float), np.arange(len(late)), levels)
 
 
-COSTS = {"broadcaster": "cpu_per_delivery", "application": "cpu_per_refetch", "harness": "cpu_per_notification"}
+COSTS = {
+    "cpu_per_delivery": ("broadcaster", "deliveries"),
+    "cpu_per_refetch": ("application", "refetches"),
+    "cpu_per_notification": ("harness", "deliveries"),
+}
+"""Metric -> whose processor time, and by the number of what it is divided (`costs.spent`)."""
 
 
 def _processes(ledger: Ledger) -> Figures:
     """Processor time and memory of each kind of process while updates came, and what one delivery or refetch cost of it."""
-    start, end, _ = ledger.window
-    run = ledger.tables
-    metrics = run.metrics[(run.metrics["at"] >= start) & (run.metrics["at"] <= end)]
-    if metrics.empty:
-        return
-    kind = metrics["process"].astype(str).str.replace(r"-\d+$", "", regex=True)
-    seconds: dict[str, float] = {}
-    for name, rows in metrics[metrics["metric"] == "cpu_seconds"].groupby(kind):
-        span = float(rows["at"].max() - rows["at"].min())
-        if span > 0:
-            seconds[str(name)] = float(rows.groupby("process", observed=True)["value"].agg(np.ptp).sum())
-            yield f"cpu.{name}", Estimate(seconds[str(name)] / span, n=len(rows))
-    for name, rows in metrics[metrics["metric"] == "rss_bytes"].groupby(kind):
-        yield f"memory.{name}", Estimate(float(rows.groupby("process", observed=True)["value"].max().sum()), n=len(rows))
-    heard, fetched = (
-        round(float(weight_of(rows["subscriber"], run.pages)[rows[at].between(start, end).to_numpy(bool)].sum()))
-        for rows, at in ((run.notifications, "received_at"), (run.refetches, "started_at"))
-    )
-    for name, metric in COSTS.items():
-        count = fetched if name == "application" else heard
-        if seconds.get(name) and count:
-            yield metric, Estimate(seconds[name] / count, n=count)
+    kinds = ledger.tables.metrics["process"].astype(str).str.replace(r"-\d+$", "", regex=True).unique()
+    spent = {kind: rows for kind in sorted(kinds) if len(rows := costs.spent(ledger, kind))}
+    total = {kind: rows.sum() for kind, rows in spent.items()}
+    for kind, rows in spent.items():
+        yield f"cpu.{kind}", Estimate(float(total[kind]["used"] / total[kind]["seconds"]), n=len(rows))
+    for kind in sorted(kinds):
+        held = costs.level(ledger, kind, "rss_bytes")
+        if not np.isnan(held):
+            yield f"memory.{kind}", Estimate(held, n=1)
+    for metric, (kind, work) in COSTS.items():
+        if kind in total and total[kind]["used"] and total[kind][work]:
+            yield metric, Estimate(float(total[kind]["used"] / total[kind][work]), n=round(total[kind][work]))
 
 
 def _simulator(ledger: Ledger) -> Figures:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +12,6 @@ from hypothesis import strategies as st
 
 from sim.errors import BadInput
 from sim.experiments import load_latency
-from sim.results import plots
-from sim.results.plots.style import figure_of
 from sim.virtual import theory
 
 SERVICE = 0.001
@@ -88,27 +85,25 @@ def test_simulation_closed_form_knee_and_saturation() -> None:
 
 
 def test_the_bracket_is_open_where_nothing_is_sure() -> None:
-    points = pd.DataFrame({"offered": [1.0, 2.0], "low": [0.0, 0.0], "high": [9.0, 9.0]})
+    points = pd.DataFrame({"offered": [1.0, 2.0], "p99_low": [0.0, 0.0], "p99_high": [9.0, 9.0]})
     assert load_latency.bracket(points, SERVICE) == (0.0, math.inf)
     nothing_seen, words = load_latency.brackets(5.0, (0.0, math.inf))
     assert not nothing_seen
     assert words.endswith("and ∞")
 
 
-def test_the_figure_marks_the_knee_that_it_is_given_and_draws_theory_as_lines() -> None:
-    frame = pd.concat(
-        [
-            load_latency.theory((0.2, 0.5, 0.8, 1.2), SERVICE),
-            pd.DataFrame(
-                {"offered": [500.0, 1200.0], "delivered": [500.0, 1000.0], "p50": 1e-3, "p99": 4e-3, "source": "simulated"}
-            ),
-        ]
+def test_each_quantile_and_each_load_has_a_row_to_draw() -> None:
+    points = pd.DataFrame(
+        {"offered": [500.0, 1200.0], "utilisation": [0.5, 1.2], "delivered": [500.0, 1000.0], "p50": 1e-3, "p99": 4e-3}
+        | {"p99_low": 3e-3, "p99_high": 5e-3, "delivered_low": 480.0, "source": "simulated"}
     )
-    left, right = plots.plot_load_latency(frame, at=555.0, capacity=1000.0)
-    for ax in (left, right):
-        assert {555.0, 1000.0} <= {float(np.ravel(line.get_xdata())[0]) for line in ax.lines if line.get_linestyle() == ":"}
-        assert {"knee", "all workers busy"} <= {text.get_text() for text in ax.texts}
-    kinds = {(line.get_linestyle(), line.get_marker(), len(np.ravel(line.get_xdata()))) for line in right.lines}
-    assert {("-", "None", 3), ("None", "o", 2)} <= kinds
-    assert "555" in figure_of(left).get_suptitle()
-    plt.close("all")
+    rows = load_latency.responses(pd.concat([load_latency.theory((0.2, 0.5, 0.8, 1.2), SERVICE), points]))
+    assert rows.groupby(["source", "group"]).size().to_dict() == {
+        ("simulated", "p50"): 2,
+        ("simulated", "p99"): 2,
+        ("theory", "p50"): 3,
+        ("theory", "p99"): 3,
+    }
+    tail = rows[(rows["group"] == "p99") & (rows["source"] == "simulated")]
+    assert tail[["response", "low", "high"]].to_numpy().tolist() == [[4e-3, 3e-3, 5e-3]] * 2
+    assert load_latency.answered(points)["low"].tolist() == [480.0, 480.0]

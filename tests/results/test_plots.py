@@ -82,10 +82,6 @@ OF_TABLES: dict[str, Callable[[int, bool], object]] = {
     "starvation": lambda n, same: plots.plot_starvation(
         pd.DataFrame(np.full((n, n), 2.0) if same else np.outer(grid(n), grid(n)), index=grid(n), columns=grid(n)), limit=3.0
     ),
-    "fan-out": lambda n, same: plots.plot_fan_out(table(n, same, subscribers=None, first=None, median=None, last=None)),
-    "load": lambda n, same: plots.plot_load_latency(
-        table(n, same, offered=None, delivered=None, p50=None, p99=None), capacity=1.0
-    ),
     "agreement": lambda n, same: plots.plot_agreement(table(n, same, measured=None, low=None, high=None, predicted=None)),
     "forest": lambda n, same: plots.plot_forest(
         table(n, same, difference=None, low=None, high=None, verdict=["same"] * n, a=["1"] * n, b=["2"] * n), band=0.05

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sim.results.answers import report
-from sim.results.ledger import stages
+from sim.results.ledger import stages, timeline
 from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
@@ -29,7 +29,7 @@ class Explanation:
     stages: pd.DataFrame
     """By stage: mean, p50, p95, p99, share."""
     windows: pd.DataFrame
-    """By start of window: `sim.results.ledger.stages.windows`."""
+    """By start of window: `sim.results.ledger.timeline.windows`."""
     worst: pd.DataFrame
     """By update, worst first: `sim.results.ledger.stages.worst`."""
     never: pd.DataFrame
@@ -75,11 +75,10 @@ def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
     pairs = ledger.journeys
     if pairs.empty:
         pairs = _heard(ledger)
-    start, end, _ = ledger.window
     steps = stages.stage_table(pairs)
-    parts = stages.windows(pairs, ledger.refetches, start, end, (end - start) / windows)
+    parts = timeline.windows(ledger, windows)
     slowest, missing = stages.worst(pairs, worst), stages.never_shown(pairs)
-    found = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _fates(pairs), _warm_up(pairs, start))
+    found = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _fates(pairs), _warm_up(pairs, ledger.window.start))
     sentences = tuple(sentence for sentence in found if sentence)
     return Explanation(
         run.name, report.verdict(run), report.state(run).replace("**", ""), steps, parts, slowest, missing, sentences

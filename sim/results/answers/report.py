@@ -218,7 +218,7 @@ def _floor(harness: Mapping[str, Any]) -> str:
 
 
 def windows(frame: pd.DataFrame) -> pd.DataFrame:
-    """`stages.windows` as a table to read."""
+    """`timeline.windows` as a table to read."""
     return shown(frame.rename(index=lambda at: f"{at:.1f} s"))
 
 

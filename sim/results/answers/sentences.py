@@ -167,6 +167,12 @@ def steady(theory: pd.DataFrame, rate: float, wait: float) -> str:
     )
 
 
+def latest(theory: pd.DataFrame) -> str:
+    """The setting of `study.steady` that is latest, and what it saves."""
+    row = theory.sort_values("mean").iloc[-1]
+    return f"A {row['setting']} is {seconds(row['mean'])} late on average, at {number(row['load'])} refetches per update"
+
+
 def choose(front: pd.DataFrame, objective: float, customary: pd.Series, page: str) -> tuple[str, ...]:
     """Which setting: the cheapest that meets the objective on these updates, against the customary one; or that none does.
 

@@ -9,53 +9,60 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger.book import ledger_of
+from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.ledger.views import weight_of
 from sim.results.run import Run
 
 
-def level(run: Run, process: str, metric: str) -> float:
-    """The largest value of a gauge, summed over all processes of that name; NaN without samples.
+def level(ledger: Ledger, process: str, metric: str) -> float:
+    """The largest value of a gauge in the window, summed over all processes of that name; NaN without samples.
 
     *process*: `broadcaster` also means its nodes (`broadcaster-1`, ...).
     """
-    rows = _samples(run, process, metric)
+    rows = _samples(ledger, process, metric)
     return float(rows.groupby("process", observed=True)["value"].max().sum()) if len(rows) else float("nan")
 
 
-def _samples(run: Run, process: str, metric: str) -> pd.DataFrame:
-    names = run.metrics["process"].astype(str)
+def _samples(ledger: Ledger, process: str, metric: str) -> pd.DataFrame:
+    """The samples of the window, in their order."""
+    rows = ledger.tables.metrics
+    names = rows["process"].astype(str)
     mine = (names == process) | names.str.startswith(f"{process}-")
-    return run.metrics[mine & (run.metrics["metric"].astype(str) == metric)].sort_values("at", kind="stable")
+    inside = rows["at"].between(ledger.window.start, ledger.window.end)
+    return rows[mine & inside & (rows["metric"].astype(str) == metric)].sort_values("at", kind="stable")
 
 
-def spent(run: Run, process: str, metric: str = "cpu_seconds") -> pd.DataFrame:
-    """One row between two samples of a counter in the window: seconds, used (its growth, over all processes of that name), and
-    what happened in the same time: events (commits), deliveries (received), refetches (answered). Empty without samples."""
-    ledger = ledger_of(run)
-    rows = _samples(run, process, metric)
-    rows = rows[rows["at"].between(ledger.window.start, ledger.window.end)]
+def spent(ledger: Ledger, process: str, metric: str = "cpu_seconds") -> pd.DataFrame:
+    """One row between two samples of a counter in the window; empty without samples.
+
+    Columns: at (the later one), seconds, used (its growth, over all processes of that name), and what happened in the same time:
+    events (commits), deliveries (received), refetches (answered).
+    """
+    rows = _samples(ledger, process, metric)
     if metric == "cpu_seconds":
         # A load process counts for itself as well, from another beginning: the kernel's samples have its descriptors beside them.
-        kernels = rows["at"].isin(_samples(run, process, "descriptors")["at"])
+        kernels = rows["at"].isin(_samples(ledger, process, "descriptors")["at"])
         rows = rows[kernels] if kernels.any() else rows
     parts = [one for _, rows in rows.groupby("process", observed=True) if len(one := rows.drop_duplicates("at")) > 1]
     if not parts:
-        return pd.DataFrame(columns=["seconds", "used", "events", "deliveries", "refetches"], dtype=float)
+        return pd.DataFrame(columns=["at", "seconds", "used", "events", "deliveries", "refetches"], dtype=float)
     # Processes of one kind are sampled at one instant, or as good as.
     count = min(map(len, parts))
     edges = parts[0]["at"].to_numpy(float)[:count]
-    heard, fetched = run.notifications, run.refetches
+    pages, heard, fetched = ledger.tables.pages, ledger.tables.notifications, ledger.tables.refetches
+
+    def weighed(at: pd.Series, subscriber: pd.Series) -> np.ndarray:
+        return np.histogram(at, edges, weights=weight_of(subscriber, pages))[0]
+
     return pd.DataFrame(
         {
+            "at": edges[1:],
             "seconds": np.diff(edges),
             "used": sum(np.diff(one["value"].to_numpy(float)[:count]) for one in parts),
-            "events": np.histogram(run.updates["committed_at"].dropna(), edges)[0].astype(float),
-            "deliveries": np.histogram(heard["received_at"], edges, weights=weight_of(heard["subscriber"], run.pages))[0],
+            "events": np.histogram(ledger.tables.updates["committed_at"].dropna(), edges)[0].astype(float),
+            "deliveries": weighed(heard["received_at"], heard["subscriber"]),
             # A herd is sent at an instant and worked on for seconds: what was answered is what was done.
-            "refetches": np.histogram(
-                fetched["finished_at"].fillna(np.inf), edges, weights=weight_of(fetched["subscriber"], run.pages)
-            )[0],
+            "refetches": weighed(fetched["finished_at"].fillna(np.inf), fetched["subscriber"]),
         }
     )
 
@@ -72,9 +79,9 @@ def costs(run: Run) -> dict[str, float]:
     events = float(len(ledger.counted))
     heard, sent = ledger.expected.dropna(subset=["received_at"]), ledger.refetches
     deliveries, refetches = float(heard["weight"].sum()), float(sent["weight"].sum())
-    broadcaster, application = (spent(run, name).sum() for name in ("broadcaster", "application"))
+    broadcaster, application = (spent(ledger, name).sum() for name in ("broadcaster", "application"))
     bytes_sent, frames = (
-        float(spent(run, "broadcaster", f"broadcaster_{what}_sent_total")["used"].sum()) for what in ("bytes", "messages")
+        float(spent(ledger, "broadcaster", f"broadcaster_{what}_sent_total")["used"].sum()) for what in ("bytes", "messages")
     )
     return {
         "events": events,
@@ -83,7 +90,7 @@ def costs(run: Run) -> dict[str, float]:
         "cpu_per_event": _ratio(broadcaster["used"], broadcaster["events"]),
         "cpu_per_delivery": _ratio(broadcaster["used"], broadcaster["deliveries"]),
         "bytes_per_delivery": _ratio(bytes_sent, frames),
-        "memory": level(run, "broadcaster", "rss_bytes"),
+        "memory": level(ledger, "broadcaster", "rss_bytes"),
         "refetches": refetches,
         "cpu_per_refetch": _ratio(application["used"], application["refetches"]),
         "bytes_per_refetch": _ratio(float((sent["bytes"] * sent["weight"]).sum()), refetches),
@@ -114,11 +121,3 @@ def arrivals(run: Run) -> pd.DataFrame:
     first = (table["receivers"] + 1) / (table["recorded"] + 1)
     ranks = first * (table["recorded"] - 1)
     return table.assign(spread=table["last"] - table["first"], first_rank=first, ranks=ranks).drop(columns="recorded")
-
-
-def cpu_share(run: Run, process: str = "application") -> pd.DataFrame:
-    """CPU of a process over time: at (s), share (of one core), between its samples."""
-    rows = _samples(run, process, "cpu_seconds")
-    at, used = rows["at"].to_numpy(dtype=float), rows["value"].to_numpy(dtype=float)
-    apart = np.diff(at) > 0
-    return pd.DataFrame({"at": at[1:][apart], "share": np.diff(used)[apart] / np.diff(at)[apart]})

@@ -1,4 +1,4 @@
-"""Where the time went: the stations of an update on its way to a page, stage by stage, worst first, and window by window.
+"""Where the time went: the stations of an update on its way to a page, stage by stage, and worst first.
 
     intended -> committed -> published -> received -> due -> started -> fresh
         save       broadcast    fan-out    debounce   wait    refetch
@@ -155,48 +155,3 @@ def never_shown(journeys: pd.DataFrame) -> pd.DataFrame:
     )
     table = by_update.groupby("update").agg(pages=("pages", "sum"), of=("of", "sum"), intended_at=("intended_at", "first"))
     return table[table["pages"] > 0]
-
-
-def windows(journeys: pd.DataFrame, refetches: pd.DataFrame, start: float, end: float, width: float) -> pd.DataFrame:
-    """The run cut into windows of *width* seconds, by the instant at which updates were intended: one row each.
-
-    Columns: updates, notified_p95, fresh_p50, fresh_p95 (s; inf where an update was never shown, NaN without updates),
-    refetches (started in the window), refetch_p95 (s). Indexed by the window's start, s since the run's start. *refetches*:
-    `Ledger.refetches`.
-    """
-    if not width > 0:  # Of an interrupted run nothing may be left.
-        end, width = start, 1.0
-    edges = np.arange(start, end, width)
-    at = _window_of(journeys["intended_at"], start, width)
-    fresh, weight = _to_fresh(journeys), journeys["weight"].to_numpy(dtype=float)
-    notified = (journeys["received_at"] - journeys["intended_at"]).to_numpy(dtype=float)
-    began = _window_of(refetches["started_at"], start, width)
-    took = (refetches["finished_at"] - refetches["started_at"]).to_numpy(dtype=float)
-    each = refetches["weight"].to_numpy(dtype=float)
-    update = journeys["update"].to_numpy()
-
-    def level(values: Array, weights: Array, here: Array, p: float) -> float:
-        known = here & ~np.isnan(values)
-        return or_nan(quantile(values[known], p, weights[known]))
-
-    rows = []
-    for i in range(len(edges)):
-        here, sent = at == i, began == i
-        rows.append(
-            {
-                "updates": len(np.unique(update[here])),
-                "notified_p95": level(notified, weight, here, 0.95),
-                "fresh_p50": level(fresh, weight, here, 0.5),
-                "fresh_p95": level(fresh, weight, here, 0.95),
-                "refetches": float(each[sent].sum()),
-                "refetch_p95": level(took, each, sent, 0.95),
-            }
-        )
-    columns = ["updates", "notified_p95", "fresh_p50", "fresh_p95", "refetches", "refetch_p95"]
-    return pd.DataFrame(rows, index=pd.Index(edges, name="from"), columns=columns)
-
-
-def _window_of(at: pd.Series, start: float, width: float) -> Array:
-    """Number of the window in which each instant lies; -1 for NaN and what came before."""
-    place = np.floor((at.to_numpy(dtype=float) - start) / width)
-    return np.where(np.isfinite(place) & (place >= 0), place, -1).astype(np.int64)

@@ -19,47 +19,76 @@ PARTS, SHORTEST = 60, 0.5
 
 
 def over_time(ledger: Ledger, parts: int = PARTS) -> pd.DataFrame:
-    """The whole run, drain and what came after a run that was cut short included, in at most *parts* equal parts: one row each,
-    that starts `at` (s since the run's start).
+    """The whole run, with its drain and with what came after a run that was cut short, in at most *parts* equal parts.
 
-    Columns: width (s); updates, refetches, and of them updates_failed (not committed, or their event never accepted),
-    refetches_failed, per second; notified_p50, notified_p95, fresh_p50, fresh_p95 (s, of the updates of the window that were
-    intended in the part; inf: never shown, NaN: none).
+    One row each, as `_cut` makes it; updates, refetches and those of them that failed are rates (1/s).
     """
-    updates, sent = ledger.tables.updates, ledger.tables.refetches
-    intended = updates["intended_at"].fillna(updates["published_at"])
-    over = float(np.nanmax(np.r_[ledger.window.over, intended.to_numpy(float), sent["started_at"].to_numpy(float)]))
+    updates, refetches = ledger.tables.updates, ledger.tables.refetches
+    instants = np.r_[_intended(updates), refetches["started_at"].to_numpy(float)]
+    over = float(np.nanmax(np.r_[ledger.window.over, instants]))
     parts = max(1, min(parts, math.ceil(over / SHORTEST)))
-    width = over / parts if over > 0 else SHORTEST
+    found = _cut(ledger, 0.0, over / parts if over > 0 else SHORTEST, parts, closed=True)
+    return found.assign(**{name: found[name] / found["width"] for name in COUNTS})
+
+
+def windows(ledger: Ledger, parts: int) -> pd.DataFrame:
+    """The window in *parts* equal parts: updates, notified_p95, fresh_p50, fresh_p95, refetches, refetch_p95 (`_cut`).
+
+    Indexed by where a part starts, s since the run's start. Empty where an interrupted run has no window.
+    """
+    start, end, _ = ledger.window
+    found = _cut(ledger, start, (end - start) / parts, parts if end > start else 0)
+    columns = ["updates", "notified_p95", "fresh_p50", "fresh_p95", "refetches", "refetch_p95"]
+    return found.set_index(found["at"].rename("from"))[columns]
+
+
+COUNTS = ("updates", "updates_failed", "refetches", "refetches_failed")
+
+
+def _cut(ledger: Ledger, start: float, width: float, parts: int, closed: bool = False) -> pd.DataFrame:
+    """One row for each part of *width* seconds from *start* on. *closed*: what happens at the very end belongs to the last part.
+
+    Columns: at, width (s); updates, refetches, and of them updates_failed (not committed, or their event never accepted),
+    refetches_failed; notified_p50, notified_p95, fresh_p50, fresh_p95 (s, of the updates of the window that were intended in the
+    part; inf: never shown, NaN: none), refetch_p50, refetch_p95 (s, of the refetches that count).
+    """
 
     def part_of(at: Any) -> Array:
-        place = np.floor(np.asarray(at, float) / width)
-        # What happens at the very end belongs to the last part.
-        return np.where((place >= 0) & (place <= parts), np.minimum(place, parts - 1), parts).astype(np.int64)
+        place = np.floor((np.asarray(at, float) - start) / (width or 1.0))
+        return np.where((place >= 0) & (place < parts + closed), np.minimum(place, parts - 1), parts).astype(np.int64)
 
-    def rate(at: Any, weight: Array) -> Array:
-        return np.bincount(part_of(at), weight, minlength=parts + 1)[:parts] / width
+    def count(at: Any, weight: Array) -> Array:
+        return np.bincount(part_of(at), weight, minlength=parts + 1)[:parts]
 
+    updates, sent = ledger.tables.updates, ledger.tables.refetches
     amiss = (updates["committed_at"].isna() | updates["published_at"].isna()).to_numpy(float)
     weight = weight_of(sent["subscriber"], ledger.tables.pages)
     broken = weight * (sent["outcome"].astype(str) == "failed").to_numpy(float)
-    pairs, expected = ledger.pairs[ledger.pairs["settled"]], ledger.expected[ledger.expected["received_at"].notna()]
-    frame = pd.DataFrame(
-        {
-            "at": np.arange(parts) * width,
-            "width": width,
-            "updates": rate(intended, np.ones(len(updates))),
-            "updates_failed": rate(intended, amiss),
-            "refetches": rate(sent["started_at"], weight),
-            "refetches_failed": rate(sent["started_at"], broken),
-        }
+    counts = (
+        count(_intended(updates), np.ones(len(updates))),
+        count(_intended(updates), amiss),
+        count(sent["started_at"], weight),
+        count(sent["started_at"], broken),
     )
-    for name, rows in (("notified", expected), ("fresh", pairs)):
-        part, delay, each = part_of(rows["intended_at"]), rows["delay"].to_numpy(float), rows["weight"].to_numpy(float)
+    frame = pd.DataFrame({"at": start + np.arange(parts) * width, "width": width} | dict(zip(COUNTS, counts, strict=True)))
+    counted = ledger.refetches
+    pairs, expected = ledger.pairs[ledger.pairs["settled"]], ledger.expected[ledger.expected["received_at"].notna()]
+    for name, at, delay, each in (
+        ("notified", expected["intended_at"], expected["delay"], expected["weight"]),
+        ("fresh", pairs["intended_at"], pairs["delay"], pairs["weight"]),
+        ("refetch", counted["started_at"], counted["finished_at"] - counted["started_at"], counted["weight"]),
+    ):
+        known = delay.notna().to_numpy(bool)
+        part, values, weights = part_of(at)[known], delay.to_numpy(float)[known], each.to_numpy(float)[known]
         for level in (0.5, 0.95):
-            found = [or_nan(quantile(delay[mine], level, each[mine])) for mine in (part == i for i in range(parts))]
-            frame[f"{name}_p{level * 100:g}"] = np.array(found)
+            found = [or_nan(quantile(values[mine], level, weights[mine])) for mine in (part == i for i in range(parts))]
+            frame[f"{name}_p{level * 100:g}"] = np.array(found, dtype=float)
     return frame
+
+
+def _intended(updates: pd.DataFrame) -> Array:
+    """When each update was intended; where nobody knows, when its event was accepted."""
+    return updates["intended_at"].fillna(updates["published_at"]).to_numpy(float)
 
 
 def times_to_notified(ledger: Ledger) -> Array:

@@ -1,4 +1,4 @@
-"""Distributions of a latency: its tail on a percentile axis, the whole of it as an ECDF, and its drift over time."""
+"""Distributions of a latency: its tail on a percentile axis, the whole of it as an ECDF, and heat maps of it over time."""
 
 from __future__ import annotations
 
@@ -159,4 +159,28 @@ def plot_drift(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     halves = [quantile(latency[part], 0.95) for part in (at < np.median(at), at >= np.median(at))]
     style.corner(ax, f"n = {len(frame):,} pairs of update and page")
     style.claim(ax, f"p95 is {seconds(halves[0])} in the first half of the run and {seconds(halves[1])} in the second")
+    return ax
+
+
+def plot_offsets(frame: pd.DataFrame, ax: Axes | None = None, *, n: str = "") -> Axes:
+    """Window-offset heat map (`herds.offsets`): x time, y time since the page's notification, colour refetch starts.
+
+    A hard line is a herd: all pages at the same offset. Jitter makes a band of it.
+    """
+    ax = style.axes(ax)
+    frame = frame[np.isfinite(frame["offset"])]
+    if frame.empty:
+        return style.nothing(ax, "refetch after a notification")
+    at, offset = frame["at"].to_numpy(), frame["offset"].to_numpy()
+    width = max((at.max() - at.min()) / 120, 0.02)
+    columns = np.arange(at.min(), at.max() + 2 * width, width)
+    top = max(float(np.quantile(offset, 0.999)) * 1.15, 1e-3)
+    rows = np.linspace(0, top, 60)
+    counts, _, _ = np.histogram2d(at, np.minimum(offset, top), bins=(columns, rows))
+    style.density(ax, columns, rows, counts.T / width, "refetch starts per second")
+    ax.set_xlabel("time since the run's start, s")
+    style.dress(ax.yaxis, "since the notification", "time")
+    low, high = np.quantile(offset, [0.05, 0.95])
+    style.corner(ax, f"{len(frame):,} refetches", n)
+    style.claim(ax, f"90 % of the refetches start between {seconds(low)} and {seconds(high)} after the notification")
     return ax

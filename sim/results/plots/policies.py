@@ -101,39 +101,6 @@ def _pareto_axes(ax: Axes, drawn: pd.DataFrame, load: str, staleness: str) -> No
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
 
 
-def plot_steady(frame: pd.DataFrame, points: pd.DataFrame | None = None, ax: Axes | None = None, *, n: str = "") -> Axes:
-    """Mean time to fresh (s) over load, for steady updates: theory as lines, simulation as dots, measurement as diamonds.
-
-    *frame*, *points*: columns policy, setting, load (refetches per update and page), mean, source.
-    """
-    ax = style.axes(ax, height=4.9)
-    frame = frame if points is None else pd.concat([frame, points], ignore_index=True)
-    frame = frame[(frame["load"] > 0) & np.isfinite(frame["mean"])]
-    if frame.empty:
-        return style.nothing(ax, "setting that refreshes")
-    for i, (family, rows) in enumerate(frame.groupby("policy", sort=False)):
-        ink = style.CYCLE[i % len(style.CYCLE)]
-        exact, drawn, real = (
-            rows[rows["source"] == source].sort_values("load") for source in ("theory", "simulated", "measured")
-        )
-        ax.plot(exact["load"], exact["mean"], color=ink, lw=1.4, label=str(family))
-        ax.plot(drawn["load"], drawn["mean"], "o", color=ink, ms=5)
-        ax.plot(real["load"], real["mean"], "D", mfc="none", mec=ink, mew=1.8, ms=9)
-    style.dress(ax.xaxis, "refetches per update and page", "count", log=True)
-    style.dress(ax.yaxis, "mean time to fresh", "time", log=True)
-    late = frame[frame["source"] != "measured"].sort_values("mean").iloc[-1]
-    _point_out(ax, late, "load", "mean", str(late["setting"]))
-    ax.plot([], [], "-", color=style.BLACK, label="theory")
-    ax.plot([], [], "o", color=style.BLACK, label="simulated")
-    if (frame["source"] == "measured").any():
-        ax.plot([], [], "D", mfc="none", mec=style.BLACK, label="measured")
-    style.legend(ax, loc="upper right")
-    style.corner(ax, n)
-    rate = number(late["load"])
-    style.claim(ax, f"A {late['setting']} is {seconds(late['mean'])} late on average, at {rate} refetches per update")
-    return ax
-
-
 def plot_starvation(
     table: pd.DataFrame,
     ax: Axes | None = None,

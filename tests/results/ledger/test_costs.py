@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from sim.results.ledger import costs
+from sim.results.ledger.book import ledger_of
 from sim.results.run import Run, RunWriter
 from sim.scenario import Pages, Scenario
 from tests.results.frames import frame, notification, refetch, update
@@ -60,25 +60,25 @@ def test_what_was_spent_and_what_was_done_are_of_the_same_time(tmp_path: Path) -
     metrics = samples("broadcaster", "cpu_seconds", 5.0, 8.0, 8.5, 9.0, 30.0, every=2.0)
     metrics += samples("broadcaster-1", "cpu_seconds", 1.0, 2.0, 2.1, 2.2, 9.0, every=2.0)
     found = run(tmp_path, metrics=metrics, events=4, warmup=1.5, until=6.0)
-    spent = costs.spent(found, "broadcaster")
+    spent = costs.spent(ledger_of(found), "broadcaster")
     assert spent["seconds"].tolist() == [2.0, 2.0]
     assert spent["used"].tolist() == pytest.approx([0.6, 0.6])
     assert spent["events"].tolist() == [2, 1]
     assert spent["deliveries"].tolist() == [6, 3]
     assert costs.costs(found)["cpu_per_event"] == pytest.approx(1.2 / 3)
-    assert costs.spent(found, "publisher").empty
-    assert costs.level(found, "broadcaster", "cpu_seconds") == 39.0
+    assert costs.spent(ledger_of(found), "publisher").empty
+    assert costs.level(ledger_of(found), "broadcaster", "cpu_seconds") == 11.2
 
 
 def test_a_load_process_that_counts_for_itself_is_not_counted_twice(tmp_path: Path) -> None:
     metrics = samples("harness", "cpu_seconds", 0.0, 1.0, 2.0) + samples("harness", "descriptors", 9.0, 9.0, 9.0)
     own = [row | {"at": row["at"] + 0.5} for row in samples("harness", "cpu_seconds", 100.0, 101.0, 102.0)]
-    assert costs.spent(run(tmp_path, metrics=metrics + own), "harness")["used"].tolist() == [1.0, 1.0]
+    assert costs.spent(ledger_of(run(tmp_path, metrics=metrics + own)), "harness")["used"].tolist() == [1.0, 1.0]
 
 
 def test_of_a_node_that_ended_early_what_all_were_sampled_for_counts(tmp_path: Path) -> None:
     metrics = samples("broadcaster", "cpu_seconds", 0.0, 1.0, 3.0) + samples("broadcaster-1", "cpu_seconds", 0.0, 4.0)
-    spent = costs.spent(run(tmp_path, metrics=metrics), "broadcaster")
+    spent = costs.spent(ledger_of(run(tmp_path, metrics=metrics)), "broadcaster")
     assert (spent["seconds"].tolist(), spent["used"].tolist()) == ([1.0], [5.0])
 
 
@@ -123,19 +123,3 @@ def test_ranks_of_a_random_sample_are_the_expected_ones(tmp_path: Path) -> None:
     assert costs.costs(run(tmp_path / "again", weight=4.0))["bytes_per_refetch"] == 1000
     assert events["first_rank"].tolist() == [13 / 4, 13 / 4]
     assert events["ranks"].tolist() == [13 / 4 * 2, 13 / 4 * 2]
-
-
-def test_cpu_share_is_what_was_used_between_samples(tmp_path: Path) -> None:
-    metrics = samples("application", "cpu_seconds", 0.0, 0.5, 0.5)
-    shares = costs.cpu_share(run(tmp_path, metrics=metrics))
-    pd.testing.assert_frame_equal(shares, pd.DataFrame({"at": [1.0, 2.0], "share": [0.5, 0.0]}))
-
-
-def test_cpu_share_leaves_out_samples_of_one_instant(tmp_path: Path) -> None:
-    metrics = [
-        {"at": at, "process": "application", "metric": "cpu_seconds", "value": value}
-        for at, value in ((0.0, 0.0), (0.0, 0.1), (0.5, 0.2), (2.5, 0.6))
-    ]
-    shares = costs.cpu_share(run(tmp_path, metrics=metrics))
-    assert shares["at"].tolist() == [0.5, 2.5]
-    assert shares["share"].tolist() == pytest.approx([0.2, 0.2])

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import sim
@@ -65,26 +64,6 @@ def test_the_worst_come_first_and_the_never_shown_are_listed() -> None:
     assert stages.worst(journeys, 1).index.tolist() == [1]
     assert stages.never_shown(journeys)["pages"].to_dict() == {2: 1}
     assert stages.typical_update(journeys) in (0, 1)
-
-
-def test_windows_cut_the_run_and_an_update_never_shown_is_infinitely_late() -> None:
-    run = one_page()
-    ledger = Ledger(run, SCENARIO)
-    parts = stages.windows(ledger.journeys, ledger.refetches, 0.0, 8.0, 2.0)
-    assert parts["updates"].tolist() == [1, 1, 1, 0]
-    assert parts["fresh_p95"].tolist() == pytest.approx([0.7, 1.0, np.inf, np.nan], nan_ok=True)
-    assert parts["refetches"].tolist() == [1, 1, 0, 0]
-    nothing = stages.windows(ledger.journeys, ledger.refetches, 3.0, 3.0, 0.0)
-    assert nothing.empty
-    assert nothing.columns.tolist() == parts.columns.tolist()
-
-
-def test_windows_have_their_own_arrivals_and_what_is_before_the_first_is_in_none() -> None:
-    ledger = Ledger(one_page(), SCENARIO)
-    parts = stages.windows(ledger.journeys, ledger.refetches, 2.0, 8.0, 2.0)
-    assert parts["updates"].tolist() == [1, 1, 0]
-    assert parts["notified_p95"].tolist() == pytest.approx([0.1, 0.1, np.nan], nan_ok=True)
-    assert stages._window_of(pd.Series([np.nan, 1.9, 2.0, 4.1, np.inf]), 2.0, 2.0).tolist() == [-1, -1, 0, 1, -1]
 
 
 def test_stations_are_passed_by_a_first_a_median_and_a_last_page() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sim.incidents import Outage, Restart
 from sim.results.ledger.book import Ledger
-from sim.results.ledger.timeline import PARTS, SHORTEST, incidents, over_time, times_to_notified
+from sim.results.ledger.timeline import PARTS, SHORTEST, incidents, over_time, times_to_notified, windows
 from sim.scenario import Pages, Scenario
 from tests.results.frames import NAN, Frames, frame, notification, random_run, refetch, update
 
@@ -62,6 +62,26 @@ def test_a_part_is_not_shorter_than_can_be_seen() -> None:
     assert over_time(Ledger(Frames(), SCENARIO))["width"].iloc[0] >= SHORTEST
     nothing = over_time(Ledger(Frames(), SCENARIO.replace({"duration": 0.0, "drain": 0.0})))
     assert nothing[["at", "width"]].to_numpy().tolist() == [[0.0, SHORTEST]]
+
+
+def test_windows_cut_what_is_counted_and_an_update_never_shown_is_infinitely_late() -> None:
+    run = Frames(
+        frame("updates", [update(n, at) for n, at in enumerate((1.9, 2.0, 4.1, 7.0, 9.0))]),
+        frame("notifications", [notification(1, 7, 2.1), notification(2, 7, 4.3), notification(4, 7, 9.1)]),
+        frame("refetches", [refetch(7, 2.5, 2), refetch(7, 4.5, 3), refetch(7, 9.0, 3)]),
+        frame("subscriptions", [{"subscriber": 7}]),
+    )
+    book = Ledger(run, SCENARIO.replace({"warmup": 2.0, "duration": 7.0}))
+    found = windows(book, 3)
+    assert found.index.tolist() == pytest.approx([2.0, 2 + 7 / 3, 2 + 14 / 3])
+    assert found["updates"].tolist() == [2, 0, 1], "neither what came before the window, nor what came at its end"
+    assert found["refetches"].tolist() == [1, 1, 0]
+    assert found["notified_p95"].tolist() == pytest.approx([0.2, np.nan, np.nan], nan_ok=True)
+    assert found["fresh_p95"].tolist()[2] == np.inf
+    assert found["refetch_p95"].notna().tolist() == [True, True, False]
+    nothing = windows(Ledger(run, SCENARIO.replace({"duration": 0.0})), 8)
+    assert nothing.empty
+    assert nothing.columns.tolist() == found.columns.tolist()
 
 
 def test_incidents_as_planned_and_as_they_were() -> None:
