@@ -212,7 +212,7 @@ def measured(runs: Iterable[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         policy = run.scenario.policy
-        family = {"debounce": "debounce", "window": "window (maxWait = wait)", "polling": "polling"}.get(policy.kind, policy.kind)
+        family = next((name for name, make in FAMILIES.items() if make(1.0).kind == policy.kind), policy.kind)
         point = _point(run.summary, run.scenario.subscribers, run.manifest.source)
         if np.isnan(point["low"]) and np.isfinite(point["mean"]):
             low, high = by_chance(policy, int(run.summary["updates"]["value"]), run.scenario.duration)

@@ -66,7 +66,7 @@ def headline(advice: Advice) -> str:
     verdict = {"yes": "meets it as well", "no": "misses it", "unsure": "meets it perhaps"}[advice.now["met"]]
     return (
         f"Set {describe(policy)}: it {met} {objective(advice)} ({_value(advice, advice.best)}) with {cost} refetches per update. "
-        f"{there[:1].upper()}{there[1:]}, which is there now, {verdict}: {has}."
+        f"{text.capital(there)}, which is there now, {verdict}: {has}."
     )
 
 
@@ -252,11 +252,7 @@ def bars(advice: Advice) -> pd.DataFrame:
 
 def bars_claim(advice: Advice) -> str:
     helps = advice.remedies[advice.remedies["met"] == "yes"]["remedy"].tolist()
-    return (
-        f"{helps[0][:1].upper()}{helps[0][1:]} is the cheapest that is enough"
-        if helps
-        else "Nothing that was tried is enough alone"
-    )
+    return f"{text.capital(helps[0])} is the cheapest that is enough" if helps else "Nothing that was tried is enough alone"
 
 
 def beside(advice: Advice, run: Run) -> str:

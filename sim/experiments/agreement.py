@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sim.errors import BadInput
-from sim.policy import Debounce, Policy, Polling, Window
+from sim.policy import Debounce, Policy
 from sim.prediction import fit
 from sim.results import text
 from sim.results.answers.report import updates_of
 from sim.results.run import Run
 from sim.results.summary import summarise
 from sim.scenario import Scenario, to_dict
-from sim.study import NO_TIME, dashboards, misses_allowed
+from sim.study import FAMILIES, NO_TIME, dashboards
 from sim.virtual import fleet, reference
 from sim.virtual.theory import Herd, herd_response_mean, predict, trailing_delay_mean
 from sim.workload import Poisson
@@ -98,24 +98,13 @@ def table(measured: Iterable[Run], predicted: Mapping[str, Summary], metrics: Ma
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """`table` as texts: measured, its interval, predicted, off; each in its unit."""
-    rows = {}
-    for name, row in table.iterrows():
-        unit = text.seconds if row["unit"] == "s" else text.number
-        rows[name] = {
-            "measured": unit(row["measured"]),
-            "95 % interval": text.interval(row["low"], row["high"], unit),
-            "predicted": unit(row["predicted"]),
-            "off": text.percent(row["off"]),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    """`table` as texts: measured, predicted, the interval of what was measured, off; each in its unit."""
+    return text.predictions(table, [text.seconds if unit == "s" else text.number for unit in table["unit"]], "95 % interval")
 
 
 def readable_sources(found: pd.DataFrame) -> pd.DataFrame:
     """`sources` as texts, each row in its unit."""
-    units = {name: text.number if str(name).startswith("refetches") else text.seconds for name in found.index}
-    rows = {name: [units[name](float(value)) for value in row] for name, row in zip(found.index, found.to_numpy(), strict=True)}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(found.columns))
+    return found.apply(lambda row: row.map(text.number if str(row.name).startswith("refetches") else text.seconds), axis=1)
 
 
 def clearest(runs: Iterable[Run]) -> Run:
@@ -160,12 +149,6 @@ def closed_form(scenario: Scenario) -> dict[str, float]:
 
 
 # --- theory and the fleet engine -----------------------------------------------------------------------------------------
-
-FAMILIES: dict[str, Callable[[float], Policy]] = {
-    "debounce": lambda wait: Debounce(wait=wait),
-    "window": lambda wait: Window(wait=wait),
-    "polling": lambda wait: Polling(interval=wait),
-}
 
 
 def exactness(loads: Iterable[float], rate: float = 10.0, updates: int = 10_000) -> pd.DataFrame:
@@ -218,11 +201,6 @@ def beyond(off: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
     """The differences *off* that lie outside their intervals, equal numbers inside; those without an interval are not judged."""
     slack = 1e-9
     return off[(off < low - slack) | (off > high + slack)]
-
-
-def by_chance(judged: int, level: float = 0.95) -> int:
-    """Of this many intervals at *level*, as many fail to hold the truth at the worst, one time in a thousand."""
-    return misses_allowed(judged, level)
 
 
 # --- the range of the closed forms ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sim.experiments.fan_out import UTILISATION, Capacity
 from sim.results.statistics import Estimate
-from sim.results.text import digits, interval, number, percent, seconds
+from sim.results.text import capital, digits, interval, number, percent, seconds
 
 
 def _with_interval(estimate: Estimate, unit: Any = seconds) -> str:
@@ -28,10 +28,6 @@ def _of(frame: pd.DataFrame, row: Any, column: str) -> float:
 
 def _least(frame: pd.DataFrame, column: str) -> str:
     return str(frame[column].idxmin())
-
-
-def _capital(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}"
 
 
 # --- fan-out -------------------------------------------------------------------------------------------------------------
@@ -233,7 +229,7 @@ def tame_claim(tamed: pd.DataFrame) -> str:
     """What helps, in requests (`herd.tamed`)."""
     best = _least(tamed, "worked")
     share = _of(tamed, best, "worked") / _of(tamed, "as it is", "worked")
-    return f"{_capital(best)} takes {percent(share)} of the requests; jitter takes them all, later"
+    return f"{capital(best)} takes {percent(share)} of the requests; jitter takes them all, later"
 
 
 # --- alternatives --------------------------------------------------------------------------------------------------------
@@ -308,8 +304,8 @@ def target_claim(frame: pd.DataFrame) -> str:
     edges = (theory["target"].min(), theory["target"].max())
     tight, loose = (_least(theory[theory["target"] == edge].set_index("group"), "cost") for edge in edges)
     if tight == loose:
-        return f"{_capital(tight)} sends the fewest bytes at every target drawn"
-    return f"{_capital(tight)} sends the fewest bytes when freshness is urgent, {loose} when it is not"
+        return f"{capital(tight)} sends the fewest bytes at every target drawn"
+    return f"{capital(tight)} sends the fewest bytes when freshness is urgent, {loose} when it is not"
 
 
 def knee_claim(knee: float, capacity: float, factor: float) -> str:

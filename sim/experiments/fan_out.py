@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import pandas as pd
 from sim.errors import BadInput
 from sim.prediction import fit
 from sim.results import statistics, text
+from sim.results.answers import report
 from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
@@ -55,11 +55,7 @@ def saturation(path: str | Path = SATURATION) -> dict[str, Any]:
 
     Raises `BadInput`.
     """
-    try:
-        found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read: {error} (python -m benchmarks.fanout --only saturation makes it)") from error
-    return found
+    return report.record(path, "python -m benchmarks.fanout --only saturation")
 
 
 def loads(record: Mapping[str, Any]) -> pd.DataFrame:
@@ -282,7 +278,8 @@ def curve(sizes: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
     each, network = scenario.broadcaster.costs.per_subscriber, scenario.network
     way = scenario.broadcaster.costs.fixed + network.to_broadcaster.mean() + network.to_subscriber.mean()
     size, parts = sizes["subscribers"], []
-    for name, place in {"first": 1.0, "median": (size + 1) / 2, "last": size}.items():
+    places: dict[str, Any] = {"first": 1.0, "median": (size + 1) / 2, "last": size}
+    for name, place in places.items():
         label = {"subscribers": size, "group": f"{name} receiver"}
         parts.append(pd.DataFrame(label | {"delay": sizes[name], "source": sizes["source"]}))
         parts.append(pd.DataFrame(label | {"delay": way + each * place, "source": "fit"}))

@@ -8,7 +8,6 @@ machine adds that no scenario says, the repeats have measured.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -20,11 +19,12 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from sim.distributions import Distribution, Lognormal, fit_best
-from sim.errors import BadInput
 from sim.prediction import fit
 from sim.prediction.observations import Observed
 from sim.results import text
+from sim.results.answers.report import record
 from sim.results.run import Run
+from sim.results.statistics import welch
 from sim.results.summary import Summary, summarise
 from sim.scenario import Key, Scenario, build, keys, to_dict, to_text
 from sim.shipped import shipped
@@ -190,10 +190,9 @@ def joint(measured: Array, simulated: Array) -> tuple[float, float]:
         return float(np.min(simulated)), float("inf")
     mean = float(simulated.mean())
     known = [values[np.isfinite(values)] for values in (measured, simulated)]
-    parts = [float(v.var(ddof=1)) * (1 + 1 / len(v)) if len(v) > 1 else 0.0 for v in known]
-    if not (variance := sum(parts)):
+    variance, freedom = welch(*((float(v.var(ddof=1)) * (1 + 1 / len(v)), len(v)) for v in known if len(v) > 1))
+    if not variance:
         return mean, mean
-    freedom = variance**2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, known, strict=True) if len(v) > 1)
     half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * math.sqrt(variance)
     return mean - half, mean + half
 
@@ -201,17 +200,9 @@ def joint(measured: Array, simulated: Array) -> tuple[float, float]:
 # --- read by the report -----------------------------------------------------------------------------------------------------
 
 
-def read(path: str | Path | None = None) -> dict[str, Any]:
-    """What was found: {provenance, fit, paces, cases: [{name, why, tables, keys, others, figures}]}.
-
-    Without *path* the one of the repository. Raises `BadInput`.
-    """
-    place = Path(path) if path is not None else PLACE
-    try:
-        found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{place}: cannot be read: {error} (python -m tests.parity makes it)") from error
-    return found
+def read(path: str | Path = PLACE) -> dict[str, Any]:
+    """What was found: {provenance, fit, paces, cases: [{name, why, tables, keys, others, figures}]}. Raises `BadInput`."""
+    return record(path, "python -m tests.parity")
 
 
 def table(found: Mapping[str, Any]) -> pd.DataFrame:
@@ -347,22 +338,9 @@ def label(key: Key) -> str:
 
 
 def readable(rows: pd.DataFrame) -> pd.DataFrame:
-    """`table` as texts, one row per case and figure: measured, predicted, interval, off, and what it says."""
-    said = []
-    for row in rows.to_dict("records"):
-        unit = _unit(row["figure"])
-        said.append(
-            {
-                "case": row["case"],
-                "figure": row["figure"],
-                "measured": unit(row["measured"]),
-                "simulated": unit(row["predicted"]),
-                "joint interval": text.interval(row["low"], row["high"], unit),
-                "off": text.percent(row["off"]) if np.isfinite(row["off"]) else "",
-                "agrees": "yes" if row["inside"] else "no",
-            }
-        )
-    return pd.DataFrame(said)
+    """`table` as texts, one row per case and figure: measured, predicted, the joint interval, off, and what it says."""
+    found = text.predictions(rows, map(_unit, rows["figure"]), "joint interval")
+    return rows[["case", "figure"]].join(found).assign(agrees=np.where(rows["inside"], "yes", "no")).reset_index(drop=True)
 
 
 def _unit(figure: str) -> Any:

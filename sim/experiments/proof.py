@@ -16,6 +16,7 @@ import pandas as pd
 from sim.prediction import Fit
 from sim.prediction.predict import DRAWS, Figure, predict
 from sim.results import text
+from sim.results.answers.report import record
 from sim.scenario import Scenario, to_dict
 from sim.shipped import shipped
 from sim.workload import streams
@@ -79,7 +80,7 @@ def write(found: Iterable[Mapping[str, Any]], scenarios: Mapping[str, Scenario],
 def read() -> tuple[pd.DataFrame, dict[str, str]]:
     """(rows of `rows`, with off (predicted / measured - 1), band, close (off within the band) and covered (measured within the
     interval); runs that were left out, and why)."""
-    tree = json.loads(PLACE.read_text(encoding="utf-8"))
+    tree = record(PLACE, "python data/proof.py")
     found = pd.DataFrame(tree["rows"])
     off = found["predicted"] / found["measured"] - 1
     band = found["metric"].map(BANDS)
@@ -98,21 +99,9 @@ def by_metric(found: pd.DataFrame) -> pd.DataFrame:
 
 def readable(found: pd.DataFrame) -> pd.DataFrame:
     """The rows as texts, each figure in its unit."""
-
-    def figure(row: Any) -> dict[str, str]:
-        unit = text.unit_of(row.metric)
-        return {
-            "broadcaster": row.target,
-            "run": row.run,
-            "figure": row.metric,
-            "measured": unit(row.measured),
-            "predicted": unit(row.predicted),
-            "95 % of runs": text.interval(row.low, row.high, unit),
-            "off": text.percent(row.off),
-            "": "" if row.close and row.covered else "beyond the band" if row.covered else "outside the interval",
-        }
-
-    return pd.DataFrame([figure(row) for row in found.itertuples()])
+    words = np.select([~found["covered"], ~found["close"]], ["outside the interval", "beyond the band"], default="")
+    rows = text.predictions(found, map(text.unit_of, found["metric"]), "95 % of runs").assign(**{"": words})
+    return found[["target", "run", "metric"]].set_axis(["broadcaster", "run", "figure"], axis=1).join(rows)
 
 
 def claim(found: pd.DataFrame, left_out: Mapping[str, str]) -> list[str]:

@@ -190,6 +190,17 @@ def share_interval(share: float, observations: Array, n: int, level: float = LEV
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def welch(*parts: tuple[float, int]) -> tuple[float, float]:
+    """The variance of a sum of independent parts, and its degrees of freedom (B. L. Welch, Biometrika 34, 1947).
+
+    A part is its variance, and the number of observations that tell it.
+    """
+    total = sum(variance for variance, _ in parts)
+    if not total:
+        return 0.0, float(sum(n - 1 for _, n in parts))
+    return total, total**2 / sum(variance**2 / (n - 1) for variance, n in parts)
+
+
 def batch_ratio(numerator: Array, denominator: Array, bounds: tuple[float, float] = (0.0, math.inf)) -> Estimate:
     """sum(numerator) / sum(denominator), both given per event in their order, with the interval of batches of events.
 

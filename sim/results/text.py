@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -85,6 +85,11 @@ def interval(low: float | None, high: float | None, unit: Any = seconds) -> str:
     return f"{unit(low)} to {unit(high)}" if high is not None and not math.isnan(high) else f"{unit(low)} or more"
 
 
+def capital(words: str) -> str:
+    """The words with a capital letter at their beginning, as a sentence has it."""
+    return words[:1].upper() + words[1:]
+
+
 UNITS: dict[str, Any] = {"s": seconds, "share": percent, "1/s": per_second, "bytes": size}
 """Unit of a metric -> how it is written; any other is a number."""
 
@@ -119,6 +124,23 @@ def figures(summary: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) ->
             row, unit = summary[metric], unit_of(metric)
             rows.append((metric, figure(summary, metric), interval(row["ci_low"], row["ci_high"], unit), row["n"]))
     return pd.DataFrame(rows, columns=["metric", "figure", "95 % interval", "n"]).set_index("metric")
+
+
+def predictions(rows: pd.DataFrame, units: Iterable[Any], interval_of: str) -> pd.DataFrame:
+    """What was measured beside what was predicted, as texts: measured, predicted, the interval (called *interval_of*), off.
+
+    *rows*: columns measured, predicted, low, high, off (a share; not finite: not known). *units*: the formatter of each row.
+    """
+    cells = [
+        {
+            "measured": unit(row["measured"]),
+            "predicted": unit(row["predicted"]),
+            interval_of: interval(row["low"], row["high"], unit),
+            "off": percent(row["off"]) if math.isfinite(row["off"]) else NONE,
+        }
+        for row, unit in zip(rows.to_dict("records"), units, strict=True)
+    ]
+    return pd.DataFrame(cells, index=rows.index, columns=["measured", "predicted", interval_of, "off"])
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ from sim.experiments import agreement
 from sim.policy import Window
 from sim.results.run import Run
 from sim.scenario import Fleet, Pages, Scenario
+from sim.study import FAMILIES, misses_allowed
 from sim.workload import Poisson
 from tests.experiments.bundles import bundle
 
@@ -69,7 +70,7 @@ def test_closed_forms_are_for_dashboards_under_independent_updates() -> None:
 
 def test_closed_forms_and_simulation_meet() -> None:
     exact = agreement.exactness((1.0,), updates=4000)
-    assert set(exact["group"]) == set(agreement.FAMILIES)
+    assert set(exact["group"]) == set(FAMILIES)
     assert exact["off"].abs().max() < 0.08
     assert (exact["low"] < exact["high"]).all()
 
@@ -78,9 +79,9 @@ def test_what_lies_beyond_its_interval_is_judged_and_only_that() -> None:
     off = pd.Series([0.0, 0.2, -0.2, 0.1, 9.0])
     low, high = pd.Series([0.0, -0.1, -0.1, -0.1, np.nan]), pd.Series([0.0, 0.1, 0.1, 0.1, np.nan])
     assert agreement.beyond(off, low, high).tolist() == [0.2, -0.2]
-    assert agreement.by_chance(0) == 0
-    assert 1 <= agreement.by_chance(20) < 7
-    assert agreement.by_chance(20, 0.5) > agreement.by_chance(20)
+    assert misses_allowed(0) == 0
+    assert 1 <= misses_allowed(20, 0.95) < 7
+    assert misses_allowed(20, 0.5) > misses_allowed(20, 0.95)
 
 
 def test_the_closed_form_needs_the_herd_and_its_reading_times() -> None:

@@ -331,7 +331,7 @@ def _interval(a: Sequence[Measured], b: Sequence[Measured], difference: float, p
     if paired and [len(run.parts) for run in a] == [len(run.parts) for run in b]:
         variance, freedom = float(np.var(theirs - ours, ddof=1)) / len(ours), len(ours) - 1.0
     else:
-        variance, freedom = welch(ours, theirs)
+        variance, freedom = statistics.welch(*((float(side.var(ddof=1)) / len(side), len(side)) for side in (ours, theirs)))
     half = float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
     if half < TINY:
         half = 0.0
@@ -339,15 +339,6 @@ def _interval(a: Sequence[Measured], b: Sequence[Measured], difference: float, p
         return difference - half, difference + half
     centre = math.log1p(difference)
     return math.expm1(centre - half), math.expm1(centre + half)
-
-
-def welch(a: Array, b: Array) -> tuple[float, float]:
-    """Variance of the difference of two means, and its degrees of freedom (B. L. Welch, Biometrika 34, 1947)."""
-    part_a, part_b = float(a.var(ddof=1)) / len(a), float(b.var(ddof=1)) / len(b)
-    total = part_a + part_b
-    if total == 0:
-        return 0.0, float(len(a) + len(b) - 2)
-    return total, total**2 / (part_a**2 / (len(a) - 1) + part_b**2 / (len(b) - 1))
 
 
 def table(differences: Iterable[Difference]) -> pd.DataFrame:

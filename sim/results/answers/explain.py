@@ -15,7 +15,7 @@ from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
 from sim.results.statistics import finite, mser5
-from sim.results.text import markdown, number, percent, seconds
+from sim.results.text import capital, markdown, number, percent, seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ def _fates(pairs: pd.DataFrame) -> str:
     left = f"{percent(float(by['left']) / of)} of the pages left before they showed the update" if by["left"] else ""
     unknown = f"of {percent(float(by['unknown']) / of)} nobody knows, because a version is missing" if by["unknown"] else ""
     words = "; ".join(part for part in (left, unknown) if part)
-    return f"{words[0].upper()}{words[1:]}." if words else ""
+    return f"{capital(words)}." if words else ""
 
 
 def _key(index: Any) -> str:

@@ -6,6 +6,7 @@ and falls back to committed sample runs in data/runs, so the same file is a repo
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -79,6 +80,15 @@ def sample(name: str) -> Run:
         known = [path.name for path in (data_dir() / "runs").glob("*") if path.is_dir()]
         raise BadInput(f"no sample run {name!r}{did_you_mean(name, known)} (make samples)")
     return Run(directory)
+
+
+def record(path: str | Path, made_by: str) -> dict[str, Any]:
+    """What a command of the project found and wrote down as JSON, as the files in data. Raises `BadInput`."""
+    try:
+        found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read: {error} ({made_by} makes it)") from error
+    return found
 
 
 def runs(*samples: str) -> list[Run]:

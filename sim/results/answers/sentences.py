@@ -16,7 +16,7 @@ from sim.results.answers.choices import describe
 from sim.results.fronts import cheapest_within
 from sim.results.ledger.stages import STAGES, slowest_kind
 from sim.results.statistics import events_needed
-from sim.results.text import digits, figure, interval, is_never, number, percent, seconds, unit_of
+from sim.results.text import capital, digits, figure, interval, is_never, number, percent, seconds, unit_of
 
 Summary = Mapping[str, Mapping[str, Any]]
 
@@ -134,8 +134,7 @@ def _sureness(run: Summary, *metrics: str) -> str:
         else:
             least = events_needed(float(metric.rpartition(".p")[2]) / 100)
             words.append(f"the {place} figure needs {number(least)} updates to have an interval")
-    joined = "; ".join(words)
-    return f"{joined[0].upper()}{joined[1:]}."
+    return f"{capital('; '.join(words))}."
 
 
 def _apart(run: Summary, model: Summary, metric: str = "time_to_fresh.p95") -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from sim.results.plots import style
-from sim.results.text import number, seconds
+from sim.results.text import capital, number, seconds
 
 FAILED = style.VERMILION
 
@@ -96,5 +96,4 @@ def claim(frame: pd.DataFrame) -> str:
         worst = float(at[late.argmax()])
         middle, most = seconds(float(np.median(late))), seconds(float(late.max()))
         parts.append(f"the p95 of the time to fresh: {middle} in the median part, at most {most} (at {seconds(worst)})")
-    words = "; ".join(parts) or "no update is known to have been shown"
-    return f"{words[0].upper()}{words[1:]}"
+    return capital("; ".join(parts) or "no update is known to have been shown")
