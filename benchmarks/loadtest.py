@@ -8,9 +8,10 @@ other processes (SCHED_FIFO) where that is allowed. CPU is the client process's 
 on disk. It is taken of broadcasts to all, 5,000 messages a second in all: `different` where each frame has the instant of its own
 send in it, from which `delay` counts, so that the server's fan-out is not in it; `same` where all get the same
 bytes, as from a broadcaster. `x C` is against the bare receiver of the same run. `lag` is the delay that the client itself adds
-before it reads. `msg/s` is the highest rate, one subscriber after the other and each message different, at which that stays below
-50 ms at p99; then both are ahead of others by niceness only, for who takes a whole core by a real-time priority is stopped by the
-system for 50 ms of each second. A sender that was itself late is named.
+before it reads. `idle` is the CPU, in ms a second, of a process all of whose pages wait, between two rounds of their pings.
+`msg/s` is the highest rate, one subscriber after the other and each message different, at which that stays below 50 ms at p99;
+then both are ahead of others by niceness only, for who takes a whole core by a real-time priority is stopped by the system for
+50 ms of each second. A sender that was itself late is named.
 Absolute times depend on the machine; the ratios within one run are what to compare.
 """
 
@@ -44,6 +45,8 @@ RATE = 5000
 LADDER = (15_000, 20_000, 27_000, 36_000, 48_000, 64_000, 80_000, 90_000, 100_000, 110_000, 125_000, 140_000, 160_000)
 LIMIT_MS = 50.0
 ROUNDS = 3
+IDLE = 4.0
+"""Seconds in which nothing is sent: two of the looks that the load client takes at what it recorded."""
 CANDIDATES = {
     "ours": "this project",
     "epoll": "this project where io_uring is not allowed",
@@ -62,6 +65,8 @@ class Row:
     subscribers: int
     connect_s: float = float("nan")
     kib: float = float("nan")
+    idle: float = float("nan")
+    """ms of CPU a second while nothing comes."""
     different: list[float] = field(default_factory=list)
     """CPU per message by rounds, us."""
     same: list[float] = field(default_factory=list)
@@ -235,6 +240,9 @@ def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds
         row.connect_s = took
         time.sleep(2.0)
         row.kib = (client.resident() - alone) / (subscribers - 1)
+        cpu = client.cpu()
+        time.sleep(IDLE)
+        row.idle = (client.cpu() - cpu) / IDLE * 1e3
         delay, lag = client.histogram("time_to_notified"), client.histogram("reader_lag")
         row.different, sent = cpu_per_message(server, client, "stamped", hertz, seconds)
         time.sleep(1.5)
@@ -299,7 +307,19 @@ def refetch_rate(program: Path, seconds: float) -> tuple[float, float]:
     return count / cpu, cpu / count * 1e6
 
 
-COLUMNS = ("subscribers", "client", "connect s", "KiB each", "different us", "x C", "same us", "x C", "delay p50 ms", "p99 ms")
+COLUMNS = (
+    "subscribers",
+    "client",
+    "connect s",
+    "KiB each",
+    "idle",
+    "different us",
+    "x C",
+    "same us",
+    "x C",
+    "delay p50 ms",
+    "p99 ms",
+)
 MORE = ("lag p99 ms", "msg/s", "us/cycle", "refetched")
 
 
@@ -310,6 +330,7 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         limit = limits.get(row.subscribers)
         cells = [f"{row.subscribers:>11,}", f"{row.candidate:6}", _number(row.connect_s, 9, 2), _number(row.kib, 8, 1)]
+        cells.append(_number(row.idle, 4, 1))
         for mine, theirs, width in ((row.different, limit and limit.different, 12), (row.same, limit and limit.same, 7)):
             cells += [_number(min(mine), width, 1), _number(min(mine) / min(theirs) if theirs else math.nan, 4, 2)]
         cells += [
@@ -334,6 +355,7 @@ def keep(row: Row, limit: Row | None) -> None:
         ):
             note(f"{who}: CPU per message, {name}", "x C", [us / min(theirs) for us in mine])
     note(f"{who}: memory each", "KiB", [row.kib])
+    note(f"{who}: while nothing comes", "ms CPU/s", [row.idle])
     if row.knee is not None:
         note(f"{who}: rate before 50 ms lag", "messages/s", [row.knee], more_is_better=True)
     note(f"{who}: cycle of notification and refetch", "us CPU", [row.us_per_cycle])

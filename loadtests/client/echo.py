@@ -34,6 +34,9 @@ RECONNECT_DELAY = SECOND
 FIRST_SLOT, LAST_SLOT = 15 * SECOND, 60 * SECOND
 """An attempt that cannot even open a socket waits out its slot: 15 s, 30 s, then 60 s each."""
 SHORTEST_ACTIVITY = 10 * SECOND
+SLACK = SECOND // 16
+"""By at most this much a page's watch on silence is late, which is for 10 s and more: thousands of pages then wake the hub
+together, and not each by itself (35 us)."""
 
 NEVER = -1
 AT_ONCE = 0
@@ -608,7 +611,7 @@ class Echo:
         return self.heard_at if self._link is None else max(self.heard_at, self._link.heard_at)
 
     def _watch_activity(self) -> None:
-        self._set_alarm(self._last_heard() + min(self._server_timeout, self._cap), self._silence)
+        self._set_alarm(_later(self._last_heard() + min(self._server_timeout, self._cap)), self._silence)
 
     def _silence(self) -> None:
         self._alarm = None
@@ -619,7 +622,7 @@ class Echo:
         if self._link is not None:
             self._link.send(messages.CLIENT_PING)
         timeout = min(self._server_timeout, self._cap, PONG_TIMEOUT)
-        self._set_alarm(self._pinged_at + timeout, self._await_pong)
+        self._set_alarm(_later(self._pinged_at + timeout), self._await_pong)
 
     def _await_pong(self) -> None:
         self._alarm = None
@@ -628,7 +631,7 @@ class Echo:
             self._watch_activity()
             return
         if now < self._pinged_at + PONG_TIMEOUT:
-            self._set_alarm(self._pinged_at + PONG_TIMEOUT, self._await_pong)
+            self._set_alarm(_later(self._pinged_at + PONG_TIMEOUT), self._await_pong)
             return
         self._learn(now, clean=False)
         self._drop(1006, "pong not received in time")
@@ -665,6 +668,11 @@ REACTIONS: dict[str, Callable[[Echo, messages.Message, int], None]] = {
     messages.SUBSCRIPTION_ERROR: Echo._not_subscribed,
 }
 """What a connected client does about frames of the protocol; others (pongs, members, cache misses) are heard and that is all."""
+
+
+def _later(at: int) -> int:
+    """The next instant at which watches end."""
+    return -(-at // SLACK) * SLACK
 
 
 def is_guarded(channel: str) -> bool:

@@ -57,6 +57,25 @@ Call = tuple[int, Callable[..., Any], tuple[Any, ...]]
 _instant = operator.itemgetter(0)
 
 
+class Slot(list[Call]):
+    """What is due within one tick; `live`: how many of them have not been cancelled."""
+
+    __slots__ = ("live",)
+    live: int
+
+
+class SlotEntry(Entry):
+    """One that its slot can do without: where all are cancelled, nobody wakes for them."""
+
+    __slots__ = ("slot",)
+    slot: Slot
+
+    def cancel(self) -> None:
+        if self.callback is not None:
+            self.callback = None
+            self.slot.live -= 1
+
+
 class Readable(Protocol):
     """What the mux watches."""
 
@@ -141,12 +160,13 @@ class Mux:
             with contextlib.suppress(OSError):
                 self.ring = ReceiveRing(self.offset, self._failed)
                 self.watch(self.ring.descriptor, self.ring, READ)
-        self._slots: dict[int, list[Call]] = {}
+        self._slots: dict[int, Slot] = {}
         self._ticks: list[int] = []
         """Those of the slots, as a heap."""
         self._due: deque[Call] = deque()
         """Of slots whose time has come, what has not rung yet."""
         self._alarm: Any = None
+        self._ringing = False
         self.errors = 0
         """Exceptions that callbacks raised: a fault of ours or of the user's page, logged, never fatal."""
 
@@ -166,27 +186,32 @@ class Mux:
         return wall - monotonic - self.offset
 
     def call_at(self, when: int, callback: Callable[..., Any], *args: Any) -> Entry:
-        entry = Entry(callback, args)
-        self.post(when, entry.ring)
+        entry = SlotEntry(callback, args)
+        entry.slot = self.post(when, entry.ring)
         return entry
 
-    def post(self, when: int, callback: Callable[..., Any], *args: Any) -> None:
+    def post(self, when: int, callback: Callable[..., Any], *args: Any) -> Slot:
         """`call_at` for what is never cancelled."""
         tick = when // TICK + 1  # It rings when its tick is over, so never before its time.
         slot = self._slots.get(tick)
         if slot is not None:
             slot.append((when, callback, args))
-            return
-        self._slots[tick] = [(when, callback, args)]
+            slot.live += 1
+            return slot
+        self._slots[tick] = slot = Slot([(when, callback, args)])
+        slot.live = 1
         heapq.heappush(self._ticks, tick)
-        if self._ticks[0] == tick:
+        if self._ticks[0] == tick and not self._ringing:
             self._set_alarm()
+        return slot
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.stop()
             self._alarm.close()
             self._alarm = None
+        while self._ticks and not self._slots[self._ticks[0]].live:
+            del self._slots[heapq.heappop(self._ticks)]
         if self._due or self._ticks:
             wait = 0.0 if self._due else max((self._ticks[0] * TICK - self.now()) / SECOND, 0.0)
             self._alarm = self._loop.timer(wait)
@@ -194,6 +219,7 @@ class Mux:
 
     def _ring(self) -> None:
         due, ticks, now = self._due, self._ticks, self.now() // TICK
+        self._ringing = True  # The alarm is set once, when all have rung.
         for _ in range(BATCH):
             if not due:
                 if not ticks or ticks[0] > now:
@@ -206,6 +232,7 @@ class Mux:
                 callback(*args)
             except Exception:
                 self._failed()
+        self._ringing = False
         self._set_alarm()
 
     # ---- sockets

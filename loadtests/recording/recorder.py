@@ -1,7 +1,7 @@
 """Samples of one worker process: to Locust's statistics, to histograms, to parts (the format is `sim.results.parts`).
 
-The hot path packs a row of four numbers into a buffer (0.1 us). Twice a second the buffers are drained as NumPy arrays and
-everything else is derived from them in batches. Locust's rows are
+The hot path packs a row of four numbers into a buffer (0.1 us). Each two seconds, or when it is full, a buffer is drained as a
+NumPy array, and everything else is derived from that in batches. Locust's rows are
 
     WS      connect, subscribe         opening handshake to `connection_established`; subscribe frame to its answer
     POST    /broadcasting/auth         channel authorisations
@@ -88,7 +88,7 @@ HISTOGRAMS = {
     "start_lag": "refetch due to request sent: the harness's own queue",
     "refetch": "refetch due to answer complete",
     "service": "request sent to answer complete: what the target took",
-    "hub_gap": "lateness of a 50 ms timer on the hub",
+    "hub_gap": "lateness of a timer on the hub, four times a second",
     "gc_pause": "duration of a full garbage collection",
 }
 """Names and meanings of a header's histograms, all in nanoseconds."""

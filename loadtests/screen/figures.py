@@ -50,6 +50,7 @@ class Sums:
 def of_plant(plant: Plant) -> dict[str, Any]:
     """One process, as JSON and msgpack take it."""
     recorder = plant.recorder
+    recorder.drain()
     return {
         "gauges": {
             "users": recorder.opened,

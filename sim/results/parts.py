@@ -2,7 +2,7 @@
 
 A parts directory holds, for each worker process `<pid>` (directories below it count as well, one per machine):
 
-    header-<pid>.json              the process, its clock, how much, how late; rewritten each second, `finished` at the end
+    header-<pid>.json              the process, its clock, how much, how late; rewritten each two seconds, `finished` at the end
     <table>-<pid>-<n>.arrows       rows of `PARTS[<table>]`, a `sim.results.journal`: whole at every moment; <n> grows where a
                                    disk refused to take more
 

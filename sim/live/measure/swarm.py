@@ -1,7 +1,8 @@
 """The Locust processes of a load test: one by itself, or a master and its workers.
 
 They are told what to do by the environment (`WORKBENCH_TARGET`, `WORKBENCH_SCENARIO`, `WORKBENCH_PARTS`, `WORKBENCH_EPOCH`)
-and say how far they are in the headers of their parts, which they rewrite each second. Locust itself is never imported here.
+and say how far they are in the headers of their parts, which they rewrite each two seconds, more often at first. Locust itself is
+never imported here.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.client.echo import Authorised, Ear, Echo, Event, State, decoded, parse
+from loadtests.client.echo import SLACK, Authorised, Ear, Echo, Event, State, decoded, parse
 from sim.clock import SECOND, EventList
 from sim.pusher import messages
 from sim.pusher.messages import Malformed
@@ -320,6 +320,21 @@ def test_an_idle_connection_pings_every_thirty_seconds_and_dies_thirty_later() -
     world.at(90.2)
     assert len(world.wires) == 2
     assert not world.wires[0].open
+
+
+def test_pages_that_connect_one_after_the_other_watch_for_silence_together() -> None:
+    pinged = []
+    for late in range(1, 60, 7):
+        world = World(accept)
+        world.at(late / 1000)
+        world.echo.connect()
+        world.at(30)
+        while not world.pings():
+            world.at(world.clock.now() / SECOND + 0.001)
+        pinged.append(world.clock.now())
+        since = 30 * SECOND + (late + 1) * 1_000_000
+        assert since <= pinged[-1] <= since + SLACK + 1_000_000
+    assert len(set(pinged)) <= 2
 
 
 def test_any_frame_puts_the_ping_off() -> None:

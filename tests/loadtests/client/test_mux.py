@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 import pytest
 
-from loadtests.client.mux import BATCH, READ, Mux, Polled, clock_pair, readiness
+from loadtests.client.mux import BATCH, READ, TICK, Mux, Polled, clock_pair, readiness
 from sim.clock import SECOND
 from sim.errors import WorkbenchError
 
@@ -53,6 +53,24 @@ def test_a_cancelled_timer_does_not_ring(mux: Mux) -> None:
     mux.call_at(mux.now() + 2_000_000, rung.append, 2)
     gevent.sleep(0.03)
     assert rung == [2]
+
+
+def test_timers_that_were_cancelled_wake_nobody_and_others_of_their_time_ring(mux: Mux) -> None:
+    rung: list[int] = []
+    start = mux.now()
+    entries = [mux.call_at(start + (i // 2) * 20_000_000, rung.append, i) for i in range(6)]
+    gone = [mux.call_at(start + 10_000_000 + i * TICK, rung.append, -1) for i in range(30)]
+    for entry in (*gone, *gone, entries[2], entries[3], entries[4]):
+        entry.cancel()
+    gevent.sleep(0.002)
+    entries[0].cancel()  # It has rung.
+    assert rung == [0, 1]
+    # What remains to wait for is what has not been cancelled; the hub is not woken for the rest.
+    assert [list(slot) != [] and slot.live for slot in mux._slots.values()].count(1) == 1
+    assert min(mux._ticks) == (start + 40_000_000) // TICK + 1
+    mux.call_at(start + 10_000_000, rung.append, 7)  # Where there was a slot of cancelled ones.
+    gevent.sleep(0.06)
+    assert rung == [0, 1, 7, 5]
 
 
 def test_a_callback_that_fails_is_counted_and_the_rest_goes_on(mux: Mux, caplog: pytest.LogCaptureFixture) -> None:
