@@ -116,8 +116,8 @@ def test_other_greenlets_run_between_batches_of_a_herd(mux: Mux) -> None:
             order.append("other")
 
     greenlet = gevent.spawn(other)
-    gevent.sleep(0.1)
     greenlet.join()
+    wait_for(order, len(pairs) + 3)
     assert order.count("read") == len(pairs)
     if mux.waits_by == "epoll":
         assert "other" in order[: order.index("read") + BATCH + 3]
