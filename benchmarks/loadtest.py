@@ -226,12 +226,6 @@ def cpu_per_message(server: Server, client: Client, command: str, hertz: float, 
     return found, total
 
 
-def since(now: Histogram, before: Histogram) -> Histogram:
-    """What was counted in between."""
-    now.bins -= before.bins
-    return now
-
-
 def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds: float) -> Row:
     row = Row(candidate, subscribers)
     hertz = RATE / subscribers
@@ -246,9 +240,9 @@ def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds
         delay, lag = client.histogram("time_to_notified"), client.histogram("reader_lag")
         row.different, sent = cpu_per_message(server, client, "stamped", hertz, seconds)
         time.sleep(1.5)
-        delay, lag = since(client.histogram("time_to_notified"), delay), since(client.histogram("reader_lag"), lag)
-        row.p50_ms, row.p99_ms = delay.quantile(0.5) / 1e6, delay.quantile(0.99) / 1e6
-        row.lag_p99_ms = lag.quantile(0.99) / 1e6
+        delay, lag = client.histogram("time_to_notified").since(delay), client.histogram("reader_lag").since(lag)
+        row.p50_ms, row.p99_ms = delay.quantile(0.5) * 1e3, delay.quantile(0.99) * 1e3
+        row.lag_p99_ms = lag.quantile(0.99) * 1e3
         if candidate != "bare" and delay.count != sent:
             row.notes.append(f"{delay.count} of {sent:.0f} received")
         row.same, _ = cpu_per_message(server, client, "burst", hertz, seconds)
@@ -277,7 +271,7 @@ def find_knee(row: Row, server: Server, client: Client) -> None:
         before, count = client.histogram(name), client.count("notifications")
         said = server.ask(f"spread {rate} 2")
         time.sleep(1.6)
-        p99 = since(client.histogram(name), before).quantile(0.99) / 1e6
+        p99 = client.histogram(name).since(before).quantile(0.99) * 1e3
         if said["late_ms"] > LIMIT_MS / 10:
             row.notes.append(f"at {rate:,}/s the sender was up to {said['late_ms']:.0f} ms late")
         if not p99 <= LIMIT_MS or client.count("notifications") - count < 0.98 * said["sent"]:

@@ -69,7 +69,8 @@ ALLOWED: dict[str, set[str]] = {
     "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary", "sim.results.run"},
     "sim.virtual.theory": {"sim.errors", "sim.policy"},
     "sim.virtual.sweep": CONFIGURED | {"sim.virtual", "sim.results.statistics"},
-    "sim.virtual.fleet": CONFIGURED | {"sim.virtual", "sim.results.schema", "sim.results.frames", "sim.results.statistics"},
+    "sim.virtual.fleet": CONFIGURED
+    | {"sim.virtual", "sim.results.schema", "sim.results.frames", "sim.results.statistics", "sim.results.histogram"},
     "sim.brokeforge": CONFIGURED | {"sim.pusher"},
     "sim.brokeforge.domain": {"sim.errors", "sim.workload", "sim.scenario", "sim.brokeforge.broadcasting.events"},
     "sim.live": EDGE | {"sim.live.application", "sim.live.broadcaster", "sim.brokeforge", "sim.pusher"},

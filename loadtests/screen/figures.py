@@ -44,7 +44,7 @@ class Sums:
         self.gauges.update(tree["gauges"])
         self.counters.update(tree["counters"])
         for name in SHOWN:
-            self.histograms[name].merge(Histogram.from_dict(tree["histograms"][name]))
+            self.histograms[name] += Histogram.from_dict(tree["histograms"][name])
 
 
 def of_plant(plant: Plant) -> dict[str, Any]:
@@ -122,9 +122,9 @@ class Figures:
         for name in ("notifications", "refetches", "failed_refetches"):
             point[name] = max(sums.counters[name] - self._before.counters[name], 0) / took
         for name in SHOWN:
-            between = difference(sums.histograms[name], self._before.histograms[name])
+            between = sums.histograms[name].since(self._before.histograms[name])
             for p in (0.5, 0.95, 0.99):
-                point[f"{name}_p{p * 100:.0f}"] = between.quantile(p) / 1e6 if between.count else None
+                point[f"{name}_p{p * 100:.0f}"] = between.quantile(p) * 1e3 if between.count else None
         self._before = sums
         self.series.append(point)
 
@@ -133,15 +133,6 @@ class Figures:
         while True:
             gevent.sleep(EVERY)
             self.tick()
-
-
-def difference(now: Histogram, before: Histogram) -> Histogram:
-    """What has come since; a new test began in between where there is less than before."""
-    if (now.bins < before.bins).any():
-        return now
-    between = Histogram()
-    between.bins, between.total, between.largest = now.bins - before.bins, now.total - before.total, now.largest
-    return between
 
 
 def register(environment: Environment) -> Figures | None:

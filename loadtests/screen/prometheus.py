@@ -24,7 +24,7 @@ from loadtests.recording.recorder import COUNTERS, HISTOGRAMS
 from loadtests.screen.figures import Figures
 from sim.clock import SECOND
 from sim.errors import BadInput
-from sim.results.histogram import Histogram, middle_of
+from sim.results.histogram import Histogram
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds, seconds."""
@@ -72,9 +72,8 @@ def _of_entry(entry: StatsEntry) -> list[tuple[str, float]]:
 
 def bounds(histogram: Histogram) -> list[tuple[str, float]]:
     """(upper bound in seconds, how many are not above it), the last without a bound."""
-    occupied = np.flatnonzero(histogram.bins)
-    where = np.searchsorted(BUCKETS, middle_of(occupied) / SECOND)
-    return _cumulative(np.bincount(where, histogram.bins[occupied], len(BUCKETS) + 1).tolist())
+    seconds, counts = histogram.held()
+    return _cumulative(np.bincount(np.searchsorted(BUCKETS, seconds), counts, len(BUCKETS) + 1).tolist())
 
 
 def _cumulative(counts: list[int]) -> list[tuple[str, float]]:

@@ -1,109 +1,177 @@
-"""Counts on a logarithmic scale: what is kept of samples too many to keep, merged by addition.
+"""Durations as counts: a log-histogram that is merged by addition, with exact count, sum, least and largest.
 
-Each octave has 32 bins, so a quantile is within 1/64 (1.6 %) of the value; below 32 values are exact. Values are whole numbers,
-here nanoseconds; negative ones are counted apart, because a negative duration is an error and never a number.
-
-Not `sim.virtual.fleet.histogram`: that has eight times the bins for a third digit, takes no negatives, and never goes through
-JSON.
+Bins are octaves of a nanosecond cut into 2^`BITS` equal parts: the bin of a value is the head of its own float64 (exponent and
+some bits of the mantissa), so binning costs one shift. Rejected after measuring: keeping all values (10**10 of them are 80 GB),
+pandas quantiles (6.7 million rows/s against about 100), `hdrhistogram` (1.3 million/s).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
-SUB = 32
-"""Bins per octave."""
-_OCTAVES = 45
-BINS = SUB * (_OCTAVES + 1)
-"""Enough for durations of two weeks in nanoseconds; what is longer counts in the last bin."""
+from sim.clock import SECOND
+from sim.errors import BadInput
 
-
-def bin_of(values: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """The bin of each value (>= 0)."""
-    v = np.asarray(values, dtype=np.int64)
-    mantissa, exponent = np.frexp(v.astype(np.float64))
-    octave = exponent.astype(np.int64) - 6
-    bins = SUB + octave * SUB + ((2.0 * mantissa - 1.0) * SUB).astype(np.int64)
-    return np.minimum(np.where(v < SUB, v, bins), BINS - 1)
-
-
-def middle_of(bins: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The value that stands for each bin: its middle."""
-    b = np.asarray(bins, dtype=np.int64)
-    octave = np.maximum(b // SUB - 1, 0)
-    low = np.where(b < SUB, b, (SUB + b % SUB) << octave)
-    width = np.where(b < SUB, 1, np.int64(1) << octave)
-    return low + np.where(width > 1, width / 2.0, 0.0)
+Array = np.ndarray[Any, Any]
 
 
 class Histogram:
-    """A mergeable distribution. `count`, `total` (sum), `largest` and `negative` are exact, quantiles within 1.6 %."""
+    """Counts of durations (whole nanoseconds in, seconds out). `a + b` merges them; the order does not matter.
 
-    __slots__ = ("bins", "largest", "negative", "total")
+    A quantile is right to 1.6 %. Negative durations are counted apart: the clocks that they come from are unequal.
+    """
+
+    __slots__ = ("counts", "largest", "least", "negative", "total")
+
+    BITS: ClassVar[int] = 5
+    """Of the mantissa: 32 bins an octave, few enough to be written as JSON each second."""
 
     def __init__(self) -> None:
-        self.bins = np.zeros(BINS, np.int64)
+        self.counts: Array = np.zeros(63 << self.BITS, np.int64)
         self.total = 0
-        self.largest = 0
+        """Sum of all values, ns: a Python integer, so that 10**10 values cannot overflow it."""
+        self.least: int | None = None
+        self.largest: int | None = None
         self.negative = 0
+
+    def bins_of(self, durations: Array) -> Array:
+        """Bin numbers (int64) of durations (int64 ns >= 0); less than 1 ns is counted as 1 ns."""
+        index = durations.astype(np.float64).view(np.int64)
+        index >>= 52 - self.BITS
+        index -= 1023 << self.BITS
+        return np.maximum(index, 0, out=index)
+
+    def edges(self) -> Array:
+        """Lower edges of all bins and the upper one of the last, ns."""
+        heads = np.arange(len(self.counts) + 1, dtype=np.int64) + (1023 << self.BITS)
+        return (heads << 52 - self.BITS).view(np.float64)
+
+    def add(self, durations: Any) -> None:
+        """Count values, whole ns, any shape."""
+        values = np.asarray(durations, np.int64).ravel()
+        if values.size and values.min() < 0:
+            self.negative += int((values < 0).sum())
+            values = values[values >= 0]
+        if not values.size:
+            return
+        least, largest = int(values.min()), int(values.max())
+        self.counts += np.bincount(self.bins_of(values), minlength=len(self.counts))
+        if largest < (1 << 62) // values.size:
+            self.total += int(values.sum())
+        else:  # in halves: a sum of int64 would wrap silently
+            self.total += int((values >> 20).sum()) * (1 << 20) + int((values & 0xFFFFF).sum())
+        self._reach(least, largest)
+
+    def add_counts(self, durations: Array, counts: Array, total: int, least: int, largest: int) -> None:
+        """Count *counts[i]* values near *durations[i]* (ns) whose exact sum, least and largest are known."""
+        if counts.any():
+            self.counts += np.bincount(self.bins_of(durations), weights=counts, minlength=len(self.counts)).astype(np.int64)
+            self.total += total
+            self._reach(least, largest)
+
+    def _reach(self, least: int | None, largest: int | None) -> None:
+        if least is not None and largest is not None:
+            self.least = least if self.least is None else min(self.least, least)
+            self.largest = largest if self.largest is None else max(self.largest, largest)
+
+    def __add__(self, other: Self) -> Self:
+        merged = type(self)()
+        merged.counts = self.counts + other.counts
+        merged.total = self.total + other.total
+        merged.negative = self.negative + other.negative
+        for part in (self, other):
+            merged._reach(part.least, part.largest)
+        return merged
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Histogram) and self.to_dict() == other.to_dict()
+
+    def since(self, before: Self) -> Self:
+        """What has been counted since *before*, an earlier state of this; all of it where that had more: it began anew."""
+        if (self.counts < before.counts).any():
+            return self
+        found = type(self)()
+        found.counts, found.total, found.negative = (
+            self.counts - before.counts,
+            self.total - before.total,
+            self.negative - before.negative,
+        )
+        found._reach(self.least, self.largest)
+        return found
 
     @property
     def count(self) -> int:
-        return int(self.bins.sum())
+        return int(self.counts.sum())
 
-    def add(self, values: npt.ArrayLike) -> None:
-        """Count a batch of whole numbers."""
-        v = np.asarray(values, dtype=np.int64)
-        good = v[v >= 0] if v.size and v.min() < 0 else v
-        self.negative += v.size - good.size
-        if good.size:
-            self.bins += np.bincount(bin_of(good), minlength=BINS)
-            self.total += int(good.sum())
-            self.largest = max(self.largest, int(good.max()))
-
-    def merge(self, other: Histogram) -> None:
-        self.bins += other.bins
-        self.total += other.total
-        self.largest = max(self.largest, other.largest)
-        self.negative += other.negative
-
-    def quantile(self, p: float) -> float:
-        """The value below which a share *p* lies; NaN of nothing. The largest is exact."""
+    @property
+    def mean(self) -> float:
+        """Seconds, exact; NaN where there is no value."""
         count = self.count
-        if count == 0:
+        return self.total / count / SECOND if count else float("nan")
+
+    @property
+    def max(self) -> float:
+        """Seconds, exact; NaN where there is no value."""
+        return float("nan") if self.largest is None else self.largest / SECOND
+
+    def quantile(self, q: float) -> float:
+        """The value that a share q does not exceed, seconds; NaN where there is no value.
+
+        Interpolated within its bin, and never outside the least and largest value.
+        """
+        if not 0 <= q <= 1:
+            raise BadInput(f"a quantile must be between 0 and 1, got {q!r}")
+        cumulated = np.cumsum(self.counts)
+        if not cumulated[-1] or self.least is None or self.largest is None:
             return float("nan")
-        if p >= 1.0:
-            return float(self.largest)
-        rank = np.searchsorted(np.cumsum(self.bins), max(p * count, 0.5))
-        return min(float(middle_of(rank)), float(self.largest))
+        rank = q * cumulated[-1]
+        found = int(np.searchsorted(cumulated, rank, side="left"))
+        inside = (rank - (cumulated[found] - self.counts[found])) / self.counts[found] if self.counts[found] else 0.0
+        low, high = self.edges()[found : found + 2]
+        return float(min(max(low + (high - low) * inside, self.least), self.largest)) / SECOND
+
+    def quantile_with(self, lost: int, q: float) -> float | None:
+        """As `quantile`, where *lost* more values are infinite; None where there is no value at all."""
+        count = self.count
+        if not count + lost:
+            return None
+        rank = q * (count + lost)
+        return self.quantile(rank / count) if rank <= count and count else math.inf
+
+    def count_above(self, limit: float) -> float:
+        """How many values are greater than *limit* seconds, to one bin."""
+        return self.count - float(np.interp(limit * SECOND, self.edges(), np.concatenate(([0], np.cumsum(self.counts)))))
+
+    def held(self) -> tuple[Array, Array]:
+        """(seconds in the middle, counts) of the bins that hold values."""
+        held = np.flatnonzero(self.counts)
+        edges = self.edges()
+        return (edges[held] + edges[held + 1]) / 2 / SECOND, self.counts[held]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain members for JSON: the occupied bins, and the exact members."""
-        occupied = np.flatnonzero(self.bins)
-        return {
-            "bins": dict(zip(map(str, occupied.tolist()), self.bins[occupied].tolist(), strict=True)),
-            "total": self.total,
-            "largest": self.largest,
-            "negative": self.negative,
-        }
+        """Plain members for JSON: the bins that hold values, and the exact members."""
+        held = np.flatnonzero(self.counts)
+        exact = {name: getattr(self, name) for name in ("total", "least", "largest", "negative")}
+        return {"counts": dict(zip(map(str, held.tolist()), self.counts[held].tolist(), strict=True))} | exact
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any]) -> Histogram:
+    def from_dict(cls, tree: Mapping[str, Any]) -> Self:
         """Raises KeyError or ValueError for what `to_dict` did not write."""
         histogram = cls()
-        for name, count in tree["bins"].items():
-            histogram.bins[int(name)] = count
-        histogram.total, histogram.largest, histogram.negative = int(tree["total"]), int(tree["largest"]), int(tree["negative"])
+        for name, count in tree["counts"].items():
+            histogram.counts[int(name)] = count
+        histogram.total, histogram.negative = int(tree["total"]), int(tree["negative"])
+        histogram._reach(tree["least"], tree["largest"])
         return histogram
 
 
-def merged(histograms: Iterable[Histogram]) -> Histogram:
-    """The sum of all."""
-    result = Histogram()
-    for histogram in histograms:
-        result.merge(histogram)
-    return result
+class FineHistogram(Histogram):
+    """The same with 256 bins an octave: a quantile is right to 0.2 %."""
+
+    __slots__ = ()
+
+    BITS = 8

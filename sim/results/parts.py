@@ -39,7 +39,7 @@ from sim.errors import BadInput
 from sim.results import journal
 from sim.results.run import TABLES
 
-PART_VERSION = 2
+PART_VERSION = 3
 NEVER = -1
 """An instant that did not happen."""
 

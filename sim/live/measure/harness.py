@@ -12,7 +12,7 @@ import numpy as np
 from sim.clock import SECOND
 from sim.live.measure.sampling import MetricSample
 from sim.live.measure.verdict import Evidence
-from sim.results.histogram import Histogram, merged
+from sim.results.histogram import Histogram
 from sim.scenario import Scenario
 
 Header = Mapping[str, Any]
@@ -36,7 +36,8 @@ class Harness:
 
     def histogram(self, name: str) -> Histogram:
         """All workers' samples, ns."""
-        return merged(Histogram.from_dict(header["histograms"][name]) for header in self.headers if name in header["histograms"])
+        some = (Histogram.from_dict(header["histograms"][name]) for header in self.headers if name in header["histograms"])
+        return sum(some, Histogram())
 
     @property
     def kernel_stamps(self) -> bool:
@@ -90,7 +91,7 @@ class Harness:
         for metric, name in LATENCIES.items():
             histogram = self.histogram(name)
             for p in levels:
-                value = histogram.quantile(p) / SECOND if histogram.count else None
+                value = histogram.quantile(p) if histogram.count else None
                 found[f"{metric}.p{p * 100:g}"] = {"value": value, "n": histogram.count}
         return found
 
@@ -99,7 +100,7 @@ class Harness:
 
         def at(name: str, p: float) -> float | None:
             histogram = self.histogram(name)
-            return histogram.quantile(p) / SECOND if histogram.count else None
+            return histogram.quantile(p) if histogram.count else None
 
         return {
             "workers": len(self.headers),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim.clock import SECOND
+from sim.results.histogram import FineHistogram
 from sim.results.statistics import (
     SURE,
     Estimate,
@@ -21,7 +22,6 @@ from sim.results.statistics import (
     quantiles,
     share_interval,
 )
-from sim.virtual.fleet.histogram import FineHistogram
 from sim.virtual.fleet.refetching import LOAD_STEP
 from sim.virtual.fleet.tally import Outcomes
 
@@ -63,7 +63,7 @@ class Latency:
             yield f"{name}.p{level * 100:g}", self._quantile(whole, lost, level, n)
         shown = replace(batch_mean(self.sums, self.counts), n=int(np.count_nonzero(self.counts)))
         yield f"{name}.mean", Estimate(math.inf, n=n) if lost else shown
-        yield f"{name}.max", Estimate(math.inf if lost else whole.max if len(whole) else None, n=n)
+        yield f"{name}.max", Estimate(math.inf if lost else whole.max if whole.count else None, n=n)
         if name.startswith("time_to_fresh"):
             yield f"{name}.mean_of_shown", shown
 
@@ -73,7 +73,7 @@ class Latency:
         if centre is None or n < events_needed(p) or len(self.parts) == 1:
             return Estimate(centre, n=n)
         never = np.bincount(self.batch, self.never, len(self.parts))
-        totals = np.array([len(part) for part in self.parts]) + never
+        totals = np.array([part.count for part in self.parts]) + never
         beyond = np.array([part.count_above(centre) for part in self.parts]) + (never if math.isfinite(centre) else 0.0)
         low, high = share_interval(float(beyond.sum() / totals.sum()), linearised(beyond, totals), n, SURE)
         # Fewer than one update beyond: the upper end lies above all that was seen.

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sim.results.histogram import FineHistogram
 from sim.virtual.fleet import compiled
-from sim.virtual.fleet.histogram import FineHistogram
 
 Array = np.ndarray[Any, Any]
 

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtests import events
 from loadtests.client.plant import Plant
 from loadtests.screen import figures, otlp, prometheus, tab
-from loadtests.screen.figures import Figures, Sums, difference, of_plant
+from loadtests.screen.figures import Figures, Sums, of_plant
 from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.refetch import Refetch
@@ -96,9 +96,9 @@ def test_a_new_test_begins_its_histograms_anew():
     before, now = Histogram(), Histogram()
     before.add([5, 7])
     now.add([5])
-    assert difference(now, before) is now
+    assert now.since(before) is now
     now.add([7, 9])
-    assert difference(now, before).count == 1
+    assert now.since(before).count == 1
 
 
 def test_prometheus_gets_one_family_a_name_and_cumulative_buckets(plant, environment):

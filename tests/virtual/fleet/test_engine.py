@@ -82,7 +82,7 @@ def test_a_page_gives_up_and_the_next_herd_tells_it():
     result = fleet.run(herd(3, **{"api.timeout": 0.25}), updates=updates_at(1.0, 5.0))
     # The third answer would take 0.3 s; its page hears of both updates never, as the next one takes as long.
     assert result.never_fresh == 2
-    assert len(result.time_to_fresh) == 4
+    assert result.time_to_fresh.count == 4
     assert result.summary()["time_to_fresh.mean"]["value"] is None
     assert result.summary()["starved_ratio"]["value"] == pytest.approx(2 / 6)
 
@@ -108,7 +108,7 @@ def test_who_has_given_up_is_not_aborted():
     assert result.outcomes.superseded == 0
     # Answered by then: five pages, of which all but the first have read both updates. The second herd begins at 2.3, when the
     # abandoned work is done, and gives up at 2.65: the first three pages are answered, for the first one it is the second update.
-    assert len(result.time_to_fresh) == 5 + 5
+    assert result.time_to_fresh.count == 5 + 5
     assert result.never_fresh == 6
 
 
