@@ -51,10 +51,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 MODULES = (
     "sim/clock.py",
+    "sim/distributions.py",
     "sim/machines.py",
     "sim/refetch.py",
     "sim/policy.py",
     "sim/pusher",
+    "sim/scenario/reading.py",
+    "sim/target",
+    "sim/prediction/estimates.py",
+    "sim/prediction/fit.py",
+    "sim/prediction/samples.py",
+    "sim/live/doctor",
+    "sim/live/drive",
     "sim/brokeforge/limiter.py",
     "sim/brokeforge/jobs.py",
     "sim/brokeforge/broadcasting",

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
+from sim.brokeforge.domain import change_set
+from sim.brokeforge.domain.change_set import ChangeSet
 from sim.brokeforge.domain.database import Turn
 from sim.brokeforge.domain.models import Base, ServerEvent
 from sim.errors import BadInput
@@ -103,12 +105,13 @@ def test_no_update_is_lost_between_many_writers(anywhere: Forge) -> None:
 def test_a_slow_broadcaster_does_not_hold_up_other_writers(anywhere: Forge) -> None:
     """A change is committed, and the next writer's turn has come, before its event is broadcast."""
     arrived, release = threading.Event(), threading.Event()
+    waited = []
     original = anywhere.broadcaster.trigger
 
     def slow(name: str, data: str, channels: list[str], socket_id: str | None) -> None:
         if "private-servers.1" in channels:
             arrived.set()
-            release.wait(10)
+            waited.append(release.wait(10))
         original(name, data, channels, socket_id)
 
     anywhere.broadcaster.trigger = slow  # type: ignore[method-assign]
@@ -119,6 +122,16 @@ def test_a_slow_broadcaster_does_not_hold_up_other_writers(anywhere: Forge) -> N
     release.set()
     assert anywhere.step(1, "x", "completed")["version"] == 3
     first.join()
+    assert waited == [True, True], "nobody waited for the broadcast of another's change"
+
+
+def test_the_embedded_file_is_locked_from_the_beginning_of_a_change(tmp_path: Path) -> None:
+    forge = Forge(f"sqlite:///{tmp_path / 'forge.sqlite'}", fleet_=Fleet(users=1))
+    with forge.database.change(changes=ChangeSet(now=lambda: 5)) as session:
+        assert change_set.of(session).locked_at == 5
+        assert forge.database._turn._lock.locked()
+    assert not forge.database._turn._lock.locked()
+    forge.close()
 
 
 def test_a_change_that_fails_gives_its_turn_away(anywhere: Forge) -> None:

@@ -260,7 +260,7 @@ def out_of_order(tables: Any) -> Array:
     place = place_of(updates["update"], serial)
     rows = np.flatnonzero(named & np.r_[numbered, False][place])
     rank = np.unique(sequence[place[rows]], return_inverse=True)[1]
-    group = _same_keys((heard["subscriber"].to_numpy(np.int64)[rows], _Names().codes(heard["channel"])[rows] + 1))
+    group = _same_keys((heard["subscriber"].to_numpy(np.int64)[rows], _Names().codes(heard["channel"])[rows]))
     group = np.unique(group, return_inverse=True)[1]
     in_order = np.lexsort((heard["received_at"].to_numpy(float)[rows], group))
     lifted = (group * (rank.max(initial=0) + 1) + rank)[in_order]

@@ -73,17 +73,16 @@ def stage_table(journeys: pd.DataFrame) -> pd.DataFrame:
     """
     steps = durations(journeys)
     weight = steps["weight"].to_numpy(dtype=float)
-    total = float(np.average(steps["total"], weights=weight)) if len(steps) else 0.0
     rows = []
     for name in (*STAGES, "total"):
         values = steps[name].to_numpy(dtype=float)
-        if not len(values) or np.isnan(values).all():
-            rows.append([name, *[np.nan] * 5])
+        if np.isnan(values).all():
+            rows.append([name, *[np.nan] * 4])
             continue
-        mean = float(np.average(values, weights=weight))
         levels = [quantile(values, p, weight) for p in (0.5, 0.95, 0.99)]
-        rows.append([name, mean, *levels, mean / total if total else np.nan])
-    return pd.DataFrame(rows, columns=["stage", "mean", "p50", "p95", "p99", "share"]).set_index("stage")
+        rows.append([name, float(np.average(values, weights=weight)), *levels])
+    table = pd.DataFrame(rows, columns=["stage", "mean", "p50", "p95", "p99"]).set_index("stage")
+    return table.assign(share=table["mean"] / table["mean"]["total"])
 
 
 def slowest_kind(tables: Mapping[str, pd.DataFrame]) -> str:

@@ -145,8 +145,6 @@ def _integrals(page: Array, low: Array, high: Array, missing: Array, newest: Arr
 def _of_several(state: States, rows: Array, low: Array, high: Array, missing: Array, newest: Array) -> Array:
     """`_integrals` of a page with several views, of which the oldest missing and the newest shown over all views count."""
     edges = np.unique(np.r_[low[rows], high[rows]])
-    if len(edges) < 2:
-        return np.zeros(3)
     oldest, latest = np.full(len(edges) - 1, np.inf), np.full(len(edges) - 1, np.nan)
     for row in rows:
         inside = slice(*np.searchsorted(edges, [low[row], high[row]]))

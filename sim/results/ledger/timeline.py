@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ def over_time(ledger: Ledger, parts: int = PARTS) -> pd.DataFrame:
     updates, refetches = ledger.tables.updates, ledger.tables.refetches
     instants = np.r_[_intended(updates), refetches["started_at"].to_numpy(float)]
     over = float(np.nanmax(np.r_[ledger.window.over, instants]))
-    parts = max(1, min(parts, math.ceil(over / SHORTEST)))
+    parts = max(1, min(parts, int(over / SHORTEST)))
     found = _cut(ledger, 0.0, over / parts if over > 0 else SHORTEST, parts, closed=True)
     return found.assign(**{name: found[name] / found["width"] for name in COUNTS})
 

@@ -253,7 +253,7 @@ def _of_policy(pages: pd.DataFrame, kind: str, scenario: Scenario) -> Array:
 
 
 def _kind(resource: pd.Series) -> Array:
-    return SITE * (resource == "site").to_numpy(np.int64) + TASK * (resource == "task").to_numpy(np.int64)
+    return np.select([(resource == name).to_numpy(bool) for name in ("site", "task")], [SITE, TASK])
 
 
 def owner(site: Array, resource_id: Array, scenario: Scenario) -> Array:

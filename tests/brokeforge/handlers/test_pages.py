@@ -307,6 +307,8 @@ def test_metrics_are_prometheus_text(forge: Forge) -> None:
 def test_a_slow_database_is_slow_at_every_statement(make_forge: MakeForge, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("sim.brokeforge.domain.database.time.sleep", slept.append)
+    make_forge().json("GET", "/servers/1")
+    assert slept == []
     forge = make_forge(api=Api(database_latency=0.002))
     slept.clear()
     forge.json("GET", "/servers/1")

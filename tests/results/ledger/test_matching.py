@@ -56,6 +56,13 @@ def test_a_measured_acceptance_is_an_interval_what_was_received_was_expected(mea
     assert len(result.beyond) == 1 - len(expected)
 
 
+def test_an_event_that_began_earlier_than_those_accepted_before_it_is_found_on_each_channel() -> None:
+    """Of two resources, so that the channels have different numbers of events."""
+    updates = [update(0, 1.9), update(1, 1.0, published_at=3.0), update(2, 5.0), update(3, 6.0, resource_id=2)]
+    result = found([notification(1, 7, 1.4)], updates, measured=True, ended_at=1.5, reason="dropped")
+    assert result.expected["update"].tolist() == [1]
+
+
 def test_a_subscription_that_ended_as_the_event_was_accepted_need_not_hear_it() -> None:
     for ended, expected in ((1.02, []), (1.03, [0])):
         result = found([], [update(0, 1.0)], measured=True, ended_at=ended, reason="dropped")
@@ -131,6 +138,12 @@ def test_on_its_way_is_what_was_accepted_no_earlier_than_the_slowest_arrival_tak
     result = found([notification(0, 7, 3.5)], updates)
     assert matching.missing(result, over=10.0).tolist() == ["", "target", "on_its_way"]
     assert matching.missing(found([], updates), over=8.0).tolist() == ["target", "target", "on_its_way"]
+
+
+def test_a_connection_that_ended_as_long_after_the_event_as_the_slowest_arrival_took_was_the_reason() -> None:
+    rows = [{"subscriber": s, "ended_at": at, "reason": "dropped"} for s, at in ((1, 9.0), (2, 3.5), (3, 3.75))]
+    result = found([notification(0, 1, 3.5)], [update(0, 1.0, published_at=1.5)], subscriptions=rows)
+    assert matching.missing(result, over=10.0).tolist() == ["", "connection", "target"]
 
 
 def test_channels_per_user_reach_the_owner_of_the_server_only() -> None:

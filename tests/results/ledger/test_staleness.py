@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sim.results.ledger.book import Ledger
-from sim.results.ledger.staleness import at_end, saw_tooth
+from sim.results.ledger.staleness import at_end, regressions, saw_tooth
 from sim.scenario import Pages, Scenario
 from tests.results.frames import NAN, Frames, frame, refetch, update
 
@@ -48,6 +48,49 @@ def test_an_update_never_shown_is_stale_to_the_end() -> None:
     assert page(found)["stale"] == pytest.approx(6.0)
     assert page(found)["shown"] == 0
     assert [column.tolist() for column in at_end(found.states, found.tables.pages, 10.0)] == [[True], [True], [False]]
+
+
+def test_an_answer_at_the_very_end_comes_too_late_and_a_page_that_opens_then_is_not_open() -> None:
+    run = ledger([4.0], [(10.0, 1)]).tables
+    pages = frame("pages", [{"subscriber": 1}, {"subscriber": 2, "opened_at": 10.0}, {"subscriber": 3, "opened_at": 9.0}])
+    found = Ledger(Frames(run.updates, refetches=run.refetches, pages=pages), SCENARIO)
+    still, stale, _ = at_end(found.states, pages, 10.0)
+    assert (still.tolist(), stale.tolist()) == ([True, False, True], [True, False, False])
+
+
+def test_an_older_answer_over_a_newer_one_is_a_regression_page_by_page() -> None:
+    answers = [(1, 3.0, 2), (1, 4.0, 1), (1, 5.0, None), (2, 3.0, 2), (2, 4.0, 2), (3, 3.0, 2), (3, 4.0, 1)]
+    run = Frames(
+        frame("updates", [update(0, 1.0), update(1, 2.0)]),
+        refetches=frame("refetches", [refetch(page, at, version, took=0.0) for page, at, version in answers]),
+        pages=frame("pages", [{"subscriber": page} for page in (1, 2, 3)]),
+    )
+    assert regressions(Ledger(run, SCENARIO).views).tolist() == [0, 2]
+
+
+def test_of_an_answer_read_before_its_update_is_known_the_newest_before_it_that_it_contains_counts() -> None:
+    """Three updates, committed out of order; the answer of version 2 is there before the commit of version 2."""
+    run = Frames(
+        frame("updates", [update(i, at, v, committed_at=at) for i, (at, v) in enumerate(((1.0, 1), (2.0, 3), (5.0, 2)))]),
+        refetches=frame("refetches", [refetch(1, 3.0, 2, took=0.0)]),
+        pages=frame("pages", [{"subscriber": 1}]),
+    )
+    teeth = saw_tooth(Ledger(run, SCENARIO).states, 0, 0.0, 10.0).drop_duplicates()
+    assert teeth.to_numpy().tolist() == [[3.0, 2.0], [5.0, 4.0], [5.0, 0.0], [10.0, 5.0]]
+
+
+def test_a_dashboard_of_payloads_is_as_old_as_the_oldest_that_it_lacks() -> None:
+    """Two servers of its user; one payload arrives, the other never. The second dashboard left before the window."""
+    board = {"resource": "dashboard", "page": "dashboard", "resource_id": 0, "policy": "full_payload"}
+    run = Frames(
+        frame("updates", [update(i, at, 1, resource_id=i + 1, committed_at=at) for i, at in enumerate((1.0, 2.0))]),
+        frame("notifications", [{"update": 0, "subscriber": 1, "received_at": 3.0, "read_at": 3.0}]),
+        pages=frame("pages", [{"subscriber": 1} | board, {"subscriber": 2, "closed_at": 4.5} | board]),
+    )
+    (found,) = Ledger(run, SCENARIO.replace({"fleet.servers_per_user": 2})).staleness(5.0, 10.0).to_dict("records")
+    assert (found["subscriber"], found["observed"], found["stale"]) == (1, 5.0, 5.0)
+    assert found["behind"] == pytest.approx(5 * 5.5), "the second server's change is missing since 2 s"
+    assert (found["shown"], found["age"]) == (5.0, pytest.approx(5 * 6.5))
 
 
 def test_only_the_window_and_the_time_that_a_page_was_open_count() -> None:

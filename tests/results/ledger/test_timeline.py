@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from sim.incidents import Outage, Restart
+from sim.incidents import Disconnect, Outage, Restart
 from sim.results.ledger.book import Ledger
 from sim.results.ledger.timeline import PARTS, SHORTEST, incidents, over_time, times_to_notified, windows
 from sim.scenario import Pages, Scenario
@@ -46,7 +45,7 @@ def test_a_part_has_what_happens_in_it_and_the_last_also_the_very_end() -> None:
     assert found["updates_failed"].tolist() == [0.4, 0.0], "one is not in the database, one was not broadcast"
     assert found["refetches"].tolist() == [0.2, 0.4]
     assert times_to_notified(ledger).tolist() == [0.25]
-    assert len(over_time(ledger)) == math.ceil(10.0 / SHORTEST)
+    assert len(over_time(ledger)) == 10.0 / SHORTEST
     assert len(over_time(Ledger(run, SCENARIO.replace({"duration": 89.0})))) == PARTS == 60
 
 
@@ -59,7 +58,9 @@ def test_counts_add_up(seed: int) -> None:
 
 
 def test_a_part_is_not_shorter_than_can_be_seen() -> None:
-    assert over_time(Ledger(Frames(), SCENARIO))["width"].iloc[0] >= SHORTEST
+    for duration, parts, width in ((9.0, 20, 0.5), (9.4, 20, 0.52), (0.75, 1, 0.75), (0.2, 1, 0.2)):
+        found = over_time(Ledger(Frames(), SCENARIO.replace({"duration": duration, "drain": 1.0 if duration > 1 else 0.0})))
+        assert (len(found), found["width"].iloc[0]) == (parts, pytest.approx(width))
     nothing = over_time(Ledger(Frames(), SCENARIO.replace({"duration": 0.0, "drain": 0.0})))
     assert nothing[["at", "width"]].to_numpy().tolist() == [[0.0, SHORTEST]]
 
@@ -85,8 +86,9 @@ def test_windows_cut_what_is_counted_and_an_update_never_shown_is_infinitely_lat
 
 
 def test_incidents_as_planned_and_as_they_were() -> None:
-    planned = Scenario(duration=9.0, drain=1.0, incidents=(Restart(at=2.0, down=1.0), Outage(at=5.0, duration=2.0)))
-    assert incidents(Ledger(Frames(), planned)) == [("restart", 2.0, 3.0), ("outage", 5.0, 7.0)]
+    faults = (Restart(at=2.0, down=1.0), Outage(at=5.0, duration=2.0), Disconnect(at=8.0))
+    planned = Scenario(duration=9.0, drain=1.0, incidents=faults)
+    assert incidents(Ledger(Frames(), planned)) == [("restart", 2.0, 3.0), ("outage", 5.0, 7.0), ("disconnect", 8.0, 8.0)]
     book = Ledger(Frames(), SCENARIO)
     rows = [{"kind": "restart", "began_at": 2.1, "ended_at": 3.4}, {"kind": "outage", "began_at": 5.0, "ended_at": None}]
     book.measured, book.tables.manifest = True, SimpleNamespace(extra={"incidents": rows})  # type: ignore[attr-defined]
