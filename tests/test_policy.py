@@ -208,6 +208,16 @@ def test_timers_that_outlive_their_component_ring_once_and_for_nothing() -> None
     assert machine.is_pending
 
 
+def test_a_timer_that_has_rung_after_its_component_went_is_not_left_behind_again() -> None:
+    machine = DebounceMachine(500, max_wait=5_000)
+    machine.call(0)
+    machine.unmount(100)
+    assert not machine.ring(500)
+    machine.flush(600)
+    machine.call(700)
+    assert machine.next_at == 1_200
+
+
 def test_a_clock_that_goes_back_counts_as_silence() -> None:
     machine = DebounceMachine(500)
     machine.call(1000)

@@ -59,7 +59,7 @@ class Threshold:
     """Summary value x scale = what the limit is compared with (1,000 for milliseconds)."""
     op: str
     limit: float
-    abort: bool = False
+    abort: bool
 
     def __str__(self) -> str:
         return f"{self.metric}: {self.condition}"

@@ -46,6 +46,7 @@ def test_keys_whose_minute_is_over_make_room_and_a_flood_of_others_all(monkeypat
     one.hit("a")
     now.at = limiter.WINDOW * SECOND
     one.hit("b")
+    assert set(one._windows) == {"a", "b"}
     with pytest.raises(HttpError):
         one.hit("a")
     one.hit("c")

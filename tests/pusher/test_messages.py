@@ -78,6 +78,10 @@ def test_no_frame(text: str) -> None:
         messages.parse(text)
 
 
+def test_the_version_of_the_protocol() -> None:
+    assert messages.PROTOCOL == 7
+
+
 def test_nesting_up_to_the_limit() -> None:
     assert messages.parse('{"event":"e","data":' + "[" * 511 + "]" * 511 + "}").event == "e"
 

@@ -94,8 +94,8 @@ class TaskCompleted(ModelEvent):
     resource: ClassVar[str] = "task"
 
     task: str
-    completed: bool = True
-    completed_at: int = 0
+    completed: bool
+    completed_at: int
     """Microseconds since 1970."""
 
     def broadcast_on(self, switch: ChannelsSwitch) -> list[str]:

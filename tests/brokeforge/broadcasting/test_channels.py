@@ -45,6 +45,8 @@ from tests.brokeforge.forge import Forge
         ("private-servers.abc", 1, 403),
         ("private-servers.1e0", 1, 403),
         ("private-servers.-1", 1, 403),
+        ("private-servers.000000000000000001", 1, 200),
+        ("private-servers.0000000000000000001", 1, 403),
         ("private-serversX1", 1, 403),
         ("private-", 1, 403),
         ("private-private-servers.1", 1, 403),

@@ -19,13 +19,13 @@ from tests.brokeforge.forge import START, Broadcaster, Clock, Forge, HandQueue, 
 class Rig:
     """A dispatcher alone."""
 
-    def __init__(self, settings: Broadcast, stamp: bool = False) -> None:
+    def __init__(self, settings: Broadcast) -> None:
         self.clock = Clock()
         self.broadcaster = Broadcaster(self.clock)
         self.queue = HandQueue(self.clock)
         self.metrics = Metrics()
         cache = MemoryCache(self.clock.now)
-        self.dispatcher = Dispatcher(settings, self.broadcaster, self.queue, cache, self.clock.now, self.metrics, stamp=stamp)
+        self.dispatcher = Dispatcher(settings, self.broadcaster, self.queue, cache, self.clock.now, self.metrics)
 
     def dispatch(self, server: int = 1, **more: object) -> DispatchOutcome:
         return self.dispatcher.dispatch(ServerUpdated(server), **more)  # type: ignore[arg-type]
@@ -36,8 +36,9 @@ class Rig:
 
 def test_now_is_in_the_caller() -> None:
     rig = Rig(Broadcast())
-    assert rig.dispatch() == DispatchOutcome("accepted", START)
+    assert rig.dispatch(members={"update": 1}) == DispatchOutcome("accepted", START)
     assert (len(rig.broadcaster.sent), len(rig.queue)) == (1, 0)
+    assert rig.broadcaster.sent[0].data.keys() == {"server_id", "timestamp"}, "members are asked for"
 
 
 def test_queued_waits_for_a_worker_and_tells_the_workers_time() -> None:
@@ -179,6 +180,8 @@ def play(rig: Rig, at: list[float]) -> None:
         # A series ends with the job that is worked: what comes later is the first of the next.
         (1.0, 2.0, [0.0, 5.0, 5.5], [1.0, 6.5]),
         (1.0, 0.0, [0.0, 0.5, 5.0], [0.5, 6.0]),
+        # What is kept of a series outlives its maximum, however long that is.
+        (10.0, 200.0, [n * 5.0 for n in range(51)], [200.0, 260.0]),
     ],
 )
 def test_debounced_dispatch_sends_the_last_of_a_window(
@@ -188,6 +191,13 @@ def test_debounced_dispatch_sends_the_last_of_a_window(
     play(rig, at)
     assert rig.sent_at() == sent
     assert rig.metrics.value("broadcast_dropped_total", reason="debounced") == len(at) - len(sent)
+
+
+def test_a_debounced_job_that_a_late_worker_takes_is_still_not_the_newest() -> None:
+    rig = Rig(switched(debounce=100.0, queue_latency=500.0))
+    play(rig, [0.0, 1.0])
+    rig.queue.work(rig.dispatcher)
+    assert rig.sent_at() == [601.0]
 
 
 @settings(max_examples=60, deadline=None)

@@ -47,6 +47,10 @@ from tests.brokeforge.forge import Forge
         ("PATCH", "/sites/1", {"last_deployed_at": "yesterday"}, 422, "last_deployed_at"),
         ("PATCH", "/sites/1", {"status": "pending"}, 422, "status"),
         ("POST", "/servers/1/firewall/rules", {"name": "x"}, 422, "port"),
+        ("POST", "/servers/1/firewall/rules", {"name": "x" * 81, "port": 1}, 422, "name"),
+        ("PATCH", "/sites/1", {"domain": "x" * 191}, 422, "domain"),
+        ("POST", "/servers/1/events", {"kind": "log", "message": "x" * 501}, 422, "message"),
+        ("POST", "/servers/1/tasks", {"name": "x" * 121}, 422, "name"),
         ("POST", "/servers/1/firewall/rules", {"name": "x", "port": 0}, 422, "port"),
         ("POST", "/servers/1/firewall/rules", {"name": "x", "port": 65536}, 422, "port"),
         ("POST", "/servers/1/firewall/rules", {"name": "x", "port": "90:80"}, 422, "port"),
@@ -139,6 +143,45 @@ def test_a_change_answers_version_sequence_and_the_resource(forge: Forge) -> Non
         "status": "pending",
     }
     assert forge.json("PATCH", "/sites/1", {"last_deployed_at": None, "ssl_enabled": False})["site"]["ssl_enabled"] is False
+
+
+def test_what_is_as_long_as_it_may_be_is_taken(forge: Forge) -> None:
+    rule = forge.json("POST", "/servers/1/firewall/rules", {"name": "x" * 80, "port": 65535}, status=201)["rule"]
+    assert len(rule["name"]) == 80
+    for method, path, body in (
+        ("PATCH", "/servers/1", {"vanity_name": "x" * 120}),
+        ("PATCH", "/sites/1", {"domain": "x" * 190}),
+        ("POST", "/servers/1/events", {"kind": "log", "message": "x" * 500}),
+        ("POST", "/servers/1/tasks", {"name": "x" * 120}),
+    ):
+        assert forge.request(method, path, body).status in (200, 201), path
+
+
+def test_each_change_is_a_line_of_the_history_and_one_that_changes_nothing_is_none(forge: Forge) -> None:
+    lines = {
+        ("PATCH", "/servers/1", '{"connection": "disconnected"}'): "connection disconnected",
+        ("PATCH", "/servers/1", '{"monitoring_status": "uninstalling"}'): "monitoring_status uninstalling",
+        ("PATCH", "/servers/1", '{"monitoring_status": null}'): "monitoring_status not installed",
+        ("PUT", "/servers/1/provision/nginx", '{"status": "installing"}'): "nginx: installing",
+        ("PATCH", "/servers/1/firewall/rules/1", '{"status": "deleting"}'): "rule SSH: deleting",
+        ("DELETE", "/servers/1/firewall/rules/1", ""): "rule SSH: deleted",
+        ("PATCH", "/servers/1/firewall", '{"status": "disabled"}'): "firewall disabled",
+        ("DELETE", "/servers/1/firewall", ""): "firewall removed",
+    }
+    for number, ((method, path, body), line) in enumerate(lines.items(), 1):
+        for _ in range(2 if method != "DELETE" else 1):
+            assert forge.request(method, path, body.encode()).status == 200, line
+            events = [event["message"] for event in forge.json("GET", "/servers/1")["recentEvents"]]
+            assert events[: min(number, 10)] == list(reversed(list(lines.values())[:number])), "the same again is no change"
+
+
+def test_what_is_made_and_what_goes_is_among_its_user_s_activities(forge: Forge) -> None:
+    server = forge.json("POST", "/servers", {"vanity_name": "new"}, status=201)["server"]["id"]
+    site = forge.json("POST", f"/servers/{server}/sites", {"domain": "a.example.test"}, status=201)["site"]["id"]
+    forge.json("DELETE", f"/sites/{site}")
+    forge.json("DELETE", f"/servers/{server}")
+    done = [activity["description"] for activity in forge.json("GET", "/dashboard")["activities"]]
+    assert done[:4] == ["deleted server new", "removed site a.example.test", "added site a.example.test", "created server new"]
 
 
 def test_an_address_is_written_as_a_network_is(forge: Forge) -> None:

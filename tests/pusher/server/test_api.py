@@ -11,7 +11,8 @@ import pytest
 
 from sim.pusher import auth
 from sim.pusher.http import HttpRequest, HttpResponse, dumps
-from sim.pusher.server.api import HttpApi
+from sim.pusher.server.api import TOO_LARGE, HttpApi
+from sim.pusher.server.queries import describe
 from tests.pusher.peers import House
 
 
@@ -166,7 +167,13 @@ def test_refusals(server: Server) -> None:
     wrong_method = server.raw(HttpRequest("GET", "/apps/1/events"))
     assert (wrong_method.status, wrong_method.headers) == (405, (("Allow", "POST"),))
     assert server.raw(HttpRequest("GET", "/app/key")).status == 426
+    assert TOO_LARGE.status == 413
     assert server.raw(HttpRequest("GET", "/up")).body == '{"health":"OK"}'
+
+
+@pytest.mark.parametrize("facts", [None, {"subscriptions": 0}, {"subscriptions": 0, "users": []}])
+def test_of_a_channel_that_nobody_is_on_nothing_but_that_is_said(facts: Any) -> None:
+    assert describe(facts, ["occupied", "user_count", "subscription_count", "cache"]) == {"occupied": False}
 
 
 def test_a_path_prefix_is_in_front_of_every_route_and_not_signed() -> None:
