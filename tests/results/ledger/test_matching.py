@@ -57,10 +57,15 @@ def test_a_measured_acceptance_is_an_interval_what_was_received_was_expected(mea
 
 
 def test_an_event_that_began_earlier_than_those_accepted_before_it_is_found_on_each_channel() -> None:
-    """Of two resources, so that the channels have different numbers of events."""
-    updates = [update(0, 1.9), update(1, 1.0, published_at=3.0), update(2, 5.0), update(3, 6.0, resource_id=2)]
-    result = found([notification(1, 7, 1.4)], updates, measured=True, ended_at=1.5, reason="dropped")
-    assert result.expected["update"].tolist() == [1]
+    """The first began at the very instant at which the subscription ended. Channels have different numbers of events."""
+    updates = [update(0, 1.9, committed_at=1.5), update(1, 1.0, published_at=3.0), update(2, 5.0), update(3, 6.0, resource_id=2)]
+    run = Frames(
+        frame("updates", updates),
+        frame("notifications", [notification(0, 7, 1.4), notification(1, 7, 1.4)]),
+        subscriptions=frame("subscriptions", [{"subscriber": 7, "ended_at": 1.5, "reason": "dropped"}]),
+    )
+    result = deliveries(run, SCENARIO.replace({"broadcast.channels": "specific"}), True)
+    assert (result.expected["update"].tolist(), result.beyond["update"].tolist()) == ([1], [0])
 
 
 def test_a_subscription_that_ended_as_the_event_was_accepted_need_not_hear_it() -> None:
@@ -165,6 +170,9 @@ def test_arrivals_after_one_of_a_later_update_are_out_of_order() -> None:
     # Each page and each channel has its own order.
     others = [notification(1, 7, 2.1), notification(0, 8, 2.2), notification(0, 7, 2.3, channel="private-servers")]
     run = Frames(frame("updates", [update(0, 1.0), update(1, 2.0)]), frame("notifications", others))
+    assert not matching.out_of_order(run).any()
+    each = [notification(serial, page, 5.0) for page, serial in ((7, 2), (8, 1), (9, 0))]
+    run = Frames(frame("updates", [update(serial, 1.0 + serial) for serial in range(3)]), frame("notifications", each))
     assert not matching.out_of_order(run).any()
     assert not matching.out_of_order(Frames()).any()
 

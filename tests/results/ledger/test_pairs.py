@@ -62,6 +62,12 @@ def test_refetches_of_another_page_do_not_count() -> None:
     assert fates(one_page([refetch(8, 1.5, 2), refetch(6, 1.5, 2)])) == ["never", "never"]
 
 
+def test_an_answer_that_comes_before_its_commit_is_known_shows_it_from_the_commit_on() -> None:
+    run = one_page([refetch(7, 0.5, 1)])
+    assert fates(run) == ["shown", "never"]
+    assert fresh(run)[0] == pytest.approx(1.01)
+
+
 def test_a_dashboard_is_fresh_by_the_sequence_of_what_it_shows() -> None:
     updates = [
         update(0, 1.0, version=5, resource_id=1),

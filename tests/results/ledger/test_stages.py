@@ -63,7 +63,16 @@ def test_the_worst_come_first_and_the_never_shown_are_listed() -> None:
     journeys = Ledger(one_page(), SCENARIO).journeys
     assert stages.worst(journeys, 1).index.tolist() == [1]
     assert stages.never_shown(journeys)["pages"].to_dict() == {2: 1}
-    assert stages.typical_update(journeys) in (0, 1)
+
+
+def test_the_typical_update_is_the_one_whose_slowest_page_takes_the_median() -> None:
+    """1, 3 and 0.5 s; of the first a quicker page too."""
+    run = Frames(
+        frame("updates", [update(0, 1.0), update(1, 3.0), update(2, 7.0)]),
+        refetches=frame("refetches", [*(refetch(7, at, v) for v, at in ((1, 1.9), (2, 5.9), (3, 7.4))), refetch(8, 1.1, 1)]),
+        pages=frame("pages", [{"subscriber": 7}, {"subscriber": 8, "closed_at": 2.5}]),
+    )
+    assert stages.typical_update(Ledger(run, SCENARIO).journeys) == 0
 
 
 def test_stations_are_passed_by_a_first_a_median_and_a_last_page() -> None:
