@@ -36,6 +36,7 @@ def test_a_page_is_stale_from_the_commit_until_the_answer() -> None:
     # Shown: the first from 3 to 6 (ages 2 to 5), the second from 6 to 10 (ages 1 to 5).
     assert found["age"] / found["shown"] == pytest.approx((3 * 3.5 + 4 * 3.0) / 7)
     assert (found["peaks"], found["peak"]) == (1, pytest.approx(5.0))
+    assert page(ledger([1.0, 5.0], [(3.0, 1), (6.0, 2)]), 7.0)["peaks"] == 0, "it was before the window"
 
 
 def test_an_older_answer_that_comes_late_makes_it_stale_again() -> None:
@@ -59,13 +60,13 @@ def test_an_answer_at_the_very_end_comes_too_late_and_a_page_that_opens_then_is_
 
 
 def test_an_older_answer_over_a_newer_one_is_a_regression_page_by_page() -> None:
-    answers = [(1, 3.0, 2), (1, 4.0, 1), (1, 5.0, None), (2, 3.0, 2), (2, 4.0, 2), (3, 3.0, 2), (3, 4.0, 1)]
+    answers = [(1, 3.0, 2), (1, 4.0, 1), (1, 5.0, None), (2, 3.0, 2), (2, 4.0, 2), (3, 3.0, 2), (3, 4.0, 1), (4, 4.0, 1)]
     run = Frames(
         frame("updates", [update(0, 1.0), update(1, 2.0)]),
         refetches=frame("refetches", [refetch(page, at, version, took=0.0) for page, at, version in answers]),
-        pages=frame("pages", [{"subscriber": page} for page in (1, 2, 3)]),
+        pages=frame("pages", [{"subscriber": page, "loaded_version": 2 if page == 4 else None} for page in (1, 2, 3, 4)]),
     )
-    assert regressions(Ledger(run, SCENARIO).views).tolist() == [0, 2]
+    assert regressions(Ledger(run, SCENARIO).views).tolist() == [0, 2, 3]
 
 
 def test_of_an_answer_read_before_its_update_is_known_the_newest_before_it_that_it_contains_counts() -> None:
