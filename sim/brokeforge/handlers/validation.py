@@ -18,13 +18,13 @@ STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}")
 """A provision step's name: a number, or a package's name as apt knows it."""
 
 
-def text(longest: int, shortest: int = 1) -> Rule:
+def text(longest: int) -> Rule:
     def rule(value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError("must be a text")
         value = value.strip()
-        if not shortest <= len(value) <= longest:
-            raise ValueError(f"must have {shortest} to {longest} characters")
+        if not 0 < len(value) <= longest:
+            raise ValueError(f"must have 1 to {longest} characters")
         if not value.isprintable():
             raise ValueError("must not have control characters")
         return value
@@ -113,7 +113,7 @@ def validate(body: Mapping[str, Any], rules: Mapping[str, Rule], required: tuple
     clean: dict[str, Any] = {}
     for name, value in body.items():
         if name not in rules:
-            errors[name] = [f"There is no field {name}{did_you_mean(name, rules)}."]
+            errors[name] = [f"There is no field {name}{did_you_mean(name, rules)}"]
             continue
         try:
             clean[name] = rules[name](value)
