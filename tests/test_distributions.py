@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -138,6 +139,20 @@ def test_the_scale_is_the_mean_whatever_the_shape(scale: float, shape: float, se
         assert (distribution.sample(np.random.default_rng(seed), 3) == distribution.sample(np.random.default_rng(seed), 3)).all()
 
 
+def test_what_a_kind_is_where_nothing_is_said_of_it() -> None:
+    assert [kind() for kind in (Constant, Exponential, Uniform, Lognormal, Gamma, Weibull, Pareto, Empirical, Mixture)] == [
+        Constant(0.0),
+        Exponential(1.0),
+        Uniform(0.0, 1.0),
+        Lognormal(1.0, 1.0),
+        Gamma(1.0, 2.0),
+        Weibull(1.0, 1.5),
+        Pareto(1.0, 2.5),
+        Empirical((1.0,)),
+        Mixture((Constant(1.0),), (1.0,)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
@@ -187,7 +202,7 @@ def test_no_neighbour_is_likelier(family: type) -> None:
     x = np.random.default_rng(4).gamma(2.0, 1.5, 400)
     found, likelihood = fit(x, family)
     assert likelihood == pytest.approx(exact(found).logpdf(x).sum())
-    values = [getattr(found, name) for name in found.__slots__]
+    values = dataclasses.astuple(found)
     for i in range(len(values)):
         for factor in (0.97, 1.03):
             neighbour = family(*[v * factor if i == j else v for j, v in enumerate(values)])
