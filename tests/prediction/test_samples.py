@@ -57,6 +57,6 @@ def test_changes_had_workers_of_their_own_where_most_that_would_have_waited_did_
     assert not apart(alone, alone + 0.1, alone + 0.1), "no longer held back than they take"
     assert not apart(alone, np.r_[np.nan, alone[1:] + 1.0], alone + 0.1), "of one nobody knows"
     six, begun = np.arange(6.0), np.arange(6.0) + 1.0
-    assert not apart(six, begun, six + [0.1, 0.1, 0.1, 1.1, 1.1, 1.1]), "half of them"
-    assert apart(six, begun, six + [0.1, 0.1, 0.1, 0.1, 1.1, 1.1])
+    assert not apart(six, begun, six + np.array([0.1, 0.1, 0.1, 1.1, 1.1, 1.1])), "half of them"
+    assert apart(six, begun, six + np.array([0.1, 0.1, 0.1, 0.1, 1.1, 1.1]))
     assert not apart(alone[:0], alone[:0], alone[:0])

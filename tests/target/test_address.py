@@ -74,6 +74,7 @@ def test_what_is_meant(written: tuple[Any, ...], url: str, notes: int) -> None:
         (("h", "x", None), "REVERB_PORT='x' must be a whole number from 1 to 65535"),
         (("h", "0", None), "REVERB_PORT='0'"),
         (("h", "65536", None), "REVERB_PORT='65536'"),
+        (("h", "008080", None), "REVERB_PORT='008080'"),
         (("h", "8080/tcp", None), "REVERB_PORT"),
         (("h", True, None), "REVERB_PORT=True"),
         (("h", "9" * 400, None), "REVERB_PORT"),

@@ -43,6 +43,7 @@ def test_texts_get_the_numbers_that_are_free() -> None:
     keys = Keys([1, "a", 3, "b", "a"])
     assert [keys.number(key) for key in (1, "a", 3, "b")] == [1, 2, 3, 4]
     assert keys.to_dict() == {"2": "a", "4": "b"}
+    assert keys.count == 4
     assert [keys.key(number) for number in (1, 2, 9)] == [1, "a", 9]
 
 

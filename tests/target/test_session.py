@@ -9,7 +9,7 @@ from sim.target.session import Session, csrf_token, login_refusal, login_request
 
 def test_cookies_come_back_and_the_token_is_decoded() -> None:
     session = Session("https://shop.example")
-    session.absorb(["XSRF-TOKEN=a%3D%3D; path=/; samesite=lax", "shop_session=s1; httponly", "old=1", "nonsense"])
+    session.absorb(["nonsense", "=x", "XSRF-TOKEN=a%3D%3D; path=/; samesite=lax", "shop_session=s1; httponly", "old=1"])
     session.absorb(["old=x; Max-Age=0; path=/", "shop_session=s2"])
     assert session.headers("/login") == [
         ("Cookie", "XSRF-TOKEN=a%3D%3D; shop_session=s2"),
