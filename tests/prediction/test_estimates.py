@@ -33,6 +33,8 @@ def test_a_rest_tells_something_only_where_rests_differ() -> None:
     since, took = np.full(30, 2.0), np.linspace(0.001, 0.002, 30)
     assert rest(since, took) == 0.0
     assert rest(np.linspace(1.0, 2.0, 30), took) == pytest.approx(1.0, abs=0.05)
+    two = np.where(np.arange(30) < 15, 1.0, 1.5)
+    assert rest(two, 0.001 * two) == pytest.approx(1.0), "by as much as is asked for"
     assert rest(np.linspace(1.0, 2.0, 30), took[::-1]) == 0.0, "no rest makes it quicker"
     nine = np.where(np.arange(30) < MIN_EVENTS - 1, np.linspace(1.0, 4.0, 30), np.nan)
     assert rest(nine, took) == 0.0

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from sim.prediction.samples import BLOCK, MIN_WAITING, RunSample, _blocks, apart
+from sim.distributions import Constant
+from sim.prediction.samples import BLOCK, BREADTH, MIN_WAITING, RunSample, _blocks, apart, sample_of
+from sim.scenario import Api, Network, Scenario
+from tests.results.frames import frame, refetch, update
+
+NAN = float("nan")
 
 
 def sample(events: int = 0, answers: int = 0, **service: Any) -> RunSample:
@@ -33,6 +40,60 @@ def test_a_resample_has_as_many_rows_and_tears_none_apart() -> None:
     nothing = sample().resampled(rng)
     assert not len(nothing.events["first"])
     assert nothing.save.shape == (0, 2)
+
+
+def observed(refetches: list[Any], updates: list[Any], events: list[tuple[float, ...]], sampled: bool = False) -> Any:
+    """A run with one worker and no way to it, whose window begins at 5 s."""
+    columns = ["committed", "before", "first", "last", "ranks", "answered"]
+    table = pd.DataFrame(events, columns=columns, dtype=float).assign(first_rank=0, receivers=BREADTH, alone=True)
+    answers = pd.DataFrame({"status": [200, 200, 304], "board": [True, False, False], "bytes": [30, 20, 10]})
+    tables = SimpleNamespace(refetches=frame("refetches", refetches))
+    return SimpleNamespace(
+        scenario=Scenario(network=Network(to_api=Constant(0.0)), api=Api(workers=1)),
+        events=table,
+        answers=answers,
+        answered=pd.Series(dtype=float),
+        ledger=SimpleNamespace(sampled=sampled, window=SimpleNamespace(start=5.0), tables=tables),
+        run=SimpleNamespace(updates=frame("updates", updates)),
+    )
+
+
+def test_jobs_of_the_window_are_read_off_the_queue_and_what_has_no_answer_is_none() -> None:
+    refetches = [
+        refetch(1, 1.0, 1),
+        refetch(1, 6.0, 1, took=0.2),
+        refetch(2, 6.1, 1, took=0.4),
+        refetch(1, 8.0, None, status=None),
+    ]
+    found = sample_of(observed(refetches, [update(0, 2.0), update(1, 9.0, committed_at=9.04)], []))
+    assert found.service["own"] == pytest.approx([0.2, 0.3])
+    assert found.service["waited"].tolist() == [False, True]
+    assert found.service["alone"].tolist() == [True, False]
+    assert found.save == pytest.approx(np.array([[0.04, 7.0]]))
+    assert (found.workers, found.own_workers) == (1, False)
+    assert {kind: sizes.tolist() for kind, sizes in found.sizes.items()} == {
+        "page": [20],
+        "dashboard": [30],
+        "not_modified": [10],
+    }
+    part = sample_of(observed(refetches, [update(1, 9.0)], [], sampled=True))
+    assert not len(part.service["own"]), "a sample tells nothing of a queue"
+    assert part.save.shape == (0, 2)
+
+
+def test_an_event_found_the_broadcaster_busy_where_it_was_committed_before_the_one_before_was_done() -> None:
+    """Committed, end of the event before, first and last receiver, receivers behind the first, answer."""
+    rows = [
+        (1.0, NAN, 1.1, 1.5, 9, 1.2),
+        (2.0, 2.05, 2.2, 2.4, 9, 2.3),
+        (3.0, 3.0, 3.1, 3.1, 9, 3.2),
+        (4.0, 3.5, 4.1, 4.2, 8, 4.3),
+    ]
+    found = sample_of(observed([], [], rows)).events
+    assert found["gap"] == pytest.approx([NAN, 0.15, NAN, NAN], nan_ok=True)
+    assert found["first"] == pytest.approx([0.1, 0.2, 0.1, 0.1])
+    assert found["quiet"] == pytest.approx([NAN, -0.05, 0.0, 0.5], nan_ok=True)
+    assert found["answered"] == pytest.approx([0.1, 0.1, NAN, NAN], nan_ok=True), "of wide ones, first to last"
 
 
 @pytest.mark.parametrize(("size", "length"), [(0, 0), (1, 1), (7, 1), (10, 2), (99, 19), (100, 20), (1000, BLOCK)])
