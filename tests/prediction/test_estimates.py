@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from sim.distributions import Constant, Empirical
-from sim.prediction.estimates import MIN_ANSWERS, MIN_EVENTS, STRATA, distribution, rest, separable, workers_at_most
+from sim.prediction.estimates import (
+    MIN_ANSWERS,
+    MIN_EVENTS,
+    NEAR,
+    STRATA,
+    distribution,
+    estimate,
+    processor,
+    rest,
+    separable,
+    workers_at_most,
+)
+from sim.prediction.samples import RunSample
+from sim.scenario import Broadcaster, Network, Scenario
 from tests.prediction.test_samples import sample
 
 
@@ -27,6 +44,7 @@ def test_fan_outs_differ_in_size_where_two_groups_of_ten_events_do() -> None:
     assert not separable(np.r_[many, few[1:]])
     assert not separable(np.r_[many - 1, few])
     assert not separable(np.r_[many[1:], few, few]), "of the larger ones there are nine"
+    assert not separable(few[:3])
 
 
 def test_a_rest_tells_something_only_where_rests_differ() -> None:
@@ -53,3 +71,75 @@ def test_how_many_jobs_are_worked_on_at_once_is_what_gets_done_over_what_one_tak
     assert bound() == pytest.approx(1.0), "four at once, each four times as long"
     assert bound(alone=MIN_ANSWERS - 1) is None
     assert bound(waited=MIN_ANSWERS - 1) is None
+
+
+EACH, COMPOSE, FIXED, WAY, BACK = 1e-5, 2e-5, 4e-4, 5e-3, 1e-3
+
+
+def fan_outs(
+    alone: int = 40, busy: int = 10, floor: float | None = None, near: float | None = None, **broadcaster: Any
+) -> RunSample:
+    """Events to 100 and to 200 receivers by the model, of which *busy* found the broadcaster so. *near*: what the first `NEAR`,
+    which came soon after others, waited besides (s)."""
+    number = np.arange(alone + busy)
+    receivers = np.where(number % 2 == 0, 100.0, 200.0)
+    ranks, first_rank = receivers - 1 - number % 3, (number % 3).astype(float)
+    idle = number < alone
+    taken = FIXED + receivers * COMPOSE + EACH * first_rank
+    soon = (number < NEAR) & (near is not None)
+    events = {
+        "first": WAY + taken + BACK + np.where(soon, near or 0.0, 0.0),
+        "spread": ranks * EACH,
+        "ranks": ranks,
+        "first_rank": first_rank,
+        "receivers": receivers,
+        "gap": np.where(idle, np.nan, taken),
+        "answered": np.full(len(number), np.nan),
+        "alone": idle,
+        "quiet": np.where(soon, 0.02, 1.0 + number),
+    }
+    scenario = Scenario(network=Network(to_subscriber=Constant(BACK)), broadcaster=Broadcaster(**broadcaster))
+    sizes = dict.fromkeys(("page", "dashboard", "not_modified"), np.zeros(0))
+    seen: Any = SimpleNamespace(scenario=scenario, floor=floor)
+    return replace(sample(), observed=seen, events=events, sizes=sizes)
+
+
+def test_costs_and_ways_of_a_fan_out_are_found_again_exactly() -> None:
+    found = estimate([fan_outs()])
+    assert found.slope_known
+    way = found.values.pop("network.to_broadcaster")
+    assert way.mean() == pytest.approx(WAY)
+    assert found.values == pytest.approx(
+        {
+            "broadcaster.per_subscriber": EACH,
+            "broadcaster.compose_per_subscriber": COMPOSE,
+            "broadcaster.fixed": FIXED,
+        }
+    )
+    assert found.n == dict.fromkeys(found.n, 40) | {"broadcaster.fixed": 10}
+    floor = estimate([fan_outs(floor=2 * BACK)]).values
+    assert (floor["network.to_subscriber"], floor["network.to_broadcaster"].mean()) == (2 * BACK, pytest.approx(WAY - BACK))
+    thrice = estimate([fan_outs(keep_alive=False)]).values
+    assert thrice["network.to_broadcaster"].mean() == pytest.approx(WAY / 3, rel=1e-3), "each publish has a connection of its own"
+
+
+def test_without_enough_events_of_a_kind_nothing_is_said_of_it() -> None:
+    assert estimate([fan_outs(alone=MIN_EVENTS - 1)]).values == {}
+    assert "broadcaster.fixed" not in estimate([fan_outs(busy=MIN_EVENTS - 1)]).values
+    few = estimate([fan_outs(alone=2 * MIN_EVENTS - 2)])
+    assert not few.slope_known, "nine of a size are too few for a slope"
+    assert "broadcaster.compose_per_subscriber" not in few.values
+
+
+@pytest.mark.parametrize(("near", "waits"), [(0.007, False), (0.008, True)])
+def test_events_soon_after_another_waited_where_they_took_a_quarter_of_an_acknowledgement_longer(
+    near: float, waits: bool
+) -> None:
+    assert estimate([fan_outs(near=near)]).values["broadcaster.nagle"] is waits
+    assert "broadcaster.nagle" not in estimate([fan_outs()]).values
+
+
+def test_a_sample_in_which_much_was_done_does_not_drown_what_the_others_say() -> None:
+    deliveries = np.where(np.arange(60) < 50, 10.0, np.arange(60) * 100.0)
+    used = (0.002 + 0.00001 * deliveries) * np.where(np.arange(60) == 59, 1.5, 1.0)
+    assert processor(np.column_stack([np.ones(60), deliveries, used]))[0] == pytest.approx(0.002, rel=0.01)

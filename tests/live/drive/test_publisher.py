@@ -278,6 +278,23 @@ def test_rows_are_on_disk_while_the_publisher_still_runs(tmp_path: Path, monkeyp
     assert len(left) < 10
 
 
+def test_an_update_is_written_down_before_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "FLUSH", 0.01)
+    written: list[Sent] = []
+
+    async def patient(request: bytes, writer: asyncio.StreamWriter) -> None:
+        while not written:
+            await asyncio.sleep(0.01)
+        writer.write(answer())
+
+    async def main() -> None:
+        async with serving(patient) as port:
+            await Publisher(Routes(target(port), Scenario()), time.time_ns(), 1, write=written.extend).run(updates(1, 0.0))
+
+    asyncio.run(main())
+    assert [(row.finished_at is None, row.status) for row in written] == [(True, "unknown"), (False, "committed")]
+
+
 def test_stop_does_not_wait_for_a_target_that_never_answers() -> None:
     async def main() -> list[Sent]:
         async with serving(always(b"")) as port:
