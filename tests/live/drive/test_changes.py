@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -85,4 +86,12 @@ def test_a_rule_whose_creation_was_not_answered_is_not_there() -> None:
     assert routes.request(0, Update(0, "server", 1, 9, "installing", "rule"), 0, 0).path == "/servers/5/firewall/rules/0"
     routes.receipt(HttpAnswer(201, body=b'{"server": {"id": 5}, "rule": {"id": 31, "name": "rule 9"}}'))
     assert routes.request(0, Update(0, "server", 1, 9, "installing", "rule"), 0, 0).path == "/servers/5/firewall/rules/31"
-    routes.receipt(HttpAnswer(201, body=b'["not", "an", "object"]'))
+    for body in (b'["not", "an", "object"]', *(b'{"server": {"id": 5}, "rule": %s}' % rule for rule in OTHERS)):
+        routes.receipt(HttpAnswer(201, body=body))
+    assert routes.request(0, Update(0, "server", 1, 9, "installing", "rule"), 0, 0).path == "/servers/5/firewall/rules/31"
+    made = [json.loads(routes.request(0, Update(0, "server", 1, step, "pending", "rule"), 0, 0).body) for step in (9, 61_000)]
+    assert made == [{"name": "rule 9", "port": "1033"}, {"name": "rule 61000", "port": "2024"}]
+
+
+OTHERS = (b'{"id": 32, "name": "web"}', b'{"id": "32", "name": "rule 9"}', b'{"name": "rule 9"}', b"31")
+"""What is no rule of ours."""

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,8 @@ from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.live.client import HttpAnswer
 from sim.live.drive import publisher, sent
-from sim.live.drive.publisher import Publisher, Sent, event_loop
-from sim.live.drive.requests import Direct, Receipt, Routes, via
+from sim.live.drive.publisher import AWAKE, NAP, Publisher, Sent, event_loop
+from sim.live.drive.requests import Direct, Receipt, Routes, refusal, via
 from sim.pusher import auth
 from sim.scenario import Scenario
 from sim.target import Target, User
@@ -60,6 +61,25 @@ def test_rows_carry_what_the_answer_says() -> None:
 def test_intended_times_are_those_of_the_plan() -> None:
     rows = publish(always(answer()), count=10, every=0.01)
     assert [row.intended_at - rows[0].intended_at for row in rows] == [i * SECOND // 100 for i in range(10)]
+
+
+def test_a_publisher_that_waits_sleeps_in_short_naps_and_is_awake_when_the_update_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, naps = time.monotonic_ns(), []
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        naps.append(seconds)
+        now += round(seconds * SECOND) or AWAKE
+
+    async def main() -> bool:
+        waiting = Publisher(Routes(target(1), Scenario()), 0)
+        waiting._monotonic = 0
+        return await waiting._wait_until(now + SECOND)
+
+    monkeypatch.setattr(publisher.time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert asyncio.run(main())
+    assert naps == pytest.approx([NAP] * 4 + [NAP - AWAKE / SECOND, 0.0])
 
 
 def test_a_slow_target_does_not_slow_the_publisher_down() -> None:
@@ -188,9 +208,9 @@ def test_a_direct_event_is_signed_and_says_when() -> None:
     ],
 )
 def test_an_event_is_accepted_by_what_the_broadcaster_says(body: bytes, refused: str) -> None:
-    receipt = Direct(Target("h", 1, "http", "1", "k", "s"), Scenario()).receipt(
-        HttpAnswer(200, body=body, started_at=1, finished_at=2)
-    )
+    answer = HttpAnswer(200, body=body, started_at=1, finished_at=2)
+    receipt = Direct(Target("h", 1, "http", "1", "k", "s"), Scenario()).receipt(answer)
+    assert refusal(answer) == (((401 if b"401" in body else 200) if refused else 0), refused)
     assert (receipt.refused, receipt.published_at) == (refused, None if refused else 2)
     row = Sent(1, "server", 1, 1, 1, 1, 2, 200, "", receipt)
     assert (row.status, row.failure) == ("failed" if refused else "committed", refused)
@@ -202,6 +222,16 @@ def test_the_default_payload_has_nothing_else() -> None:
     assert set(json.loads(json.loads(request.body)["data"])) == {"server_id", "timestamp"}
     headers = dict(Routes(target(1), scenario).request(4, Update(0, "server", 1, 2, "failed"), 1, 2).headers)
     assert not any(name.startswith("X-Workbench") for name in headers)
+
+
+@pytest.mark.parametrize(
+    ("payload", "size", "resource", "padding"),
+    [("notify", 500, "server", 0), ("full", 500, "server", 500), ("full", 0, "server", 0), ("notify", 500, "task", 500)],
+)
+def test_an_event_is_as_large_as_the_application_s_would_be(payload: str, size: int, resource: Any, padding: int) -> None:
+    scenario = Scenario().replace({"broadcast.payload": payload, "broadcast.payload_bytes": size})
+    request = Direct(target(1), scenario).request(4, Update(0, resource, 1, 2, "completed"), 1, 2)
+    assert len(json.loads(json.loads(request.body)["data"]).get("padding", "")) == padding
 
 
 def test_an_answer_that_is_no_json_says_nothing_about_versions() -> None:
