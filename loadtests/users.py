@@ -35,7 +35,7 @@ from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from websockets.uri import parse_uri
 
 from loadtests.client import auth as ways
-from loadtests.client.echo import Event
+from loadtests.client.ear import Event
 from loadtests.client.http import Answer, Pool, split_url
 from loadtests.client.page import Page, Seat
 from loadtests.client.plant import Plant

@@ -35,6 +35,8 @@ class Ring:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         self._call: Any = library(None, use_errno=True).syscall
         self._waiting: Any = ctypes.CDLL(None).syscall
+        # The seventh argument goes by the stack, where half of a word would be whatever was there.
+        self._waiting.argtypes = [*[ctypes.c_long] * 5, ctypes.c_char_p, ctypes.c_size_t]
         parameters = ctypes.create_string_buffer(struct.pack("3I", entries, room, flags | (_SIZED if room else 0)), 120)
         self.descriptor = self._checked(self._call(_SETUP, entries, parameters))
         # Offsets in bytes: of head, tail, mask, entries, flags, dropped, array; of head, tail, mask, entries, overflow, list.

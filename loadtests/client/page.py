@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import orjson
 
-from loadtests.client.echo import Authorised, Echo, Event, State
+from loadtests.client.ear import Event
+from loadtests.client.echo import Authorised, Echo, State
 from loadtests.client.http import Answer, Pool
 from loadtests.client.inertia import Inertia
 from loadtests.client.link import Link

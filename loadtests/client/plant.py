@@ -22,7 +22,7 @@ import psutil
 from gevent.lock import RLock
 from locust.env import Environment
 
-from loadtests.client.echo import Ear
+from loadtests.client.ear import Ear
 from loadtests.client.http import Pool, Traffic
 from loadtests.client.mux import POLL_EVERY, Mux
 from loadtests.client.retries import Retries
@@ -99,7 +99,7 @@ class Plant:
         self.recorder.write()
         self.ear = Ear(self.recorder.event)
         if self.mux.ring is not None:
-            self.mux.ring.record_by(self.ear, self.recorder.notification)
+            self.mux.ring.record_by(self.ear, self.recorder.notifications)
         self.random = random.Random(f"{settings.scenario.seed} jitter {self.worker}")
         self.draws = np.random.default_rng([settings.scenario.seed, self.worker])
         """For what is drawn once per page: how long it stays open, whether its tab is hidden."""

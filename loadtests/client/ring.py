@@ -5,6 +5,9 @@ that `recvmsg` would give, and a completion into a list that this process reads.
 for some twenty sockets a call, and is entered when its eventfd says that there is something. See io_uring_setup(2), and
 io_uring_prep_recvmsg_multishot(3) for the layout of a buffer: a head of four numbers, room for control data, the bytes.
 
+What pages hear that only listen is recorded from here, all that came together at once: no object of a page is touched, for with
+thousands of them each is one that no cache has.
+
 Rejected: to watch the ring's own descriptor, which with DEFER_TASKRUN does not become ready when something comes (Linux 6.18).
 """
 
@@ -17,11 +20,13 @@ import os
 import socket
 import struct
 import time
-from array import array
 from collections.abc import Callable
 from typing import Protocol
 
-from loadtests.client.echo import Ear
+import numpy as np
+import numpy.typing as npt
+
+from loadtests.client.ear import FEW, Ear
 from sim.uring import COUNTER, WAIT, Ring
 
 _RECVMSG, _CANCEL = 10, 14
@@ -32,7 +37,7 @@ _HAS_BUFFER, _HAS_MORE = 1 << 32, 1 << 33
 """In the second word of a completion: its result in the low half, then these, and the buffer's number from bit 48."""
 
 REQUESTS, COMPLETIONS = 64, 4096
-BUFFERS = 256
+BUFFERS = 512
 ROOM = 4096
 """Bytes of a buffer. What is longer comes in pieces."""
 HEAD = 48
@@ -41,9 +46,10 @@ STRIDE = ROOM + 64
 """From buffer to buffer: by a power of two they would meet in the caches."""
 BATCH = 256
 """Arrivals before the hub goes round once: about a ms of work."""
-CROWD, REST = 24, 200_000
+CROWD, REST, SHORT_REST = 20, 1_000_000, 200_000
 """After this many arrivals at a time, which are a broadcast, others get at most these nanoseconds to come together, for each turn
-of the hub costs as much as several of them. No refetch begins much later: timers are put together by more (`mux.TICK`)."""
+of the hub costs as much as many of them: the short rest where a page may have to do something. No refetch begins much later:
+timers are put together by more (`mux.TICK`)."""
 _SLOT_BITS = 24
 _SLOT = (1 << _SLOT_BITS) - 1
 """Of the numbers that sockets have here: the place in the arrays, and a serial above it."""
@@ -61,6 +67,9 @@ class Taker(Protocol):
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None: ...
 
 
+Record = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64], int, npt.NDArray[np.int64]], None]
+
+
 class ReceiveRing:
     """Of one process and thread. `add` a socket, `drop` it before it is closed; `ready` when `descriptor` is."""
 
@@ -69,26 +78,27 @@ class ReceiveRing:
         Raises OSError where the system has no such ring, does not allow it, or does not do by it what is expected."""
         self._offset, self._failed = offset, failed
         self._ear = Ear(lambda _: 0)
-        self._record: Callable[[int, int, int, int], None] = lambda *_: None
+        self._record: Record = lambda *_: None
         # Nothing waits in it: to give the interpreter's lock away for each call would cost more than the call.
         self._uring = uring = Ring(REQUESTS, COMPLETIONS, _SINGLE_ISSUER | _DEFER_TASKRUN, ctypes.PyDLL)
-        # By slots, in arrays: with thousands of sockets, each object that is looked at is one that no cache has.
-        self._tokens, self._heard_at = array("q"), array("q")
-        self._audiences, self._subscribers = array("i"), array("i")
-        self._takers: list[tuple[Taker, Callable[[int], None], int] | None] = []
+        self._takers: list[tuple[Taker, Callable[[int], None], int, int] | None] = []
+        """By slots: who, who hears of the end, descriptor, token."""
         self._vacant: list[int] = []
+        self._make_room(np.zeros((4, 0), np.int64))
         self._serial = self._turn = self._sent = 0
-        self._done = uring.completions.cast("Q")
+        self._crowded, self._rest = False, SHORT_REST
+        self._done = np.frombuffer(uring.completions, np.int64).reshape(-1, 2)
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             uring.register(_REGISTER_EVENTFD, struct.pack("i", self.descriptor))
             self._memory = mmap.mmap(-1, BUFFERS * STRIDE)
-            self._words = memoryview(self._memory).cast("q")
+            self._bytes = np.frombuffer(self._memory, np.uint8).reshape(BUFFERS, STRIDE)
+            self._words = self._bytes.view(np.int64)
             self._base = _address(self._memory)
             slots = mmap.mmap(-1, 16 * BUFFERS)
             self._slots, self._free = memoryview(slots).cast("Q"), memoryview(slots).cast("H")
             uring.register(_REGISTER_BUFFERS, struct.pack("QIHH3Q", _address(slots), BUFFERS, 0, 0, 0, 0, 0))
-            self._order = list(range(BUFFERS)) * 2
+            self._order = np.tile(np.arange(BUFFERS), 2)
             for which in range(BUFFERS):
                 self._offer(which, which)
             self._free[7] = BUFFERS
@@ -98,9 +108,13 @@ class ReceiveRing:
             self.close()
             raise
 
-    def record_by(self, ear: Ear, record: Callable[[int, int, int, int], None]) -> None:
-        """Where takers have an audience: by whom frames are known, and what is called for each event in place of the taker:
-        *record* (code and stamp, arrived_at, read_at, subscriber)."""
+    def _make_room(self, columns: npt.NDArray[np.int64]) -> None:
+        self._columns = np.concatenate([columns, np.zeros((4, max(columns.shape[1], 256)), np.int64)], axis=1)
+        self._tokens, self._heard_at, self._audiences, self._subscribers = self._columns
+
+    def record_by(self, ear: Ear, record: Record) -> None:
+        """Where takers have an audience: by whom frames are known, and what is called for events in place of the takers:
+        *record* (codes and stamps, arrived_at, read_at, subscribers)."""
         self._ear, self._record = ear, record
 
     def __len__(self) -> int:
@@ -114,12 +128,12 @@ class ReceiveRing:
         else:
             slot = len(self._takers)
             self._takers.append(None)
-            for column in (self._tokens, self._heard_at, self._audiences, self._subscribers):
-                column.append(0)
+            if slot == self._columns.shape[1]:
+                self._make_room(self._columns)
         self._serial += 1  # What comes late for one is nobody's.
-        self._tokens[slot] = token = self._serial << _SLOT_BITS | slot
-        self._takers[slot] = taker, over, descriptor
-        self._audiences[slot], self._subscribers[slot], self._heard_at[slot] = -1, taker.subscriber, 0
+        token = self._serial << _SLOT_BITS | slot
+        self._takers[slot] = taker, over, descriptor, token
+        self._columns[:, slot] = token, 0, -1, taker.subscriber
         try:
             self._ask(token, descriptor)
         except OSError:
@@ -130,6 +144,10 @@ class ReceiveRing:
     def _leave(self, slot: int) -> None:
         self._takers[slot], self._tokens[slot] = None, 0
         self._vacant.append(slot)
+
+    def _has(self, token: int) -> bool:
+        there = self._takers[token & _SLOT] if token else None
+        return there is not None and there[3] == token
 
     def _ask(self, token: int, descriptor: int) -> None:
         self._request(0, _RECVMSG, _SELECT_BUFFER, _MULTISHOT, descriptor, 0, ctypes.addressof(self._message), 1, 0, token)
@@ -144,83 +162,109 @@ class ReceiveRing:
 
     def drop(self, token: int) -> None:
         """Take no more; what has come and was not given is lost, as with a socket that is closed. Else the socket lives on."""
-        if token and self._tokens[slot := token & _SLOT] == token:
-            self._leave(slot)
+        if self._has(token):
+            self._leave(token & _SLOT)
             # And what the cancelled request has left to do, for it holds the socket open.
             self._request(WAIT, _CANCEL, _SILENT, 0, -1, 0, token, 0, 0, 0)
 
     def heard_at(self, token: int) -> int:
         """When something came last that was recorded without a call; 0: never."""
-        slot = token & _SLOT
-        return self._heard_at[slot] if token and self._tokens[slot] == token else 0
+        return int(self._heard_at[token & _SLOT]) if self._has(token) else 0
 
     def ready(self, events: int) -> None:
         """Give what has come."""
-        uring, words, memory, tokens = self._uring, self._words, self._memory, self._tokens
-        audiences, subscribers, heard_at = self._audiences, self._subscribers, self._heard_at
-        ear, record, ring, room, given, last, rested = self._ear, self._record, uring.ring, uring.room, 0, b"", False
-        frames, event = ear.frames, None
+        uring, given = self._uring, 0
         while given < BATCH:
-            uring.enter(0, 0)
-            head, tail = ring[uring.done_head], ring[uring.done_tail]
-            count = tail - head & COUNTER
+            rested = self._crowded  # The broadcast goes on, most likely.
+            if rested:
+                uring.rest(BATCH, self._rest)
+            else:
+                uring.enter(0, 0)
+            first, count = self._come()
+            if count >= CROWD and not rested:
+                uring.rest(BATCH, self._rest)
+                first, count = self._come()
+            self._crowded = count >= CROWD
+            if not count and not rested:
+                return
             if not count:
-                if given < CROWD or rested:
-                    return
-                uring.rest(CROWD, REST)
-                rested = True
                 continue
-            read_at = time.monotonic_ns() + self._offset
-            first = head % room
-            until = min(count, room - first)
-            done = self._done[2 * first : 2 * (first + until)].tolist() + self._done[: 2 * (count - until)].tolist()
-            ring[uring.done_head] = tail
             given += count
-            ended, order = list[tuple[int, int, int]](), list[int]()
-            for token, said in zip(done[::2], done[1::2], strict=True):
-                size = 0
-                if said & _HAS_BUFFER:
-                    order.append(which := said >> 48)
-                    start = which * STRIDE
-                    size = (said & COUNTER) - HEAD
-                    if size > 0 and tokens[slot := token & _SLOT] == token:
-                        word = start >> 3
-                        # Two lengths in the first word, of name and control data; the stamp after the control data's own head.
-                        arrived_at = words[word + 4] * 1_000_000_000 + words[word + 5] if words[word] else read_at
-                        start += HEAD
-                        data = memory[start : start + size]
-                        if (audience := audiences[slot]) >= 0:
-                            if data != last:
-                                event, last = frames.get(data) or ear.read(data), data
-                            if event is not None and (audience in event.audiences or ear.is_news(event, audience)):
-                                record(event.code | (arrived_at != read_at), arrived_at, read_at, subscribers[slot])
-                                heard_at[slot] = read_at
-                            else:
-                                self._give(slot, token, data, arrived_at, read_at)
-                        else:
-                            self._give(slot, token, data, arrived_at, read_at)
-                if not said & _HAS_MORE:
-                    ended.append((token, size, said & COUNTER))
-            self._give_back(order)
-            for token, size, result in ended:
-                self._ended(token, size, result)
+            done = self._done[np.arange(first, first + count) % uring.room]
+            uring.ring[uring.done_head] = first + count & COUNTER
+            self._take(done, time.monotonic_ns() + self._offset)
+            if self._crowded:
+                break
         os.eventfd_write(self.descriptor, 1)
+
+    def _come(self) -> tuple[int, int]:
+        """Completions: the first one's number, and how many there are."""
+        uring = self._uring
+        head = uring.ring[uring.done_head]
+        return head, uring.ring[uring.done_tail] - head & COUNTER
+
+    def _take(self, done: npt.NDArray[np.int64], read_at: int) -> None:
+        tokens, said = done[:, 0], done[:, 1]
+        slots, which, sizes = tokens & _SLOT, said >> 48, (said & COUNTER) - HEAD
+        filled = (said & _HAS_BUFFER) != 0
+        there = filled & (sizes > 0) & (self._tokens[slots] == tokens)
+        # Two lengths in the first word, of name and control data; the stamp after the control data's own head.
+        stamps = self._words[which, 4] * 1_000_000_000 + self._words[which, 5]
+        arrived_at = np.where(self._words[which, 0] != 0, stamps, read_at)
+        if len(done) >= FEW:
+            there &= ~self._recorded(there, slots, which, sizes, arrived_at, read_at)
+        called = np.flatnonzero(there)
+        self._rest = SHORT_REST if len(called) else REST
+        memory, starts = self._memory, which[called] * STRIDE + HEAD
+        columns = (slots[called], tokens[called], starts, sizes[called], arrived_at[called])
+        for slot, token, start, size, at in zip(*(column.tolist() for column in columns), strict=True):
+            self._give(slot, token, memory[start : start + size], at, read_at)
+        self._give_back(which[filled])
+        for i in np.flatnonzero((said & _HAS_MORE) == 0).tolist():
+            self._ended(int(tokens[i]), int(sizes[i]) if filled[i] else 0, int(said[i]) & COUNTER)
+
+    def _recorded(
+        self,
+        there: npt.NDArray[np.bool_],
+        slots: npt.NDArray[np.int64],
+        which: npt.NDArray[np.int64],
+        sizes: npt.NDArray[np.int64],
+        arrived_at: npt.NDArray[np.int64],
+        read_at: int,
+    ) -> npt.NDArray[np.bool_]:
+        """Record what need only be recorded; what that was."""
+        audiences = self._audiences[slots]
+        alone = there & (audiences >= 0)
+        codes = np.full(len(slots), -1)
+        for size in set(sizes[alone].tolist()):
+            rows = np.flatnonzero(alone & (sizes == size))
+            if len(rows) >= FEW:
+                codes[rows] = self._ear.codes(self._bytes[which[rows], HEAD : HEAD + size], audiences[rows])
+        mine = codes >= 0
+        if (odd := alone & ~mine).any():  # What follows it for the same page stays behind it.
+            mine &= ~np.isin(slots, slots[odd])
+        if mine.any():
+            arrived_at, slots = arrived_at[mine], slots[mine]
+            self._record(codes[mine] | (arrived_at != read_at), arrived_at, read_at, self._subscribers[slots])
+            self._heard_at[slots] = read_at
+        return mine
 
     def _give(self, slot: int, token: int, data: bytes, arrived_at: int, read_at: int) -> None:
         there = self._takers[slot]
-        assert there is not None
+        if there is None or there[3] != token:
+            return
         try:
             there[0].received(data, arrived_at, read_at)
         except Exception:
             self._failed()
-        if self._tokens[slot] == token:
+        if self._takers[slot] is there:
             self._audiences[slot] = there[0].audience
 
-    def _give_back(self, order: list[int]) -> None:
+    def _give_back(self, order: npt.NDArray[np.int64]) -> None:
         """Buffers that are free again. They are used in turn, so each has its old place in the list, where it stands still."""
         first = self._turn % BUFFERS
-        if order != self._order[first : first + len(order)]:
-            for place, which in enumerate(order, self._turn):
+        if not np.array_equal(order, self._order[first : first + len(order)]):
+            for place, which in enumerate(order.tolist(), self._turn):
                 self._offer(place % BUFFERS, which)
         self._turn += len(order)
         self._free[7] = self._turn + BUFFERS & 0xFFFF
@@ -233,9 +277,10 @@ class ReceiveRing:
 
     def _ended(self, token: int, size: int, result: int) -> None:
         """A request has come to its end: the socket's, or for want of buffers or of room in the list."""
-        if self._tokens[slot := token & _SLOT] != token or (there := self._takers[slot]) is None:
+        slot = token & _SLOT
+        if not self._has(token) or (there := self._takers[slot]) is None:
             return
-        _, over, descriptor = there
+        _, over, descriptor, _ = there
         error = (1 << 32) - result if result >> 31 else 0
         if size > 0 or error == errno.ENOBUFS:
             try:

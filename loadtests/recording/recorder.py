@@ -37,7 +37,7 @@ import numpy as np
 import pandas
 import pyarrow as pa
 
-from loadtests.client.echo import Ear, Event, told
+from loadtests.client.ear import Ear, Event, Series, told
 from loadtests.client.mux import Mux
 from loadtests.recording import clocks
 from loadtests.recording.listeners import Listeners
@@ -137,7 +137,7 @@ class Recorder:
         self.stats, self.worker, self.sample = stats, worker, sample
         self._mux, self._stamp, self._listeners = mux, stamp, listeners or Listeners()
         self._started_at = mux.now()
-        self._notifications = Rows(self._full, event="i", arrived_at="q", read_at="q", subscriber="i")
+        self._notifications = Rows(self._full, event="q", arrived_at="q", read_at="q", subscriber="i")
         self._refetches = Rows(
             self._full,
             due_at="q", started_at="q", finished_at="q", stale_at="q", heard_at="q", resource_id="q", version="q", bytes="q",
@@ -147,7 +147,7 @@ class Recorder:
         """(code, arrived_at, read_at, subscriber); *code*: the event's, times four, plus the index of its stamp in `STAMPS`."""
         self._kinds: list[Kind] = []
         self._first, self._kind_of = first, array("h")
-        self._events: list[Event] = []
+        self._events: list[Event | Series] = []
         """Heard since the last drain."""
         self._facts = np.zeros(0, FACTS)
         """Of the events before these, the last ones."""
@@ -183,11 +183,16 @@ class Recorder:
         self._kind_of.append(kind.code)
         return self._first + len(self._kind_of) - 1
 
-    def event(self, event: Event) -> int:
-        """A frame was heard on a channel for the first time; its number."""
+    def event(self, event: Event | Series) -> int:
+        """A frame was heard on a channel for the first time, or a series of them; its number, or that of the first."""
         self._events.append(event)
-        self._numbered = number = self._numbered + 1
+        number = self._numbered + 1
+        self._numbered += _count(event)
         return number
+
+    def notifications(self, codes: np.ndarray, arrived_at: np.ndarray, read_at: int, subscribers: np.ndarray) -> None:
+        """Some that were read together, as `notification` has them."""
+        self._notifications.extend(len(codes), event=codes, arrived_at=arrived_at, read_at=read_at, subscriber=subscribers)
 
     def refetch(
         self, kind: Kind, subscriber: int, resource_id: int, refetch: Refetch, stale_at: int, heard_at: int, reason: str
@@ -273,22 +278,25 @@ class Recorder:
         merge_samples(self.stats, method, name, together, size=size, failures=failures, aggregated=aggregated)
         self._listeners.tell(method, name, samples, size)
 
-    def _learn(self, events: list[Event]) -> None:
+    def _learn(self, events: list[Event | Series]) -> None:
         """What notifications of new events will be told by, and the events' own rows."""
-        facts = np.full(len(events), np.array((-1, -1, -1, 0, 0, _LATER), FACTS))
+        counts = [_count(event) for event in events]
+        facts = np.full(sum(counts), np.array((-1, -1, -1, 0, 0, _LATER), FACTS))
         # What the ear has forgotten is heard no more under its old number.
         self._forgotten += max(len(self._facts) - Ear.REMEMBERED, 0)
         # First of all: if what follows fails, later events still have their right numbers.
         self._facts = np.concatenate([self._facts[-Ear.REMEMBERED :], facts])
-        facts = self._facts[-len(events) :]
-        (facts["update"], facts["sent_at"], facts["published_at"]), resource_ids, contents = told(events)
-        facts["key"] = parts.event_keys(contents)
+        facts = self._facts[-len(facts) :]
+        (facts["update"], facts["sent_at"], facts["published_at"]), resource_ids, named, facts["key"] = told(events)
         channels = self._channels
         codes = {name: channels.setdefault(self.named(name), len(channels)) for name in {event.channel for event in events}}
-        facts["channel"] = [codes[event.channel] for event in events]
-        columns = {"update": facts["update"], "event": facts["key"], "resource_id": resource_ids}
-        columns |= {"channel": facts["channel"], "sent_at_ns": facts["sent_at"], "published_at_ns": facts["published_at"]}
-        self._keep("events", columns)
+        facts["channel"] = np.repeat([codes[event.channel] for event in events], counts)
+        # Of what came in several series there is one row.
+        once = np.sort(np.unique(facts[["key", "channel"]], return_index=True)[1])
+        facts = facts[once]
+        columns = {"update": facts["update"], "event": facts["key"], "channel": facts["channel"]}
+        columns |= {"sent_at_ns": facts["sent_at"], "published_at_ns": facts["published_at"]}
+        self._keep("events", columns | {"resource_id": pa.array(resource_ids[once], mask=~named[once])})
 
     def _drain_notifications(self, rows: np.ndarray) -> None:
         counters, histograms = self.counters, self.histograms
@@ -441,3 +449,7 @@ class Recorder:
         self.drain()
         if self._writer is not None:
             self._writer.finish(self.header(finished=True))
+
+
+def _count(event: Event | Series) -> int:
+    return len(event.frames) if isinstance(event, Series) else 1

@@ -33,11 +33,24 @@ class Rows:
     def add(self, *values: int) -> None:
         count = self._count
         if count == self._room:
-            self._buffer.extend(bytes(len(self._buffer)))
-            self._room *= 2
-            self.full()
+            self._grow()
         self._pack(self._buffer, count * self._size, *values)
         self._count = count + 1
+
+    def extend(self, count: int, **columns: npt.ArrayLike) -> None:
+        """So many at once, by columns."""
+        rows = np.empty(count, self._dtype)
+        for name, values in columns.items():
+            rows[name] = values
+        first, self._count = self._count, self._count + count
+        while self._count > self._room:
+            self._grow()
+        self._buffer[first * self._size : self._count * self._size] = rows.tobytes()
+
+    def _grow(self) -> None:
+        self._buffer.extend(bytes(len(self._buffer)))
+        self._room *= 2
+        self.full()
 
     def take(self) -> np.ndarray:
         rows = np.frombuffer(self._buffer, self._dtype, self._count)

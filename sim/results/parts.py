@@ -22,7 +22,6 @@ worker's clock offset.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import re
@@ -87,12 +86,29 @@ def event_keys(contents: Iterable[bytes]) -> np.ndarray:
 
     Two events of the same content (one resource, twice within the resolution of its time stamp) share it.
     """
-    blank, digests = hashlib.blake2b(digest_size=8), []
-    for content in contents:
-        digest = blank.copy()  # At two thirds of the cost of making one.
-        digest.update(content)
-        digests.append(digest.digest())
-    return np.frombuffer(b"".join(digests), ">i8").astype(np.int64)
+    texts = list(contents)
+    keys, lengths = np.empty(len(texts), np.int64), np.array([len(text) for text in texts], int)
+    for length in np.unique(lengths).tolist():
+        which = np.flatnonzero(lengths == length)
+        rows = np.frombuffer(b"".join(texts[i] for i in which), np.uint8)
+        keys[which] = keys_of(rows.reshape(len(which), length))
+    return keys
+
+
+def keys_of(rows: np.ndarray) -> np.ndarray:
+    """`event_keys` of contents of one length, a row of bytes each: word after word is multiplied in, which no two contents that
+    differ in one word survive alike, and the finaliser of SplitMix64 (Steele et al., OOPSLA 2014) ends it. At a tenth of the cost
+    of a digest for each."""
+    count, length = rows.shape
+    padded = np.zeros((count, -(-length // 8) * 8), np.uint8)
+    padded[:, :length] = rows
+    key = np.full(count, length, np.uint64)
+    for word in np.ascontiguousarray(padded.view("<u8").T):
+        key = (key ^ word) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(32)
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (key ^ (key >> np.uint64(31))).view(np.int64)
 
 
 _EVENT = [

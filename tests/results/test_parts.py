@@ -109,3 +109,18 @@ def test_a_later_test_of_the_same_processes_is_read_by_itself(tmp_path: Path) ->
     header(tmp_path / "other-machine" / "test-2", 8, 1, 10, 15)
     assert [h["subscribers"]["last"] for h in parts.read_headers(tmp_path)] == [1]
     assert [h["subscribers"]["last"] for h in parts.read_headers(tmp_path / "test-2")] == [5]
+
+
+def test_events_of_different_contents_have_different_keys_however_they_are_counted_together() -> None:
+    contents = [b"", b"\0", b"\0" * 8, b"\0" * 9, b"E {}", b"E {}\0"]
+    contents += [b'E {"server_id":%d,"timestamp":"2026-11-27T16:%02d:03.123456Z"}' % (i // 60, i % 60) for i in range(6000)]
+    contents += [bytes([1 << bit % 8]).rjust(bit // 8 + 1, b"\0").ljust(40, b"\0") for bit in range(320)]
+    keys = parts.event_keys(contents)
+    assert len(set(keys.tolist())) == len(contents)
+    mixed = np.random.default_rng(1).permutation(len(contents))
+    assert parts.event_keys(contents[i] for i in mixed).tolist() == keys[mixed].tolist()
+    assert parts.event_keys([contents[70]]).tolist() == parts.keys_of(np.array([list(contents[70])], np.uint8)).tolist()
+    # Each bit of the key is as often set as not, within five standard deviations.
+    bits = np.unpackbits(keys[6:6006].view(np.uint8).reshape(-1, 8), axis=1).mean(axis=0)
+    assert np.all(np.abs(bits - 0.5) < 5 * 0.5 / np.sqrt(6000))
+    assert parts.event_keys([]).tolist() == []

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from loadtests.client.echo import SLACK, Authorised, Ear, Echo, Event, State, decoded, parse
+from loadtests.client.ear import Ear, Event, decoded, parse
+from loadtests.client.echo import SLACK, Authorised, Echo, State
 from sim.clock import SECOND, EventList
 from sim.pusher import messages
 from sim.pusher.messages import Malformed

@@ -19,8 +19,9 @@ from websockets.uri import parse_uri
 
 from loadtests.client import link as link_module
 from loadtests.client import page as page_module
+from loadtests.client import ring as ring_module
 from loadtests.client.auth import Signed
-from loadtests.client.echo import Ear
+from loadtests.client.ear import Ear
 from loadtests.client.http import Answer
 from loadtests.client.link import Link
 from loadtests.client.page import HIDDEN_STEP, RELOAD, Page, Seat
@@ -597,6 +598,7 @@ def test_a_page_that_only_listens_is_recorded_alike_whether_it_is_called_or_not(
     """However frames are cut: what the ring records by itself, and when it was heard, is what the page would have said."""
     kinds = st.sampled_from(["one", "one", "one", "two", "unexpected", "foreign", "ping", "pusher", "fragments"])
     sent = [frames(kind) for kind in data.draw(st.lists(kinds, max_size=20))]
+    together = data.draw(st.booleans())
     stream, ends = b"".join(sent), list(itertools.accumulate(map(len, sent), initial=0))
     cuts = sorted(
         {*data.draw(st.sets(st.sampled_from(ends))), *data.draw(st.sets(st.integers(0, len(stream)), max_size=3)), len(stream)}
@@ -611,6 +613,7 @@ def test_a_page_that_only_listens_is_recorded_alike_whether_it_is_called_or_not(
             assert page._audience >= 0
             pipe = SimpleNamespace(send=said.append, heard_at=0)
             patch.setattr(link_module, "open_stream", lambda *_, pipe=pipe: pipe)
+            patch.setattr(ring_module, "FEW", 1)  # However few come at a time.
             known = (world.ear.frames, page._audience if alone else -1, page.subscriber)
             link = Link(None, None, page._spec.uri, page.echo, True, "", *known)  # type: ignore[arg-type]
             link._protocol = None  # As after the handshake.
@@ -618,12 +621,19 @@ def test_a_page_that_only_listens_is_recorded_alike_whether_it_is_called_or_not(
                 ring = ReceiveRing(0, lambda: pytest.fail("a call failed"))
             except OSError as error:
                 pytest.skip(f"no such io_uring here: {error}")
-            ring.record_by(world.ear, world.recorder.notification)  # type: ignore[arg-type]
+
+            def record(codes: Any, arrived_at: Any, read_at: int, subscribers: Any, recorder: Any = world.recorder) -> None:
+                for code, at, subscriber in zip(codes.tolist(), arrived_at.tolist(), subscribers.tolist(), strict=True):
+                    recorder.notification(code, at, read_at, subscriber)
+
+            ring.record_by(world.ear, record)
             near, far = socket.socketpair()
             with near, far:
                 token = ring.add(near.fileno(), link, said.append)  # type: ignore[arg-type]
                 for start, end in itertools.pairwise([0, *cuts]):
                     far.sendall(stream[start:end])
+                    if together and end < len(stream):
+                        continue
                     ring.ready(1)
                     rows = [row[2] for row in world.recorder.notifications]
                     assert not rows or max(page.echo.heard_at, ring.heard_at(token)) >= rows[-1]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -123,7 +124,7 @@ def test_more_than_there_are_buffers_for_comes_all_the_same(ring: ReceiveRing) -
         ring.ready(1)
     assert all(end.data == end.sent for end in ends)
     # And where buffers come back in another order than that in which they were taken.
-    ring._give_back([(ring._turn + i) % BUFFERS for i in reversed(range(BUFFERS))])
+    ring._give_back(np.array([(ring._turn + i) % BUFFERS for i in reversed(range(BUFFERS))]))
     ring._turn -= BUFFERS
     for end in ends:
         end.send(b"".join(bytes([i]) * ROOM for i in range(9)))

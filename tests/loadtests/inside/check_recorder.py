@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from loadtests.client.echo import Ear, Event
+from loadtests.client.ear import Ear, Event, Series, Shape
 from loadtests.client.mux import Mux
 from loadtests.recording import writer as writing
 from loadtests.recording.listeners import Failed, Listeners
@@ -56,6 +56,11 @@ def test_rows_grow_and_come_out_as_they_went_in():
     rows.add(1, 2, 3)
     assert rows.take().tolist() == [(1, 2, 3)]
     assert len(taken) == 10_000  # The next batch has a buffer of its own.
+    for first in range(0, 9000, 900):
+        rows.add(first, 1, 1)
+        rows.extend(899, a=np.arange(first + 1, first + 900), b=2, c=np.ones(899))
+    assert len(full) == 4
+    assert rows.take()["a"].tolist() == list(range(9000))
 
 
 def test_a_run_comes_back_from_its_parts(recorder, stats, tmp_path):
@@ -165,6 +170,31 @@ def test_events_forgotten_by_the_ear_are_forgotten_here_and_later_ones_counted_r
     assert recorder.counters["notifications"] == 12_000
     assert recorder.counters["recording_faults"] == 0
     assert recorder._facts["update"][-1] == 11_999
+
+
+def test_a_series_of_events_has_a_number_for_each_and_one_row_for_those_that_are_alike(recorder, stats, tmp_path):
+    kind = detail_of(recorder)
+    two = pages(recorder, kind, 2)
+    texts = [f'{{"update":{1 + i // 2},"sent_at":{T0 + i // 2}}}' for i in range(8)]
+    numbers = [recorder.event(Event("E", "private-servers", texts[0]))]
+    written = [b'{"event":"E","data":"%s","channel":"private-servers"}' % text.replace('"', '\\"').encode() for text in texts]
+    series = Series(Shape(written[0], "E", "private-servers", texts[0]), np.array([list(frame) for frame in written], np.uint8))
+    numbers += [recorder.event(series), recorder.event(Event("E", "private-sites", texts[0]))]
+    assert numbers == [0, 1, 9]
+    recorder.notifications(np.arange(10) << 2 | 1, T0 + MS + np.arange(10), T0 + 2 * MS, np.array(two * 5))
+    recorder.finish()
+    rows, events = (parts.read_table(tmp_path / "parts", name).to_pandas() for name in ("notifications", "events"))
+    assert rows["update"].tolist() == [1, 1, 1, 2, 2, 3, 3, 4, 4, 1]
+    assert rows["sent_at_ns"].tolist() == [T0 + update - 1 for update in rows["update"]]
+    assert rows["subscriber"].tolist() == two * 5
+    assert rows["received_at_ns"].tolist() == [T0 + MS + i for i in range(10)]
+    assert rows["event"].tolist() == [parts.event_keys([f"E {texts[2 * u - 2]}".encode()])[0] for u in rows["update"]]
+    assert list(zip(events["update"], events["channel"], strict=True)) == [
+        *((update, "private-servers") for update in (1, 2, 3, 4)),
+        (1, "private-sites"),
+    ]
+    assert stats.get("DetailPage", "NOTIFY").num_requests == 10
+    assert recorder.counters["recording_faults"] == 0
 
 
 def test_pages_are_drawn_at_random_and_all_of_their_rows_are_kept(stats, tmp_path):

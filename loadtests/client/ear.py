@@ -1,0 +1,329 @@
+"""What a process hears: frames that thousands are sent are read once, for all of them.
+
+What a broadcast says to each is the same bytes, or the same but for digits (a payload that names an instant or an update). So a
+frame is looked at among those that came together: all that are alike are one event, and those of one `Shape` are events by where
+their digits stand, without a look at each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from loadtests.client.frames import is_one
+from sim.pusher import messages
+from sim.pusher.messages import Malformed
+from sim.results.parts import event_keys, keys_of
+from sim.target.keys import EXACT
+
+BLANK = bytes(ord("0") if ord("0") <= i <= ord("9") else i for i in range(256))
+"""For `bytes.translate`: what it leaves of a frame is the same for all of a shape."""
+MEASURES = ("update", "sent_at", "published_at")
+RESOURCES = ("server_id", "site_id", "id")
+END = 1 << 63
+"""Of the numbers that tables hold."""
+FEW = 8
+"""Frames of one length that differ from each other, at a time, are looked for one by one: more are events of one shape."""
+
+UNREAD: Any = object()
+Told = tuple[int, int, int, int | None, bytes]
+Frames = npt.NDArray[np.uint8]
+"""Frames of one length, a row each."""
+
+_TOKEN = re.compile(r'"[^"]*"|-?\d[-+.\deE]*')
+
+
+class Event:
+    """One published event as heard."""
+
+    __slots__ = ("_data", "_told", "came", "channel", "code", "name")
+
+    def __init__(self, name: str, channel: str, came: Any) -> None:
+        """*came*: the payload as it came; text, in nearly every event, is read when somebody asks for what it says."""
+        self.name, self.channel, self.came = name, channel, came
+        self._data = UNREAD
+        self._told: Told | None = None
+        self.code = 0
+        """The recorder's number for it, times four."""
+
+    @property
+    def data(self) -> Any:
+        """What the payload says."""
+        if self._data is UNREAD:
+            self._data = decoded(self.came)
+        return self._data
+
+    @property
+    def sent_at(self) -> int:
+        """Intended time of the update; -1 where the payload has none."""
+        return (self._told or self.told())[1]
+
+    def told(self) -> Told:
+        """What tables say of it: the members for measuring (update, sent_at, published_at; -1 where the payload has none); which
+        resource changed (`server_id`, `site_id`, `id`), None where that is not said, or tables hold it by another number
+        (`sim.target.keys`); and what everybody hears, on whatever channel (`sim.results.parts.event_keys`)."""
+        came, data = self.came, self.data
+        measures: tuple[Any, ...] = (-1, -1, -1)
+        resource_id = None
+        if type(data) is dict:
+            if "update" in data:
+                measures = update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
+                # Rather than look at each for each different event.
+                if not (
+                    type(update) is type(sent_at) is type(published_at) is int and 0 <= update | sent_at | published_at < END
+                ):
+                    measures = tuple(_whole(value, END, -1) for value in measures)
+            for name in RESOURCES:
+                if name in data and (resource_id := _whole(data[name], EXACT, None)) is not None:
+                    break
+        content = f"{self.name} {came if type(came) is str and came else repr(data)}".encode()
+        self._told = told = cast(Told, (*measures, resource_id, content))
+        return told
+
+
+class Shape:
+    """What frames that differ in digits only have in common: event and channel to the letter, the payload but for its digits."""
+
+    __slots__ = ("_came", "_firsts", "_lowest", "_measures", "_resource", "_span", "channel", "name")
+
+    def __init__(self, frame: bytes, name: str, channel: str, came: Any) -> None:
+        """By a frame whose payload is the text *came*. Raises ValueError where others cannot be read by it: all is to be written
+        in the shortest way, with whole numbers only."""
+        written = orjson.dumps(came)[1:-1] if type(came) is str else b""
+        data = orjson.loads(came) if type(came) is str else None
+        if type(data) is not dict or "\\" in came or orjson.dumps(data).decode() != came or frame.count(written) != 1:
+            raise ValueError
+        numbers = {found.start(): found[0] for found in _TOKEN.finditer(came) if found[0][0] != '"'}
+        if not all(number.isdigit() for number in numbers.values()):
+            raise ValueError
+        self.name, self.channel = name, channel
+        start = frame.index(written)
+        self._came = [start + i for i, byte in enumerate(written) if byte != ord("\\")]
+        # Each byte of a frame lies within so much of the lowest.
+        self._lowest, self._span = np.frombuffer(frame, np.uint8).copy(), np.zeros(len(frame), np.uint8)
+        digits = [i for i in self._came if chr(frame[i]).isdigit()]
+        self._lowest[digits], self._span[digits] = ord("0"), 9
+        # Where leading zeros would make a number none.
+        self._firsts = [start for start, number in numbers.items() if len(number) > 1]
+
+        def place(member: str, digits: int) -> tuple[int, int] | None:
+            if type(data.get(member)) is not int:
+                return None
+            key = f'"{member}":'
+            start = came.index(key) + len(key)
+            if came.count(key) != 1 or len(number := numbers[start]) > digits:
+                raise ValueError
+            return start, start + len(number)
+
+        self._measures = [place(member, len(str(END))) if "update" in data else None for member in MEASURES]
+        self._resource = next(filter(None, (place(member, len(str(EXACT)) - 1) for member in RESOURCES)), None)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether payloads say when their update was intended."""
+        return self._measures[1] is not None
+
+    def fits(self, frames: Frames) -> npt.NDArray[np.bool_]:
+        """Which of *frames*, of its length, are of it."""
+        return np.all(frames - self._lowest <= self._span, axis=1)
+
+    def event(self, frame: npt.NDArray[np.uint8]) -> Event:
+        return Event(self.name, self.channel, frame[self._came].tobytes().decode())
+
+    def told(self, frames: Frames) -> tuple[npt.NDArray[np.bool_], list[npt.NDArray[np.int64]], Frames]:
+        """Of frames that fit: which of them hold numbers that are none, and are to be read one by one; `Event.told`'s measures
+        and resources (-1: none) of the others, and what they say."""
+        came = frames[:, self._came]
+        digits = came - np.uint8(ord("0"))
+
+        def values(place: tuple[int, int] | None) -> npt.NDArray[np.int64]:
+            if place is None:
+                return np.full(len(frames), -1)
+            start, end = place
+            found = digits[:, start:end].astype(np.uint64) @ np.uint64(10) ** np.arange(end - start, dtype=np.uint64)[::-1]
+            return np.where(found < END, found, np.uint64(2 * END - 1)).astype(np.int64)  # Beyond: -1.
+
+        prefix = np.frombuffer(f"{self.name} ".encode(), np.uint8)
+        contents = np.concatenate([np.broadcast_to(prefix, (len(frames), len(prefix))), came], axis=1)
+        return (digits[:, self._firsts] == 0).any(axis=1), [*map(values, self._measures), values(self._resource)], contents
+
+
+class Series:
+    """Events of one shape, numbered one after the other as their *frames* are."""
+
+    __slots__ = ("channel", "frames", "shape")
+
+    def __init__(self, shape: Shape, frames: Frames) -> None:
+        self.shape, self.frames, self.channel = shape, frames, shape.channel
+
+
+def told(
+    events: Sequence[Event | Series],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """`Event.told` of each: measures (a row for each of the three), resources, where there is one, and keys of contents
+    (`sim.results.parts.event_keys`)."""
+    alone: list[tuple[int, Event]] = []
+    shapes: dict[Shape, list[tuple[int, Frames]]] = {}
+    count = 0
+    for event in events:
+        if isinstance(event, Event):
+            alone.append((count, event))
+            count += 1
+        else:
+            shapes.setdefault(event.shape, []).append((count, event.frames))
+            count += len(event.frames)
+    found, named, keys = np.full((len(MEASURES) + 1, count), -1), np.zeros(count, bool), np.empty(count, np.int64)
+    for shape, series in shapes.items():
+        at = np.concatenate([np.arange(first, first + len(frames)) for first, frames in series])
+        frames = np.concatenate([frames for _, frames in series])
+        odd, found[:, at], contents = shape.told(frames)
+        named[at], keys[at] = found[-1, at] >= 0, keys_of(contents)
+        alone += [(int(at[i]), shape.event(frames[i])) for i in np.flatnonzero(odd)]
+    if alone:
+        which, rows = [i for i, _ in alone], [event.told() for _, event in alone]
+        found[:, which] = np.array([[*row[:3], row[3] or 0] for row in rows]).T
+        named[which], keys[which] = [row[3] is not None for row in rows], event_keys([row[4] for row in rows])
+    return found[:-1], found[-1], named, keys
+
+
+def _whole(value: Any, end: int, otherwise: Any) -> Any:
+    return value if type(value) is int and -end <= value < end else otherwise
+
+
+def parse(payload: bytes) -> tuple[str, Any, Any]:
+    """(event, channel, data): with `decoded` data as `sim.pusher.messages.parse` has them, several times as fast. Raises
+    `Malformed`."""
+    try:
+        tree = orjson.loads(payload)
+    except ValueError as error:
+        raise Malformed(str(error)) from error
+    if type(tree) is not dict:
+        raise Malformed("not an object")
+    event = tree.get("event")
+    if type(event) is not str or not event:
+        raise Malformed("no event name")
+    return event, tree.get("channel"), tree.get("data")
+
+
+def decoded(data: Any) -> Any:
+    """What the JSON in a text says; anything else, and a text that holds none, as it is."""
+    if type(data) is str:
+        try:  # At half the cost of `contextlib.suppress`, for each different event.
+            return orjson.loads(data)
+        except ValueError:
+            pass
+    return data
+
+
+class Ear:
+    """Reads frames, for all subscribers of a process."""
+
+    REMEMBERED = 1024
+    """Frames. More are never on their way at the same time, and a forgotten one is merely read again."""
+
+    def __init__(self, number: Callable[[Event | Series], int]) -> None:
+        """*number*(event) is told of each different frame on a channel, and says what number it has from then on; of a series,
+        the first one's."""
+        self.frames: dict[bytes, Event] = {}
+        """What was heard lately, by whole frames, head included: kept by who reads frames (`loadtests.client.link`)."""
+        self._number = number
+        self._seen: set[bytes] = set()
+        self._shapes: dict[bytes, Shape | None] = {}
+        """By what `BLANK` leaves of their frames; None: others cannot be read by it."""
+        self._audiences: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+        self._traits: list[tuple[frozenset[str], frozenset[str]]] = []
+        self._heard = 0
+        """Events since `frames` was empty: those in it are among the last that were given a number."""
+
+    def audience(self, channels: frozenset[str], names: frozenset[str]) -> int:
+        """One number for all who are on the same *channels*, and to whom events of the same *names* (empty: any) are news."""
+        traits = channels, names
+        if traits not in self._audiences:
+            self._audiences[traits] = len(self._traits)
+            self._traits.append(traits)
+        return self._audiences[traits]
+
+    def _news(self, name: str, channel: str, audiences: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """To which of them such an event is news."""
+        kinds, places = audiences[:1], np.zeros(len(audiences), int)
+        if (audiences != kinds).any():
+            kinds, places = np.unique(audiences, return_inverse=True)
+        traits = [self._traits[kind] for kind in kinds.tolist()]
+        return np.array([channel in channels and (not names or name in names) for channels, names in traits], bool)[places]
+
+    def codes(self, frames: Frames, audiences: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Of frames that came whole, each to a page of one of these *audiences*: the code of its event, where it is news; -1
+        where it is for the page to read."""
+        codes = np.full(len(frames), -1)
+        left = np.arange(len(frames))
+        for _ in range(FEW):
+            if not len(left):
+                return codes
+            data = frames[0].tobytes()
+            event = self.frames.get(data) or self.read(data)
+            alike = (frames == frames[0]).all(axis=1)
+            if event is not None:
+                mine = left[alike]
+                codes[mine[self._news(event.name, event.channel, audiences[mine])]] = event.code
+            left, frames = left[~alike], frames[~alike]
+            shape = self._shapes.get(data.translate(BLANK)) if len(left) > FEW * alike.sum() else None
+            if shape is not None and shape.is_timed:  # Else it counts from its first arrival, which would be each one's own.
+                fit = shape.fits(frames) & self._news(shape.name, shape.channel, audiences[left])
+                count = int(fit.sum())
+                if count:
+                    first = self._numbered(Series(shape, frames[fit]), count)
+                    codes[left[fit]] = np.arange(first, first + count) << 2
+                left, frames = left[~fit], frames[~fit]
+        for place, frame in zip(left.tolist(), frames, strict=True):
+            data = frame.tobytes()
+            event = self.frames.get(data) or self.read(data)
+            if event is not None and self._news(event.name, event.channel, audiences[place : place + 1])[0]:
+                codes[place] = event.code
+        return codes
+
+    def read(self, frame: bytes) -> Event | None:
+        """The event of a frame that came whole, to be found in `frames` from now on; None: it is for the link to read."""
+        payload = frame[4:]
+        if not is_one(frame) or not payload.isascii():
+            return None
+        try:
+            heard = self.hear(payload)
+        except Malformed:
+            return None
+        if not isinstance(heard, Event):
+            return None
+        self.frames[frame] = heard
+        blank = frame.translate(BLANK)
+        if blank in self._shapes:
+            return heard
+        if blank in self._seen:  # The second time that one is worth its while.
+            self._shapes[blank] = None
+            with contextlib.suppress(ValueError):
+                self._shapes[blank] = Shape(frame, heard.name, heard.channel, heard.came)
+        if len(self._seen) == self.REMEMBERED:
+            self._seen.clear()
+            self._shapes.clear()
+        self._seen.add(blank)
+        return heard
+
+    def hear(self, payload: bytes) -> Event | messages.Message:
+        """An `Event` on a channel, or a `Message` of the protocol itself. Raises `Malformed`."""
+        name, channel, data = parse(payload)
+        if type(channel) is not str or (name[:6] == "pusher" and name.startswith(("pusher:", "pusher_internal:"))):
+            return messages.Message(name, channel, decoded(data))
+        event = Event(name, channel, data)
+        event.code = self._numbered(event) << 2
+        return event
+
+    def _numbered(self, event: Event | Series, count: int = 1) -> int:
+        self._heard += count
+        if self._heard > self.REMEMBERED:
+            self._heard = count
+            self.frames.clear()
+        return self._number(event)
