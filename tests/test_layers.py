@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"sim.errors", "sim.clock", "sim.distributions", "sim.marks", "sim.shipped", "sim.signals"}
+BASE = {"sim.errors", "sim.files", "sim.clock", "sim.distributions", "sim.marks", "sim.shipped", "sim.signals"}
 CONFIGURED = BASE | {"sim.policy", "sim.workload", "sim.incidents", "sim.scenario"}
 RECORDED = {
     "sim.results.run",
@@ -40,6 +40,7 @@ EDGE = (
 # Module or package -> what of ours it may import besides itself. The nearest enclosing name decides.
 ALLOWED: dict[str, set[str]] = {
     "sim.errors": set(),
+    "sim.files": set(),
     "sim.clock": set(),
     "sim.marks": set(),
     "sim.version": set(),
@@ -56,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.workload": BASE,
     "sim.scenario": {
         "sim.errors",
+        "sim.files",
         "sim.marks",
         "sim.shipped",
         "sim.distributions",
@@ -63,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
         "sim.workload",
         "sim.incidents",
     },
-    "sim.target": {"sim.errors"},
+    "sim.target": {"sim.errors", "sim.files"},
     "sim.results": CONFIGURED,
     "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run", "sim.results.schema", "sim.results.frames"},
     "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary", "sim.results.run"},
@@ -78,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.live.remedies": {"sim.target"},
     "sim.live.processes": {"sim.errors"},
     "sim.live.sockets": set(),
-    "sim.live.broadcaster": {"sim.errors", "sim.target", "sim.pusher", "sim.live.sockets", "sim.uring"},
+    "sim.live.broadcaster": {"sim.errors", "sim.files", "sim.target", "sim.pusher", "sim.live.sockets", "sim.uring"},
     "sim.live.application": EDGE | {"sim.brokeforge", "sim.pusher"},
     "sim.live.drive": EDGE | {"sim.pusher", "sim.brokeforge.broadcasting.events"},
     "sim.live.measure": EDGE | {"sim.live.drive"},

@@ -60,14 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_target(parser, otherwise="the embedded target, started for the examination")
     parser.add_argument("--refetch", default="/servers/{id}", metavar="PATH", help="path of the resource (default: %(default)s)")
     parser.add_argument("--version", default="version", metavar="PATH", help="its version in the JSON (default: %(default)s)")
-    parser.add_argument(
-        "--channel",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="as private-orders.{id} or orders; may be repeated, the resource's own first (default: those of servers)",
-    )
-    parser.add_argument("--ids", default="", metavar="LIST", help="list of the users that gives {id} (default: by the channel)")
+    options.add_channels(parser, f"{' and '.join(Patient.templates)}; the first one is the resource's own")
     parser.add_argument(
         "--change",
         default="",

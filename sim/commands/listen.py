@@ -27,18 +27,14 @@ from sim.results.text import number, seconds
 from sim.scenario import Load, Pages, Publisher, Scenario
 from sim.target import Target, kind_of
 
+CHANNELS = ("private-servers.{id}", "private-servers", "private-sites.{id}", "private-sites")
+"""Where none is given; of what no user owns, the generic channel alone."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_target(parser, otherwise=".env")
     parser.add_argument("--for", dest="duration", default="1m", metavar="TIME", help="as 90, 90s, 10m, 1h (default: %(default)s)")
-    parser.add_argument(
-        "--channel",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="as private-orders.{id} or private-orders (may be repeated; default: those of servers and sites)",
-    )
-    parser.add_argument("--ids", default="", metavar="LIST", help="list of the target's users that gives {id}, as orders")
+    options.add_channels(parser, ", ".join(CHANNELS))
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("heard"), metavar="DIR", help="run bundle (default: %(default)s)"
     )
@@ -68,13 +64,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _scenario(target: Target, duration: float, channels: list[str], ids: str) -> Scenario:
     """Pages that listen to *channels*, or to those of the pattern. Raises `BadInput` where there would be none."""
-    asked = [(channel, ids or kind_of(channel)) for channel in channels]
-    for kind in ("servers", "sites") if not channels else ():
-        asked += [(f"private-{kind}.{{id}}", kind)] if target.keys(kind).count else []
-        asked += [(f"private-{kind}", kind)]
     pages = []
-    for channel, kind in asked:
+    for channel in channels or CHANNELS:
+        kind = ids or kind_of(channel)
         count = target.keys(kind).count if "{id}" in channel else 1
+        if not count and not channels:
+            continue
         if not count:
             raise BadInput(f"--channel {channel}: no user of the target owns any {kind} (--ids LIST, --accounts users.csv)")
         pages.append(Pages(subscribers=count, channels=(channel,), ids=kind))

@@ -62,6 +62,19 @@ def add_target(parser: argparse.ArgumentParser, otherwise: str = "the environmen
     )
 
 
+def add_channels(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    parser.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"as private-orders.{{id}} or private-orders; may be repeated (default: {otherwise})",
+    )
+    parser.add_argument(
+        "--ids", default="", metavar="LIST", help="the users' list that gives {id} (default: by the channel's name, as orders)"
+    )
+
+
 def target(args: argparse.Namespace) -> Target:
     """The target that the flags name, else the one of the environment; what was understood otherwise than written is said."""
     found = Target.from_environment() if args.target is None else read_target(args.target)

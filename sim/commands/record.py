@@ -38,6 +38,7 @@ from typing import Any
 
 from sim.commands import options
 from sim.errors import BadInput, WorkbenchError
+from sim.files import read_text
 from sim.live.record.recordable import Recordable, parse_steps
 from sim.live.record.recorder import record
 from sim.workload import Trace
@@ -121,7 +122,7 @@ def _read_steps(source: str | None) -> tuple[tuple[str, str], ...]:
     if source is None:
         return ()
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+        text = sys.stdin.read().removeprefix("\ufeff") if source == "-" else read_text(source)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"--steps {source}: {getattr(error, 'strerror', None) or error}") from error
     return parse_steps(text, source)

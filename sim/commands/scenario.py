@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sim.commands import options
 from sim.errors import BadInput, did_you_mean
+from sim.files import read_text
 from sim.results.answers.heard import scenario_of
 from sim.results.run import Run
 from sim.scenario import (
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.set:
         print(to_toml(found), end="")
     else:
-        print(find_scenario(args.scenario).read_text(encoding="utf-8-sig"), end="")
+        print(read_text(find_scenario(args.scenario)), end="")
     return 0
 
 

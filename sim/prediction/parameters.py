@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from sim.errors import BadInput
+from sim.files import read_text
 from sim.scenario import Scenario, build
 
 VERSION = 1
@@ -162,7 +163,7 @@ def _refuse(constant: str) -> NoReturn:
 def read(path: str | Path) -> Fit:
     """Raises `BadInput` where it is no such file, or a damaged one."""
     try:
-        tree = json.loads(Path(path).read_text(encoding="utf-8-sig"), parse_constant=_refuse)
+        tree = json.loads(read_text(path), parse_constant=_refuse)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error} (workbench fit RUN -o FIT makes one)") from error
     except ValueError as error:

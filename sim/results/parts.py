@@ -35,6 +35,7 @@ import pyarrow.compute as pc
 
 from sim.clock import SECOND
 from sim.errors import BadInput
+from sim.files import replace_text
 from sim.results import journal
 from sim.results.run import TABLES
 
@@ -176,10 +177,7 @@ def as_array(values: Any, kind: pa.DataType) -> pa.Array:
 
 def write_header(directory: Path, header: Mapping[str, Any]) -> None:
     """Replace `header-<pid>.json` in one step."""
-    path = directory / f"header-{header['pid']}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(header), encoding="utf-8")
-    partial.replace(path)
+    replace_text(directory / f"header-{header['pid']}.json", json.dumps(header))
 
 
 LATER = re.compile(r"test-\d+")

@@ -33,6 +33,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sim.errors import BadInput
+from sim.files import read_text, replace_text
 from sim.results.schema import SCHEMA_VERSION, TABLES, nullable
 from sim.scenario import Scenario, build, not_honoured, to_dict
 from sim.shipped import CHECKOUT
@@ -202,7 +203,7 @@ class Run:
             what = "unfinished run: no manifest.json" if any(self.directory.glob("*.partial")) else "no manifest.json"
             raise BadInput(f"{self.directory} is not a run bundle ({what})")
         try:
-            tree = json.loads(path.read_text(encoding="utf-8-sig"))
+            tree = json.loads(read_text(path))
             self.schema_version = tree["schema_version"]
             """As the directory has it: 1 or 2. The tables are given in version 2."""
             if self.schema_version not in (1, SCHEMA_VERSION):
@@ -230,7 +231,7 @@ class Run:
         """Metric to figure. Raises `BadInput` when the file is missing or damaged."""
         path = self.directory / "summary.json"
         try:
-            summary = json.loads(path.read_text(encoding="utf-8-sig"))
+            summary = json.loads(read_text(path))
         except (OSError, ValueError) as error:
             raise BadInput(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
         if not isinstance(summary, dict):
@@ -346,9 +347,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _write_json(path: Path, tree: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, json.dumps(tree, indent=1, allow_nan=False) + "\n")
 
 
 def _sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import BadInput, did_you_mean
+from sim.files import read_text
 from sim.scenario.model import Scenario
 from sim.scenario.tree import build, to_dict
 from sim.shipped import shipped
@@ -21,8 +22,7 @@ def load_scenario(source: str | Path, changes: Mapping[str, Any] | None = None) 
     """Read a scenario by path, or by name from data/scenarios. Raises `BadInput` naming file, key and remedy."""
     path = find_scenario(source)
     try:
-        # With or without a byte order mark, as editors write it.
-        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        tree = tomllib.loads(read_text(path))
     except OSError as error:
         raise BadInput(f"scenario {path}: {error.strerror or error}") from error
     except RecursionError as error:

@@ -24,6 +24,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from sim.errors import BadInput, did_you_mean, one_line
+from sim.files import read_text
 from sim.target.address import Address, Names, Note, read_address, read_url
 from sim.target.keys import Keys
 from sim.target.laravel import laravel_settings, target_tree
@@ -239,7 +240,7 @@ class Target:
     @classmethod
     def read(cls, path: str | Path) -> Target:
         try:
-            tree = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            tree = json.loads(read_text(path))
         except OSError as error:
             raise BadInput(f"target {path}: {error.strerror or error} (start one: workbench serve --ready-file)") from error
         except (ValueError, RecursionError) as error:

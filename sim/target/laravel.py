@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import BadInput
+from sim.files import read_text
 from sim.target.address import Address, Names, Note, read_address
 from sim.target.dotenv import VARIABLE, MalformedDotenv, lost, parse
 
@@ -33,7 +34,7 @@ def laravel_settings(environment: Mapping[str, str] | None = None, dotenv: str |
     values: dict[str, str] = {}
     if Path(dotenv).is_file():
         try:
-            text = Path(dotenv).read_text(encoding="utf-8")
+            text = read_text(dotenv)
             values, left_out = parse(text, outside), lost(text)
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"{dotenv} cannot be read: {getattr(error, 'strerror', None) or 'not a text file'}") from error

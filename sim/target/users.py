@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.errors import BadInput
+from sim.files import read_text
 from sim.target.keys import Key, key_of
 
 FORM = ("email", "username", "password")
@@ -71,7 +72,7 @@ def read_users(path: Path) -> tuple[User, ...]:
     `token`, the fields of the login form (`email` or `username`, `password`), and any other, as `servers` or `orders`: ids of
     what they own, with blanks or semicolons between. Raises `BadInput` that names file and line."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"users {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
     header = text.partition("\n")[0]

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sim.errors import BadInput, did_you_mean
+from sim.files import read_text, replace_text
 from sim.shipped import shipped
 from sim.workload.updates import NEXT, STATUSES, Status
 
@@ -110,11 +111,9 @@ class Trace:
         }
         rows = ({"step": t.step, "name": t.name, "status": t.status, "at": round(t.at, 3)} for t in self.transitions)
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (head, *rows))
-        partial = path.with_name(path.name + ".partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            replace_text(path, text)
         except OSError as error:
             raise BadInput(f"cannot write trace {path}: {error.strerror or error}") from error
 
@@ -161,7 +160,7 @@ def _find(source: str | Path) -> list[Path]:
 def _read(path: Path, _modified: int) -> Trace:
     try:
         # By line feeds alone: a name may hold what `splitlines` takes for an end of line, as U+2028.
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        lines = read_text(path).removesuffix("\n").split("\n")
     except OSError as error:
         raise BadInput(f"trace {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
 from sim import cli
-from sim.commands import options
-from sim.commands.listen import _lines, _scenario
+from sim.commands import doctor, listen, options
+from sim.commands.listen import CHANNELS, _lines, _scenario
 from sim.errors import BadInput
+from sim.live.doctor.checks import Patient
 from sim.target import Target, User
 from tests.standin import application
 from tests.standin.setup import Setup, standing_in_a_thread
@@ -43,6 +45,17 @@ def test_a_page_for_each_resource_and_one_for_each_generic_channel() -> None:
     assert _scenario(SHOP, 60, ["private-shop.order.{id}"], "orders").pages[0].subscribers == 3
     with pytest.raises(BadInput, match="owns any bikes"):
         _scenario(SHOP, 60, ["private-bikes.{id}"], "")
+
+
+def test_doctor_and_listen_say_their_channels_alike() -> None:
+    said = []
+    for command, defaults in ((doctor, Patient.templates), (listen, CHANNELS)):
+        parser = argparse.ArgumentParser()
+        command.configure(parser)
+        channel, ids = ({action.dest: action.help or "" for action in parser._actions}[name] for name in ("channel", "ids"))
+        assert all(name in channel for name in defaults)
+        said.append(ids)
+    assert said[0] == said[1] != ""
 
 
 def test_its_lines() -> None:

@@ -52,6 +52,7 @@ from sim.brokeforge.http import Response
 from sim.brokeforge.outages import OutageLog
 from sim.clock import SECOND
 from sim.distributions import Distribution
+from sim.files import replace_text
 from sim.live.application.alarm import Alarm
 from sim.live.application.edge import OpenConnections, ServedConnection
 from sim.live.application.job_runner import JobRunner, ProvisionForever
@@ -254,9 +255,7 @@ async def serve(
     sweeping = asyncio.create_task(connections.sweep())
     server = await loop.create_server(lambda: ServedConnection(app, workers.station, connections), sock=listener, backlog=BACKLOG)
     if ready is not None:
-        partial = ready.with_name(ready.name + ".partial")
-        partial.write_text(json.dumps({"pid": os.getpid(), "port": listener.getsockname()[1]}), encoding="utf-8")
-        partial.replace(ready)
+        replace_text(ready, json.dumps({"pid": os.getpid(), "port": listener.getsockname()[1]}))
     await stop.wait()
     server.close()
     connections.drain()

@@ -28,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sim.errors import BadInput, WorkbenchError
+from sim.files import replace_text
 from sim.live.broadcaster.bus import NoMember, ParentBus, RedisBus
 from sim.live.broadcaster.node import Node
 from sim.live.broadcaster.nodes import Supervisor
@@ -98,9 +99,7 @@ def _announce(settings: BroadcasterSettings, path: Path | None) -> Callable[[int
     def ready(port: int) -> None:
         line = json.dumps({"host": settings.host, "port": port, "pid": os.getpid()})
         if path is not None:
-            partial = path.with_name(path.name + ".partial")
-            partial.write_text(line + "\n", encoding="utf-8")
-            partial.replace(path)
+            replace_text(path, line + "\n")
         print(line, flush=True)
 
     return ready

@@ -26,6 +26,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 from sim.errors import BadInput, did_you_mean
+from sim.files import read_text
 from sim.pusher.server.apps import App, RateLimiting
 
 
@@ -152,7 +153,7 @@ def read_file(path: str | Path) -> BroadcasterSettings:
     """Settings of a JSON or TOML file shaped like `config/reverb.php`. Raises `BadInput`."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         tree = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
         server = tree.get("servers", {}).get("reverb", {})
         apps = tuple(_app(app, str(path)) for app in tree.get("apps", {}).get("apps", []))

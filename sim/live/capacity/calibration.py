@@ -22,6 +22,7 @@ import numpy as np
 
 from sim.clock import SECOND
 from sim.errors import InvalidRun
+from sim.files import replace_text
 from sim.live.capacity import limits
 from sim.live.capacity.minimal_server import MinimalServer
 from sim.live.measure.sampling import Sampler
@@ -221,10 +222,8 @@ def stored() -> Calibration | None:
 
 
 def store(calibration: Calibration) -> Path:
-    """Keep it for later runs; returns the file. Others may do the same at this moment."""
+    """Keep it for later runs; returns the file."""
     path = cache_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(calibration.to_dict(), indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, json.dumps(calibration.to_dict(), indent=1) + "\n")
     return path

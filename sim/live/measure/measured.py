@@ -22,6 +22,7 @@ from typing import Any
 
 from sim.clock import SECOND
 from sim.errors import BadInput
+from sim.files import replace_text
 from sim.results.run import destination
 from sim.scenario import Scenario, build, to_dict
 
@@ -109,9 +110,7 @@ class RunRecord:
 
     def save(self, places: Places) -> None:
         tree = {f: getattr(self, f) for f in self.__slots__} | {"scenario": to_dict(self.scenario)}
-        partial = places.run.with_suffix(".partial")
-        partial.write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
-        partial.replace(places.run)
+        replace_text(places.run, json.dumps(tree, indent=1) + "\n")
 
     @classmethod
     def load(cls, places: Places) -> RunRecord:

@@ -80,7 +80,7 @@ def parse_steps(text: str, where: str = "steps") -> tuple[tuple[str, str], ...]:
     there twice, or where there are no steps at all.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue

@@ -18,6 +18,7 @@ import pandas as pd
 
 from sim.clock import SECOND
 from sim.errors import BadInput, did_you_mean
+from sim.files import read_text
 from sim.results import text
 from sim.results.answers.choices import describe
 from sim.results.answers.compare import differing_keys
@@ -85,7 +86,7 @@ def sample(name: str) -> Run:
 def record(path: str | Path, made_by: str) -> dict[str, Any]:
     """What a command of the project found and wrote down as JSON, as the files in data. Raises `BadInput`."""
     try:
-        found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        found: dict[str, Any] = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: cannot be read: {error} ({made_by} makes it)") from error
     return found
