@@ -52,13 +52,13 @@ _COLUMNS = {
     statement: tuple(statement.selected_columns.keys())
     for statement in (queries.RULES, queries.EVENTS, queries.METRICS, queries.RECENT)
 }
-"""Of the statements that give rows; looked up, as asking each result costs a page 3 % of its time."""
+"""Of the statements that give rows. Known beforehand: a page is made of many rows, and each result would be asked anew."""
 
 
 def _rows(db: Connection, statement: Select[Any], **parameters: Any) -> list[dict[str, Any]]:
     """All rows of a statement whose texts are never empty, and whose last column is an instant."""
     names = _COLUMNS[statement]
-    found = [dict(zip(names, row)) for row in db.execute(statement, parameters).all()]  # noqa: B905 - it costs as much again
+    found = [dict(zip(names, row)) for row in db.execute(statement, parameters).all()]  # noqa: B905 - a row has as many
     for row in found:
         row[names[-1]] = iso(row[names[-1]])
     return found
