@@ -83,7 +83,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.live.broadcaster": {"sim.errors", "sim.files", "sim.target", "sim.pusher", "sim.live.sockets", "sim.uring"},
     "sim.live.application": EDGE | {"sim.brokeforge", "sim.pusher"},
     "sim.live.drive": EDGE | {"sim.pusher", "sim.brokeforge.broadcasting.events"},
-    "sim.live.measure": EDGE | {"sim.live.drive"},
+    "sim.live.measure": EDGE | {"sim.live.drive", "sim.live.serve"},
     "sim.live.capacity": EDGE | {"sim.live.measure", "sim.pusher"},
     "sim.live.doctor": EDGE | {"sim.live.drive", "sim.live.capacity", "sim.live.probe", "sim.pusher"},
     "sim.live.record": EDGE,

@@ -70,8 +70,6 @@ class Context:
     asset_version: str = ASSET_VERSION
     save: Callable[[], float] | None = None
     """How long the next change holds its lock at least, seconds (`api.save`); None: no longer than it takes."""
-    metrics_open: bool = True
-    """Whether `GET /metrics` answers."""
     factor: float = field(default=1.0, init=False)
     """How many times as long as configured a request takes that begins now (a slowdown); 0: no longer than its handler."""
 
@@ -84,13 +82,7 @@ class Context:
         self.dispatcher = Dispatcher(
             self.broadcast, self.broadcaster, self.queue, cache, self.now, self.metrics, full=self._full, stamp=self.members
         )
-        switches = observers.Observers(
-            all_fields=self.broadcast.all_fields,
-            documented_only=self.broadcast.listeners == "documented",
-            provision_event=self.broadcast.provision_event,
-            on_save=self.broadcast.moment == "on_save",
-        )
-        observers.listen(self.database.sessions, switches, self._dispatch, self.now)
+        observers.listen(self.database.sessions, self.broadcast, self._dispatch, self.now)
 
     def now_us(self) -> int:
         """The present as the database keeps it: microseconds since 1970."""

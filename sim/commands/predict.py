@@ -22,7 +22,7 @@ from sim.commands import options
 from sim.errors import BadInput
 from sim.prediction import read
 from sim.results.text import interval, number, unit_of
-from sim.scenario import Scenario, load_scenario, parse_assignments, require_honoured
+from sim.scenario import load_scenario, parse_assignments, require_honoured
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,16 +42,19 @@ def run(args: argparse.Namespace) -> int:
     fit = read(args.fit)
     changes = parse_assignments(args.set)
     scenario = load_scenario(args.scenario, changes) if args.scenario else fit.base().replace(changes)
-    scenario = _checked(scenario if args.users is None else scenario.with_subscribers(args.users), args.ignore)
+    scenario = scenario if args.users is None else scenario.with_subscribers(args.users)
+    scenario.check()
+    scenario = dataclasses.replace(scenario, ignore=(*scenario.ignore, *args.ignore))
+    require_honoured(scenario, "simulator")
     if args.draws < 2:
         raise BadInput(f"--draws must be 2 or more (an interval needs several), got {args.draws}")
     with options.progress() as progress:
         found = predict(fit, scenario, args.draws, kept=changes, progress=progress)
     if args.json:
-        figures = {
-            metric: {name: _finite(end) for name, end in dataclasses.asdict(figure).items()} | {"outside": found.mark(metric)}
-            for metric, figure in found.figures.items()
-        }
+        figures = {}
+        for metric, figure in found.figures.items():
+            ends = {name: end if math.isfinite(end) else "never" for name, end in dataclasses.asdict(figure).items()}
+            figures[metric] = ends | {"outside": found.mark(metric)}
         options.print_json(
             "predict", {"figures": figures, "outside": found.outside, "engine": found.engine, "draws": found.draws}
         )
@@ -65,14 +68,3 @@ def run(args: argparse.Namespace) -> int:
         if not parameter.identified and parameter.high is not None:
             print(f"\nnot identified: {parameter.key}: {parameter.needs}")
     return 0
-
-
-def _checked(scenario: Scenario, ignore: list[str]) -> Scenario:
-    scenario.check()
-    scenario = dataclasses.replace(scenario, ignore=(*scenario.ignore, *ignore))
-    require_honoured(scenario, "simulator")
-    return scenario
-
-
-def _finite(value: float) -> float | str:
-    return value if math.isfinite(value) else "never"

@@ -166,7 +166,7 @@ def _table(sweep: sweeps.Sweep, found: pd.DataFrame, shown: Sequence[str], objec
     columns.append(["runs", "", *runs])
     for metric in shown:
         family, dot, figure = metric.rpartition(".")
-        family, figure = (family, figure) if dot else _halves(metric)
+        family, figure = (family, figure) if dot else metric.partition("_")[::2]
         written = text.unit_of(metric)
         figure += " (1/s)" if (known := metric_of(metric)) is not None and known.unit == "1/s" else ""
         cells = []
@@ -187,12 +187,6 @@ def _table(sweep: sweeps.Sweep, found: pd.DataFrame, shown: Sequence[str], objec
             "* the cheapest setting that surely meets the objective" if found["cheapest"].any() else "no setting surely does"
         )
     return lines
-
-
-def _halves(metric: str) -> tuple[str, str]:
-    """`refetches_per_update` as two lines of a head."""
-    first, _, rest = metric.partition("_")
-    return first, rest
 
 
 @contextmanager

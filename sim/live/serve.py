@@ -77,7 +77,7 @@ class Options:
 @dataclass(slots=True)
 class Serving:
     """The running target. Its parts can be taken down and brought up again where they were, and be hindered: what a load test's
-    incidents do (`sim.live.measure.incidents.Embedded`)."""
+    incidents do (`sim.live.measure.incidents`)."""
 
     target: Target
     notes: list[str] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Serving:
         return lines
 
     def bring_up(self, part: str) -> None:
-        """Start a part, on its ports; what is left of it is killed first."""
+        """Start a part (`broadcaster`, `application`) where it was; what is left of it is killed first."""
         for child in self.parts.get(part, []):
             child.stop(0)
             self._ready(child).unlink(missing_ok=True)
@@ -355,6 +355,3 @@ def _reserve(host: str, port: int, flag: str) -> Iterator[int]:
 def bracketed(host: str) -> str:
     """A host as URLs have it."""
     return f"[{host}]" if ":" in host else host
-
-
-__all__ = ["Options", "Serving", "embedded_target", "prepare_database"]

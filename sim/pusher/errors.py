@@ -30,55 +30,35 @@ class PusherError(Exception):
     frame: ClassVar[bytes]
     """The whole WebSocket frame, made once."""
 
-    def __init_subclass__(cls) -> None:
-        cls.frame = frames.text(messages.error(cls.code, cls.message))
+    def __init_subclass__(cls, code: int, message: str) -> None:
+        cls.code, cls.message, cls.frame = code, message, frames.text(messages.error(code, message))
 
 
-class UnknownApp(PusherError):
-    code = 4001
-    message = "Application does not exist"
+class UnknownApp(PusherError, code=4001, message="Application does not exist"): ...
 
 
-class OverQuota(PusherError):
-    code = 4004
-    message = "Application is over connection quota"
+class OverQuota(PusherError, code=4004, message="Application is over connection quota"): ...
 
 
-class Unauthorized(PusherError):
-    code = 4009
-    message = "Connection is unauthorized"
+class Unauthorized(PusherError, code=4009, message="Connection is unauthorized"): ...
 
 
-class OriginNotAllowed(PusherError):
-    code = 4009
-    message = "Origin not allowed"
+class OriginNotAllowed(PusherError, code=4009, message="Origin not allowed"): ...
 
 
-class NotAMember(PusherError):
-    code = 4009
-    message = "The client is not a member of the specified channel."
+class NotAMember(PusherError, code=4009, message="The client is not a member of the specified channel."): ...
 
 
-class InvalidMessage(PusherError):
-    code = 4200
-    message = "Invalid message format"
+class InvalidMessage(PusherError, code=4200, message="Invalid message format"): ...
 
 
-class TooManyChannels(PusherError):
-    code = 4100
-    message = "Too many channels on one connection"
+class TooManyChannels(PusherError, code=4100, message="Too many channels on one connection"): ...
 
 
-class PongMissing(PusherError):
-    code = 4201
-    message = "Pong reply not received in time"
+class PongMissing(PusherError, code=4201, message="Pong reply not received in time"): ...
 
 
-class RateLimited(PusherError):
-    code = 4301
-    message = "Rate limit exceeded"
+class RateLimited(PusherError, code=4301, message="Rate limit exceeded"): ...
 
 
-class ClientEventsOff(PusherError):
-    code = 4301
-    message = "The app does not have client messaging enabled."
+class ClientEventsOff(PusherError, code=4301, message="The app does not have client messaging enabled."): ...

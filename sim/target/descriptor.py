@@ -131,10 +131,6 @@ class Target:
         """What is signed for a request of the broadcaster's HTTP API."""
         return self.path + path if self.sign == "full" else path
 
-    def signing(self, sign: str) -> Target:
-        """The same target with the other way to sign a path."""
-        return replace(self, sign="full" if sign == "full" else "bare")
-
     @property
     def kinds(self) -> tuple[str, ...]:
         """Of what there are ids."""

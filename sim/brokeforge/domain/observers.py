@@ -15,7 +15,6 @@ A change is broadcast where one of its model's meaningful fields has changed (`B
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import event, insert, inspect
@@ -35,6 +34,7 @@ from sim.brokeforge.domain.models import (
     ServerSite,
     Task,
 )
+from sim.scenario import Broadcast
 
 BROADCAST_FIELDS: dict[type, tuple[str, ...] | None] = {
     Server: (
@@ -62,16 +62,6 @@ DOCUMENTED: dict[type, frozenset[ChangeKind]] = {
     Task: frozenset({"created", "updated"}),
 }
 """The listeners that the pattern's document registers: no new server, no deleted server or firewall is ever broadcast."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observers:
-    """How model events behave (`Scenario.broadcast`)."""
-
-    all_fields: bool = False
-    documented_only: bool = False
-    provision_event: bool = True
-    on_save: bool = False
 
 
 def changed_fields(model: object) -> frozenset[str]:
@@ -105,7 +95,7 @@ def resource_of(model: object) -> Resource | None:
 
 def listen(
     sessions: sessionmaker[Session],
-    observers: Observers,
+    settings: Broadcast,
     dispatch: Callable[[ResourceChange, ChangeSet], None],
     now: Callable[[], int],
 ) -> None:
@@ -120,7 +110,7 @@ def listen(
         for kind, models in (("created", session.new), ("updated", session.dirty), ("deleted", session.deleted)):
             for model in list(models):
                 if type(model) in BROADCAST_FIELDS:
-                    _save(saved, kind, model, observers)  # type: ignore[arg-type]
+                    _save(saved, kind, model, settings)  # type: ignore[arg-type]
         changes = change_set.of(session)
         for change in saved.values():
             change.version += 1
@@ -135,8 +125,8 @@ def listen(
         changes = change_set.of(session)
         flushed, changes.flushed = changes.flushed, []
         for change in flushed:
-            change.events = _events(change, observers)
-            if observers.on_save:
+            change.events = _events(change, settings)
+            if settings.moment == "on_save":
                 dispatch(change, changes)
 
     @event.listens_for(sessions, "before_commit")
@@ -157,7 +147,7 @@ def listen(
         changes.committed_at = now()
         done, changes.pending = changes.pending, []
         changes.committed += done
-        if not observers.on_save:
+        if settings.moment != "on_save":
             for change in done:
                 dispatch(change, changes)
 
@@ -184,7 +174,7 @@ def _note_newest(session: Session, newest: dict[int, int | None]) -> None:
             connection.execute(insert(Counter), {"name": row["counter"], "value": sequence})
 
 
-def _save(saved: dict[Resource, ResourceChange], kind: ChangeKind, model: object, observers: Observers) -> None:
+def _save(saved: dict[Resource, ResourceChange], kind: ChangeKind, model: object, settings: Broadcast) -> None:
     changed = changed_fields(model)
     if kind == "updated" and not changed:
         return
@@ -193,7 +183,7 @@ def _save(saved: dict[Resource, ResourceChange], kind: ChangeKind, model: object
         return
     # A rule that is created updates its server; only the server's own row can be created or deleted.
     of_resource: ChangeKind = kind if model is resource else "updated"
-    broadcasts = _is_broadcast(kind, model, changed, observers)
+    broadcasts = _is_broadcast(kind, model, changed, settings)
     present = saved.get(resource)
     if present is None:
         present = saved[resource] = ResourceChange(of_resource, resource, resource.version or 0)
@@ -205,15 +195,15 @@ def _save(saved: dict[Resource, ResourceChange], kind: ChangeKind, model: object
     present.broadcasts |= broadcasts
 
 
-def _is_broadcast(kind: ChangeKind, model: object, changed: frozenset[str], observers: Observers) -> bool:
-    if observers.documented_only and kind not in DOCUMENTED[type(model)]:
+def _is_broadcast(kind: ChangeKind, model: object, changed: frozenset[str], settings: Broadcast) -> bool:
+    if settings.listeners == "documented" and kind not in DOCUMENTED[type(model)]:
         return False
     meaningful = BROADCAST_FIELDS[type(model)]
     # Only an update asks: on a created model Laravel's wasChanged is empty, and a deleted one has no changes.
-    return kind != "updated" or observers.all_fields or meaningful is None or was_changed(meaningful, changed)
+    return kind != "updated" or settings.all_fields or meaningful is None or was_changed(meaningful, changed)
 
 
-def _events(change: ResourceChange, observers: Observers) -> tuple[ModelEvent, ...]:
+def _events(change: ResourceChange, settings: Broadcast) -> tuple[ModelEvent, ...]:
     """The events of a saved change; a created row has its id only now."""
     if not change.broadcasts:
         return ()
@@ -224,6 +214,6 @@ def _events(change: ResourceChange, observers: Observers) -> tuple[ModelEvent, .
     if isinstance(resource, Task):
         return ended
     events: tuple[ModelEvent, ...] = (ServerUpdated(resource.id, resource.user_id),)
-    if observers.provision_event and "provision" in change.fields and change.kind == "updated":
+    if settings.provision_event and "provision" in change.fields and change.kind == "updated":
         events += (ServerProvisionUpdated(resource.id),)
     return events + ended

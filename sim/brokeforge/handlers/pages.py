@@ -57,8 +57,6 @@ def up(app: Context, request: Request) -> Response:
 
 
 def metrics(app: Context, request: Request) -> Response:
-    if not app.metrics_open:
-        raise HttpError(404, "The metrics are closed.")
     return Response(200, app.metrics.render().encode(), (("Content-Type", "text/plain; version=0.0.4; charset=utf-8"),))
 
 

@@ -1,8 +1,8 @@
 """One application process: `python -m sim.live.application`, configured by the first line of JSON on standard input.
 
-    {"host": ..., "port": ..., "reuse_port": false, "ready": "<file>", "database": "<url>", "volatile": true, "seed": 1,
+    {"host": ..., "port": ..., "reuse_port": false, "ready": "<file>", "database": "<url>", "volatile": true,
      "broadcaster": {"host", "port", "app_id", "key", "secret"}, "scenario": {"broadcast": {...}, "api": {...}},
-     "members": false, "outcomes": "<file>", "redis": null, "metrics": true,
+     "members": false, "outcomes": "<file>", "redis": null,
      "provision": {"servers": 2, "trace": "stack", "speed": 10}}
 
 Secrets come in by standard input so that no process list shows them. The ready file is written when the port accepts. SIGTERM
@@ -71,6 +71,8 @@ GRACE = 5.0
 
 MAX_THREADS = 64
 """Threads for what may wait. More workers than this hold their service time, but do not use the database at once."""
+SEED = 1
+"""Of the durations that are drawn, in each process."""
 CHANGES = 16
 """Changes that are made at once where they need no worker; they wait for one another's locks, and for the broadcaster."""
 
@@ -109,9 +111,8 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
         api=api,
         cache=cache,
         members=config.get("members", False),
-        save=seconds(api.save, Streams(config.get("seed", 1))["save"]),
+        save=seconds(api.save, Streams(SEED)["save"]),
         board=board_of(config.get("host", "127.0.0.1"), address.port),
-        metrics_open=config.get("metrics", True),
     )
     if outcomes := config.get("outcomes"):
         app.dispatcher.report = keep_outcomes(Path(outcomes))
@@ -151,12 +152,12 @@ def threads(api: Api) -> int:
 class Workers:
     """An application's station at work: its timers, its threads and its random numbers. Used on *loop*'s thread."""
 
-    def __init__(self, app: Application, loop: asyncio.AbstractEventLoop, seed: int = 1) -> None:
+    def __init__(self, app: Application, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._alarm = Alarm(loop)
         # One more than may use the database: the board's files and logins are nobody's turn.
         self._pool = ThreadPoolExecutor(threads(app.api) + 1, thread_name_prefix="worker")
-        self.station = Station(app, self._alarm, self._in_thread, draws(app.api.service, Streams(seed)["service"]))
+        self.station = Station(app, self._alarm, self._in_thread, draws(app.api.service, Streams(SEED)["service"]))
         app.metrics.watch("workers_busy", lambda: self.station.busy)
         app.metrics.watch("requests_waiting", lambda: self.station.waiting)
 
@@ -241,14 +242,14 @@ class StandardInput:
 
 
 async def serve(
-    app: Application, listener: socket.socket, ready: Path | None = None, seed: int = 1, controls: StandardInput | None = None
+    app: Application, listener: socket.socket, ready: Path | None = None, controls: StandardInput | None = None
 ) -> None:
     """Answer on *listener* until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    workers = Workers(app, loop, seed)
+    workers = Workers(app, loop)
     if controls is not None:
         controls.follow(loop, lambda line: obey(line, app, workers.station))
     connections = OpenConnections(connection_capacity())
@@ -287,7 +288,7 @@ def main() -> int:
     app, queue, jobs = make_application(config)
     ready = Path(config["ready"]) if config.get("ready") else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(app, listener, ready, config.get("seed", 1), controls))
+        runner.run(serve(app, listener, ready, controls))
     jobs.close()
     queue.close()
     app.database.close()

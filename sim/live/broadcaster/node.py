@@ -132,7 +132,7 @@ class Node:
         """Answer one HTTP request."""
         self.metrics.requests += 1
         path = request.path
-        if path == f"{self.api.prefix}/metrics" and self.settings.metrics and not self.settings.faithful:
+        if path == f"{self.api.prefix}/metrics" and not self.settings.faithful:
             self.metrics.nodes = len(self._cluster.nodes) if self._cluster else 0
             self.metrics.send_ring = self._ring is not None and not self._ring.broken
             respond(HttpResponse(200, self.metrics.render(self.hub), json=False, media_type=MEDIA_TYPE))

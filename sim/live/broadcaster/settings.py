@@ -74,8 +74,6 @@ class BroadcasterSettings:
     """Behave in time like another broadcaster; None: as fast as it can."""
     write_buffer: int = 1 << 20
     """What may wait for one subscriber, beyond the kernel's own buffer, before it is dropped."""
-    metrics: bool = True
-    """Whether `GET /metrics` answers; it tells anybody how many are connected."""
     clock_rate: float = 1.0
     """Seconds of protocol time per second: tests of pruning need no minutes."""
 
@@ -191,10 +189,7 @@ def redis_url(server: Mapping[str, Any]) -> str:
 def from_environment(values: Mapping[str, str], base: BroadcasterSettings | None = None) -> BroadcasterSettings:
     """*base* (default: a server without apps) with what the environment says. Raises `BadInput` that names the variable."""
     settings = base or BroadcasterSettings(apps=())
-    changes: dict[str, Any] = {}
-    for variable, name, convert in _SERVER_VARIABLES:
-        if values.get(variable):
-            changes[name] = _convert(values, variable, convert)
+    changes = _converted(values, _SERVER_VARIABLES)
     if _flag(values.get("REVERB_SCALING_ENABLED", "")):
         names = ("url", "host", "port", "username", "password")
         server = {name: values.get(f"REDIS_{name.upper()}") for name in names} | {"database": values.get("REDIS_DB")}
@@ -205,16 +200,9 @@ def from_environment(values: Mapping[str, str], base: BroadcasterSettings | None
 
 
 def _app_from_environment(values: Mapping[str, str]) -> App:
-    tree: dict[str, Any] = {}
-    for variable, name, convert in _APP_VARIABLES:
-        if values.get(variable):
-            tree[name] = _convert(values, variable, convert)
+    tree = _converted(values, _APP_VARIABLES)
     if _flag(values.get("REVERB_APP_RATE_LIMITING_ENABLED", "")):
-        limiting: dict[str, Any] = {}
-        for variable, name, convert in _RATE_VARIABLES:
-            if values.get(variable):
-                limiting[name] = _convert(values, variable, convert)
-        tree["rate_limiting"] = limiting
+        tree["rate_limiting"] = _converted(values, _RATE_VARIABLES)
     return _app(tree, "environment (REVERB_APP_ID, REVERB_APP_KEY, REVERB_APP_SECRET)")
 
 
@@ -226,11 +214,16 @@ def _origins(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _convert(values: Mapping[str, str], variable: str, convert: Any) -> Any:
-    try:
-        return convert(values[variable])
-    except ValueError as error:
-        raise BadInput(f"{variable}={values[variable]!r}: not a whole number") from error
+def _converted(values: Mapping[str, str], variables: _Variables) -> dict[str, Any]:
+    """Setting -> value, of the variables that are set. Raises `BadInput` that names the variable."""
+    found = {}
+    for variable, name, convert in variables:
+        if values.get(variable):
+            try:
+                found[name] = convert(values[variable])
+            except ValueError as error:
+                raise BadInput(f"{variable}={values[variable]!r}: not a whole number") from error
+    return found
 
 
 _Variables = tuple[tuple[str, str, Callable[[str], Any]], ...]

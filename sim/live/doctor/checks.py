@@ -6,7 +6,6 @@ to have gone well before. What cannot be checked any more is `skipped`, with the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -135,9 +134,6 @@ class Patient:
         if session is not None:
             session.absorb(answer.cookies, answer.body, answer.headers.get("location", ""))
         return answer
-
-    async def change_api(self, method: str, path: str, user: User | None, tree: object) -> HttpAnswer:
-        return await self.ask_api(method, path, user, json.dumps(tree).encode(), Content_Type="application/json")
 
     async def ask(
         self, place: str, method: str, path: str, headers: Iterable[tuple[str, str]] = (), body: bytes = b""

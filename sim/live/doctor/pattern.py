@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +19,9 @@ from sim.live.drive.requests import refusal, signed_event
 from sim.live.remedies import PROTOCOL
 from sim.pusher.auth import channel_auth
 from sim.target import User
+from sim.target.descriptor import Sign
+
+JSON = "application/json"
 
 ECHO_NAMESPACE = "App\\Events\\"
 
@@ -183,7 +187,7 @@ async def publication(patient: Patient) -> list[Finding]:
     answer = await _publish(patient, channel, before)
     findings: list[Finding] = []
     if _refused(answer) == 401 and target.path:
-        other = "bare" if target.sign == "full" else "full"
+        other: Sign = "bare" if target.sign == "full" else "full"
         before = time.time_ns()
         again = await _publish(patient, channel, before, sign=other)
         if _accepted(again):
@@ -205,8 +209,8 @@ async def publication(patient: Patient) -> list[Finding]:
     return [*findings, Finding("receipt", "ok", f"{_ms(heard.at - before)} after publishing")]
 
 
-async def _publish(patient: Patient, channel: str, now: int, sign: str = "") -> HttpAnswer:
-    target = patient.target.signing(sign) if sign else patient.target
+async def _publish(patient: Patient, channel: str, now: int, sign: Sign | None = None) -> HttpAnswer:
+    target = replace(patient.target, sign=sign) if sign else patient.target
     return await patient.ask("broadcaster", *signed_event(target, "workbench-doctor", [channel], {"at": now}, now))
 
 
@@ -436,11 +440,11 @@ async def make_change(patient: Patient) -> HttpAnswer:
     if patient.changing is not None:
         method, path, body = patient.changing
         body = body.replace("{n}", str(time.time_ns()))
-        return await patient.ask_api(method, patient.path(path), patient.owner, body.encode(), Content_Type="application/json")
+        return await patient.ask_api(method, patient.path(path), patient.owner, body.encode(), Content_Type=JSON)
     path = patient.path("/servers/{id}/provision/1")
     statuses = ("completed", "installing") if patient.moved_to == "installing" else ("installing", "completed")
     for status in statuses:
-        answer = await patient.change_api("PUT", path, patient.owner, {"status": status})
+        answer = await patient.ask_api("PUT", path, patient.owner, json.dumps({"status": status}).encode(), Content_Type=JSON)
         if answer.ok and json_of(answer).get("changed", True):
             patient.moved_to = status
             break

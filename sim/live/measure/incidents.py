@@ -19,43 +19,12 @@ import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sim.errors import BadInput
 from sim.incidents import Deploy, Disconnect, Incident, Outage, Restart, Slowdown
 from sim.live.processes import Child
-
-
-class Embedded(Protocol):
-    """What can be done to the embedded target. The names of its parts are `broadcaster` and `application`."""
-
-    @property
-    def pids(self) -> dict[str, int]: ...
-
-    def ended(self) -> list[Child]:
-        """Processes that are gone though nobody has stopped them."""
-        ...
-
-    def take_down(self, part: str, number: int) -> None:
-        """Send the signal; returns at once."""
-        ...
-
-    def bring_up(self, part: str) -> None:
-        """Start it again where it was, once what is left of it is gone."""
-        ...
-
-    def is_up(self, part: str) -> bool:
-        """Whether it accepts."""
-        ...
-
-    def disconnect(self, share: float) -> int:
-        """The broadcaster drops a share of its connections; returns how many."""
-        ...
-
-    def control(self, **members: Any) -> None:
-        """Tell the application: outage (bool), slowdown (factor), asset_version."""
-        ...
-
+from sim.live.serve import Serving
 
 Row = dict[str, Any]
 """An incident as it happened: kind, at (as the scenario says), began_at, ended_at (None: not yet), and what there is to say."""
@@ -83,7 +52,7 @@ def require_playable(incidents: Sequence[Incident], embedded: bool) -> None:
 class Player:
     """Call `play` often; it never waits."""
 
-    def __init__(self, incidents: Sequence[Incident], embedded: Embedded | None, logs: Path | None = None) -> None:
+    def __init__(self, incidents: Sequence[Incident], embedded: Serving | None, logs: Path | None = None) -> None:
         """*embedded*: None where the target is somebody else's; then incidents run commands, whose output goes to *logs*."""
         self.rows: list[Row] = []
         self._embedded = embedded
@@ -135,7 +104,7 @@ class Player:
 
     # ---- the embedded target
 
-    def _of_embedded(self, embedded: Embedded, incident: Incident) -> Step:
+    def _of_embedded(self, embedded: Serving, incident: Incident) -> Step:
         match incident:
             case Restart(at=at, down=down, signal=number):
                 return self._down_and_up(embedded, at + down, getattr(signal, number), "broadcaster")
@@ -155,7 +124,7 @@ class Player:
                 return self._between(begin, end, incident.at + duration)
 
     def _down_and_up(
-        self, embedded: Embedded, back: float, number: int, *parts: str, then: Callable[[], object] = lambda: None
+        self, embedded: Serving, back: float, number: int, *parts: str, then: Callable[[], object] = lambda: None
     ) -> Step:
         """*parts* go down together and come back one after the other, each when the one before it accepts."""
 
