@@ -99,7 +99,9 @@ def listen(
     dispatch: Callable[[ResourceChange, ChangeSet], None],
     now: Callable[[], int],
 ) -> None:
-    """Hook *sessions*. `dispatch(change, change_set)` is called once per change: after the commit, or (`on_save`) before it.
+    """Hook *sessions*; *settings* say which changes raise events, and when.
+
+    `dispatch(change, change_set)` is called once per change: after the commit, or (`on_save`) before it.
 
     Afterwards the session's `ChangeSet` holds the committed changes and the instant of the commit (`now()`, ns).
     """

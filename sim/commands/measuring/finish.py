@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sim.clock import SECOND
 from sim.commands.measuring.outcome import LoadTestOutcome
@@ -17,7 +19,7 @@ from sim.live.measure.harness import Harness, cpu_shares, offset_of, pages_waiti
 from sim.live.measure.health import health, not_told, refused
 from sim.live.measure.measured import Places, RunRecord
 from sim.live.measure.sampling import MetricSample, metric_columns, read_samples
-from sim.live.measure.verdict import judge
+from sim.live.measure.verdict import Evidence, judge
 from sim.results import parts
 from sim.results.run import RunWriter
 from sim.results.thresholds import Threshold, check
@@ -28,14 +30,33 @@ def finish(
     places: Places, measured: RunRecord, thresholds: Sequence[Threshold], known: Calibration | None, duration: float = 0.0
 ) -> LoadTestOutcome:
     """Make the bundle, judge it, and remove the parts. What fails here leaves the parts as they are."""
-    run = RunWriter(places.directory, measured.scenario, "measured", measured.command)
+    # Here and not above: they import SciPy, which only a run that has ended needs.
+    from sim.results.ledger.deliveries import account
+    from sim.results.summary import summarise
+
+    scenario = measured.scenario
+    run = RunWriter(places.directory, scenario, "measured", measured.command)
     run.manifest.target = dict(measured.target)
-    if not measured.embedded and (keys := of_the_target(measured.scenario)):
+    if not measured.embedded and (keys := of_the_target(scenario)):
         run.manifest.extra["left_out"] = [*run.manifest.extra.get("left_out", []), *(f"{key} (the target's own)" for key in keys)]
-    headers = parts.read_headers(places.parts)
-    samples = read_samples(places.sampled)
+    harness, samples = Harness(parts.read_headers(places.parts)), read_samples(places.sampled)
     unchanged = _collect(run, places, measured, samples)
-    outcome = _judged(run, measured, headers, samples, thresholds, known, unchanged, duration)
+    assert measured.epoch is not None
+    frames = run.frames()
+    end = measured.epoch + round(run.manifest.window["end"] * SECOND)
+    ended = EndedRun(
+        run,
+        measured,
+        known,
+        harness,
+        frames,
+        summary=summarise(frames, scenario),
+        deliveries=account(frames, scenario, harness.unfinished),
+        cpu_shares=cpu_shares(samples, measured.epoch, end),
+        unchanged=unchanged,
+    )
+    outcome = _outcome(ended, thresholds, duration)
+    _close(ended, outcome)
     places.clear(logs=not outcome.reasons and not outcome.partial)
     return outcome
 
@@ -79,13 +100,6 @@ def _collect(run: RunWriter, places: Places, measured: RunRecord, samples: Seque
     return int(nothing.sum())
 
 
-def _describe_harness(run: RunWriter, harness: Harness, known: Calibration | None, busiest: float) -> None:
-    """The manifest's blocks on the load client; *busiest*: share of a core that the busiest process took."""
-    floor = {"floor_p50": known.floor_p50, "floor_p99": known.floor_p99, "drain_rate": known.drain_rate} if known else {}
-    run.manifest.harness = harness.manifest() | floor | {"cpu_share": busiest}
-    run.manifest.clock = harness.clock()
-
-
 def _cut(run: RunWriter, measured: RunRecord) -> None:
     """A run that was stopped before its time has a window that ends there: nothing is owed by what did not happen."""
     if measured.ended_at is None:
@@ -98,72 +112,84 @@ def _cut(run: RunWriter, measured: RunRecord) -> None:
     run.manifest.window = window | rest | {"start": min(window["start"], end)}
 
 
-def _judged(
-    run: RunWriter,
-    measured: RunRecord,
-    headers: list[dict[str, object]],
-    samples: Sequence[MetricSample],
-    thresholds: Sequence[Threshold],
-    known: Calibration | None,
-    unchanged: int,
-    duration: float,
-) -> LoadTestOutcome:
-    """Summary, verdict and thresholds; closes the bundle."""
-    # Here and not above: they import SciPy, which only a run that has ended needs.
-    from sim.results.answers.culprits import culprits
-    from sim.results.ledger.deliveries import account
-    from sim.results.summary import summarise
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A run whose tables are full, and what its verdict is made from."""
 
-    assert measured.epoch is not None
-    scenario = measured.scenario
-    frames = run.frames()
-    summary = summarise(frames, scenario)
-    harness = Harness(headers)
-    accounted = account(frames, scenario, harness.unfinished)
-    window = run.manifest.window
-    end = measured.epoch + round(window["end"] * SECOND)
-    shares = cpu_shares(samples, measured.epoch, end)
-    busiest = max((share for name, share in shares.items() if name.startswith("harness")), default=0.0)
-    evidence = harness.evidence(
-        summary,
-        measured.workers,
-        busiest,
-        measured.invalid,
-        passive=scenario.publisher.via == "none",
-        floor=known.floor_p99 if known else None,
-        publisher_added=publisher_added(frames),
-        finished_refetches=polled(frames, scenario),
-        share=run.manifest.sampling.get("share", 1.0),
-        lost_by_harness=accounted["missing.harness"],
-        unchanged=unchanged,
-        waiting=pages_waiting(frames, window["start"], window["end"], scenario.subscribers),
-    )
-    verdict = judge(evidence)
-    run.summary = summary
-    _describe_harness(run, harness, known, busiest)
-    trouble = [*measured.trouble, *health(frames, harness.counters)]
-    refusals = refused(frames, headers, measured.target.get("family", "REVERB"))
-    remarks = [*verdict.remarks, *not_told(frames, scenario)]
-    run.manifest.validity["remarks"] = remarks
-    run.manifest.extra |= {"cpu_shares": shares, "deliveries": accounted, "target_trouble": [*refusals, *trouble]}
-    if measured.incidents:
-        run.manifest.extra["incidents"] = measured.incidents
-    interrupted = bool(measured.interrupted)
-    partial = not measured.complete or harness.finished < measured.workers
-    run.close(partial=partial, reasons=("interrupted", *verdict.reasons) if interrupted else verdict.reasons)
+    run: RunWriter
+    measured: RunRecord
+    known: Calibration | None
+    harness: Harness
+    frames: Any
+    """The bundle's tables."""
+    summary: dict[str, dict[str, Any]]
+    deliveries: dict[str, int]
+    """See `sim.results.ledger.deliveries`."""
+    cpu_shares: dict[str, float]
+    """Of one core, of each process within the window."""
+    unchanged: int
+    """Changes that changed nothing."""
+
+    @property
+    def busiest(self) -> float:
+        """Share of a core that the busiest load process took."""
+        return max((share for name, share in self.cpu_shares.items() if name.startswith("harness")), default=0.0)
+
+    def evidence(self) -> Evidence:
+        """For the verdict."""
+        measured, scenario, window = self.measured, self.measured.scenario, self.run.manifest.window
+        return self.harness.evidence(
+            self.summary,
+            measured.workers,
+            self.busiest,
+            measured.invalid,
+            passive=scenario.publisher.via == "none",
+            floor=self.known.floor_p99 if self.known else None,
+            publisher_added=publisher_added(self.frames),
+            finished_refetches=polled(self.frames, scenario),
+            share=self.run.manifest.sampling.get("share", 1.0),
+            lost_by_harness=self.deliveries["missing.harness"],
+            unchanged=self.unchanged,
+            waiting=pages_waiting(self.frames, window["start"], window["end"], scenario.subscribers),
+        )
+
+
+def _outcome(ended: EndedRun, thresholds: Sequence[Threshold], duration: float) -> LoadTestOutcome:
+    """The verdict on the harness, the thresholds, and what went wrong with the target."""
+    from sim.results.answers.culprits import culprits
+
+    measured, frames, harness = ended.measured, ended.frames, ended.harness
+    known = ended.known
+    floor = {"floor_p50": known.floor_p50, "floor_p99": known.floor_p99, "drain_rate": known.drain_rate} if known else {}
+    verdict = judge(ended.evidence())
     return LoadTestOutcome(
-        directory=run.directory,
-        name=scenario.name,
-        summary=summary,
-        harness=run.manifest.harness,
-        fates=accounted,
+        directory=ended.run.directory,
+        name=measured.scenario.name,
+        summary=ended.summary,
+        harness=harness.manifest() | floor | {"cpu_share": ended.busiest},
+        fates=ended.deliveries,
         reasons=verdict.reasons,
-        remarks=remarks,
-        trouble=trouble,
-        why=culprits(summary, scenario, frames.updates),
-        refused=refusals,
-        checks=check(thresholds, summary),
+        remarks=[*verdict.remarks, *not_told(frames, measured.scenario)],
+        trouble=[*measured.trouble, *health(frames, harness.counters)],
+        why=culprits(ended.summary, measured.scenario, frames.updates),
+        refused=refused(frames, harness.headers, measured.target.get("family", "REVERB")),
+        checks=check(thresholds, ended.summary),
         duration=duration,
         interrupted=measured.interrupted,
-        partial=partial,
+        partial=not measured.complete or harness.finished < measured.workers,
     )
+
+
+def _close(ended: EndedRun, outcome: LoadTestOutcome) -> None:
+    """Write the manifest and the summary: the bundle is complete."""
+    run = ended.run
+    run.summary = ended.summary
+    run.manifest.harness = dict(outcome.harness)
+    run.manifest.clock = ended.harness.clock()
+    run.manifest.validity["remarks"] = list(outcome.remarks)
+    trouble = [*outcome.refused, *outcome.trouble]
+    run.manifest.extra |= {"cpu_shares": ended.cpu_shares, "deliveries": ended.deliveries, "target_trouble": trouble}
+    if ended.measured.incidents:
+        run.manifest.extra["incidents"] = ended.measured.incidents
+    interrupted = ("interrupted",) if outcome.interrupted else ()
+    run.close(partial=outcome.partial, reasons=(*interrupted, *outcome.reasons))

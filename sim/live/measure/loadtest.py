@@ -147,44 +147,55 @@ def measure(job: Measurement, result: RunRecord, observer: Observer) -> None:
 
 
 def _wait_until_subscribed(job: Measurement, swarm: Swarm, observer: Observer, family: str) -> None:
-    """All pages, or as many as come while there is progress. What was not reached is said."""
-    order, best, began = swarm.order, (0, 0), time.monotonic()
-    since = began
-    limit = LONGEST + order.subscribers / order.connect_rate
+    """Wait for all pages, or for as many as come while there is progress; what was not reached is said."""
+    order, began = swarm.order, time.monotonic()
+    # With a shape the load begins with the first subscribers: how many there are when is what is being tested.
+    pages, workers = (1, 1) if order.shape else (order.subscribers, order.workers)
+    best, best_at = (0, 0), began
     while True:
         _require_unasked()
-        for child in swarm.ended():
-            kind = BadInput if child.exit_code == BadInput.exit_code else WorkbenchError
-            raise kind(f"{child.name} ended before the load began ({child.end}): {child.last_words(1)}")
-        for child in job.incidents.ended():
-            raise Unreachable(
-                f"{child.name} of the embedded target ended before the load began ({child.end}): {child.last_words(1)}"
-            )
-        progress = swarm.progress()
+        _require_running(job, swarm)
+        progress, now = swarm.progress(), time.monotonic()
         observer.connecting(progress)
-        # With a shape the load begins with the first subscribers: how many there are when is what is being tested.
-        enough = 1 if order.shape else order.subscribers
-        complete = progress.workers >= (1 if order.shape else order.workers) and progress.opened >= enough
-        if complete and progress.subscribed >= progress.wanted:
+        if progress.workers >= workers and progress.opened >= pages and progress.subscribed >= progress.wanted:
             return
         # Pages that leave and are replaced are opened again and again: that is no progress.
-        reached = (min(progress.opened, enough), progress.subscribed)
-        now = time.monotonic()
+        reached = min(progress.opened, pages), progress.subscribed
         if reached > best:
-            best, since = reached, now
+            best, best_at = reached, now
         headers = swarm.headers()
-        refused = progress.opened >= order.subscribers and _are_refused(headers, progress)
-        absent = order.workers - progress.workers
-        patience = REFUSED if refused else JOIN_PATIENCE if absent else PATIENCE
-        if now - since > patience or now - began > limit:
-            if absent and not order.shape:
-                raise InvalidRun(f"{absent} of {order.workers} load processes did not come: {_said(swarm)}")
-            if progress.subscribed == 0 and progress.wanted > 0:
-                raise Unreachable(f"none of {progress.wanted} subscribers could subscribe: {_why(headers, family)}")
+        waited_in_vain = now - best_at > _patience(order, progress, headers)
+        if waited_in_vain or now - began > LONGEST + order.subscribers / order.connect_rate:
+            _require_some(swarm, progress, _why(headers, family))
             waited = f"after {now - began:.0f} s only {progress.subscribed} of {progress.wanted} pages are subscribed"
             observer.note(f"{waited}: {_why(headers, family)}; going on")
             return
         time.sleep(TICK)
+
+
+def _require_running(job: Measurement, swarm: Swarm) -> None:
+    """Raise where a process has ended that the load needs: as it has ended, or `Unreachable` for the target's."""
+    for child in swarm.ended():
+        kind = BadInput if child.exit_code == BadInput.exit_code else WorkbenchError
+        raise kind(f"{child.name} ended before the load began ({child.end}): {child.last_words(1)}")
+    for child in job.incidents.ended():
+        raise Unreachable(f"{child.name} of the embedded target ended before the load began ({child.end}): {child.last_words(1)}")
+
+
+def _patience(order: SwarmSettings, progress: Progress, headers: list[dict[str, Any]]) -> float:
+    """Seconds to wait for one more subscription."""
+    if progress.opened >= order.subscribers and _are_refused(headers, progress):
+        return REFUSED
+    return JOIN_PATIENCE if progress.workers < order.workers else PATIENCE
+
+
+def _require_some(swarm: Swarm, progress: Progress, why: str) -> None:
+    """Raise `InvalidRun` where load processes did not come, `Unreachable` where nobody could subscribe."""
+    absent = swarm.order.workers - progress.workers
+    if absent and not swarm.order.shape:
+        raise InvalidRun(f"{absent} of {swarm.order.workers} load processes did not come: {_said(swarm)}")
+    if progress.subscribed == 0 and progress.wanted > 0:
+        raise Unreachable(f"none of {progress.wanted} subscribers could subscribe: {why}")
 
 
 def _said(swarm: Swarm) -> str:
