@@ -254,7 +254,7 @@ def nodes(bench: Bench, rounds: int) -> None:
 
 
 def saturation(bench: Bench, sizes: list[int], rounds: int, record: Path | None) -> None:
-    """CPU of a delivery from an idle server to a full one: this broadcaster, and a bare sender, whose cost nobody is spared.
+    """CPU of a delivery from an idle server to a full one: this broadcaster, and a bare sender for comparison.
 
     Receivers sleep when nothing comes, as browsers do: waking them, and their part of loopback's TCP, falls on the sender's core.
     """

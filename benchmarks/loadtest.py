@@ -10,8 +10,8 @@ send in it, from which `delay` counts, so that the server's fan-out is not in it
 bytes, as from a broadcaster. `x C` is against the bare receiver of the same run. `lag` is the delay that the client itself adds
 before it reads. `idle` is the CPU, in ms a second, of a process all of whose pages wait, between two rounds of their pings.
 `msg/s` is the highest rate, one subscriber after the other and each message different, at which that stays below 50 ms at p99;
-then both are ahead of others by niceness only, for who takes a whole core by a real-time priority is stopped by the system for
-50 ms of each second. A sender that was itself late is named.
+then both are ahead of others by niceness only, because the system stops a process of real-time priority that takes a whole
+core for 50 ms of each second. A sender that was itself late is named.
 Absolute times depend on the machine; the ratios within one run are what to compare.
 """
 
@@ -341,18 +341,18 @@ def show(rows: list[Row]) -> None:
 
 
 def keep(row: Row, limit: Row | None) -> None:
-    who = f"load client, {row.subscribers:,} subscribers"
+    title = f"load client, {row.subscribers:,} subscribers"
     if limit is not None:
         for name, mine, theirs in (
             ("every frame different", row.different, limit.different),
             ("same bytes", row.same, limit.same),
         ):
-            note(f"{who}: CPU per message, {name}", "x C", [us / min(theirs) for us in mine])
-    note(f"{who}: memory each", "KiB", [row.kib])
-    note(f"{who}: while nothing comes", "ms CPU/s", [row.idle])
+            note(f"{title}: CPU per message, {name}", "x C", [us / min(theirs) for us in mine])
+    note(f"{title}: memory each", "KiB", [row.kib])
+    note(f"{title}: while nothing comes", "ms CPU/s", [row.idle])
     if row.knee is not None:
-        note(f"{who}: rate before 50 ms lag", "messages/s", [row.knee], more_is_better=True)
-    note(f"{who}: cycle of notification and refetch", "us CPU", [row.us_per_cycle])
+        note(f"{title}: rate before 50 ms lag", "messages/s", [row.knee], more_is_better=True)
+    note(f"{title}: cycle of notification and refetch", "us CPU", [row.us_per_cycle])
 
 
 def _number(value: float, width: int, digits: int) -> str:

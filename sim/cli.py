@@ -46,7 +46,7 @@ COMMANDS = {
     "record": "record the steps of a provisioning command as a trace",
 }
 
-DESCRIPTION = """Pages that are told of a change and fetch it again: simulated, load-tested, explained.
+DESCRIPTION = """Pages hear of a change and fetch the changed resource again: simulate it, load-test it, explain it.
 
   workbench scenario                     # what can be run
   workbench simulate demo

@@ -1,8 +1,8 @@
 """What to set for an objective: one page with the policy, the code to paste, head-room, what breaks first, and remedies.
 
-On the scenario of a run, on what `workbench listen` heard, on a recorded trace, or on a scenario file. Everything is simulated,
-on the same updates for each policy: what is there now, and every usual setting. Costs are those of --fit, else those that a
-measured run tells by itself (as workbench fit), else the scenario's. Nothing is measured, and no target is needed.
+SOURCE is a run, what `workbench listen` heard, a recorded trace, or a scenario file. Everything is simulated, with the same
+updates for each policy: the present one, and every usual setting. Costs are those of --fit, else those that a measured run tells
+by itself (as workbench fit), else the scenario's. Nothing is measured, and no target is needed.
 
 examples:
   workbench advise runs/demo

@@ -1,4 +1,4 @@
-"""A run against its thresholds; the exit code is the answer.
+"""Judge a run against its thresholds; the exit code is the answer.
 
 The thresholds are those of the run's own scenario, or of another one (--scenario), or given here (--threshold). A run that is
 invalid or partial has no result, whatever its figures are.

@@ -1,10 +1,11 @@
-"""Every step of the pattern checked against a target, each with what to do about it.
+"""Check every step of the pattern against a target, and say what to do about each problem.
 
 From the settings to the refetch: .env, DNS, TCP or TLS, /up, WebSocket upgrade with the pages' Origin, first frame, clock, login,
 channel authorisation as owner, stranger and guest, subscription, signed publish and receipt, where a notification's time goes,
 the event's name, double notification, dispatch now or queued, the race with the commit, refetch (status, size, ETag, rate limit),
 and the limits of this machine. It changes the provisioning of one server of the target's first user, or what --change says;
---no-changes leaves that out. Without --target it looks at the embedded target. What it says for many set-ups: docs/doctor.md.
+--no-changes leaves that out. Without --target it examines the embedded target. docs/doctor.md shows its findings for many
+set-ups.
 
     workbench doctor
     workbench doctor --target target.json

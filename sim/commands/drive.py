@@ -1,7 +1,7 @@
-"""Generate a scenario's updates against a target, open loop.
+"""Send a scenario's updates to a target, open loop.
 
-Every update leaves at its intended time, whatever the target does; lateness, answers and failures are on record. The way is
-the scenario's `publisher.via`: the application's change routes, or the broadcaster's HTTP API directly.
+Every update leaves at its intended time, whatever the target does; lateness, answers and failures are recorded. The scenario's
+`publisher.via` says where they go: to the application's change routes, or straight to the broadcaster's HTTP API.
 
     workbench drive demo --target target.json
     workbench drive demo --target target.json --set workload.speed=20 -o updates.parquet

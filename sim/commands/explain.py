@@ -1,4 +1,4 @@
-"""Where the time went in a run: verdict, stages, windows, the worst updates, and what was never shown.
+"""Show where the time went in a run: verdict, stages, windows, the worst updates, and what was never shown.
 
     stages     mean, p50, p95 and p99 of save, broadcast, fan-out, debounce, wait, refetch (means add up to the total)
     windows    the run in equal parts: updates, p95 of time to notified and to fresh, refetches; the slowest is marked

@@ -1,4 +1,4 @@
-"""Flags that several commands share: the scenario with its changes, the target, the word of its owner."""
+"""Flags that several commands share: the scenario with its changes, the target, its owner's consent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a load holds, and what a load takes: machines of the target, and of the load test that shows it.
+"""Find the largest load that holds, and count what a load takes: machines of the target, and of the load test that shows it.
 
 With --subscribers: how many load processes, machines, ports and descriptors they need, counted with what was measured on this
 machine (`workbench calibrate`; measured now where that never happened) and with the updates and pages of a scenario. With --fit

@@ -5,7 +5,7 @@ examples:
   workbench scenario demo                 # one of them
   workbench scenario mine.toml            # a commented start, where the file is not there yet
   workbench scenario mine.toml --from heard   # changes as workbench listen heard them
-  workbench scenario --keys               # every key: unit, default, who honours it, meaning
+  workbench scenario --keys               # every key: unit, default, program, meaning
   workbench scenario --keys policy        # those of one table
   workbench scenario demo --set policy.wait=0.2 > mine.toml
 """
@@ -170,14 +170,14 @@ def _tables() -> Iterator[tuple[str, str]]:
 TABLES = {
     "fleet": "who owns what",
     "workload": "what changes, and when",
-    "pages": "who watches",
+    "pages": "which pages are open",
     "policy": "when a page refetches",
     "broadcast": "how the application broadcasts",
     "network": "delays between the parts",
     "broadcaster": "what a fan-out costs",
     "api": "the application that answers refetches",
     "incidents": "what goes wrong, and when",
-    "publisher": "who makes the updates of a load test",
+    "publisher": "what makes the updates of a load test",
     "load": "how a load test is made and measured",
     "distribution": "a duration that is drawn, wherever a number of seconds may stand",
 }

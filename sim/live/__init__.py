@@ -1,1 +1,1 @@
-"""The thin edges: everything in `sim` that opens a socket or reads a clock."""
+"""Everything in `sim` that opens a socket or reads a clock."""

@@ -175,7 +175,7 @@ class Serving:
         return self._scratch / f"{child.name}.ready"
 
     def stop(self) -> None:
-        """Applications first: what they still publish has somebody to go to."""
+        """Applications first, so that what they still publish reaches a broadcaster."""
         for part in ("application", "broadcaster"):
             stop_all(self.parts.get(part, []))
 

@@ -91,13 +91,13 @@ class OpenConnections:
             connection.drain()
 
     async def sweep(self) -> None:
-        """End those whose time is over; runs until it is cancelled."""
+        """End connections whose time is over; runs until it is cancelled."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = time.monotonic()
             for connection in list(self._open):
                 if connection.deadline <= now:
-                    connection.end_of_patience()
+                    connection.expire()
 
 
 class ServedConnection(asyncio.Protocol):
@@ -120,7 +120,7 @@ class ServedConnection(asyncio.Protocol):
         self._wire = 0
         """Bytes since the last complete request."""
         self.deadline = _NEVER
-        """When `end_of_patience` is due, `time.monotonic()`."""
+        """When `expire` is due, `time.monotonic()`."""
 
     # --- asyncio ---
 
@@ -174,8 +174,8 @@ class ServedConnection(asyncio.Protocol):
         if not self._serving:
             self._transport.close()
 
-    def end_of_patience(self) -> None:
-        """The time is over that this connection had for what it does now."""
+    def expire(self) -> None:
+        """The connection has used up its time for what it does now."""
         self.deadline = _NEVER
         if self._stalled:
             self._transport.abort()

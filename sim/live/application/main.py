@@ -155,7 +155,7 @@ class Workers:
     def __init__(self, app: Application, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._alarm = Alarm(loop)
-        # One more than may use the database: the board's files and logins are nobody's turn.
+        # One more than may use the database, for the board's files and logins, which take no turn.
         self._pool = ThreadPoolExecutor(threads(app.api) + 1, thread_name_prefix="worker")
         self.station = Station(app, self._alarm, self._in_thread, draws(app.api.service, Streams(SEED)["service"]))
         app.metrics.watch("workers_busy", lambda: self.station.busy)

@@ -144,7 +144,7 @@ class RedisBus:
 
 
 def _hand_over(listener: BusMember, text: str) -> None:
-    """What one message does must not end the hearing of all others."""
+    """An error in one message must not stop the node from hearing the others."""
     try:
         listener.receive(text)
     except Exception:

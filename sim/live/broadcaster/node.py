@@ -96,7 +96,7 @@ class Node:
     # ---- the clock
 
     def now(self) -> int:
-        """The instant that the hub is told, nanoseconds."""
+        """The present instant as the hub counts it, nanoseconds."""
         elapsed = time.monotonic_ns() - self._started
         return elapsed if self.settings.clock_rate == 1 else int(elapsed * self.settings.clock_rate)
 

@@ -82,7 +82,7 @@ class Supervisor:
             self._reserved.close()
 
     async def _keep(self, number: int, started: asyncio.Future[None]) -> None:
-        """One place in the row: a child, and after its death another."""
+        """Keep one child running: when it dies, another is started."""
         while not self._stopping:
             child = await self._start(number)
             assert child.stdout is not None

@@ -63,11 +63,11 @@ class Host(Protocol):
 def write_all(ring: SendRing, peers: Sequence[Connection], frame: bytes) -> None:
     """`Peer.write` of one frame to each of these peers."""
     peers, size = cast("Sequence[Peer]", peers), len(frame)
-    sent = ring.send([peer.way for peer in peers], frame)
+    sent = ring.send([peer.direct for peer in peers], frame)
     if sent.count(size) < len(sent):
         for peer, taken in zip(peers, sent, strict=True):
             if taken < 0:
-                peer.write(frame)  # Not by the ring: whatever the reason, that knows what to do about it.
+                peer.write(frame)  # Not by the ring, whatever the reason: `write` handles it.
             elif taken < size:
                 peer.write_rest(frame[taken:])
 
@@ -79,7 +79,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
     has ended, from whichever side.
     """
 
-    __slots__ = ("node", "own", "plain", "reading", "transport", "way")
+    __slots__ = ("descriptor", "direct", "node", "own", "reading", "transport")
 
     transport: asyncio.Transport
     own: _socket.socket
@@ -89,10 +89,11 @@ class Peer(Connection, asyncio.BufferedProtocol):
         super().__init__()
         self.node = node
         self.reading: HttpReader | frames.Decoder | None = HttpReader()
-        self.plain = -1
-        """That descriptor; -1 with TLS."""
-        self.way = -1
-        """The same; -1 while writes must go through the transport: TLS, bytes waiting there, or ended."""
+        self.descriptor = -1
+        """The descriptor of `own`; -1 with TLS."""
+        self.direct = -1
+        """The descriptor while writes go straight to it; -1 while they must go through the transport: TLS, bytes that wait there,
+        ended."""
 
     @property
     def ended(self) -> bool:
@@ -105,7 +106,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
             del self.reading.parser
         self.reading = reading
         if reading is None:
-            self.way = -1
+            self.direct = -1
 
     # ---- asyncio
 
@@ -117,8 +118,8 @@ class Peer(Connection, asyncio.BufferedProtocol):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
         if transport.get_extra_info("sslcontext") is None:
             plain = transport.get_extra_info("socket")
-            self.plain = self.way = plain.fileno()
-            self.own = _socket.socket(plain.family, plain.type, plain.proto, self.plain)
+            self.descriptor = self.direct = plain.fileno()
+            self.own = _socket.socket(plain.family, plain.type, plain.proto, self.descriptor)
             self.own.setblocking(False)
         self.last_seen = self.node.now()
         if not self.node.admit(self):
@@ -126,7 +127,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._read_on(None)
-        if self.plain >= 0:
+        if self.descriptor >= 0:
             self.own.detach()
         self.node.hub.closed(self)
         self.node.forget(self)
@@ -144,7 +145,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
             self._read_http(reading, data)
 
     def pause_writing(self) -> None:
-        """More than the budget waits for this peer: it goes, so that nobody waits for it."""
+        """More bytes than the budget wait for this peer: it is dropped, so that no other peer waits for it."""
         self.node.metrics.slow_consumers += 1
         self.abort()
 
@@ -153,7 +154,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
     # ---- the hub's Connection
 
     def write(self, frame: bytes) -> None:
-        if self.way < 0:
+        if self.direct < 0:
             self._write_behind(frame)
             return
         try:
@@ -168,15 +169,15 @@ class Peer(Connection, asyncio.BufferedProtocol):
 
     def write_rest(self, data: bytes) -> None:
         """What the kernel did not take."""
-        self.way = -1
+        self.direct = -1
         self.transport.write(data)
 
     def _write_behind(self, frame: bytes) -> None:
         if self.ended:
             return
         self.transport.write(frame)
-        if self.plain >= 0 and not self.ended and not self.transport.get_write_buffer_size():
-            self.way = self.plain
+        if self.descriptor >= 0 and not self.ended and not self.transport.get_write_buffer_size():
+            self.direct = self.descriptor
 
     def end(self, frame: bytes = b"") -> None:
         if self.ended:

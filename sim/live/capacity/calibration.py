@@ -36,7 +36,7 @@ CALM = 10
 """Broadcasts with a pause between them, for the floor."""
 
 PAUSE = 0.3
-"""Seconds of it."""
+"""Seconds between two of them."""
 
 PATIENCE = 30.0
 """Seconds for the load process to start and the first 500 subscribers to come."""

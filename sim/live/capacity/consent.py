@@ -1,4 +1,4 @@
-"""Load for a machine that is not this one needs its owner's word: what will be sent is said first, capped, and asked for.
+"""Before load goes to another machine, what will be sent is said, capped, and confirmed by the target's owner.
 
 Loopback is always allowed. `--i-own-this-target` answers the question and lifts the caps.
 """

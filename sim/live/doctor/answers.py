@@ -52,14 +52,14 @@ def in_words(answer: HttpAnswer) -> str:
     """What came back, and from whom: `HTTP 403 (nginx/1.24.0, HTML: 403 Forbidden)`."""
     if answer.status == 0:
         return answer.reason
-    who = answer.headers.get("server", "") or answer.headers.get("x-powered-by", "")
+    server = answer.headers.get("server", "") or answer.headers.get("x-powered-by", "")
     if is_html(answer):
         title = TITLE.search(answer.body)
         text = "HTML" + (f": {title[1].decode('utf-8', 'replace').strip()}" if title else "")
     else:
         text = _text(answer)
     target = f"to {answer.headers['location']}" if 300 <= answer.status < 400 and "location" in answer.headers else ""
-    details = ", ".join(part for part in (who, target or text) if part)
+    details = ", ".join(part for part in (server, target or text) if part)
     return f"HTTP {answer.status} ({details})" if details else f"HTTP {answer.status}"
 
 

@@ -289,7 +289,7 @@ async def change(patient: Patient) -> list[Finding]:
 
 
 def _no_change(patient: Patient, answer: HttpAnswer | None) -> Finding:
-    """Nothing was changed, and nobody is waited for; *answer*: to a change whose route is not known."""
+    """Nothing was changed, and no change is awaited; *answer*: to a change whose route is not known."""
     if not patient.changes:
         detail = "no changes allowed"
     else:

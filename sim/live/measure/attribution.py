@@ -1,6 +1,6 @@
 """Which update is this notification of? For targets whose payload does not say.
 
-Everybody who hears a broadcast hears the same bytes. So the question is asked once per event and not once per page: what was
+Every page that hears a broadcast gets the same bytes. So the question is asked once per event and not once per page: what was
 heard on a channel, in the order in which it was first heard, and what was published there, in the order of publication, are
 matched one to one, first in first out:
 

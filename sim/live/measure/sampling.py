@@ -26,7 +26,7 @@ TIMEOUT = 0.5
 """Seconds for one `/metrics` answer; a target that is slower than this under load is asked again a second later."""
 
 SERVERS = ("broadcaster", "application")
-"""Whose children work for it."""
+"""Processes whose children are sampled as well."""
 
 SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[^}]*\})?)\s+(\S+)")
 """A line of Prometheus' text format: name with labels, value."""

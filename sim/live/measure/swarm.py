@@ -1,6 +1,6 @@
 """The Locust processes of a load test: one by itself, or a master and its workers.
 
-They are told what to do by the environment (`WORKBENCH_TARGET`, `WORKBENCH_SCENARIO`, `WORKBENCH_PARTS`, `WORKBENCH_EPOCH`)
+The environment tells them what to do (`WORKBENCH_TARGET`, `WORKBENCH_SCENARIO`, `WORKBENCH_PARTS`, `WORKBENCH_EPOCH`)
 and say how far they are in the headers of their parts, which they rewrite each two seconds, more often at first. Locust itself is
 never imported here.
 """

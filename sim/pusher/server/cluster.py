@@ -116,7 +116,7 @@ class Cluster:
             if node == self.node or message.get("to", self.node) != self.node:
                 return
             if node not in self.nodes and message["type"] not in ("hello", "state", "bye"):
-                self._send({"type": "hello", "state": self.state()})  # somebody we do not know: introduce each other
+                self._send({"type": "hello", "state": self.state()})  # an unknown node: exchange states
             self.nodes[node] = now
             arm(self, node, message, now)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -164,17 +164,17 @@ class Cluster:
         self._send({"type": "state", "to": node, "state": self.state()})
 
     def _state(self, node: str, message: Mapping[str, Any], now: int) -> None:
-        """All who are present there: who is new has arrived, who is missing has departed."""
-        told = {
+        """All users present there: one that is new has arrived, one that is missing has departed."""
+        present = {
             (app_id, name, str(user["user_id"])): user
             for app_id, channels in message["state"].items()
             for name, users in channels.items()
             for user in users
         }
-        for entry in self._members.get(node, set()) - set(told):
+        for entry in self._members.get(node, set()) - set(present):
             self._members[node].discard(entry)
             self._depart(node, entry)
-        for (app_id, name, _), user in told.items():
+        for (app_id, name, _), user in present.items():
             self._arrival(node, {"app": app_id, "channel": name, "user": user}, now)
 
     def _alive(self, node: str, message: Mapping[str, Any], now: int) -> None:

@@ -168,7 +168,7 @@ class Hub:
         connection.end(b"" if self.faithful else frames.close(code, reason))
 
     def tick(self, now: int) -> None:
-        """Once in `TICK_SECONDS`: prune who did not answer the last ping, then ping the inactive."""
+        """Once in `TICK_SECONDS`: prune connections that did not answer the last ping, then ping the inactive ones."""
         for space in self.spaces.values():
             interval = space.app.ping_interval
             for connection in list(space.subscribed() if self.faithful else space.connections.values()):

@@ -4,7 +4,7 @@ Frames that are published to a channel before its turn to send comes join one *r
 that is how several publishes in flight cost less than one send each. What a subscriber may rely on:
 
 * one channel's frames arrive in the order in which they were published, each exactly once;
-* a run is for those who were subscribed when its first frame was published: who comes or goes closes it to more frames;
+* a run is for those subscribed when its first frame was published: a subscriber that comes or goes closes it to more frames;
 * runs leave one after the other, so a frame whose publisher has its answer is ahead of anything published after that;
 * frames of different channels that wait at the same moment may change places, unless a `barrier` stands between them.
 

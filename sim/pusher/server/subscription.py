@@ -40,7 +40,7 @@ class Subscription:
         return cls(channel, kind, auth, channel_data, user if kind.guarded or faithful else {})
 
     def verify(self, app: App, socket_id: str, *, faithful: bool = False) -> None:
-        """Raises `Unauthorized` for a missing or wrong signature, `InvalidMessage` for presence of nobody."""
+        """Raises `Unauthorized` for a missing or wrong signature, `InvalidMessage` for presence without a user id."""
         if self.kind.guarded and not verify_channel(
             app.key, app.secret, socket_id, self.channel, self.auth, self.channel_data, check_key=not faithful
         ):

@@ -58,10 +58,10 @@ class Pair:
         self.peer = Peer(cast(Any, Node()))
         self.transport = Transport()
         self.peer.transport = cast(Any, self.transport)
-        self.peer.plain = self.ours.detach()
-        self.peer.own = _socket.socket(fileno=self.peer.plain)
+        self.peer.descriptor = self.ours.detach()
+        self.peer.own = _socket.socket(fileno=self.peer.descriptor)
         self.peer.own.setblocking(False)
-        self.peer.way = -1 if kind == "behind" else self.peer.plain
+        self.peer.direct = -1 if kind == "behind" else self.peer.descriptor
         if kind == "behind":
             self.transport.data = self.before
         if kind == "gone":
@@ -107,7 +107,7 @@ def test_each_peer_gets_the_whole_frame_in_order_whatever_its_socket_takes(toget
             assert pair.read() == b""
         else:
             assert pair.read() == pair.before + times * FRAME, kind
-            assert (pair.peer.way == pair.peer.plain) == (kind == "good"), kind
+            assert (pair.peer.direct == pair.peer.descriptor) == (kind == "good"), kind
             assert not pair.transport.aborted
         pair.close()
 
