@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from sim.commands import options
-from sim.commands.measuring.outcome import require
+from sim.commands.measuring.outcome import require_checks
 from sim.errors import BadInput, InvalidRun
 from sim.results import thresholds
 from sim.results.answers import outcomes
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(check.text for check in checks))
     if reasons:
         raise InvalidRun(f"{args.bundle}: the run is invalid: {reasons[0]}")
-    require(checks)
+    require_checks(checks)
     return 0
 
 

@@ -34,7 +34,7 @@ from sim.live.capacity.consent import Volume
 from sim.live.doctor import account, network, pattern, timing
 from sim.live.doctor.checks import CheckStep, Finding, Patient, examine
 from sim.live.serve import Options, embedded_target
-from sim.target import Target, kind_of
+from sim.target import Target, list_of
 
 STEPS = (
     CheckStep("settings", network.settings),
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     changing = _change(args.change) if args.change else None
     with _target(args.target) as found:
         target = options.with_accounts(found, args.accounts)
-        ids = args.ids or kind_of((args.channel or [Patient.templates[0]])[0])
+        ids = args.ids or list_of((args.channel or [Patient.templates[0]])[0])
         if target.users and (args.channel or args.ids) and not target.keys(ids).count:
             raise BadInput(f"no user of the target owns any {ids} (--ids LIST, or a column of --accounts)")
         consent.require(Volume(connections=1, publishes=40, deliveries=80, requests=60), target, args.i_own_this_target)

@@ -27,7 +27,7 @@ from sim.commands import options
 from sim.errors import BadInput, Unreachable
 from sim.live.capacity import consent
 from sim.live.drive import sent
-from sim.live.drive.publisher import READY, Publisher, Sent, event_loop
+from sim.live.drive.publisher import READY, OpenLoopPublisher, Sent, event_loop
 from sim.live.drive.requests import via
 from sim.results.journal import Journal
 from sim.workload import Updates, streams
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     options.require_place(args.output)
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(sent.open_journal(args.output)) if args.output else None
-        publisher = Publisher(way, _epoch(args.epoch), scenario.publisher.connections, write=_to(journal))
+        publisher = OpenLoopPublisher(way, _epoch(args.epoch), scenario.publisher.connections, write=_to(journal))
         rows = _publish(publisher, updates)
     table = sent.to_table(rows)
     if args.output:
@@ -84,7 +84,7 @@ def _to(journal: Journal | None) -> Callable[[Sequence[Sent]], object]:
     return lambda rows: journal.append(sent.to_table(rows)) if journal is not None else None
 
 
-def _publish(publisher: Publisher, updates: Updates) -> list[Sent]:
+def _publish(publisher: OpenLoopPublisher, updates: Updates) -> list[Sent]:
     """Run the publisher until it is done or a signal stops it."""
     # A publisher that waits for the processor measures that, not the target. Not every user may raise a priority.
     with contextlib.suppress(PermissionError):

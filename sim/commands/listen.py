@@ -25,7 +25,7 @@ from sim.results.answers.heard import figures
 from sim.results.run import Run
 from sim.results.text import number, seconds
 from sim.scenario import Load, Pages, Publisher, Scenario
-from sim.target import Target, kind_of
+from sim.target import Target, list_of
 
 CHANNELS = ("private-servers.{id}", "private-servers", "private-sites.{id}", "private-sites")
 """Where none is given; of what no user owns, the generic channel alone."""
@@ -66,7 +66,7 @@ def _scenario(target: Target, duration: float, channels: list[str], ids: str) ->
     """Pages that listen to *channels*, or to those of the pattern. Raises `BadInput` where there would be none."""
     pages = []
     for channel in channels or CHANNELS:
-        kind = ids or kind_of(channel)
+        kind = ids or list_of(channel)
         count = target.keys(kind).count if "{id}" in channel else 1
         if not count and not channels:
             continue

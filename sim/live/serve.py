@@ -238,10 +238,10 @@ def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: b
         except TypeError as error:
             raise BadInput(f"--database: its driver refuses a parameter of the URL: {error}") from error
         with database.sessions.begin() as session:
-            rows = sample.members(session)
+            rows = sample.listed_users(session)
             if not rows:
                 sample.seed(session, scenario.fleet, scenario.seed, time.time_ns() // 1_000)
-                rows = sample.members(session)
+                rows = sample.listed_users(session)
             elif not volatile and not _is(scenario.fleet, rows):
                 notes.append(f"the database already holds {len(rows)} users and is used as it is")
     finally:

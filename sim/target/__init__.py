@@ -7,7 +7,7 @@ tables; `session` logs in as a browser does, without a socket.
 
 from sim.target.address import Address
 from sim.target.descriptor import Login, Target
-from sim.target.keys import Key, Keys, kind_of
+from sim.target.keys import Key, Keys, list_of
 from sim.target.laravel import in_names_of, laravel_settings
 from sim.target.session import Session
 from sim.target.users import User, read_users
@@ -21,7 +21,7 @@ __all__ = [
     "Target",
     "User",
     "in_names_of",
-    "kind_of",
     "laravel_settings",
+    "list_of",
     "read_users",
 ]

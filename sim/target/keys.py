@@ -52,7 +52,7 @@ class Keys:
         return {str(number): key for number, key in self._keys.items()}
 
 
-def kind_of(channel: str) -> str:
+def list_of(channel: str) -> str:
     """What the ids of a channel's template are: `private-orders.{id}` -> orders."""
     return channel.partition(".{id}")[0].rpartition("-")[2]
 

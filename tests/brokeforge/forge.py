@@ -121,9 +121,9 @@ class Forge:
         if not prepared:
             self.database.prepare()
         with self.database.sessions.begin() as session:
-            if not fleet.members(session):
+            if not fleet.listed_users(session):
                 fleet.seed(session, fleet_ or Fleet(users=3), 1, self.clock.now() // 1000)
-            self.users = fleet.members(session)
+            self.users = fleet.listed_users(session)
         self.started = started if started is not None else []
         self.app = Application(
             self.database,

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from sim.errors import BadInput
-from sim.live.capacity.calibration import Calibration, machine
+from sim.live.capacity.calibration import Calibration, machine_key
 from sim.live.measure.measured import Places, RunRecord
 from sim.live.processes import importable, python
 from tests.torture.case import need
@@ -33,7 +33,7 @@ pages = [{page = "detail", subscribers = 24}, {page = "dashboard", subscribers =
 """
 """A load test of 32 pages; cases shorten it where it is to end by itself."""
 
-KNOWN = Calibration(1, 1e-6, 2e-6, 1e-4, 1e-3, 1e5, 1e-5, 1e3, 1e4, 1e8, "kernel", "2026-01-01T00:00:00Z", machine())
+KNOWN = Calibration(1, 1e-6, 2e-6, 1e-4, 1e-3, 1e5, 1e-5, 1e3, 1e4, 1e8, "kernel", "2026-01-01T00:00:00Z", machine_key())
 """So that no load test measures this machine first."""
 
 

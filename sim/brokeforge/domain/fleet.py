@@ -154,7 +154,7 @@ def _continue_numbering(session: Session) -> None:
             session.execute(select(func.setval(func.pg_get_serial_sequence(table, "id"), highest)))
 
 
-def members(session: Session) -> list[dict[str, Any]]:
+def listed_users(session: Session) -> list[dict[str, Any]]:
     """Every user as `target.json` lists them: id, token, ids of servers and sites."""
     owned: dict[int, dict[str, Any]] = {
         id: {"id": id, "name": name, "token": token, "servers": [], "sites": []}

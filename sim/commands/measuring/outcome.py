@@ -134,10 +134,10 @@ class LoadTestOutcome:
             raise Interrupted(signal.Signals[self.interrupted])
         if self.reasons:
             raise InvalidRun(f"the run is invalid: {self.reasons[0]}")
-        require(self.checks)
+        require_checks(self.checks)
 
 
-def require(checks: Sequence[Check]) -> None:
+def require_checks(checks: Sequence[Check]) -> None:
     """Raise `ThresholdFailed` that names those that failed."""
     failed = [check.text for check in checks if not check.ok]
     if failed:

@@ -111,7 +111,7 @@ def make_application(config: dict[str, Any]) -> tuple[Application, RunningQueue,
         api=api,
         cache=cache,
         members=config.get("members", False),
-        save=seconds(api.save, Streams(SEED)["save"]),
+        save=draws_in_seconds(api.save, Streams(SEED)["save"]),
         board=board_of(config.get("host", "127.0.0.1"), address.port),
     )
     if outcomes := config.get("outcomes"):
@@ -184,7 +184,7 @@ def draws(distribution: Distribution, rng: np.random.Generator) -> Callable[[], 
     return drawn().__next__
 
 
-def seconds(distribution: Distribution, rng: np.random.Generator) -> Callable[[], float]:
+def draws_in_seconds(distribution: Distribution, rng: np.random.Generator) -> Callable[[], float]:
     """The same in seconds, for any thread."""
     lock, draw = threading.Lock(), draws(distribution, rng)
 

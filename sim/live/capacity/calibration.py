@@ -85,7 +85,7 @@ class Calibration:
         return asdict(self)
 
 
-def machine() -> str:
+def machine_key() -> str:
     """What a calibration is valid for."""
     system = f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"
     return f"{system}, Python {platform.python_version()}"
@@ -201,7 +201,7 @@ def _evaluate(swarm: Swarm, sampler: Sampler, subscribers: int, calm: list[int],
         memory_base=float(memory[0]),
         receive_stamp="read" if header["counters"]["unstamped"] else "kernel",
         measured_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        machine=machine(),
+        machine=machine_key(),
     )
 
 
@@ -218,7 +218,7 @@ def stored() -> Calibration | None:
         found = Calibration(**{f.name: tree[f.name] for f in fields(Calibration)})
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if found.machine == machine() and found.is_calm else None
+    return found if found.machine == machine_key() and found.is_calm else None
 
 
 def store(calibration: Calibration) -> Path:

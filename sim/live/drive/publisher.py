@@ -90,7 +90,7 @@ class Sent:
         return self.reason or f"HTTP {self.http_status}"
 
 
-class Publisher:
+class OpenLoopPublisher:
     """Sends a sequence of updates, each `at_ns` after *epoch* (ns since 1970), over keep-alive connections."""
 
     def __init__(

@@ -97,7 +97,7 @@ def append_passive(run: RunWriter, heard: Notifications, epoch: int) -> None:
     first = rows.sort_values("received_at_ns").groupby("update").first()
     said = heard.events.groupby("event").first().reindex(first["event"])
     sent_at, published_at = (said[name].fillna(parts.NEVER).to_numpy("int64") for name in ("sent_at_ns", "published_at_ns"))
-    named = [resource_of(channel) for channel in first["channel"]]
+    named = [resource_named(channel) for channel in first["channel"]]
     ids = [id if pd.isna(told) else int(told) for (_, id), told in zip(named, said["resource_id"], strict=True)]
     nothing = pa.nulls(len(first), pa.int64())
     columns = {"update": first.index.to_numpy(), "resource": [name for name, _ in named], "resource_id": ids}
@@ -108,7 +108,7 @@ def append_passive(run: RunWriter, heard: Notifications, epoch: int) -> None:
     run.append("updates", columns)
 
 
-def resource_of(channel: str) -> tuple[str, int]:
+def resource_named(channel: str) -> tuple[str, int]:
     """What a channel's name says: `private-servers.5` -> server, 5; `private-users.3.servers` -> server, 0 (none)."""
     words = channel.removeprefix("private-").split(".")
     names = [word for word in words if not word.isdigit()] or words

@@ -65,7 +65,7 @@ def record(job: Recordable, replica: int = 1, out: int = 1) -> Trace:
         duration=run.ended,
         exit_status=status,
         partial=run.interrupted is not None,
-        machine=machine(),
+        machine=machine_facts(),
     )
 
 
@@ -218,7 +218,7 @@ def _run_commands(run: _Run, job: Recordable) -> int:
     return status
 
 
-def machine() -> dict[str, Any]:
+def machine_facts() -> dict[str, Any]:
     """The machine without its name."""
     facts: dict[str, Any] = {
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ChannelKind:
     """What a channel of this kind does. `private-encrypted-` is private: its payloads are opaque to the server."""
 
     guarded: bool = False
@@ -21,19 +21,19 @@ class Kind:
     """A new subscriber gets the last event."""
 
 
-PUBLIC = Kind()
+PUBLIC = ChannelKind()
 
 KINDS = (
-    ("private-cache-", Kind(guarded=True, cache=True)),
-    ("presence-cache-", Kind(guarded=True, presence=True, cache=True)),
-    ("cache-", Kind(cache=True)),
-    ("private-", Kind(guarded=True)),
-    ("presence-", Kind(guarded=True, presence=True)),
+    ("private-cache-", ChannelKind(guarded=True, cache=True)),
+    ("presence-cache-", ChannelKind(guarded=True, presence=True, cache=True)),
+    ("cache-", ChannelKind(cache=True)),
+    ("private-", ChannelKind(guarded=True)),
+    ("presence-", ChannelKind(guarded=True, presence=True)),
 )
 LOOSE_KINDS = tuple((prefix if prefix.count("-") > 1 else prefix.rstrip("-"), kind) for prefix, kind in KINDS)
 
 
-def kind_of(name: str, loose: bool = False) -> Kind:
+def kind_of(name: str, loose: bool = False) -> ChannelKind:
     """*loose*: Reverb's prefixes without the dash."""
     for prefix, kind in LOOSE_KINDS if loose else KINDS:
         if name.startswith(prefix):

@@ -33,7 +33,7 @@ from sim.pusher.server.apps import App
 from sim.pusher.server.channels import kind_of
 from sim.pusher.server.outbox import Outbox
 from sim.pusher.server.state import Channel, Connection, Space
-from sim.pusher.server.subscription import MAX_CHANNELS, Subscription, text_member
+from sim.pusher.server.subscription import MAX_CHANNELS, SubscribeRequest, text_member
 
 SECOND = 1_000_000_000
 TICK_SECONDS = 60
@@ -218,7 +218,7 @@ class Hub:
     def _subscribe(self, connection: Connection, data: Any, now: int) -> None:
         space = connection.space
         assert space is not None
-        wanted = Subscription.read(data, faithful=self.faithful)
+        wanted = SubscribeRequest.read(data, faithful=self.faithful)
         wanted.verify(space.app, connection.socket_id, faithful=self.faithful)
         name, kind, user = wanted.channel, wanted.kind, wanted.user
         channel = connection.channels.get(name)

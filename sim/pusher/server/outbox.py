@@ -23,7 +23,7 @@ RUN_BYTES = 65536
 """A run takes no more frames beyond this size: joined, they must stay far below what a subscriber's buffer may hold."""
 
 
-class Run:
+class FrameRun:
     """Frames for one channel's subscribers, except `excluded`."""
 
     __slots__ = ("channel", "excluded", "frames", "position", "size", "subscribers")
@@ -51,8 +51,8 @@ class Outbox:
         self, wake: Callable[[], None] = lambda: None, write: Callable[[Sequence[Connection], bytes], None] = write_each
     ) -> None:
         self.wake, self._write = wake, write
-        self._runs: deque[Run] = deque()
-        self._joinable: dict[Channel, Run] = {}
+        self._runs: deque[FrameRun] = deque()
+        self._joinable: dict[Channel, FrameRun] = {}
         """The run that a channel's next frame may still join."""
         self.delivered = 0
         """Frames handed to subscribers since the start."""
@@ -68,7 +68,7 @@ class Outbox:
     def publish(self, channel: Channel, frame: bytes, excluded: Connection | None = None) -> None:
         run = self._joinable.get(channel)
         if run is None or run.subscribers is not channel.snapshot() or run.excluded is not excluded or run.size > RUN_BYTES:
-            run = self._joinable[channel] = Run(channel, excluded)
+            run = self._joinable[channel] = FrameRun(channel, excluded)
             self._runs.append(run)
             if len(self._runs) == 1:
                 self.wake()

@@ -11,7 +11,7 @@ from typing import Any
 
 from sim.pusher import messages
 from sim.pusher.server.apps import App
-from sim.pusher.server.channels import Kind
+from sim.pusher.server.channels import ChannelKind
 
 CACHE_CHANNELS = 10_000
 """Cached events kept per app; the one that was stored longest ago goes first."""
@@ -64,7 +64,7 @@ class Channel:
 
     __slots__ = ("_snapshot", "cached", "kind", "members", "name", "subscribers")
 
-    def __init__(self, name: str, kind: Kind) -> None:
+    def __init__(self, name: str, kind: ChannelKind) -> None:
         self.name = name
         self.kind = kind
         self.subscribers: dict[Connection, dict[str, Any]] = {}

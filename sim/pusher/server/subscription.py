@@ -9,7 +9,7 @@ from sim.pusher import messages
 from sim.pusher.auth import verify_channel
 from sim.pusher.errors import InvalidMessage, Unauthorized
 from sim.pusher.server.apps import App
-from sim.pusher.server.channels import Kind, kind_of
+from sim.pusher.server.channels import ChannelKind, kind_of
 
 MAX_NAME = 200
 """Characters of a channel's name that can be subscribed to (Pusher's limit for a name with its prefix)."""
@@ -18,17 +18,17 @@ MAX_CHANNELS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class SubscribeRequest:
     """The data of a `pusher:subscribe`, read. `user` is the decoded `channel_data`, {} without one."""
 
     channel: str
-    kind: Kind
+    kind: ChannelKind
     auth: str
     channel_data: str
     user: dict[str, Any]
 
     @classmethod
-    def read(cls, data: Any, *, faithful: bool = False) -> Subscription:
+    def read(cls, data: Any, *, faithful: bool = False) -> SubscribeRequest:
         """Raises `InvalidMessage`. *faithful*: Reverb's channel kinds, and it subscribes to the empty name as well."""
         channel = text_member(data, "channel")
         auth, channel_data = text_member(data, "auth") or "", text_member(data, "channel_data") or ""

@@ -15,7 +15,7 @@ from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.live.measure.sampling import parse_metrics
 from sim.pusher.http import HttpRequest, HttpResponse
 from sim.pusher.server.apps import App
-from sim.pusher.server.channels import Kind
+from sim.pusher.server.channels import ChannelKind
 from sim.pusher.server.state import Channel, Connection
 
 
@@ -61,7 +61,7 @@ def test_events_that_are_published_together_are_written_together(
 
     async def played() -> list[int]:
         under_test = Node(BroadcasterSettings(apps=(App("1", "key", "secret"),), port=0))
-        channel = Channel("a", Kind())
+        channel = Channel("a", ChannelKind())
         peers = [Reader() for _ in range(subscribers)]
         for peer in peers:
             channel.add(peer, {})

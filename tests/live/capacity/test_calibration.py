@@ -10,7 +10,7 @@ import pytest
 
 from sim.errors import InvalidRun
 from sim.live.capacity import calibration, capacity
-from sim.live.capacity.calibration import Calibration, machine
+from sim.live.capacity.calibration import Calibration, machine_key
 from sim.live.capacity.capacity import LoadMachine
 from sim.scenario import Scenario
 
@@ -27,7 +27,7 @@ RULER = Calibration(
     memory_base=100e6,
     receive_stamp="kernel",
     measured_at="2026-01-01T00:00:00Z",
-    machine=machine(),
+    machine=machine_key(),
 )
 LAPTOP = LoadMachine(cores=4, memory=16 * 2**30, descriptors=65_536, ports=28_232)
 HALF = Scenario().replace(
@@ -52,7 +52,7 @@ def test_every_message_arrives_and_no_figure_is_made_up(monkeypatch: pytest.Monk
     assert 0 < measured.drain_rate < math.inf
     assert measured.memory_base > 0
     assert measured.receive_stamp in ("kernel", "read")
-    assert measured.machine == machine()
+    assert measured.machine == machine_key()
 
 
 def test_it_is_kept_for_this_machine_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.live.client import HttpAnswer
 from sim.live.drive import publisher, sent
-from sim.live.drive.publisher import AWAKE, NAP, Publisher, Sent, event_loop
+from sim.live.drive.publisher import AWAKE, NAP, OpenLoopPublisher, Sent, event_loop
 from sim.live.drive.requests import Direct, Receipt, Routes, refusal, via
 from sim.pusher import auth
 from sim.scenario import Scenario
@@ -43,7 +43,7 @@ def publish(behave: Behaviour, count: int = 20, every: float = 0.005, servers: i
         async with serving(behave) as port:
             owner = User(1, "one", tuple(range(11, 11 + servers)))
             via = Routes(dataclasses.replace(target(port), users=(owner,)), Scenario())
-            return await Publisher(via, time.time_ns() + SECOND // 20, 2, timeout).run(updates(count, every, servers))
+            return await OpenLoopPublisher(via, time.time_ns() + SECOND // 20, 2, timeout).run(updates(count, every, servers))
 
     with asyncio.Runner(loop_factory=event_loop) as runner:
         return runner.run(main())
@@ -72,7 +72,7 @@ def test_a_publisher_that_waits_sleeps_in_short_naps_and_is_awake_when_the_updat
         now += round(seconds * SECOND) or AWAKE
 
     async def main() -> bool:
-        waiting = Publisher(Routes(target(1), Scenario()), 0)
+        waiting = OpenLoopPublisher(Routes(target(1), Scenario()), 0)
         waiting._monotonic = 0
         return await waiting._wait_until(now + SECOND)
 
@@ -143,7 +143,7 @@ def test_what_could_not_connect_has_certainly_changed_nothing() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-        rows = asyncio.run(Publisher(Routes(target(port), Scenario()), time.time_ns()).run(updates(3, 0.001)))
+        rows = asyncio.run(OpenLoopPublisher(Routes(target(port), Scenario()), time.time_ns()).run(updates(3, 0.001)))
     assert [(row.status, row.failure, row.http_status) for row in rows] == [("failed", "refused", None)] * 3
 
 
@@ -165,7 +165,7 @@ def test_a_target_that_dies_and_returns() -> None:
 def test_stop_ends_the_plan_and_keeps_the_rows() -> None:
     async def main() -> list[Sent]:
         async with serving(always(answer())) as port:
-            publisher = Publisher(Routes(target(port), Scenario()), time.time_ns())
+            publisher = OpenLoopPublisher(Routes(target(port), Scenario()), time.time_ns())
             asyncio.get_running_loop().call_later(0.2, publisher.stop)
             return await publisher.run(updates(1000, 0.02))
 
@@ -262,7 +262,7 @@ def test_a_change_that_nobody_may_make_ends_the_plan() -> None:
         async with serving(always(answer())) as port:
             users = (User(1, "one", (), (5,)),)
             alone = Target("h", 1, "http", "a", "k", "s", f"http://127.0.0.1:{port}", users)
-            await Publisher(Routes(alone, Scenario()), time.time_ns()).run(updates(3, 0.01))
+            await OpenLoopPublisher(Routes(alone, Scenario()), time.time_ns()).run(updates(3, 0.01))
 
     with pytest.raises(BadInput, match="no user owns a server"):
         asyncio.run(main())
@@ -292,7 +292,9 @@ def test_rows_are_on_disk_while_the_publisher_still_runs(tmp_path: Path, monkeyp
         async with serving(watch) as port:
             with sent.open_journal(path) as rows:
                 write = lambda batch: rows.append(sent.to_table(batch))  # noqa: E731
-                return await Publisher(Routes(target(port), Scenario()), time.time_ns(), 2, write=write).run(updates(10, 0.05))
+                return await OpenLoopPublisher(Routes(target(port), Scenario()), time.time_ns(), 2, write=write).run(
+                    updates(10, 0.05)
+                )
 
     rows = asyncio.run(main())
     table, complete = sent.read(path)
@@ -319,7 +321,9 @@ def test_an_update_is_written_down_before_it_is_answered(monkeypatch: pytest.Mon
 
     async def main() -> None:
         async with serving(patient) as port:
-            await Publisher(Routes(target(port), Scenario()), time.time_ns(), 1, write=written.extend).run(updates(1, 0.0))
+            await OpenLoopPublisher(Routes(target(port), Scenario()), time.time_ns(), 1, write=written.extend).run(
+                updates(1, 0.0)
+            )
 
     asyncio.run(main())
     assert [(row.finished_at is None, row.status) for row in written] == [(True, "unknown"), (False, "committed")]
@@ -328,7 +332,7 @@ def test_an_update_is_written_down_before_it_is_answered(monkeypatch: pytest.Mon
 def test_stop_does_not_wait_for_a_target_that_never_answers() -> None:
     async def main() -> list[Sent]:
         async with serving(always(b"")) as port:
-            publisher = Publisher(Direct(target(port), Scenario()), time.time_ns(), timeout=60)
+            publisher = OpenLoopPublisher(Direct(target(port), Scenario()), time.time_ns(), timeout=60)
             asyncio.get_running_loop().call_later(0.1, publisher.stop)
             return await publisher.run(updates(5, 0.001))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.live.capacity.calibration import Calibration, machine
+from sim.live.capacity.calibration import Calibration, machine_key
 from sim.results.run import Run
 from tests.standin import application
 from tests.standin.setup import Setup, standing_in_a_thread
@@ -31,7 +31,7 @@ version = "props.server.updated_at"
 inertia = true
 only = ["server"]
 """
-RULER = Calibration(1, 1e-6, 2e-6, 1e-4, 1e-3, 1e5, 1e-5, 1e3, 1e4, 1e8, "kernel", "2026-01-01T00:00:00Z", machine())
+RULER = Calibration(1, 1e-6, 2e-6, 1e-4, 1e-3, 1e5, 1e-5, 1e3, 1e4, 1e8, "kernel", "2026-01-01T00:00:00Z", machine_key())
 
 
 def test_sessions_uuids_and_inertia_without_a_line_of_python(tmp_path: Path) -> None:

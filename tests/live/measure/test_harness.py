@@ -224,7 +224,7 @@ def test_a_listener_needs_no_members_for_measuring(directory: Path, tmp_path: Pa
     ],
 )
 def test_what_a_channel_says(channel: str, expected: tuple[str, int]) -> None:
-    assert collect.resource_of(channel) == expected
+    assert collect.resource_named(channel) == expected
 
 
 def test_pages_that_wait_to_be_opened_are_a_share_of_those_wanted() -> None:

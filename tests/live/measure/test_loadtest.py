@@ -25,7 +25,7 @@ import psutil
 import pytest
 
 from sim.cli import main
-from sim.live.capacity.calibration import Calibration, machine
+from sim.live.capacity.calibration import Calibration, machine_key
 from sim.live.measure.loadtest import interruptible
 from sim.live.measure.swarm import free_port
 from sim.live.probe import why_unreachable
@@ -47,7 +47,7 @@ load = {connect_rate = 100}
 pages = [{page = "detail", subscribers = 24}, {page = "dashboard", subscribers = 8}]
 """
 INCIDENTS = '[{kind = "disconnect", at = 0.5, share = 1.0}, {kind = "restart", at = 5, down = 0.5, signal = "SIGKILL"}]'
-RULER = Calibration(1, 1e-6, 2e-6, 1e-4, 1e-3, 1e5, 1e-5, 1e3, 1e4, 1e8, "kernel", "2026-01-01T00:00:00Z", machine())
+RULER = Calibration(1, 1e-6, 2e-6, 1e-4, 1e-3, 1e5, 1e-5, 1e3, 1e4, 1e8, "kernel", "2026-01-01T00:00:00Z", machine_key())
 
 
 class Started:
