@@ -41,7 +41,7 @@ test: ruff
 	@$(MAKE) --no-print-directory -j2 mypy pytest
 
 pytest: install
-	$(BIN)/python -m pytest -n logical --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=120 tests notebooks
+	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --nbval --nbval-current-env --nbval-cell-timeout=120 tests notebooks
 
 samples: install
 	$(BIN)/python data/samples.py

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +31,25 @@ MARK = "STARTED_BY_TESTS_OF"
 def pytest_xdist_auto_num_workers() -> int:
     """One more than processors: many tests wait for a child process or a socket, and would leave theirs idle."""
     return (psutil.cpu_count() or 1) + 1
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Where all is tested for the first time, each worker compiles another part of the test modules before it imports them all:
+    to rewrite their assertions takes seconds, and three workers would do all of it three times."""
+    worker = getattr(session.config, "workerinput", {})
+    if not worker or "tests" not in session.config.args:
+        return
+    root = session.config.rootpath
+    modules = sorted(root.glob("tests/**/test_*.py"))
+    for path in modules[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # as its collection says soon
+            importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What lasts longest begins first (with `--no-loadscope-reorder`), or one worker ends long after the others."""
+    long = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 TIDY = ("board-", "chromium-", "forge-", "org.chromium.", "redis-", "torture-")
