@@ -59,7 +59,7 @@ def lost(text: str) -> tuple[int, str] | None:
 def _entries(text: str) -> tuple[list[_Entry], _Entry | None]:
     """Lines that hold something, and what is lost at the end; a value in double quotes may go over several lines."""
     found, waiting, began = list[_Entry](), list[str](), 0
-    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1):
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text.removeprefix("\ufeff")), start=1):
         opens = '="' in line and not _closes(line, opened_here=True)
         if waiting or opens:
             began = began if waiting else number
