@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import note
+from benchmarks.results import aligned, note
 from sim.errors import WorkbenchError
 from sim.live.broadcaster.main import command
 from sim.live.broadcaster.settings import BroadcasterSettings
@@ -292,16 +292,7 @@ def saturation(bench: Bench, sizes: list[int], rounds: int, record: Path | None)
 
 
 def table(title: str, heads: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(line[i]) for line in [heads, *rows]) for i in range(len(heads))]
-    print(f"\n{title}")
-    for line in (heads, *rows):
-        print(
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-        )
-    sys.stdout.flush()
+    print(f"\n{title}", *aligned([heads, *rows]), sep="\n", flush=True)
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +103,20 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         rows.append(
             (name, b["unit"], f"{best(a):.4g}", f"{best(b):.4g}", f"{relative:+.1%}", f"{low:+.1%}", f"{high:+.1%}", verdict)
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i in (0, 1, 7) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows, left=(0, 1, 7))
     said = ", ".join(f"{counts[word]} {word}" for word in ("worse", "better", "same", "undecided") if word in counts)
     if old["machine"] != new["machine"]:
         said += "; the machines differ: only ratios within one run say anything"
     return "\n".join(
         [*lines, "", f"{old['commit']} ({old['at']}) against {new['commit']} ({new['at']}): {said or 'nothing in common'}"]
     )
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+    """Lines of a table; the columns *left* begin at the left, the others end at the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    padded = ([cell.ljust(widths[i]) if i in left else cell.rjust(widths[i]) for i, cell in enumerate(row)] for row in rows)
+    return ["  ".join(row).rstrip() for row in padded]
 
 
 def read(path: Path) -> dict[str, Any]:

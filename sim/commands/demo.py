@@ -43,13 +43,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def demo(scenario: Scenario, directory: Path) -> int:
     measured, simulated = directory / "measured", directory / "simulated"
-    say(f"1/3  load test: {scenario.subscribers:,} subscribers, {scenario.duration:g} s of updates against the embedded target")
+    print(
+        f"1/3  load test: {scenario.subscribers:,} subscribers, {scenario.duration:g} s of updates against the embedded target",
+        file=sys.stderr,
+    )
     outcome = run_load_test(scenario, LoadTestSettings(output=measured, command="make demo"))
     if outcome.interrupted:
         raise KeyboardInterrupt
-    say("2/3  simulation of the same scenario in virtual time")
+    print("2/3  simulation of the same scenario in virtual time", file=sys.stderr)
     simulate(scenario, output=simulated, command="make demo")
-    say("3/3  report")
+    print("3/3  report", file=sys.stderr)
     html = directory / "report.html"
     problem = None
     try:
@@ -108,10 +111,6 @@ def exit_code(outcome: LoadTestOutcome) -> int:
         print(f"workbench: {error}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

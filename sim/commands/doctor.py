@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         report = (lambda finding: None) if args.json else (lambda finding: print(finding.line(), flush=True))
         findings = asyncio.run(examine(patient, STEPS, report))
     if args.json:
-        options.print_json("doctor", {"findings": [finding.to_dict() for finding in findings]})
+        options.print_json("doctor", {"findings": [dataclasses.asdict(finding) for finding in findings]})
     _require_health(findings)
     return 0
 

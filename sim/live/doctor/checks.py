@@ -37,9 +37,6 @@ class Finding:
         text = f"{self.status:8}{self.step:24}{self.detail}"
         return f"{text}\n{'':32}-> {self.advice}" if self.advice else text
 
-    def to_dict(self) -> dict[str, str]:
-        return {"step": self.step, "status": self.status, "detail": self.detail, "advice": self.advice}
-
 
 @dataclass
 class Patient:
