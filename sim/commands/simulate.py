@@ -1,6 +1,6 @@
-"""Run a scenario in virtual time: exact, the same every time, and as fast as the machine counts.
+"""Run a scenario in virtual time: exact, and the same every time.
 
-Prints what it came to; with -o it writes a run bundle as a load test does, for report, compare, check and explain.
+Prints the main figures; with -o it writes a run bundle as a load test does, for report, compare, check and explain.
 
     workbench simulate demo
     workbench simulate demo -o runs/demo-simulated

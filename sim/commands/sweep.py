@@ -1,4 +1,4 @@
-"""Simulate a grid over any scenario keys: all points meet the same updates, each as often as it takes to be sure.
+"""Simulate a grid over any scenario keys: all points meet the same updates, and each is repeated until its mean is known.
 
 A point is repeated (at least --replications times, at most --max-replications) until the 95 % interval of the mean of --metric
 is within --precision of it to either side; a point that never gets there is marked. --objective marks the settings that meet a
