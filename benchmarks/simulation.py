@@ -23,8 +23,8 @@ Measured and rejected (two cores, AVX-512; figures are of processor time):
 * a compiled radix sort of arrivals: 18 ns; NumPy's sort 7 ns, with AVX2 13 ns, without vector instructions 57 ns;
 * what each page has read as an instant: 4.4 ns to put it in the order of members, as a byte 1.6 ns;
 * 10**10 with jitter: of 38 ns for each refetch beside other programs, to draw jitter and service takes 7, to sort 7, to serve,
-  answer and observe 9, to know which page had read what 2, to count 3. By part of a herd with NumPy, and counted once more for updates that come
-  to all, it was 53 ns. The row of 16 workers as vectors written for LLVM: 3 ns less for 70 lines more;
+  answer and observe 9, to know which page had read what 2, to count 3. By part of a herd with NumPy, and counted once more for
+  updates that come to all, it was 53 ns. The row of 16 workers as vectors written for LLVM: 3 ns less for 70 lines more;
 * the same without the thread that draws and sorts ahead: no less processor time.
 """
 
