@@ -32,7 +32,7 @@ from sim.brokeforge.http import Request
 from sim.live.processes import Child
 from sim.live.serve import prepare_database
 from sim.scenario import Fleet, Scenario
-from sim.target import User
+from sim.target import Account
 
 EDGES = {"own": "sim.live.application", "starlette": "benchmarks.application_starlette"}
 """Edge -> module that serves through it; `starlette` needs `pip install starlette uvicorn`."""
@@ -104,13 +104,13 @@ def pinned(core: int, module: str, *arguments: str) -> list[str]:
     return [*(["taskset", "-c", str(core)] if several else []), sys.executable, "-m", module, *arguments]
 
 
-def workloads(users: tuple[User, ...]) -> dict[str, list[str]]:
+def workloads(users: tuple[Account, ...]) -> dict[str, list[str]]:
     """Name -> requests. The sample servers have 5 rules and 10 events each."""
 
-    def get(user: User, path: str, more: str = "") -> str:
+    def get(user: Account, path: str, more: str = "") -> str:
         return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {user.token}\r\n{more}\r\n"
 
-    def authorise(user: User, channel: str) -> str:
+    def authorise(user: Account, channel: str) -> str:
         form = f"socket_id=1234.5678&channel_name={quote(channel)}"
         return (
             f"POST /broadcasting/auth HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {user.token}\r\n"
@@ -147,7 +147,7 @@ def load(pid: int, port: int, seconds: float, connections: int, name: str, reque
     return Measured(name, answers / result["seconds"], cpu / answers * 1e6, result["p50"], result["p99"], result["statuses"])
 
 
-def profile(url: str, users: tuple[User, ...], count: int = 3_000) -> None:
+def profile(url: str, users: tuple[Account, ...], count: int = 3_000) -> None:
     """Where a refetch's time goes inside the application, without sockets: shares of a deterministic profile."""
 
     class Nobody:

@@ -36,7 +36,7 @@ from sim.live.sockets import bound, this_machine_alone
 from sim.pusher import auth
 from sim.pusher.server.apps import App
 from sim.scenario import Broadcast, Broadcaster, Fleet, Scenario, to_dict
-from sim.target import Target, User
+from sim.target import Account, Target
 
 PATIENCE = 20.0
 """Seconds in which every process must accept connections."""
@@ -229,7 +229,7 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
     serving.wait_until_up()
 
 
-def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: bool = False) -> tuple[User, ...]:
+def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: bool = False) -> tuple[Account, ...]:
     """Make the tables and, in an empty database, the scenario's fleet; the users that there are then. Raises `BadInput`."""
     database = Database(url, volatile=volatile)
     try:
@@ -246,7 +246,7 @@ def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: b
                 notes.append(f"the database already holds {len(rows)} users and is used as it is")
     finally:
         database.close()
-    return tuple(User(r["id"], r["token"], tuple(r["servers"]), tuple(r["sites"])) for r in rows)
+    return tuple(Account(r["id"], r["token"], tuple(r["servers"]), tuple(r["sites"])) for r in rows)
 
 
 def _is(fleet: Fleet, rows: list[dict[str, Any]]) -> bool:

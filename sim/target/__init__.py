@@ -10,16 +10,16 @@ from sim.target.descriptor import Login, Target
 from sim.target.keys import Key, Keys, list_of
 from sim.target.laravel import in_names_of, laravel_settings
 from sim.target.session import Session
-from sim.target.users import User, read_users
+from sim.target.users import Account, read_users
 
 __all__ = [
+    "Account",
     "Address",
     "Key",
     "Keys",
     "Login",
     "Session",
     "Target",
-    "User",
     "in_names_of",
     "laravel_settings",
     "list_of",

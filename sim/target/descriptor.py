@@ -28,7 +28,7 @@ from sim.files import read_text
 from sim.target.address import Address, Names, Note, read_address, read_url
 from sim.target.keys import Keys
 from sim.target.laravel import laravel_settings, target_tree
-from sim.target.users import User, users_from
+from sim.target.users import Account, users_from
 
 Sign = Literal["bare", "full"]
 AUTH = "/broadcasting/auth"
@@ -75,7 +75,7 @@ class Target:
     secret: str = field(repr=False)
     api: str = ""
     """Root of the application. Credentials in it (`https://user:password@...`) become a header."""
-    users: tuple[User, ...] = field(default=(), repr=False)
+    users: tuple[Account, ...] = field(default=(), repr=False)
     path: str = ""
     """Prefix of every route of the broadcaster, as `/reverb`."""
     sign: Sign = "bare"

@@ -19,7 +19,7 @@ FORM = ("email", "username", "password")
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class Account:
     """One user of the application: bearer token or login form, and the ids of what they own."""
 
     id: Key
@@ -41,7 +41,7 @@ class User:
         return tree | ({"login": dict(self.login)} if self.login else {})
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any]) -> User:
+    def from_dict(cls, tree: Mapping[str, Any]) -> Account:
         """Every list is what the user owns. Raises ValueError."""
         if not isinstance(tree, Mapping) or not isinstance(tree.get("login", {}), Mapping):
             raise ValueError(f'a user must be an object, as {{"id": 1, "token": "...", "servers": [1, 2]}}, got {_shown(tree)}')
@@ -67,7 +67,7 @@ def _token(text: Any) -> str:
     return str(text)
 
 
-def read_users(path: Path) -> tuple[User, ...]:
+def read_users(path: Path) -> tuple[Account, ...]:
     """Users of a CSV file with a header (commas, semicolons or tabs between). Columns: `id` (without it: the row's number),
     `token`, the fields of the login form (`email` or `username`, `password`), and any other, as `servers` or `orders`: ids of
     what they own, with blanks or semicolons between. Raises `BadInput` that names file and line."""
@@ -77,7 +77,7 @@ def read_users(path: Path) -> tuple[User, ...]:
         raise BadInput(f"users {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
     header = text.partition("\n")[0]
     rows = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count), skipinitialspace=True)
-    users: dict[Key, User] = {}
+    users: dict[Key, Account] = {}
     try:
         for number, row in enumerate(rows, start=1):
             if None in row:
@@ -97,7 +97,7 @@ def _column(name: str) -> str:
     return known if known in ("id", "token", *FORM) else name.strip()
 
 
-def _user(number: int, row: Mapping[str, str]) -> User:
+def _user(number: int, row: Mapping[str, str]) -> Account:
     login = tuple((name, row[name]) for name in FORM if row.get(name))
     token = row.get("token", "")
     if not token and not ("password" in dict(login) and len(login) > 1):
@@ -105,15 +105,15 @@ def _user(number: int, row: Mapping[str, str]) -> User:
         raise ValueError(f"neither a token nor a login (columns: token, or email and password; there are: {found})")
     lists = {name: _ids(text) for name, text in row.items() if name and name not in ("id", "token", *FORM)}
     servers, sites = lists.pop("servers", ()), lists.pop("sites", ())
-    return User(key_of(row.get("id") or number), _token(token), servers, sites, tuple(lists.items()), login)
+    return Account(key_of(row.get("id") or number), _token(token), servers, sites, tuple(lists.items()), login)
 
 
 def _ids(text: str) -> tuple[Key, ...]:
     return tuple(key_of(part) for part in re.split(r"[\s;,|]+", text) if part)
 
 
-def users_from(tree: Any, beside: Path | None) -> Iterable[User]:
+def users_from(tree: Any, beside: Path | None) -> Iterable[Account]:
     """The member `users` of a target: a list, or the name of a CSV file *beside* the target's."""
     if isinstance(tree, str):
         return read_users((beside or Path()) / tree)
-    return tuple(User.from_dict(user) for user in tree)
+    return tuple(Account.from_dict(user) for user in tree)

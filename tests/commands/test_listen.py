@@ -13,12 +13,12 @@ from sim.commands import doctor, listen, options
 from sim.commands.listen import CHANNELS, _lines, _scenario
 from sim.errors import BadInput
 from sim.live.doctor.checks import Patient
-from sim.target import Target, User
+from sim.target import Account, Target
 from tests.standin import application
 from tests.standin.setup import Setup, standing_in_a_thread
 
 SHOP = Target(
-    "h", 1, "http", "1", "k", "s", users=(User(1, "t", (1, 2), (), (("orders", ("a", "b", "c")),)), User(2, "t", (2, 3)))
+    "h", 1, "http", "1", "k", "s", users=(Account(1, "t", (1, 2), (), (("orders", ("a", "b", "c")),)), Account(2, "t", (2, 3)))
 )
 
 

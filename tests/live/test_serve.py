@@ -25,7 +25,7 @@ from sim.cli import main
 from sim.errors import BadInput
 from sim.live.serve import Options, embedded_target, request_size
 from sim.scenario import Broadcast, Fleet, Scenario
-from sim.target import Target, User
+from sim.target import Account, Target
 
 pytestmark = pytest.mark.loopback
 
@@ -58,7 +58,9 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> Target:
     return Target.read(path)
 
 
-def request(target: Target, method: str, path: str, user: User, body: object = None, form: str | None = None) -> tuple[int, dict]:
+def request(
+    target: Target, method: str, path: str, user: Account, body: object = None, form: str | None = None
+) -> tuple[int, dict]:
     connection = http.client.HTTPConnection(urlsplit(target.api).netloc, timeout=10)
     headers = {"Authorization": f"Bearer {user.token}"}
     text = form if form is not None else None if body is None else json.dumps(body)
@@ -71,7 +73,7 @@ def request(target: Target, method: str, path: str, user: User, body: object = N
     return answer.status, tree
 
 
-def subscribed(target: Target, user: User, *channels: str):  # type: ignore[no-untyped-def]
+def subscribed(target: Target, user: Account, *channels: str):  # type: ignore[no-untyped-def]
     """A WebSocket that has subscribed to *channels* as Echo does."""
     socket_ = connect(f"{target.websocket_url}?protocol=7", legacy=True)
     socket_id = json.loads(json.loads(socket_.recv(timeout=10))["data"])["socket_id"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from sim.commands.doctor import STEPS
 from sim.live.doctor.checks import Finding, Patient, examine
-from sim.target import User
+from sim.target import Account
 from tests.live.servers import self_signed
 from tests.standin import proxy
 from tests.standin.application import Switches
@@ -37,7 +37,7 @@ VARYING = (
     (r"(\.invalid): [^<]*", r"\1: no such name"),
 )
 """What is different in every run or on every machine, and what stands for it in the table."""
-WRONG = {"users": (User(1, servers=(1,), login=(("email", "user-1@shop.example"), ("password", "wrong"))),)}
+WRONG = {"users": (Account(1, servers=(1,), login=(("email", "user-1@shop.example"), ("password", "wrong"))),)}
 ALL = frozenset({"*"})
 
 

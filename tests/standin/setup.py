@@ -22,7 +22,7 @@ from sim.live.broadcaster.node import Node
 from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.live.client import HttpConnection, HttpOrigin
 from sim.pusher.server.apps import App
-from sim.target import Address, Target, User
+from sim.target import Account, Address, Target
 from tests.standin import application, proxy
 from tests.standin.application import key
 
@@ -56,13 +56,13 @@ class Setup:
     target is known otherwise."""
 
 
-def users(switches: application.Switches, sessions: bool) -> tuple[User, ...]:
+def users(switches: application.Switches, sessions: bool) -> tuple[Account, ...]:
     found = []
     for number in (1, 2):
         owned = tuple(key(switches.keys, n) for n in (2 * number - 1, 2 * number))
         login = (("email", f"user-{number}@shop.example"), ("password", f"secret-{number}"))
         servers, others = (owned, ()) if switches.kind == "servers" else ((), ((switches.kind, owned),))
-        found.append(User(number, "" if sessions else f"token-{number}", servers, (), others, login if sessions else ()))
+        found.append(Account(number, "" if sessions else f"token-{number}", servers, (), others, login if sessions else ()))
     return tuple(found)
 
 

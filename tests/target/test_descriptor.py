@@ -16,9 +16,9 @@ from sim.errors import BadInput
 from sim.live.application.publishing import BroadcasterAddress
 from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.pusher.server.apps import App
-from sim.target import Address, Login, Target, User
+from sim.target import Account, Address, Login, Target
 
-TARGET = Target("127.0.0.1", 8080, "http", "1", "key", "hidden", "http://127.0.0.1:8000", (User(1, "token-1", (1, 2), (1,)),))
+TARGET = Target("127.0.0.1", 8080, "http", "1", "key", "hidden", "http://127.0.0.1:8000", (Account(1, "token-1", (1, 2), (1,)),))
 
 
 def written(**members: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sim.errors import BadInput
-from sim.target import Target, User, read_users
+from sim.target import Account, Target, read_users
 
 TREE = {"ws": {"host": "h", "port": 1}, "app": {"id": "1", "key": "k"}}
 
@@ -17,9 +17,9 @@ def test_a_csv_file_of_tokens_logins_and_what_they_own(tmp_path: Path) -> None:
     path = tmp_path / "users.csv"
     path.write_text('\ufeffid,token,email,password,servers,orders\n1,t1,,,"1 2",\n"u-2",,ada@x,"p,w",3;4,o-1 o-2\n,t3,,,,\n')
     assert read_users(path) == (
-        User(1, "t1", (1, 2), (), (("orders", ()),)),
-        User("u-2", "", (3, 4), (), (("orders", ("o-1", "o-2")),), (("email", "ada@x"), ("password", "p,w"))),
-        User(3, "t3", (), (), (("orders", ()),)),
+        Account(1, "t1", (1, 2), (), (("orders", ()),)),
+        Account("u-2", "", (3, 4), (), (("orders", ("o-1", "o-2")),), (("email", "ada@x"), ("password", "p,w"))),
+        Account(3, "t3", (), (), (("orders", ()),)),
     )
 
 
@@ -29,7 +29,7 @@ def test_a_csv_file_of_tokens_logins_and_what_they_own(tmp_path: Path) -> None:
 def test_what_stands_between_columns(text: str, tmp_path: Path) -> None:
     path = tmp_path / "users.csv"
     path.write_text(text)
-    assert read_users(path) == (User(7, "t", (1, 2)),)
+    assert read_users(path) == (Account(7, "t", (1, 2)),)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_bad_csv_file_is_one_line(text: str, complaint: str, tmp_path: Path) -
 def test_a_target_names_a_csv_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("token,servers\nt1,5\n")
     (tmp_path / "target.json").write_text(json.dumps(TREE | {"users": "users.csv"}))
-    assert Target.read(tmp_path / "target.json").users == (User(1, "t1", (5,)),)
+    assert Target.read(tmp_path / "target.json").users == (Account(1, "t1", (5,)),)
 
 
 def test_lists_of_any_name_are_what_a_user_owns_and_survive_the_file(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sim.live.client import HttpAnswer
 from sim.live.doctor.answers import in_words, on_the_way
 from sim.live.doctor.checks import HOW_TO_GIVE_AN_ACCOUNT, Finding, Patient
-from sim.target import Session, User
+from sim.target import Account, Session
 from sim.target.session import login_refusal, login_requests
 
 FORM = "application/x-www-form-urlencoded"
@@ -25,7 +25,7 @@ async def login(patient: Patient) -> list[Finding]:
     return findings
 
 
-async def _log_in(patient: Patient, name: str, user: User) -> Finding:
+async def _log_in(patient: Patient, name: str, user: Account) -> Finding:
     target = patient.target
     session, answer = Session(target.page_origin), HttpAnswer(0)
     patient.sessions[user.id] = session

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from sim.live.client import HttpAnswer, HttpConnection, HttpOrigin
 from sim.live.doctor.listener import Subscriber
 from sim.live.probe import places
-from sim.target import Key, Session, Target, User, in_names_of
+from sim.target import Account, Key, Session, Target, in_names_of
 
 Status = Literal["ok", "problem", "skipped"]
 
@@ -91,12 +91,12 @@ class Patient:
             self.down.add("broadcaster for pages")
 
     @property
-    def owner(self) -> User | None:
+    def owner(self) -> Account | None:
         users = self.target.users
         return next((user for user in users if user.ids(self.ids)), users[0] if users else None)
 
     @property
-    def stranger(self) -> User | None:
+    def stranger(self) -> Account | None:
         """A user who does not own the owner's first resource."""
         if self.owner is None or not self.owner.ids(self.ids):
             return None
@@ -118,7 +118,7 @@ class Patient:
         user = self.owner.id if self.owner else ""
         return template.replace("{id}", quote(str(self.resource), safe="")).replace("{user}", quote(str(user), safe=""))
 
-    async def ask_api(self, method: str, path: str, user: User | None = None, body: bytes = b"", **headers: str) -> HttpAnswer:
+    async def ask_api(self, method: str, path: str, user: Account | None = None, body: bytes = b"", **headers: str) -> HttpAnswer:
         """A request to the application, as *user* (None: as a guest). Headers that are empty are left out."""
         given = {"Accept": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
         given = dict(self.target.headers) | {name: value for name, value in given.items() if value}

@@ -18,7 +18,7 @@ from sim.live.doctor.timing import dispatch
 from sim.live.drive.requests import refusal, signed_event
 from sim.live.remedies import PROTOCOL
 from sim.pusher.auth import channel_auth
-from sim.target import User
+from sim.target import Account
 from sim.target.descriptor import Sign
 
 JSON = "application/json"
@@ -97,7 +97,7 @@ def _signature(patient: Patient, channel: str, member: str | None) -> str:
     return channel_auth(patient.target.key, patient.target.secret, patient.listener.socket_id, channel, member or "")
 
 
-async def _authorise(patient: Patient, channel: str, user: User | None) -> HttpAnswer:
+async def _authorise(patient: Patient, channel: str, user: Account | None) -> HttpAnswer:
     """As Echo does: a form, and no Accept."""
     body = urlencode({"socket_id": patient.listener.socket_id, "channel_name": channel}).encode()
     return await patient.ask_api("POST", patient.target.auth, user, body, Content_Type=FORM, Accept="")

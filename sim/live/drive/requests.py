@@ -18,7 +18,7 @@ from sim.live.drive.changes import ChangeRequests
 from sim.pusher import auth
 from sim.resource_version import version_at
 from sim.scenario import Broadcast, Scenario
-from sim.target import Key, Target, User
+from sim.target import Account, Key, Target
 from sim.workload import Update
 
 
@@ -54,7 +54,7 @@ class _Resources:
 
     def __init__(self, target: Target) -> None:
         lists = {"server": "servers", "site": "sites", "task": "servers"}
-        self.owners: dict[str, dict[Key, User]] = {
+        self.owners: dict[str, dict[Key, Account]] = {
             kind: {id: user for user in target.users for id in user.ids(name)} for kind, name in lists.items()
         }
         self.keys = {kind: target.keys(name) for kind, name in lists.items()}
@@ -68,7 +68,7 @@ class _Resources:
     def id(self, update: Update) -> Key:
         return self.keys[update.resource].key(self.number(update))
 
-    def owner(self, update: Update) -> User | None:
+    def owner(self, update: Update) -> Account | None:
         return self.owners[update.resource].get(self.id(update))
 
     def channels(self, update: Update, broadcast: Broadcast) -> list[str]:
@@ -80,7 +80,7 @@ class _Resources:
         owner = self.owner(update)
         return _event(update, self.id(update), owner.id if owner else 0)
 
-    def require_owner(self, update: Update) -> User:
+    def require_owner(self, update: Update) -> Account:
         """Raises `BadInput` for a resource that nobody of the target's users may change."""
         owner = self.owner(update)
         if owner is None:

@@ -12,7 +12,7 @@ from sim.errors import BadInput
 from sim.live.capacity import consent, limits
 from sim.live.capacity.consent import Volume
 from sim.scenario import Scenario
-from sim.target import Target, User
+from sim.target import Account, Target
 from sim.virtual import reference
 
 HERE = Target("localhost", 1, "http", "a", "k", "s", "http://127.0.0.1:1")
@@ -89,7 +89,7 @@ def test_what_is_announced_is_never_exceeded_by_a_simulated_run(changes: dict[st
     scenario = Scenario(duration=6.0).replace(
         {"pages": copy.deepcopy(PATTERN), "fleet.users": 3, "fleet.servers_per_user": 2} | changes
     )
-    users = tuple(User(i, "t", (2 * i - 1, 2 * i), (i,)) for i in range(1, 4))
+    users = tuple(Account(i, "t", (2 * i - 1, 2 * i), (i,)) for i in range(1, 4))
     volume = consent.volume_of_load(scenario, dataclasses.replace(HERE, users=users))
     run = reference.run(scenario)
     lives = len(run.pages)

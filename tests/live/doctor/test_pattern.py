@@ -13,9 +13,9 @@ from sim.live.doctor import pattern
 from sim.live.doctor.checks import Patient
 from sim.live.doctor.listener import ReceivedFrame
 from sim.pusher.messages import Message
-from sim.target import Target, User
+from sim.target import Account, Target
 
-TARGET = Target("h", 1, "http", "a", "k", "s", "http://h", (User(1, "t", (5,)), User(2, "u", (6,))))
+TARGET = Target("h", 1, "http", "a", "k", "s", "http://h", (Account(1, "t", (5,)), Account(2, "u", (6,))))
 HTML = {"content-type": "text/html"}
 
 
@@ -138,7 +138,7 @@ def test_the_version_is_what_stands_at_its_path(tree: Any, path: str, version: A
 
 def test_a_channel_of_an_application_s_own_is_hinted_at_where_its_users_own_something_else() -> None:
     assert pattern._others(patient()) == ""
-    users = (User(1, "t", owned=(("orders", (17,)),)),)
+    users = (Account(1, "t", owned=(("orders", (17,)),)),)
     assert "private-orders.{id}" in pattern._others(Patient(dataclasses.replace(TARGET, users=users)))
 
 
@@ -152,10 +152,10 @@ def test_the_rate_limit_that_the_headers_name() -> None:
 
 def test_owner_and_stranger_are_users_with_different_resources() -> None:
     assert (patient().owner, patient().stranger, patient().resource) == (*TARGET.users, 5)
-    same = Patient(dataclasses.replace(TARGET, users=(User(1, "t", (5,)), User(2, "u", (5,)))))
+    same = Patient(dataclasses.replace(TARGET, users=(Account(1, "t", (5,)), Account(2, "u", (5,)))))
     assert same.stranger is None
-    nothing = Patient(dataclasses.replace(TARGET, users=(User(1, "t"), User(2, "u", (6,)))))
-    assert (nothing.owner, nothing.resource, nothing.stranger) == (User(2, "u", (6,)), 6, User(1, "t"))
+    nothing = Patient(dataclasses.replace(TARGET, users=(Account(1, "t"), Account(2, "u", (6,)))))
+    assert (nothing.owner, nothing.resource, nothing.stranger) == (Account(2, "u", (6,)), 6, Account(1, "t"))
     nobody = Patient(dataclasses.replace(TARGET, users=()))
     assert (nobody.owner, nobody.resource, nobody.stranger, nobody.channels) == (
         None,

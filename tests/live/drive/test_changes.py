@@ -12,7 +12,7 @@ from sim import distributions as d
 from sim.live.client import HttpAnswer
 from sim.live.drive.requests import Routes
 from sim.scenario import Fleet, Scenario
-from sim.target import Target, User
+from sim.target import Account, Target
 from sim.workload import (
     ASPECTS,
     DatabaseOperations,
@@ -51,7 +51,7 @@ PARTS: tuple[Workload, ...] = (
 def drive(workload: Workload, url: str) -> list[Update]:
     forge = Forge(url, fleet_=FLEET)
     try:
-        users = tuple(User(u["id"], u["token"], tuple(u["servers"]), tuple(u["sites"])) for u in forge.users)
+        users = tuple(Account(u["id"], u["token"], tuple(u["servers"]), tuple(u["sites"])) for u in forge.users)
         routes = Routes(Target("127.0.0.1", 1, "http", "a", "k", "s", "http://127.0.0.1:2", users), Scenario(fleet=FLEET))
         seen: Counter[tuple[str, int]] = Counter()
         done = []
@@ -82,7 +82,7 @@ def test_the_kinds_together_change_every_aspect() -> None:
 
 
 def test_a_rule_whose_creation_was_not_answered_is_not_there() -> None:
-    routes = Routes(Target("h", 1, "http", "a", "k", "s", "http://h:2", (User(1, "t", (5,), ()),)), Scenario())
+    routes = Routes(Target("h", 1, "http", "a", "k", "s", "http://h:2", (Account(1, "t", (5,), ()),)), Scenario())
     assert routes.request(0, Update(0, "server", 1, 9, "installing", "rule"), 0, 0).path == "/servers/5/firewall/rules/0"
     routes.receipt(HttpAnswer(201, body=b'{"server": {"id": 5}, "rule": {"id": 31, "name": "rule 9"}}'))
     assert routes.request(0, Update(0, "server", 1, 9, "installing", "rule"), 0, 0).path == "/servers/5/firewall/rules/31"

@@ -21,13 +21,13 @@ from sim.live.drive.publisher import AWAKE, NAP, OpenLoopPublisher, Sent, event_
 from sim.live.drive.requests import Direct, Receipt, Routes, refusal, via
 from sim.pusher import auth
 from sim.scenario import Scenario
-from sim.target import Target, User
+from sim.target import Account, Target
 from sim.workload import Update
 from tests.live.servers import Behaviour, always, answer, serving
 
 pytestmark = pytest.mark.loopback
 
-USERS = (User(1, "one", (11, 12), (5,)), User(2, "two", (13,), (6,)))
+USERS = (Account(1, "one", (11, 12), (5,)), Account(2, "two", (13,), (6,)))
 
 
 def target(port: int) -> Target:
@@ -41,7 +41,7 @@ def updates(count: int, every: float, servers: int = 3) -> Iterator[Update]:
 def publish(behave: Behaviour, count: int = 20, every: float = 0.005, servers: int = 3, timeout: float = 2.0) -> list[Sent]:
     async def main() -> list[Sent]:
         async with serving(behave) as port:
-            owner = User(1, "one", tuple(range(11, 11 + servers)))
+            owner = Account(1, "one", tuple(range(11, 11 + servers)))
             via = Routes(dataclasses.replace(target(port), users=(owner,)), Scenario())
             return await OpenLoopPublisher(via, time.time_ns() + SECOND // 20, 2, timeout).run(updates(count, every, servers))
 
@@ -260,7 +260,7 @@ def test_who_cannot_drive_says_what_to_do() -> None:
 def test_a_change_that_nobody_may_make_ends_the_plan() -> None:
     async def main() -> None:
         async with serving(always(answer())) as port:
-            users = (User(1, "one", (), (5,)),)
+            users = (Account(1, "one", (), (5,)),)
             alone = Target("h", 1, "http", "a", "k", "s", f"http://127.0.0.1:{port}", users)
             await OpenLoopPublisher(Routes(alone, Scenario()), time.time_ns()).run(updates(3, 0.01))
 

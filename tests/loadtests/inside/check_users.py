@@ -16,13 +16,13 @@ from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.policy import Polling
 from sim.scenario import Broadcast, Pages, Scenario
-from sim.target import Target, User
+from sim.target import Account, Target
 from tests.loadtests.inside.fixtures import EVENTS
 from tests.loadtests.peer import listening, request
 
 TARGET = Target(
     "127.0.0.1", 1, "http", "1", "key", "secret", "http://127.0.0.1:1/base",
-    (User(1, "t1", (1, 2), (1,)), User(2, "t2", (3,), ())),
+    (Account(1, "t1", (1, 2), (1,)), Account(2, "t2", (3,), ())),
 )  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def test_a_target_without_an_application_is_signed_for_and_never_refetched(plant
 
 def test_a_target_in_which_nobody_owns_a_site_has_no_site_pages(plant):
     with pytest.raises(BadInput, match="no user owns any of the sites"):
-        pages.SitePage.identities(Target("h", 1, "http", "1", "k", "s", users=(User(1, "t", (1,)),)))
+        pages.SitePage.identities(Target("h", 1, "http", "1", "k", "s", users=(Account(1, "t", (1,)),)))
 
 
 def test_connections_per_subscriber_are_the_pages_own(plant):
@@ -304,8 +304,8 @@ def test_percentile_of_counts():
 SHOP = Target(
     "127.0.0.1", 1, "http", "1", "key", "secret", "http://127.0.0.1:1",
     (
-        User("ada", "t1", owned=(("orders", ("o-1", "o-2")),)),
-        User("bob", owned=(("orders", ("o-3",)),), login=(("email", "bob@shop.example"), ("password", "p"))),
+        Account("ada", "t1", owned=(("orders", ("o-1", "o-2")),)),
+        Account("bob", owned=(("orders", ("o-3",)),), login=(("email", "bob@shop.example"), ("password", "p"))),
     ),
     headers=(("X-Tenant", "7"), ("Authorization", "Basic x")),
     auth="/api/broadcasting/auth",
