@@ -205,6 +205,10 @@ def test_who_joins_late_learns_who_is_present(bus: Bus) -> None:
     bus.settle()
     late = bus.add("d")
     assert list(late.space.channels["presence-r"].members) == ["1"]
+    node = bus.nodes["a"]
+    assert node.cluster.state() == {"1": {"presence-r": [{"user_id": "1"}]}}
+    node.hub.faithful = True
+    assert node.cluster.state() == {}, "a node of Reverb tells the others of nobody"
 
 
 def test_a_bus_that_was_away_is_no_dead_node_and_what_was_missed_is_made_up(bus: Bus) -> None:
