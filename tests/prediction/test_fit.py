@@ -18,7 +18,7 @@ from sim.distributions import Constant, Lognormal
 from sim.errors import BadInput
 from sim.prediction import Fit, Parameter, estimates, read
 from sim.prediction.estimates import answer_of, line, processor, rest, rested, slope
-from sim.prediction.fit import fit, fitted, point
+from sim.prediction.fit import fit, fitted, point, unit_of
 from sim.prediction.observations import Observed, observe
 from sim.prediction.parameters import REST
 from sim.prediction.samples import own_times, sample_of
@@ -87,6 +87,24 @@ def test_two_sizes_tell_all_costs_of_the_broadcaster(both: Fit) -> None:
     assert found["broadcaster.per_subscriber"].value == pytest.approx(0.00003, rel=0.02)
     assert found["broadcaster.compose_per_subscriber"].value == pytest.approx(0.00002, rel=0.15)
     assert found["network.to_broadcaster"].mean == pytest.approx(0.0041, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("key", "unit"),
+    [
+        ("api.service", "s"),
+        ("network.to_subscriber", "s"),
+        ("cpu.application.per_second", "s"),
+        ("api.answer_bytes", "bytes"),
+        ("memory.broadcaster.per_process", "bytes"),
+        ("api.workers", ""),
+        ("api.save_lock", ""),
+        ("broadcaster.answer", ""),
+        (f"{REST}api.save", ""),
+    ],
+)
+def test_the_unit_of_each_parameter(key: str, unit: str) -> None:
+    assert unit_of(key) == unit
 
 
 def test_when_a_publish_is_answered() -> None:
