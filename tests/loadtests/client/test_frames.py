@@ -14,7 +14,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from loadtests.client import link as link_module
-from loadtests.client.frames import extent
+from loadtests.client.frames import extent, is_one
 from loadtests.client.link import COALESCED_STAMP, KERNEL_STAMP, READ_STAMP, Link
 
 URI = parse_uri("ws://127.0.0.1:8080/app/key?protocol=7")
@@ -140,6 +140,16 @@ def test_extent_reads_what_the_header_says(length: int, mask: bool, before: byte
     assert extent(before + head, len(before)) == (payload, payload + length)
     for short in range(len(head)):
         assert extent(before + head[:short], len(before)) is None
+
+
+@pytest.mark.parametrize("length", [126, 255, 256, 65535])
+def test_whether_a_read_is_one_middling_message_and_nothing_else(length: int) -> None:
+    head = bytes([0x81, 126]) + length.to_bytes(2, "big")
+    assert is_one(head + b"x" * length)
+    assert not is_one(head + b"x" * (length - 1))
+    assert not is_one(head + b"x" * (length + 1))
+    assert not is_one(b"\x82" + head[1:] + b"x" * length)
+    assert not any(is_one((bytes([0x81, 126, 0, 0]))[:short]) for short in range(5))
 
 
 def test_only_the_last_message_of_a_read_has_its_own_arrival() -> None:
