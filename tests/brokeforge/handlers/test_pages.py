@@ -95,6 +95,12 @@ def test_a_dashboard_shows_the_users_five_latest(make_forge: MakeForge) -> None:
     assert [s["id"] for s in other["servers"]] == [14, 13, 12, 11, 10]
 
 
+def test_a_dashboard_says_how_many_servers_it_was_made_from_where_each_costs_time(make_forge: MakeForge) -> None:
+    free, priced = (make_forge(fleet_=Fleet(users=2, servers_per_user=7), api=Api(service_per_row=cost)) for cost in (0.0, 0.001))
+    everyones = make_forge(fleet_=Fleet(users=2, servers_per_user=7), api=Api(service_per_row=0.001, dashboard_of="everyone"))
+    assert [forge.request("GET", "/dashboard").rows for forge in (free, priced, everyones)] == [0, 7, 14]
+
+
 def test_the_documents_dashboard_shows_other_peoples_servers(make_forge: MakeForge) -> None:
     forge = make_forge(fleet_=Fleet(users=2, servers_per_user=3), api=Api(dashboard_of="everyone"))
     assert [s["id"] for s in forge.json("GET", "/dashboard", user=1)["servers"]] == [6, 5, 4, 3, 2]
