@@ -89,10 +89,15 @@ def rested(since: Array, took: Array, exponent: float) -> Array:
 
 
 def distribution(values: Array) -> Distribution:
-    """The values themselves, or the means of `STRATA` equal parts of them in order: shape, tail and mean are theirs."""
+    """The values themselves, or the means of `STRATA` equal parts of them in order: shape, tail and mean are theirs.
+
+    A value at the border of two parts counts in both, with its shares: of three values in two parts the second is half in each.
+    """
     ordered = np.sort(np.asarray(values, float))
-    parts = np.array_split(ordered, min(STRATA, len(ordered)))
-    means = [float(f"{part.mean():.4g}") for part in parts]
+    count = min(STRATA, len(ordered))
+    borders = np.linspace(0, len(ordered), count + 1)
+    sums = np.interp(borders, np.arange(len(ordered) + 1), np.r_[0.0, np.cumsum(ordered)])
+    means = [float(f"{mean:.4g}") for mean in np.diff(sums) * count / len(ordered)]
     return Constant(means[0]) if means[0] == means[-1] else Empirical(tuple(means))
 
 

@@ -2,8 +2,9 @@
 
 The application is a first-in-first-out queue of c workers. Job j, in the order of arrival, begins when it came, or when of all
 jobs before it no more than c - 1 are left: so begin, and with it each job's own time, is read off arrivals and departures,
-exactly (`own_times`). Changes are jobs of the same queue, where they have no workers of their own (`apart`): their own time until
-the commit is the save.
+exactly (`own_times`). Of first loads and channel authorisations only the end is in the tables: what was worked on while one of
+them ended is left out (`_beside`). Changes are jobs of the same queue, where they have no workers of their own (`apart`): their
+own time until the commit is the save.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sim.prediction.observations import Observed
+from sim.results.run import Run
 
 Array = np.ndarray[Any, Any]
 
@@ -69,27 +71,38 @@ def _blocks(size: int, rng: np.random.Generator) -> Array:
 def own_times(arrived: Array, left: Array, workers: int) -> Array:
     """(begin, own time) of each job of a first-in-first-out queue of *workers*, from when it came and when it left (s).
 
-    Shape (n, 2), in the order of the arguments. A job that is known to have come and not to have left (NaN) takes a worker for a
-    time that nobody knows: jobs after it are NaN until the queue has run empty.
+    Shape (n, 2), in the order of the arguments. A job that is known to have come and not to have left (NaN: its page closed)
+    takes a worker for a time that is not known. So the next *workers* jobs are NaN, which began when it left, or beside it; then
+    the queue has moved past it (with one worker surely; with more unless it takes longer than all of them).
     """
     order = np.argsort(arrived, kind="stable")
     found = np.full((len(arrived), 2), np.nan)
     latest: list[float] = []
     """The last *workers* departures so far (heap)."""
-    until, doubtful = -np.inf, False
+    until, doubtful = -np.inf, 0
     for job in order.tolist():
         came, gone = float(arrived[job]), float(left[job])
         if came >= until:
-            doubtful = False
+            doubtful = 0
         begin = max(came, latest[0]) if len(latest) == workers else came
         if np.isnan(gone):
-            doubtful, until = True, max(until, came)
+            doubtful, until = workers, max(until, came)
             continue
-        if not doubtful:
+        if doubtful:
+            doubtful -= 1
+        else:
             found[job] = begin, max(gone - begin, 0.0)
         until = max(until, gone)
         (heapq.heappushpop if len(latest) == workers else heapq.heappush)(latest, gone)
     return found
+
+
+def _beside(jobs: Array, run: Run) -> Array:
+    """Whether a first load or a channel authorisation ended while each job, as `own_times` has it, was worked on: the job may
+    have waited for that, so what is taken for its own time is not. An authorisation ends with its subscription."""
+    ends = np.sort(np.concatenate([run.pages["opened_at"], run.subscriptions["subscribed_at"]]).astype(float))
+    until, begin = np.searchsorted(ends, [jobs.sum(axis=1), jobs[:, 0]], side="right")
+    return np.asarray(until > begin)
 
 
 def sample_of(observed: Observed, workers: int | None = None) -> RunSample:
@@ -155,6 +168,8 @@ def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array, 
     if own_workers := said or apart(alone[:, 0], jobs[count:, 0], committed):
         jobs = np.r_[own_times(arrived, left, workers), alone]
         ends[count:] = np.nan
+    queued = jobs[:count] if own_workers else jobs
+    queued[_beside(queued, observed.run)] = np.nan
     order = np.argsort(np.r_[arrived, came], kind="stable")
     busy = np.empty(len(order))
     busy[order] = np.r_[-np.inf, np.fmax.accumulate(ends[order])[:-1]] if len(order) else []

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import sim
 from sim.cli import main
-from sim.distributions import Constant, Lognormal
+from sim.distributions import Constant, Empirical, Lognormal
 from sim.errors import BadInput
 from sim.prediction import Fit, Parameter, estimates, read
-from sim.prediction.estimates import answer_of, line, processor, rest, rested, slope
+from sim.prediction.estimates import answer_of, distribution, line, processor, rest, rested, slope
 from sim.prediction.fit import fit, fitted, point, unit_of
 from sim.prediction.observations import Observed, observe
 from sim.prediction.parameters import REST
@@ -136,6 +136,20 @@ def test_changes_that_do_not_wait_for_refetches_have_workers_of_their_own(made: 
     assert {key: found[key].value for key in ("api.save_workers", "api.save_lock") if key in found} == (
         {"api.save_workers": "own", "api.save_lock": "database"} if workers == "own" else {}
     )
+
+
+@pytest.mark.parametrize("workers", ["shared", "own"])
+def test_pages_that_come_and_go_hide_neither_own_times_nor_whose_workers_changes_have(made: Made, workers: str) -> None:
+    """Some leave while their refetch waits, and first loads and authorisations, of which only the end is known, stand between."""
+    lives = {"page": "detail", "subscribers": 200, "session": {"kind": "exponential", "scale": 5.0}}
+    changes = {"api.workers": 1, "api.save_workers": workers, "fleet.users": 1, "fleet.servers_per_user": 1}
+    run = Run(made(200, pages=[lives], **changes).directory)
+    run.scenario = run.scenario.replace({"api.save_workers": "shared"})
+    assert (run.refetches["outcome"] == "cancelled").sum() > 50
+    found = by_key(fit([Observed(run)], draws=10))
+    assert found["api.service"].mean == pytest.approx(0.003, rel=0.03)
+    assert found["api.save"].mean == pytest.approx(0.004, rel=0.1)
+    assert ("api.save_workers" in found) == (workers == "own")
 
 
 def test_where_no_change_met_a_herd_nothing_is_said_of_workers(made: Made) -> None:
@@ -313,6 +327,17 @@ def test_a_fitted_scenario_keeps_what_was_not_asked_for(made: Made) -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.001, 10.0), min_size=1, max_size=350))
+def test_a_distribution_of_any_number_of_values_has_their_mean_and_their_least_and_largest_parts(values: list[float]) -> None:
+    found = distribution(np.array(values))
+    assert found.mean() == pytest.approx(np.mean(values), rel=1e-3)
+    drawn = np.array(found.values if isinstance(found, Empirical) else [found.mean()])
+    assert (np.diff(drawn) >= 0).all()
+    assert drawn.min() >= min(values) * 0.999
+    assert drawn.max() <= max(values) * 1.001
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 5), st.lists(st.tuples(st.floats(0, 0.05), st.floats(0, 0.1)), min_size=1, max_size=60))
 def test_own_times_are_exact_for_any_number_of_workers(workers: int, jobs: list[tuple[float, float]]) -> None:
     arrived = np.cumsum([gap for gap, _ in jobs])
@@ -328,9 +353,11 @@ def test_own_times_are_exact_for_any_number_of_workers(workers: int, jobs: list[
     assert found[:, 1] == pytest.approx(own, abs=1e-9)
 
 
-def test_what_waits_behind_a_job_of_unknown_end_is_unknown() -> None:
-    found = own_times(np.array([0.0, 0.1, 0.2, 9.0]), np.array([1.0, np.nan, 3.0, 9.5]), 1)
-    assert np.isfinite(found[:, 1]).tolist() == [True, False, False, True]
+@pytest.mark.parametrize(("workers", "known"), [(1, [1, 0, 0, 1, 1]), (2, [1, 0, 0, 0, 1])])
+def test_what_waits_behind_a_job_of_unknown_end_is_unknown(workers: int, known: list[int]) -> None:
+    """As many jobs as there are workers; and none once the queue has run empty."""
+    found = own_times(np.array([0.0, 0.1, 0.2, 0.3, 9.0]), np.array([1.0, np.nan, 3.0, 4.0, 9.5]), workers)
+    assert np.isfinite(found[:, 1]).tolist() == known
 
 
 @settings(max_examples=30, deadline=None)
