@@ -258,6 +258,19 @@ class Mixture:
 Distribution = Constant | Exponential | Uniform | Lognormal | Gamma | Weibull | Pareto | Empirical | Mixture
 
 
+def strata(values: Sequence[float] | np.ndarray, most: int) -> np.ndarray:
+    """The values in order, or of more than *most* the means of that many equal parts of them: shape, tail and mean are theirs.
+
+    A value at the border of two parts counts in both, with its shares: of 1, 2, 6 in two parts the 2 is half in each (4/3, 14/3).
+    """
+    ordered = np.sort(np.asarray(values, float))
+    count = min(most, len(ordered))
+    if count == len(ordered):
+        return ordered
+    sums = np.interp(np.linspace(0, len(ordered), count + 1), np.arange(len(ordered) + 1), np.r_[0.0, np.cumsum(ordered)])
+    return np.asarray(np.diff(sums) * count / len(ordered))
+
+
 def residual(distribution: Distribution, rng: np.random.Generator, size: int) -> np.ndarray:
     """What is left, at an instant that knows nothing of it, of a duration that is under way then; seconds.
 

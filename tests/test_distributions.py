@@ -26,6 +26,7 @@ from sim.distributions import (
     fit,
     fit_best,
     residual,
+    strata,
 )
 
 ALL: list[Any] = [
@@ -230,3 +231,18 @@ def test_whatever_was_measured_can_be_fitted(values: list[float]) -> None:
 def test_what_cannot_be_fitted_is_said(values: list[float], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         fit_best(values)
+
+
+@given(st.lists(st.floats(0.001, 10.0), min_size=1, max_size=60), st.integers(1, 30))
+def test_strata_have_the_mean_of_the_values_and_lie_among_them_in_order(values: list[float], most: int) -> None:
+    parts = strata(values, most)
+    assert len(parts) == min(most, len(values))
+    assert parts.mean() == pytest.approx(np.mean(values))
+    assert (np.diff(parts) >= -1e-9).all()
+    assert parts.min() >= min(values) - 1e-9
+    assert parts.max() <= max(values) + 1e-9
+
+
+def test_a_value_at_the_border_of_two_strata_counts_in_both() -> None:
+    assert strata([6.0, 1.0, 2.0], 2).tolist() == pytest.approx([4 / 3, 14 / 3])
+    assert strata([3.0, 1.0], 5).tolist() == [1.0, 3.0]

@@ -27,7 +27,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.special import stdtrit
 
-from sim.distributions import Constant, Distribution, Empirical
+from sim.distributions import Constant, Distribution, Empirical, strata
 from sim.prediction.observations import Observed
 from sim.prediction.parameters import REST
 from sim.prediction.samples import BREADTH, SHORTEST, RunSample
@@ -89,15 +89,8 @@ def rested(since: Array, took: Array, exponent: float) -> Array:
 
 
 def distribution(values: Array) -> Distribution:
-    """The values themselves, or the means of `STRATA` equal parts of them in order: shape, tail and mean are theirs.
-
-    A value at the border of two parts counts in both, with its shares: of three values in two parts the second is half in each.
-    """
-    ordered = np.sort(np.asarray(values, float))
-    count = min(STRATA, len(ordered))
-    borders = np.linspace(0, len(ordered), count + 1)
-    sums = np.interp(borders, np.arange(len(ordered) + 1), np.r_[0.0, np.cumsum(ordered)])
-    means = [float(f"{mean:.4g}") for mean in np.diff(sums) * count / len(ordered)]
+    """The values themselves, or `STRATA` that stand for them, to four digits."""
+    means = [float(f"{mean:.4g}") for mean in strata(values, STRATA)]
     return Constant(means[0]) if means[0] == means[-1] else Empirical(tuple(means))
 
 

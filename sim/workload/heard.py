@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sim.distributions import Distribution, Empirical
+from sim.distributions import Distribution, Empirical, strata
 from sim.workload.arrivals import Arrivals, more, need_resources, refuse_too_many
 from sim.workload.updates import Updates, to_ns, walk
 
@@ -115,7 +115,7 @@ def heard(servers: list[np.ndarray], sites: list[np.ndarray]) -> Heard:
         site_share=sum(weights[1]) / total,
         between=_empirical(gaps),
         within=_empirical(np.asarray(within)) if within else Empirical((0.0,)),
-        sizes=tuple(round(float(size)) for size in _thinned(np.asarray(sizes))),
+        sizes=tuple(round(float(size)) for size in strata(sizes, MOST)),
         weights=tuple(weights[0]),
         site_weights=tuple(weights[1]),
     )
@@ -125,13 +125,5 @@ MOST = 500
 """Values that a scenario file spells out of what was heard: beyond, as many quantiles."""
 
 
-def _thinned(values: np.ndarray) -> np.ndarray:
-    """The values, or `MOST` that have their mean nearly and their quantiles."""
-    values = np.sort(values)
-    if len(values) <= MOST:
-        return values
-    return np.array([part.mean() for part in np.array_split(values, MOST)])
-
-
 def _empirical(values: np.ndarray) -> Empirical:
-    return Empirical(tuple(round(float(value), 6) for value in _thinned(values)))
+    return Empirical(tuple(round(float(value), 6) for value in strata(values, MOST)))

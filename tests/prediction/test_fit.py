@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import sim
 from sim.cli import main
-from sim.distributions import Constant, Empirical, Lognormal
+from sim.distributions import Constant, Lognormal
 from sim.errors import BadInput
 from sim.prediction import Fit, Parameter, estimates, read
-from sim.prediction.estimates import answer_of, distribution, line, processor, rest, rested, slope
+from sim.prediction.estimates import answer_of, line, processor, rest, rested, slope
 from sim.prediction.fit import fit, fitted, point, unit_of
 from sim.prediction.observations import Observed, observe
 from sim.prediction.parameters import REST
@@ -324,17 +324,6 @@ def test_a_fitted_scenario_keeps_what_was_not_asked_for(made: Made) -> None:
     assert scenario.api == SCENARIO.with_subscribers(100).api
     with pytest.raises(BadInput, match="too few"):
         fitted(made(100, workload={"kind": "poisson", "rate": 0.0}), "broadcaster.")
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0.001, 10.0), min_size=1, max_size=350))
-def test_a_distribution_of_any_number_of_values_has_their_mean_and_their_least_and_largest_parts(values: list[float]) -> None:
-    found = distribution(np.array(values))
-    assert found.mean() == pytest.approx(np.mean(values), rel=1e-3)
-    drawn = np.array(found.values if isinstance(found, Empirical) else [found.mean()])
-    assert (np.diff(drawn) >= 0).all()
-    assert drawn.min() >= min(values) * 0.999
-    assert drawn.max() <= max(values) * 1.001
 
 
 @settings(max_examples=60, deadline=None)

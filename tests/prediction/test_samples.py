@@ -42,7 +42,7 @@ def test_a_resample_has_as_many_rows_and_tears_none_apart() -> None:
     assert nothing.save.shape == (0, 2)
 
 
-def observed(refetches: list[Any], updates: list[Any], events: list[tuple[float, ...]], sampled: bool = False) -> Any:
+def observed(refetches: list[Any], updates: list[Any], events: list[Any], sampled: bool = False, opened: Any = ()) -> Any:
     """A run with one worker and no way to it, whose window begins at 5 s."""
     columns = ["committed", "before", "first", "last", "ranks", "answered"]
     table = pd.DataFrame(events, columns=columns, dtype=float).assign(first_rank=0, receivers=BREADTH, alone=True)
@@ -54,7 +54,9 @@ def observed(refetches: list[Any], updates: list[Any], events: list[tuple[float,
         answers=answers,
         answered=pd.Series(dtype=float),
         ledger=SimpleNamespace(sampled=sampled, window=SimpleNamespace(start=5.0), tables=tables),
-        run=SimpleNamespace(updates=frame("updates", updates)),
+        run=SimpleNamespace(
+            updates=frame("updates", updates), pages=pd.DataFrame({"opened_at": opened}), subscriptions=frame("subscriptions", [])
+        ),
     )
 
 
@@ -79,6 +81,13 @@ def test_jobs_of_the_window_are_read_off_the_queue_and_what_has_no_answer_is_non
     part = sample_of(observed(refetches, [update(1, 9.0)], [], sampled=True))
     assert not len(part.service["own"]), "a sample tells nothing of a queue"
     assert part.save.shape == (0, 2)
+
+
+@pytest.mark.parametrize(("at", "own"), [(6.2, [0.3]), (6.21, [0.2]), (6.5, [0.2]), (6.51, [0.2, 0.3]), (6.0, [0.2, 0.3])])
+def test_what_was_worked_on_while_a_first_load_ended_is_left_out(at: float, own: list[float]) -> None:
+    refetches = [refetch(1, 6.0, 1, took=0.2), refetch(2, 6.1, 1, took=0.4)]
+    found = sample_of(observed(refetches, [], [], opened=[at]))
+    assert found.service["own"] == pytest.approx(own)
 
 
 def test_an_event_found_the_broadcaster_busy_where_it_was_committed_before_the_one_before_was_done() -> None:
