@@ -109,10 +109,11 @@ class Traffic:
 class Pool:
     """Keep-alive connections to one origin."""
 
-    __slots__ = ("_connections", "_idle", "_line", "limit", "origin", "traffic")
+    __slots__ = ("_closed", "_connections", "_idle", "_line", "limit", "origin", "traffic")
 
     def __init__(self, traffic: Traffic, origin: Origin, limit: int) -> None:
         self.traffic, self.origin, self.limit = traffic, origin, limit
+        self._closed = False
         self._connections = 0
         self._idle: list[PooledConnection] = []
         self._line: deque[Exchange] = deque()
@@ -171,7 +172,9 @@ class Pool:
 
     def idle(self, connection: PooledConnection) -> None:
         self._idle.append(connection)
-        if self._line:
+        if self._closed:
+            self.close()
+        elif self._line:
             self._serve()
 
     def gone(self, connection: PooledConnection) -> None:
@@ -186,7 +189,8 @@ class Pool:
         self._line.appendleft(exchange)
 
     def close(self) -> None:
-        """Close idle connections. Running ones must have been aborted by their owners."""
+        """Close idle connections, and those under way as soon as they have their answer, if nobody aborts them before."""
+        self._closed = True
         for connection in self._idle:
             connection.close()
         self._connections -= len(self._idle)

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
+
 Script = Callable[[socket.socket, int], None]
 """What to do with the n-th connection (from 0)."""
 
@@ -70,3 +72,9 @@ def certificate(directory: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     return context
+
+
+def until(true: Callable[[], bool]) -> None:
+    with gevent.Timeout(20):
+        while not true():
+            gevent.sleep(0.001)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from loadtests.client.http import Answer, Pool, Traffic, split_url
 from loadtests.client.mux import Mux
 from loadtests.client.streams import Origin
-from tests.loadtests.peer import Script, certificate, listening, request
+from tests.loadtests.peer import Script, certificate, listening, request, until
 
 pytestmark = pytest.mark.loopback
 
@@ -199,6 +200,29 @@ def test_an_aborted_request_costs_its_connection_and_nothing_else(mux: Mux) -> N
         running.abort()
         gevent.sleep(0.4)
         assert [a.status for a in answers] == [200]
+
+
+def test_a_closed_pool_keeps_no_connection_for_later(mux: Mux) -> None:
+    """A page that has left: one request was idle, one under way (its channel's authorisation, which nobody aborts)."""
+    left, heard, ended = threading.Event(), list[int](), list[int]()
+
+    def script(connection: socket.socket, number: int) -> None:
+        while request(connection):
+            heard.append(number)
+            if heard[0] != number:
+                left.wait()
+            connection.sendall(OK)
+        ended.append(number)
+
+    with listening(script) as port:
+        pool, answers = pool_of(mux, port, limit=2), list[Answer]()
+        for _ in range(2):
+            pool.send("GET", "/", answers.append)
+        until(lambda: len(answers) == 1)
+        pool.close()
+        left.set()
+        until(lambda: set(heard) <= set(ended) and len(heard) == 2)
+    assert [answer.status for answer in answers] == [200, 200]
 
 
 def test_what_is_sent(mux: Mux) -> None:

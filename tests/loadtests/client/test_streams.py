@@ -12,6 +12,7 @@ from gevent import socket as gevent_socket
 
 from loadtests.client.mux import Mux, Polled
 from loadtests.client.streams import RECEIVE, Origin, Stream, open_stream
+from tests.loadtests.peer import until
 
 pytestmark = pytest.mark.loopback
 
@@ -88,12 +89,6 @@ class Heard:
 
     def ended(self, reason: str) -> None:
         self.ends.append(reason)
-
-
-def until(true: Callable[[], bool]) -> None:
-    with gevent.Timeout(20):
-        while not true():
-            gevent.sleep(0.001)
 
 
 @pytest.mark.parametrize("way", ["io_uring", "epoll", "poll"])
