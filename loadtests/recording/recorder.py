@@ -292,7 +292,7 @@ class Recorder:
         codes = {name: channels.setdefault(self.named(name), len(channels)) for name in {event.channel for event in events}}
         facts["channel"] = np.repeat([codes[event.channel] for event in events], counts)
         # Of what came in several series there is one row.
-        once = np.sort(np.unique(facts[["key", "channel"]], return_index=True)[1])
+        once = np.sort(np.unique(facts["key"] ^ facts["channel"].astype(np.int64) << 32, return_index=True)[1])
         facts = facts[once]
         columns = {"update": facts["update"], "event": facts["key"], "channel": facts["channel"]}
         columns |= {"sent_at_ns": facts["sent_at"], "published_at_ns": facts["published_at"]}
@@ -300,31 +300,32 @@ class Recorder:
 
     def _drain_notifications(self, rows: np.ndarray) -> None:
         counters, histograms = self.counters, self.histograms
-        stamp, arrived = rows["event"] & 3, rows["arrived_at"]
-        which = (rows["event"] >> 2) - self._forgotten
-        np.minimum.at(self._facts["first_at"], which, arrived)
-        facts = self._facts[which]
-        update, key, sent_at, channel = (facts[name] for name in ("update", "key", "sent_at", "channel"))
+        event, arrived, read_at, subscriber = (rows[name].copy() for name in rows.dtype.names or ())
+        stamp, which = event & 3, (event >> 2) - self._forgotten
+        update, key, sent_at, channel = (self._facts[name][which] for name in ("update", "key", "sent_at", "channel"))
+        # From when a notification's latency counts: the intended time, else the event's first arrival in this process.
+        timed, since = sent_at >= 0, sent_at
+        if not timed.all():
+            np.minimum.at(self._facts["first_at"], which, arrived)
+            since = np.where(timed, sent_at, self._facts["first_at"][which])
         counters["notifications"] += len(rows)
         counters["coalesced"] += int((stamp == 2).sum())
         counters["unstamped"] += int((stamp == 0).sum())
-        counters["untimed"] += int((sent_at < 0).sum())
-        histograms["reader_lag"].add(rows["read_at"] - arrived)
-        # From when a notification's latency counts: the intended time, else the event's first arrival in this process.
-        since = np.where(sent_at >= 0, sent_at, facts["first_at"])
-        kind_of = np.frombuffer(self._kind_of, np.int16)[rows["subscriber"] - self._first]
+        counters["untimed"] += int((~timed).sum())
+        histograms["reader_lag"].add(read_at - arrived)
+        kind_of = np.frombuffer(self._kind_of, np.int16)[subscriber - self._first]
         for kind in (self._kinds[code] for code in np.unique(kind_of)):
-            for timed, label in ((sent_at >= 0, kind.label), (sent_at < 0, f"{kind.label} (after the first page)")):
-                mine = timed & (kind_of == kind.code)
+            for those, label in ((timed, kind.label), (~timed, f"{kind.label} (after the first page)")):
+                mine = those & (kind_of == kind.code)
                 latency = arrived[mine] - since[mine]
                 if len(latency):
                     self._count("NOTIFY", label, {"": latency / 1e6}, aggregated=False)
-        latency = (arrived - sent_at)[sent_at >= 0]
+        latency = (arrived - sent_at)[timed]
         histograms["time_to_notified"].add(latency)
         counters["negative"] += int((latency < 0).sum())
-        kept = self.sample.keeps(rows["subscriber"])
-        columns = {"update": update, "event": key, "subscriber": rows["subscriber"], "received_at_ns": arrived}
-        columns |= {"read_at_ns": rows["read_at"], "sent_at_ns": sent_at, "stamp": stamp.astype(np.int8), "channel": channel}
+        kept = self.sample.keeps(subscriber)
+        columns = {"update": update, "event": key, "subscriber": subscriber, "received_at_ns": arrived}
+        columns |= {"read_at_ns": read_at, "sent_at_ns": sent_at, "stamp": stamp.astype(np.int8), "channel": channel}
         self._keep("notifications", {name: column[kept] for name, column in columns.items()})
         if not kept.all():
             self._keep_counts({name: column[~kept] for name, column in columns.items()})
