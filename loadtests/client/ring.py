@@ -2,8 +2,9 @@
 
 A request for each socket stands until it is cancelled: the kernel puts what arrives into the next free buffer, with the stamp
 that `recvmsg` would give, and a completion into a list that this process reads. It does so when it is entered (DEFER_TASKRUN),
-for some twenty sockets a call, and is entered when its eventfd says that there is something. See io_uring_setup(2), and
-io_uring_prep_recvmsg_multishot(3) for the layout of a buffer: a head of four numbers, room for control data, the bytes.
+for some twenty sockets a call or as many as are waited for, and is entered when its eventfd says that there is something. See
+io_uring_setup(2), and io_uring_prep_recvmsg_multishot(3) for the layout of a buffer: a head of four numbers, room for control
+data, the bytes.
 
 What pages hear that only listen is recorded from here, all that came together at once: no object of a page is touched, for with
 thousands of them each is one that no cache has.
