@@ -8,15 +8,18 @@ the borders only (scenario files, tables, plots).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Protocol
 
 SECOND = 1_000_000_000
 """Nanoseconds in a second."""
 
 _FOR_EVER = (1 << 63) - 1
+
+LONG_AGO = -(1 << 62)
+"""Before every instant."""
 
 
 def ns(seconds: float) -> int:
@@ -65,17 +68,22 @@ class Lane:
     Made by `EventList.lane`. One that comes out of order goes to the event list itself, so order costs nothing but time.
     """
 
-    __slots__ = ("_callback", "_clock", "_entries")
+    __slots__ = ("_callback", "_clock", "_entries", "_silence")
 
     def __init__(
-        self, clock: EventList, callback: Callable[[Any, int], Any], entries: Iterable[tuple[int, int, Any]] = ()
+        self,
+        clock: EventList,
+        callback: Callable[[Any, int], Any],
+        entries: Iterable[tuple[int, int, Any]] = (),
+        silence: int | None = None,
     ) -> None:
         self._clock = clock
         self._callback = callback
         self._entries = deque(entries)
         """(instant, serial, item); the first stays until it has run."""
+        self._silence = silence
         if self._entries:
-            self._wait()
+            self._wait_for_first()
 
     def post(self, when: int, item: Any) -> None:
         """Run `callback(item, when)` at instant *when*, which is not past."""
@@ -88,44 +96,64 @@ class Lane:
                 heappush(clock._heap, (when, serial, self._callback, (item, when)))
         else:
             entries.append((when, serial, item))
-            self._wait()
+            self._wait_for_first()
 
-    def _wait(self) -> None:
+    def _wait_for_first(self) -> None:
         when, serial, _ = self._entries[0]
         heappush(self._clock._heap, (when, serial, self._run, ()))
 
     def _run(self) -> None:
         """Run its entries until one of the event list is due before the next."""
         clock, heap, entries, callback = self._clock, self._clock._heap, self._entries, self._callback
+        silence = self._silence
         while True:
             when, _, item = entries[0]
-            clock._now = when
-            callback(item, when)
+            if silence is None or when >= item.heard_at + silence or when != item.alarm_at:
+                clock._now = when
+                callback(item, when)
+            else:
+                item.alarm_at = item.quiet_until = later = item.heard_at + silence
+                self.post(later, item)
             entries.popleft()
             if not entries:
                 return
             if heap[0] < entries[0]:
-                self._wait()
+                self._wait_for_first()
                 return
 
 
-class Hearer(Protocol):
-    """Who can be told that something has arrived at an instant. What `hear` is may change on the way."""
+class Listener(Protocol):
+    """Hears what arrives. While it waits for silence an arrival only counts, and is the last so far; so it is not called then,
+    which spares most calls of a run."""
 
-    hear: Callable[[int], Any]
+    quiet_until: int
+    """Arrivals before this instant are noted here; of others it is notified."""
+    alarm_at: int
+    """When its timer rings."""
+    heard_at: int
+    """The last arrival."""
+    unanswered: int
+    """Arrivals that it has not done anything about."""
+
+    def notified(self, at: int) -> None: ...
+
+
+class Connection(Protocol):
+    """What leads to a listener, which may be another one on the way."""
+
+    listener: Listener
 
 
 class Series:
-    """Many who hear, one after the other, in the place of one entry each."""
+    """Arrivals at many, one after the other, in the place of one entry each."""
 
-    __slots__ = ("hearers", "of", "position", "serial", "whens")
+    __slots__ = ("head", "of", "rest", "serial")
 
-    def __init__(self, serial: int, whens: Sequence[int], hearers: Sequence[Hearer], of: Any) -> None:
+    def __init__(self, serial: int, arrivals: Iterator[tuple[int, Connection]], of: Any) -> None:
         self.serial = serial
-        self.whens = whens
-        self.hearers = hearers
+        self.head = next(arrivals)
+        self.rest = arrivals
         self.of = of
-        self.position = 0
 
 
 class EventList:
@@ -152,11 +180,15 @@ class EventList:
         self._serial = serial = self._serial + 1
         heappush(self._heap, (when if when > self._now else self._now, serial, callback, args))
 
-    def lane(self, name: Hashable, callback: Callable[[Any, int], Any]) -> Lane:
-        """The lane *name*, for entries that are mostly made in the order of their instants, as timers of one length are."""
+    def lane(self, name: Hashable, callback: Callable[[Any, int], Any], silence: int | None = None) -> Lane:
+        """The lane *name*, for entries that are mostly made in the order of their instants, as timers of one length are.
+
+        *silence*: its items are `Listener`s, and run when they have heard nothing for this long: what is heard while an entry
+        waits puts it off.
+        """
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = Lane(self, callback)
+            lane = self._lanes[name] = Lane(self, callback, silence=silence)
         return lane
 
     def call_each(self, whens: Sequence[int], items: Iterable[Any], callback: Callable[[Any, int], Any]) -> None:
@@ -164,12 +196,12 @@ class EventList:
         self._serial += 1
         Lane(self, callback, zip(whens, repeat(self._serial), items))
 
-    def tell_each(self, whens: Sequence[int], hearers: Sequence[Hearer], of: Any) -> None:
-        """Run `hearer.hear(when)` for each pair, as `call_each`, at a tenth of the cost of an entry each. Meanwhile `telling` is
-        *of*."""
+    def tell_each(self, whens: Sequence[int], connections: Sequence[Connection], of: Any) -> None:
+        """Run `connection.listener.notified(when)` for each pair, as `call_each`, at a tenth of the cost of an entry each.
+        Meanwhile `telling` is *of*."""
         if len(whens):
             self._serial += 1
-            self._push(Series(self._serial, whens, hearers, of))
+            self._push(Series(self._serial, zip(whens, connections, strict=True), of))
 
     def run(self, until: int | None = None) -> None:
         """Let time pass until nothing is left to happen, or through instant *until* (entries at *until* included)."""
@@ -186,21 +218,29 @@ class EventList:
             self._now = until
 
     def _push(self, series: Series) -> None:
-        heappush(self._heap, (series.whens[series.position], series.serial, self._advance, (series,)))
+        heappush(self._heap, (series.head[0], series.serial, self._advance, (series,)))
 
     def _advance(self, series: Series) -> None:
         """Run the series on until an entry of the heap is due before its next item."""
-        heap, whens, hearers, serial = self._heap, series.whens, series.hearers, series.serial
+        heap, serial = self._heap, series.serial
         self.telling = series.of
-        for position in range(series.position, len(whens)):
-            when = whens[position]
-            first = heap[0]
-            if first[0] <= when and (first[0] < when or first[1] < serial):
-                series.position = position
+        due = _FOR_EVER
+        first = None
+        for when, connection in chain((series.head,), series.rest):
+            if heap[0] is not first:
+                first = heap[0]
+                due = first[0] + (first[1] > serial)  # what was made later comes after an arrival of its instant
+            if when >= due:
+                series.head = when, connection
                 self._push(series)
                 return
-            self._now = when
-            hearers[position].hear(when)
+            listener = connection.listener
+            if when < listener.quiet_until:
+                listener.heard_at = when
+                listener.unanswered += 1
+            else:
+                self._now = when
+                listener.notified(when)
 
 
 def _nothing() -> None:

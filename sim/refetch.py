@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sim.clock import EventList, Scheduler, Timer, ns
+from sim.clock import LONG_AGO, EventList, Lane, Scheduler, Timer, ns
 from sim.policy import NEVER, DebounceMachine, InFlight, Machine, Policy, Polling, PollingMachine, SilentMachine
 
 Abort = Callable[[], None]
@@ -57,7 +57,6 @@ class Refetcher:
     """
 
     __slots__ = (
-        "_alarm_at",
         "_answered",
         "_armed_for",
         "_bounces",
@@ -74,8 +73,11 @@ class Refetcher:
         "_send",
         "_timer_phase",
         "_timer_step",
-        "_unanswered",
         "_waiting",
+        "alarm_at",
+        "heard_at",
+        "quiet_until",
+        "unanswered",
         "version",
     )
 
@@ -99,16 +101,20 @@ class Refetcher:
         self._clock = clock
         # Alarms are not cancelled, and mostly set in order, so a clock may have cheaper ways for them.
         self._post: Callable[..., Any] = getattr(clock, "post", clock.call_at)
-        in_order = isinstance(clock, EventList) and not timer_step
-        self._lane = clock.lane(policy, Refetcher._rang) if in_order else None  # type: ignore[attr-defined]
+        self._lane: Lane | None = None
+        if isinstance(clock, EventList) and not timer_step:
+            wait = self._machine.wait if isinstance(self._machine, DebounceMachine) and self._bounces else None
+            self._lane = clock.lane(policy, Refetcher._rang, wait)
         self._send = send
         self._done = done
         self._rng = rng
         self._jitter = ns(policy.jitter)
         self._timer_step = timer_step
         self._timer_phase = timer_phase
-        self._unanswered = 0
-        self._alarm_at = NEVER  # when the clock will ring us
+        # Where nobody calls while its timer runs (`sim.clock.Listener`)
+        self.quiet_until = self.heard_at = LONG_AGO
+        self.unanswered = 0
+        self.alarm_at = NEVER  # when the clock will ring us
         self._armed_for = NEVER  # the machine's instant that this is for
         self._waiting: dict[Refetch, Timer] = {}  # due, held back by jitter
         self._running: dict[Refetch, Abort | None] = {}
@@ -119,16 +125,14 @@ class Refetcher:
 
     def notified(self, at: int) -> None:
         """A notification arrived at instant *at* (not later than now)."""
-        alarm_at = self._alarm_at
-        if self._bounces and at < alarm_at != NEVER:
-            # In a storm this is all that happens, so it is written out.
-            self._unanswered += 1
-            self._machine.last_at = at  # type: ignore[attr-defined]
-            self._machine.pending = True  # type: ignore[attr-defined]
+        if at < self.quiet_until:  # in a storm this is all that happens
+            self.heard_at = at
+            self.unanswered += 1
             return
-        while self._alarm_at <= at:  # the clock is late: what was due before goes first
-            self._rang(self._alarm_at)
-        self._unanswered += 1
+        while self.alarm_at <= at:  # the clock is late: what was due before goes first
+            self._rang(self.alarm_at)
+        self.heard_at = at
+        self.unanswered += 1
         if self._machine.call(at):
             self._policy_fires(at)
         if self._machine.next_at != self._armed_for:
@@ -179,7 +183,7 @@ class Refetcher:
         self._end_all("running")
 
     def _end_all(self, outcome: str) -> None:
-        self._alarm_at = NEVER
+        self.alarm_at, self.quiet_until = NEVER, LONG_AGO
         self._machine = SilentMachine()  # what still arrives is not heard
         self._answered, self._armed_for = None, NEVER
         for timer in self._waiting.values():
@@ -220,32 +224,31 @@ class Refetcher:
                 self._post(when, self._rang, when)
             else:
                 self._lane.post(when, self)
-        self._alarm_at = when
+            if self._bounces:
+                self.quiet_until = when
+        self.alarm_at = when
 
     def _rang(self, when: int) -> None:
         """What was due is due at its own instant, however late it rings."""
-        if when != self._alarm_at:
+        if when != self.alarm_at:
             return
         machine = self._machine
-        if self._bounces and self._lane is not None:
-            deadline = machine.last_at + machine.wait  # type: ignore[attr-defined]
-            if when < deadline:  # written out as well
-                machine.slot_at = machine.next_at = self._armed_for = self._alarm_at = deadline  # type: ignore[attr-defined]
-                self._lane.post(deadline, self)
-                return
+        if self._bounces:  # what was heard meanwhile
+            machine.last_at, machine.pending = self.heard_at, self.unanswered > 0  # type: ignore[attr-defined]
+        self.quiet_until = LONG_AGO
         if machine.ring(when):
-            answered, self._unanswered = self._unanswered, 0
-            self._due(self._armed_for, answered)
+            answered, self.unanswered = self.unanswered, 0
+            self._due(self._armed_for if self._timer_step else when, answered)
         if machine.next_at != NEVER:
             self._arm()
         else:
-            self._alarm_at = self._armed_for = NEVER
+            self.alarm_at = self._armed_for = NEVER
 
     # --- a refetch -----------------------------------------------------------------------------------------------------
 
     def _policy_fires(self, at: int) -> None:
         """The policy wants a refetch at instant *at*, for what has been notified since the one before."""
-        answered, self._unanswered = self._unanswered, 0
+        answered, self.unanswered = self.unanswered, 0
         self._due(at, answered)
 
     def _due(self, at: int, answered: int) -> None:

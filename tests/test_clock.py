@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.clock import SECOND, EventList, ns
+from sim.clock import LONG_AGO, SECOND, EventList, ns
 
 
 def test_seconds_become_whole_nanoseconds() -> None:
@@ -81,13 +81,14 @@ def at_once(clock: EventList, whens: list[int], callback: Callable[[Any, int], N
 
 
 def told(clock: EventList, whens: list[int], callback: Callable[[Any, int], None]) -> None:
-    """Each hearer finds what its series is of."""
+    """Each listener finds what its series is of."""
     of = object()
 
-    def hear(item: int, when: int) -> None:
+    def notified(item: int, when: int) -> None:
         callback(item if clock.telling is of else "another's", when)
 
-    clock.tell_each(whens, [SimpleNamespace(hear=partial(hear, item)) for item in range(len(whens))], of)
+    listeners = [SimpleNamespace(quiet_until=LONG_AGO, notified=partial(notified, item)) for item in range(len(whens))]
+    clock.tell_each(whens, [SimpleNamespace(listener=listener) for listener in listeners], of)
 
 
 @given(st.lists(st.tuples(instants, st.integers(0, 12)), max_size=5), st.integers(0, 14))

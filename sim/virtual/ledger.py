@@ -7,7 +7,7 @@ the end. Nothing here decides anything.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sim.clock import SECOND
+from sim.clock import SECOND, Listener
 from sim.policy import Policy
 from sim.results.frames import typed
 from sim.scenario import Scenario
@@ -113,12 +113,11 @@ def update_frame(database: Database, published: Array) -> pd.DataFrame:
 class PageConnection:
     """One WebSocket of one page. A reconnect is another connection."""
 
-    __slots__ = ("channels", "hear", "subscriber")
+    __slots__ = ("channels", "listener", "subscriber")
 
-    def __init__(self, subscriber: int, hear: Callable[[int], None]) -> None:
+    def __init__(self, subscriber: int, listener: Listener) -> None:
         self.subscriber = subscriber
-        self.hear = hear
-        """Told the instant of each arrival."""
+        self.listener = listener
         self.channels: list[str] = []
 
 

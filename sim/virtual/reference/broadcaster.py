@@ -9,12 +9,11 @@ that comes later stands behind the event in the same loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from sim.clock import Entry, EventList, ns
+from sim.clock import LONG_AGO, Entry, EventList, ns
 from sim.distributions import Constant
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
@@ -29,6 +28,21 @@ Answered = Callable[[int, bool], None]
 
 DELAYED_ACKNOWLEDGEMENT = 40_000_000
 """How long a receiver keeps an acknowledgement back, ns (Linux's least; `TCP_DELACK_MIN`)."""
+
+
+class Unheard:
+    """In the place of a page whose connection is gone, or that does not read: what arrives is lost."""
+
+    __slots__ = ("_clock", "_subscriber", "alarm_at", "heard_at", "quiet_until", "unanswered")
+
+    def __init__(self, clock: EventList, subscriber: int) -> None:
+        self._clock = clock
+        self._subscriber = subscriber
+        self.quiet_until = self.alarm_at = self.heard_at = LONG_AGO
+        self.unanswered = 0
+
+    def notified(self, at: int) -> None:
+        self._clock.telling.lose(self._subscriber)
 
 
 class Members:
@@ -165,10 +179,7 @@ class BroadcastNodes:
 
     def deafen(self, connection: PageConnection) -> None:
         """It is written to, and hears nothing any more."""
-        connection.hear = partial(self._lost, connection.subscriber)
-
-    def _lost(self, subscriber: int, at: int) -> None:
-        self._clock.telling.lose(subscriber)
+        connection.listener = Unheard(self._clock, connection.subscriber)
 
     def accept(self, update: int, channels: Sequence[str], answered: Answered, resource: int = 0) -> None:
         """An event of a resource (index in `RESOURCES`) is here now, for every subscriber; *answered* is called once, by the node

@@ -15,7 +15,7 @@ from sim.virtual.database import EVERYONE, NOTHING, Database
 from sim.virtual.draws import draws, residuals
 from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, Ledger, PageConnection, refetch_row
 from sim.virtual.reference.api import NO_RELEASE, ApiStation, View
-from sim.virtual.reference.broadcaster import BroadcastNodes
+from sim.virtual.reference.broadcaster import BroadcastNodes, Unheard
 from sim.virtual.reference.client import HttpClient
 from sim.virtual.reference.outcomes import OneWay, OneWayRequests
 from sim.virtual.reference.publishing import generic_channel, owner, specific_channel, user_channel
@@ -305,8 +305,8 @@ class Page:
             world.client.get(authorisation, world.clock.now(), self._authorised, (connection, channel))
 
     def _connected(self) -> PageConnection:
-        hear = _not_yet if self.refetcher is None else self.refetcher.notified
-        self.connection = PageConnection(self.subscriber, hear)
+        # Where there is no refetcher yet, what is heard is dealt with at the end (`forward`).
+        self.connection = PageConnection(self.subscriber, self.refetcher or Unheard(self.world.clock, self.subscriber))
         if self.group.pages.behaviour == "stop_reading":
             self.world.broadcaster.deafen(self.connection)
         return self.connection
@@ -383,7 +383,3 @@ class Page:
             row[7] = self.world.clock.now()
             row[8] = REASONS.index(reason)
         self._rows.clear()
-
-
-def _not_yet(at: int) -> None:
-    """What a page hears is dealt with later (`forward`)."""
