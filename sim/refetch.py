@@ -158,7 +158,7 @@ class Refetcher:
         refetch.version = version
         refetch.status = status or None
         refetch.bytes = size
-        if status != 304 and not (status and 200 <= status < 300):  # A redirect leads to the login page, most likely.
+        if not status or (status != 304 and not 200 <= status < 300):  # A redirect leads to the login page, most likely.
             refetch.outcome = "failed"
         elif version is not None and version == self.version:
             refetch.outcome = "not_newer"
@@ -167,8 +167,9 @@ class Refetcher:
             refetch.outcome = "applied"
             self.version = version
         self._done(refetch)
-        if self._next is not None and not self._running:
-            again, self._next = self._next, None
+        again = self._next
+        if again is not None and not self._running:
+            self._next = None
             self._start(again)
         if self._answered is not None:
             self._answered(at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -321,3 +322,39 @@ def test_not_modified_is_an_answer_and_a_redirect_is_none() -> None:
 def test_what_was_never_answered_has_no_bytes() -> None:
     browser = Browser(Immediate(), "cancel", (300,)).notified(0, 50).run()
     assert [refetch.bytes for refetch in browser.sent] == [0, 100]
+
+
+class Alarm:
+    """A clock that can only do what every `Scheduler` can."""
+
+    def __init__(self, clock: EventList) -> None:
+        self.now, self.call_at = clock.now, clock.call_at
+
+
+arrivals = st.lists(st.tuples(st.integers(0, 120), st.integers(0, 2)), max_size=12).map(sorted)
+
+
+@given(policies, st.lists(arrivals, max_size=6), st.sampled_from([0, 25 * MS]))
+def test_what_is_only_noted_while_a_page_waits_for_silence_changes_nothing(
+    policy: Policy, deliveries: list[list[tuple[int, int]]], step: int
+) -> None:
+    """Three pages in virtual time, told in series, and on a clock where each is called for each arrival."""
+
+    def play(noted: bool) -> list[list[tuple[int, int, int]]]:
+        clock = EventList()
+        sent: list[list[Refetch]] = [[], [], []]
+        pages = [
+            Refetcher(policy, "overlap", clock if noted else Alarm(clock), sending.append, print, random.Random(5), step, 7 * MS)
+            for sending in sent
+        ]
+        for delivery in deliveries:
+            whens = [at * MS for at, _ in delivery]
+            if noted:
+                clock.tell_each(whens, [SimpleNamespace(listener=pages[page]) for _, page in delivery], None)
+            else:
+                for when, (_, page) in zip(whens, delivery, strict=True):
+                    clock.call_at(when, pages[page].notified, when)
+        clock.run()
+        return [[(one.due_at, one.started_at, one.answered) for one in sending] for sending in sent]
+
+    assert play(noted=True) == play(noted=False)

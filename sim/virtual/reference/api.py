@@ -97,17 +97,29 @@ class ApiStation:
         self._troubled = bool(self._outages or self._slow)
         self._guarded = api.rate_limit is not None or api.queue_limit is not None or bool(self._cache) or bool(self._away)
         self._plain = not (self._troubled or self._guarded or self._releases)
+        self.answer: Callable[[View, int, int], Answer] = self._serve if self._plain else self._answer
+        """(view, made_at, at) -> the answer to a request for *view* that arrives at instant *at*; its page was loaded at
+        *made_at*."""
         self._log = bytearray()
         self.refused = 0
         self.from_cache = 0
 
-    def answer(self, view: View, made_at: int, at: int) -> Answer:
-        """The answer to a request for *view* that arrives at instant *at*; its page was loaded at *made_at*."""
+    def _answer(self, view: View, made_at: int, at: int) -> Answer:
         if self._guarded:
             early = self._guard(view, at)
             if early is not None:
                 return early
         return self._settle(view, made_at, at)
+
+    def _serve(self, view: View, made_at: int, at: int) -> Answer:
+        """All that happens to a request where nothing goes wrong, nor may."""
+        begin = self._free[0]
+        if begin < at:
+            begin = at
+        end = begin + self._service() + view.extra
+        heapreplace(self._free, end)
+        self._log += _work(at, begin, end)
+        return end, begin, 200, view.size
 
     def answer_all(self, views: Sequence[View], number: Array, at: Array) -> tuple[Array, Array, Array, Array]:
         """As `answer` for each of many requests, of pages that no release tells to load anew, in the order of their arrival *at*:
@@ -189,15 +201,9 @@ class ApiStation:
             self._clock.post(self._wakes_at, self._settle_queue)
 
     def _settle(self, view: View, made_at: int, at: int) -> Answer:
-        begin = self._free[0]
-        if begin < at:
-            begin = at
-        service = self._service() + view.extra
         if self._plain:
-            end = begin + service
-            heapreplace(self._free, end)
-            self._log += _work(at, begin, end)
-            return end, begin, 200, view.size
+            return self._serve(view, made_at, at)
+        begin, service = max(self._free[0], at), self._service() + view.extra
         if self._troubled:
             begin = self._begun(begin)
             service = self.slowed(begin, service)

@@ -51,8 +51,8 @@ class HttpClient:
         """
         if self.flush is not None:
             self.flush()
-        self.first_attempts += 1
         if not self.simple:
+            self.first_attempts += 1
             request = Fetch(self, view, made_at, done, token)
             request.send()
             return request.abort

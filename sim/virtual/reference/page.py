@@ -134,6 +134,7 @@ class Page:
 
     __slots__ = (
         "_life",
+        "_refetches",
         "_rows",
         "_tries",
         "channels",
@@ -162,6 +163,7 @@ class Page:
         self.refetcher: Refetcher | None = None  # until it is loaded
         self.was_subscribed = False
         self._life: list[int] = []  # its row of the ledger
+        self._refetches = world.ledger.refetch_rows
         self._rows: dict[int, list[int]] = {}  # channel code -> its open row of the ledger
         world.open_pages[self.subscriber] = self
 
@@ -342,7 +344,8 @@ class Page:
         status, size, version = refetch.status, refetch.bytes, refetch.version
         if status == 200 and refetch.outcome == "not_newer" and self.group.not_modified is not None:
             status, size = 304, self.group.not_modified
-        self.world.ledger.refetch_rows += refetch_row(
+        rows = self._refetches
+        rows += refetch_row(
             self.subscriber,
             refetch.due_at,
             refetch.started_at,
