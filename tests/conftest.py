@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import tempfile
@@ -36,6 +37,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection(session: pytest.Session) -> None:
     """Where all is tested for the first time, each worker compiles another part of the test modules before it imports them all:
     to rewrite their assertions takes seconds, and three workers would do all of it three times."""
+    gc.disable()  # until `pytest_collection_finish`: nothing goes before
     worker = getattr(session.config, "workerinput", {})
     if not worker or "tests" not in session.config.args:
         return
@@ -50,6 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What lasts longest begins first (with `--no-loadscope-reorder`), or one worker ends long after the others."""
     long = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish() -> None:
+    """All modules and tests are there to stay: each full collection, of which every broadcaster's start is one, would else go
+    through them again for a fifth of a second."""
+    gc.freeze()
+    gc.enable()
 
 
 TIDY = ("board-", "chromium-", "forge-", "org.chromium.", "redis-", "torture-")

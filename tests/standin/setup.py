@@ -85,9 +85,8 @@ async def standing(setup: Setup, tls: ssl.SSLContext | None = None) -> AsyncIter
     async with contextlib.AsyncExitStack() as stack:
         port = behind = await node.listen()
         stack.push_async_callback(node.stop)
-        # A node arranges the collector for itself, as it owns its process.
+        # A node arranges the collector for itself, as it owns its process. What it froze stays so: mostly the tests' modules.
         stack.callback(gc.set_threshold, *DEFAULT_THRESHOLDS)
-        stack.callback(gc.unfreeze)
         path = str(setup.broadcaster.get("path", ""))
         inner = Target("127.0.0.1", behind, "http", app.id, app.key, app.secret, path=f"/{path}" if path else "")
         if setup.before_broadcaster is not None:
