@@ -45,6 +45,8 @@ RATE = 5000
 LADDER = (15_000, 20_000, 27_000, 36_000, 48_000, 64_000, 80_000, 90_000, 100_000, 110_000, 125_000, 140_000, 160_000)
 LIMIT_MS = 50.0
 ROUNDS = 3
+WRITTEN = 2.6
+"""Seconds after which what was heard is in a header."""
 IDLE = 4.0
 """Seconds in which nothing is sent: two of the looks that the load client takes at what it recorded."""
 CANDIDATES = {
@@ -239,7 +241,7 @@ def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds
         row.idle = (client.cpu() - cpu) / IDLE * 1e3
         delay, lag = client.histogram("time_to_notified"), client.histogram("reader_lag")
         row.different, sent = cpu_per_message(server, client, "stamped", hertz, seconds)
-        time.sleep(1.5)
+        time.sleep(WRITTEN)
         delay, lag = client.histogram("time_to_notified").since(delay), client.histogram("reader_lag").since(lag)
         row.p50_ms, row.p99_ms = delay.quantile(0.5) * 1e3, delay.quantile(0.99) * 1e3
         row.lag_p99_ms = lag.quantile(0.99) * 1e3
@@ -270,7 +272,7 @@ def find_knee(row: Row, server: Server, client: Client) -> None:
     for rate in LADDER:
         before, count = client.histogram(name), client.count("notifications")
         said = server.ask(f"spread {rate} 2")
-        time.sleep(1.6)
+        time.sleep(WRITTEN)
         p99 = client.histogram(name).since(before).quantile(0.99) * 1e3
         if said["late_ms"] > LIMIT_MS / 10:
             row.notes.append(f"at {rate:,}/s the sender was up to {said['late_ms']:.0f} ms late")
