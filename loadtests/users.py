@@ -36,7 +36,7 @@ from websockets.uri import parse_uri
 
 from loadtests.client import auth as ways
 from loadtests.client.ear import Event
-from loadtests.client.http import Answer, Pool, split_url
+from loadtests.client.http import Answer, split_url
 from loadtests.client.page import Page, Seat
 from loadtests.client.plant import Plant
 from loadtests.client.spec import Spec
@@ -301,14 +301,9 @@ class EchoUser(User):
             behaviour=self.behaviour,
             refetch_on_reconnect=self.refetch_on_reconnect,
             stamp=plant.stamp,
-            pool=self._shared_pool(plant, application),
+            pool=plant.pool(application, self.pool_size) if application and self.http == "pool" else None,
             timeout=self.timeout,
         )
-
-    def _shared_pool(self, plant: Plant, application: Any) -> Pool | None:
-        if application is None or self.http == "per_subscriber":
-            return None
-        return plant.pool(application, self.pool_size)
 
     def _identities(self) -> list[Who]:
         known, cls, target = self.plant.identities, type(self), self.plant.settings.target

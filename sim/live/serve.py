@@ -116,7 +116,8 @@ class Serving:
         for child in self._children:
             with child.log.open(encoding="utf-8", errors="replace") as log:
                 log.seek(self._read.get(child.name, 0))
-                lines += [f"{child.name}: {line}" for line in log.read().splitlines() if not _is_readiness(line)]
+                # The one line that a broadcaster writes when all is well begins so.
+                lines += [f"{child.name}: {line}" for line in log.read().splitlines() if not line.startswith('{"host"')]
                 self._read[child.name] = log.tell()
         return lines
 
@@ -178,11 +179,6 @@ class Serving:
         """Applications first, so that what they still publish reaches a broadcaster."""
         for part in ("application", "broadcaster"):
             stop_all(self.parts.get(part, []))
-
-
-def _is_readiness(line: str) -> bool:
-    """The one line that a broadcaster says when all is well."""
-    return line.startswith('{"host"')
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from sim.live.processes import stop_all
 from sim.live.serve import Options, Serving, embedded_target
 from sim.results.journal import Journal
 from sim.results.thresholds import Threshold, parse_all
-from sim.scenario import Load, Scenario, of_the_target, to_toml
+from sim.scenario import Scenario, of_the_target, to_toml
 from sim.target import Target
 
 
@@ -198,6 +198,14 @@ def _order(scenario: Scenario, settings: LoadTestSettings, target: Target, scrat
     *scratch*."""
     target.write(scratch / "target.json")
     (scratch / "scenario.toml").write_text(to_toml(scenario), encoding="utf-8")
+    load = scenario.load
+    variables = {
+        "AUTH": load.auth,
+        "REFETCH": load.refetch,
+        "VERSION": load.version,
+        "PROBES": load.probes,
+        "OTLP": settings.otlp,
+    }
     return swarm.SwarmSettings(
         scenario=scratch / "scenario.toml",
         target=scratch / "target.json",
@@ -212,14 +220,8 @@ def _order(scenario: Scenario, settings: LoadTestSettings, target: Target, scrat
         port=settings.master[1],
         shape=settings.shape,
         extra=settings.locust,
-        settings=load_settings(scenario.load) | ({"WORKBENCH_OTLP": settings.otlp} if settings.otlp else {}),
+        settings={f"WORKBENCH_{name}": str(value) for name, value in variables.items() if value not in (None, "")},
     )
-
-
-def load_settings(load: Load) -> dict[str, str]:
-    """The scenario's `load` as the environment of Locust's processes."""
-    values = {"AUTH": load.auth, "REFETCH": load.refetch, "VERSION": load.version, "PROBES": load.probes}
-    return {f"WORKBENCH_{name}": str(value) for name, value in values.items() if value not in (None, "")}
 
 
 def join(scenario: Scenario, settings: LoadTestSettings) -> int:

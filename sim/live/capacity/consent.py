@@ -49,11 +49,6 @@ class Volume:
     besides: str = ""
     """What cannot be counted beforehand."""
 
-    @property
-    def billed(self) -> int:
-        """Messages as a metered service counts them: each publish, and each delivery."""
-        return self.publishes + self.deliveries
-
 
 CAP = Volume(connections=500, publishes=1_000, deliveries=100_000, requests=20_000)
 """Most that is sent to somebody else's host without `--i-own-this-target`, whatever is answered."""
@@ -173,7 +168,6 @@ def describe(volume: Volume, remote: list[str]) -> str:
     for host in remote:
         service = next((name for end, name in METERED.items() if host == end or host.endswith("." + end)), None)
         if service:
-            lines.append(
-                f"{service} bills about {volume.billed} messages and {volume.connections} concurrent connections for it."
-            )
+            billed = volume.publishes + volume.deliveries
+            lines.append(f"{service} bills about {billed} messages and {volume.connections} concurrent connections for it.")
     return "\n".join(lines)

@@ -36,6 +36,11 @@ LARGE = 8_000
 
 CSRF = "a CSRF check stands before it, and no token of this session came: the page must send X-CSRF-TOKEN or X-XSRF-TOKEN"
 
+NO_ROUTE = (
+    "no channel authorisation there: php artisan install:broadcasting, or Broadcast::routes() in a service provider; "
+    'an API has it under /api: "auth": "/api/broadcasting/auth" in target.json'
+)
+
 GUARD = "for tokens Broadcast::routes(['middleware' => ['auth:sanctum']])"
 
 
@@ -55,9 +60,8 @@ async def authorisation(patient: Patient) -> list[Finding]:
         answer = await _authorise(patient, channel, patient.owner)
         if answer.status in (404, 405) or on_the_way(answer, "application"):
             # The same for every channel and for everybody: said once.
-            findings.append(
-                Finding("private auth", "problem", f"POST {target.auth}: {in_words(answer)}", _no_route(patient, answer))
-            )
+            advice = on_the_way(answer, "application") or NO_ROUTE
+            findings.append(Finding("private auth", "problem", f"POST {target.auth}: {in_words(answer)}", advice))
             return [*findings, _signed_here(patient, f"{target.auth} does not answer", "")]
         findings.append(_owner_finding(patient, channel, answer))
     specific = patient.channels[0]
@@ -101,16 +105,6 @@ async def _authorise(patient: Patient, channel: str, user: Account | None) -> Ht
     """As Echo does: a form, and no Accept."""
     body = urlencode({"socket_id": patient.listener.socket_id, "channel_name": channel}).encode()
     return await patient.ask_api("POST", patient.target.auth, user, body, Content_Type=FORM, Accept="")
-
-
-def _no_route(patient: Patient, answer: HttpAnswer) -> str:
-    elsewhere = on_the_way(answer, "application")
-    if elsewhere:
-        return elsewhere
-    return (
-        "no channel authorisation there: php artisan install:broadcasting, or Broadcast::routes() in a service provider; "
-        'an API has it under /api: "auth": "/api/broadcasting/auth" in target.json'
-    )
 
 
 def _owner_finding(patient: Patient, channel: str, answer: HttpAnswer) -> Finding:

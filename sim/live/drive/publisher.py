@@ -125,7 +125,8 @@ class OpenLoopPublisher:
 
         Raises `BadInput` when the plan asks for a change that the target's users cannot make.
         """
-        await self._warm_up()
+        # Connected before the first update is due. A connection that fails now fails again in the rows.
+        await asyncio.gather(*(connection.connect() for connection in self._idle))
         flushing = asyncio.create_task(self._flush_often())
         try:
             await self._send_all(updates, progress)
@@ -185,10 +186,6 @@ class OpenLoopPublisher:
         elif (row := task.result()) is not None:
             self.sent.append(row)
             self._unwritten.append(row)
-
-    async def _warm_up(self) -> None:
-        """Connect before the first update is due. A connection that fails now fails again in the rows."""
-        await asyncio.gather(*(connection.connect() for connection in self._idle))
 
     async def _wait_until(self, at: int) -> bool:
         """Sleep until instant *at*; False when stopped."""

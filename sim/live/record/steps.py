@@ -35,13 +35,9 @@ class Recording:
         self._now[step] = status
         self._rows.append((at, step, status))
 
-    def open_steps(self) -> list[str]:
-        """Steps that are installing now."""
-        return [step for step, status in self._now.items() if status == "installing"]
-
     def end(self, status: Status, at: float) -> None:
         """Whatever is installing now ends as *status*."""
-        for step in self.open_steps():
+        for step in [step for step, now in self._now.items() if now == "installing"]:
             self.mark(step, status, at)
 
     def transitions(self) -> tuple[Transition, ...]:
