@@ -332,8 +332,10 @@ def test_an_update_is_written_down_before_it_is_answered(monkeypatch: pytest.Mon
 def test_stop_does_not_wait_for_a_target_that_never_answers() -> None:
     async def main() -> list[Sent]:
         async with serving(always(b"")) as port:
-            publisher = OpenLoopPublisher(Direct(target(port), Scenario()), time.time_ns(), timeout=60)
-            asyncio.get_running_loop().call_later(0.1, publisher.stop)
+            # Stopped once something was sent, however long that takes.
+            publisher = OpenLoopPublisher(
+                Direct(target(port), Scenario()), time.time_ns(), timeout=60, write=lambda rows: publisher.stop()
+            )
             return await publisher.run(updates(5, 0.001))
 
     rows = asyncio.run(main())
