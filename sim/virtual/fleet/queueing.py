@@ -17,10 +17,12 @@ integers.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from sim.virtual.draws import parts
 from sim.virtual.fleet import compiled
 from sim.virtual.fleet.spread import Profile
 
@@ -68,31 +70,37 @@ class Fifo:
         elif self.workers == 1:
             begins = self._single(arrivals, service)
         elif compiled.ENABLED:
-            _, begins, _, observed, _ = compiled.serve(arrivals, service, self.free, self.window)
-            self._note(*observed)
+            begins = np.empty_like(arrivals)
+            self._note(*compiled.serve(arrivals, service, begins, self.free, self.window)[:4])
             return begins
         else:
             begins = self._heap(arrivals, service)
         self._observe(arrivals, begins, service)
         return begins
 
-    def serve_packed(self, sent: Array, bits: int, service: Array | int, way: int, base: int) -> tuple[Array, Array, Profile]:
-        """(members, begins, answers) of a herd whose instants and members are one integer each, see `compiled.serve`.
+    def serve_packed(
+        self, sent: Array, bits: int, services: Iterable[Array | int], way: int, base: int
+    ) -> tuple[Array, Array, Profile]:
+        """(members, begins, answers) of a herd whose instants and members are one integer each, in their lowest *bits*.
 
-        All instants count from *base*; *sent* is left as instants.
+        *services*: times (ns) of the requests in each of `parts`. A request takes *way* to the queue, and as long back. Instants
+        count from *base*; *sent* is left as instants.
         """
-        if not compiled.ENABLED:
-            order = (sent & ((1 << bits) - 1)).astype(np.int32)
-            sent >>= bits
-            begins = self.serve(sent + (base + way), service) - base
-            return order, begins, Profile(begins + service + way)
-        self.free -= base
-        window = self.window[0] - base, self.window[1] - base
-        needs = np.full(sent.size, service) if isinstance(service, int) else service
-        order, begins, answers, observed, reach = compiled.serve(sent, needs, self.free, window, bits, way)
-        self.free += base
-        self._note(*observed)
-        return order, begins, Profile(answers, reach=reach)
+        order, begins, answers = np.empty(sent.size, np.int32), np.empty_like(sent), np.empty_like(sent)
+        reach = []
+        for part, service in zip(parts(sent.size), services, strict=True):
+            at, begin, packed = sent[part], begins[part], (bits, order[part], answers[part])
+            if compiled.ENABLED:
+                needs = np.full(at.size, service) if isinstance(service, int) else service
+                *observed, least, largest = compiled.serve(at, needs, begin, self.free, self.window, way, base, packed)
+                self._note(*observed)
+                reach += [least, largest]
+            else:
+                packed[1][:] = at & ((1 << bits) - 1)
+                at >>= bits
+                begin[:] = self.serve(at + (base + way), service) - base
+                packed[2][:] = begin + (service + way)
+        return order, begins, Profile(answers, reach=(min(reach), max(reach)) if reach else None)
 
     def _observe(self, arrivals: Array, begins: Array, service: Array | int) -> None:
         """*arrivals* sorted; no service ends after the last of `free`."""

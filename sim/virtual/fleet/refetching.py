@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sim.clock import ns
-from sim.distributions import Constant, Distribution
+from sim.distributions import Constant, Distribution, Mixture
 from sim.scenario import Scenario
 from sim.virtual.draws import columns, parts
 from sim.virtual.fleet import compiled
@@ -71,7 +71,7 @@ class Refetching:
         self.load: Array = np.zeros(max(0, -(-(window.stop - window.start) // LOAD_STEP)), np.int64)
         """Refetches started in each 100 ms of the window."""
         self._helper: ThreadPoolExecutor
-        self._prepared: Future[tuple[Array, Array | int]] | None = None
+        self._prepared: Future[Array] | None = None
         self._templates: dict[int, tuple[Herd, Fifo]] = {}
         self._moves: list[list[int]] = [[] for _ in groups]
         """Per group: bases of herds that were only moved and are not counted in the load yet."""
@@ -232,29 +232,36 @@ class Refetching:
         return bool(large) and bool(self._gap[herd]) and (herd == 0 or bool(self._gap[herd - 1]))
 
     def _solo(self, herd: int) -> tuple[int, Herd]:
-        """While this herd is in the queue the next one is drawn and sorted by another thread: same numbers, in the same order."""
+        """While this herd is in the queue another thread draws and sorts the starts of the next one: the same numbers."""
         ready = self._prepared if self._prepared is not None else self._helper.submit(self._prepare, herd)
         following = herd + 1 < self._first.size and self._is_solo(herd + 1)
-        sent, service = ready.result()
+        sent = ready.result()
         self._prepared = self._helper.submit(self._prepare, herd + 1) if following else None
         number, base = int(self._group[herd]), int(self._base[herd])
-        bits = self.groups[number].size.bit_length()
-        order, begun, heard = self.queue.serve_packed(sent, bits, service, self._to_api, base)
+        services = self._services(sent.size, self.groups[number].extra)
+        order, begun, heard = self.queue.serve_packed(sent, sent.size.bit_length(), services, self._to_api, base)
         self._count_rising(np.array([base]), sent)
         if self._timeout is not None:
             heard = Profile(self._answered(sent, heard.values))
         return number, Herd(base, sent, begun, heard, order)
 
-    def _prepare(self, herd: int) -> tuple[Array, Array | int]:
-        """(starts and members as one integer each, sorted; service times) of a herd: see `in_order`."""
+    def _prepare(self, herd: int) -> Array:
+        """Starts and members of a herd as one integer each, sorted: see `in_order`."""
         number = int(self._group[herd])
         group, rng, jitter = self.groups[number], self._rng["jitter"], self._jitter[number]
         sent, bits = np.empty(group.size, np.int64), group.size.bit_length()
         for part in parts(group.size):
             compiled.pack(rng.random(part.stop - part.start), jitter, group.offsets[part], part.start, bits, sent[part])
         sent.sort()
-        service = self._draw_service(group.size)
-        return sent, service + group.extra if group.extra else service
+        return sent
+
+    def _services(self, count: int, extra: int) -> Iterator[Array | int]:
+        """Of *count* requests, in `parts` that stay in a cache: the same numbers as at once, but for a mixture, whose choices are
+        drawn before its durations."""
+        whole = self._draw_service(count) if isinstance(self._service, Mixture) else None
+        for part in parts(count):
+            drawn = self._draw_service(part.stop - part.start) if whole is None or isinstance(whole, int) else whole[part]
+            yield drawn + extra if extra else drawn
 
     # --- anything else -------------------------------------------------------------------------------------------------
 
