@@ -21,6 +21,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from sim.clock import SECOND
+
 Array = np.ndarray[Any, Any]
 
 LANES = 16
@@ -153,6 +155,12 @@ def serve(
                 answer[k] = begin[k] + need[k] + way
                 least, largest = min(least, answer[k]), max(largest, answer[k])
     return busy, count, waited, longest, least, largest
+
+
+@compiled
+def exponential(rng: np.random.Generator, scale: float, into: Array) -> None:
+    for k in range(into.size):
+        into[k] = np.int64(np.rint(rng.standard_exponential() * scale * SECOND))
 
 
 @compiled

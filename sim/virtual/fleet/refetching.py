@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sim.clock import ns
-from sim.distributions import Constant, Distribution, Mixture
+from sim.distributions import Constant, Distribution, Exponential, Mixture
 from sim.scenario import Scenario
 from sim.virtual.draws import columns, parts
 from sim.virtual.fleet import compiled
@@ -352,4 +352,8 @@ class Refetching:
 
 def _draw(distribution: Distribution, rng: np.random.Generator, count: int) -> Array | int:
     """int64 ns; one number where it is constant."""
-    return ns(distribution.value) if isinstance(distribution, Constant) else columns(distribution, rng, count)
+    if isinstance(distribution, Constant):
+        return ns(distribution.value)
+    if isinstance(distribution, Exponential) and compiled.ENABLED:
+        return compiled.exponential(rng, distribution.scale, count)
+    return columns(distribution, rng, count)
