@@ -82,6 +82,11 @@ def count_steps(values: Array, kinds: Array, number: int, shift: int, first: int
     return found
 
 
+def count_bins(durations: Array, shift: int, first: int, counts: Array) -> None:
+    """Count durations in the bins of `histogram.bins_of`: 1.5 ns each, by NumPy's steps 8."""
+    _loops().count_bins(durations, shift, first, counts)
+
+
 def _loops() -> Any:
     from sim.virtual.fleet import loops  # with Numba, whose import takes a third of a second
 

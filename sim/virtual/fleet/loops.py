@@ -197,3 +197,18 @@ def count_steps(values: Array, kinds: Array, number: int, shift: int, first: int
         np.minimum(least[:, 0], least[:, 1]),
         np.maximum(largest[:, 0], largest[:, 1]),
     )
+
+
+@compiled
+def count_bins(durations: Array, shift: int, first: int, counts: Array) -> None:
+    """See `histogram.bins_of`."""
+    reals = np.empty(PART)
+    bins = reals.view(np.int64)
+    for low in range(0, durations.size, PART):
+        part = durations[low : low + PART]
+        for k in range(part.size):
+            reals[k] = part[k]
+        for k in range(part.size):
+            bins[k] = max((bins[k] >> shift) - first, 0)
+        for k in range(part.size):
+            counts[bins[k]] += 1
