@@ -40,7 +40,7 @@ class Herd:
     `order[k]` is the member whose request began as the k-th; None where that is member k.
     """
 
-    __slots__ = ("base", "begun", "heard", "order", "sent")
+    __slots__ = ("_by_member", "base", "begun", "heard", "order", "sent")
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Herd:
         self.begun = begun
         self.heard = finished if isinstance(finished, Profile) else Profile(finished, rising)
         self.order = order
+        self._by_member: Array | None = None
 
     @classmethod
     def of_members(cls, started: Array, begun: Array, finished: Array) -> Herd:
@@ -70,6 +71,7 @@ class Herd:
         """The same herd at another instant, sharing all arrays: what an idle queue makes of equal requests is equal."""
         other = Herd.__new__(Herd)
         other.base, other.sent, other.begun, other.heard, other.order = base, self.sent, self.begun, self.heard, self.order
+        other._by_member = self._by_member
         return other
 
     @property
@@ -87,6 +89,12 @@ class Herd:
     @property
     def reading(self) -> Reading:
         return Reading(self.base, self.begun, self.order)
+
+    def heard_by(self, members: Array) -> Profile:
+        """When some *members* hear the answer, from `base`."""
+        if self._by_member is None:
+            self._by_member = by_member(0, self.heard.values, self.order)
+        return Profile(self._by_member[members])
 
     def columns(self) -> tuple[Array, Array, Array]:
         """(started, begun, finished) as instants of the run, in the order of members."""

@@ -112,7 +112,7 @@ class Profile:
             total = int(self._sums[chosen.stop] - self._sums[chosen.start])
             low, high = int(self.values[chosen.start]), int(self.values[chosen.stop - 1])
         elif compiled.ENABLED and (whole or not isinstance(chosen, slice)):
-            kinds, wanted = _as_kinds(chosen, self.size)
+            kinds, wanted = self._as_kinds(chosen)
             of_kind, totals, leasts, largests = self._counted(kinds, wanted.size)
             counts, total = of_kind[wanted].sum(axis=0), int(totals[wanted].sum())
             low, high = int(leasts[wanted].min()), int(largests[wanted].max())
@@ -131,14 +131,15 @@ class Profile:
         middles = ((held + first) << shift) + (1 << shift - 1)
         return Steps(middles, counts[held], total, least, largest)
 
-
-def _as_kinds(chosen: slice | Array | Kinds, size: int) -> Kinds:
-    """*chosen*: all, those of a mask, or by kind."""
-    if isinstance(chosen, Kinds):
-        return chosen
-    if isinstance(chosen, slice):
-        return Kinds(np.zeros(size, np.uint8), np.array([True]))
-    return Kinds(chosen.view(np.uint8), np.array([False, True]))
+    def _as_kinds(self, chosen: slice | Array | Kinds) -> Kinds:
+        """*chosen*: all, those of a mask, or by kind."""
+        if isinstance(chosen, Kinds):
+            return chosen
+        if not isinstance(chosen, slice):
+            return Kinds(chosen.view(np.uint8), np.array([False, True]))
+        if self._by_kind is not None:
+            return Kinds(self._by_kind[0], np.ones(len(self._by_kind[1][0]), bool))
+        return Kinds(np.zeros(self.size, np.uint8), np.array([True]))
 
 
 class Spread:

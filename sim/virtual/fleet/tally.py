@@ -27,7 +27,7 @@ import numpy as np
 from sim.policy import Polling
 from sim.virtual.fleet.answers import Answers
 from sim.virtual.fleet.groups import Group, by_value
-from sim.virtual.fleet.herds import ABORTED, FAILED, NEVER, Herd, Reading, Span, by_member
+from sim.virtual.fleet.herds import ABORTED, FAILED, NEVER, Herd, Reading, Span
 from sim.virtual.fleet.spread import Kinds, Profile, Spread
 
 Array = np.ndarray[Any, Any]
@@ -80,6 +80,9 @@ class Tally:
         self._instants: list[int] = self._committed.tolist()
         self._resource = resource[group.updates]
         self._batch = batch[group.updates]
+        counted = np.flatnonzero(self._batch >= 0)
+        self._counted = (int(counted[0]), int(counted[-1]) + 1) if counted.size else (0, 0)
+        """Updates from the first to before the last: those committed in the window follow each other."""
         self._window = window
         self._last_sent = window.stop - 1 if isinstance(group.policy, Polling) else window.end
         self._overtakes = overtakes
@@ -184,8 +187,8 @@ class Tally:
         if judged:
             self.outcomes.applied += self._group.size * (high > low)
             self.outcomes.not_newer += self._group.size * (high == low)
-        if high > low:
-            self._note(low + np.flatnonzero(self._batch[low:high] >= 0), herd.base, herd.heard)
+        first_counted, last_counted = self._counted
+        self._note(slice(max(low, first_counted), min(high, last_counted)), herd.base, herd.heard)
         return True
 
     def _counting(self, herd: Herd) -> Array | bool:
@@ -229,48 +232,36 @@ class Tally:
 
     def _show(self, herd: Herd, before: Reading, now: Reading) -> None:
         """Count the updates that pages show for the first time: committed after what they showed *before*, and not after
-        *now*.
-
-        An update comes to all pages where all read before it then and after it now. Of the others each page has two levels: how
-        many of them it *had* seen, and how many it *has* seen now. Update number 1 comes to the pages that had 0 or 1 and have
-        2 or more. Pages of the same two levels are one kind, and are counted together.
-        """
+        *now*. An update comes to all pages where all read before it then and after it now."""
         low, high = self._between(before.least, now.largest)
-        in_order = before.order is None and now.order is None and herd.order is None
-        by_members = None
-        for members, updates in self._views(low, high):
+        for members, updates in self._views(max(low, self._counted[0]), min(high, self._counted[1])):
             committed = self._committed[updates]
             whole = (committed > before.largest) & (committed <= now.least) & (members is None)
-            counted = self._batch[updates] >= 0
-            to_all, some = updates[whole & counted], np.flatnonzero(counted[~whole])
-            updates, committed = updates[~whole], committed[~whole]
-            if members is None and (in_order or not some.size):
-                self._note(to_all, herd.base, herd.heard)
-                starts = np.searchsorted(now.begun, committed - now.base).tolist()
-                stops = np.searchsorted(before.begun, committed - before.base).tolist()
-                for one in some.tolist():
-                    self._note(updates[one, None], herd.base, herd.heard, slice(starts[one], stops[one]))
-                continue
-            if not some.size:
-                continue
-            had, has = self._reached(before, now, committed, members, herd.order)
-            profile = herd.heard
-            if members is not None:
-                by_members = by_member(0, herd.heard.values, herd.order) if by_members is None else by_members
-                profile = Profile(by_members[members])
-            levels = committed.size + 1
-            if levels * levels > 256:
-                self._note(to_all, herd.base, profile)
-                for one in some.tolist():
-                    self._note(updates[one, None], herd.base, profile, (had <= one) & (has > one))
-                continue
-            kinds = (had * levels + has).astype(np.uint8, copy=False)
-            of_kind = np.arange(levels * levels)
-            self._note(to_all, herd.base, profile, Kinds(kinds, of_kind >= 0))
-            for one in some.tolist():
-                self._note(
-                    updates[one, None], herd.base, profile, Kinds(kinds, (of_kind // levels <= one) & (of_kind % levels > one))
-                )
+            if not whole.all():
+                self._show_to_some(herd, before, now, members, updates[~whole])
+            self._note(updates[whole], herd.base, herd.heard)
+
+    def _show_to_some(self, herd: Herd, before: Reading, now: Reading, members: Array | None, updates: Array) -> None:
+        """Each page has two levels: how many of the *updates* it *had* seen, and how many it *has* seen now. Update number 1 comes
+        to the pages that had 0 or 1 and have 2 or more. Pages of the same two levels are one kind, and are counted together."""
+        committed = self._committed[updates]
+        if members is None and before.order is None and now.order is None and herd.order is None:
+            starts = np.searchsorted(now.begun, committed - now.base).tolist()
+            stops = np.searchsorted(before.begun, committed - before.base).tolist()
+            for update, start, stop in zip(updates.tolist(), starts, stops, strict=True):
+                self._note(slice(update, update + 1), herd.base, herd.heard, slice(start, stop))
+            return
+        had, has = self._reached(before, now, committed, members, herd.order)
+        profile = herd.heard if members is None else herd.heard_by(members)
+        levels = committed.size + 1
+        of_kind = np.arange(levels * levels)
+        kinds = (had * levels + has).astype(np.uint8, copy=False) if of_kind.size <= 256 else None
+        for one, update in enumerate(updates.tolist()):
+            if kinds is None:
+                pages: Array | Kinds = (had <= one) & (has > one)
+            else:
+                pages = Kinds(kinds, (of_kind // levels <= one) & (of_kind % levels > one))
+            self._note(slice(update, update + 1), herd.base, profile, pages)
 
     def _reached(
         self, before: Reading, now: Reading, committed: Array, members: Array | None, order: Array | None
@@ -301,10 +292,10 @@ class Tally:
         for number in np.unique(viewers).tolist():
             yield self._group.shown_by[number], updates[viewers == number]
 
-    def _note(self, updates: Array, base: int, profile: Profile, pages: slice | Kinds | Array | None = None) -> None:
+    def _note(self, updates: slice | Array, base: int, profile: Profile, pages: slice | Kinds | Array | None = None) -> None:
         """These updates are on the screens (all of the profile, a range, of kinds or of a mask) at *base* and its durations."""
-        if updates.size:
-            shifts = base - self._at[updates]
+        shifts = base - self._at[updates]
+        if shifts.size:
             total, count = self._spread.add_shifted(profile, shifts, self._batch[updates], pages)
             self.pages[updates] += count
             self.total[updates] += total + count * shifts.astype(float)
