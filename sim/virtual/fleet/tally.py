@@ -242,8 +242,9 @@ class Tally:
             self._note(updates[whole], herd.base, herd.heard)
 
     def _show_to_some(self, herd: Herd, before: Reading, now: Reading, members: Array | None, updates: Array) -> None:
-        """Each page has two levels: how many of the *updates* it *had* seen, and how many it *has* seen now. Update number 1 comes
-        to the pages that had 0 or 1 and have 2 or more. Pages of the same two levels are one kind, and are counted together."""
+        """The same of *updates* that come to some pages. Each page has two levels: how many of them it *had* seen, and how many
+        it *has* seen now. Update number 1 comes to the pages that had 0 or 1 and have 2 or more. Pages of the same two levels are
+        one kind, and are counted together."""
         committed = self._committed[updates]
         if members is None and before.order is None and now.order is None and herd.order is None:
             starts = np.searchsorted(now.begun, committed - now.base).tolist()

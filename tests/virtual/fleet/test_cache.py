@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from sim.virtual.fleet import compiled
-
 caching = pytest.importorskip("numba.core.caching")
 
 
@@ -14,6 +12,7 @@ def doubled(value: int) -> int:
 
 
 def test_without_a_place_for_its_cache_a_loop_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_compiled", {})
+    from sim.virtual.fleet import loops
+
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    assert compiled._loop(doubled)(21) == 42
+    assert loops.compiled(doubled)(21) == 42
