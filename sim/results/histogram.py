@@ -59,12 +59,15 @@ class Histogram:
         if not values.size:
             return
         least, largest = int(values.min()), int(values.max())
-        self.counts += np.bincount(self.bins_of(values), minlength=len(self.counts))
+        self._count(values)
         if largest < (1 << 62) // values.size:
             self.total += int(values.sum())
         else:  # in halves: a sum of int64 would wrap silently
             self.total += int((values >> 20).sum()) * (1 << 20) + int((values & 0xFFFFF).sum())
         self._reach(least, largest)
+
+    def _count(self, values: Array) -> None:
+        self.counts += np.bincount(self.bins_of(values), minlength=len(self.counts))
 
     def add_counts(self, durations: Array, counts: Array, total: int, least: int, largest: int) -> None:
         """Count *counts[i]* values near *durations[i]* (ns) whose exact sum, least and largest are known."""

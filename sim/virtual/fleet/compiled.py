@@ -83,7 +83,7 @@ def count_steps(values: Array, kinds: Array, number: int, shift: int, first: int
 
 
 def count_bins(durations: Array, shift: int, first: int, counts: Array) -> None:
-    """Count durations in the bins of `histogram.bins_of`: 1.5 ns each, by NumPy's steps 8."""
+    """Count durations in the bins of `Histogram.bins_of`: 1.5 ns each, by NumPy's steps 8."""
     _loops().count_bins(durations, shift, first, counts)
 
 

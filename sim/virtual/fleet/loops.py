@@ -203,7 +203,7 @@ def count_steps(values: Array, kinds: Array, number: int, shift: int, first: int
 
 @compiled
 def count_bins(durations: Array, shift: int, first: int, counts: Array) -> None:
-    """See `histogram.bins_of`."""
+    """See `Histogram.bins_of`."""
     reals = np.empty(PART)
     bins = reals.view(np.int64)
     for low in range(0, durations.size, PART):
