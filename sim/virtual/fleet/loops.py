@@ -137,7 +137,7 @@ def serve(
                 row[k] = max(free[k] - since, 0)
             for k in range(size):
                 small[k], needs[k] = max(at[k] + to - since, 0), need[k]
-            _in_turn(row, small, needs, size)  # type: ignore[call-arg]
+            _in_turn(row, small, needs, size)
             for k in range(workers):
                 free[k] = since + row[k]
             for k in range(size):
