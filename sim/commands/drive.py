@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from sim.clock import SECOND
@@ -54,10 +55,7 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(sent.open_journal(args.output)) if args.output else None
         publisher = OpenLoopPublisher(way, _epoch(args.epoch), scenario.publisher.connections, write=_to(journal))
-        rows = _publish(publisher, updates)
-    table = sent.to_table(rows)
-    if args.output:
-        sent.write(args.output, table)
+        rows, table = _publish(publisher, updates, args.output)
     result = sent.summary(table)
     if args.json:
         options.print_json("drive", result)
@@ -84,20 +82,26 @@ def _to(journal: Journal | None) -> Callable[[Sequence[Sent]], object]:
     return lambda rows: journal.append(sent.to_table(rows)) if journal is not None else None
 
 
-def _publish(publisher: OpenLoopPublisher, updates: Updates) -> list[Sent]:
-    """Run the publisher until it is done or a signal stops it."""
+def _publish(publisher: OpenLoopPublisher, updates: Updates, output: Path | None) -> tuple[list[Sent], pa.Table]:
+    """Run the publisher until it is done or a signal stops it, and write *output*: its rows, as objects and as a table."""
     # A publisher that waits for the processor measures that, not the target. Not every user may raise a priority.
     with contextlib.suppress(PermissionError):
         os.nice(PRIORITY)
     quiet = not sys.stderr.isatty() or (len(updates) > 0 and updates.at[-1] < 2 * SECOND)
     with asyncio.Runner(loop_factory=event_loop) as runner, tqdm(total=len(updates), unit="update", disable=quiet) as bar:
 
-        async def publish() -> list[Sent]:
+        async def publish() -> tuple[list[Sent], pa.Table]:
             with contextlib.ExitStack() as stack:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, publisher.stop)
                     stack.callback(asyncio.get_running_loop().remove_signal_handler, number)
-                return await publisher.run(updates, bar.update)
+                rows = await publisher.run(updates, bar.update)
+                # A load test stops its publisher at the end of its window. That may be just when all is answered: the signal
+                # must not take from the run that its rows are complete.
+                table = sent.to_table(rows)
+                if output:
+                    sent.write(output, table)
+                return rows, table
 
         return runner.run(publish())
 
