@@ -137,12 +137,20 @@ class EndedRun:
 
     def evidence(self) -> Evidence:
         """For the verdict."""
-        measured, scenario, window = self.measured, self.measured.scenario, self.run.manifest.window
-        return self.harness.evidence(
-            self.summary,
-            measured.workers,
-            self.busiest,
-            measured.invalid,
+        measured, harness, scenario = self.measured, self.harness, self.measured.scenario
+        window = self.run.manifest.window
+        return Evidence(
+            summary=self.summary,
+            expected_workers=measured.workers,
+            finished_workers=harness.finished,
+            heard=harness.counters["notifications"],
+            incidents=[*measured.invalid, *harness.complaints],
+            kernel_stamps=harness.kernel_stamps,
+            cpu_share=self.busiest,
+            coalesced=harness.coalesced,
+            clock_step=harness.clock_step,
+            clock_error=harness.clock_error,
+            negative=harness.counters["negative"],
             passive=scenario.publisher.via == "none",
             floor=self.known.floor_p99 if self.known else None,
             publisher_added=publisher_added(self.frames),

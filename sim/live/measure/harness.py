@@ -11,7 +11,6 @@ import numpy as np
 
 from sim.clock import SECOND
 from sim.live.measure.sampling import MetricSample
-from sim.live.measure.verdict import Evidence
 from sim.results.histogram import Histogram
 from sim.scenario import Scenario
 
@@ -115,25 +114,11 @@ class Harness:
             "counters": {name: count for name, count in sorted(self.counters.items()) if count},
         }
 
-    def evidence(
-        self, summary: Mapping[str, Mapping[str, Any]], expected_workers: int, cpu: float, incidents: Sequence[str], **more: Any
-    ) -> Evidence:
-        """For the verdict. *more*: further members of `Evidence`."""
+    @property
+    def complaints(self) -> list[str]:
+        """What went wrong inside the load client, as reasons for the verdict."""
         errors = self.counters["callback_errors"]
-        said = [*incidents, *([f"{errors} exceptions inside the load client (see its log)"] if errors else [])]
-        return Evidence(
-            summary=summary,
-            expected_workers=expected_workers,
-            finished_workers=self.finished,
-            heard=self.counters["notifications"],
-            incidents=said,
-            kernel_stamps=self.kernel_stamps,
-            cpu_share=cpu,
-            coalesced=self.coalesced,
-            clock_step=self.clock_step,
-            clock_error=self.clock_error,
-            **{"negative": self.counters["negative"]} | more,
-        )
+        return [f"{errors} exceptions inside the load client (see its log)"] if errors else []
 
 
 def offset_of(header: Header) -> int:

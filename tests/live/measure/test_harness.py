@@ -55,12 +55,11 @@ def test_sums_over_workers() -> None:
     assert progress_of([header(0), header(1)]).subscribed == 8
 
 
-def test_evidence_names_exceptions_inside_the_client() -> None:
+def test_exceptions_inside_the_client_are_named() -> None:
     broken = header()
     broken["counters"]["callback_errors"] = 2
-    evidence = Harness([broken]).evidence({}, 1, 0.5, ["before"])
-    assert list(evidence.incidents) == ["before", "2 exceptions inside the load client (see its log)"]
-    assert evidence.negative == 0
+    assert Harness([broken]).complaints == ["2 exceptions inside the load client (see its log)"]
+    assert Harness([header()]).complaints == []
 
 
 def test_one_machine_has_one_clock() -> None:
