@@ -106,3 +106,13 @@ def test_a_series_is_the_same_as_its_calls(plan: list[tuple[list[int], int]], pa
         return seen
 
     assert play(at_once) == play(told) == play(one_by_one)
+
+
+def test_a_listener_that_waits_for_silence_is_called_once_it_is_there() -> None:
+    """Its timer is put off from 5 to 8; one that has heard nothing rings when it was to, and so does one that is not meant."""
+    clock, rang = EventList(), []
+    lane = clock.lane("lane", lambda listener, when: rang.append((listener.name, when, clock.now())), silence=5)
+    for name, heard_at, alarm_at in (("put off", 3, 5), ("silent", 0, 5), ("another timer", 3, 7)):
+        lane.post(5, SimpleNamespace(name=name, heard_at=heard_at, alarm_at=alarm_at, quiet_until=alarm_at))
+    clock.run()
+    assert rang == [("silent", 5, 5), ("another timer", 5, 5), ("put off", 8, 8)]

@@ -157,6 +157,28 @@ def test_after_cancel_a_timer_that_was_left_behind_fires_nothing() -> None:
     assert machine.next_at == NEVER
 
 
+def test_of_several_timers_that_are_left_behind_the_first_rings_next() -> None:
+    machine = DebounceMachine(wait=20)
+    for at in (0, 2):
+        machine.call(at)
+        assert machine.flush(at + 1), "its timer stays"
+    machine.cancel()
+    assert machine.next_at == 20
+    assert not machine.ring(20)
+    assert machine.next_at == 22
+
+
+def test_a_timer_that_has_rung_after_the_component_went_is_not_left_behind() -> None:
+    machine = DebounceMachine(wait=10)
+    machine.call(0)
+    machine.unmount(1)
+    assert not machine.ring(10)
+    assert machine.is_pending
+    assert machine.flush(11)
+    machine.call(12)
+    assert machine.next_at == 22
+
+
 def test_rate_limit_is_at_once_when_idle_and_else_a_wait_after_the_last() -> None:
     assert due(RateLimit(0.5), 0, 100, 200, 2000) == [0, 500, 2000]
     assert due(RateLimit(0.5), 0, 500) == [0, 500]

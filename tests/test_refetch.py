@@ -276,6 +276,7 @@ policies = st.sampled_from(
     [
         Immediate(),
         Debounce(0.02),
+        Debounce(0.02, leading=True),
         Debounce(0.02, leading=True, max_wait=0.05),
         Debounce(0.01, jitter=0.02),
         Throttle(0.03),
