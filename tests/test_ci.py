@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import pytest
 import yaml
 
 from sim.results.run import Run
+from tests.live.calibrated import known_in
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WORKFLOW = yaml.safe_load((DOCS / "ci" / "load-test.yml").read_text(encoding="utf-8"))
@@ -52,7 +54,8 @@ def test_the_commands_run_here_as_written(tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     env = {**os.environ, **{name: str(value) for name, value in JOB["env"].items()}}
     env |= {"WORKBENCH": str(Path(sys.executable).with_name("workbench")), "GITHUB_STEP_SUMMARY": str(summary)}
-    env |= {"RUNS": "1", "SET": SHORT}
+    # Matplotlib keeps its list of fonts where it is.
+    env |= {"RUNS": "1", "SET": SHORT, "MPLCONFIGDIR": matplotlib.get_cachedir()} | known_in(tmp_path / "cache")
 
     def shell(command: str) -> subprocess.CompletedProcess[str]:
         words = ["bash", "-e", "-c", command]

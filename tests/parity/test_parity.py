@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import run as call
@@ -13,6 +14,7 @@ from sim.experiments import parity
 from sim.live.processes import python
 from sim.results.run import Run
 from sim.scenario import Scenario, to_toml
+from tests.live.calibrated import known_in
 from tests.parity.cases import CASES
 
 pytestmark = [pytest.mark.loopback, pytest.mark.slow]
@@ -51,6 +53,7 @@ def measured(scenario: Scenario, directory: Path) -> Run:
     """A load test, in a process of its own. A busy machine may make it invalid; its counts stand all the same."""
     path = directory / f"{scenario.name}.toml"
     path.write_text(to_toml(scenario), encoding="utf-8")
-    done = call(python("-m", "sim", "loadtest", str(path), "-o", str(directory / scenario.name)), capture_output=True, text=True)
+    command = python("-m", "sim", "loadtest", str(path), "-o", str(directory / scenario.name))
+    done = call(command, capture_output=True, text=True, env=os.environ | known_in(directory / f"{scenario.name}-cache"))
     assert done.returncode in (0, 4), done.stderr
     return Run(directory / scenario.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -15,9 +14,9 @@ from typing import Any
 import psutil
 
 from sim.errors import BadInput
-from sim.live.capacity.calibration import Calibration, machine_key
 from sim.live.measure.measured import Places, RunRecord
 from sim.live.processes import importable, python
+from tests.live.calibrated import known_in
 from tests.torture.case import need
 
 PATIENCE = 90.0
@@ -33,21 +32,15 @@ pages = [{page = "detail", subscribers = 24}, {page = "dashboard", subscribers =
 """
 """A load test of 32 pages; cases shorten it where it is to end by itself."""
 
-KNOWN = Calibration(1, 1e-6, 2e-6, 1e-4, 1e-3, 1e5, 1e-5, 1e3, 1e4, 1e8, "kernel", "2026-01-01T00:00:00Z", machine_key())
-"""So that no load test measures this machine first."""
-
 
 class Command:
     """One `workbench` process in a directory of its own; its bundle, where there is one, is `place/run`."""
 
     def __init__(self, place: Path, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any) -> None:
         place.mkdir(parents=True, exist_ok=True)
-        cache = place / "cache" / "notify-refetch-workbench"
-        cache.mkdir(parents=True, exist_ok=True)
-        (cache / "calibration.json").write_text(json.dumps(KNOWN.to_dict()))
         (place / "small.toml").write_text(LOAD)
         self.place, self.output = place, place / "run"
-        variables = {"XDG_CACHE_HOME": str(cache.parent), "TMPDIR": str(place)} | importable() | dict(environment or {})
+        variables = known_in(place / "cache") | {"TMPDIR": str(place)} | importable() | dict(environment or {})
         self._out, self._err = place / "stdout", place / "stderr"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sim.live.capacity.calibration import Calibration, machine_key
 from sim.results.run import Run
+from tests.live.calibrated import known_in
 from tests.standin import application
 from tests.standin.setup import Setup, standing_in_a_thread
 
@@ -31,18 +30,14 @@ version = "props.server.updated_at"
 inertia = true
 only = ["server"]
 """
-RULER = Calibration(1, 1e-6, 2e-6, 1e-4, 1e-3, 1e5, 1e-5, 1e3, 1e4, 1e8, "kernel", "2026-01-01T00:00:00Z", machine_key())
 
 
 def test_sessions_uuids_and_inertia_without_a_line_of_python(tmp_path: Path) -> None:
-    cache = tmp_path / "notify-refetch-workbench"
-    cache.mkdir()
-    (cache / "calibration.json").write_text(json.dumps(RULER.to_dict()))
     (tmp_path / "own.toml").write_text(OWN)
     with standing_in_a_thread(Setup(application=application.Switches(keys="uuid"), sessions=True), changes=20) as target:
         target.write(tmp_path / "target.json")
         command = [sys.executable, "-m", "sim", "loadtest", "own.toml", "--target", "target.json", "--passive", "-o", "run"]
-        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+        environment = os.environ | known_in(tmp_path)
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, cwd=tmp_path, env=environment, check=False)
     assert "Traceback" not in done.stderr
     run = Run(tmp_path / "run")

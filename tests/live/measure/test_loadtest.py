@@ -25,7 +25,6 @@ import psutil
 import pytest
 
 from sim.cli import main
-from sim.live.capacity.calibration import Calibration, machine_key
 from sim.live.measure.loadtest import interruptible
 from sim.live.measure.swarm import free_port
 from sim.live.probe import why_unreachable
@@ -35,6 +34,7 @@ from sim.results import parts
 from sim.results.run import Run
 from sim.scenario import Scenario
 from sim.target import Target
+from tests.live.calibrated import KNOWN, known_in
 
 pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
@@ -47,7 +47,6 @@ load = {connect_rate = 100}
 pages = [{page = "detail", subscribers = 24}, {page = "dashboard", subscribers = 8}]
 """
 INCIDENTS = '[{kind = "disconnect", at = 0.5, share = 1.0}, {kind = "restart", at = 5, down = 0.5, signal = "SIGKILL"}]'
-RULER = Calibration(1, 1e-6, 2e-6, 1e-4, 1e-3, 1e5, 1e-5, 1e3, 1e4, 1e8, "kernel", "2026-01-01T00:00:00Z", machine_key())
 
 
 class Started:
@@ -115,9 +114,7 @@ Written = Callable[..., tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    cache = tmp_path_factory.mktemp("cache")
-    (cache / "notify-refetch-workbench").mkdir()
-    (cache / "notify-refetch-workbench" / "calibration.json").write_text(json.dumps(RULER.to_dict()))
+    known = known_in(tmp_path_factory.mktemp("cache"))
     started: list[Started] = []
 
     def start(*arguments: str, limit: int | None = None, environment: dict[str, str] | None = None) -> Started:
@@ -127,7 +124,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
         (directory / "locust.conf").write_text("run-time = 1s\nusers = 3\n")
         for name in ("queue", "redis", "random"):
             (directory / f"{name}.py").write_text("raise SystemExit('imported from the working directory')\n")
-        variables = {"XDG_CACHE_HOME": str(cache), "LOCUST_RUN_TIME": "1s"} | importable() | (environment or {})
+        variables = known | {"LOCUST_RUN_TIME": "1s"} | importable() | (environment or {})
         started.append(Started(directory, "small.toml", *arguments, environment=variables, limit=limit))
         return started[-1]
 
@@ -222,7 +219,7 @@ def test_every_delivery_is_accounted_for(finished: Callable[[str], Finished]) ->
     assert not (done.output / "parts").exists()
     assert not (done.output / "logs").exists() or done.code == 4
     assert {"application", "broadcaster", "publisher", "harness-0"} <= set(run.metrics["process"])
-    assert run.manifest.harness["floor_p99"] == RULER.floor_p99
+    assert run.manifest.harness["floor_p99"] == KNOWN.floor_p99
     assert run.manifest.clock["method"].startswith("one clock")
     done.require_nothing_left()
 
