@@ -29,6 +29,7 @@ def test_each_part_has_its_own() -> None:
     assert found["refetches"].tolist() == [0.2, 0.2]
     assert found["refetches_failed"].tolist() == [0.0, 0.2]
     assert found["notified_p50"].to_numpy() == pytest.approx([0.1, np.nan], nan_ok=True)
+    assert found["refetch_p50"].to_numpy() == pytest.approx([0.1, 0.1])
     assert found["fresh_p95"].iloc[0] < 1
     assert np.isinf(found["fresh_p95"].iloc[1]), "the second update was never shown"
 
