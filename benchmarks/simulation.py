@@ -224,10 +224,8 @@ def formulas() -> Iterator[tuple[str, float, str]]:
     from sim.virtual import theory
 
     calls: dict[str, Callable[[], object]] = {
-        "p95 of a trailing debounce": lambda: theory.trailing_delay_quantile(0.95, 1.0, 0.5),
-        "max_wait, lodash": lambda: theory.lodash_max_wait.__wrapped__(10, 0.5, 1),
-        "capacity for a p99": lambda: theory.subscribers_within(3.6, 0.5, 1, 16, 0.02, 0.04, 0.02),
-        "p99 of 700 pages": lambda: theory.Herd(0.5, 1, 700, 16, 0.02, 0.04, 0.02).quantile(0.99),
+        "figures of a trailing debounce": lambda: theory.predict(Debounce(wait=0.5), 1.0),
+        "max_wait, lodash": lambda: theory.max_wait.lodash_max_wait.__wrapped__(10, 0.5, 1),
     }
     for name, call in calls.items():
         call()

@@ -18,7 +18,7 @@ from sim.results.summary import summarise
 from sim.scenario import Scenario, to_dict
 from sim.study import FAMILIES, NO_TIME, dashboards
 from sim.virtual import fleet, reference
-from sim.virtual.theory import Herd, herd_response_mean, predict, trailing_delay_mean
+from sim.virtual.theory import herd_fresh_mean, herd_response_mean, predict, trailing_delay_mean
 from sim.workload import Poisson
 
 METRICS = {
@@ -224,7 +224,7 @@ def reach(
         forms = {"policy only": trailing_delay_mean(rate, wait)}
         if service * pages <= wait:
             forms["policy and herd"] = trailing_delay_mean(rate, wait) + herd_response_mean(pages, 1, service)
-            forms["and when each page reads"] = Herd(rate, wait, pages, 1, service).mean()
+            forms["and when each page reads"] = herd_fresh_mean(rate, wait, pages, 1, service)
         for name, exact in forms.items():
             rows.append(
                 {"drain": drain, "off": mean / exact - 1, "group": name, "utilisation": result.utilisation, "subscribers": pages}

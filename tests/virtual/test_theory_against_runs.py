@@ -78,30 +78,30 @@ TRAILING = [(0.5, 1.0), (1.0, 1.0), (5.0, 0.4)]
 @pytest.mark.parametrize(("rate", "wait"), TRAILING)
 def test_trailing_debounce(rate, wait):
     run = PolicyRun(Debounce(wait=wait), poisson(rate, 100_000))
-    agrees(run.refetch_rate(), theory.trailing_refetch_rate(rate, wait))
+    agrees(run.refetch_rate(), theory.debounce.trailing_refetch_rate(rate, wait))
     agrees(by_batch(run.delay), theory.trailing_delay_mean(rate, wait))
     for t in (wait, 1.5 * wait, 3.2 * wait):
-        agrees(by_batch(run.delay > t + 1e-9), theory.trailing_delay_sf(t, rate, wait))
-    agrees(run.age_mean(), theory.trailing_age_mean(rate, wait))
+        agrees(by_batch(run.delay > t + 1e-9), theory.debounce.trailing_delay_sf(t, rate, wait))
+    agrees(run.age_mean(), theory.debounce.trailing_age_mean(rate, wait))
     after, until = run.between()
-    agrees(by_batch(after + until), theory.trailing_age_peak(rate, wait))
+    agrees(by_batch(after + until), theory.debounce.trailing_age_peak(rate, wait))
     stale, total = run.stale_periods()[1:], run.fires[-1] - run.fires[0]
     scale = stale.size / (total / SECOND)
-    agrees(by_batch(stale) * scale, theory.trailing_stale_fraction(rate, wait))
-    agrees(by_batch(stale**2 / 2) * scale, theory.trailing_sync_age(rate, wait))
+    agrees(by_batch(stale) * scale, theory.debounce.trailing_stale_fraction(rate, wait))
+    agrees(by_batch(stale**2 / 2) * scale, theory.debounce.trailing_sync_age(rate, wait))
 
 
 @pytest.mark.parametrize(("rate", "wait"), [(0.6, 1.0), (3.0, 0.5)])
 def test_leading_edges(rate, wait):
     gaps = poisson(rate, 100_000)
     lead = PolicyRun(Debounce(wait=wait, leading=True, trailing=False), gaps)
-    agrees(lead.refetch_rate(), theory.leading_refetch_rate(rate, wait))
-    agrees(by_batch(lead.delay), theory.leading_delay_mean(rate, wait))
-    agrees(lead.age_mean(), theory.leading_age_mean(rate, wait))
+    agrees(lead.refetch_rate(), theory.debounce.leading_refetch_rate(rate, wait))
+    agrees(by_batch(lead.delay), theory.debounce.leading_delay_mean(rate, wait))
+    agrees(lead.age_mean(), theory.debounce.leading_age_mean(rate, wait))
     both = PolicyRun(Debounce(wait=wait, leading=True), gaps)
-    agrees(both.refetch_rate(), theory.both_edges_refetch_rate(rate, wait))
-    agrees(by_batch(both.delay), theory.both_edges_delay_mean(rate, wait))
-    agrees(both.age_mean(), theory.both_edges_age_mean(rate, wait))
+    agrees(both.refetch_rate(), theory.debounce.both_edges_refetch_rate(rate, wait))
+    agrees(by_batch(both.delay), theory.debounce.both_edges_delay_mean(rate, wait))
+    agrees(both.age_mean(), theory.debounce.both_edges_age_mean(rate, wait))
 
 
 @pytest.mark.parametrize(("rate", "wait"), [(0.6, 1.0), (8.0, 0.5)])
@@ -109,36 +109,36 @@ def test_window_and_limiter(rate, wait):
     gaps = poisson(rate, 100_000)
     window = PolicyRun(Window(wait=wait), gaps)
     agrees(window.refetch_rate(), theory.window_refetch_rate(rate, wait))
-    agrees(by_batch(window.delay), theory.window_delay_mean(rate, wait))
-    agrees(by_batch(window.delay <= theory.window_delay_quantile(0.3, rate, wait)), 0.3)
-    agrees(window.age_mean(), theory.window_age_mean(rate, wait))
+    agrees(by_batch(window.delay), theory.policies.window_delay_mean(rate, wait))
+    agrees(by_batch(window.delay <= theory.policies.window_delay_quantile(0.3, rate, wait)), 0.3)
+    agrees(window.age_mean(), theory.policies.window_age_mean(rate, wait))
     stale = window.stale_periods()[1:]
     assert stale == pytest.approx(np.full(stale.size, wait))
     limiter = PolicyRun(RateLimit(wait=wait), gaps)
-    agrees(limiter.refetch_rate(), theory.limiter_refetch_rate(rate, wait))
-    agrees(by_batch(limiter.delay), theory.limiter_delay_mean(rate, wait))
-    agrees(limiter.age_mean(), theory.limiter_age_mean(rate, wait))
+    agrees(limiter.refetch_rate(), theory.policies.limiter_refetch_rate(rate, wait))
+    agrees(by_batch(limiter.delay), theory.policies.limiter_delay_mean(rate, wait))
+    agrees(limiter.age_mean(), theory.policies.limiter_age_mean(rate, wait))
 
 
 def test_a_fixed_clock():
     rate, interval = 1.3, 0.8
     updates = np.cumsum(poisson(rate, 200_000))
     ticks = np.ceil(updates / interval)
-    agrees(by_batch(ticks * interval - updates), theory.grid_delay_mean(interval))
+    agrees(by_batch(ticks * interval - updates), theory.policies.grid_delay_mean(interval))
     useful = np.unique(ticks)
     first = updates[np.searchsorted(updates, (useful - 1) * interval)]
     stale = useful * interval - first
-    agrees(by_batch(stale) * stale.size / updates[-1], theory.grid_stale_fraction(rate, interval))
-    agrees(by_batch(stale**2 / 2) * stale.size / updates[-1], theory.grid_sync_age(rate, interval))
+    agrees(by_batch(stale) * stale.size / updates[-1], theory.policies.grid_stale_fraction(rate, interval))
+    agrees(by_batch(stale**2 / 2) * stale.size / updates[-1], theory.policies.grid_sync_age(rate, interval))
     instants = np.arange(interval, updates[-1], interval)[10:]
     age = instants - updates[np.searchsorted(updates, instants, side="right") - 1]
-    agrees(by_batch(age + interval / 2), theory.grid_age_mean(rate, interval))
+    agrees(by_batch(age + interval / 2), theory.policies.grid_age_mean(rate, interval))
 
 
 @pytest.mark.parametrize(("rate", "wait", "cap"), [(10.0, 0.5, 1.0), (2.0, 0.5, 1.7), (1.0, 1.0, 2.0)])
 def test_the_cap_of_lodash(rate, wait, cap):
     run = PolicyRun(Debounce(wait=wait, max_wait=cap, timing="lodash"), poisson(rate, 150_000))
-    capped = theory.lodash_max_wait(rate, wait, cap)
+    capped = theory.max_wait.lodash_max_wait(rate, wait, cap)
     agrees(run.refetch_rate(), capped.refetch_rate)
     agrees(by_batch(run.delay), capped.delay_mean)
 
@@ -150,7 +150,7 @@ def test_an_update_can_ride_on_a_running_refetch():
     first = np.searchsorted(run.fires + int(read * SECOND), run.updates)
     seen = first < shown.size
     fresh = (shown[first[seen]] - run.updates[seen]) / SECOND
-    agrees(by_batch(fresh), theory.trailing_freshness_mean(rate, wait, response, read))
+    agrees(by_batch(fresh), theory.debounce.trailing_freshness_mean(rate, wait, response, read))
 
 
 def test_immediate_is_a_debounce_of_nothing():

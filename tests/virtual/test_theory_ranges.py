@@ -45,14 +45,14 @@ def test_predictions_are_numbers_or_bad_input(rate: float, wait: float, cap: flo
 @given(a=wide, b=wide, c=wide, q=st.floats(0, 1))
 def test_functions_give_numbers_or_bad_input(a: float, b: float, c: float, q: float) -> None:
     for function, arguments in (
-        (theory.trailing_delay_sf, (a, b, c)),
-        (theory.trailing_delay_quantile, (q, a, b)),
-        (theory.window_delay_quantile, (q, a, b)),
-        (theory.grid_sync_age, (a, b)),
+        (theory.debounce.trailing_delay_sf, (a, b, c)),
+        (theory.debounce.trailing_delay_quantile, (q, a, b)),
+        (theory.policies.window_delay_quantile, (q, a, b)),
+        (theory.policies.grid_sync_age, (a, b)),
         (theory.fanout_delay_last, (100, a, b)),
-        (theory.nodes_needed, (a, 100, b)),
+        (theory.sizing.nodes_needed, (a, 100, b)),
         (theory.jittered_herd_response_mean, (100, 3, a, b)),
-        (theory.usl_throughput, (a, b, c)),
+        (theory.queueing.usl_throughput, (a, b, c)),
     ):
         try:
             found = function(*arguments)
@@ -65,7 +65,7 @@ def test_functions_give_numbers_or_bad_input(a: float, b: float, c: float, q: fl
 @pytest.mark.parametrize("x", [24.0, 40.0, 300.0])
 def test_a_page_that_all_but_starves_has_exponential_delays(x: float) -> None:
     mean = theory.trailing_delay_mean(x, 1.0)
-    assert theory.trailing_delay_quantile(0.5, x, 1.0) == pytest.approx(math.log(2) * mean, rel=1e-6)
+    assert theory.debounce.trailing_delay_quantile(0.5, x, 1.0) == pytest.approx(math.log(2) * mean, rel=1e-6)
 
 
 def test_beyond_float64_a_page_starves_for_ever() -> None:

@@ -50,25 +50,25 @@ def printed(text):
 @pytest.mark.parametrize("case", INSTANT)
 def test_the_starvation_table(case):
     rate, mean, p95 = INSTANT[case].split(", ")
-    assert theory.trailing_refetch_rate(*case) == printed(rate)
+    assert theory.debounce.trailing_refetch_rate(*case) == printed(rate)
     assert theory.trailing_delay_mean(*case) == printed(mean)
-    assert theory.trailing_delay_quantile(0.95, *case) == printed(p95)
+    assert theory.debounce.trailing_delay_quantile(0.95, *case) == printed(p95)
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (lambda: theory.lodash_max_wait(10, 0.5, 1).refetch_rate, "0.9939"),
+        (lambda: theory.max_wait.lodash_max_wait(10, 0.5, 1).refetch_rate, "0.9939"),
         (lambda: theory.trailing_delay_mean(5, 0.5), "2.24"),
         (lambda: theory.trailing_delay_mean(0.1, 0.5), "0.51"),
-        (lambda: theory.limiter_refetch_rate(1, 0.5), "0.9037"),
-        (lambda: theory.limiter_refetch_rate(1, 1), "0.7311"),
-        (lambda: theory.limiter_refetch_rate(1, 2), "0.4683"),
-        (lambda: theory.limiter_refetch_rate(1, 3), "0.3279"),
-        (lambda: theory.limiter_refetch_rate(1, 5), "0.1997"),
+        (lambda: theory.policies.limiter_refetch_rate(1, 0.5), "0.9037"),
+        (lambda: theory.policies.limiter_refetch_rate(1, 1), "0.7311"),
+        (lambda: theory.policies.limiter_refetch_rate(1, 2), "0.4683"),
+        (lambda: theory.policies.limiter_refetch_rate(1, 3), "0.3279"),
+        (lambda: theory.policies.limiter_refetch_rate(1, 5), "0.1997"),
         (lambda: theory.window_refetch_rate(1, 0.5), "0.6667"),
         (lambda: theory.window_refetch_rate(1, 5), "0.1667"),
-        (lambda: theory.usl_peak(0.05, 0.0002), "68.92"),
+        (lambda: theory.queueing.usl_peak(0.05, 0.0002), "68.92"),
     ],
 )
 def test_values_worked_out_elsewhere(value, expected):
@@ -76,7 +76,7 @@ def test_values_worked_out_elsewhere(value, expected):
 
 
 def test_the_usl_peak_is_the_best_whole_number():
-    throughput = theory.usl_throughput(np.arange(1.0, 200.0), 0.05, 0.0002)
+    throughput = theory.queueing.usl_throughput(np.arange(1.0, 200.0), 0.05, 0.0002)
     assert 1 + int(np.argmax(throughput)) == 69
 
 
@@ -84,8 +84,8 @@ def test_the_usl_peak_is_the_best_whole_number():
 
 
 def test_a_cap_that_never_binds_changes_nothing():
-    capped = theory.lodash_max_wait(2.0, 0.4, 200.0)
-    assert capped.refetch_rate == pytest.approx(theory.trailing_refetch_rate(2.0, 0.4), rel=1e-10)
+    capped = theory.max_wait.lodash_max_wait(2.0, 0.4, 200.0)
+    assert capped.refetch_rate == pytest.approx(theory.debounce.trailing_refetch_rate(2.0, 0.4), rel=1e-10)
     assert capped.delay_mean == pytest.approx(theory.trailing_delay_mean(2.0, 0.4), rel=1e-10)
     assert capped.forced == pytest.approx(0.0, abs=1e-10)
 
@@ -94,7 +94,10 @@ def test_a_cap_that_never_binds_changes_nothing():
 def test_the_law_of_the_delay_has_its_mean(rate):
     """The integral of P(D > t), through the switch from series to tail, gives the closed mean."""
     edges = [0.0, *np.arange(1.0, 40.0), 60.0, 100.0, 300.0, 1000.0, 4000.0]
-    law = [quad(lambda t: theory.trailing_delay_sf(t, rate, 1.0), a, b, epsabs=1e-9, limit=200)[0] for a, b in pairwise(edges)]
+    law = [
+        quad(lambda t: theory.debounce.trailing_delay_sf(t, rate, 1.0), a, b, epsabs=1e-9, limit=200)[0]
+        for a, b in pairwise(edges)
+    ]
     assert sum(law) == pytest.approx(theory.trailing_delay_mean(rate, 1.0), rel=3e-5)
 
 
@@ -105,25 +108,18 @@ def test_series_and_tail_meet():
     for rate in (0.8, 0.9995, 1.0, 1.0007, 3.0):
         theta, amplitude = decay(rate, 1.0)
         t = 5.9 / (rate * math.exp(-rate))
-        assert theory.trailing_delay_sf(t, rate, 1.0) == pytest.approx(amplitude * math.exp(-theta * t), rel=1e-6, abs=1e-13)
-
-
-@pytest.mark.parametrize("rate", [0.02, 0.9, 1.0, 3.0, 12.0])
-def test_the_law_at_many_points_is_the_law_at_each(rate):
-    from sim.virtual.theory.max_wait import survival
-
-    t = np.array([0.0, 0.5, 0.9999, 1.0, 1.3, 2.0, 2.7, 9.0, 31.4, 500.0])
-    assert survival(t, rate, 1.0) == pytest.approx(theory.trailing_delay_sf(t, rate, 1.0), abs=3e-11)
-    assert survival(t[3:7], rate, 1.0) == pytest.approx(theory.trailing_delay_sf(t[3:7], rate, 1.0), abs=3e-11)
+        assert theory.debounce.trailing_delay_sf(t, rate, 1.0) == pytest.approx(
+            amplitude * math.exp(-theta * t), rel=1e-6, abs=1e-13
+        )
 
 
 def test_quantiles_invert_the_law():
     for rate, wait in [(0.4, 1.0), (1.0, 1.0), (10.0, 0.5)]:
         for q in (0.5, 0.9, 0.95, 0.999):
-            t = theory.trailing_delay_quantile(q, rate, wait)
-            expected = 1 - q if t > wait else theory.trailing_delay_sf(wait, rate, wait)
-            assert theory.trailing_delay_sf(t, rate, wait) == pytest.approx(expected, rel=1e-7)
-    assert theory.trailing_delay_quantile(0.3, 0.4, 1.0) == 1.0  # the atom: e**-0.4 of the updates wait exactly `wait`
+            t = theory.debounce.trailing_delay_quantile(q, rate, wait)
+            expected = 1 - q if t > wait else theory.debounce.trailing_delay_sf(wait, rate, wait)
+            assert theory.debounce.trailing_delay_sf(t, rate, wait) == pytest.approx(expected, rel=1e-7)
+    assert theory.debounce.trailing_delay_quantile(0.3, 0.4, 1.0) == 1.0  # the atom: e**-0.4 of the updates wait exactly `wait`
 
 
 def test_herds():
@@ -137,24 +133,8 @@ def test_sizes():
     assert theory.fanout_delay_last(1000, 1e-5) == pytest.approx(0.01)
     assert theory.fanout_delay_last(1000, 1e-5, rate=50, nodes=2) == pytest.approx(500e-5 + 50 * 0.005**2 / (2 * 0.75))
     assert theory.fanout_subscribers_max(10, 1e-5) == pytest.approx(10_000)
-    assert theory.nodes_needed(10, 10_000, 1e-5, utilisation=0.5) == 2
+    assert theory.sizing.nodes_needed(10, 10_000, 1e-5, utilisation=0.5) == 2
     assert theory.retry_utilisation_max(3) == 0.25
-
-
-@pytest.mark.parametrize(("target", "q"), [(3.6, 0.99), (1.9, 0.8), (0.9, 0.5), (50.0, 0.99)])
-def test_the_most_pages_within_a_target_is_the_last_size_that_meets_it(target, q):
-    arguments = (0.5, 1.0, 16, 0.02, 0.04, 0.02)
-    rate, wait, workers, service, before, after = arguments
-
-    def quantile(pages: int) -> float:
-        return theory.Herd(rate, wait, pages, workers, service, before, after).quantile(q)
-
-    within = theory.subscribers_within(target, *arguments, q)
-    sizes = range(1, 16 * 49 + 1, 7)
-    assert within == 0 or quantile(within) <= target + 1e-8
-    assert all(quantile(pages) > target for pages in sizes if pages > within)
-    if target == 50.0:
-        assert within == 16 * 49  # the range's end: 49 ranks are read within the wait
 
 
 def test_what_a_large_deployment_takes():
@@ -178,8 +158,10 @@ def test_what_a_large_deployment_takes():
 
 def test_a_page_is_fresh_for_the_share_of_updates_that_it_refetches():
     rate, wait = 2.0, 0.9
-    assert theory.trailing_stale_fraction(rate, wait) == pytest.approx(1 - theory.trailing_refetch_rate(rate, wait) / rate)
-    assert theory.window_stale_fraction(rate, wait) == pytest.approx(1 - theory.window_refetch_rate(rate, wait) / rate)
+    assert theory.debounce.trailing_stale_fraction(rate, wait) == pytest.approx(
+        1 - theory.debounce.trailing_refetch_rate(rate, wait) / rate
+    )
+    assert theory.policies.window_stale_fraction(rate, wait) == pytest.approx(1 - theory.window_refetch_rate(rate, wait) / rate)
 
 
 # --- behaviour of the functions themselves ------------------------------------------------------------------------------------
@@ -195,14 +177,14 @@ def test_arrays_broadcast_and_scalars_stay_scalars():
 
 def test_beyond_what_a_float_holds_the_answer_is_infinite():
     assert theory.trailing_delay_mean(100.0, 60.0) == math.inf
-    assert theory.trailing_delay_quantile(0.5, 100.0, 60.0) == math.inf
-    assert theory.trailing_refetch_rate(100.0, 60.0) == 0.0
+    assert theory.debounce.trailing_delay_quantile(0.5, 100.0, 60.0) == math.inf
+    assert theory.debounce.trailing_refetch_rate(100.0, 60.0) == 0.0
 
 
 def test_no_wait_is_no_delay():
     assert theory.trailing_delay_mean(5.0, 0.0) == 0.0
-    assert theory.trailing_delay_quantile(0.99, 5.0, 0.0) == 0.0
-    assert theory.window_delay_mean(5.0, 0.0) == 0.0
+    assert theory.debounce.trailing_delay_quantile(0.99, 5.0, 0.0) == 0.0
+    assert theory.policies.window_delay_mean(5.0, 0.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -210,11 +192,11 @@ def test_no_wait_is_no_delay():
     [
         (lambda: theory.trailing_delay_mean(-1, 0.5), "rate"),
         (lambda: theory.trailing_delay_mean(math.nan, 0.5), "rate"),
-        (lambda: theory.trailing_refetch_rate(1, -0.5), "wait"),
-        (lambda: theory.trailing_delay_quantile(1.5, 1, 0.5), "q"),
-        (lambda: theory.trailing_freshness_mean(1, 0.5, 0.1, read=0.2), "read"),
-        (lambda: theory.lodash_max_wait(1, 0.5, 0.9), "max_wait"),
-        (lambda: theory.nodes_needed(1000, 10, 1e-5, relay=0.001), "relay"),
+        (lambda: theory.debounce.trailing_refetch_rate(1, -0.5), "wait"),
+        (lambda: theory.debounce.trailing_delay_quantile(1.5, 1, 0.5), "q"),
+        (lambda: theory.debounce.trailing_freshness_mean(1, 0.5, 0.1, read=0.2), "read"),
+        (lambda: theory.max_wait.lodash_max_wait(1, 0.5, 0.9), "max_wait"),
+        (lambda: theory.sizing.nodes_needed(1000, 10, 1e-5, relay=0.001), "relay"),
         (lambda: theory.predict(Throttle(), 1.0), "throttle"),
         (lambda: theory.predict(FullPayload(), 1.0), "closed form"),
         (lambda: theory.predict(Debounce(jitter=0.5), 1.0), "jitter"),
@@ -254,10 +236,10 @@ def test_every_public_formula_is_documented_and_exported():
 
 def test_the_usl_is_found_again_and_refused_where_the_data_cannot_tell():
     loads = np.array([1.0, 2, 4, 8, 16, 32, 64])
-    found = theory.usl_fit(loads, 120 * theory.usl_throughput(loads, 0.05, 0.0002))
+    found = theory.usl_fit(loads, 120 * theory.queueing.usl_throughput(loads, 0.05, 0.0002))
     assert np.allclose(found, (120, 0.05, 0.0002), rtol=1e-6)
-    assert math.isclose(found.peak, theory.usl_peak(0.05, 0.0002), rel_tol=1e-5)
-    assert theory.usl_fit(loads, 120 * theory.usl_throughput(loads, 0.05, 0.0)).peak == math.inf
+    assert math.isclose(found.peak, theory.queueing.usl_peak(0.05, 0.0002), rel_tol=1e-5)
+    assert theory.usl_fit(loads, 120 * theory.queueing.usl_throughput(loads, 0.05, 0.0)).peak == math.inf
     noisy = 120 * loads * np.array([1.01, 0.99, 1.01, 0.99, 1.01, 0.99, 1.0])
     for n, throughput, said in (
         (loads[:5], loads[:5], "6 different loads"),

@@ -77,26 +77,6 @@ def _sums(c: np.ndarray, rate: float, wait: float) -> tuple[np.ndarray, np.ndarr
     return sf, m, v
 
 
-def survival(t: np.ndarray, rate: float, wait: float) -> np.ndarray:
-    """P(D > t) for many t at once, seconds: what `trailing_delay_sf` gives one by one, at a twentieth of the price."""
-    t = np.asarray(t, float)
-    late = np.maximum(t, wait)
-    quiet = math.exp(-rate * wait)
-    a, longest = rate * quiet, float(late.max(initial=wait))
-    if a * longest > _SERIES_LIMIT:
-        found = _sums(late.ravel(), rate, wait)[0].reshape(t.shape)
-    else:
-        found, scale, after = np.zeros(t.shape), 1.0, a * late
-        for k in range(min(int(longest / wait), _TERMS) + 1):
-            here, after = after, a * (late - (k + 1) * wait)
-            term = np.where(here >= 0, here, 0.0) ** k * (here >= 0) - quiet * np.where(after >= 0, after, 0.0) ** k * (
-                after >= 0
-            )
-            found += scale * term
-            scale *= -1 / (k + 1)
-    return np.where(t >= wait, np.clip(found, 0.0, 1.0), 1.0)
-
-
 @functools.lru_cache(maxsize=4096)
 def lodash_max_wait(rate: float, wait: float, max_wait: float) -> Capped:
     """lodash's and use-debounce's cap: it counts from the *last invocation* while a storm goes on.

@@ -17,7 +17,7 @@ from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.commands.measuring.search import SearchStep
 from sim.experiments.advice import Bracket
 from sim.scenario import Scenario
-from sim.virtual.theory import usl_throughput
+from sim.virtual.theory.queueing import usl_throughput
 
 SUMMARY = {"time_to_fresh.p95": {"value": 1.23, "ci_low": 1.1, "ci_high": 1.4, "n": 9}, "delivery_ratio": {"value": 1.0, "n": 9}}
 GOOD = LoadTestOutcome(Path("runs/x"), "x", SUMMARY, {}, {"missing.target": 0}, (), (), (), 1.0)
