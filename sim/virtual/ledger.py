@@ -110,6 +110,83 @@ def update_frame(database: Database, published: Array) -> pd.DataFrame:
     )
 
 
+def notification_frame(update: Array, subscriber: Array, channel: Array, at: Array, names: Sequence[str]) -> pd.DataFrame:
+    """The `notifications` table. *channel*: codes into *names*; *at*: instants (ns)."""
+    received = seconds(at)
+    columns = {"update": update, "subscriber": subscriber, "channel": text(channel, names)}
+    return frame("notifications", columns | {"received_at": received, "read_at": received})
+
+
+def refetch_frame(rows: Array, pages: Array) -> pd.DataFrame:
+    """The `refetches` table. Columns of *rows*: subscriber, due, started, finished, version, status, bytes, answered, outcome;
+    *pages* as in `page_frame`."""
+    shows = np.zeros((pages[:, 0].max(initial=-1) + 1, 2), np.int64)
+    shows[pages[:, 0]] = pages[:, 3:5]
+    return frame(
+        "refetches",
+        {
+            "subscriber": rows[:, 0],
+            "resource": text(shows[rows[:, 0], 0], RESOURCES),
+            "resource_id": shows[rows[:, 0], 1],
+            "due_at": seconds(rows[:, 1]),
+            "started_at": seconds(rows[:, 2]),
+            "finished_at": seconds(rows[:, 3]),
+            "version": nulls(rows[:, 4]),
+            "status": nulls(rows[:, 5]),
+            "bytes": rows[:, 6],
+            "answered": rows[:, 7],
+            "outcome": text(rows[:, 8], OUTCOMES),
+        },
+    )
+
+
+def subscription_frame(rows: Array, names: Sequence[str]) -> pd.DataFrame:
+    """The `subscriptions` table. Columns: subscriber, page, user, resource, id, channel (a code into *names*; -1: a page that
+    polls, which listens to nothing), subscribed, ended, reason, policy."""
+    return frame(
+        "subscriptions",
+        {
+            "subscriber": rows[:, 0],
+            "page": text(rows[:, 1], PAGES),
+            "user": rows[:, 2],
+            "resource": text(rows[:, 3], RESOURCES),
+            "resource_id": rows[:, 4],
+            "channel": text(rows[:, 5] + 1, ["", *names]),
+            "subscribed_at": seconds(rows[:, 6]),
+            "ended_at": seconds(rows[:, 7]),
+            "reason": text(rows[:, 8], REASONS),
+            "policy": text(rows[:, 9], POLICIES),
+        },
+    )
+
+
+def page_frame(rows: Array, weight: float = 1.0) -> pd.DataFrame:
+    """The `pages` table. Columns: subscriber, page, user, resource, id, opened, closed, loaded version, policy, hidden."""
+    return frame(
+        "pages",
+        {
+            "subscriber": rows[:, 0],
+            "page": text(rows[:, 1], PAGES),
+            "user": rows[:, 2],
+            "resource": text(rows[:, 3], RESOURCES),
+            "resource_id": rows[:, 4],
+            "opened_at": seconds(rows[:, 5]),
+            "closed_at": seconds(rows[:, 6]),
+            "reason": text(np.where(rows[:, 6] == NOT_YET, REASONS.index("end"), REASONS.index("closed")), REASONS),
+            "loaded_version": nulls(rows[:, 7]),
+            "policy": text(rows[:, 8], POLICIES),
+            "hidden": rows[:, 9] == 1,
+            "weight": np.full(len(rows), weight),
+        },
+    )
+
+
+def metric_frame(rows: Sequence[tuple[float, str, str, float]]) -> pd.DataFrame:
+    """The `metrics` table of rows (at, s; process, metric, value)."""
+    at, process, metric, value = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return frame("metrics", {"at": at, "process": pd.Categorical(process), "metric": pd.Categorical(metric), "value": value})
+
+
 class PageConnection:
     """One WebSocket of one page. A reconnect is another connection."""
 
@@ -153,7 +230,7 @@ class Delivery:
 
 @dataclass
 class Ledger:
-    """Rows as they come; `refetches`, `subscriptions` and `pages` say what their integers are."""
+    """Rows as they come; what their integers are say the functions that make frames of them."""
 
     channels: dict[str, int] = field(default_factory=dict)
     """Name on the wire -> code."""
@@ -184,87 +261,24 @@ class Ledger:
     def notifications(self) -> pd.DataFrame:
         """In the order of arrival."""
         delivery, subscriber, at = self.arrivals()
-        received = seconds(at)
         channel = np.array([delivery.channel for delivery in self.deliveries], np.int32)
         update = np.array([delivery.update for delivery in self.deliveries], np.int64)
-        return frame(
-            "notifications",
-            {
-                "update": update[delivery],
-                "subscriber": subscriber,
-                "channel": text(channel[delivery], list(self.channels)),
-                "received_at": received,
-                "read_at": received,
-            },
-        )
+        return notification_frame(update[delivery], subscriber, channel[delivery], at, list(self.channels))
 
     def refetches(self) -> pd.DataFrame:
         """In the order in which they ended."""
-        rows = np.frombuffer(self.refetch_rows, np.int64).reshape(-1, REFETCH_WIDTH)
-        pages = np.array(self.page_rows, np.int64).reshape(-1, 10)
-        shows = np.zeros((pages[:, 0].max(initial=-1) + 1, 2), np.int64)
-        shows[pages[:, 0]] = pages[:, 3:5]
-        return frame(
-            "refetches",
-            {
-                "subscriber": rows[:, 0],
-                "resource": text(shows[rows[:, 0], 0], RESOURCES),
-                "resource_id": shows[rows[:, 0], 1],
-                "due_at": seconds(rows[:, 1]),
-                "started_at": seconds(rows[:, 2]),
-                "finished_at": seconds(rows[:, 3]),
-                "version": nulls(rows[:, 4]),
-                "status": nulls(rows[:, 5]),
-                "bytes": rows[:, 6],
-                "answered": rows[:, 7],
-                "outcome": text(rows[:, 8], OUTCOMES),
-            },
-        )
+        return refetch_frame(np.frombuffer(self.refetch_rows, np.int64).reshape(-1, REFETCH_WIDTH), _rows(self.page_rows))
 
     def subscriptions(self) -> pd.DataFrame:
-        rows = np.array(self.subscription_rows, np.int64).reshape(-1, 10)
-        # A page that polls listens to nothing: its row has an empty channel.
-        names = ["", *self.channels]
-        return frame(
-            "subscriptions",
-            {
-                "subscriber": rows[:, 0],
-                "page": text(rows[:, 1], PAGES),
-                "user": rows[:, 2],
-                "resource": text(rows[:, 3], RESOURCES),
-                "resource_id": rows[:, 4],
-                "channel": text(rows[:, 5] + 1, names),
-                "subscribed_at": seconds(rows[:, 6]),
-                "ended_at": seconds(rows[:, 7]),
-                "reason": text(rows[:, 8], REASONS),
-                "policy": text(rows[:, 9], POLICIES),
-            },
-        )
+        return subscription_frame(_rows(self.subscription_rows), list(self.channels))
 
     def pages(self) -> pd.DataFrame:
         """In the order in which they opened."""
-        rows = np.array(self.page_rows, np.int64).reshape(-1, 10)
-        return frame(
-            "pages",
-            {
-                "subscriber": rows[:, 0],
-                "page": text(rows[:, 1], PAGES),
-                "user": rows[:, 2],
-                "resource": text(rows[:, 3], RESOURCES),
-                "resource_id": rows[:, 4],
-                "opened_at": seconds(rows[:, 5]),
-                "closed_at": seconds(rows[:, 6]),
-                "reason": text(np.where(rows[:, 6] == NOT_YET, REASONS.index("end"), REASONS.index("closed")), REASONS),
-                "loaded_version": nulls(rows[:, 7]),
-                "policy": text(rows[:, 8], POLICIES),
-                "hidden": rows[:, 9] == 1,
-                "weight": np.ones(len(rows)),
-            },
-        )
+        return page_frame(_rows(self.page_rows))
 
     def metrics(self) -> pd.DataFrame:
-        at, process, metric, value = zip(*self.samples, strict=True) if self.samples else ((), (), (), ())
-        return frame(
-            "metrics",
-            {"at": at, "process": pd.Categorical(process), "metric": pd.Categorical(metric), "value": value},
-        )
+        return metric_frame(self.samples)
+
+
+def _rows(rows: list[list[int]]) -> Array:
+    return np.array(rows, np.int64).reshape(-1, 10)

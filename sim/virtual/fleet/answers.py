@@ -27,7 +27,7 @@ class Answers:
 
     def __init__(self, group: Group, end: int, overtakes: bool, timeout: int | None) -> None:
         """*end* of the run (ns), *overtakes*: may answers come in another order than refetches?, *timeout* (ns) of a page."""
-        self._cancels = group.in_flight == "cancel"
+        self._cancels = group.seats.in_flight == "cancel"
         self._first = int(group.offsets[0]) if group.size else 0
         self._end = end
         self._overtakes = overtakes

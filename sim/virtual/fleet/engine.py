@@ -31,12 +31,12 @@ from sim.virtual import preparation
 from sim.virtual.database import Database
 from sim.virtual.fleet.groups import Group, answer_bytes, plan, repeated_bytes
 from sim.virtual.fleet.herds import NEVER, Herd, Span
-from sim.virtual.fleet.probes import Probes, load_samples, metric_frame
+from sim.virtual.fleet.probes import Probes, load_samples
 from sim.virtual.fleet.refetching import LOAD_STEP, PIECE, Refetching
 from sim.virtual.fleet.result import FleetResult, Latency
 from sim.virtual.fleet.spread import Profile, Spread
 from sim.virtual.fleet.tally import Outcomes, Tally
-from sim.virtual.ledger import Tables
+from sim.virtual.ledger import Tables, metric_frame
 from sim.virtual.preparation import SHARE, Progress, check, supports
 from sim.workload import RESOURCES, Updates, streams
 
@@ -137,7 +137,7 @@ class Fleet:
     def run(self, progress: Progress | None = None, watch: Watcher | None = None) -> FleetResult:
         groups = self.plan.groups
         count = len(self.database.updates)
-        kinds = [self.scenario.pages[group.pages].page for group in groups]
+        kinds = [self.scenario.pages[group.seats.entry].page for group in groups]
         fresh = {kind: Spread(len(self.batches)) for kind in dict.fromkeys([*kinds, *(() if kinds else ("detail",))])}
         tallies = [self._tally(group, fresh[kind]) for group, kind in zip(groups, kinds, strict=True)]
         refetching = Refetching(self.scenario, groups, self.rng, self.window)
@@ -185,8 +185,8 @@ class Fleet:
             frame_bytes=self.plan.bytes,
             outcomes=sum(outcomes, Outcomes()),
             answer_bytes=sum(
-                found.applied * answer_bytes(self.scenario, group.resource)
-                + found.not_newer * repeated_bytes(self.scenario, group.resource)
+                found.applied * answer_bytes(self.scenario, group.seats.resource)
+                + found.not_newer * repeated_bytes(self.scenario, group.seats.resource)
                 for found, group in zip(outcomes, groups, strict=True)
             ),
             regressions=None if payloads else sum(tally.regressions for tally in tallies),

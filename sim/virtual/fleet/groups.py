@@ -19,32 +19,43 @@ import numpy as np
 
 from sim.clock import SECOND, ns
 from sim.policy import InFlight, Policy, Polling
-from sim.scenario import Pages, Scenario
+from sim.scenario import Scenario
+from sim.virtual.channels import Channels, subscribed
 from sim.virtual.database import NOBODY, Database
 from sim.virtual.draws import columns
 from sim.virtual.fires import fires_of
 from sim.virtual.fleet.queueing import Fifo
 from sim.virtual.measures import frame_bytes
-from sim.virtual.reference.publishing import Channels, generic_channel, specific_channel, user_channel
-from sim.workload import ON_DASHBOARD, RESOURCES, Streams
+from sim.workload import RESOURCES, Streams
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Seats:
+    """Pages of one entry that show the same kind of thing and listen to the same channels."""
+
+    entry: int
+    """Of the scenario's `pages`."""
+    policy: Policy
+    in_flight: InFlight
+    resource: str
+    """server, site, task or dashboard."""
+    resource_id: int
+    """0 for a dashboard."""
+    channels: tuple[str, ...]
+    subscribers: Array
+    """Their numbers."""
+    extra: int
+    """Added to the service time of each refetch, ns."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Group:
     """Members are in the order of their offsets; all arrays are int64, instants and durations ns."""
 
-    pages: int
-    """Entry of the scenario's `pages`."""
-    policy: Policy
-    in_flight: InFlight
-    resource: str
-    """server, site or dashboard."""
-    resource_id: int
-    """0 for a dashboard."""
-    subscribers: Array
-    """Their numbers."""
+    seats: Seats
+    """Of the members."""
     offsets: Array
     """Rising. Member k is notified (or polls) this long after the group's own instants."""
     updates: Array
@@ -61,8 +72,10 @@ class Group:
     """Sorted instants of the policy on the group's notifications; with `offsets`, when refetches are due (before jitter)."""
     answered: Array
     """Per fire: how many notifications it answers."""
-    extra: int
-    """Added to the service time of each refetch."""
+
+    @property
+    def policy(self) -> Policy:
+        return self.seats.policy
 
     @property
     def size(self) -> int:
@@ -108,46 +121,23 @@ def plan(scenario: Scenario, database: Database, rng: Streams, window: tuple[int
 # --- who sits where ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Seats:
-    """Pages of one entry that show the same kind of thing and listen to the same channels."""
-
-    entry: int
-    policy: Policy
-    in_flight: InFlight
-    resource: str
-    resource_id: int
-    channels: tuple[str, ...]
-    subscribers: Array
-    extra: int
-
-
-def _seats(scenario: Scenario) -> Iterator[_Seats]:
-    """Deals pages to resources (dashboards: to users) in turn, as the reference engine does."""
-    first = 0
+def _seats(scenario: Scenario) -> Iterator[Seats]:
+    """Deals pages to resources (dashboards: to users) in turn, as the reference engine does. All dashboards have the same seats,
+    unless each user has channels of their own."""
+    fleet, first = scenario.fleet, 0
     for entry, pages in enumerate(scenario.pages):
         numbers = np.arange(first, first + pages.subscribers)
         first += pages.subscribers
-        for turn, step, resource, resource_id, channels in _turns(scenario, pages):
-            policy, rule = scenario.policy_of(pages), scenario.in_flight_of(pages)
-            extra = scenario.dashboard_rows * round(scenario.api.service_per_row * SECOND) if resource == "dashboard" else 0
-            yield _Seats(entry, policy, rule, resource, resource_id, channels, numbers[turn::step], extra)
-
-
-def _turns(scenario: Scenario, pages: Pages) -> Iterator[tuple[int, int, str, int, tuple[str, ...]]]:
-    """(first seat, step, resource, id, channels) of what the pages of an entry show."""
-    fleet = scenario.fleet
-    if not pages.subscribers:
-        return
-    if pages.page != "dashboard":
-        resource, count = pages.resource, fleet.count(pages.resource)
-        for turn in range(min(count, pages.subscribers)):
-            yield turn, count, resource, turn + 1, (specific_channel(resource, turn + 1),)
-    elif scenario.broadcast.channels == "per_user":
-        for turn in range(min(fleet.users, pages.subscribers)):
-            yield turn, fleet.users, "dashboard", 0, tuple(user_channel(turn + 1, resource) for resource in ON_DASHBOARD)
-    else:
-        yield 0, 1, "dashboard", 0, tuple(generic_channel(resource) for resource in ON_DASHBOARD)
+        policy, rule, resource = scenario.policy_of(pages), scenario.in_flight_of(pages), pages.resource
+        if resource == "dashboard":
+            turns = fleet.users if scenario.broadcast.channels == "per_user" else 1
+            extra = scenario.dashboard_rows * round(scenario.api.service_per_row * SECOND)
+        else:
+            turns, extra = fleet.count(resource), 0
+        for turn in range(min(turns, pages.subscribers)):
+            resource_id = 0 if resource == "dashboard" else turn + 1
+            channels = tuple(subscribed(scenario, resource, resource_id, turn + 1))
+            yield Seats(entry, policy, rule, resource, resource_id, channels, numbers[turn::turns], extra)
 
 
 def answer_bytes(scenario: Scenario, resource: str) -> int:
@@ -177,15 +167,15 @@ class _Views:
         self._rows_of_user = {user: self._all[places] for user, places in by_value(self._user[self._all]).items()}
         self._place = np.argsort(self._all)
 
-    def of(self, seats: _Seats, members: Array) -> tuple[Array, Array, dict[int, Array] | None]:
-        """`updates`, `viewers` and `shown_by` of a `Group` with these *members* (subscriber numbers)."""
+    def of(self, seats: Seats) -> tuple[Array, Array, dict[int, Array] | None]:
+        """`updates`, `viewers` and `shown_by` of a `Group` on these seats."""
         none: Array = np.empty(0, np.int64)
         if seats.resource != "dashboard":
             kind = seats.resource_id * len(RESOURCES) + RESOURCES.index(seats.resource)
             return self._rows.get(kind, none), none, None
         if self._of_everyone:
             return self._all[self._user[self._all] != NOBODY], none, None
-        users = (members - self._firsts[seats.entry]) % self._users + 1
+        users = (seats.subscribers - self._firsts[seats.entry]) % self._users + 1
         if users.size and (users == users[0]).all():
             return self._rows_of_user.get(int(users[0]), none), none, None
         shown_by = by_value(users)
@@ -206,7 +196,7 @@ def by_value(values: Array) -> dict[int, Array]:
 # --- pages that poll ---------------------------------------------------------------------------------------------------
 
 
-def _polling(views: _Views, seats: _Seats, rng: Streams, end: int) -> Group:
+def _polling(views: _Views, seats: Seats, rng: Streams, end: int) -> Group:
     """Polls at a random phase of the interval: the phases are the offsets, the ticks the fires."""
     policy = seats.policy
     assert isinstance(policy, Polling)
@@ -214,32 +204,9 @@ def _polling(views: _Views, seats: _Seats, rng: Streams, end: int) -> Group:
     phases = (rng["polling"].random(seats.subscribers.size) * interval).astype(np.int64)
     order = np.argsort(phases, kind="stable")
     none, fires = np.empty(0, np.int64), np.arange(0, end + 1, interval, dtype=np.int64)
-    if policy.mode == "cancel":
-        seats = replace(seats, in_flight="cancel")
-    return _group_of(seats, views, seats.subscribers[order], phases[order], none, none, fires, np.zeros_like(fires))
-
-
-def _group_of(
-    seats: _Seats, views: _Views, subscribers: Array, offsets: Array, events: Array, heard: Array, fires: Array, answered: Array
-) -> Group:
-    updates, viewers, shown_by = views.of(seats, subscribers)
-    return Group(
-        pages=seats.entry,
-        policy=seats.policy,
-        in_flight=seats.in_flight,
-        resource=seats.resource,
-        resource_id=seats.resource_id,
-        subscribers=subscribers,
-        offsets=offsets,
-        updates=updates,
-        viewers=viewers,
-        shown_by=shown_by,
-        events=events,
-        heard=heard,
-        fires=fires,
-        answered=answered,
-        extra=seats.extra,
-    )
+    rule: InFlight = "cancel" if policy.mode == "cancel" else seats.in_flight
+    seats = replace(seats, in_flight=rule, subscribers=seats.subscribers[order])
+    return Group(seats, phases[order], *views.of(seats), none, none, fires, np.zeros_like(fires))
 
 
 # --- pages that listen -------------------------------------------------------------------------------------------------
@@ -269,17 +236,17 @@ class _FanOut:
     """Events through the nodes of the broadcaster.
 
     A node writes an event to one page after the other: channel by channel, and on a channel seat by seat. So the pages of a
-    `_Seats` hear it as one block, behind those that are told before. Of a server with 2 pages of its own and 3 dashboards that
+    `Seats` hear it as one block, behind those that are told before. Of a server with 2 pages of its own and 3 dashboards that
     hear of all servers, the dashboards are written to third, fourth and fifth:
 
         channel servers.5: seats of server 5    2 pages    0 ahead
         channel servers:   seats of dashboards  3 pages    2 ahead
 
-    A subscriber sits on node `number % nodes`. Nodes on which equally many pages of each `_Seats` sit tell the same events at the
-    same instants, so they are computed once, and the pages of a `_Seats` on all of them are one group.
+    A subscriber sits on node `number % nodes`. Nodes on which equally many pages of each `Seats` sit tell the same events at the
+    same instants, so they are computed once, and the pages of a `Seats` on all of them are one group.
     """
 
-    def __init__(self, scenario: Scenario, events: _Events, seats: list[_Seats], window: tuple[int, int]) -> None:
+    def __init__(self, scenario: Scenario, events: _Events, seats: list[Seats], window: tuple[int, int]) -> None:
         costs = scenario.broadcaster.costs
         self._scenario = scenario
         self._events = events
@@ -331,7 +298,7 @@ class _FanOut:
                 told[kind] += sizes[seat]
         return np.array(told, np.int64), ahead
 
-    def _group(self, seat: _Seats, views: _Views, members: list[Array], written: Array, ahead: dict[int, int]) -> Group:
+    def _group(self, seat: Seats, views: _Views, members: list[Array], written: Array, ahead: dict[int, int]) -> Group:
         """*members*: on each of the nodes that are alike. *written*: when they begin to write each event."""
         events, each = self._events, self._each[seat.resource]
         places = np.sort(np.concatenate([np.empty(0, np.int64), *(events.places[kind] for kind in ahead)]))
@@ -340,7 +307,8 @@ class _FanOut:
         heard = written[places] + before[events.kind[places]] * each + self._delay
         fires, answered, _ = fires_of(seat.policy, np.sort(heard))
         offsets = np.repeat(np.arange(1, members[0].size + 1, dtype=np.int64) * each, len(members))
-        return _group_of(seat, views, np.stack(members, axis=1).ravel(), offsets, events.rows[places], heard, fires, answered)
+        seat = replace(seat, subscribers=np.stack(members, axis=1).ravel())
+        return Group(seat, offsets, *views.of(seat), events.rows[places], heard, fires, answered)
 
     def frames(self) -> tuple[int, int]:
         """(frames, bytes) that all nodes write."""

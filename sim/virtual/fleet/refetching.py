@@ -161,7 +161,7 @@ class Refetching:
         if number not in self._templates:
             queue = Fifo(self.queue.workers)
             arrivals = group.offsets + self._to_api
-            service = ns(self._service.mean()) + group.extra
+            service = ns(self._service.mean()) + group.seats.extra
             begun = queue.serve(arrivals, service)
             finished = self._answered(group.offsets, begun + (service + self._to_api))
             template = Herd(0, group.offsets, begun, finished, None, rising=self._timeout is None)
@@ -169,7 +169,7 @@ class Refetching:
         template, queue = self._templates[number]
         arrivals = group.offsets + self._to_api
         if not self.queue.repeat(queue, base, int(arrivals[0])):
-            self.queue.serve(base + arrivals, ns(self._service.mean()) + group.extra)
+            self.queue.serve(base + arrivals, ns(self._service.mean()) + group.seats.extra)
         self._moves[number].append(base)
         if len(self._moves[number]) == SMALL:
             self._count_moves(number)
@@ -201,12 +201,12 @@ class Refetching:
         arrivals = bases[:, None] + (group.offsets + self._to_api)
         service = self._draw_service(arrivals.size)
         if isinstance(service, int):
-            service += group.extra
+            service += group.seats.extra
             begun = self.queue.serve_herds(arrivals, service)
             finished = begun + (service + self._to_api)
         else:
             service = service.reshape(arrivals.shape)
-            service += group.extra
+            service += group.seats.extra
             begun = self.queue.serve_herds(arrivals, service)
             finished = begun + service
             finished += self._to_api
@@ -238,7 +238,7 @@ class Refetching:
         sent = ready.result()
         self._prepared = self._helper.submit(self._prepare, herd + 1) if following else None
         number, base = int(self._group[herd]), int(self._base[herd])
-        services = self._services(sent.size, self.groups[number].extra)
+        services = self._services(sent.size, self.groups[number].seats.extra)
         order, begun, heard = self.queue.serve_packed(sent, sent.size.bit_length(), services, self._to_api, base)
         self._count_rising(np.array([base]), sent)
         if self._timeout is not None:
@@ -272,7 +272,7 @@ class Refetching:
         """
         self._open += [self._sent(index) for index in range(herd, stop)]
         sizes = [part.columns.shape[1] for part in self._open]
-        extra = np.repeat([self.groups[part.group].extra for part in self._open], sizes)
+        extra = np.repeat([self.groups[part.group].seats.extra for part in self._open], sizes)
         columns = np.concatenate([part.columns for part in self._open], axis=1)
         _, arrived, begun, finished = columns
         waiting = np.flatnonzero(begun == NEVER)

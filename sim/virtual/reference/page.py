@@ -11,6 +11,7 @@ from sim.clock import SECOND, EventList
 from sim.policy import InFlight, Policy, Polling
 from sim.refetch import Abort, Refetch, Refetcher
 from sim.scenario import Pages, Scenario
+from sim.virtual.channels import owner, subscribed
 from sim.virtual.database import EVERYONE, NOTHING, Database
 from sim.virtual.draws import draws, residuals
 from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, Ledger, PageConnection, refetch_row
@@ -18,9 +19,8 @@ from sim.virtual.reference.api import NO_RELEASE, ApiStation, View
 from sim.virtual.reference.broadcaster import BroadcastNodes, Unheard
 from sim.virtual.reference.client import HttpClient
 from sim.virtual.reference.outcomes import OneWay, OneWayRequests
-from sim.virtual.reference.publishing import generic_channel, owner, specific_channel, user_channel
 from sim.virtual.reference.reconnect import attempts, first_attempts
-from sim.workload import ON_DASHBOARD, Streams
+from sim.workload import Streams
 
 Way = Literal["forward", "one_way", "by_event"]
 """How refetches are made: all at once at the end (`forward`), sent by events and their outcomes found at the end (`outcomes`), or
@@ -120,13 +120,7 @@ class PageGroup:
 
     def channels(self, view: View) -> list[str]:
         """Channels to which such a page subscribes."""
-        if not self.listens:
-            return []
-        if view.resource != "dashboard":
-            return [specific_channel(view.resource, view.resource_id)]
-        if self.scenario.broadcast.channels == "per_user":
-            return [user_channel(view.user, resource) for resource in ON_DASHBOARD]
-        return [generic_channel(resource) for resource in ON_DASHBOARD]
+        return subscribed(self.scenario, view.resource, view.resource_id, view.user) if self.listens else []
 
 
 class Page:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from sim.clock import EventList, ns
 from sim.scenario import Scenario
+from sim.virtual.channels import Channels
 from sim.virtual.database import Database
 from sim.virtual.reference.broadcaster import Answered, BroadcastNodes
-from sim.workload import ON_DASHBOARD, RESOURCES
 
 
 class Publishing:
@@ -81,48 +81,6 @@ class Publishing:
             self.published_at[update] = self._clock.now()
         resource = self._resource[update]
         self._broadcaster.accept(update, self._channels(resource, self._resource_id[update]), answered, resource)
-
-
-class Channels:
-    """Names of the channels of an event, each name made once."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self._kind = scenario.broadcast.channels
-        self._per_user = [scenario.fleet.each(resource) for resource in RESOURCES]
-        self._known: dict[tuple[int, int], list[str]] = {}
-
-    def __call__(self, resource: int, resource_id: int) -> list[str]:
-        names = self._known.get((resource, resource_id))
-        if names is None:
-            specific, generic = specific_channel(RESOURCES[resource], resource_id), generic_channel(RESOURCES[resource])
-            match self._kind if RESOURCES[resource] in ON_DASHBOARD else "specific":
-                case "specific":
-                    names = [specific]
-                case "generic":
-                    names = [generic]
-                case "per_user":
-                    names = [specific, user_channel(owner(resource_id, self._per_user[resource]), RESOURCES[resource])]
-                case _:
-                    names = [specific, generic]
-            self._known[resource, resource_id] = names
-        return names
-
-
-def specific_channel(resource: str, resource_id: int) -> str:
-    return f"private-{resource}s.{resource_id}"
-
-
-def generic_channel(resource: str) -> str:
-    return f"private-{resource}s"
-
-
-def user_channel(user: int, resource: str) -> str:
-    return f"private-users.{user}.{resource}s"
-
-
-def owner(resource_id: int, per_user: int) -> int:
-    """Users own equal runs of ids, as the fleet is seeded."""
-    return (resource_id - 1) // max(per_user, 1) + 1
 
 
 class DispatchQueue:

@@ -12,7 +12,7 @@ from sim.policy import Debounce, Immediate, Polling, RateLimit, Window
 from sim.results.summary import summarise
 from sim.scenario import Api, Fleet, Network, Pages, Scenario
 from sim.virtual import fleet
-from sim.virtual.fleet.groups import Group, by_value
+from sim.virtual.fleet.groups import Group, Seats, by_value
 from sim.virtual.fleet.herds import NEVER, Herd, Span
 from sim.virtual.fleet.spread import Spread
 from sim.virtual.fleet.tally import Outcomes, Tally
@@ -32,13 +32,10 @@ def histories(draw):
     shown_by = None if users is None else by_value(np.array(users))
     rows = np.arange(updates) if shown_by is None else np.flatnonzero(np.isin(viewers, list(shown_by)))
     none = np.empty(0, np.int64)
+    policy = draw(st.sampled_from([POLLING, Immediate()]))
+    rule = "cancel" if cancels else "overlap"
     group = Group(
-        pages=0,
-        policy=draw(st.sampled_from([POLLING, Immediate()])),
-        in_flight="cancel" if cancels else "overlap",
-        resource="dashboard",
-        resource_id=0,
-        subscribers=np.arange(pages),
+        Seats(0, policy, rule, "dashboard", 0, channels=(), subscribers=np.arange(pages), extra=0),
         offsets=np.arange(pages),
         updates=rows,
         viewers=viewers[rows],
@@ -47,7 +44,6 @@ def histories(draw):
         heard=none,
         fires=none,
         answered=none,
-        extra=0,
     )
     base, columns = 0, []
     for _ in range(herds):
@@ -72,7 +68,9 @@ def page_by_page(group: Group, commits, columns, timeout, window: Span):
             sent, at, read, outcome = int(started[page]), int(finished[page]), int(begun[page]), "heard"
             if at >= NEVER:
                 at, outcome = sent + timeout, "failed"
-            until = int(columns[number + 1][1][page]) if group.in_flight == "cancel" and number + 1 < len(columns) else NEVER
+            until = (
+                int(columns[number + 1][1][page]) if group.seats.in_flight == "cancel" and number + 1 < len(columns) else NEVER
+            )
             if until <= window.end and at > until:
                 at, outcome = until, "superseded"
             if at > window.end:
