@@ -215,6 +215,7 @@ def test_a_damaged_bundle_is_read_or_refused_in_a_line(
     assert wrong == []
 
 
+@pytest.mark.usefixtures("nothing_long")
 def test_the_samples_themselves_are_read_by_all(samples: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Else the damage above would prove nothing."""
     for run in map(str, samples):
