@@ -40,16 +40,20 @@ NEVER = -1
 class History:
     """When something changed, and to which version."""
 
-    __slots__ = ("instants", "versions")
+    __slots__ = ("_count", "instants", "versions")
 
     def __init__(self, instants: list[int], versions: list[int]) -> None:
         self.instants = instants
         """Sorted, ns."""
         self.versions = versions
+        self._count = 0
+        """Changes up to the instant that was asked for last: mostly the next one is soon after it."""
 
     def at(self, instant: int) -> int:
         """Its version at *instant*; 0 before the first change."""
-        count = bisect_right(self.instants, instant)
+        instants, count = self.instants, self._count
+        if not (0 < count < len(instants) and instants[count - 1] <= instant < instants[count]):
+            count = self._count = bisect_right(instants, instant)
         return self.versions[count - 1] if count else 0
 
 
