@@ -29,7 +29,7 @@ from sim.study import row
 from sim.virtual import engines, fleet, reference
 from sim.virtual.preparation import expected_size
 from sim.virtual.sweep import COST, Objective
-from sim.workload import Arrivals, Bursty, Instants, Mixture, Workload, streams
+from sim.workload import Arrivals, Bursty, Instants, Superposition, Workload, streams
 
 TIMES = (2, 5, 10)
 """Multiples of the load at which head-room is looked for."""
@@ -201,7 +201,7 @@ def grown(scenario: Scenario, growth: str, times: float) -> Scenario:
 def busier(workload: Workload, times: float) -> Workload:
     """*times* as many updates of the same kind. Raises `BadInput` for instants, which are what they are."""
     match workload:
-        case Mixture():
+        case Superposition():
             return dataclasses.replace(workload, parts=tuple(busier(part, times) for part in workload.parts))
         case Instants():
             raise BadInput("workload instants: exactly these updates cannot become more")

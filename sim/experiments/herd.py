@@ -24,8 +24,7 @@ from sim.scenario import Api, Fleet, Pages, Scenario, to_dict
 from sim.study import NO_TIME, row, summary
 from sim.virtual import reference
 from sim.virtual.theory import jittered_herd_response_mean, retry_utilisation_max
-from sim.workload import Constant as Regular
-from sim.workload import Poisson
+from sim.workload import Poisson, Regular
 
 # --- measured herds ------------------------------------------------------------------------------------------------------
 

@@ -24,9 +24,9 @@ Rates of the first are in total or per server (`per`); the others go by `speed`,
 `per_minute`.
 """
 
-from sim.workload.arrivals import Arrivals, Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson, Statuses
+from sim.workload.arrivals import Arrivals, Bursty, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson, Regular, Statuses
 from sim.workload.heard import BURST, Heard, heard
-from sim.workload.mixture import Mixture, Workload
+from sim.workload.mixture import Superposition, Workload
 from sim.workload.scripts import Deployments, Provisioning, Replay, fit_steps, script_of
 from sim.workload.traces import TRACE_DIR, Trace, Transition, load_trace, load_traces, trace_names
 from sim.workload.updates import (

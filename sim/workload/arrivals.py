@@ -94,7 +94,7 @@ class Poisson(Arrivals):
 
 
 @dataclass(frozen=True, slots=True)
-class Constant(Arrivals):
+class Regular(Arrivals):
     """Updates at equal intervals, one server after the other; the first after one interval."""
 
     kind: ClassVar[str] = "constant"

@@ -78,7 +78,7 @@ class Heard(Arrivals):
             return np.empty(0)
         expected = self.rate * duration / self.between.mean()
         refuse_too_many(expected)
-        with np.errstate(over="ignore"):  # beyond all durations
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond all durations
             begins = np.array([rng.random() * self.between.length_biased(rng, 1)[0] / self.rate])
             while begins[-1] < duration:
                 gaps = self.between.sample(rng, more(len(begins), expected)) / self.rate

@@ -1,4 +1,4 @@
-"""Several workloads at once, and the union that a scenario chooses from."""
+"""Several workloads at once (`Superposition`), and the union that a scenario chooses from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sim.workload.arrivals import Bursty, Constant, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson, Statuses
+from sim.workload.arrivals import Bursty, Diurnal, FlashCrowd, Instants, Logs, Mmpp, Poisson, Regular, Statuses
 from sim.workload.heard import Heard
 from sim.workload.scripts import Deployments, Provisioning, Replay
 from sim.workload.updates import ASPECTS, CHANGES, NUMBERED, RESOURCES, Updates, walk
@@ -15,7 +15,7 @@ from sim.workload.work import DatabaseOperations, Firewall, Packages, Tasks
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class Superposition:
     """All of `parts` at the same time, each with random numbers of its own.
 
     Steps, rules, tasks and lines of later parts are numbered after those of earlier ones, so that two parts never fight over one.
@@ -56,7 +56,7 @@ class Mixture:
 
 Workload = (
     Poisson
-    | Constant
+    | Regular
     | Bursty
     | Mmpp
     | Diurnal
@@ -72,5 +72,5 @@ Workload = (
     | Packages
     | DatabaseOperations
     | Tasks
-    | Mixture
+    | Superposition
 )

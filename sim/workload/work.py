@@ -46,13 +46,9 @@ class _Work(Runs):
         """What run number *run* does on a server that had *before* runs before; *end*: completed or failed."""
         raise NotImplementedError
 
-    def updates_of_one(self) -> float:
-        """Updates of one run."""
-        raise NotImplementedError
-
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         """Expected number of updates in *duration* seconds (long-run)."""
-        return self._expected(duration, servers, self.takes.mean() / self.speed, self.updates_of_one())
+        return self._expected(duration, servers, self.takes.mean() / self.speed, len(self.lines(0, 0, "completed")))
 
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         starts, times, failures = rng.spawn(3)
@@ -80,9 +76,6 @@ class Firewall(_Work):
         life: tuple[Change, ...] = ("pending", "installing", end, "installing", "completed", "removed")
         return [(n / (len(life) - 1), "rule", run + 1, status) for n, status in enumerate(life)]
 
-    def updates_of_one(self) -> float:
-        return 6.0
-
 
 @dataclass(frozen=True)
 class Packages(_Work):
@@ -95,9 +88,6 @@ class Packages(_Work):
         cycle = CYCLES[SOFTWARE[which]]
         first, second = cycle[2 * turn % len(cycle)], cycle[(2 * turn + 1) % len(cycle)]
         return [(0.0, SOFTWARE[which], 0, first), (1.0, SOFTWARE[which], 0, end if second == "completed" else second)]
-
-    def updates_of_one(self) -> float:
-        return 2.0
 
 
 @dataclass(frozen=True)
@@ -126,9 +116,6 @@ class Tasks(_InParts):
     def lines(self, run: int, before: int, end: Change) -> list[Line]:
         return [*self.progress(run), (1.0, "status", 0, end)]
 
-    def updates_of_one(self) -> float:
-        return 1.0 + self.parts
-
 
 @dataclass(frozen=True)
 class DatabaseOperations(_InParts):
@@ -140,6 +127,3 @@ class DatabaseOperations(_InParts):
 
     def lines(self, run: int, before: int, end: Change) -> list[Line]:
         return [(0.0, "task", run + 1, "pending"), *self.progress(run), (1.0, "task", run + 1, end)]
-
-    def updates_of_one(self) -> float:
-        return 2.0 + self.parts

@@ -17,7 +17,7 @@ from sim.results.answers.choices import snippet
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Pages, Scenario, to_dict
 from sim.virtual import fleet
 from sim.virtual.sweep import COST, Objective
-from sim.workload import Bursty, Instants, Mixture, Poisson, Provisioning
+from sim.workload import Bursty, Instants, Poisson, Provisioning, Superposition
 
 GOAL = Objective.parse("time_to_fresh.p95 < 0.6")
 BUSY = Scenario(
@@ -192,7 +192,7 @@ def test_what_the_fleet_engine_cannot_do_is_left_out_and_named() -> None:
     [
         (Poisson(rate=2.0), 3.0),
         (Bursty(rate=4.0, off_rate=1.0), 3.0),
-        (Mixture((Poisson(rate=2.0), Poisson(rate=1.0))), 3.0),
+        (Superposition((Poisson(rate=2.0), Poisson(rate=1.0))), 3.0),
         (Provisioning(parallel=1), 3.0),
         (Provisioning(per_minute=2.0), 3.0),
     ],

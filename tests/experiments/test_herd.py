@@ -10,7 +10,7 @@ from sim.distributions import Constant
 from sim.experiments import herd
 from sim.policy import Debounce
 from sim.scenario import Api, Fleet, Pages, Scenario
-from sim.workload import Constant as Regular
+from sim.workload import Regular
 from tests.results.frames import Frames, frame, refetch
 
 SCENARIO = Scenario(

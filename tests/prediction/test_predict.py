@@ -18,8 +18,7 @@ from sim.prediction.parameters import Residual
 from sim.prediction.predict import figures_of, predict, residuals
 from sim.scenario import Fleet, Network, Pages, Scenario, to_dict
 from sim.virtual import engines
-from sim.workload import Constant as Regular
-from sim.workload import streams
+from sim.workload import Regular, streams
 
 SCENARIO = Scenario(
     name="small",

@@ -11,7 +11,6 @@ from sim.workload import (
     RESOURCES,
     Bursty,
     Change,
-    Constant,
     DatabaseOperations,
     Deployments,
     Diurnal,
@@ -20,12 +19,13 @@ from sim.workload import (
     Heard,
     Instants,
     Logs,
-    Mixture,
     Mmpp,
     Packages,
     Poisson,
     Provisioning,
+    Regular,
     Statuses,
+    Superposition,
     Tasks,
     Updates,
 )
@@ -43,7 +43,7 @@ starts = st.fixed_dictionaries(
 
 arrivals = (
     st.builds(Poisson, rates, per, shares)
-    | st.builds(Constant, rates, per, shares)
+    | st.builds(Regular, rates, per, shares)
     | st.builds(Bursty, rates, per, shares, rates, times, times)
     | st.builds(Mmpp, rates, per, shares, st.tuples(rates, rates, rates), st.tuples(*[st.floats(0.1, 5.0)] * 3))
     | st.builds(Diurnal, rates, per, shares, shares, st.floats(1, 50), st.floats(0, 50))
@@ -71,7 +71,7 @@ scripts = st.builds(
 work = st.one_of(
     *(st.builds(lambda starts, kind=kind, **rest: kind(**starts, **rest), starts, takes=times, failure=shares) for kind in WORK)
 )
-workloads = arrivals | scripts | work | st.builds(Mixture, st.lists(arrivals | scripts | work, max_size=3).map(tuple))
+workloads = arrivals | scripts | work | st.builds(Superposition, st.lists(arrivals | scripts | work, max_size=3).map(tuple))
 
 
 SOFTWARE: dict[object, set[str]] = {

@@ -16,17 +16,17 @@ from sim.errors import BadInput
 from sim.scenario import Scenario, build
 from sim.workload import (
     Bursty,
-    Constant,
     Deployments,
     Diurnal,
     FlashCrowd,
     Heard,
     Instants,
     Logs,
-    Mixture,
     Mmpp,
     Poisson,
     Provisioning,
+    Regular,
+    Superposition,
     Workload,
     streams,
 )
@@ -59,7 +59,7 @@ durations = st.one_of(
     st.tuples(st.just(Empirical), st.tuples(numbers, numbers)),
 )
 extremes = st.one_of(
-    st.tuples(st.sampled_from([Poisson, Constant]), numbers),
+    st.tuples(st.sampled_from([Poisson, Regular]), numbers),
     st.tuples(st.just(Bursty), numbers, st.just("server"), st.just(0.5), numbers, durations, durations),
     st.tuples(st.just(Mmpp), numbers, st.just("total"), st.just(0.0), st.tuples(numbers, numbers), st.tuples(numbers, numbers)),
     st.tuples(st.just(Diurnal), numbers, st.just("total"), st.just(0.0), st.just(1.0), numbers, numbers),
@@ -108,7 +108,7 @@ def test_the_same_seed_gives_the_same_updates_bit_for_bit(workload: Workload, se
         Poisson(3.0),
         Poisson(0.5, per="server"),
         Poisson(3.0, site_share=0.5),
-        Constant(2.5),
+        Regular(2.5),
         Bursty(10.0, off_rate=1.0, on=Exponential(1.0), off=Exponential(3.0)),
         Bursty(4.0, per="server", on=Exponential(0.5), off=Exponential(1.0)),
         Mmpp(2.0, rates=(0.5, 5.0, 1.0), dwell=(3.0, 0.5, 1.0)),
@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_updates_bit_for_bit(workload: Workload, se
         Logs(2.0, servers=3, batch=4),
         Logs(2.0, servers=99),
         Instants((1.0, 2.0, 70.0)),
-        Mixture((Poisson(1.0), Logs(2.0))),
+        Superposition((Poisson(1.0), Logs(2.0))),
     ],
     ids=repr,
 )
@@ -130,7 +130,7 @@ def test_as_many_updates_as_expected(workload: Any) -> None:
     error = counts.std(ddof=1) / np.sqrt(len(counts))
     expected = workload.expected(60.0, 6, 4)
     # Constant intervals may end on the window's edge; anything else must lie within four standard errors (seeds are fixed).
-    assert abs(counts.mean() - expected) <= 4 * error + (1 if isinstance(workload, Constant) else 1e-9)
+    assert abs(counts.mean() - expected) <= 4 * error + (1 if isinstance(workload, Regular) else 1e-9)
 
 
 def test_poisson_gaps_are_exponential() -> None:
@@ -146,14 +146,14 @@ def test_poisson_hits_every_server_alike() -> None:
 
 
 def test_constant_goes_round_the_servers_at_equal_intervals() -> None:
-    updates = draw(Constant(2.5), duration=4.0, servers=3)
+    updates = draw(Regular(2.5), duration=4.0, servers=3)
     assert updates.at.tolist() == [k * 400_000_000 for k in range(1, 10)]
     assert updates.resource_id.tolist() == [1, 2, 3, 1, 2, 3, 1, 2, 3]
 
 
 def test_a_rate_per_server_is_each_server_s_own() -> None:
-    assert len(draw(Constant(2.0, per="server"), duration=10.0, servers=5)) == 99
-    assert draw(Constant(2.0, per="server"), duration=10.0, servers=5).at[0] == SECOND // 10
+    assert len(draw(Regular(2.0, per="server"), duration=10.0, servers=5)) == 99
+    assert draw(Regular(2.0, per="server"), duration=10.0, servers=5).at[0] == SECOND // 10
 
 
 def test_the_share_of_sites_is_kept() -> None:
@@ -205,24 +205,24 @@ def test_instants_are_taken_as_given() -> None:
 
 
 def test_a_part_draws_its_own_numbers_whatever_else_is_in_the_mixture() -> None:
-    alone = draw(Mixture((Poisson(1.0),)))
-    both = draw(Mixture((Poisson(1.0), Logs(9.0))))
+    alone = draw(Superposition((Poisson(1.0),)))
+    both = draw(Superposition((Poisson(1.0), Logs(9.0))))
     assert np.isin(alone.at, both.at).all()
 
 
 def test_parts_of_a_mixture_do_not_share_steps() -> None:
-    updates = draw(Mixture((Provisioning(steps=3, step_time=Always(1.0)), Provisioning(steps=2, step_time=Always(2.0)))))
+    updates = draw(Superposition((Provisioning(steps=3, step_time=Always(1.0)), Provisioning(steps=2, step_time=Always(2.0)))))
     assert sorted(set(updates.step.tolist())) == [1, 2, 3, 4, 5]
 
 
 def test_a_mixture_of_parts_that_change_sites_stays_legal() -> None:
-    updates = draw(Mixture((Deployments(per_minute=60, deploying=Always(1.0)), Poisson(5.0, site_share=1.0))))
+    updates = draw(Superposition((Deployments(per_minute=60, deploying=Always(1.0)), Poisson(5.0, site_share=1.0))))
     assert (updates.resource == 1).all()
     assert not illegal_moves(updates)
 
 
 def test_nothing_happens_where_nothing_is_wanted() -> None:
-    for workload in (Poisson(0.0), Constant(0.0), Logs(0.0), Instants(()), Mixture(()), Poisson(0.0, per="server")):
+    for workload in (Poisson(0.0), Regular(0.0), Logs(0.0), Instants(()), Superposition(()), Poisson(0.0, per="server")):
         assert len(draw(workload)) == 0
         assert len(draw(workload, servers=0, sites=0)) == 0
     assert len(draw(Poisson(5.0), duration=0.0)) == 0
@@ -249,7 +249,7 @@ def test_a_fleet_without_what_is_changed_is_bad_input(workload: Any, servers: in
     [
         Poisson(1e12),
         Poisson(1e300),
-        Constant(1e9, per="server"),
+        Regular(1e9, per="server"),
         Bursty(1e9),
         Bursty(1.0, on=Exponential(1e-9), off=Exponential(1e-9)),
         Mmpp(rates=(1e9, 0.0)),
@@ -257,7 +257,7 @@ def test_a_fleet_without_what_is_changed_is_bad_input(workload: Any, servers: in
         Diurnal(1e9),
         FlashCrowd(1.0, factor=1e12, start=100.0),
         Logs(1e9, batch=1000),
-        Mixture((Poisson(1e9),)),
+        Superposition((Poisson(1e9),)),
         Provisioning(steps=10, step_time=Always(1e-9)),
         Deployments(per_minute=1e12, deploying=Always(1e-9)),
     ],

@@ -13,7 +13,7 @@ from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.results.run import Run
 from sim.scenario import Broadcast, Fleet, Pages, Scenario
-from sim.workload import BURST, Heard, Mixture, Tasks, Workload
+from sim.workload import BURST, Heard, Superposition, Tasks, Workload
 from sim.workload import heard as workload_of
 
 TASKS = "private-tasks."
@@ -87,7 +87,7 @@ def scenario_of(run: Run) -> Scenario:
     if unnamed and isinstance(workload, Heard):  # nobody knows who was hit: all alike
         workload = dataclasses.replace(workload, weights=(), site_weights=())
     if of_task.any() and workload is not ends:
-        workload = Mixture((workload, ends))
+        workload = Superposition((workload, ends))
     named = [pages for pages in run.scenario.pages if any("{id}" in channel for channel in pages.channels)]
     watched = sum(pages.subscribers for pages in named if pages.channels[0].startswith(TASKS))
     named = [pages for pages in named if not pages.channels[0].startswith(TASKS)]

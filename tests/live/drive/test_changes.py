@@ -19,12 +19,12 @@ from sim.workload import (
     Deployments,
     Firewall,
     Logs,
-    Mixture,
     Packages,
     Poisson,
     Provisioning,
     Replay,
     Statuses,
+    Superposition,
     Tasks,
     Update,
     Workload,
@@ -71,7 +71,9 @@ def drive(workload: Workload, url: str) -> list[Update]:
         forge.close()
 
 
-@pytest.mark.parametrize("workload", [*PARTS, Mixture((*PARTS, Packages(takes=SHORT, per_minute=60)))], ids=lambda w: w.kind)
+@pytest.mark.parametrize(
+    "workload", [*PARTS, Superposition((*PARTS, Packages(takes=SHORT, per_minute=60)))], ids=lambda w: w.kind
+)
 def test_every_update_is_taken_changes_something_and_is_broadcast(workload: Workload, tmp_path: Path) -> None:
     assert len(drive(workload, f"sqlite:///{tmp_path / 'forge.sqlite'}")) >= 10
 

@@ -12,7 +12,7 @@ import pytest
 from sim.errors import BadInput
 from sim.results.answers.heard import figures, scenario_of
 from sim.scenario import Pages, Publisher, Scenario
-from sim.workload import Mixture, Tasks
+from sim.workload import Superposition, Tasks
 
 ROWS = [("server", 1, 0.0), ("server", 1, 0.5), ("server", 2, 0.6), ("server", 1, 5.0), ("site", 0, 1.0), ("site", 0, -2.0)]
 
@@ -69,7 +69,7 @@ def test_the_ends_of_tasks_are_no_changes_of_servers() -> None:
     tasks_page = Pages(subscribers=7, channels=("private-tasks.{id}",), ids="servers")
     run.scenario = dataclasses.replace(run.scenario, pages=(*run.scenario.pages, tasks_page))
     found, without = scenario_of(run), scenario_of(listened(ROWS[:4], ["private-servers.1"]))
-    assert isinstance(found.workload, Mixture)
+    assert isinstance(found.workload, Superposition)
     heard, tasks = found.workload.parts
     assert (heard, found.fleet, found.broadcast) == (without.workload, without.fleet, without.broadcast)
     assert isinstance(tasks, Tasks)
