@@ -22,9 +22,9 @@ from sim.results import text
 from sim.results.answers.choices import PRESETS, Choice, describe
 from sim.results.answers.report import updates_of
 from sim.results.ledger.book import Ledger
-from sim.results.ledger.staleness import saw_tooth
+from sim.results.ledger.staleness import mean_age, saw_tooth
 from sim.results.run import Run
-from sim.results.summary import Summary, counted_journeys, summarise
+from sim.results.summary import Summary, summarise
 from sim.scenario import Fleet, Pages, Scenario, to_dict
 from sim.virtual import fleet, reference
 from sim.virtual.theory import predict
@@ -115,7 +115,7 @@ def ways(run: Run, some: Mapping[str, Mapping[str, Any]], costs: Mapping[str, An
     updates, found = updates_of(run), {}
     for name, changes in some.items():
         scenario = run.scenario.replace({**costs, **changes})
-        journeys = counted_journeys(reference.run(scenario, updates=updates), scenario)
+        journeys = Ledger(reference.run(scenario, updates=updates), scenario).journeys
         found[name] = (journeys["received_at"] - journeys["intended_at"]).dropna().to_numpy()
     return found
 
@@ -128,7 +128,7 @@ def contenders(best: pd.Series | None) -> list[Policy]:
 
 
 def saw_teeth(scenario: Scenario, policies: Iterable[Policy], updates: Updates | None = None) -> dict[str, pd.DataFrame]:
-    """Age of what the first page shows, under each policy and on the same updates: policy in words -> at, age (s).
+    """Age of what the first page shows, under each policy and on the same updates: policy and mean age in words -> at, age (s).
 
     Up to the last answer that brought it something: after that all of them only grow older.
     """
@@ -138,7 +138,8 @@ def saw_teeth(scenario: Scenario, policies: Iterable[Policy], updates: Updates |
         ledger = Ledger(reference.run(changed, updates=updates), changed)
         found[describe(policy)] = saw_tooth(ledger.states, 0, ledger.window.start, ledger.window.end)
     last = max((float(teeth["at"][teeth["age"].diff() < 0].max()) for teeth in found.values() if len(teeth)), default=np.inf)
-    return {name: teeth[teeth["at"] <= last] for name, teeth in found.items()}
+    shown = {name: teeth[teeth["at"] <= last] for name, teeth in found.items()}
+    return {f"{name}, mean age {text.seconds(mean_age(teeth))}": teeth for name, teeth in shown.items()}
 
 
 def variants(scenario: Scenario, some: Mapping[str, Mapping[str, Any]], updates: Updates | None = None) -> pd.DataFrame:

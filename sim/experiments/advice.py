@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,6 +62,7 @@ MOST = 1024
 """Times the load at which `largest` gives up looking for the limit."""
 
 Row = dict[str, Any]
+Keys = dict[str, Any]
 
 
 class Limit(NamedTuple):
@@ -456,38 +457,32 @@ def herd(scenario: Scenario) -> tuple[int, float]:
     return boards + others, work / scenario.api.workers
 
 
-REMEDIES: Mapping[str, str] = {
-    "a channel for each user in place of the generic one": "broadcast.channels",
-    "twice as many application workers": "api.workers",
-    "twice as many broadcaster nodes": "broadcaster.nodes",
-    "twice the wait": "policy.wait",
-    "jitter as long as the herd takes": "policy.jitter",
-    "one answer for equal requests of one second": "api.cache",
-    "single flight": "in_flight",
-    "the event carries the resource": "policy",
+def _own_channels(scenario: Scenario) -> Keys | None:
+    boards = any(pages.page == "dashboard" and pages.subscribers for pages in scenario.pages)
+    return {"broadcast.channels": "per_user"} if boards and scenario.broadcast.channels in ("both", "generic") else None
+
+
+def _longer_wait(scenario: Scenario) -> Keys | None:
+    wait, cap = (getattr(scenario.policy, name, None) for name in ("wait", "max_wait"))
+    return {"policy.wait": 2 * wait} | ({"policy.max_wait": 2 * cap} if cap else {}) if wait else None
+
+
+def _jitter(scenario: Scenario) -> Keys | None:
+    drain = herd(scenario)[1]
+    return {"policy.jitter": round(drain, 3)} if drain > 0.001 and hasattr(scenario.policy, "jitter") else None
+
+
+REMEDIES: Mapping[str, Callable[[Scenario], Keys | None]] = {
+    "a channel for each user in place of the generic one": _own_channels,
+    "twice as many application workers": lambda scenario: {"api.workers": 2 * scenario.api.workers},
+    "twice as many broadcaster nodes": lambda scenario: {"broadcaster.nodes": 2 * scenario.broadcaster.nodes},
+    "twice the wait": _longer_wait,
+    "jitter as long as the herd takes": _jitter,
+    "one answer for equal requests of one second": lambda scenario: None if scenario.api.cache else {"api.cache": 1.0},
+    "single flight": lambda scenario: None if scenario.in_flight == "single_flight" else {"in_flight": "single_flight"},
+    "the event carries the resource": lambda scenario: {"policy": {"kind": "full_payload"}, "broadcast.payload": "full"},
 }
-"""What may help -> the key that it sets."""
-
-
-def changes(remedy: str, scenario: Scenario) -> dict[str, Any] | None:
-    """Dotted keys of a remedy; None where the scenario has it already, or it means nothing."""
-    key, policy = REMEDIES[remedy], scenario.policy
-    if key == "broadcast.channels":
-        boards = any(pages.page == "dashboard" and pages.subscribers for pages in scenario.pages)
-        return {key: "per_user"} if boards and scenario.broadcast.channels in ("both", "generic") else None
-    if key == "policy":
-        return {"policy": {"kind": "full_payload"}, "broadcast.payload": "full"}
-    if key == "policy.wait":
-        wait, cap = getattr(policy, "wait", None), getattr(policy, "max_wait", None)
-        return {key: 2 * wait} | ({"policy.max_wait": 2 * cap} if cap else {}) if wait else None
-    if key == "policy.jitter":
-        drain = herd(scenario)[1]
-        return {key: round(drain, 3)} if drain > 0.001 and hasattr(policy, "jitter") else None
-    if key == "api.cache":
-        return {key: 1.0} if not scenario.api.cache else None
-    if key == "in_flight":
-        return {key: "single_flight"} if scenario.in_flight != "single_flight" else None
-    return {key: 2 * (scenario.api.workers if key == "api.workers" else scenario.broadcaster.nodes)}
+"""What may help -> the dotted keys that it sets; None where the scenario has it already, or where it means nothing."""
 
 
 def affordable(scenario: Scenario, most: int) -> bool:
@@ -497,15 +492,15 @@ def affordable(scenario: Scenario, most: int) -> bool:
 
 def _untried(scenario: Scenario, tried: list[str]) -> tuple[str, ...]:
     """The remedies that would make sense there and were too large to simulate, in words."""
-    names = [remedy for remedy in REMEDIES if remedy not in tried and changes(remedy, scenario) is not None]
+    names = [remedy for remedy in REMEDIES if remedy not in tried and REMEDIES[remedy](scenario) is not None]
     return (f"{' and '.join(names)} (too large to try there)",) if names else ()
 
 
 def _remedies(scenario: Scenario, objective: Objective) -> pd.DataFrame:
     """Each remedy where it breaks, on the same updates: those that meet the objective, cheapest first, then the freshest."""
     rows = [{"remedy": "none", "keys": {}} | trial(scenario, objective.metric)]
-    for remedy in REMEDIES:
-        keys = changes(remedy, scenario)
+    for remedy, keys_of in REMEDIES.items():
+        keys = keys_of(scenario)
         if keys is None or not affordable(changed := scenario.replace(keys), EXACT):
             continue
         rows.append({"remedy": remedy, "keys": keys} | trial(changed, objective.metric))

@@ -21,7 +21,6 @@ from sim.results.answers.choices import describe
 from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
-from sim.results.summary import window
 from sim.results.text import number
 from sim.study import dashboards, explained_by_chance, summary
 from sim.virtual.measures import frame_bytes
@@ -204,9 +203,10 @@ def measured(runs: Iterable[Run], price: Prices) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        start, end = window(run)
+        ledger = ledger_of(run)
+        start, end, _ = ledger.window
         pages, kind, found = run.scenario.subscribers, run.scenario.policy.kind, costs.costs(run)
-        refetches = ledger_of(run).refetches
+        refetches = ledger.refetches
         sent = float((refetches["bytes"] * refetches["weight"]).sum())
         told = 0.0 if kind == "polling" else found["deliveries"] * found["bytes_per_delivery"]
         way = {"polling": "polling", "full_payload": "full payload"}.get(kind, "notify")

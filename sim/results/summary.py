@@ -201,17 +201,6 @@ def summary_of(ledger: Ledger, levels: tuple[float, ...] | None = None) -> Summa
     return {name: estimate.row() | source for name, estimate in figures.items()}
 
 
-def counted_journeys(run: RunTables, scenario: Scenario | None = None) -> pd.DataFrame:
-    """`Ledger.journeys`: the owed pairs with every instant on their way."""
-    return (ledger_of(run) if scenario is None else Ledger(run, scenario)).journeys
-
-
-def window(run: RunTables) -> tuple[float, float]:
-    """[start, end) of what is counted, seconds since the run's start."""
-    start, end, _ = ledger_of(run).window
-    return start, end
-
-
 def sampled_share(run: RunTables) -> float:
     """Share of the pages whose rows the tables hold; 1 where all are."""
     weight = run.pages["weight"].to_numpy(float)

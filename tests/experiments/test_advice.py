@@ -233,13 +233,13 @@ def test_who_is_to_blame() -> None:
 
 def test_a_remedy_that_is_there_already_is_none() -> None:
     has = BUSY.replace({"broadcast.channels": "per_user", "in_flight": "single_flight", "api.cache": 1.0})
-    none = [remedy for remedy in advice.REMEDIES if advice.changes(remedy, has) is None]
+    none = [remedy for remedy in advice.REMEDIES if advice.REMEDIES[remedy](has) is None]
     assert len(none) == 3
     for remedy in set(advice.REMEDIES) - set(none):
-        keys = advice.changes(remedy, has)
+        keys = advice.REMEDIES[remedy](has)
         assert keys
         has.replace(keys).check()
-    assert advice.changes("twice the wait", advice.with_policy(BUSY, FullPayload())) is None
+    assert advice.REMEDIES["twice the wait"](advice.with_policy(BUSY, FullPayload())) is None
 
 
 def test_a_page_with_a_policy_of_its_own_gets_the_one_that_is_tried() -> None:

@@ -65,7 +65,9 @@ OF_RUNS: dict[str, Callable[[Frames], object]] = {
     "stations": lambda run: plots.plot_stations({"measured": stages.stations(journeys(run))}),
     "stages": lambda run: plots.plot_stages({"measured": stages.stage_table(journeys(run))}),
     "worst": lambda run: plots.plot_worst(stages.worst(journeys(run))),
-    "saw teeth": lambda run: plots.plot_saw_teeth({"page": saw_tooth(Ledger(run, SCENARIO).states, 0, 0.0, 10.0)}),
+    "saw teeth": lambda run: plots.plot_over_time(
+        {"page": saw_tooth(Ledger(run, SCENARIO).states, 0, 0.0, 10.0)}, plots.Axis("age", unit="time"), stairs=False
+    ),
     "offsets": lambda run: plots.plot_offsets(herds.offsets(run)),
     "run": lambda run: plots.plot_run(
         timeline.over_time(Ledger(run, SCENARIO)), [("restart", 1.0, 2.0), ("deploy", 3.0, 3.0)], window=(0.5, 20.0)
@@ -154,11 +156,3 @@ def test_labels_keep_their_order_and_their_distance(heights: list[float]) -> Non
     ordered = sorted(placed)
     assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(ordered))
     assert max(placed) <= 1.0
-
-
-@pytest.mark.parametrize("tops", [(1.0, 9.0), (9.0, 1.0), (0.0, 0.0)])
-def test_no_tooth_is_cut_off_by_the_axis_that_the_panels_share(tops: tuple[float, float]) -> None:
-    teeth = {str(i): pd.DataFrame({"at": [0.0, 1.0], "age": [0.0, top]}) for i, top in enumerate(tops)}
-    for ax in plots.plot_saw_teeth(teeth):
-        assert ax.get_ylim()[0] == 0
-        assert ax.get_ylim()[1] >= max(tops)

@@ -1,17 +1,17 @@
-"""Runs of one scenario, before and after: what differs, by how much, how sure, and whether it matters.
+"""Runs of one scenario, before and after: what differs, by how much, how sure that is, and whether it matters.
 
-A difference is relative to the first side, with a 95 % interval; that of a share is in points. Against an equivalence band (5 %
-unless another is given; a point, or a tenth of one where losses are counted, for shares) it is
+A difference is relative to the first side, with a 95 % interval; that of a share is in points. It is judged against a band of
+equivalence: 5 % unless another is given; for shares a point, or a tenth of one where losses are counted.
 
     same        the whole interval lies inside the band
     better      the whole interval lies beyond the band, towards the better
     worse       the same, towards the worse
     undecided   neither: more updates are needed, and the verdict says how many
 
-Each side is one run or several of one scenario with different seeds. Runs that met the same updates (same seed and workload) are
-compared batch by batch, so that what both share cancels; else the batches of each side count as independent, and with at least
-`RUNS` runs on both sides the runs do. Runs are refused whose scenario, window or harness differ, except in the keys that the
-comparison is about.
+Each side is one run, or several of one scenario with different seeds. Runs that met the same updates (same seed and workload) are
+compared batch by batch, so that what both share cancels. Else the batches of each side count as independent; with at least `RUNS`
+runs on both sides, the runs do. Runs whose scenario, window or harness differ are refused, except in the keys that the comparison
+is about.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -31,7 +31,7 @@ from sim.errors import BadInput
 from sim.results import statistics
 from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.run import Run
-from sim.results.summary import metric_of, per_update, window
+from sim.results.summary import metric_of, per_update
 from sim.results.text import NONE, digits, markdown, number, percent, unit_of
 
 Array = np.ndarray[Any, Any]
@@ -140,7 +140,7 @@ def refuse(a: Run, b: Run, varied: Collection[str] = ()) -> None:
     for run in (a, b):
         if run.manifest.partial:
             raise BadInput(f"{run.name} was interrupted: an incomplete run is not compared")
-    (start_a, end_a), (start_b, end_b) = (window(run) for run in (a, b))
+    (start_a, end_a, _), (start_b, end_b, _) = (ledger_of(run).window for run in (a, b))
     if not math.isclose(end_a - start_a, end_b - start_b, rel_tol=0.02) and "duration" not in varied:
         raise BadInput(
             f"windows differ: {a.name} counts {end_a - start_a:.1f} s, {b.name} {end_b - start_b:.1f} s (--vary duration)"
@@ -262,34 +262,41 @@ def _over_time(ledger: Ledger) -> tuple[Measured, Measured]:
 def judge(
     metric: str, a: Sequence[Measured], b: Sequence[Measured], band: float = BAND, paired: bool = False, same: bool = False
 ) -> Difference:
-    """The verdict on one metric of the runs of both sides. *paired*: run by run the same updates; *same*: the very same runs."""
+    """The verdict on one metric of the runs of both sides. *paired*: run by run the same updates; *same*: the very same runs.
+
+    In a band of 5 %, an interval from -3 % to +2 % is the same, one from +6 % to +9 % is worse, and one from +1 % to +9 % is
+    undecided.
+    """
     share = a[0].share
-    band = STRICT.get(metric, SHARE_BAND if share else band)
     ours, theirs = _value(a), _value(b)
-    n = min(sum(run.n for run in a), sum(run.n for run in b))
-
-    def found(verdict: str, relative: float | None = None, low: float | None = None, high: float | None = None) -> Difference:
-        return Difference(metric, ours, theirs, n, relative, low, high, verdict, share)
-
+    n = min(sum(run.n for run in side) for side in (a, b))
+    found = Difference(metric, ours, theirs, n, relative=None, low=None, high=None, verdict="", share=share)
     if ours is None or theirs is None:
-        return found("same: no figure in either" if same else "undecided: no figure")
+        return replace(found, verdict="same: no figure in either" if same else "undecided: no figure")
     if math.isinf(ours) or math.isinf(theirs):
-        return found("same: never" if ours == theirs else "worse: never" if math.isinf(theirs) else "better: was never")
+        verdict = "same: never" if ours == theirs else "worse: never" if math.isinf(theirs) else "better: was never"
+        return replace(found, verdict=verdict)
     if same or ours == theirs == 0:
-        return found("same", 0.0, 0.0, 0.0)
+        return replace(found, verdict="same", relative=0.0, low=0.0, high=0.0)
     if not share and (ours <= 0 or theirs <= 0):
-        return found("undecided: no ratio to zero")
-    relative = theirs - ours if share else theirs / ours - 1
-    low, high = _interval(a, b, relative, paired)
+        return replace(found, verdict="undecided: no ratio to zero")
+    found = replace(found, relative=theirs - ours if share else theirs / ours - 1)
+    low, high = _interval(a, b, found.relative or 0.0, paired)
     if low is None or high is None:
-        return found(f"undecided: need n ≥ {number(statistics.MIN_BATCHES * a[0].per_batch)} for an interval", relative)
+        least = statistics.MIN_BATCHES * a[0].per_batch
+        return replace(found, verdict=f"undecided: need n ≥ {number(least)} for an interval")
+    found = replace(found, low=low, high=high)
+    return replace(found, verdict=_verdict(found, STRICT.get(metric, SHARE_BAND if share else band)))
+
+
+def _verdict(found: Difference, band: float) -> str:
+    """Where the interval of a difference lies: inside the *band*, beyond it, or across its edge."""
+    relative, low, high = found.relative or 0.0, found.low or 0.0, found.high or 0.0
     if -band <= low and high <= band:
-        verdict = "same"
-    elif low > band or high < -band:
-        verdict = "better" if (high < 0) != more_is_better(metric) else "worse"
-    else:
-        verdict = f"undecided: need n ≈ {number(needed(n, relative, low, high, band))}"
-    return found(verdict, relative, low, high)
+        return "same"
+    if low > band or high < -band:
+        return "better" if (high < 0) != more_is_better(found.metric) else "worse"
+    return f"undecided: need n ≈ {number(needed(found.n, relative, low, high, band))}"
 
 
 def _value(side: Sequence[Measured]) -> float | None:
@@ -317,15 +324,9 @@ def needed(n: int, relative: float, low: float, high: float, band: float) -> int
 
 def _interval(a: Sequence[Measured], b: Sequence[Measured], difference: float, paired: bool) -> statistics.Interval:
     """Interval around the pooled *difference*, from the batches of both sides, or from their runs where there are `RUNS`."""
-    share = a[0].share
-    if len(a) >= RUNS and len(b) >= RUNS:
-        ours, theirs = (
-            _logs(run.value for run in side) if not share else np.array([run.value for run in side]) for side in (a, b)
-        )
-        least = RUNS
-    else:
-        ours, theirs = (np.concatenate([run.parts for run in side]) for side in (a, b))
-        least = statistics.MIN_BATCHES
+    by_runs = len(a) >= RUNS and len(b) >= RUNS
+    ours, theirs = (_of_runs(side) if by_runs else np.concatenate([run.parts for run in side]) for side in (a, b))
+    least = RUNS if by_runs else statistics.MIN_BATCHES
     if not all(np.isfinite(side).all() and len(side) >= least for side in (ours, theirs)):
         return statistics.UNDEFINED
     if paired and [len(run.parts) for run in a] == [len(run.parts) for run in b]:
@@ -333,12 +334,18 @@ def _interval(a: Sequence[Measured], b: Sequence[Measured], difference: float, p
     else:
         variance, freedom = statistics.welch(*((float(side.var(ddof=1)) / len(side), len(side)) for side in (ours, theirs)))
     half = float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
-    if half < TINY:
-        half = 0.0
-    if share:
+    half = 0.0 if half < TINY else half
+    if a[0].share:
         return difference - half, difference + half
+    # Observations are logarithms: their difference is that of a ratio.
     centre = math.log1p(difference)
     return math.expm1(centre - half), math.expm1(centre + half)
+
+
+def _of_runs(side: Sequence[Measured]) -> Array:
+    """The figure of each run as an observation: its logarithm, or the share itself."""
+    values = [run.value for run in side]
+    return np.array(values, dtype=float) if side[0].share else _logs(values)
 
 
 def table(differences: Iterable[Difference]) -> pd.DataFrame:

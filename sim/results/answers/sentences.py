@@ -15,6 +15,7 @@ from sim.results.answers import choices
 from sim.results.answers.choices import describe
 from sim.results.fronts import cheapest_within
 from sim.results.ledger.stages import STAGES, slowest_kind
+from sim.results.ledger.staleness import mean_age
 from sim.results.statistics import events_needed
 from sim.results.text import capital, digits, figure, interval, is_never, number, percent, seconds, unit_of
 
@@ -164,6 +165,13 @@ def steady(theory: pd.DataFrame, rate: float, wait: float) -> str:
         f"{mean['debounce']} late on average, and the slowest twentieth {p95['debounce']} late or more: it waits for a silence "
         f"that hardly ever comes. A window of the same {seconds(wait)} is {mean[window]} late on average, {p95[window]} at most."
     )
+
+
+def youngest(teeth: Mapping[str, pd.DataFrame]) -> str:
+    """The setting of `study.saw_teeth` whose page shows the youngest state on average."""
+    ages = {name: mean_age(rows) for name, rows in teeth.items()}
+    best = min(ages, key=lambda name: ages[name])
+    return f"{capital(best.partition(', mean')[0])} shows the youngest state: {seconds(ages[best])} old on average"
 
 
 def latest(theory: pd.DataFrame) -> str:

@@ -193,3 +193,10 @@ def saw_tooth(state: States, page: int, start: float, end: float) -> pd.DataFram
     kept = ~np.isnan(newest) & (high >= low)
     at = np.column_stack([low, high])[kept].ravel()
     return pd.DataFrame({"at": at, "age": at - np.repeat(newest[kept], 2)})
+
+
+def mean_age(teeth: pd.DataFrame) -> float:
+    """Mean over time of a `saw_tooth`, s; NaN where there is none."""
+    at = teeth["at"].to_numpy(float)
+    span = at[-1] - at[0] if len(at) else 0.0
+    return float(np.trapezoid(teeth["age"], at) / span) if span else float("nan")

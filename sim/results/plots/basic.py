@@ -218,12 +218,14 @@ def plot_over_time(
     y: Axis,
     *,
     spans: Sequence[tuple[float, float]] = (),
+    stairs: bool = True,
     n: str = "",
     title: str | None = None,
 ) -> list[Axes]:
-    """One small panel per series (columns `at` and that of *y*) as a filled staircase on common axes, its largest value named.
+    """One small panel per series (columns `at` and that of *y*) as a filled area on common axes, its largest value named.
 
-    *spans*: (from, to) in grey, what went wrong meanwhile. Returns the axes.
+    *spans*: (from, to) in grey, what went wrong meanwhile. *stairs*: a value holds until the next; else they are joined. Returns
+    the axes.
     """
     count = max(1, len(series))
     axes = style.panels(count, 1, height=1.3 + 1.25 * count, sharex=True, sharey=True)
@@ -232,7 +234,7 @@ def plot_over_time(
         return [style.nothing(ax, "series") for ax in axes]
     for i, (ax, (name, part)) in enumerate(zip(axes, series.items(), strict=True)):
         ink = style.CYCLE[i % len(style.CYCLE)]
-        ax.fill_between(part["at"], part[y.column], step="post", color=ink, alpha=0.75, lw=0)
+        ax.fill_between(part["at"], part[y.column], step="post" if stairs else None, color=ink, alpha=0.75, lw=0)
         words = f"{name}  ·  at most {FORMATS[y.unit](tops.get(name, 0.0))}"
         ax.set_title(words, loc="right", fontsize=9, fontweight="bold", color=ink, pad=3)
         for begin, end in spans:

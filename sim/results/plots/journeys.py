@@ -1,4 +1,4 @@
-"""Journeys of updates: the stations of one, the stages of all, the worst as timelines, and what one page's user sees."""
+"""Journeys of updates: the stations of one, the stages of all, and the worst as timelines."""
 
 from __future__ import annotations
 
@@ -114,31 +114,3 @@ def plot_worst(frame: pd.DataFrame, ax: Axes | None = None, *, n: str = "") -> A
     means = frame[list(STAGES)].mean()
     style.claim(ax, f"In the worst updates, {percent(means.max() / means.sum())} of the time is {means.idxmax()}", pad=26)
     return ax
-
-
-def plot_saw_teeth(teeth: Mapping[str, pd.DataFrame], *, n: str = "") -> list[Axes]:
-    """Age of what one page shows over time (`staleness.saw_tooth`), one panel per policy on common axes. Returns the axes."""
-    axes = style.panels(max(1, len(teeth)), 1, height=1.2 + 1.05 * max(1, len(teeth)), sharex=True, sharey=True)
-    if not teeth:
-        return [style.nothing(axes[0], "pages")]
-    means = {}
-    for i, (ax, (name, frame)) in enumerate(zip(axes, teeth.items(), strict=True)):
-        at, age = frame["at"].to_numpy(), frame["age"].to_numpy()
-        width = at[-1] - at[0] if len(at) else 0
-        means[name] = float(np.trapezoid(age, at) / width) if width else np.nan
-        ink = style.colour(name, i)
-        ax.plot(at, age, color=ink, lw=1.3)
-        ax.fill_between(at, age, color=ink, alpha=0.18, lw=0)
-        label = f"{name}  ·  mean age {seconds(means[name])}"
-        ax.text(0.005, 0.93, label, transform=ax.transAxes, va="top", color=ink, fontsize=9, fontweight="bold")
-        style.ticks(ax.yaxis, "time")
-    # The panels share one axis: the highest tooth of all decides, with room above it for the labels.
-    top = max((float(frame["age"].max()) for frame in teeth.values() if len(frame)), default=0.0)
-    axes[0].set_ylim(0, 1.3 * top if top > 0 else 1)
-    axes[0].set_xlim(0)
-    axes[-1].set_xlabel("time since the run's start, s")
-    axes[len(axes) // 2].set_ylabel("age of what is shown")
-    style.corner(axes[-1], n)
-    best = min(means, key=lambda name: means[name])
-    style.claim(axes[0], f"{best} shows the youngest state: {seconds(means[best])} old on average")
-    return axes

@@ -28,8 +28,9 @@ from sim.results import text
 from sim.results.answers import execution, report
 from sim.results.answers import sentences as answers
 from sim.results.ledger import stages
+from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
-from sim.results.summary import counted_journeys, summarise
+from sim.results.summary import summarise
 from sim.scenario import Fleet, Pages, Scenario, load_scenario, parse_assignments, to_dict
 from sim.virtual import reference
 from sim.workload import RESOURCES, Poisson
@@ -161,7 +162,7 @@ def test_markdown_tables_escape_their_bars() -> None:
 
 
 def test_the_answers_name_what_they_found(bundle: Run) -> None:
-    summary, journeys = summarise(bundle), counted_journeys(bundle)
+    summary, journeys = summarise(bundle), ledger_of(bundle).journeys
     steps = stages.stage_table(journeys)
     model = summarise(reference.run(bundle.scenario, updates=report.updates_of(bundle)), bundle.scenario)
     first, _, agreement = answers.start_here(summary, model, steps)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from sim.results.ledger.book import Ledger
-from sim.results.ledger.staleness import at_end, regressions, saw_tooth
+from sim.results.ledger.staleness import at_end, mean_age, regressions, saw_tooth
 from sim.scenario import Pages, Scenario
 from tests.results.frames import NAN, Frames, frame, refetch, update
 
@@ -132,4 +131,5 @@ def test_a_saw_tooth_rises_one_second_per_second_and_falls_when_something_is_sho
     corners = teeth.drop_duplicates()
     assert corners["at"].tolist() == [3.0, 5.0, 6.0, 6.0, 10.0]
     assert corners["age"].tolist() == [2.0, 4.0, 5.0, 1.0, 5.0]
-    assert isinstance(teeth, pd.DataFrame)
+    assert mean_age(teeth) == pytest.approx((10.5 + 12) / 7)
+    assert np.isnan(mean_age(teeth[:0]))
