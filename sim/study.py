@@ -70,12 +70,7 @@ def dashboards(name: str, pages: int, rate: float, duration: float, drain: float
 
 def row(figures: Summary) -> dict[str, float]:
     """The columns of a study; what was never shown is infinitely late, what nothing is known of is NaN."""
-    found: dict[str, float] = {}
-    for column, metric in COLUMNS.items():
-        figure = figures.get(metric, {"value": None})
-        value = np.inf if text.is_never(figure) else figure["value"]
-        found[column] = np.nan if value is None else float(value)
-    return found
+    return {column: text.value(figures, metric) for column, metric in COLUMNS.items()}
 
 
 def simulated(scenario: Scenario, policy: Policy, updates: Updates | None = None) -> dict[str, float]:
@@ -153,12 +148,11 @@ def variants(scenario: Scenario, some: Mapping[str, Mapping[str, Any]], updates:
         changed = scenario.replace(changes)
         tables = reference.run(changed, updates=updates)
         figures = summarise(tables, changed)
-        sent = figures["refetches"]["value"] or np.nan
         rows[name] = row(figures) | {
-            "wasted": float(figures["refetches.wasted"]["value"] or 0) / sent,
+            "wasted": text.value(figures, "refetches.wasted") / (text.value(figures, "refetches") or np.nan),
             "messages_per_update": len(tables.notifications) / max(len(tables.updates), 1),
-            "out_of_order": float(figures["pages.regressions"]["value"] or 0),
-            "stale_at_end": float(figures["pages.stale_at_end"]["value"] or 0),
+            "out_of_order": text.value(figures, "pages.regressions"),
+            "stale_at_end": text.value(figures, "pages.stale_at_end"),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -285,12 +279,14 @@ def agreement(steady: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     return found.assign(theory=theory, off=rows["mean"].to_numpy() / theory - 1, holds=holds)
 
 
-def misses_allowed(count: int, level: float = 0.93, surely: float = 0.999) -> int:
-    """How many of *count* intervals of this (measured) coverage may miss the truth, *surely* (binomial; they are not quite
-    independent, as all settings meet the same updates)."""
+def misses_allowed(count: int, level: float = 0.93) -> int:
+    """How many of *count* intervals of this (measured) coverage may miss the truth, 999 times of 1,000.
+
+    Binomial; the intervals are not quite independent, since all settings meet the same updates.
+    """
     from scipy.special import bdtr
 
-    return int(np.argmax(bdtr(np.arange(count + 1), count, 1 - level) >= surely))
+    return int(np.argmax(bdtr(np.arange(count + 1), count, 1 - level) >= 0.999))
 
 
 def explained_by_chance(missed: int, count: int) -> tuple[bool, str]:

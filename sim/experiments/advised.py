@@ -257,9 +257,7 @@ def bars_claim(advice: Advice) -> str:
 
 def beside(advice: Advice, run: Run) -> str:
     """The objective's figure as the run has it beside the simulation of the run as it is: how far to trust the figures."""
-    own = run.summary.get(advice.objective.metric, {})
-    value = math.inf if own.get("never") else own.get("value")
-    unit = text.unit_of(advice.objective.metric)
+    value, unit = text.value(run.summary, advice.objective.metric), text.unit_of(advice.objective.metric)
     return (
         f"{run.manifest.source.capitalize()}, the run has {advice.objective.metric} {unit(value)} where its simulation has "
         f"{_value(advice, advice.now)}: differences between policies are surer than the figures."

@@ -15,6 +15,7 @@ from sim.results import text
 from sim.results.answers.report import updates_of
 from sim.results.run import Run
 from sim.results.summary import summarise
+from sim.results.text import Summary
 from sim.scenario import Scenario, to_dict
 from sim.study import FAMILIES, NO_TIME, dashboards
 from sim.virtual import fleet, reference
@@ -28,8 +29,6 @@ METRICS = {
     "time_to_fresh.mean": "fresh, mean",
     "refetches_per_update": "refetches per update",
 }
-
-Summary = Mapping[str, Mapping[str, Any]]
 
 
 def split(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
@@ -128,11 +127,7 @@ def sources(run: Run, made: Mapping[str, Mapping[str, Summary]]) -> pd.DataFrame
     columns = {"reference": made[run.name]["reference"], "fleet": made[run.name].get("fleet", {}), "measured": run.summary}
     rows = {}
     for metric, words in METRICS.items():
-        row = {"theory": exact.get(metric, np.nan)}
-        for name, found in columns.items():
-            value = found.get(metric, {}).get("value")
-            row[name] = np.nan if value is None else float(value)
-        rows[words] = row
+        rows[words] = {"theory": exact.get(metric, np.nan)} | {name: text.value(made, metric) for name, made in columns.items()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

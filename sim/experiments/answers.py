@@ -16,10 +16,10 @@ from sim.results.statistics import Estimate
 from sim.results.text import capital, digits, interval, number, percent, seconds
 
 
-def _with_interval(estimate: Estimate, unit: Any = seconds) -> str:
+def _with_interval(estimate: Estimate) -> str:
     if estimate.low is None:
-        return f"{unit(estimate.value)} (n = {estimate.n}, too few for an interval)"
-    return f"{unit(estimate.value)} (95 % interval {interval(estimate.low, estimate.high, unit)}, n = {estimate.n})"
+        return f"{seconds(estimate.value)} (n = {estimate.n}, too few for an interval)"
+    return f"{seconds(estimate.value)} (95 % interval {interval(estimate.low, estimate.high)}, n = {estimate.n})"
 
 
 def _of(frame: pd.DataFrame, row: Any, column: str) -> float:

@@ -71,10 +71,10 @@ def loads(record: Mapping[str, Any]) -> pd.DataFrame:
     found = []
     for (server, size, flying, _), part in rows.groupby(["server", "subscribers", "in_flight", rate], sort=False):
         cpu = part["cpu"].to_numpy(dtype=float) / 1e6
-        low, high = statistics.t_interval(cpu, float(cpu.mean()))
+        mean = statistics.mean_of(cpu)
         means = part[["events_per_s", "deliveries_per_s", "busy"]].mean().tolist()
         words = f"{flying} in flight" if flying else f"{means[0]:.0f} events/s"
-        found.append((server, size, flying, words, *means, float(cpu.mean()), low, high, len(cpu)))
+        found.append((server, size, flying, words, *means, mean.value, mean.low, mean.high, mean.n))
     names = ["server", "subscribers", "in_flight", "load", "events", "deliveries", "busy", "cpu", "low", "high", "rounds"]
     table = pd.DataFrame(found, columns=names).astype({"low": float, "high": float})
     idle = table.groupby(["server", "subscribers"])["busy"].transform("min") == table["busy"]

@@ -17,7 +17,6 @@ from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
 from sim.results.ledger.herds import herds
 from sim.results.run import Run
-from sim.results.statistics import Estimate, t_interval
 from sim.results.summary import sampled_share, summarise
 from sim.results.text import percent
 from sim.scenario import Api, Fleet, Pages, Scenario, to_dict
@@ -44,14 +43,6 @@ def beside(runs: list[Run]) -> pd.DataFrame:
     """The herds of the last of several runs, to compare with those of the first; empty where there is only one."""
     found = of(runs[-1])
     return found if len(runs) > 1 else found.head(0)
-
-
-def mean(values: pd.Series) -> Estimate:
-    """Mean over herds with Student's interval: herds are independent, refetches of one are not."""
-    known = values.dropna().to_numpy(dtype=float)
-    if not len(known):
-        return Estimate(None)
-    return Estimate(float(known.mean()), *t_interval(known, float(known.mean())), n=len(known))
 
 
 def in_flight(run: Any, share: float = 1.0) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from sim.distributions import Exponential
 from sim.policy import Immediate
-from sim.results.statistics import Estimate, quantiles, t_interval
+from sim.results.statistics import mean_of, quantiles
 from sim.results.summary import summarise
 from sim.results.text import number
 from sim.scenario import Fleet, Network, Pages, Scenario, to_dict
@@ -70,7 +70,8 @@ def _one(rate: float, service: float, workers: int, count: int, seed: int) -> di
     finished = sent["finished_at"].to_numpy(dtype=float)
     took = finished - sent["started_at"].to_numpy(dtype=float)
     half, tail = quantiles(took, np.arange(len(took)), LEVELS)
-    answered = answers(finished, scenario.duration)
+    counts, _ = np.histogram(finished, bins=SLICES, range=(0.0, scenario.duration))
+    answered = mean_of(counts * SLICES / scenario.duration)
     figures = summarise(run, scenario)
     return {
         "delivered": answered.value,
@@ -86,13 +87,6 @@ def _one(rate: float, service: float, workers: int, count: int, seed: int) -> di
         "fresh_p99": figures["time_to_fresh.p99"]["value"],
         "refetches": len(took),
     }
-
-
-def answers(finished: np.ndarray[Any, Any], duration: float) -> Estimate:
-    """Answers per second within *duration* (s), with the interval of slices of its time."""
-    counts, _ = np.histogram(finished, bins=SLICES, range=(0.0, duration))
-    rates = counts * SLICES / duration
-    return Estimate(float(rates.mean()), *t_interval(rates, float(rates.mean())), n=SLICES)
 
 
 def theory(utilisations: Iterable[float], service: float) -> pd.DataFrame:

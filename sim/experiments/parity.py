@@ -70,14 +70,9 @@ IDLE = {"name", "description", "ignore", "seed", "thresholds"}
 
 def figures(summary: Summary) -> dict[str, float]:
     """The compared figures of one run; never is infinite, and what there is nothing to make from is NaN."""
-    found = {}
-    for name in COMPARED:
-        figure = summary.get(name, {})
-        value = np.inf if text.is_never(figure) else figure.get("value")
-        found[name] = np.nan if value is None else float(value)
-    sent = summary["refetches"]["value"] or np.nan
+    found = {name: text.value(summary, name) for name in COMPARED}
     for name in ("wasted", "failed"):
-        found[f"{name}_share"] = float(summary[f"refetches.{name}"]["value"] or 0) / sent
+        found[f"{name}_share"] = text.value(summary, f"refetches.{name}") / (text.value(summary, "refetches") or np.nan)
     return found
 
 

@@ -32,6 +32,7 @@ from sim.prediction.observations import Observed
 from sim.prediction.parameters import REST
 from sim.prediction.samples import BREADTH, SHORTEST, RunSample
 from sim.results.ledger import costs
+from sim.results.statistics import quantile
 
 Array = np.ndarray[Any, Any]
 
@@ -52,10 +53,7 @@ STRATA = 100
 
 def slope(ranks: Array, spread: Array) -> float:
     """Least absolute deviations through the origin: the median of spread / ranks, each weighted by its ranks."""
-    ratio = spread / ranks
-    order = np.argsort(ratio)
-    heap = np.cumsum(ranks[order])
-    return float(ratio[order][np.searchsorted(heap, heap[-1] / 2)])
+    return float(quantile(spread / ranks, 0.5, ranks) or 0.0)
 
 
 def line(x: Array, y: Array, rounds: int = 30) -> tuple[float, float]:

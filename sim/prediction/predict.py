@@ -23,6 +23,7 @@ import numpy as np
 from sim.prediction.parameters import PROCESSES, Fit, Residual
 from sim.results.statistics import half_width_of_next
 from sim.results.summary import Summary
+from sim.results.text import value
 from sim.scenario import Scenario
 from sim.virtual import engines
 from sim.workload import Updates
@@ -141,12 +142,7 @@ def _is_kept(key: str, kept: Collection[str]) -> bool:
 
 def figures_of(summary: Summary, scenario: Scenario, values: Mapping[str, Any]) -> dict[str, float]:
     """Metric -> value (inf: never; without what has none), and processors' time and memory by the costs among *values*."""
-    found = {}
-    for metric, row in summary.items():
-        if row["value"] is not None:
-            found[metric] = float(row["value"])
-        elif row.get("never"):
-            found[metric] = math.inf
+    found = {metric: known for metric in summary if not math.isnan(known := value(summary, metric))}
     seconds = max(scenario.duration, 1e-9)
     counts = {
         "second": seconds,
@@ -156,11 +152,11 @@ def figures_of(summary: Summary, scenario: Scenario, values: Mapping[str, Any]) 
         "process": scenario.broadcaster.nodes,
         "subscriber": scenario.subscribers,
     }
-    for key, value in values.items():
+    for key, cost in values.items():
         if key.startswith(PROCESSES):
             figure, _, per = key.rpartition(".per_")
             share = 1 / seconds if key.startswith("cpu.") else 1.0
-            found[figure] = found.get(figure, 0.0) + float(value) * counts[per] * share
+            found[figure] = found.get(figure, 0.0) + float(cost) * counts[per] * share
     return found
 
 
@@ -171,9 +167,9 @@ def residuals(fit: Fit, runs: Sequence[tuple[str, Scenario, Updates, Summary]]) 
         made = fit.apply(scenario)
         again = figures_of(engines.run(made, updates=updates).summary, made, fit.identified)
         for metric in METRICS:
-            value, fitted = measured.get(metric, {}).get("value"), again.get(metric)
-            if value and fitted and math.isfinite(value) and math.isfinite(fitted):
-                found.append(Residual(name, metric, float(value), fitted, scenario.subscribers))
+            seen, fitted = value(measured, metric), again.get(metric, math.nan)
+            if seen and fitted and math.isfinite(seen) and math.isfinite(fitted):
+                found.append(Residual(name, metric, seen, fitted, scenario.subscribers))
     return tuple(found)
 
 
@@ -224,11 +220,11 @@ def _outside(fit: Fit, rows: Sequence[Mapping[str, float]], scenario: Scenario) 
     }
     found = {}
     for what, (low, high) in fit.ranges.items():
-        value = here.get(what, 0.0)
-        if value > high * (1 + SLACK) and high > 0:
-            found[what] = value / high
-        elif 0 < value < low / (1 + SLACK):
-            found[what] = value / low
+        there = here.get(what, 0.0)
+        if there > high * (1 + SLACK) and high > 0:
+            found[what] = there / high
+        elif 0 < there < low / (1 + SLACK):
+            found[what] = there / low
     return found
 
 

@@ -199,17 +199,14 @@ def read_headers(directory: str | Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda header: (header["worker"], header["directory"], header["pid"]))
 
 
-def read_table(
-    directory: str | Path, table: str, offset_ns: Callable[[dict[str, Any]], int] | None = None, shared_ids: bool = False
-) -> pa.Table:
+def read_table(directory: str | Path, table: str, offset_ns: Callable[[dict[str, Any]], int] | None = None) -> pa.Table:
     """All rows of one table from all workers with a header, in the order of workers.
 
     *offset_ns*(header) is added to the times of that worker: its master's clock minus its own. Raises `BadInput` for a damaged
-    part. Unless *shared_ids*, subscribers that two workers both claim are a `BadInput` as well.
+    part, or for subscribers that two workers both claim.
     """
     headers = read_headers(directory)
-    if not shared_ids:
-        _refuse_shared(headers)
+    _refuse_shared(headers)
     pieces = []
     for header in headers:
         shift = offset_ns(header) if offset_ns else 0

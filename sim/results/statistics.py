@@ -154,6 +154,16 @@ def t_interval(observations: Array, centre: float, level: float = LEVEL) -> Inte
     return centre - half, (centre + half if len(known) == len(observations) else None)
 
 
+def mean_of(observations: Any) -> Estimate:
+    """The mean of independent observations with Student's interval; those that are not known (NaN) are left out."""
+    known = np.asarray(observations, float)
+    known = known[~np.isnan(known)]
+    if not len(known):
+        return Estimate(None)
+    centre = float(known.mean())
+    return Estimate(centre, *t_interval(known, centre), n=len(known))
+
+
 def quantiles(values: Array, events: Array, levels: tuple[float, ...], weights: Array | None = None) -> list[Estimate]:
     """Estimates of several quantiles of *values*; *events* says of which event each is (rows ordered by event)."""
     if len(events) == 0:

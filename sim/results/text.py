@@ -105,18 +105,29 @@ def unit_of(metric: str) -> Any:
     return UNITS.get(known.unit, number)
 
 
+Summary = Mapping[str, Mapping[str, Any]]
+"""Metric -> {value, ci_low, ci_high, n} (`sim.results.summary`)."""
+
+
+def value(summary: Summary, metric: str) -> float:
+    """A figure as a number: inf where it is never, NaN where there is none."""
+    row = summary.get(metric, {})
+    found = row.get("value")
+    return math.inf if is_never(row) else math.nan if found is None else float(found)
+
+
 def is_never(row: Mapping[str, Any]) -> bool:
     """Whether a figure of a summary is longer than the run: it falls on what was never shown."""
     return bool(row.get("never"))
 
 
-def figure(summary: Mapping[str, Mapping[str, Any]], metric: str) -> str:
+def figure(summary: Summary, metric: str) -> str:
     """One figure of a summary in its unit: `never` for a time that has no end, `–` for what was not seen at all."""
     row = summary.get(metric, {"value": None})
     return "never" if is_never(row) else unit_of(metric)(row["value"])
 
 
-def figures(summary: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:
+def figures(summary: Summary, metrics: Sequence[str]) -> pd.DataFrame:
     """A summary's *metrics* as a table to read: figure, 95 % interval, n. What the summary does not have is left out."""
     rows = []
     for metric in metrics:
@@ -151,11 +162,15 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def aligned(table: pd.DataFrame, label: int = 26) -> list[str]:
+LABEL = 26
+"""Characters that the labels of a table on a terminal have at most, before they are broken."""
+
+
+def aligned(table: pd.DataFrame) -> list[str]:
     """A frame as lines for a terminal, index first; headings and labels are broken between words. Cells are texts already."""
     heads, *rows = [["", *table.columns], *([str(key), *row] for key, row in zip(table.index, table.to_numpy(), strict=True))]
     widths = [max(map(len, (*head.split(), *cells))) for head, cells in zip(heads, zip(*rows, strict=True), strict=True)]
-    widths[0] = min(widths[0], label)
+    widths[0] = min(widths[0], LABEL)
     lines = []
     for row in (heads, *rows):
         broken = [textwrap.wrap(cell, width) for cell, width in zip(row, widths, strict=True)]

@@ -133,15 +133,15 @@ def load_traces(source: str | Path) -> tuple[Trace, ...]:
     return tuple(_read(path, os.stat(path).st_mtime_ns) for path in found)
 
 
-def trace_names(directory: Path = TRACE_DIR) -> list[str]:
+def trace_names() -> list[str]:
     """Names that `load_trace` knows: sets of replicas, and files that stand alone."""
-    files = directory.rglob("*.jsonl")
-    return sorted({_name(path, directory) if path.parent == directory else _name(path.parent, directory) for path in files})
+    files = TRACE_DIR.rglob("*.jsonl")
+    return sorted({_name(path if path.parent == TRACE_DIR else path.parent) for path in files})
 
 
-def _name(path: Path, directory: Path = TRACE_DIR) -> str:
+def _name(path: Path) -> str:
     plain = path.with_suffix("") if path.suffix == ".jsonl" else path
-    return plain.relative_to(directory).as_posix() if plain.is_relative_to(directory) else "/".join(plain.parts[-2:])
+    return plain.relative_to(TRACE_DIR).as_posix() if plain.is_relative_to(TRACE_DIR) else "/".join(plain.parts[-2:])
 
 
 def _find(source: str | Path) -> list[Path]:

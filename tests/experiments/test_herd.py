@@ -9,6 +9,7 @@ import pytest
 from sim.distributions import Constant
 from sim.experiments import herd
 from sim.policy import Debounce
+from sim.results.statistics import mean_of
 from sim.scenario import Api, Fleet, Pages, Scenario
 from sim.workload import Regular
 from tests.results.frames import Frames, frame, refetch
@@ -33,12 +34,12 @@ def test_in_flight_counts_what_was_sent_and_not_yet_answered() -> None:
 
 
 def test_mean_over_herds_has_an_interval_from_five_on() -> None:
-    assert herd.mean(pd.Series([1.0, 2.0])).low is None
-    estimate = herd.mean(pd.Series([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert mean_of(pd.Series([1.0, 2.0])).low is None
+    estimate = mean_of(pd.Series([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert estimate.value == 3.0
     assert estimate.low is not None
     assert estimate.low < 3.0 < (estimate.high or 0.0)
-    assert herd.mean(pd.Series([], dtype=float)).value is None
+    assert mean_of(pd.Series([], dtype=float)).value is None
 
 
 def test_jitter_is_free_up_to_the_drain_and_no_further() -> None:

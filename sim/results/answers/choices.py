@@ -51,14 +51,13 @@ PRESETS: dict[str, tuple[Policy, str]] = {
 }
 """Name -> (policy, where it is written)."""
 
-_LISTEN = """useEcho('{channel}', '{event}', {callback})"""
+ONLY = "{ only: ['servers'] }"
+"""What of the page is fetched again."""
 
 
-def snippet(policy: Policy, channel: str = "servers", event: str = "ServerUpdated", prop: str = "servers") -> str:
-    """The policy as a React component of the pattern would write it: TypeScript, ready to paste. Only *prop* is fetched again."""
-    only = f"{{ only: ['{prop}'] }}"
-    reload = f"() => router.reload({only})"
-    listen = _LISTEN.format(channel=channel, event=event, callback="refetch")
+def snippet(policy: Policy) -> str:
+    """The policy as a React component of the pattern would write it: TypeScript, ready to paste."""
+    reload = f"() => router.reload({ONLY})"
     if policy.jitter:
         reload = f"() => setTimeout({reload}, Math.random() * {_ms(policy.jitter)})"
     match policy:
@@ -72,18 +71,21 @@ def snippet(policy: Policy, channel: str = "servers", event: str = "ServerUpdate
         case RateLimit():
             imports, body = "useThrottledCallback", f"useThrottledCallback({reload}, {_ms(policy.wait)})"
         case Polling():
-            return f"import {{ usePoll }} from '@inertiajs/react'\n\nusePoll({_ms(policy.interval)}, {only})"
+            return f"import {{ usePoll }} from '@inertiajs/react'\n\nusePoll({_ms(policy.interval)}, {ONLY})"
         case Immediate():
-            return (
-                "import { useEcho } from '@laravel/echo-react'\nimport { router } from '@inertiajs/react'\n\n"
-                + _LISTEN.format(channel=channel, event=event, callback=reload)
+            return "import { useEcho } from '@laravel/echo-react'\nimport { router } from '@inertiajs/react'\n\n" + _listen(
+                reload
             )
         case FullPayload():
-            return _LISTEN.format(channel=channel, event=event, callback="(e) => setServer(e.server)")
+            return _listen("(e) => setServer(e.server)")
     return (
         "import { useEcho } from '@laravel/echo-react'\nimport { router } from '@inertiajs/react'\n"
-        f"import {{ {imports} }} from 'use-debounce'\n\nconst refetch = {body}\n{listen}"
+        f"import {{ {imports} }} from 'use-debounce'\n\nconst refetch = {body}\n{_listen('refetch')}"
     )
+
+
+def _listen(callback: str) -> str:
+    return f"useEcho('servers', 'ServerUpdated', {callback})"
 
 
 def _options(policy: Debounce | Throttle) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from sim.results import text
@@ -12,8 +9,7 @@ from sim.results.answers.standing import verdict
 from sim.results.run import Run
 from sim.results.statistics import Estimate, events_needed
 from sim.results.summary import UNKNOWN_ALLOWED
-
-Summary = Mapping[str, Mapping[str, Any]]
+from sim.results.text import Summary
 
 
 def conditions(**held: tuple[bool, str]) -> pd.DataFrame:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from sim.results import text
 from sim.results.answers.choices import describe
-from sim.results.text import is_never, number, percent, seconds
+from sim.results.text import Summary, number, percent, seconds
 from sim.scenario import Scenario
 
-Summary = Mapping[str, Mapping[str, Any]]
 Value = Callable[[str], float]
-"""Figure of the summary by its name; NaN where there is none."""
+"""Figure of the summary by its name (`text.value`)."""
 
 FULL = 0.95
 """Share of its time from which a worker, a node or a core counts as busy all the time: its queue then grows with every burst."""
@@ -36,11 +36,8 @@ STARVED = 0.01
 def culprits(summary: Summary, scenario: Scenario, updates: pd.DataFrame | None = None) -> list[str]:
     """The limits that a run has reached, most basic first; empty where it reached none. *updates*: the bundle's table."""
 
-    def value(name: str) -> float:
-        found = summary.get(name, {}).get("value")
-        return math.nan if found is None else float(found)
-
-    slow = is_never(summary.get("time_to_fresh.p95", {})) or value("starved_ratio") > STARVED
+    value = partial(text.value, summary)
+    slow = math.isinf(value("time_to_fresh.p95")) or value("starved_ratio") > STARVED
     found = [
         _workers(value, scenario),
         *_refused(value, scenario),

@@ -78,15 +78,15 @@ SETTINGS: dict[Any, Any] = {
 }
 
 
-def axes(ax: Axes | None = None, width: float = WIDTH, height: float = HEIGHT) -> Axes:
+def axes(ax: Axes | None = None, height: float = HEIGHT) -> Axes:
     """The given axes, or new ones in the house's look."""
-    return ax if ax is not None else panels(1, 1, width, height)[0]
+    return ax if ax is not None else panels(1, 1, height)[0]
 
 
-def panels(rows: int, columns: int, width: float = WIDTH, height: float = HEIGHT, **shared: Any) -> list[Axes]:
+def panels(rows: int, columns: int, height: float = HEIGHT, **shared: Any) -> list[Axes]:
     """A grid of axes on one new figure, in reading order. Constrained layout: labels and titles never overlap."""
     with look():
-        _, grid = plt.subplots(rows, columns, figsize=(width, height), dpi=DPI, layout="constrained", squeeze=False, **shared)
+        _, grid = plt.subplots(rows, columns, figsize=(WIDTH, height), dpi=DPI, layout="constrained", squeeze=False, **shared)
     return list(np.ravel(grid))
 
 
