@@ -168,51 +168,76 @@ class _Estimator:
         return self.point is None or key in self.point.values
 
     def fan_out(self, share: float | None, less: float) -> bool:
-        """Costs of the broadcaster and the ways to and from it. Whether the slope over the size of a fan-out is known."""
-        events = self.samples[0].events
-        columns = {name: np.concatenate([sample.events[name] for sample in self.samples]) for name in events}
-        alone = columns["alone"].astype(bool)
-        if alone.sum() < MIN_EVENTS:
+        """Costs of the broadcaster and the ways to and from it. Whether the slope over the size of a fan-out is known.
+
+        Each step takes away what is known by then (see the module): the frames, the composing, the fixed part, the way to a page.
+        The way to the broadcaster is what remains.
+        """
+        events = {name: np.concatenate([sample.events[name] for sample in self.samples]) for name in self.samples[0].events}
+        alone = {name: column[events["alone"].astype(bool)] for name, column in events.items()}
+        receivers = alone["receivers"]
+        if len(receivers) < MIN_EVENTS:
             return False
-        model = self.scenario.broadcaster.costs
-        each, compose, fixed = model.per_subscriber, model.compose_per_subscriber, model.fixed
-        spread, ranks = columns["spread"][alone], columns["ranks"][alone]
-        wide = ranks >= BREADTH - 1
-        since = columns["quiet"][alone]
-        each_of = np.full(len(spread), each)
-        if wide.sum() >= MIN_EVENTS:
-            exponent = self.rest("broadcaster.per_subscriber", since[wide], spread[wide] / ranks[wide])
-            even = rested(since[wide], spread[wide], exponent)
-            each = self.keep("broadcaster.per_subscriber", slope(ranks[wide], even), int(wide.sum()))
-            each_of = each * rested(since, np.ones(len(since)), -exponent)
-        told = np.isfinite(columns["answered"])
-        if told.sum() >= MIN_EVENTS and (answer := answer_of(columns["spread"][told], columns["answered"][told])) is not None:
-            self.keep("broadcaster.answer", answer, int(told.sum()))
-        receivers = columns["receivers"][alone]
-        first = columns["first"][alone] - each_of * columns["first_rank"][alone]
+        each, each_of = self._frame(alone)
+        self._answer(events)
+        first = alone["first"] - each_of * alone["first_rank"]
         known = separable(receivers) if self.point is None else self.point.slope_known
+        compose = self.scenario.broadcaster.costs.compose_per_subscriber
         if known:
             compose = self.keep(COMPOSE, max(0.0, line(receivers, first)[1] - less), len(first))
-        busy = np.isfinite(columns["gap"])
-        if busy.sum() >= MIN_EVENTS and self.wanted("broadcaster.fixed"):
-            gap = columns["gap"][busy] - columns["receivers"][busy] * compose - each * columns["first_rank"][busy]
-            fixed = self.keep("broadcaster.fixed", max(0.0, float(np.median(gap))), int(busy.sum()))
-        floor = self.samples[0].observed.floor
-        way = self.scenario.network.to_subscriber.mean()
-        above = first - fixed - (way if floor is None else self.keep("network.to_subscriber", floor, len(self.samples)))
+        above = first - self._fixed(events, each, compose) - self._way_to_a_page()
         if not known and share is not None:
             self.values[COMPOSE] = share * max(0.0, float(np.median(above / receivers)))
-            left = np.maximum((1 - share) * above, SHORTEST)
+            left = (1 - share) * above
         else:
-            left = np.maximum(above - receivers * compose, SHORTEST)
+            left = above - receivers * compose
+        self._way_to_the_broadcaster(np.maximum(left, SHORTEST), alone["quiet"])
+        return known
+
+    def _frame(self, alone: dict[str, Array]) -> tuple[float, Array]:
+        """Seconds between two frames one second after the event before, and of each event as long after it as it came."""
+        each = self.scenario.broadcaster.costs.per_subscriber
+        wide = alone["ranks"] >= BREADTH - 1
+        if wide.sum() < MIN_EVENTS:
+            return each, np.full(len(wide), each)
+        spread, ranks, since = (alone[name][wide] for name in ("spread", "ranks", "quiet"))
+        exponent = self.rest("broadcaster.per_subscriber", since, spread / ranks)
+        each = self.keep("broadcaster.per_subscriber", slope(ranks, rested(since, spread, exponent)), int(wide.sum()))
+        return each, each * rested(alone["quiet"], np.ones(len(wide)), -exponent)
+
+    def _answer(self, events: dict[str, Array]) -> None:
+        """When a publish is answered."""
+        known = np.isfinite(events["answered"])
+        if known.sum() >= MIN_EVENTS:
+            answer = answer_of(events["spread"][known], events["answered"][known])
+            if answer is not None:
+                self.keep("broadcaster.answer", answer, int(known.sum()))
+
+    def _fixed(self, events: dict[str, Array], each: float, compose: float) -> float:
+        """What an event takes a node before all else, from events that waited for another; else as the scenario has it."""
+        busy = np.isfinite(events["gap"])
+        if busy.sum() < MIN_EVENTS or not self.wanted("broadcaster.fixed"):
+            return self.scenario.broadcaster.costs.fixed
+        gap = events["gap"][busy] - events["receivers"][busy] * compose - each * events["first_rank"][busy]
+        return float(self.keep("broadcaster.fixed", max(0.0, float(np.median(gap))), int(busy.sum())))
+
+    def _way_to_a_page(self) -> float:
+        """The floor of the calibration where both ends are on one machine; else as the scenario has it."""
+        floor = self.samples[0].observed.floor
+        if floor is None:
+            return self.scenario.network.to_subscriber.mean()
+        return float(self.keep("network.to_subscriber", floor, len(self.samples)))
+
+    def _way_to_the_broadcaster(self, took: Array, since: Array) -> None:
+        """What remains of the time to the first frame; whether events soon after another waited for an acknowledgement in it."""
         near = since < NAGLE_WAITS
         if near.sum() >= NEAR and self.wanted("broadcaster.nagle"):
-            waits = np.median(left[near]) - np.median(left[~near]) > NAGLE_WAITS / 4
+            waits = np.median(took[near]) - np.median(took[~near]) > NAGLE_WAITS / 4
             self.keep("broadcaster.nagle", bool(waits), int(near.sum()))
-        left = rested(since, left, self.rest("network.to_broadcaster", since, left))
+        even = rested(since, took, self.rest("network.to_broadcaster", since, took))
         # A publish with a connection of its own goes the way three times.
-        self.keep("network.to_broadcaster", distribution(left / (1 if model.keep_alive else 3)), len(left))
-        return known
+        ways = 1 if self.scenario.broadcaster.costs.keep_alive else 3
+        self.keep("network.to_broadcaster", distribution(even / ways), len(even))
 
     def application(self) -> None:
         """Own times of refetches, those of a dashboard's rows among them, and of saves."""
