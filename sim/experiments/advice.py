@@ -1,9 +1,9 @@
 """What to set for an objective, what it costs and gains, how far it carries, what breaks first and what helps then.
 
 All by simulation of one scenario, with common random numbers: every setting meets the same updates. The search takes the fleet
-engine, leaves out for it what that cannot do (`screened`) and takes a part of a long run (`shortened`). The settings that it
-would recommend, and what is there now, are then simulated as the scenario says, with other updates, several times. Nothing here
-measures: costs are the scenario's own, or fitted ones.
+engine: it leaves out what that engine cannot do (`screened`), and takes a part of a long run (`shortened`). The settings that it
+would recommend, and the present one, are then simulated several times as the scenario says, with other updates. Nothing is
+measured here: costs are the scenario's own, or fitted ones.
 """
 
 from __future__ import annotations

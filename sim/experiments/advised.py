@@ -66,7 +66,7 @@ def headline(advice: Advice) -> str:
     verdict = {"yes": "meets it as well", "no": "misses it", "unsure": "meets it perhaps"}[advice.now["met"]]
     return (
         f"Set {describe(policy)}: it {met} {objective(advice)} ({_value(advice, advice.best)}) with {cost} refetches per update. "
-        f"{text.capital(there)}, which is there now, {verdict}: {has}."
+        f"{text.capital(there)}, the present policy, {verdict}: {has}."
     )
 
 
@@ -143,7 +143,7 @@ def reach(advice: Advice) -> str:
         else:
             pages = f" ({text.number(round(limit.times * advice.scenario.subscribers))})" if growth == "pages" else ""
             said.append(f"{text.digits(limit.times)} times the {growth}{pages}")
-    return f"The objective is met for up to {', '.join(said[:-1])}, and {said[-1]} with all that is theirs."
+    return f"The objective is met for up to {', '.join(said[:-1])}, and {said[-1]} with their pages, servers and updates."
 
 
 def headroom(advice: Advice) -> pd.DataFrame:
@@ -194,15 +194,15 @@ def not_known(advice: Advice) -> Iterator[str]:
     """What the advice does not rest on."""
     values = [value for value in (advice.now["values"]) if value is not None]
     yield (
-        f"Figures are simulated: {len(values)} times with updates of their own for what is there now and what is recommended, "
-        "once and all on the same updates for the rest. Between two waits of the grid lie more."
+        f"Figures are simulated: for the present policy and the recommended one {len(values)} times, with updates of their own; "
+        "for the rest once, all on the same updates. The grid has no waits between its own."
     )
     if advice.searched < advice.scenario.duration:
         first = records(advice.headroom)[0]
         yield (
             f"Head-room, limits, remedies and the search take the first {text.seconds(advice.searched)} of "
-            f"{text.seconds(advice.scenario.duration)} of updates: there what is there now has {advice.objective.metric} "
-            f"{_value(advice, first)}, in the whole {_value(advice, advice.now)}; what grows through a run is seen too small."
+            f"{text.seconds(advice.scenario.duration)} of updates. In that part the present policy has {advice.objective.metric} "
+            f"{_value(advice, first)}, in the whole run {_value(advice, advice.now)}: what grows through a run is underestimated."
         )
     if advice.left_out:
         yield f"{'Head-room and remedies' if advice.whole else 'All simulations'} leave out {', '.join(advice.left_out)}."

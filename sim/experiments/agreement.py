@@ -1,4 +1,4 @@
-"""Theory, both engines and the load test on the same scenarios: how far they are apart, and from where on they part."""
+"""Theory, both engines and the load test on the same scenarios: how far they are apart, and where that begins."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def measured(runs: Iterable[Run], price: Prices) -> pd.DataFrame:
         pages, kind, found = run.scenario.subscribers, run.scenario.policy.kind, costs.costs(run)
         refetches = ledger.refetches
         sent = float((refetches["bytes"] * refetches["weight"]).sum())
-        told = 0.0 if kind == "polling" else found["deliveries"] * found["bytes_per_delivery"]
+        heard = 0.0 if kind == "polling" else found["deliveries"] * found["bytes_per_delivery"]
         way = {"polling": "polling", "full_payload": "full payload"}.get(kind, "notify")
         per = run.summary["refetches_per_update"]
         ends = {name: (per[ci] or np.nan) / (per["value"] or np.nan) for name, ci in (("low", "ci_low"), ("high", "ci_high"))}
@@ -216,7 +216,7 @@ def measured(runs: Iterable[Run], price: Prices) -> pd.DataFrame:
         rows.append(
             {"target": run.summary["time_to_fresh.p95"]["value"]}
             | {
-                name: (told + (0.0 if full else sent * share)) / pages / (end - start)
+                name: (heard + (0.0 if full else sent * share)) / pages / (end - start)
                 for name, share in ({"cost": 1.0} | ends).items()
             }
             | {

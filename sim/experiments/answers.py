@@ -36,7 +36,7 @@ def _least(frame: pd.DataFrame, column: str) -> str:
 def fan_out(
     sizes: pd.DataFrame, each: Estimate, cpu: float, node: Capacity, limits: pd.DataFrame, rate: float, channels: pd.DataFrame
 ) -> tuple[str, ...]:
-    """What a subscriber takes, what a delivery costs by load, where one node ends, and which channel reaches whom.
+    """What a subscriber takes, what a delivery costs by load, how many a node carries, and which pages a channel reaches.
 
     *each*, *cpu*: what one more subscriber took in the runs, receivers' share included. Frames: `fan_out.sizes`, `limits`,
     `channels`.

@@ -1,4 +1,4 @@
-"""What one more subscriber takes, what a delivery costs by load, which channel reaches whom, and where a node ends."""
+"""What one more subscriber takes, what a delivery costs by load, which pages a channel reaches, and how many a node carries."""
 
 from __future__ import annotations
 

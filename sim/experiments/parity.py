@@ -97,7 +97,7 @@ def costs_of(run: Run) -> dict[str, Any]:
 
 
 def pace(run: Run, costs: Mapping[str, Any]) -> float | None:
-    """How many times as long as in *costs* a change took on its way to the commit in this run (medians); None: nobody knows."""
+    """How many times as long as in *costs* a change took on its way to the commit in this run (medians); None: not known."""
     usual: Distribution = build(Scenario, {"api": {"save": costs["api.save"]}}, where="costs").api.save
     saves = Observed(run).saves
     return float(np.median(saves) / np.median(usual.sample(np.random.default_rng(1), 10_000))) if saves.size else None

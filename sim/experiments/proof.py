@@ -1,4 +1,4 @@
-"""Does a fit at small sizes predict larger ones? Runs that were measured, held against predictions that have not seen them.
+"""Does a fit at small sizes predict larger ones? Measured runs beside predictions that were made without them.
 
 `data/proof.py` measures, fits and predicts; what it found is in `data/proof.json`, which `read` and notebook 06 show, and the
 fits themselves are in `data/fits`. The bundles are too large to keep.

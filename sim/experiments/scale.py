@@ -1,7 +1,7 @@
 """What a large deployment takes: nodes, bus, application workers, memory, bandwidth, and the time after a restart.
 
-Closed forms of mean rates (`theory.Deployment`), with costs of a scenario or a fit: capacities, not latencies. They go on where
-no engine can; where the fleet engine can, `against_fleet` holds them beside it, and `against_runs` beside measured runs.
+Closed forms of mean rates (`theory.Deployment`), with costs of a scenario or a fit: capacities, not latencies. They also hold
+at sizes that no engine simulates. `against_fleet` compares them with the fleet engine, `against_runs` with measured runs.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _nodes(size: theory.Deployment) -> float:
 
 
 def _restarted(size: theory.Deployment, nodes: float, workers: int, cost: Costs) -> dict[str, float]:
-    """After all nodes went at once: requests of the first second, and until everybody is connected and fresh again, s."""
+    """After all nodes went at once: requests of the first second, and until all pages are connected and fresh again, s."""
     if not math.isfinite(nodes):
         return {"handshakes": math.inf, "connected": math.inf, "fresh": math.inf}
     back = size.restart(int(nodes), cost.handshake, workers, cost.request, 1, cost.board)

@@ -81,7 +81,7 @@ def rest(since: Array, took: Array) -> float:
 
 
 def rested(since: Array, took: Array, exponent: float) -> Array:
-    """Durations as they would be one second after the event before; as they are where nobody knows when that was."""
+    """Durations as they would be one second after the event before; as they are where that is not known."""
     known = np.isfinite(since) & (since > 0)
     return np.asarray(took / np.where(known, since, 1.0) ** exponent)
 

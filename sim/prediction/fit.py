@@ -128,7 +128,7 @@ def _number(value: Any) -> float:
 
 
 CHOICES = ("broadcaster.answer", "broadcaster.nagle", "network.to_subscriber", "api.save_workers", "api.save_lock")
-"""What has no interval: choices, and what the runs were told."""
+"""What has no interval: choices, and what the runs were given."""
 
 MADE_FROM = {
     "broadcaster.per_subscriber": "first to last receiver, over the writes between them",
@@ -189,7 +189,8 @@ def _unidentified(
     by_routes = observed[0].scenario.publisher.via == "routes"
     needs = {
         "broadcaster.per_subscriber": f"{MIN_EVENTS} events to {BREADTH} subscribers or more (more updates, more pages)",
-        COMPOSE: f"add a run with {MORE * largest:,} subscribers: with one size it cannot be told from network.to_broadcaster",
+        COMPOSE: f"add a run with {MORE * largest:,} subscribers: with one size it cannot be told apart from "
+        "network.to_broadcaster",
         "broadcaster.fixed": "a run in which events wait for one another (workload.rate higher); until then it is part of "
         "network.to_broadcaster",
         "broadcaster.answer": f"changes whose answers are noted (broadcast.dispatch = 'now'), to {BREADTH} subscribers or more",

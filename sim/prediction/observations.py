@@ -82,14 +82,14 @@ class Observed:
     @cached_property
     def answered(self) -> pd.Series:
         """Update -> when its change was answered: with `dispatch = "now"` the broadcaster had answered its publish by then, and
-        not long before. NaN where nobody has noted it (`published_at` is no such instant: it is at most the first arrival)."""
+        not long before. NaN where it was not noted (`published_at` is no such instant: it is at most the first arrival)."""
         if self.scenario.broadcast.dispatch != "now":
             return pd.Series(np.nan, index=self.run.updates["update"])
         return self.sent + self._spans["answer_seconds"]
 
     @cached_property
     def sent(self) -> pd.Series:
-        """Update -> when its change left the publisher. NaN where nobody has noted it."""
+        """Update -> when its change left the publisher. NaN where it was not noted."""
         intended = self.run.updates.set_index("update")["intended_at"]
         return intended + self._spans["waited_seconds"] + self._spans["lateness"]
 
@@ -118,7 +118,7 @@ class Observed:
 
     @cached_property
     def events(self) -> pd.DataFrame:
-        """One row per counted event that somebody received, in the order of their commits: update, intended, committed,
+        """One row per counted event that was received, in the order of their commits: update, intended, committed,
         answered (NaN: not noted), receivers (deliveries on all its channels, per node), first, last (instants, of the whole
         fan-out where rows are a sample), ranks (how many writes of a node lie between them), before (the last arrival of all
         events before it; -inf), alone (the broadcaster had been silent).

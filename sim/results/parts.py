@@ -60,7 +60,7 @@ HEADER = {
     "clock": "{wall_ns, monotonic_ns: the pair at the start; steps_ns: largest disagreement since; on another machine "
     "than the master's also offset_ns: to add for the master's time, error_ns, round_trips}",
     "subscribers": "{first, last: ids, inclusive; -1 without any; opened: users that have a page now; lives: pages so far; "
-    "wanted: of those with a page, those whose page subscribes; subscribed: of these, those who have been subscribed, with the "
+    "wanted: of those with a page, those whose page subscribes; subscribed: of these, those that have been subscribed, with the "
     "first page or a later; listening: pages that are subscribed now}",
     "share": "of the pages, those that are recorded row by row: 1.0 is all; drawn by a hash of seed and subscriber",
     "receive_stamp": "kernel or read",
@@ -83,7 +83,7 @@ def _part_schema(schema: pa.Schema, *more: pa.Field) -> pa.Schema:
 
 
 def event_keys(contents: Iterable[bytes]) -> np.ndarray:
-    """The identities of events that do not say which ones they are: everybody hears the same name and payload, on each channel.
+    """The identities of events that do not say which ones they are, from the name, channel and payload that all subscribers hear.
 
     Two events of the same content (one resource, twice within the resolution of its time stamp) share it.
     """

@@ -317,7 +317,7 @@ def _refuse_sentinel(array: pa.Array, table: str, column: str) -> None:
 
 
 def _require_sound(manifest: Manifest) -> None:
-    """Raise ValueError where a member is not of its kind: it may have been written by anybody."""
+    """Raise ValueError where a member is not of its kind: the file may come from anywhere."""
     for f in fields(Manifest):
         value, kind = getattr(manifest, f.name), str(f.type).partition("[")[0]
         wanted = {"dict": dict, "str": str, "bool": bool, "int": int}.get(kind, object)

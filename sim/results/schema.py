@@ -51,7 +51,7 @@ TABLES: dict[str, pa.Schema] = {
                 "status",
                 _text,
                 "committed; failed: certainly not in the database; not_broadcast: committed, its event was never accepted; "
-                "unknown: nobody knows whether it was committed",
+                "unknown: it may or may not have been committed",
             ),
         ]
     ),

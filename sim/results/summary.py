@@ -55,7 +55,7 @@ SPREAD = ("p50", "p99", "mean")
 DESCRIPTIONS: dict[str, Metric] = {
     "updates": Metric("count", "changes intended inside the window"),
     "updates.failed": Metric("count", "of them, never committed"),
-    "updates.unknown": Metric("count", "of them, nobody knows whether they were committed, or when"),
+    "updates.unknown": Metric("count", "of them, not known whether they were committed, or when"),
     "updates.not_broadcast": Metric("count", "of them, committed, but the broadcaster never accepted the event"),
     "pairs.owed": Metric(
         "count", "pairs of an update committed in the window and a page that shows its resource and was open then"
@@ -63,7 +63,7 @@ DESCRIPTIONS: dict[str, Metric] = {
     "pairs.shown": Metric("count", "of them, the page showed it"),
     "pairs.never": Metric("count", "of them, the page was open when the run was over and never showed it"),
     "pairs.left": Metric("count", "of them, the page closed before it showed it"),
-    "pairs.unknown": Metric("count", "of them, nobody knows: a version is missing"),
+    "pairs.unknown": Metric("count", "of them, not known: a version is missing"),
     "left_before_fresh": Metric("count", "pairs whose page closed first: pairs.left under its old name"),
     "starved_updates": Metric("count", "updates that at least one page never showed"),
     "starved_ratio": Metric("share", "never / (shown + never) pairs"),
@@ -393,7 +393,7 @@ def _refetches(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
     # Refetches of one herd queue behind one another: the herd is the observation.
     herd = np.floor(at / HERD).astype(np.int64)
     yield from _latency("refetch_time", (sent["finished_at"].to_numpy(float) - at)[done], herd[done], levels, weight[done])
-    # Browsers hold the timers of a hidden tab back: that is nobody's lateness.
+    # Browsers hold the timers of a hidden tab back: that is not lateness.
     pages = ledger.tables.pages
     seen = ~sent["subscriber"].isin(pages.loc[pages["hidden"].astype(bool), "subscriber"]).to_numpy(bool)
     late = (at - _could_start(sent, ledger.scenario))[seen]

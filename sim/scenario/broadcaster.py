@@ -34,7 +34,7 @@ class FanOut:
 MODELS: dict[str, FanOut] = {
     "workbench": FanOut(0.0001, 0.0, 0.0000045, 1e-9, "before", nagle=False, keep_alive=True),
     # Laravel Reverb 1.10 with ext-uv, measured (medians): first and last receiver 15 and 31 ms for 500 subscribers, 24 and 54 for
-    # 1,000 on a quiet machine, 85 and 181 for 3,000; 1,000 publishes a second that nobody hears. With 200 it was slower (10, 20).
+    # 1,000 on a quiet machine, 85 and 181 for 3,000; 1,000 publishes a second on no channel. With 200 it was slower (10, 20).
     "reverb": FanOut(0.001, 0.000025, 0.000031, 1e-9, "after", nagle=True, keep_alive=False),
 }
 

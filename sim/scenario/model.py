@@ -51,7 +51,7 @@ def _template(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The application's population: who owns what."""
+    """The users of the application, and what each of them owns."""
 
     users: int = 10
     """Users of the application; pages spread evenly over them."""
@@ -344,7 +344,7 @@ class Scenario:
     the server-side debounce) waits for silence without a max wait, the drain is such a cool-down, so that the end of the updates
     does not rescue a page that starves; else 0."""
     fleet: Fleet = field(default_factory=Fleet)
-    """Who owns what."""
+    """Users, and what each of them owns."""
     workload: Workload = field(default_factory=Poisson)
     """What changes, and when."""
     pages: tuple[Pages, ...] = (Pages(),)

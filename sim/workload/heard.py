@@ -1,4 +1,4 @@
-"""What a live application was heard to change (`workbench listen`), drawn anew: gaps, bursts and their sizes, who is hit."""
+"""What a live application was heard to change (`workbench listen`), drawn anew: gaps, bursts, their sizes and their resources."""
 
 from __future__ import annotations
 

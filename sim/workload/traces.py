@@ -96,7 +96,7 @@ class Trace:
         )
 
     def write(self, path: Path) -> None:
-        """Write the file in one step: nobody ever reads a part of it."""
+        """Write the file in one step: no reader ever meets a part of it."""
         head = {
             "trace": FORMAT,
             "command": self.command,

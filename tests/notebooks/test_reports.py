@@ -104,7 +104,7 @@ CASES: dict[str, tuple[dict[str, Any], Edit, str]] = {
     "no page": ({"pages": (Pages("detail", 0),)}, unchanged, "no page shows what changed"),
     "application fails": ({"api": Api(queue_limit=0)}, unchanged, "refetches failed"),
     "no versions": ({}, no_versions, "a version is missing"),
-    "listened": ({}, only_listened, "nobody tells when a change was committed"),
+    "listened": ({}, only_listened, "it is not known when a change was committed"),
     "dead target": ({}, dead_target, "25 of 35 updates failed and are in no time"),
     "stopped": ({}, stopped, "**partial, invalid: interrupted; the load client &lt;b>read&lt;/b> late**"),
 }

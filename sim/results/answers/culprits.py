@@ -1,4 +1,4 @@
-"""Why a figure explodes, and the key to turn: one sentence for each limit that a run has reached."""
+"""The limits that a run has reached: for each one sentence that says why its figures are bad, and which key changes that."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def culprits(summary: Summary, scenario: Scenario, updates: pd.DataFrame | None 
         _away(value, scenario) if slow else "",
     ]
     found = [sentence for sentence in found if sentence]
-    # A page also starves because nobody answers it: then its policy is not to blame.
+    # A page also starves because it gets no answer: then its policy is not to blame.
     return found or _silence(value, scenario, slow)
 
 

@@ -1,6 +1,6 @@
-"""A notebook executed on runs. What comes of it as a page: `sim.results.answers.page`.
+"""A notebook executed on runs. `sim.results.answers.page` makes a page of it.
 
-What surrounds the reader changes nothing: the kernel is this interpreter, with Matplotlib's and IPython's own defaults. A cell
+The reader's own settings change nothing: the kernel is this interpreter, with Matplotlib's and IPython's own defaults. A cell
 whose assertion fails stays in the report with what it says, and the cells behind it are executed; any other error ends it.
 """
 

@@ -159,7 +159,7 @@ def _fates(pairs: pd.DataFrame) -> str:
     by = pairs["weight"].groupby(pairs["fate"], observed=False).sum().reindex(["left", "unknown"], fill_value=0.0)
     of = float(pairs["weight"].sum())
     left = f"{percent(float(by['left']) / of)} of the pages left before they showed the update" if by["left"] else ""
-    unknown = f"of {percent(float(by['unknown']) / of)} nobody knows, because a version is missing" if by["unknown"] else ""
+    unknown = f"of {percent(float(by['unknown']) / of)} it is not known, because a version is missing" if by["unknown"] else ""
     words = "; ".join(part for part in (left, unknown) if part)
     return f"{capital(words)}." if words else ""
 

@@ -1,4 +1,4 @@
-"""What `workbench listen` heard of a live application: in figures, and as a scenario that changes as much, as it did."""
+"""What `workbench listen` heard of a live application, in figures; and a scenario whose changes come in the same way."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def scenario_of(run: Run) -> Scenario:
         workload = ends if of_task.all() and len(of_task) else workload_of(*kinds)
     except ValueError as error:
         raise BadInput(f"{run.directory}: {error} (listen for longer: workbench listen --for 10m)") from error
-    if unnamed and isinstance(workload, Heard):  # nobody knows who was hit: all alike
+    if unnamed and isinstance(workload, Heard):  # which were hit is not known: all alike
         workload = dataclasses.replace(workload, weights=(), site_weights=())
     if of_task.any() and workload is not ends:
         workload = Superposition((workload, ends))

@@ -1,4 +1,4 @@
-"""How a run went, for machines that build software: JUnit XML, and Markdown for a pull request. Text in, text out."""
+"""How a run went, for continuous integration: JUnit XML, and Markdown for a pull request. Text in, text out."""
 
 from __future__ import annotations
 

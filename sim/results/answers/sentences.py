@@ -89,15 +89,17 @@ def nothing_to_say(run: Summary) -> str:
     owed, unknown, left = (run[f"pairs.{name}"]["value"] or 0 for name in ("owed", "unknown", "left"))
     if not owed:
         failed = run["updates.failed"]["value"] or 0
-        why = "nobody tells when a change was committed" if run["deliveries.received"]["value"] else "no page shows what changed"
+        why = (
+            "it is not known when a change was committed" if run["deliveries.received"]["value"] else "no page shows what changed"
+        )
         why = f"{number(failed)} of {_updates(run)} failed" if failed else why
         return f"No page had a change to show ({why}), so this run says nothing about freshness."
     if unknown:
         return (
-            f"Of {percent(unknown / owed)} of the pairs of update and page nobody knows when the page showed the update, because "
-            "a version is missing. This run says nothing about freshness."
+            f"Of {percent(unknown / owed)} of the pairs of update and page it is not known when the page showed the update, "
+            "because a version is missing. This run says nothing about freshness."
         )
-    why = "all pages left before" if left == owed else "nobody knows of any"
+    why = "all pages left before" if left == owed else "none is known"
     return f"No page is known to have shown a change ({why}), so this run says nothing about freshness."
 
 

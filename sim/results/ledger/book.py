@@ -119,7 +119,7 @@ class Ledger:
     @cached_property
     def expected(self) -> pd.DataFrame:
         """The expected deliveries that count, with the reason for which one did not arrive (`matching.REASONS`), the update's
-        intended_at, and the time to notified from then on (`delay`, s; NaN: it did not arrive, or nobody knows since when)."""
+        intended_at, and the time to notified from then on (`delay`, s; NaN: it did not arrive, or since when is not known)."""
         rows, updates = self.deliveries.expected, self.tables.updates
         intended = updates["intended_at"].to_numpy(float)[place_of(updates["update"], rows["update"])]
         reason = matching.missing(self.deliveries, self.window.over)
@@ -152,7 +152,7 @@ class Ledger:
     @cached_property
     def journeys(self) -> pd.DataFrame:
         """One row per owed pair: update (serial), subscriber, page (its kind), fate, weight, and the `INSTANTS` (NaN: it never
-        happened, or nobody knows). Ordered by update, then subscriber."""
+        happened, or is not known). Ordered by update, then subscriber."""
         found, updates, pages = self.pairs, self.tables.updates, self.tables.pages
         update, page = found["update"].to_numpy(), found["page"].to_numpy()
         frame = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Where every delivery went: one number for each fate, so that nothing is dropped from a figure without being said.
+"""Where every delivery went: one number for each fate, so that no figure leaves out a delivery silently.
 
     received            arrived
     missing.<reason>    expected, and did not: `matching.REASONS`

@@ -1,4 +1,4 @@
-"""Herds: refetches that start together because one event reached everybody. Frame -> frame."""
+"""Herds: refetches that start together because one event reached all their pages. Frame -> frame."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
 """Deliveries: which were expected, which arrived, matched one to one, and what became of the others.
 
 Expected is, for each accepted event and each of its channels, each subscription that was confirmed at or before the acceptance
-and had not ended at it. The acceptance of a measured event is known to lie between its commit (where that is not known: its
-intended instant) and the end of the publish
-request: a subscription that began or ended between the two was expected to hear exactly when it did. No grace period hides
-losses.
+and had not ended at it. The acceptance of a measured event lies between its commit (where that is not known: its intended
+instant) and the end of the publish request. A subscription that began or ended in between was expected to hear exactly when it
+did. No grace period hides losses.
 
 Arrivals are matched by the update's serial; where the payload has none, in order of arrival with what was accepted on the
-channel, first in first out. An arrival is never matched twice. What arrives beyond is a duplicate (its update had arrived) or
+channel, first in first out. An arrival is never matched twice. An arrival that is left is a duplicate (its update had arrived) or
 unexpected.
 """
 
@@ -27,7 +26,7 @@ from sim.scenario import Scenario
 Array = np.ndarray[Any, Any]
 
 REASONS = {
-    "target": "nobody knows a reason but the target",
+    "target": "none of the other reasons: it was lost by the target",
     "connection": "the subscription ended while the event was being sent: no later than the slowest arrival of the run takes",
     "harness": "at a load process that did not hand in all its rows",
     "on_its_way": "the run was over while the event was being sent",
@@ -142,7 +141,7 @@ def _events(updates: pd.DataFrame, scenario: Scenario, names: _Names) -> tuple[A
 
 
 def _heard_events(updates: pd.DataFrame, heard: pd.DataFrame, names: _Names) -> tuple[Array, Array]:
-    """The same where nobody of ours published: an event was published where anybody heard it, and who knows where else."""
+    """The same where another program published: the channels on which an event was heard, and there may be others."""
     rows = heard[["update", "channel"]].dropna().drop_duplicates()
     place = place_of(updates["update"], rows["update"])
     return place[place >= 0], names.codes(rows["channel"])[place >= 0]

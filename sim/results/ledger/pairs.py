@@ -37,7 +37,7 @@ def pairs(view: Views, start: float, end: float, over: float) -> pd.DataFrame:
     fresh, answer = _first_containing(view, number, rank, committed)
     limit = np.minimum(view.closed[number], over)
     shown = fresh < limit
-    # An answer that names no version may have contained it: nobody knows since when it was shown.
+    # An answer that names no version may have contained it: since when it was shown is not known.
     unnamed = view.answer_rank == UNKNOWN
     doubtful = SortedGroups(view.answer_view[unnamed], view.answer_at[unnamed])
     until = np.where(shown, fresh, limit)

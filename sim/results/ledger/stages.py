@@ -100,14 +100,14 @@ def stations(journeys: pd.DataFrame) -> pd.DataFrame:
 
 
 def times_to_fresh(journeys: pd.DataFrame, page: str | None = None) -> Array:
-    """Seconds from intended to fresh, of one kind of page or of all; inf: never shown. Not of pages that left before, or of pairs
-    of which nobody knows."""
+    """Seconds from intended to fresh, of one kind of page or of all; inf: never shown. Without pairs whose page left
+    before, or whose fate is not known."""
     rows = journeys if page is None else journeys[(journeys["page"] == page).to_numpy()]
     return _to_fresh(rows[rows["fate"].isin(["shown", "never"]).to_numpy(bool)])
 
 
 def _to_fresh(journeys: pd.DataFrame) -> Array:
-    """Seconds; inf: never, NaN: it left, or nobody knows."""
+    """Seconds; inf: never, NaN: it left, or its fate is not known."""
     delay = journeys["fresh_at"].to_numpy(dtype=float) - journeys["intended_at"].to_numpy(dtype=float)
     return np.where((journeys["fate"] == "never").to_numpy(bool), np.inf, delay)
 

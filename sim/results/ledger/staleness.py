@@ -84,10 +84,10 @@ COLUMNS = ("observed", "stale", "unknown", "behind", "shown", "age", "peaks", "p
 def staleness(state: States, pages: pd.DataFrame, start: float, end: float, over: float) -> pd.DataFrame:
     """One row per page that was open within [start, end).
 
-    Columns: subscriber, weight, observed (s), stale (s), unknown (s in which nobody knows), behind (integral over time of the
-    age of the oldest update not shown, s^2), shown and age (s in which an update of the run is shown, integral of the age of
-    the newest one), peaks and peak (how often a newer update replaced one, sum of the ages just before it, s). *over*: when the
-    run ended, s.
+    Columns: subscriber, weight; observed, stale, unknown (s: open, stale, and where that is not known); behind (integral over
+    time of the age of the oldest update not shown, s^2); shown and age (s in which an update of the run is shown, integral of the
+    age of the newest one); peaks and peak (how often a newer update replaced one, sum of the ages just before it, s). *over*:
+    when the run ended, s.
     """
     opened, closed, count = pages["opened_at"].to_numpy(float), until(pages, over), len(pages)
     observed = np.maximum(np.minimum(closed, end) - np.maximum(opened, start), 0.0)

@@ -86,7 +86,7 @@ def _cut(ledger: Ledger, start: float, width: float, parts: int, closed: bool = 
 
 
 def _intended(updates: pd.DataFrame) -> Array:
-    """When each update was intended; where nobody knows, when its event was accepted."""
+    """When each update was intended; where that is not known, when its event was accepted."""
     return updates["intended_at"].fillna(updates["published_at"]).to_numpy(float)
 
 
