@@ -14,19 +14,23 @@ the embedded one, and the same that takes half of the times of Laravel Reverb (h
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from sim.experiments import proof
+from sim.prediction import Fit
 from sim.prediction.fit import fit
 from sim.prediction.observations import observe
 from sim.results.run import Run
+from sim.scenario import Scenario, to_dict
 
 TARGETS = {"workbench": [], "reverb": ["broadcaster.model=reverb", "broadcaster.cost=0.5"]}
 KINDS = {
@@ -74,8 +78,8 @@ def main() -> int:
                     left_out[run.name] = "; ".join(run.manifest.validity["reasons"])
                     continue
                 scenarios[run.name] = run.scenario
-                found += proof.rows(target, fitted, run.name, run.scenario, run.summary, seed == HELD_OUT)
-        proof.write(found, scenarios, left_out)
+                found += rows(target, fitted, run.name, run.scenario, run.summary, seed == HELD_OUT)
+        write(found, scenarios, left_out)
     return 0
 
 
@@ -112,6 +116,38 @@ def apart(command: list[str]) -> int:
                 continue
         time.sleep(0.2)
     return child.wait()
+
+
+def rows(
+    target: str, fit: Fit, name: str, scenario: Scenario, measured: Mapping[str, Any], held_out: bool
+) -> list[dict[str, Any]]:
+    """Each figure of one measured run beside its prediction. The prediction meets the updates that the scenario's seed draws,
+    which the run was given as well. *held_out*: it was measured when the model was settled."""
+    return [
+        {
+            "target": target,
+            "run": name,
+            "subscribers": scenario.subscribers,
+            "metric": metric,
+            "measured": float(measured[metric]["value"]),
+            "predicted": figure.value,
+            "low": figure.low,
+            "high": figure.high,
+            "held_out": held_out,
+        }
+        for metric, figure in proof.predicted(fit, scenario).items()
+        if measured.get(metric, {}).get("value")
+    ]
+
+
+def write(found: Iterable[Mapping[str, Any]], scenarios: Mapping[str, Scenario], left_out: Mapping[str, str]) -> None:
+    """*scenarios* by run; *left_out*: run -> why it is not among them."""
+    tree = {
+        "rows": list(found),
+        "scenarios": {name: to_dict(scenario) for name, scenario in scenarios.items()},
+        "left_out": dict(left_out),
+    }
+    proof.PLACE.write_text(json.dumps(tree, allow_nan=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

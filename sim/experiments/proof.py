@@ -6,9 +6,7 @@ fits themselves are in `data/fits`. The bundles are too large to keep.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,7 +15,7 @@ from sim.prediction import Fit
 from sim.prediction.predict import DRAWS, Figure, predict
 from sim.results import text
 from sim.results.answers.report import record
-from sim.scenario import Scenario, to_dict
+from sim.scenario import Scenario
 from sim.shipped import shipped
 from sim.workload import streams
 
@@ -38,43 +36,11 @@ BANDS: Mapping[str, float] = {
 """How close a figure was asked to be (issue 14), relative."""
 
 
-def rows(
-    target: str, fit: Fit, name: str, scenario: Scenario, measured: Mapping[str, Any], held_out: bool
-) -> list[dict[str, Any]]:
-    """Each figure of one measured run beside its prediction. The prediction meets the updates that the scenario's seed draws,
-    which the run was given as well. *held_out*: it was measured when the model was settled."""
-    return [
-        {
-            "target": target,
-            "run": name,
-            "subscribers": scenario.subscribers,
-            "metric": metric,
-            "measured": float(measured[metric]["value"]),
-            "predicted": figure.value,
-            "low": figure.low,
-            "high": figure.high,
-            "held_out": held_out,
-        }
-        for metric, figure in predicted(fit, scenario).items()
-        if measured.get(metric, {}).get("value")
-    ]
-
-
 def predicted(fit: Fit, scenario: Scenario) -> dict[str, Figure]:
     """Metric -> its figure, where it is finite."""
     # Own times are those of a worker: how many there are is the run's to say.
     found = predict(fit, scenario, DRAWS, scenario.draw_updates(streams(scenario.seed)), BANDS, kept=["api.workers"])
     return {metric: figure for metric, figure in found.figures.items() if np.isfinite(figure.value)}
-
-
-def write(found: Iterable[Mapping[str, Any]], scenarios: Mapping[str, Scenario], left_out: Mapping[str, str]) -> None:
-    """*scenarios* by run; *left_out*: run -> why it is not among them."""
-    tree = {
-        "rows": list(found),
-        "scenarios": {name: to_dict(scenario) for name, scenario in scenarios.items()},
-        "left_out": dict(left_out),
-    }
-    PLACE.write_text(json.dumps(tree, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read() -> tuple[pd.DataFrame, dict[str, str]]:

@@ -27,14 +27,13 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.special import stdtrit
 
+from sim.arrays import Array
 from sim.distributions import Constant, Distribution, Empirical, strata
 from sim.prediction.observations import Observed
 from sim.prediction.parameters import REST
 from sim.prediction.samples import BREADTH, SHORTEST, RunSample
 from sim.results.ledger import costs
 from sim.results.statistics import quantile
-
-Array = np.ndarray[Any, Any]
 
 COMPOSE = "broadcaster.compose_per_subscriber"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.distributions import Distribution
 from sim.errors import BadInput
 from sim.prediction import estimates
@@ -23,8 +24,6 @@ from sim.prediction.samples import BREADTH, RunSample, sample_of
 from sim.results.answers.report import updates_of
 from sim.results.run import Run
 from sim.scenario import Scenario, to_dict
-
-Array = np.ndarray[Any, Any]
 
 DRAWS = 100
 KEPT = 30

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.errors import BadInput
 from sim.results.ledger import costs
 from sim.results.ledger.book import Ledger, ledger_of
@@ -21,8 +22,6 @@ from sim.results.run import Run
 from sim.results.schema import SCHEMA_VERSION
 from sim.results.summary import Summary, summarise
 from sim.scenario import Scenario
-
-Array = np.ndarray[Any, Any]
 
 SHARED = (
     "broadcaster.model",

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.prediction.parameters import PROCESSES, Fit, Residual
 from sim.results.statistics import half_width_of_next
 from sim.results.summary import Summary
@@ -27,8 +28,6 @@ from sim.results.text import value
 from sim.scenario import Scenario
 from sim.virtual import engines
 from sim.workload import Updates
-
-Array = np.ndarray[Any, Any]
 
 DRAWS = 20
 LEVEL = 0.95

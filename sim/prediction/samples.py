@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.prediction.observations import Observed
 from sim.results.run import Run
-
-Array = np.ndarray[Any, Any]
 
 BREADTH = 10
 """Receivers that an event needs before its spread says something about one of them."""

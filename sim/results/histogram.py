@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import SECOND
 from sim.errors import BadInput
-
-Array = np.ndarray[Any, Any]
 
 
 class Histogram:

@@ -158,14 +158,6 @@ def to_part(table: str, columns: Mapping[str, Any]) -> pa.Table:
     return pa.Table.from_arrays([as_array(columns[f.name], f.type) for f in schema], schema=schema)
 
 
-def write_part(directory: Path, table: str, pid: int, serial: int, columns: Mapping[str, Any]) -> Path:
-    """A part of these rows and no more."""
-    path = part_path(directory, table, pid, serial)
-    with journal.Journal(path, PARTS[table]) as part:
-        part.append(to_part(table, columns))
-    return path
-
-
 def as_array(values: Any, kind: pa.DataType) -> pa.Array:
     """A column of a part, from an array or a sequence."""
     if isinstance(values, pa.Array):

@@ -43,7 +43,8 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-Array = np.ndarray[Any, Any]
+from sim.arrays import Array
+
 Interval = tuple[float | None, float | None]
 
 BATCHES = 10

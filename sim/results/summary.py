@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.results.ledger import costs, matching
 from sim.results.ledger.book import Ledger, RunTables, ledger_of
 from sim.results.ledger.order import place_of
@@ -25,7 +26,6 @@ from sim.results.ledger.views import weight_of
 from sim.results.statistics import Estimate, batch_mean, batch_ratio, quantiles
 from sim.scenario import Scenario
 
-Array = np.ndarray[Any, Any]
 Summary = dict[str, dict[str, Any]]
 Figures = Iterator[tuple[str, Estimate]]
 

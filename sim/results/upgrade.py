@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.results.frames import typed
 from sim.results.schema import TABLES, nullable
-
-Array = np.ndarray[Any, Any]
 
 
 def upgraded(tables: Mapping[str, pd.DataFrame], weight: float = 1.0) -> dict[str, pd.DataFrame]:

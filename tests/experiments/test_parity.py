@@ -10,6 +10,7 @@ from sim.errors import BadInput
 from sim.experiments import parity
 from sim.incidents import Restart
 from sim.scenario import Scenario
+from tests.parity import simulations
 from tests.parity.cases import CASES
 
 NOTIFIED = "time_to_notified.p50"
@@ -51,15 +52,15 @@ def test_never_agrees_with_never_only() -> None:
 def test_costs_of_the_machine_do_not_take_the_place_of_what_a_scenario_says() -> None:
     said = Scenario().replace({"api.save": 0.1, "broadcaster.fixed": 0.01})
     costs = {"api.save": 0.004, "api.save_workers": "own", "broadcaster.per_subscriber": 1e-5, "network.to_api": 0.1}
-    assert parity.added(said, costs) == {"network.to_api": 0.1}
-    assert parity.added(said, costs | {"api.save_lock": "database"}) == {"network.to_api": 0.1, "api.save_lock": "database"}
-    assert parity.added(Scenario(), costs) == costs
+    assert simulations.added(said, costs) == {"network.to_api": 0.1}
+    assert simulations.added(said, costs | {"api.save_lock": "database"}) == {"network.to_api": 0.1, "api.save_lock": "database"}
+    assert simulations.added(Scenario(), costs) == costs
 
 
 def test_the_incidents_are_simulated_as_they_happened() -> None:
     planned = Scenario(incidents=(Restart(at=4.0, down=0.5, signal="SIGKILL"),))
     rows = [{"kind": "restart", "at": 4.0, "began_at": 4.05, "ended_at": 5.05}]
-    (happened,) = parity.as_it_happened(planned, rows).incidents
+    (happened,) = simulations.as_it_happened(planned, rows).incidents
     assert isinstance(happened, Restart)
     assert (happened.at, happened.down, happened.signal) == (4.05, pytest.approx(1.0), "SIGKILL")
 

@@ -29,6 +29,7 @@ from sim.experiments import parity
 from sim.results.answers import report
 from sim.results.run import Run
 from sim.scenario import Scenario, load_scenario
+from tests.parity import simulations
 from tests.parity.cases import CASES, Case
 
 TRIES = 3
@@ -70,14 +71,16 @@ def fitted_run(bundles: Path) -> Run:
 
 def compared(case: Case, runs: Sequence[Run], costs: dict[str, Any], paces: float) -> dict[str, Any]:
     """What is kept of a case."""
-    scenarios = [parity.as_it_happened(run.scenario, run.manifest.extra.get("incidents", [])) for run in runs]
+    scenarios = [simulations.as_it_happened(run.scenario, run.manifest.extra.get("incidents", [])) for run in runs]
     return {
         "name": case.name,
         "why": case.why,
         "tables": case.tables,
         "keys": case.keys,
         "others": [json.loads((run.directory / "others.json").read_text(encoding="utf-8")) for run in runs],
-        "figures": parity.compare([parity.figures(run.summary) for run in runs], parity.simulate(scenarios, costs, paces=paces)),
+        "figures": simulations.compare(
+            [simulations.figures(run.summary) for run in runs], simulations.simulate(scenarios, costs, paces=paces)
+        ),
     }
 
 
@@ -85,7 +88,7 @@ def paces_of(cases: Mapping[str, Sequence[Run]], costs: dict[str, Any]) -> list[
     """How many times as long as in *costs* a change took, of each run that leaves it to the machine."""
     runs = [run for repeats in cases.values() for run in repeats]
     own = [run for run in runs if run.scenario.api.save == Scenario().api.save and not run.scenario.broadcast.commit_delay]
-    return [pace for run in own if (pace := parity.pace(run, costs)) is not None]
+    return [pace for run in own if (pace := simulations.pace(run, costs)) is not None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,11 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.measure:
             return 0
         if fitted is not None:
-            card, costs = report.provenance(fitted).iloc[:, 0].to_dict(), parity.costs_of(fitted)
+            card, costs = report.provenance(fitted).iloc[:, 0].to_dict(), simulations.costs_of(fitted)
             paces = paces_of(runs, costs)
         else:
             card, costs, paces = there["provenance"], there["fit"], there["paces"]
-        made = {case.name: compared(case, runs[case.name], costs, parity.scatter(paces)) for case in cases}
+        made = {case.name: compared(case, runs[case.name], costs, simulations.scatter(paces)) for case in cases}
     kept = {case["name"]: case for case in there["cases"]} if there else {}
     both = [(kept | made)[case.name] for case in CASES if case.name in kept | made]
     found = {"provenance": card, "fit": costs, "paces": paces, "cases": both}

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from sim.experiments import parity
 from sim.live.processes import python
 from sim.results.run import Run
 from sim.scenario import Scenario, to_toml
 from tests.live.calibrated import known_in
+from tests.parity import simulations
 from tests.parity.cases import CASES
 
 pytestmark = [pytest.mark.loopback, pytest.mark.slow]
@@ -38,7 +38,7 @@ def test_counts_of_a_short_run_are_the_same_in_virtual_time_and_on_sockets(tmp_p
         runs = dict(zip(cases, pool.map(lambda name: measured(cases[name], tmp_path), cases), strict=True))
     assert len(runs) == len(SHORT)
     for name, scenario in cases.items():
-        seen, simulated = parity.figures(runs[name].summary), parity.simulate([scenario], {}, runs=1).iloc[0]
+        seen, simulated = simulations.figures(runs[name].summary), simulations.simulate([scenario], {}, runs=1).iloc[0]
         for figure in EXACT[:2] if name == "full-payload" else EXACT:
             assert seen[figure] == pytest.approx(simulated[figure], nan_ok=True), f"{figure} of {name}"
 

@@ -12,6 +12,7 @@ import pytest
 from sim.errors import BadInput
 from sim.results import parts
 from sim.results.run import TABLES
+from tests.results.raw import write_part
 
 T0 = 1_800_000_000_000_000_000
 
@@ -29,7 +30,7 @@ def metrics(directory: Path, pid: int, serial: int, at: list[int]) -> None:
         "metric": ["x"] * len(at),
         "value": [1.0] * len(at),
     }
-    parts.write_part(directory, "metrics", pid, serial, columns)
+    write_part(directory, "metrics", pid, serial, columns)
 
 
 def test_every_table_of_a_bundle_has_its_part() -> None:
@@ -95,7 +96,7 @@ def test_of_what_lasts_the_last_row_counts_in_the_order_of_the_beginnings(tmp_pa
         "reason": ["end", "end", "dropped", "end"],
         "policy": ["debounce"] * 4,
     }
-    parts.write_part(tmp_path, "subscriptions", 7, 0, common | rows)
+    write_part(tmp_path, "subscriptions", 7, 0, common | rows)
     found = parts.read_table(tmp_path, "subscriptions").to_pylist()
     assert [(row["subscriber"], row["subscribed_at_ns"] - T0, row["reason"]) for row in found] == [
         (0, 0, "dropped"), (1, 0, "end"), (0, 9, "end")

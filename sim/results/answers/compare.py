@@ -27,14 +27,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from sim.arrays import Array
 from sim.errors import BadInput
 from sim.results import statistics
 from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.run import Run
 from sim.results.summary import metric_of, per_update
 from sim.results.text import NONE, digits, markdown, number, percent, unit_of
-
-Array = np.ndarray[Any, Any]
 
 BAND = 0.05
 SHARE_BAND = 0.01

@@ -7,16 +7,15 @@ Bundles and a simulator's tables in memory are read alike. What each figure mean
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.results.ledger import matching, pairs, staleness, views
 from sim.results.ledger.order import place_of
 from sim.scenario import Scenario
-
-Array = np.ndarray[Any, Any]
 
 INSTANTS = ["intended_at", "committed_at", "published_at", "received_at", "due_at", "started_at", "fresh_at"]
 """The stations of one update on its way to one page, in the usual order (a refetch may start before the notification comes)."""

@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.results.ledger.order import SortedGroups, place_of, ranges, whole
 from sim.results.ledger.views import weight_of
 from sim.scenario import Scenario
-
-Array = np.ndarray[Any, Any]
 
 REASONS = {
     "target": "none of the other reasons: it was lost by the target",

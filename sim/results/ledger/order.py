@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-Array = np.ndarray[Any, Any]
+from sim.arrays import Array
 
 
 class SortedGroups:

@@ -6,15 +6,12 @@ not the page was subscribed then; not what the page's first load already contain
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.results.ledger.order import SortedGroups, ranges
 from sim.results.ledger.views import UNKNOWN, Views
-
-Array = np.ndarray[Any, Any]
 
 FATES = {
     "shown": "the page showed a state that contains it, before it closed and before the run was over",

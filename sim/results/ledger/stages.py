@@ -10,15 +10,13 @@ alike. Rows count by their weight.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.results.ledger.book import INSTANTS
 from sim.results.statistics import or_nan, quantile
-
-Array = np.ndarray[Any, Any]
 
 STAGES = ("save", "broadcast", "fan-out", "debounce", "wait", "refetch")
 """What lies between two successive stations of `INSTANTS`."""

@@ -11,15 +11,13 @@ Every integral is exact: ages are straight lines between the instants at which s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.results.ledger.order import ranges
 from sim.results.ledger.views import UNKNOWN, Views, until
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)

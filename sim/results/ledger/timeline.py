@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.results.ledger.book import Ledger
 from sim.results.ledger.views import weight_of
 from sim.results.statistics import or_nan, quantile
-
-Array = np.ndarray[Any, Any]
 
 PARTS, SHORTEST = 60, 0.5
 """Into how many parts a run is cut, and how short a part may be (s)."""

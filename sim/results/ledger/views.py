@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.results.ledger.order import SortedGroups, place_of, ranges, whole
 from sim.scenario import Scenario
-
-Array = np.ndarray[Any, Any]
 
 SITE, TASK, KINDS = 1, 2, 3
 """Kinds of resources that are numbered apart; a foreign application's are all of one kind."""

@@ -10,11 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 
+from sim.arrays import Array
 from sim.results.plots import style
 from sim.results.plots.style import FORMATS, HALO, Axis
-from sim.results.text import number, percent
-
-Array = np.ndarray[Any, Any]
 
 LOOKS: dict[str, dict[str, Any]] = {
     "theory": {"ls": "-", "lw": 1.3},
@@ -26,7 +24,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 """How the rows of each source are drawn; those of none as a line with dots."""
 
 
-def plot_lines(frame: pd.DataFrame, x: Axis, y: Axis, *, by: str = "group", n: str = "", title: str | None = None) -> Axes:
+def plot_lines(frame: pd.DataFrame, x: Axis, y: Axis, *, by: str = "group", n: str = "", title: str = "") -> Axes:
     """One line for each value of the column *by*, named at its end.
 
     *frame*: the columns of *x*, *y* and *by*; a column `source` draws `theory` as a thin line, `fit` as a dashed one, `curve` as
@@ -50,7 +48,7 @@ def plot_lines(frame: pd.DataFrame, x: Axis, y: Axis, *, by: str = "group", n: s
         ax.get_xlim(), ax.get_ylim()  # limits are settled when asked for
         style.label_ends(ax, ends)
     style.corner(ax, n)
-    style.claim(ax, title or _lowest(points, x, y))
+    style.claim(ax, title)
     return ax
 
 
@@ -79,12 +77,6 @@ def _scales(ax: Axes, points: pd.DataFrame, x: Axis, y: Axis) -> None:
         ax.set_ylim(top=float(up.max()) * 2.5)
     elif (up >= 0).all():
         ax.set_ylim(0, max(float(up.max()), max(y.marks.values(), default=0.0)) * 1.08 or 1)
-
-
-def _lowest(points: pd.DataFrame, x: Axis, y: Axis) -> str:
-    """Which line is lowest at the right end."""
-    last = points.loc[points["x"] == points["x"].max()].sort_values("y").iloc[0]
-    return f"At {FORMATS[x.unit](float(last['x']))} {last['name']} is lowest: {FORMATS[y.unit](float(last['y']))}"
 
 
 def _sources(ax: Axes, points: pd.DataFrame) -> None:
@@ -129,7 +121,7 @@ def _marks_up(ax: Axes, marks: Mapping[str, float]) -> None:
 
 
 def plot_bars(
-    frame: pd.DataFrame, columns: Sequence[Axis], *, best: str | None = None, n: str = "", title: str | None = None
+    frame: pd.DataFrame, columns: Sequence[Axis], *, best: str | None = None, n: str = "", title: str = ""
 ) -> list[Axes]:
     """One small panel of horizontal bars per column, one bar per row of *frame*, its figure written at its end.
 
@@ -155,9 +147,7 @@ def plot_bars(
     axes[0].set_yticks(places, names, fontsize=9)
     axes[0].set_ylim(len(frame) - 0.5, -0.5)
     style.corner(axes[-1], n)
-    low, high = frame[columns[0].column].min(), frame[columns[0].column].max()
-    times = f"{number(float(f'{high / low:.2g}'))} times" if low > 0 and np.isfinite(high) else "more than"
-    style.claim_above(axes, title or f"{columns[0].name}: the most is {times} the least")
+    style.claim_above(axes, title)
     return axes
 
 
@@ -169,7 +159,7 @@ def plot_regions(
     names: Sequence[str],
     points: Mapping[str, tuple[float, float]] | None = None,
     n: str = "",
-    title: str | None = None,
+    title: str = "",
 ) -> Axes:
     """Map of what is best where: *table* holds names (index: y, columns: x, both increasing, positive), each written inside its
     region.
@@ -188,17 +178,15 @@ def plot_regions(
     style.dress(ax.xaxis, x.name, x.unit, log=True)
     style.dress(ax.yaxis, y.name, y.unit, log=True)
     ax.grid(visible=False)
-    shares = {name: float((codes == code).mean()) for code, name in enumerate(names)}
     for code, name in enumerate(names):
-        if shares[name] > 0.02:
+        if (codes == code).mean() > 0.02:
             row, column = _deepest(codes == code)
             ax.text(across[column], up[row], name, ha="center", va="center", fontsize=10, fontweight="bold", path_effects=HALO)
     for label, place in (points or {}).items():
         ax.plot(*place, "o", color=style.BLACK, ms=7, mfc="white", mew=1.6, zorder=5)
         style.note(ax, label, place, (8, 6), path_effects=HALO, zorder=6)
     style.corner(ax, n)
-    widest = max(shares, key=lambda name: shares[name])
-    style.claim(ax, title or f"{widest} is the cheapest in {percent(shares[widest])} of what is drawn")
+    style.claim(ax, title)
     return ax
 
 
@@ -220,7 +208,7 @@ def plot_over_time(
     spans: Sequence[tuple[float, float]] = (),
     stairs: bool = True,
     n: str = "",
-    title: str | None = None,
+    title: str = "",
 ) -> list[Axes]:
     """One small panel per series (columns `at` and that of *y*) as a filled area on common axes, its largest value named.
 
@@ -245,6 +233,5 @@ def plot_over_time(
     axes[-1].set_xlabel("time since the run's start, s")
     axes[len(axes) // 2].set_ylabel(y.name)
     style.corner(axes[-1], n)
-    highest = max(tops, key=lambda name: tops[name])
-    style.claim_above(axes, title or f"{highest} reaches {FORMATS[y.unit](tops[highest])}")
+    style.claim_above(axes, title)
     return axes

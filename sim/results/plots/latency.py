@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from sim.arrays import Array
 from sim.results.plots import style
 from sim.results.statistics import quantile
 from sim.results.text import seconds
-
-Array = np.ndarray[Any, Any]
 
 TICKS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 

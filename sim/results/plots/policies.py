@@ -11,12 +11,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from sim.arrays import Array
 from sim.results.fronts import knee
 from sim.results.plots import style
 from sim.results.plots.style import HALO, Unit
 from sim.results.text import digits, number, seconds
-
-Array = np.ndarray[Any, Any]
 
 OTHERS: dict[str, Any] = {"color": style.GREY, "lw": 1, "ms": 2.5, "alpha": 0.6}
 

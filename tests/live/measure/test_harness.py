@@ -20,6 +20,7 @@ from sim.results import parts
 from sim.results.histogram import Histogram
 from sim.results.run import Run, RunWriter
 from sim.scenario import Scenario
+from tests.results.raw import write_part
 
 EPOCH = 1_700_000_000 * SECOND
 CHANNEL = "private-servers"
@@ -126,10 +127,10 @@ def directory(tmp_path: Path) -> Path:
         common = {"subscriber": [worker * 10], "channel": [CHANNEL]}
         times = {"received_at_ns": [at], "read_at_ns": [at + 1000], "sent_at_ns": [EPOCH + SECOND]}
         columns = times | {"update": [0], "event": [7], "stamp": [1]}
-        parts.write_part(folder, "notifications", 100 + worker, 0, common | columns)
+        write_part(folder, "notifications", 100 + worker, 0, common | columns)
         times = {"subscribed_at_ns": [EPOCH - SECOND + ahead], "ended_at_ns": [parts.NEVER], "reason": ["end"]}
         page = {"page": ["dashboard"], "user": [1], "resource": ["dashboard"], "resource_id": [0], "policy": ["debounce"]}
-        parts.write_part(folder, "subscriptions", 100 + worker, 0, common | times | page)
+        write_part(folder, "subscriptions", 100 + worker, 0, common | times | page)
         told = {
             "update": [0],
             "event": [7],
@@ -138,7 +139,7 @@ def directory(tmp_path: Path) -> Path:
             "sent_at_ns": [EPOCH + SECOND],
             "published_at_ns": [EPOCH + SECOND + 1_000_000],
         }
-        parts.write_part(folder, "events", 100 + worker, 0, told)
+        write_part(folder, "events", 100 + worker, 0, told)
     return folder
 
 
@@ -168,7 +169,7 @@ def test_what_is_counted_stands_beside_the_rows_of_a_share(directory: Path, tmp_
             "first_at_ns": [EPOCH],
             "last_at_ns": [EPOCH],
         }
-        parts.write_part(directory, "counts", 100 + worker, 0, counted)
+        write_part(directory, "counts", 100 + worker, 0, counted)
     run = collected(directory, tmp_path)
     assert run.manifest.sampling == {"method": "subscribers", "share": 0.2, "counted": 8}
 
@@ -199,11 +200,11 @@ def test_a_listener_needs_no_members_for_measuring(directory: Path, tmp_path: Pa
         at = EPOCH + 2 * SECOND + worker * 7_000_000
         common = {"update": [-1, -1], "event": [8, 8], "subscriber": [worker * 10] * 2, "stamp": [1, 1]}
         times = {"received_at_ns": [at, at + SECOND], "read_at_ns": [at, at + SECOND], "sent_at_ns": [-1, -1]}
-        parts.write_part(
+        write_part(
             directory, "notifications", 100 + worker, 1, common | times | {"channel": ["private-sites.5", "private-sites.5"]}
         )
         said = {"update": [-1], "event": [8], "channel": ["private-sites.5"], "resource_id": [None]}
-        parts.write_part(directory, "events", 100 + worker, 1, said | {"sent_at_ns": [-1], "published_at_ns": [-1]})
+        write_part(directory, "events", 100 + worker, 1, said | {"sent_at_ns": [-1], "published_at_ns": [-1]})
     run = collected(directory, tmp_path)
     assert run.notifications["update"].tolist() == [0, 1, 2, 0, 1, 2]
     assert run.updates["resource"].tolist() == ["server", "site", "site"]
