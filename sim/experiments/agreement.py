@@ -10,7 +10,6 @@ import pandas as pd
 
 from sim.errors import BadInput
 from sim.policy import Debounce, Policy
-from sim.prediction import fit
 from sim.results import text
 from sim.results.answers.report import updates_of
 from sim.results.run import Run
@@ -38,11 +37,6 @@ def split(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
     if not measured:
         raise BadInput("no measured run among these (workbench loadtest makes one; workbench report SIMULATED MEASURED)")
     return measured, [run for run in found if run.manifest.source == "simulated"]
-
-
-def parameters(run: Run) -> dict[str, Any]:
-    """What is fitted to the training run: key -> value."""
-    return fit.point(run, "broadcaster.", "network.", "api.")
 
 
 def simulate(runs: Iterable[Run], fitted: Mapping[str, Any]) -> dict[str, dict[str, Summary]]:

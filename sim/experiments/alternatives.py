@@ -241,11 +241,6 @@ def break_even(rate: float, targets: Iterable[float], price: Prices) -> pd.DataF
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fresh within, s")
 
 
-def break_even_size(rate: float, target: float, price: Prices) -> float:
-    """The size (bytes) of `break_even` at one target."""
-    return float(break_even(rate, [target], price)["size"].iloc[0])
-
-
 def whole(size: float) -> str:
     """A number of bytes as text; `∞` where there is none."""
     return number(round(size) if np.isfinite(size) else size)

@@ -44,7 +44,7 @@ def sizes(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def per_subscriber(runs: Iterable[Run]) -> Estimate:
-    """Seconds by which one more subscriber delays the last one: spread over the receivers between, bootstrapped by events."""
+    """Seconds by which one more subscriber delays the last one: spread over the receivers between, by events."""
     events = pd.concat([costs.arrivals(run) for run in runs])
     broad = events[events["receivers"] >= fit.BREADTH]
     return statistics.ratio(broad["spread"].to_numpy(), broad["ranks"].to_numpy(dtype=float))
@@ -161,11 +161,6 @@ def slope(frame: pd.DataFrame, y: str, x: str = "subscribers") -> tuple[float, f
     across, up = known[x].to_numpy(dtype=float), known[y].to_numpy(dtype=float)
     each, none = np.polyfit(across, up, 1)
     return (float(each), float(none)) if none >= 0 else (float(across @ up / (across @ across)), 0.0)
-
-
-def fitted(run: Run) -> Scenario:
-    """The run's scenario with the broadcaster and its way fitted to the run; the rest as it says."""
-    return fit.fitted(run, "broadcaster.", "network.")
 
 
 def line(frame: pd.DataFrame, y: str, x: str = "subscribers") -> pd.DataFrame:

@@ -181,13 +181,10 @@ def loads(scenario: Scenario, sizes: Iterable[int]) -> pd.DataFrame:
 
 def limit(scenario: Scenario) -> int:
     """Pages from which on their refetches are more than the workers can do, if each event makes every page fetch once."""
-    per_event = min(1.0, summary(scenario)["refetches_per_update"]["value"] / scenario.subscribers)
-    return int(capacity(scenario) / (per_event * rate_of(scenario)))
-
-
-def rate_of(scenario: Scenario) -> float:
-    """Events per second, as simulated."""
-    return float(summary(scenario)["updates"]["value"] / scenario.duration)
+    figures = summary(scenario)
+    per_event = min(1.0, figures["refetches_per_update"]["value"] / scenario.subscribers)
+    rate = figures["updates"]["value"] / scenario.duration
+    return int(capacity(scenario) / (per_event * rate))
 
 
 def tails(loads: pd.DataFrame) -> pd.DataFrame:

@@ -46,8 +46,8 @@ class Arrivals:
         return duration
 
     def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
-        """Seconds in [0, duration), at *scale* times the process's rates, in any order."""
-        raise NotImplementedError
+        """Seconds in [0, duration), at *scale* times the process's rates, in any order: Poisson, where a kind does not say."""
+        return _poisson(rng, scale * self.rate, duration)
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         """Expected number of updates in *duration* seconds (long-run, for processes that switch on and off)."""
@@ -88,9 +88,6 @@ class Poisson(Arrivals):
     """Independent updates at a constant mean rate: many users, each doing something now and then."""
 
     kind: ClassVar[str] = "poisson"
-
-    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
-        return _poisson(rng, scale * self.rate, duration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,9 +321,6 @@ class Statuses(Arrivals):
             raise ValueError("of must name at least one status")
         if self.site_share:
             raise ValueError("site_share does not apply to statuses: they are servers'")
-
-    def instants(self, rng: np.random.Generator, scale: float, duration: float) -> np.ndarray:
-        return _poisson(rng, scale * self.rate, duration)
 
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         which = rng.spawn(1)[0]

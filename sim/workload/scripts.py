@@ -139,7 +139,6 @@ class Replay(Runs):
         return [script_of(trace, self.speed) for trace in load_traces(self.trace)]
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
-        """Expected number of updates in *duration* seconds (long-run)."""
         scripts = self._scripts
         length = float(np.mean([script.length for script in scripts]))
         return self._expected(duration, servers, length, float(np.mean([len(script.at) for script in scripts])))
@@ -185,7 +184,6 @@ class Provisioning(Runs):
         return tuple(fit_steps(load_traces(self.trace)).values())
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
-        """Expected number of updates in *duration* seconds (long-run)."""
         begun = (1 - self.failure) ** np.arange(len(self.step_times))
         length = float(begun @ [d.mean() + self.pause.mean() for d in self.step_times]) / self.speed
         # A run finds pending what the one before did not get to, so only steps that were begun become pending again.
@@ -252,7 +250,6 @@ class Deployments(Runs):
         return fit_best(whole)
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
-        """Expected number of updates in *duration* seconds (long-run)."""
         return self._expected(duration, sites, self.length.mean() / self.speed, 2.0 + self.stages + self.burst)
 
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:

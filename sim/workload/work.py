@@ -47,7 +47,6 @@ class _Work(Runs):
         raise NotImplementedError
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
-        """Expected number of updates in *duration* seconds (long-run)."""
         return self._expected(duration, servers, self.takes.mean() / self.speed, len(self.lines(0, 0, "completed")))
 
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:

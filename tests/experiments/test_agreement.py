@@ -9,6 +9,7 @@ import pytest
 from sim.errors import BadInput
 from sim.experiments import agreement
 from sim.policy import Window
+from sim.prediction import fit
 from sim.results.run import Run
 from sim.scenario import Fleet, Pages, Scenario
 from sim.study import FAMILIES, misses_allowed
@@ -57,7 +58,7 @@ def test_a_given_prediction_goes_before_one_made_here(run: Run) -> None:
 
 
 def test_parameters_name_the_workers_that_they_belong_to(run: Run) -> None:
-    found = agreement.parameters(run)
+    found = fit.point(run, "broadcaster.", "network.", "api.")
     assert found["api.workers"] == SCENARIO.api.workers
     assert "api.service" in found
 

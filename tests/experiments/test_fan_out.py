@@ -42,7 +42,7 @@ def test_the_delay_of_each_subscriber_is_found_again(run: Run) -> None:
 
 
 def test_the_fitted_curve_goes_through_what_it_was_fitted_to(run: Run) -> None:
-    curve = fan_out.curve(fan_out.sizes([run]), fan_out.fitted(run))
+    curve = fan_out.curve(fan_out.sizes([run]), fit.fitted(run, "broadcaster.", "network."))
     delay = curve.pivot(index="group", columns="source", values="delay")
     assert list(delay.columns) == ["fit", "simulated"]
     assert delay["fit"]["last receiver"] == pytest.approx(delay["simulated"]["last receiver"], rel=0.02)

@@ -45,22 +45,6 @@ from sim.workload import RESOURCES, Updates
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
-__all__ = [  # Besides what is below: a notebook has one word for what a report needs.
-    "below",
-    "broken",
-    "conditions",
-    "describe",
-    "enough",
-    "hold",
-    "is_valid",
-    "mostly_known",
-    "of_updates",
-    "same",
-    "small",
-    "state",
-    "verdict",
-]
-
 VARIABLE = "RUN_DIR"
 
 # Tables of a report are to be read, not hinted at.
