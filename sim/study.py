@@ -27,6 +27,7 @@ from sim.results.run import Run
 from sim.results.summary import Summary, summarise
 from sim.scenario import Fleet, Pages, Scenario, to_dict
 from sim.virtual import fleet, reference
+from sim.virtual.ledger import Tables
 from sim.virtual.theory import predict
 from sim.workload import Poisson, Updates
 
@@ -137,11 +138,16 @@ def saw_teeth(scenario: Scenario, policies: Iterable[Policy], updates: Updates |
     return {f"{name}, mean age {text.seconds(mean_age(teeth))}": teeth for name, teeth in shown.items()}
 
 
-def variants(scenario: Scenario, some: Mapping[str, Mapping[str, Any]], updates: Updates | None = None) -> pd.DataFrame:
+def variants(
+    scenario: Scenario,
+    some: Mapping[str, Mapping[str, Any]],
+    updates: Updates | None = None,
+    more: Callable[[Tables], Mapping[str, float]] = lambda tables: {},
+) -> pd.DataFrame:
     """One row per variant (name -> dotted keys), by the reference engine: the `COLUMNS`, and what only it can tell.
 
     Further columns: wasted (share of the refetches), messages_per_update, out_of_order (answers that were older than what was
-    shown), stale_at_end (pages that still show an old state when the run is over).
+    shown), stale_at_end (pages that still show an old state when the run is over), and what *more* makes of a run's tables.
     """
     rows = {}
     for name, changes in some.items():
@@ -153,6 +159,7 @@ def variants(scenario: Scenario, some: Mapping[str, Mapping[str, Any]], updates:
             "messages_per_update": len(tables.notifications) / max(len(tables.updates), 1),
             "out_of_order": text.value(figures, "pages.regressions"),
             "stale_at_end": text.value(figures, "pages.stale_at_end"),
+            **more(tables),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -17,11 +17,12 @@ from sim.results.ledger import costs
 from sim.results.ledger.book import ledger_of
 from sim.results.ledger.herds import herds
 from sim.results.run import Run
-from sim.results.summary import sampled_share, summarise
+from sim.results.summary import sampled_share
 from sim.results.text import percent
 from sim.scenario import Api, Fleet, Pages, Scenario, to_dict
-from sim.study import NO_TIME, row, summary
+from sim.study import NO_TIME, row, summary, variants
 from sim.virtual import reference
+from sim.virtual.ledger import Tables
 from sim.virtual.theory import jittered_herd_response_mean, retry_utilisation_max
 from sim.workload import Poisson, Regular
 
@@ -216,23 +217,17 @@ def remedies(scenario: Scenario, drain: float) -> dict[str, dict[str, Any]]:
 
 
 def tamed(scenario: Scenario, drain: float) -> pd.DataFrame:
-    """One row per remedy, simulated by the reference engine on the same updates.
+    """One row per remedy, simulated by the reference engine on the same updates: `study.variants`, and besides
 
-    Columns besides `study.COLUMNS`: running (most refetches in flight at once), worked (requests that took a worker's time, per
-    update), wasted (share of the refetches).
+    running (most refetches in flight at once) and worked (requests that took a worker's time, per update).
     """
-    rows = {}
-    for name, changes in remedies(scenario, drain).items():
-        changed = scenario.replace(changes)
-        tables = reference.run(changed)
-        figures = summarise(tables, changed)
+
+    def load(tables: Tables) -> dict[str, float]:
         last = tables.metrics.groupby("metric", observed=True)["value"].last()
-        rows[name] = row(figures) | {
-            "running": float(in_flight(tables)["running"].max()),
-            "worked": float(last["requests"]) / max(len(tables.updates), 1),
-            "wasted": (figures["refetches.wasted"]["value"] or 0) / max(figures["refetches"]["value"] or 0, 1),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+        worked = float(last["requests"]) / max(len(tables.updates), 1)
+        return {"running": float(in_flight(tables)["running"].max()), "worked": worked}
+
+    return variants(scenario, remedies(scenario, drain), more=load)
 
 
 # --- when it never recovers ----------------------------------------------------------------------------------------------

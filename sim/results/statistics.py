@@ -94,7 +94,7 @@ def quantile(values: Array, p: float, weights: Array | None = None) -> float | N
     if len(values) == 0:
         return None
     if weights is None:
-        return quantile_of_sorted(np.sort(values), p)
+        return float(np.sort(values)[min(max(math.ceil(p * len(values) - 1e-9) - 1, 0), len(values) - 1)])
     order = np.argsort(values, kind="stable")
     return _weighted(values[order], np.cumsum(weights[order]), p)
 
@@ -102,11 +102,6 @@ def quantile(values: Array, p: float, weights: Array | None = None) -> float | N
 def _weighted(values: Array, heap: Array, p: float) -> float:
     """`quantile` of sorted values, whose weights add up to *heap*."""
     return float(values[np.searchsorted(heap, p * heap[-1] * (1 - 1e-12))])
-
-
-def quantile_of_sorted(values: Array, p: float) -> float:
-    """`quantile` of sorted values."""
-    return float(values[min(max(math.ceil(p * len(values) - 1e-9) - 1, 0), len(values) - 1)])
 
 
 def batches(events: Array, count: int = BATCHES) -> list[slice]:

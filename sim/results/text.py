@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -125,16 +125,6 @@ def figure(summary: Summary, metric: str) -> str:
     """One figure of a summary in its unit: `never` for a time that has no end, `–` for what was not seen at all."""
     row = summary.get(metric, {"value": None})
     return "never" if is_never(row) else unit_of(metric)(row["value"])
-
-
-def figures(summary: Summary, metrics: Sequence[str]) -> pd.DataFrame:
-    """A summary's *metrics* as a table to read: figure, 95 % interval, n. What the summary does not have is left out."""
-    rows = []
-    for metric in metrics:
-        if metric in summary:
-            row, unit = summary[metric], unit_of(metric)
-            rows.append((metric, figure(summary, metric), interval(row["ci_low"], row["ci_high"], unit), row["n"]))
-    return pd.DataFrame(rows, columns=["metric", "figure", "95 % interval", "n"]).set_index("metric")
 
 
 def predictions(rows: pd.DataFrame, units: Iterable[Any], interval_of: str) -> pd.DataFrame:

@@ -51,7 +51,6 @@ class Step:
 
     step: int
     name: str
-    pending_at: float | None
     installing_at: float | None
     ended_at: float | None
     status: Status
@@ -90,23 +89,14 @@ class Trace:
         for t in self.transitions:
             names[t.step], last[t.step] = t.name, t.status
             found.setdefault(t.step, {})["ended" if t.status in ("completed", "failed") else t.status] = t.at
-        return tuple(
-            Step(n, names[n], at.get("pending"), at.get("installing"), at.get("ended"), last[n])
-            for n, at in sorted(found.items())
-        )
+        return tuple(Step(n, names[n], at.get("installing"), at.get("ended"), last[n]) for n, at in sorted(found.items()))
 
     def write(self, path: Path) -> None:
         """Write the file in one step: no reader ever meets a part of it."""
         head = {
             "trace": FORMAT,
-            "command": self.command,
-            "method": self.method,
-            "recorded_at": self.recorded_at,
-            "replica": self.replica,
+            **{name: getattr(self, name) for name in _HEAD},
             "duration": round(self.duration, 3),
-            "exit_status": self.exit_status,
-            "partial": self.partial,
-            "machine": dict(self.machine),
             "units": {"at": "s since the command's start", "duration": "s"},
         }
         rows = ({"step": t.step, "name": t.name, "status": t.status, "at": round(t.at, 3)} for t in self.transitions)

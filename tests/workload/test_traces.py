@@ -32,7 +32,7 @@ def write(path: Path, head: object = HEAD, rows: Sequence[object] | None = None)
 
 def test_steps_are_put_together_from_their_transitions(tmp_path: Path) -> None:
     nginx, php = load_trace(write(tmp_path / "a.jsonl")).steps
-    assert (nginx.pending_at, nginx.installing_at, nginx.ended_at, nginx.status) == (0.0, 0.5, 2.0, "completed")
+    assert (nginx.installing_at, nginx.ended_at, nginx.status) == (0.5, 2.0, "completed")
     assert nginx.duration == 1.5
     assert (php.name, php.status, php.ended_at, php.duration) == ("php", "installing", None, None)
 

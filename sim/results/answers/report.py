@@ -249,15 +249,17 @@ def shown(frame: pd.DataFrame, **units: Any) -> pd.DataFrame:
     return pd.DataFrame({name: column(name) for name in frame.columns}, index=frame.index)
 
 
-def side_by_side(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]], metrics: Iterable[str]) -> pd.DataFrame:
+def side_by_side(summaries: Mapping[str, text.Summary], metrics: Iterable[str]) -> pd.DataFrame:
     """The named metrics of several summaries and what they mean, as texts: a column per summary, `figure (95 % interval)`."""
-    metrics, columns = list(metrics), {}
-    for name, summary in summaries.items():
-        table = text.figures(summary, metrics)
-        sure = [f" ({words})" if words != text.NONE else "" for words in table["95 % interval"]]
-        columns[name] = table["figure"] + pd.Series(sure, table.index, dtype=str)
-    found = pd.DataFrame(columns).reindex([metric for metric in metrics if any(metric in one for one in summaries.values())])
-    return found.fillna(text.NONE).join(glossary(metrics))
+
+    def cell(summary: text.Summary, metric: str) -> str:
+        row = summary.get(metric, {})
+        sure = text.interval(row.get("ci_low"), row.get("ci_high"), text.unit_of(metric))
+        return text.figure(summary, metric) + (f" ({sure})" if sure != text.NONE else "")
+
+    known = [metric for metric in metrics if any(metric in summary for summary in summaries.values())]
+    cells = {name: {metric: cell(summary, metric) for metric in known} for name, summary in summaries.items()}
+    return pd.DataFrame(cells, index=known).join(glossary(known))
 
 
 def glossary(metrics: Iterable[str]) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def test_apt_is_recorded_package_by_package(here: Path, apt: None, capfd: pytest
     trace = load_trace(here / "traces" / "nginx" / "01.jsonl")
     assert ends(trace) == {"libpcre3": "completed", "nginx": "completed"}
     assert (trace.method, trace.command, trace.exit_status, trace.partial) == ("apt", "apt-get install -y nginx", 0, False)
-    assert trace.steps[0].pending_at == 0.0
+    assert trace.transitions[0].at == 0.0
     assert 0 <= trace.transitions[-1].at <= trace.duration < 60
     out, err = capfd.readouterr()
     assert out == "Reading package lists...\n"

@@ -149,7 +149,7 @@ def test_rates_and_sizes_in_words() -> None:
 
 def test_a_quantile_that_fell_on_never_reads_never() -> None:
     summary = {"time_to_fresh.p99": {"value": None, "ci_low": 1.0, "ci_high": None, "n": 30, "never": True}}
-    assert text.figures(summary, ["time_to_fresh.p99"]).iloc[0].tolist() == ["never", "1 s or more", 30]
+    assert report.side_by_side({"it": summary}, ["time_to_fresh.p99"])["it"].tolist() == ["never (1 s or more)"]
 
 
 def test_tables_are_written_by_the_names_of_their_columns() -> None:
