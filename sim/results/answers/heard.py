@@ -13,7 +13,7 @@ from sim.distributions import Constant
 from sim.errors import BadInput
 from sim.results.run import Run
 from sim.scenario import Broadcast, Fleet, Pages, Scenario
-from sim.workload import BURST, Heard, Superposition, Tasks, Workload
+from sim.workload import BURST, Superposition, Tasks, Workload
 from sim.workload import heard as workload_of
 
 TASKS = "private-tasks."
@@ -68,41 +68,54 @@ def scenario_of(run: Run) -> Scenario:
     """
     if not is_heard(run):
         raise BadInput(f"{run.directory} is no bundle of workbench listen: its own scenario is {run.scenario.name}")
-    everything = _rows(run)
-    of_task = everything["resource"].astype(str) == "task"
-    rows = everything[~of_task]
-    # What came on a generic channel only names no resource: each event is then one of its own.
-    names = rows["resource"].astype(str).to_numpy()
-    owners = np.where(rows["resource_id"].to_numpy() != 0, rows["resource_id"].to_numpy(), -np.arange(1, len(rows) + 1))
-    unnamed = bool((owners < 0).any())
-    kinds: list[list[np.ndarray]] = [[], []]
-    for (name, _), at in rows.groupby([names, owners])["published_at"]:
-        kinds[str(name) == "site"].append(at.to_numpy())
-    ends = Tasks(per_minute=60 * int(of_task.sum()) / run.scenario.duration, takes=Constant(0.001))
-    workload: Workload
-    try:
-        workload = ends if of_task.all() and len(of_task) else workload_of(*kinds)
-    except ValueError as error:
-        raise BadInput(f"{run.directory}: {error} (listen for longer: workbench listen --for 10m)") from error
-    if unnamed and isinstance(workload, Heard):  # which were hit is not known: all alike
-        workload = dataclasses.replace(workload, weights=(), site_weights=())
-    if of_task.any() and workload is not ends:
-        workload = Superposition((workload, ends))
+    rows = _rows(run)
+    of_task = rows["resource"].astype(str) == "task"
+    heard, unnamed = _by_resource(rows[~of_task])
     named = [pages for pages in run.scenario.pages if any("{id}" in channel for channel in pages.channels)]
-    watched = sum(pages.subscribers for pages in named if pages.channels[0].startswith(TASKS))
-    named = [pages for pages in named if not pages.channels[0].startswith(TASKS)]
-    known = {kind: sum(pages.subscribers for pages in named if pages.ids == kind) for kind in ("servers", "sites")}
+    task_pages = [pages for pages in named if pages.channels[0].startswith(TASKS)]
+    others = [pages for pages in named if pages not in task_pages]
+    known = {ids: sum(pages.subscribers for pages in others if pages.ids == ids) for ids in ("servers", "sites")}
     users = max(1, int((run.manifest.target or {}).get("users") or 1))
-    servers, sites = (max(1, known[kind], 0 if unnamed else len(heard)) for kind, heard in zip(known, kinds, strict=True))
+    servers, sites = (max(1, known[ids], 0 if unnamed else len(some)) for ids, some in zip(known, heard, strict=True))
+    pages = [Pages("detail", servers), Pages("dashboard", users)]
+    if watched := sum(some.subscribers for some in task_pages):
+        pages.append(Pages("task", watched))
     return Scenario(
         name=run.name,
         description=f"changes as heard in {run.scenario.duration:g} s; set how many pages are open",
         duration=max(60.0, run.scenario.duration),
         fleet=Fleet(users, math.ceil(servers / users), math.ceil(sites / users)),
-        workload=workload,
-        pages=(Pages("detail", servers), Pages("dashboard", users), *([Pages("task", watched)] if watched else [])),
+        workload=_workload(run, heard, unnamed, int(of_task.sum())),
+        pages=tuple(pages),
         broadcast=Broadcast(channels=_channels(run)),
     )
+
+
+def _by_resource(rows: pd.DataFrame) -> tuple[tuple[list[np.ndarray], list[np.ndarray]], bool]:
+    """(instants at which each server changed, and each site; whether some events name no resource).
+
+    What came on a generic channel only names none: each such event is then one of a resource of its own.
+    """
+    names, number = rows["resource"].astype(str).to_numpy(), rows["resource_id"].to_numpy()
+    owners = np.where(number != 0, number, -np.arange(1, len(rows) + 1))
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for (name, _), at in rows.groupby([names, owners])["published_at"]:
+        found[str(name) == "site"].append(at.to_numpy())
+    return found, bool((owners < 0).any())
+
+
+def _workload(run: Run, heard: tuple[list[np.ndarray], list[np.ndarray]], unnamed: bool, tasks: int) -> Workload:
+    """What servers and sites were heard to change, and as many ends of *tasks*. Raises `BadInput` where that is too little."""
+    ends = Tasks(per_minute=60 * tasks / run.scenario.duration, takes=Constant(0.001))
+    if tasks and not any(heard):
+        return ends
+    try:
+        workload = workload_of(*heard)
+    except ValueError as error:
+        raise BadInput(f"{run.directory}: {error} (listen for longer: workbench listen --for 10m)") from error
+    if unnamed:  # which were hit is not known: all alike
+        workload = dataclasses.replace(workload, weights=(), site_weights=())
+    return Superposition((workload, ends)) if tasks else workload
 
 
 def _channels(run: Run) -> Any:

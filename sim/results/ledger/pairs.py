@@ -2,6 +2,10 @@
 
 Owed is an update that was committed in the window, is shown by the page, and was committed while the page was open, whether or
 not the page was subscribed then; not what the page's first load already contained.
+
+A page opens at 0 s with version 3. Versions 4, 5 and 6 are committed at 1, 2 and 3 s; an answer of version 5 is applied at 2.5 s,
+and none after it. The page owes three pairs: two are shown, 1.5 s and 0.5 s after their commits; the third is never shown. If the
+page closes at 4 s, the third is left.
 """
 
 from __future__ import annotations

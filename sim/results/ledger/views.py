@@ -7,6 +7,7 @@ has one for each resource that it shows.
 
 Versions are compared by *rank* only: how many updates of the timeline have at most that version. An answer contains an update
 when its rank is at least the update's. So two updates that share a stamp are fresh together, and any whole number is a version.
+Of updates with versions 10, 10 and 30 the ranks are 2, 2 and 3; an answer of version 20 has rank 2, and contains the first two.
 """
 
 from __future__ import annotations
