@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.arrays import Array
 from sim.errors import BadInput
 from sim.results.ledger import costs
 from sim.results.ledger.book import Ledger, ledger_of
@@ -91,16 +90,6 @@ class Observed:
         """Update -> when its change left the publisher. NaN where it was not noted."""
         intended = self.run.updates.set_index("update")["intended_at"]
         return intended + self._spans["waited_seconds"] + self._spans["lateness"]
-
-    @cached_property
-    def saves(self) -> Array:
-        """Seconds from the request of a change to its commit, of those that came when no other was under way: what a change takes
-        by itself, its way included. Of an application whose changes wait for nothing but each other."""
-        rows = self.run.updates.assign(sent=self.sent.to_numpy(float)).dropna(subset=["sent", "committed_at"]).sort_values("sent")
-        sent, committed = rows["sent"].to_numpy(float), rows["committed_at"].to_numpy(float)
-        before = np.r_[-np.inf, np.maximum.accumulate(committed)[:-1]] if len(committed) else committed
-        found: Array = (committed - sent)[(sent >= before) & (committed > sent)]
-        return found
 
     @cached_property
     def _spans(self) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def costs_of(run: Run) -> dict[str, Any]:
     costs = fit.point(run, "broadcaster.per_subscriber", "network.to_")
     # The embedded application has one lock for everything that is changed.
     costs |= {
-        "api.save": to_dict(fit_best(Observed(run).saves)),
+        "api.save": to_dict(fit_best(saves_of(Observed(run)))),
         "api.save_workers": "own",
         "api.save_lock": "database",
     }
@@ -67,10 +67,21 @@ def costs_of(run: Run) -> dict[str, Any]:
     return costs | {"api.service": to_dict(replace(service, scale=service.scale * longer))}
 
 
+def saves_of(observed: Observed) -> np.ndarray:
+    """Seconds from the request of a change to its commit, of those that came when no other was under way: what a change takes by
+    itself, its way included. Of an application whose changes wait for nothing but each other."""
+    updates = observed.run.updates.assign(sent=observed.sent.to_numpy(float))
+    rows = updates.dropna(subset=["sent", "committed_at"]).sort_values("sent")
+    sent, committed = rows["sent"].to_numpy(float), rows["committed_at"].to_numpy(float)
+    before = np.r_[-np.inf, np.maximum.accumulate(committed)[:-1]] if len(committed) else committed
+    found: np.ndarray = (committed - sent)[(sent >= before) & (committed > sent)]
+    return found
+
+
 def pace(run: Run, costs: Mapping[str, Any]) -> float | None:
     """How many times as long as in *costs* a change took on its way to the commit in this run (medians); None: not known."""
     usual: Distribution = build(Scenario, {"api": {"save": costs["api.save"]}}, where="costs").api.save
-    saves = Observed(run).saves
+    saves = saves_of(Observed(run))
     return float(np.median(saves) / np.median(usual.sample(np.random.default_rng(1), 10_000))) if saves.size else None
 
 
