@@ -349,21 +349,11 @@ def _of_runs(side: Sequence[Measured]) -> Array:
 
 def table(differences: Iterable[Difference]) -> pd.DataFrame:
     """The comparison as `plots.plot_forest` wants it: by metric difference, low, high, verdict, a, b (as texts), n, share."""
-    rows = {}
-    for found in differences:
-        unit = unit_of(found.metric)
-        rows[found.metric] = {
-            "difference": statistics.or_nan(found.relative),
-            "low": statistics.or_nan(found.low),
-            "high": statistics.or_nan(found.high),
-            "verdict": found.verdict,
-            "a": unit(found.a),
-            "b": unit(found.b),
-            "n": found.n,
-            "share": found.share,
-        }
-    columns = ["difference", "low", "high", "verdict", "a", "b", "n", "share"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("metric")
+    columns = [field.name for field in dataclasses.fields(Difference)]
+    frame = pd.DataFrame(map(dataclasses.astuple, differences), columns=columns).set_index("metric")
+    texts = {side: [unit_of(str(metric))(value) for metric, value in frame[side].items()] for side in ("a", "b")}
+    numbers = dict.fromkeys(("difference", "low", "high"), float)
+    return frame.assign(**texts).rename(columns={"relative": "difference"}).astype(numbers)
 
 
 def readable(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
