@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.experiments.alternatives import Prices, break_even, cost, least, overtakes
 from sim.experiments.fan_out import UTILISATION, Capacity
 from sim.results.statistics import Estimate
 from sim.results.text import capital, digits, interval, number, percent, seconds
@@ -236,26 +237,18 @@ def tame_claim(tamed: pd.DataFrame) -> str:
 
 
 def alternatives(
-    cheapest: Mapping[str, str],
-    costs: Mapping[str, Mapping[str, Any]],
-    size: float,
-    rate: float,
-    payload: float,
-    target: float,
-    turn: float | None,
-    rests: Mapping[str, float],
-    measured: pd.DataFrame,
+    rate: float, payload: float, target: float, price: Prices, rests: Mapping[str, float], measured: pd.DataFrame
 ) -> tuple[str, ...]:
-    """Which way at one working point, and where another takes over.
-
-    *size*: `break_even` (bytes); *turn*: updates/s from which on polling takes less CPU.
-    """
+    """Which way at one working point (updates/s, bytes, s), and where another takes over. *rests*, *measured*:
+    `alternatives.rests`, `alternatives.beside`."""
+    costs = cost(rate, payload, target, price)
+    cheapest, size, turn = least(costs), float(break_even(rate, [target], price)["size"].iloc[0]), overtakes(target, price)
     off = measured["off"].abs()
-    least, dearest = cheapest["bytes"], max(costs, key=lambda way: float(costs[way]["bytes"]))
-    saving = float(costs[dearest]["bytes"]) / float(costs[least]["bytes"])
+    fewest, dearest = cheapest["bytes"], max(costs, key=lambda way: float(costs[way]["bytes"]))
+    saving = float(costs[dearest]["bytes"]) / float(costs[fewest]["bytes"])
     first = (
         f"For a resource of {number(payload)} bytes that changes at a rate of {number(rate)}/s and must be fresh within "
-        f"{seconds(target)}, {least} sends the fewest bytes ({digits(saving, 2)} times fewer than {dearest}) and "
+        f"{seconds(target)}, {fewest} sends the fewest bytes ({digits(saving, 2)} times fewer than {dearest}) and "
         f"{cheapest['cpu']} takes the least CPU."
     )
     broken = (

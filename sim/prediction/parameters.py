@@ -175,24 +175,30 @@ def read(path: str | Path) -> Fit:
     if tree["version"] != VERSION:
         raise BadInput(f"{path}: version {tree['version']!r} of a fit, this workbench reads {VERSION} (make it anew)")
     try:
-        found = Fit(
-            parameters=tuple(Parameter(**row) for row in tree["parameters"]),
-            residuals=tuple(Residual(**row) for row in tree.get("residuals", ())),
-            ranges={str(key): (float(low), float(high)) for key, (low, high) in tree.get("ranges", {}).items()},
-            scenario=dict(tree["scenario"]),
-            draws=tuple(map(dict, tree.get("draws", ()))),
-            runs=tuple(map(dict, tree.get("runs", ()))),
-            target=dict(tree.get("target", {})),
+        return _sound(
+            Fit(
+                parameters=tuple(Parameter(**row) for row in tree["parameters"]),
+                residuals=tuple(Residual(**row) for row in tree.get("residuals", ())),
+                ranges={str(key): (float(low), float(high)) for key, (low, high) in tree.get("ranges", {}).items()},
+                scenario=dict(tree["scenario"]),
+                draws=tuple(map(dict, tree.get("draws", ()))),
+                runs=tuple(map(dict, tree.get("runs", ()))),
+                target=dict(tree.get("target", {})),
+            )
         )
-        known = {parameter.key for parameter in found.parameters}
-        if bad := next((key for key, (low, high) in found.ranges.items() if not 0 <= low <= high < math.inf), None):
-            raise ValueError(f"its range of {bad} is not two numbers >= 0, the smaller first")
-        if strange := sorted({key for row in found.draws for key in row} - known):
-            raise ValueError(f"it draws {', '.join(strange)}, which is not among its parameters")
-        for costs in (found.identified, *found.draws):
-            for key in filter(lambda key: key.startswith(PROCESSES), costs):
-                float(costs[key])
-        found.base()
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise BadInput(f"{path}: damaged fit: {error}") from error
-    return found
+
+
+def _sound(fit: Fit) -> Fit:
+    """*fit*, where a prediction can be made of it. Raises ValueError, or what a part raises that is of another kind."""
+    if bad := next((key for key, (low, high) in fit.ranges.items() if not 0 <= low <= high < math.inf), None):
+        raise ValueError(f"its range of {bad} is not two numbers >= 0, the smaller first")
+    known = {parameter.key for parameter in fit.parameters}
+    if strange := sorted({key for row in fit.draws for key in row} - known):
+        raise ValueError(f"it draws {', '.join(strange)}, which is not among its parameters")
+    for costs in (fit.identified, *fit.draws):
+        for key in filter(lambda key: key.startswith(PROCESSES), costs):
+            float(costs[key])
+    fit.base()
+    return fit
