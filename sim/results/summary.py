@@ -20,7 +20,6 @@ import pandas as pd
 from sim.arrays import Array
 from sim.results.ledger import costs, matching
 from sim.results.ledger.book import Ledger, RunTables, ledger_of
-from sim.results.ledger.order import place_of
 from sim.results.ledger.staleness import at_end, regressions
 from sim.results.ledger.views import weight_of
 from sim.results.statistics import Estimate, batch_mean, batch_ratio, quantiles
@@ -268,22 +267,10 @@ def _deliveries(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
     known = expected[expected["delay"].notna()]
     delay, each = known["delay"].to_numpy(float), known["weight"].to_numpy(float)
     yield from _latency("time_to_notified", delay, known["update"].to_numpy(), levels, each)
-    came = expected[arrived]
-    updates, serial = ledger.tables.updates, came["update"].to_numpy()
-    committed = updates["committed_at"].to_numpy(float)[place_of(updates["update"], serial)]
-    yield from _fan_out(came["received_at"].to_numpy(float), committed, serial)
-
-
-def _fan_out(received: Array, committed: Array, update: Array) -> Figures:
-    """Per update the delay from its commit to its first and last subscriber, where that instant is known, and what lies
-    between."""
-    starts = np.flatnonzero(np.r_[True, update[1:] != update[:-1]]) if len(update) else np.array([], int)
-    first = np.minimum.reduceat(received, starts) if len(starts) else received
-    last = np.maximum.reduceat(received, starts) if len(starts) else received
-    for name, values in (("first", first - committed[starts]), ("last", last - committed[starts]), ("spread", last - first)):
-        known = ~np.isnan(values)
-        values = values[known]
-        for level, estimate in zip((0.5, 0.99), quantiles(values, update[starts][known], (0.5, 0.99)), strict=True):
+    for name in ("first", "last", "spread"):
+        delays = ledger.fan_outs[name].dropna()
+        values = delays.to_numpy(float)
+        for level, estimate in zip((0.5, 0.99), quantiles(values, delays.index.to_numpy(), (0.5, 0.99)), strict=True):
             yield f"fan_out.{name}.{_name(level)}", estimate
         yield f"fan_out.{name}.mean", batch_mean(values, np.ones(len(values)))
 

@@ -259,7 +259,7 @@ def side_by_side(summaries: Mapping[str, text.Summary], metrics: Iterable[str]) 
 
     known = [metric for metric in metrics if any(metric in summary for summary in summaries.values())]
     cells = {name: {metric: cell(summary, metric) for metric in known} for name, summary in summaries.items()}
-    return pd.DataFrame(cells, index=known).join(glossary(known))
+    return pd.DataFrame(cells, index=pd.Index(known, name="metric")).join(glossary(known))
 
 
 def glossary(metrics: Iterable[str]) -> pd.DataFrame:

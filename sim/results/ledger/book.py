@@ -126,6 +126,20 @@ class Ledger:
         return rows[np.isin(rows["update"].to_numpy(), self.window_serials)].reset_index(drop=True)
 
     @cached_property
+    def fan_outs(self) -> pd.DataFrame:
+        """One row per update (serial) of which some delivery that counts arrived, in order: recorded (rows), receivers (the pages
+        behind them), first, last (s since the commit; NaN: that is not known) and spread (s between the two)."""
+        came = self.expected[self.expected["received_at"].notna()]
+        arrived = came.groupby("update", sort=False)
+        found = arrived.agg(
+            recorded=("weight", "size"), receivers=("weight", "sum"), first=("received_at", "min"), last=("received_at", "max")
+        )
+        updates = self.tables.updates
+        committed = updates["committed_at"].to_numpy(float)[place_of(updates["update"], found.index)]
+        spread = found["last"] - found["first"]
+        return found.assign(first=found["first"] - committed, last=found["last"] - committed, spread=spread)
+
+    @cached_property
     def states(self) -> staleness.States:
         return staleness.states(self.views)
 

@@ -102,22 +102,15 @@ def _ratio(amount: float, count: float) -> float:
 
 
 def arrivals(run: Run) -> pd.DataFrame:
-    """One row per counted event: receivers, first, median, last (s since it was committed), spread (first to last, s), first_rank
-    and ranks: of which rank the first recorded receiver is, and how many ranks the last is behind it.
+    """`Ledger.fan_outs` with median (s since the commit), first_rank and ranks: of which rank the first recorded receiver is, and
+    how many ranks the last is behind it.
 
     Where rows are a random sample, k of N, the ranks are the expected ones: (N + 1) / (k + 1) and (N + 1) (k - 1) / (k + 1).
     """
     ledger = ledger_of(run)
-    came = ledger.expected.dropna(subset=["received_at"])
-    committed = run.updates.set_index("update")["committed_at"].reindex(came["update"]).to_numpy()
-    grouped = came.assign(delay=came["received_at"].to_numpy() - committed).groupby("update")
-    table = grouped.agg(
-        receivers=("weight", "sum"),
-        recorded=("delay", "size"),
-        first=("delay", "min"),
-        median=("delay", "median"),
-        last=("delay", "max"),
-    )
+    table = ledger.fan_outs
+    committed = run.updates.set_index("update")["committed_at"].reindex(table.index)
+    median = ledger.expected.groupby("update")["received_at"].median().reindex(table.index) - committed
     first = (table["receivers"] + 1) / (table["recorded"] + 1)
     ranks = first * (table["recorded"] - 1)
-    return table.assign(spread=table["last"] - table["first"], first_rank=first, ranks=ranks).drop(columns="recorded")
+    return table.assign(median=median, first_rank=first, ranks=ranks).drop(columns="recorded")
