@@ -18,8 +18,8 @@ from sim.policy import Debounce, Immediate, Policy, Polling, RateLimit, Throttle
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import fleet, reference
 from sim.virtual.ledger import OUTCOMES, Tables
-from sim.workload import Constant as Steady
 from sim.workload import Poisson
+from sim.workload import Regular as Steady
 from tests.virtual.scenes import scene
 
 TIES = Network(Constant(0.0), Constant(0.0), Constant(0.0))
