@@ -35,10 +35,10 @@ from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from websockets.uri import parse_uri
 
 from loadtests.client import auth as ways
-from loadtests.client.ear import Event
 from loadtests.client.http import Answer, split_url
 from loadtests.client.page import Page, Seat
 from loadtests.client.plant import Plant
+from loadtests.client.reader import Event
 from loadtests.client.spec import Spec
 from loadtests.events import register
 from sim.clock import Timer, ns

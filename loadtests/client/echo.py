@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
-from loadtests.client.ear import Ear, Event
+from loadtests.client.reader import Event, EventReader
 from sim.clock import SECOND, Entry, Scheduler
 from sim.pusher import messages
 from sim.pusher.messages import Malformed
@@ -121,7 +121,7 @@ class Echo:
         "_client",
         "_clock",
         "_dial",
-        "_ear",
+        "_event_reader",
         "_latency",
         "_link",
         "_opened",
@@ -137,9 +137,9 @@ class Echo:
         "state",
     )
 
-    def __init__(self, clock: Scheduler, dial: Callable[[Echo], Socket], ear: Ear, client: Client) -> None:
+    def __init__(self, clock: Scheduler, dial: Callable[[Echo], Socket], reader: EventReader, client: Client) -> None:
         """*dial*(echo) begins to open a connection whose listener is the echo; it may raise OSError."""
-        self._clock, self._dial, self._ear, self._client = clock, dial, ear, client
+        self._clock, self._dial, self._event_reader, self._client = clock, dial, reader, client
         self._channels: dict[str, Subscription] = {}
         self._sent_at: dict[str, int] = {}
         self._link: Socket | None = None
@@ -286,7 +286,7 @@ class Echo:
         """One message; the event, if it was one."""
         self.heard_at = read_at
         try:
-            message = self._ear.hear(payload)
+            message = self._event_reader.hear(payload)
         except Malformed as error:
             self._client.complained(0, f"not a frame: {error}")
             if self.state is not State.CONNECTED:

@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 import orjson
 
-from loadtests.client.ear import Event
 from loadtests.client.echo import Authorised, Echo, State
 from loadtests.client.http import Answer, Pool
 from loadtests.client.inertia import Inertia
 from loadtests.client.link import Link
+from loadtests.client.reader import Event
 from loadtests.client.retries import RetriedGet
 from loadtests.client.spec import Spec
 from sim.clock import SECOND, Timer
@@ -186,8 +186,8 @@ class Page:
             self._release()
             return
         if spec.subscribes and self._hook is self._notified is None:  # What is heard is recorded, and that is all.
-            self._audience = plant.ear.audience(frozenset(self.channels()), spec.events)
-        self.echo = Echo(plant.mux, self._dial, plant.ear, self)
+            self._audience = plant.reader.audience(frozenset(self.channels()), spec.events)
+        self.echo = Echo(plant.mux, self._dial, plant.reader, self)
         if spec.subscribes:
             for channel in self.channels():
                 self.echo.subscribe(channel)
@@ -210,7 +210,7 @@ class Page:
     def _dial(self, echo: Echo) -> Link:
         spec = self._spec
         plant = self._plant
-        shared = (spec.stamp, spec.browser_origin, plant.ear.frames)
+        shared = (spec.stamp, spec.browser_origin, plant.reader.frames)
         return Link(plant.mux, spec.broadcaster, spec.uri, echo, *shared, self._audience, self.subscriber)
 
     def _release(self) -> None:

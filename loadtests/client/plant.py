@@ -22,9 +22,9 @@ import psutil
 from gevent.lock import RLock
 from locust.env import Environment
 
-from loadtests.client.ear import Ear
 from loadtests.client.http import Pool, Traffic
 from loadtests.client.mux import POLL_EVERY, Mux
+from loadtests.client.reader import EventReader
 from loadtests.client.retries import Retries
 from loadtests.client.spec import Spec
 from loadtests.client.streams import HAS_STAMPS, Origin
@@ -97,9 +97,9 @@ class Plant:
         if settings.target is not None and (keys := settings.target.all_keys()):
             self.recorder.named = lambda channel: renamed(channel, keys)
         self.recorder.write()
-        self.ear = Ear(self.recorder.event)
+        self.reader = EventReader(self.recorder.event)
         if self.mux.ring is not None:
-            self.mux.ring.record_by(self.ear, self.recorder.notifications)
+            self.mux.ring.record_by(self.reader, self.recorder.notifications)
         self.random = random.Random(f"{settings.scenario.seed} jitter {self.worker}")
         self.draws = np.random.default_rng([settings.scenario.seed, self.worker])
         """For what is drawn once per page: how long it stays open, whether its tab is hidden."""

@@ -27,7 +27,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from loadtests.client.ear import FEW, Ear
+from loadtests.client.reader import FEW, EventReader
 from sim.uring import COUNTER, WAIT, Ring
 
 _RECVMSG, _CANCEL = 10, 14
@@ -63,7 +63,8 @@ class Taker(Protocol):
 
     @property
     def audience(self) -> int:
-        """Of a subscriber for whom the next bytes, where they are one frame, need only be recorded (`Ear.audience`); else -1."""
+        """Of a subscriber for whom the next bytes, where they are one frame, need only be recorded (`EventReader.audience`);
+        else -1."""
 
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None: ...
 
@@ -78,7 +79,7 @@ class ReceiveRing:
         """*offset*: from the monotonic clock to that of stamps. *failed*: called within the handler of what a taker raised.
         Raises OSError where the system has no such ring, does not allow it, or does not do by it what is expected."""
         self._offset, self._failed = offset, failed
-        self._ear = Ear(lambda _: 0)
+        self._event_reader = EventReader(lambda _: 0)
         self._record: Record = lambda *_: None
         # Nothing waits in it: to give the interpreter's lock away for each call would cost more than the call.
         self._uring = uring = Ring(REQUESTS, COMPLETIONS, _SINGLE_ISSUER | _DEFER_TASKRUN, ctypes.PyDLL)
@@ -113,10 +114,10 @@ class ReceiveRing:
         self._columns = np.concatenate([columns, np.zeros((4, max(columns.shape[1], 256)), np.int64)], axis=1)
         self._tokens, self._heard_at, self._audiences, self._subscribers = self._columns
 
-    def record_by(self, ear: Ear, record: Record) -> None:
+    def record_by(self, reader: EventReader, record: Record) -> None:
         """Where takers have an audience: by whom frames are known, and what is called for events in place of the takers:
         *record* (codes and stamps, arrived_at, read_at, subscribers)."""
-        self._ear, self._record = ear, record
+        self._event_reader, self._record = reader, record
 
     def __len__(self) -> int:
         return len(self._takers) - len(self._vacant)
@@ -240,7 +241,7 @@ class ReceiveRing:
         for size in set(sizes[alone].tolist()):
             rows = np.flatnonzero(alone & (sizes == size))
             if len(rows) >= FEW:
-                codes[rows] = self._ear.codes(self._bytes[which[rows], HEAD : HEAD + size], audiences[rows])
+                codes[rows] = self._event_reader.codes(self._bytes[which[rows], HEAD : HEAD + size], audiences[rows])
         mine = codes >= 0
         if (odd := alone & ~mine).any():  # What follows it for the same page stays behind it.
             mine &= ~np.isin(slots, slots[odd])

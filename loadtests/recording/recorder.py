@@ -37,8 +37,8 @@ import numpy as np
 import pandas
 import pyarrow as pa
 
-from loadtests.client.ear import Ear, Event, Series, told
 from loadtests.client.mux import Mux
+from loadtests.client.reader import Event, EventReader, Series, facts_of
 from loadtests.recording import clocks
 from loadtests.recording.listeners import Listeners
 from loadtests.recording.rows import Rows, Sample
@@ -282,12 +282,12 @@ class Recorder:
         """What notifications of new events will be told by, and the events' own rows."""
         counts = [_count(event) for event in events]
         facts = np.full(sum(counts), np.array((-1, -1, -1, 0, 0, _LATER), FACTS))
-        # What the ear has forgotten is heard no more under its old number.
-        self._forgotten += max(len(self._facts) - Ear.REMEMBERED, 0)
+        # What the reader has forgotten is heard no more under its old number.
+        self._forgotten += max(len(self._facts) - EventReader.REMEMBERED, 0)
         # First of all: if what follows fails, later events still have their right numbers.
-        self._facts = np.concatenate([self._facts[-Ear.REMEMBERED :], facts])
+        self._facts = np.concatenate([self._facts[-EventReader.REMEMBERED :], facts])
         facts = self._facts[-len(facts) :]
-        (facts["update"], facts["sent_at"], facts["published_at"]), resource_ids, named, facts["key"] = told(events)
+        (facts["update"], facts["sent_at"], facts["published_at"]), resource_ids, named, facts["key"] = facts_of(events)
         channels = self._channels
         codes = {name: channels.setdefault(self.named(name), len(channels)) for name in {event.channel for event in events}}
         facts["channel"] = np.repeat([codes[event.channel] for event in events], counts)

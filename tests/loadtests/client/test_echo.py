@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from loadtests.client.ear import Ear, Event, decoded, parse
 from loadtests.client.echo import SLACK, Authorised, Echo, State
+from loadtests.client.reader import Event, EventReader, decoded, parse
 from sim.clock import SECOND, EventList
 from sim.pusher import messages
 from sim.pusher.messages import Malformed
@@ -47,7 +47,7 @@ class World:
         self.server = server
         self.auths: list[tuple[str, str, Authorised]] = []
         self.answer_auth = True
-        self.echo = Echo(self.clock, self.dial, Ear(lambda _: 0), self)
+        self.echo = Echo(self.clock, self.dial, EventReader(lambda _: 0), self)
 
     def dial(self, echo: Echo) -> Wire:
         wire = Wire(self.clock.now())
@@ -388,7 +388,7 @@ def test_a_system_that_refuses_the_socket_counts_as_a_refused_connection() -> No
         world.wires.append(Wire(world.clock.now()))
         raise OSError(24, "Too many open files")
 
-    world.echo = Echo(world.clock, dial, Ear(lambda _: 0), world)
+    world.echo = Echo(world.clock, dial, EventReader(lambda _: 0), world)
     world.echo.connect()
     world.at(50)
     assert world.dials() == [0, 15, 45]
@@ -449,20 +449,20 @@ def test_each_event_gets_a_number_and_frames_are_remembered_as_long_as_their_eve
         told.append(event)
         return 7
 
-    ear = Ear(number)
+    reader = EventReader(number)
     payload = messages.event("E", {"update": 3, "sent_at": 10, "published_at": 12}, "a").encode()
-    event = ear.hear(payload)
+    event = reader.hear(payload)
     assert isinstance(event, Event)
-    assert (event.code, event.told()[:3], event.sent_at) == (7 << 2, (3, 10, 12), 10)
+    assert (event.code, event.facts()[:3], event.sent_at) == (7 << 2, (3, 10, 12), 10)
     assert told == [event]
-    other = Ear(lambda _: 9).hear(payload)
+    other = EventReader(lambda _: 9).hear(payload)
     assert isinstance(other, Event)
-    assert other.told() == event.told()  # Whoever hears a broadcast, in whatever process, gives it the same key.
+    assert other.facts() == event.facts()  # Whoever hears a broadcast, in whatever process, gives it the same key.
     for i in range(3000):
-        ear.frames[b"%d" % i] = ear.hear(messages.event("E", {"update": i}, "a").encode())  # type: ignore[assignment]
-        oldest = min(told.index(event) for event in ear.frames.values()) if i % 100 == 0 else i
-        assert len(told) - oldest <= Ear.REMEMBERED
-    assert len(set(event_keys(event.told()[4] for event in told).tolist())) == 3001
+        reader.frames[b"%d" % i] = reader.hear(messages.event("E", {"update": i}, "a").encode())  # type: ignore[assignment]
+        oldest = min(told.index(event) for event in reader.frames.values()) if i % 100 == 0 else i
+        assert len(told) - oldest <= EventReader.REMEMBERED
+    assert len(set(event_keys(event.facts()[4] for event in told).tolist())) == 3001
 
 
 def test_an_event_says_which_resource_it_is_of_as_far_as_its_payload_does() -> None:
@@ -476,7 +476,7 @@ def test_an_event_says_which_resource_it_is_of_as_far_as_its_payload_does() -> N
         ([5], None),
         (None, None),
     ):
-        assert Event("E", "private-servers", data).told()[3] == expected
+        assert Event("E", "private-servers", data).facts()[3] == expected
 
 
 def test_members_for_measuring_are_whole_numbers_that_tables_hold_or_not_there() -> None:
@@ -490,4 +490,4 @@ def test_members_for_measuring_are_whole_numbers_that_tables_hold_or_not_there()
         ("[3]", (-1, -1, -1)),
         (None, (-1, -1, -1)),
     ):
-        assert Event("E", "private-servers", data).told()[:3] == expected, data
+        assert Event("E", "private-servers", data).facts()[:3] == expected, data

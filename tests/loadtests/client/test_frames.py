@@ -35,7 +35,7 @@ class Pipe:
         self.closed = True
 
 
-class Ear:
+class Listener:
     def __init__(self) -> None:
         self.opened_times = 0
         self.messages: list[bytes] = []
@@ -53,19 +53,19 @@ class Ear:
         self.ends.append((code, reason))
 
 
-def connect() -> tuple[Link, Pipe, Ear, ServerProtocol, bytes]:
+def connect() -> tuple[Link, Pipe, Listener, ServerProtocol, bytes]:
     """A link that has sent its request, and the answer that the server would give."""
-    pipe, ear = Pipe(), Ear()
+    pipe, listener = Pipe(), Listener()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(link_module, "open_stream", lambda *_: pipe)
-        link = Link(None, None, URI, ear, stamp=True)  # type: ignore[arg-type]
+        link = Link(None, None, URI, listener, stamp=True)  # type: ignore[arg-type]
     link.connected()
     server = ServerProtocol()
     server.receive_data(pipe.sent)
     (request,) = server.events_received()
     server.send_response(server.accept(request))
     pipe.sent = b""
-    return link, pipe, ear, server, b"".join(server.data_to_send())
+    return link, pipe, listener, server, b"".join(server.data_to_send())
 
 
 def frame(opcode: Opcode, data: bytes, fin: bool = True) -> bytes:
@@ -113,14 +113,14 @@ def by_the_protocol(data: bytes) -> list[bytes]:
 @settings(max_examples=100, deadline=None)
 @given(frames=streams(), data=st.data())
 def test_any_split_gives_the_messages_that_the_protocol_gives(frames: list[bytes], data: Any) -> None:
-    link, pipe, ear, server, response = connect()
+    link, pipe, listener, server, response = connect()
     stream = response + b"".join(frames)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(stream)), max_size=12)) | {0, len(stream)})
     for start, end in itertools.pairwise(cuts):
         link.received(stream[start:end], 1, 2)
-    assert ear.opened_times == 1
-    assert ear.messages == by_the_protocol(b"".join(frames))
-    assert ear.ends == []
+    assert listener.opened_times == 1
+    assert listener.messages == by_the_protocol(b"".join(frames))
+    assert listener.ends == []
     server.receive_data(pipe.sent)
     pongs = [bytes(event.data) for event in server.events_received() if isinstance(event, Frame)]
     pings = [f[2:] for f in frames if f[0] == 0x80 | Opcode.PING]
@@ -153,7 +153,7 @@ def test_whether_a_read_is_one_middling_message_and_nothing_else(length: int) ->
 
 
 def test_only_the_last_message_of_a_read_has_its_own_arrival() -> None:
-    link, _, ear, _, response = connect()
+    link, _, listener, _, response = connect()
     link.received(response, 1, 2)
     one = frame(Opcode.TEXT, b"{}")
     link.received(one, 10, 20)
@@ -162,7 +162,7 @@ def test_only_the_last_message_of_a_read_has_its_own_arrival() -> None:
     link.received(one[2:], 10, 20)
     link.received(one, 20, 20)
     stamps = [KERNEL_STAMP, COALESCED_STAMP, COALESCED_STAMP, KERNEL_STAMP, COALESCED_STAMP, KERNEL_STAMP, READ_STAMP]
-    assert ear.stamps == stamps
+    assert listener.stamps == stamps
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ def test_only_the_last_message_of_a_read_has_its_own_arrival() -> None:
     ],
 )
 def test_what_ends_a_connection(data: bytes, code: int) -> None:
-    link, pipe, ear, _, response = connect()
+    link, pipe, listener, _, response = connect()
     link.received(response, 1, 2)
     link.received(data, 3, 4)
-    assert [end[0] for end in ear.ends] == [code]
+    assert [end[0] for end in listener.ends] == [code]
     assert pipe.closed
     link.send("ignored from here on")
     link.close()
@@ -201,9 +201,9 @@ def test_what_ends_a_connection(data: bytes, code: int) -> None:
     ],
 )
 def test_a_refused_handshake_says_why(answer: bytes, reason: str) -> None:
-    link, pipe, ear, _, _ = connect()
+    link, pipe, listener, _, _ = connect()
     link.received(answer, 1, 2)
     assert pipe.closed
-    ((code, said),) = ear.ends
+    ((code, said),) = listener.ends
     assert code == 1006
     assert said.startswith(reason)

@@ -21,10 +21,10 @@ from loadtests.client import link as link_module
 from loadtests.client import page as page_module
 from loadtests.client import ring as ring_module
 from loadtests.client.auth import Signed
-from loadtests.client.ear import Ear
 from loadtests.client.http import Answer
 from loadtests.client.link import Link
 from loadtests.client.page import HIDDEN_STEP, RELOAD, Page, Seat
+from loadtests.client.reader import EventReader
 from loadtests.client.retries import Retries
 from loadtests.client.ring import ReceiveRing
 from loadtests.client.spec import Spec
@@ -143,7 +143,7 @@ class World:
     ) -> None:
         self.clock = self.mux = EventList(start=1_000 * SECOND)
         self.recorder = Recorder()
-        self.ear = Ear(lambda _: 0)
+        self.reader = EventReader(lambda _: 0)
         self.random = random.Random(seed)
         self.retries = Retries(self.clock, *retries)
         self.renewed = 0
@@ -608,13 +608,13 @@ def test_a_page_that_only_listens_is_recorded_alike_whether_it_is_called_or_not(
         with pytest.MonkeyPatch.context() as patch:
             world, said = World(patch, refetch=""), list[bytes]()
             page, number = world.page, itertools.count()
-            world.ear._number = lambda _, number=number: next(number)  # type: ignore[misc]
+            world.reader._number = lambda _, number=number: next(number)  # type: ignore[misc]
             assert page.echo is not None
             assert page._audience >= 0
             pipe = SimpleNamespace(send=said.append, heard_at=0)
             patch.setattr(link_module, "open_stream", lambda *_, pipe=pipe: pipe)
             patch.setattr(ring_module, "FEW", 1)  # However few come at a time.
-            known = (world.ear.frames, page._audience if alone else -1, page.subscriber)
+            known = (world.reader.frames, page._audience if alone else -1, page.subscriber)
             link = Link(None, None, page._spec.uri, page.echo, True, "", *known)  # type: ignore[arg-type]
             link._protocol = None  # As after the handshake.
             try:
@@ -626,7 +626,7 @@ def test_a_page_that_only_listens_is_recorded_alike_whether_it_is_called_or_not(
                 for code, at, subscriber in zip(codes.tolist(), arrived_at.tolist(), subscribers.tolist(), strict=True):
                     recorder.notification(code, at, read_at, subscriber)
 
-            ring.record_by(world.ear, record)
+            ring.record_by(world.reader, record)
             near, far = socket.socketpair()
             with near, far:
                 token = ring.add(near.fileno(), link, said.append)  # type: ignore[arg-type]

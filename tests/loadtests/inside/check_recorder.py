@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from loadtests.client.ear import Ear, Event, Series, Shape
 from loadtests.client.mux import Mux
+from loadtests.client.reader import Event, EventReader, Series, Shape
 from loadtests.recording import writer as writing
 from loadtests.recording.listeners import Failed, Listeners
 from loadtests.recording.recorder import COUNTERS, HISTOGRAMS, Recorder
@@ -99,7 +99,7 @@ def test_a_run_comes_back_from_its_parts(recorder, stats, tmp_path):
     assert len(notifications) == 11
     assert notifications.iloc[0].to_dict() == {
         "update": 1, "subscriber": 2_000_000, "channel": "private-servers.2", "received_at_ns": T0 + 5 * MS,
-        "read_at_ns": T0 + 7 * MS, "sent_at_ns": T0, "stamp": 1, "event": parts.event_keys([channels[0].told()[4]])[0],
+        "read_at_ns": T0 + 7 * MS, "sent_at_ns": T0, "stamp": 1, "event": parts.event_keys([channels[0].facts()[4]])[0],
     }  # fmt: skip
     refetches = parts.read_table(folder, "refetches").to_pylist()
     assert [row["outcome"] for row in refetches] == ["applied", "failed", "applied", "running"]
@@ -166,7 +166,7 @@ def test_events_forgotten_by_the_ear_are_forgotten_here_and_later_ones_counted_r
         for update in range(3000):
             heard(recorder, event(recorder, batch * 3000 + update), page)
         recorder.drain()
-        assert len(recorder._facts) <= Ear.REMEMBERED + 3000
+        assert len(recorder._facts) <= EventReader.REMEMBERED + 3000
     assert recorder.counters["notifications"] == 12_000
     assert recorder.counters["recording_faults"] == 0
     assert recorder._facts["update"][-1] == 11_999

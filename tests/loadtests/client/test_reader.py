@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from loadtests.client.ear import FEW, Ear, Event, Series, told
+from loadtests.client.reader import FEW, Event, EventReader, Series, facts_of
 from sim.results.parts import event_keys
 
 KEYS = st.sampled_from(["update", "sent_at", "published_at", "server_id", "site_id", "id", "timestamp", "nested", "x"])
@@ -24,12 +24,12 @@ VALUES = st.recursive(
 
 
 class Heard:
-    """An ear, and what it gave numbers to."""
+    """A reader, and what it gave numbers to."""
 
     def __init__(self) -> None:
         self.events: list[Event | Series] = []
         self.count = 0
-        self.ear = Ear(self.number)
+        self.reader = EventReader(self.number)
 
     def number(self, event: Event | Series) -> int:
         self.events.append(event)
@@ -38,11 +38,11 @@ class Heard:
 
     def codes(self, frames: list[bytes], audiences: list[int]) -> list[int]:
         rows = np.frombuffer(b"".join(frames), np.uint8).reshape(len(frames), -1)
-        return self.ear.codes(rows, np.array(audiences)).tolist()  # type: ignore[no-any-return]
+        return self.reader.codes(rows, np.array(audiences)).tolist()  # type: ignore[no-any-return]
 
     def rows(self) -> list[tuple[Any, ...]]:
         """By number: channel and what tables say."""
-        measures, resources, named, keys = told(self.events)
+        measures, resources, named, keys = facts_of(self.events)
         counts = [len(event.frames) if isinstance(event, Series) else 1 for event in self.events]
         channels = np.repeat([event.channel for event in self.events], counts).tolist()
         known = [resource if there else None for resource, there in zip(resources.tolist(), named.tolist(), strict=True)]
@@ -55,7 +55,7 @@ def written(name: str, channel: str, data: Any) -> bytes:
 
 
 def row_of(event: Event) -> tuple[Any, ...]:
-    *measures, resource, content = event.told()
+    *measures, resource, content = event.facts()
     return event.channel, *measures, resource, event_keys([content]).tolist()[0]
 
 
@@ -95,10 +95,10 @@ def test_frames_that_came_together_say_what_each_says_by_itself(
         frames.append(bytes(turned))
     frames *= repeats
     heard = Heard()
-    assert [heard.ear.audience(frozenset({name}), frozenset(names)) for name, names in AUDIENCES] == [0, 1, 2]
+    assert [heard.reader.audience(frozenset({name}), frozenset(names)) for name, names in AUDIENCES] == [0, 1, 2]
     pages = audiences[: len(frames)]
     codes = heard.codes(frames[: len(frames) // 2], pages) + heard.codes(frames[len(frames) // 2 :], pages[len(frames) // 2 :])
-    rows, other = heard.rows(), Heard().ear
+    rows, other = heard.rows(), Heard().reader
     for frame, audience, code in zip(frames, pages, codes, strict=True):
         event = other.read(frame)
         (wanted, names) = AUDIENCES[audience]
@@ -126,7 +126,7 @@ def timed(sent_at: int, update: int = 7, **more: Any) -> bytes:
 
 def test_what_a_broadcast_says_to_each_is_read_by_its_shape() -> None:
     heard = Heard()
-    assert heard.ear.audience(frozenset({"private-servers"}), frozenset()) == 0
+    assert heard.reader.audience(frozenset({"private-servers"}), frozenset()) == 0
     frames = [timed(10**18 + i) for i in range(60)]
     codes = heard.codes(frames, [0] * 60)
     assert len(set(codes)) == 60
@@ -146,7 +146,7 @@ def test_what_a_broadcast_says_to_each_is_read_by_its_shape() -> None:
 def test_events_that_say_no_time_are_one_event_however_many_come_at_a_time() -> None:
     """Their latency counts from the first arrival of the event at any page: each different frame has one number."""
     heard = Heard()
-    heard.ear.audience(frozenset({"private-servers"}), frozenset())
+    heard.reader.audience(frozenset({"private-servers"}), frozenset())
     texts = [orjson.dumps({"server_id": 5, "timestamp": f"2026-11-27T16:37:{i:02}.000000Z"}).decode() for i in range(40)]
     frames = [written("E", "private-servers", text) for text in texts] * 3
     codes = heard.codes(frames, [0] * len(frames))
@@ -156,10 +156,10 @@ def test_events_that_say_no_time_are_one_event_however_many_come_at_a_time() -> 
 
 def test_frames_are_remembered_as_long_as_their_numbers_are_recent() -> None:
     heard = Heard()
-    heard.ear.audience(frozenset({"private-servers"}), frozenset())
+    heard.reader.audience(frozenset({"private-servers"}), frozenset())
     for batch in range(40):
         heard.codes([timed(10**18 + 1000 * batch + i) for i in range(100)], [0] * 100)
-        oldest = min((event.code >> 2 for event in heard.ear.frames.values()), default=heard.count)
-        assert heard.count - oldest <= Ear.REMEMBERED
+        oldest = min((event.code >> 2 for event in heard.reader.frames.values()), default=heard.count)
+        assert heard.count - oldest <= EventReader.REMEMBERED
     assert heard.count == 40 * 100
     assert len(heard.events) < 40 * FEW

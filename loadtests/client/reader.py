@@ -32,7 +32,7 @@ FEW = 8
 """Frames of one length that differ from each other, at a time, are looked for one by one: more are events of one shape."""
 
 UNREAD: Any = object()
-Told = tuple[int, int, int, int | None, bytes]
+Facts = tuple[int, int, int, int | None, bytes]
 Frames = npt.NDArray[np.uint8]
 """Frames of one length, a row each."""
 
@@ -42,13 +42,13 @@ _TOKEN = re.compile(r'"[^"]*"|-?\d[-+.\deE]*')
 class Event:
     """One published event as heard."""
 
-    __slots__ = ("_data", "_told", "came", "channel", "code", "name")
+    __slots__ = ("_data", "_facts", "came", "channel", "code", "name")
 
     def __init__(self, name: str, channel: str, came: Any) -> None:
         """*came*: the payload as it came; text, in nearly every event, is read when somebody asks for what it says."""
         self.name, self.channel, self.came = name, channel, came
         self._data = UNREAD
-        self._told: Told | None = None
+        self._facts: Facts | None = None
         self.code = 0
         """The recorder's number for it, times four."""
 
@@ -62,9 +62,9 @@ class Event:
     @property
     def sent_at(self) -> int:
         """Intended time of the update; -1 where the payload has none."""
-        return (self._told or self.told())[1]
+        return (self._facts or self.facts())[1]
 
-    def told(self) -> Told:
+    def facts(self) -> Facts:
         """What tables say of it: the members for measuring (update, sent_at, published_at; -1 where the payload has none); which
         resource changed (`server_id`, `site_id`, `id`), None where that is not said, or tables hold it by another number
         (`sim.target.keys`); and what everybody hears, on whatever channel (`sim.results.parts.event_keys`)."""
@@ -83,8 +83,8 @@ class Event:
                 if name in data and (resource_id := _whole(data[name], EXACT, None)) is not None:
                     break
         content = f"{self.name} {came if type(came) is str and came else repr(data)}".encode()
-        self._told = told = cast(Told, (*measures, resource_id, content))
-        return told
+        self._facts = facts = cast(Facts, (*measures, resource_id, content))
+        return facts
 
 
 class Shape:
@@ -136,8 +136,8 @@ class Shape:
     def event(self, frame: npt.NDArray[np.uint8]) -> Event:
         return Event(self.name, self.channel, frame[self._came].tobytes().decode())
 
-    def told(self, frames: Frames) -> tuple[npt.NDArray[np.bool_], list[npt.NDArray[np.int64]], Frames]:
-        """Of frames that fit: which of them hold numbers that are none, and are to be read one by one; `Event.told`'s measures
+    def facts(self, frames: Frames) -> tuple[npt.NDArray[np.bool_], list[npt.NDArray[np.int64]], Frames]:
+        """Of frames that fit: which of them hold numbers that are none, and are to be read one by one; `Event.facts`'s measures
         and resources (-1: none) of the others, and what they say."""
         came = frames[:, self._came]
         digits = came - np.uint8(ord("0"))
@@ -163,10 +163,10 @@ class Series:
         self.shape, self.frames, self.channel = shape, frames, shape.channel
 
 
-def told(
+def facts_of(
     events: Sequence[Event | Series],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """`Event.told` of each: measures (a row for each of the three), resources, where there is one, and keys of contents
+    """`Event.facts` of each: measures (a row for each of the three), resources, where there is one, and keys of contents
     (`sim.results.parts.event_keys`)."""
     alone: list[tuple[int, Event]] = []
     shapes: dict[Shape, list[tuple[int, Frames]]] = {}
@@ -182,11 +182,11 @@ def told(
     for shape, series in shapes.items():
         at = np.concatenate([np.arange(first, first + len(frames)) for first, frames in series])
         frames = np.concatenate([frames for _, frames in series])
-        odd, found[:, at], contents = shape.told(frames)
+        odd, found[:, at], contents = shape.facts(frames)
         named[at], keys[at] = found[-1, at] >= 0, keys_of(contents)
         alone += [(int(at[i]), shape.event(frames[i])) for i in np.flatnonzero(odd)]
     if alone:
-        which, rows = [i for i, _ in alone], [event.told() for _, event in alone]
+        which, rows = [i for i, _ in alone], [event.facts() for _, event in alone]
         found[:, which] = np.array([[*row[:3], row[3] or 0] for row in rows]).T
         named[which], keys[which] = [row[3] is not None for row in rows], event_keys([row[4] for row in rows])
     return found[:-1], found[-1], named, keys
@@ -221,7 +221,7 @@ def decoded(data: Any) -> Any:
     return data
 
 
-class Ear:
+class EventReader:
     """Reads frames, for all subscribers of a process."""
 
     REMEMBERED = 1024
