@@ -52,7 +52,7 @@ from sim.distributions import Constant, Exponential, Lognormal
 from sim.policy import Debounce
 from sim.scenario import Api, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual.draws import columns
-from sim.virtual.reference.page import Way
+from sim.virtual.reference.page import Mode
 from sim.workload import Poisson, Updates, streams
 
 NETWORK = Network(to_broadcaster=Constant(0.0), to_subscriber=Constant(0.03), to_api=Constant(0.03))
@@ -193,10 +193,10 @@ def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
     return {"pairs": delays.size, "mean": float(delays.mean()) / SECOND, "p99": float(np.quantile(delays, 0.99)) / SECOND}
 
 
-def with_reference(scenario: Scenario, updates: Updates | None, way: Way | None = None) -> dict[str, Any]:
+def with_reference(scenario: Scenario, updates: Updates | None, mode: Mode | None = None) -> dict[str, Any]:
     from sim.virtual import reference
 
-    tables = reference.run(scenario, updates=updates, way=way)
+    tables = reference.run(scenario, updates=updates, mode=mode)
 
     def figures() -> dict[str, float]:
         from sim.results.summary import summarise

@@ -40,7 +40,7 @@ from sim.virtual.reference.changes import Changes
 from sim.virtual.reference.client import HttpClient
 from sim.virtual.reference.forward import Forward, feeds_forward
 from sim.virtual.reference.outcomes import OneWayRequests, Undecided, is_one_way
-from sim.virtual.reference.page import Page, PageGroup, Way, World
+from sim.virtual.reference.page import Mode, Page, PageGroup, World
 from sim.virtual.reference.publishing import Publishing
 from sim.workload import Updates, streams
 
@@ -48,15 +48,15 @@ SLICES = 200
 """Parts of the run between which progress is told."""
 
 
-def run(scenario: Scenario, progress: Progress | None = None, updates: Updates | None = None, way: Way | None = None) -> Tables:
+def run(scenario: Scenario, progress: Progress | None = None, updates: Updates | None = None, mode: Mode | None = None) -> Tables:
     """Simulate *scenario*; returns its tables. *updates* takes the place of those that its workload would draw.
 
-    *way*: how refetches are made. None: the quickest that decides all that happens. The tables are the same.
+    *mode*: how refetches are made. None: the quickest that decides all that happens. The tables are the same.
     Raises `BadInput` where the scenario is impossible, or needs more memory than there is (with the figure, and what to change).
     """
     with _without_collector():
-        if way is not None:
-            return Simulation(scenario, updates, way).run(progress)
+        if mode is not None:
+            return Simulation(scenario, updates, mode).run(progress)
         if feeds_forward(scenario):
             with suppress(Undecided):
                 return Simulation(scenario, updates, "forward").run(progress)
@@ -69,7 +69,7 @@ def run(scenario: Scenario, progress: Progress | None = None, updates: Updates |
 class Simulation:
     """One run: the parts wired up, time let pass, tables made."""
 
-    def __init__(self, scenario: Scenario, updates: Updates | None = None, way: Way = "by_event") -> None:
+    def __init__(self, scenario: Scenario, updates: Updates | None = None, mode: Mode = "by_event") -> None:
         check(scenario)
         rng = streams(scenario.seed)
         if updates is None:
@@ -84,7 +84,7 @@ class Simulation:
         to_api = draws(network.to_api, rng["to_api"])
         self.api = ApiStation(scenario, draws(scenario.api.service, rng["service"]), self.clock)
         self.client = HttpClient(scenario, self.clock, self.api, to_api)
-        self.broadcaster = BroadcastNodes(scenario, self.clock, self.ledger, rng["to_subscriber"], way == "forward")
+        self.broadcaster = BroadcastNodes(scenario, self.clock, self.ledger, rng["to_subscriber"], mode == "forward")
         to_broadcaster = draws(network.to_broadcaster, rng["to_broadcaster"])
         self.publishing = Publishing(scenario, self.clock, self.database, self.broadcaster, to_broadcaster)
         if scenario.api.changes_need_workers:
@@ -103,15 +103,15 @@ class Simulation:
             random.Random(int(rng["jitter"].integers(1 << 62))),
             random.Random(int(rng["hidden"].integers(1 << 62))),
             draws(network.to_subscriber, rng["handshake"]),
-            way,
-            None if way == "by_event" else OneWayRequests(scenario, self.api, self.client, self.ledger, self.end),
+            mode,
+            None if mode == "by_event" else OneWayRequests(scenario, self.api, self.client, self.ledger, self.end),
         )
         self._schedule_incidents(rng["incidents"])
         for number, pages in enumerate(scenario.pages):
             group = PageGroup(scenario, pages, rng, str(number))
             for seat in range(pages.subscribers):
                 Page(self.world, group, seat).present()
-        self.forward = Forward(self.world, self.end) if way == "forward" else None
+        self.forward = Forward(self.world, self.end) if mode == "forward" else None
 
     def run(self, progress: Progress | None = None) -> Tables:
         """Let time pass until the end; what runs then has no end."""

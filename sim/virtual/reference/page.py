@@ -22,7 +22,7 @@ from sim.virtual.reference.outcomes import OneWay, OneWayRequests
 from sim.virtual.reference.reconnect import attempts, first_attempts
 from sim.workload import Streams
 
-Way = Literal["forward", "one_way", "by_event"]
+Mode = Literal["forward", "one_way", "by_event"]
 """How refetches are made: all at once at the end (`forward`), sent by events and their outcomes found at the end (`outcomes`), or
 each answer an event as well."""
 
@@ -60,7 +60,7 @@ class World:
     """Draws the phase of a hidden tab's timers."""
     network: Callable[[], int]
     """Delay of one frame to a subscriber, ns."""
-    way: Way
+    mode: Mode
     sent: OneWayRequests | None
     """Where requests go whose answers change nothing later; None: each answer is an event."""
     open_pages: dict[int, Page] = field(default_factory=dict)
@@ -228,7 +228,7 @@ class Page:
     def _shows(self, version: int | None) -> None:
         """Its first load is applied: from now on it is open."""
         world, group, hidden = self.world, self.group, self.group.hidden(self.seat)
-        if world.way != "forward":
+        if world.mode != "forward":
             make = Refetcher if world.sent is None else OneWay
             self.refetcher = make(
                 group.policy_of(self.seat),

@@ -59,7 +59,7 @@ def assert_equal(mine: Tables, theirs: Tables) -> None:
 @given(st.one_of(test_identity.scenarios, test_engines_agree.scenarios), changes, jitters)
 def test_the_tables_are_those_of_an_event_each(scenario: Scenario, changed: dict[str, Any], jitter: list[float]) -> None:
     scenario = with_jitter(scenario.replace(changed), jitter)
-    assert_equal(run(scenario), run(scenario, way="by_event"))
+    assert_equal(run(scenario), run(scenario, mode="by_event"))
 
 
 COMES_AND_GOES: dict[str, list[Any]] = {
@@ -88,7 +88,7 @@ def test_also_where_pages_and_connections_come_and_go(
     scenario: Scenario, changed: dict[str, Any], coming: dict[str, Any], jitter: list[float]
 ) -> None:
     scenario = with_jitter(scenario.replace(changed | coming), jitter)
-    assert_equal(run(scenario), run(scenario, way="by_event"))
+    assert_equal(run(scenario), run(scenario, mode="by_event"))
 
 
 ROOMS: list[dict[str, Any]] = [
@@ -108,8 +108,8 @@ def test_what_is_usual_is_decided(room: dict[str, Any]) -> None:
     scenario = scene([1.0, 1.05, 1.3, 2.0, 2.4], pages__0__subscribers=12, **room)
     assert feeds_forward(scenario)
     by_event = Simulation(scenario).run()
-    assert_equal(Simulation(scenario, way="forward").run(), by_event)
-    assert_equal(Simulation(scenario, way="one_way").run(), by_event)
+    assert_equal(Simulation(scenario, mode="forward").run(), by_event)
+    assert_equal(Simulation(scenario, mode="one_way").run(), by_event)
 
 
 def test_two_that_abort_and_answer_at_one_instant_are_left_to_events() -> None:
@@ -117,10 +117,10 @@ def test_two_that_abort_and_answer_at_one_instant_are_left_to_events() -> None:
     way, service = {"kind": "constant", "value": 0.0}, {"kind": "constant", "value": 0.5}
     scenario = scene([1.0, 1.5], policy={"kind": "immediate"}, in_flight="cancel", network__to_api=way, api__service=service)
     assert feeds_forward(scenario)
-    for way in ("forward", "one_way"):
+    for mode in ("forward", "one_way"):
         with pytest.raises(Undecided):
-            Simulation(scenario, way=way).run()  # type: ignore[arg-type]
-    assert_equal(run(scenario), run(scenario, way="by_event"))
+            Simulation(scenario, mode=mode).run()  # type: ignore[arg-type]
+    assert_equal(run(scenario), run(scenario, mode="by_event"))
 
 
 @pytest.mark.parametrize(
