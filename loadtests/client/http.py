@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
@@ -61,8 +62,9 @@ class Exchange:
 
     def abort(self) -> None:
         self.done = None
-        if self.connection is not None:
-            self.connection.abandon()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abandon()
 
     def finish(self, answer: Answer) -> None:
         done, self.done, self.connection, self.message = self.done, None, None, b""
@@ -208,7 +210,8 @@ class PooledConnection:
         self._answer = Answer()
         self._body: list[bytes] = []
         self._open = self._used = self._complete = self._lasts = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
+        """None when the connection is over: the two refer to each other, and the garbage collector comes once in minutes."""
         self._stream: Stream | None = open_stream(pool.traffic.mux, pool.origin, self, pool.traffic.stamp)
 
     def begin(self, exchange: Exchange) -> None:
@@ -245,7 +248,7 @@ class PooledConnection:
             self._succeed()
 
     def ended(self, reason: str) -> None:
-        self._stream = None
+        self._stream = self._parser = None
         exchange, answer = self._exchange, self._answer
         if exchange is None:
             self._pool.gone(self)
@@ -323,7 +326,7 @@ class PooledConnection:
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
-            self._stream = None
+            self._stream = self._parser = None
 
 
 def split_url(url: str) -> tuple[str, str]:

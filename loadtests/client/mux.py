@@ -65,14 +65,15 @@ class Slot(list[Call]):
 
 
 class SlotEntry(Entry):
-    """One that its slot can do without: where all are cancelled, nobody wakes for them."""
+    """One that its slot can do without: where all are cancelled, nobody wakes for them. Slots are emptied when they are over, for
+    what refers to itself is only freed by the garbage collector, which comes once in minutes."""
 
     __slots__ = ("slot",)
     slot: Slot
 
     def cancel(self) -> None:
         if self.callback is not None:
-            self.callback = None
+            self.callback, self.args = None, ()
             self.slot.live -= 1
 
 
@@ -211,7 +212,7 @@ class Mux:
             self._alarm.close()
             self._alarm = None
         while self._ticks and not self._slots[self._ticks[0]].live:
-            del self._slots[heapq.heappop(self._ticks)]
+            self._slots.pop(heapq.heappop(self._ticks)).clear()
         if self._due or self._ticks:
             wait = 0.0 if self._due else max((self._ticks[0] * TICK - self.now()) / SECOND, 0.0)
             self._alarm = self._loop.timer(wait)
@@ -227,6 +228,7 @@ class Mux:
                 slot = self._slots.pop(heapq.heappop(ticks))
                 slot.sort(key=_instant)
                 due.extend(slot)
+                slot.clear()
             _, callback, args = due.popleft()
             try:
                 callback(*args)

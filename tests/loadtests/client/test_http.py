@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import socket
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from loadtests.client.http import Answer, Pool, Traffic, split_url
+from loadtests.client.http import Answer, Pool, PooledConnection, Traffic, split_url
 from loadtests.client.mux import Mux
 from loadtests.client.streams import Origin
 from tests.loadtests.peer import Script, certificate, listening, request, until
@@ -223,6 +224,32 @@ def test_a_closed_pool_keeps_no_connection_for_later(mux: Mux) -> None:
         left.set()
         until(lambda: set(heard) <= set(ended) and len(heard) == 2)
     assert [answer.status for answer in answers] == [200, 200]
+
+
+def test_connections_that_are_over_are_freed_at_once(mux: Mux) -> None:
+    """A run whose pages have connections of their own opens and closes hundreds a second, and its garbage collector comes once in
+    minutes."""
+
+    def left() -> int:
+        return sum(isinstance(one, PooledConnection) for one in gc.get_objects())
+
+    with listening(once(OK)) as port, listening(saying(OK)) as other, listening(once(b"no HTTP")) as odd:
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            for place, aborted in ((port, False), (other, False), (odd, False), (other, True)):
+                pool, answers = pool_of(mux, place), list[Answer]()
+                exchange = pool.send("GET", "/", answers.append)
+                if aborted:
+                    exchange.abort()
+                else:
+                    until(lambda answers=answers: bool(answers))  # type: ignore[misc]
+                pool.close()
+            del pool, exchange
+            until(lambda: left() == before)
+        finally:
+            gc.enable()
 
 
 def test_what_is_sent(mux: Mux) -> None:
