@@ -69,28 +69,26 @@ def _blocks(size: int, rng: np.random.Generator) -> Array:
 def own_times(arrived: Array, left: Array, workers: int) -> Array:
     """(begin, own time) of each job of a first-in-first-out queue of *workers*, from when it came and when it left (s).
 
-    Shape (n, 2), in the order of the arguments. A job that is known to have come and not to have left (NaN: its page closed)
-    takes a worker for a time that is not known. So the next *workers* jobs are NaN, which began when it left, or beside it; then
-    the queue has moved past it (with one worker surely; with more unless it takes longer than all of them).
+    Shape (n, 2), in the order of the arguments. A job that is known to have come and not to have left (NaN: its page closed, it
+    was given up) takes a worker for a time that is not known. So the next *workers* jobs, however late they come, are NaN: they
+    began when it left, or beside it. Then the queue has moved past it (with one worker surely; with more unless it takes longer
+    than all of them).
     """
     order = np.argsort(arrived, kind="stable")
     found = np.full((len(arrived), 2), np.nan)
     latest: list[float] = []
     """The last *workers* departures so far (heap)."""
-    until, doubtful = -np.inf, 0
+    doubtful = 0
     for job in order.tolist():
         came, gone = float(arrived[job]), float(left[job])
-        if came >= until:
-            doubtful = 0
         begin = max(came, latest[0]) if len(latest) == workers else came
         if np.isnan(gone):
-            doubtful, until = workers, max(until, came)
+            doubtful = workers
             continue
         if doubtful:
             doubtful -= 1
         else:
             found[job] = begin, max(gone - begin, 0.0)
-        until = max(until, gone)
         (heapq.heappushpop if len(latest) == workers else heapq.heappush)(latest, gone)
     return found
 
@@ -139,9 +137,20 @@ def apart(alone: Array, begun: Array, committed: Array) -> bool:
     return bool(waiting.sum() >= MIN_WAITING and np.mean(committed[waiting] < begun[waiting]) > 0.5)
 
 
+def _hidden(observed: Observed) -> bool:
+    """Whether rows tell nothing of the queue: of a sample of the pages, where some answers come from a cache, and where requests
+    were tried again, for a row is of all its attempts."""
+    api, sent = observed.scenario.api, observed.ledger.tables.refetches
+    answered = sent["status"].isin((200, 304))
+    slow = (sent["finished_at"] - sent["started_at"]).astype(float) >= (api.timeout or np.inf)
+    return bool(
+        observed.ledger.sampled or api.cache or (api.retries and (slow | (sent["finished_at"].notna() & ~answered)).any())
+    )
+
+
 def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array, bool]:
-    """`RunSample.service`, `save` and `own_workers`. A sample of the pages tells nothing of a queue."""
-    if observed.ledger.sampled:
+    """`RunSample.service`, `save` and `own_workers`."""
+    if _hidden(observed):
         never = np.zeros(0, bool)
         return {"own": np.zeros(0), "board": never, "waited": never, "alone": never}, np.zeros((0, 2)), False
     scenario = observed.scenario

@@ -152,6 +152,33 @@ def test_pages_that_come_and_go_hide_neither_own_times_nor_whose_workers_changes
     assert ("api.save_workers" in found) == (workers == "own")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"api.timeout": 0.05},
+        {"in_flight": "cancel", "policy.wait": 0.1},
+        {"in_flight": "single_flight", "policy.wait": 0.1},
+        {"api.rate_limit": 30},
+        {"api.queue_limit": 5},
+        {"api.retries": 2, "api.timeout": 5.0},
+        {"api.cache": 1.0},
+        {"api.retries": 2, "api.timeout": 0.08},
+        {"api.retries": 2, "api.rate_limit": 30},
+    ],
+    ids=lambda changes: " ".join(f"{key}={value}" for key, value in changes.items()),
+)
+def test_requests_without_an_answer_do_not_change_the_service_time_and_what_hides_the_queue_leaves_it_open(
+    made: Made, changes: dict[str, Any]
+) -> None:
+    """Those that were given up are worked on all the same; a cache answers without a worker; a row is of all attempts."""
+    given = {"api.workers": 1, "api.service_per_row": 0.0, "duration": 10.0} | changes
+    own = sample_of(Observed(made(150, **given))).service["own"]
+    if "api.cache" in changes or ("api.retries" in changes and changes.get("api.timeout") != 5.0):
+        assert not len(own)
+    else:
+        assert own.mean() == pytest.approx(0.003, rel=0.07)
+
+
 def test_where_no_change_met_a_herd_nothing_is_said_of_workers(made: Made) -> None:
     found = by_key(fit([Observed(made(100, **{"policy.wait": 3600.0, "drain": 0.0}))], draws=10))
     assert "api.save" in found

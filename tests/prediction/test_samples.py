@@ -67,11 +67,12 @@ def test_jobs_of_the_window_are_read_off_the_queue_and_what_has_no_answer_is_non
         refetch(2, 6.1, 1, took=0.4),
         refetch(1, 8.0, None, status=None),
     ]
-    found = sample_of(observed(refetches, [update(0, 2.0), update(1, 9.0, committed_at=9.04)], []))
+    changes = [update(0, 2.0), update(1, 9.0, committed_at=9.04), update(2, 9.5, committed_at=9.55)]
+    found = sample_of(observed(refetches, changes, []))
     assert found.service["own"] == pytest.approx([0.2, 0.3])
     assert found.service["waited"].tolist() == [False, True]
     assert found.service["alone"].tolist() == [True, False]
-    assert found.save == pytest.approx(np.array([[0.04, 7.0]]))
+    assert found.save == pytest.approx(np.array([[0.05, 0.5]])), "the first one came behind what has no answer"
     assert (found.workers, found.own_workers) == (1, False)
     assert {kind: sizes.tolist() for kind, sizes in found.sizes.items()} == {
         "page": [20],
