@@ -279,10 +279,10 @@ def test_a_dashboard_owes_nothing_for_what_it_does_not_show() -> None:
 
 
 def test_a_queue_delays_and_its_worker_is_busy_until_the_broadcaster_answers() -> None:
-    """Poll 100 ms; a job takes 2 ms on the way and 1.1 ms of fan-out. The second waits for the first."""
+    """Poll 100 ms; a job takes 2 ms on the way and 1.1 ms of fan-out. Each waits for the one before."""
     queued = {"broadcast__dispatch": "queued", "broadcast__queue_latency": 0.1}
-    tables = play([1.0, 1.0], broadcaster__answer="after", **queued)
-    assert ms(tables.updates["published_at"]) == [1102.0, 1105.1]
+    tables = play([1.0, 1.0, 1.0], broadcaster__answer="after", **queued)
+    assert ms(tables.updates["published_at"]) == [1102.0, 1105.1, 1108.2]
     tables = play([1.0, 1.0], broadcaster__answer="before", broadcaster__compose_per_subscriber=0.005, **queued)
     assert ms(tables.updates["published_at"]) == [1102.0, 1102 + 1 + 5 + 2]
     tables = play([1.0, 1.0], broadcast__queue_workers=2, **queued)
@@ -291,6 +291,12 @@ def test_a_queue_delays_and_its_worker_is_busy_until_the_broadcaster_answers() -
 
 def test_a_unique_event_is_dropped_while_one_of_its_resource_waits() -> None:
     tables = play([1.0, 1.05, 2.0], broadcast__dispatch="queued", broadcast__queue_latency=0.1, broadcast__unique=True)
+    assert tables.updates["status"].tolist() == ["committed", "not_broadcast", "committed"]
+
+
+def test_the_lock_of_a_unique_event_ends_by_itself() -> None:
+    unique = {"broadcast__dispatch": "queued", "broadcast__queue_latency": 0.1, "broadcast__unique": True}
+    tables = play([1.0, 1.04, 1.05], broadcast__unique_for=0.05, **unique)
     assert tables.updates["status"].tolist() == ["committed", "not_broadcast", "committed"]
 
 

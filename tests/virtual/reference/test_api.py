@@ -70,6 +70,8 @@ def test_the_limiter_counts_a_users_minute_from_the_first_request() -> None:
     limited = api(rate_limit=2, workers=10)
     assert statuses(ask(limited, 0, 1, 2, 60 * S - 1, 60 * S)) == [200, 200, 429, 429, 200]
     assert statuses(ask(limited, 60 * S, of=view(user=2))) == [200]
+    assert limited.refused == 2
+    assert statuses(ask(api(rate_limit=1), 30 * S, 90 * S - 1, 90 * S)) == [200, 429, 200]
 
 
 def test_identical_refetches_share_an_answer_while_it_is_made_and_after() -> None:
@@ -106,6 +108,16 @@ def test_a_release_answers_old_pages_by_409_after_the_work() -> None:
     released = api(incidents=[{"kind": "deploy", "at": 100e-9}])
     assert [released.answer(view(), made, at)[2] for made, at in ((0, 50), (0, 150), (120, 200))] == [200, 409, 200]
     assert len(released.work()) == 3
+
+
+def test_of_several_releases_the_last_before_the_work_decides() -> None:
+    released = api(incidents=[{"kind": "deploy", "at": at} for at in (100e-9, 300e-9)])
+    assert [released.answer(view(), made, at)[2] for made, at in ((150, 200), (150, 290), (150, 400), (300, 500))] == [
+        200,
+        200,
+        409,
+        200,
+    ]
 
 
 @given(
@@ -168,6 +180,7 @@ def test_a_page_gives_up_and_the_work_is_done_all_the_same() -> None:
     assert tables.refetches["outcome"].tolist() == ["applied", "failed", "failed"]
     assert ms(tables.refetches["finished_at"]) == [2000.0, 2600.0, 2700.0]
     assert [None if pd.isna(status) else status for status in tables.refetches["status"]] == [200, None, None]
+    assert tables.refetches["bytes"].tolist() == [1500, 0, 0]
     assert metric(tables, "requests") == 3
     assert metric(tables, "timeouts") == 2
 
@@ -199,6 +212,25 @@ def test_back_off_doubles() -> None:
     # 1.05 refused, 1.15 refused, 1.35 served until 1.65.
     assert ms(tables.refetches["finished_at"]) == [1300.0, 1650.0]
     assert metric(tables, "refused") == 2
+
+
+def test_a_refused_request_whose_pause_outlasts_its_time_out_is_tried_again_once() -> None:
+    """Changes are worked on as well. One of two refetches has the worker for 300 ms; the other is refused, and begins anew 0.5 s
+    later: its first attempt does not time out in the pause."""
+    tables = play(
+        [1.0],
+        pages__0__subscribers=2,
+        api__queue_limit=0,
+        api__retries=3,
+        api__retry_backoff=0.5,
+        api__timeout=0.4,
+        api__save=1e-6,
+        api__service={"kind": "constant", "value": 0.3},
+        broadcast__dispatch="queued",
+        **BUSY,
+    )
+    assert (metric(tables, "retries"), metric(tables, "timeouts")) == (1, 0)
+    assert tables.refetches["outcome"].tolist() == ["applied", "applied"]
 
 
 def test_a_budget_bounds_the_retries_of_all_pages() -> None:

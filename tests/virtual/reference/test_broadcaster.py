@@ -30,6 +30,16 @@ def test_nagle_holds_back_what_follows_until_the_first_is_acknowledged() -> None
     assert tables.notifications["update"].tolist() == [0, 1, 2, 3, 4]
 
 
+def test_nagle_lets_a_frame_leave_with_those_that_leave_at_the_instant_at_which_it_is_written() -> None:
+    tables = play([1.0, 1.01, 1.046], broadcaster__nagle=True)
+    assert ms(tables.notifications["received_at"]) == [1006.1, 1052.1, 1052.1]
+
+
+def test_nagle_holds_back_the_second_of_two_frames_that_are_written_at_one_instant() -> None:
+    tables = play([1.0, 1.0], broadcaster__nagle=True, broadcaster__fixed=0.0, broadcaster__per_subscriber=0.0)
+    assert ms(tables.notifications["received_at"]) == [1005.0, 1051.0]
+
+
 def test_nagle_is_per_connection() -> None:
     tables = play([1.0], pages=[{"page": "detail", "subscribers": 3}], broadcaster__nagle=True)
     assert ms(tables.notifications["received_at"]) == [1006.1, 1006.2, 1006.3]

@@ -31,6 +31,13 @@ def test_a_change_takes_its_time_and_then_is_told_of() -> None:
     assert metric(tables, "requests") == 2
 
 
+@pytest.mark.parametrize(("save", "committed"), [(0.05, 50.0), ({"kind": "uniform", "low": 0.0, "high": 1e-10}, 0.0)])
+def test_a_change_at_the_first_instant_is_a_change_like_any_other(save: Any, committed: float) -> None:
+    tables = play([0.0], api__save=save, api__workers=8)
+    assert ms(tables.updates["committed_at"]) == [committed]
+    assert ms(tables.updates["published_at"]) == [committed + 2]
+
+
 @pytest.mark.parametrize("lock", ["resource", "database"])
 @pytest.mark.parametrize("workers", ["shared", "own"])
 def test_changes_of_one_resource_come_one_after_the_other(lock: str, workers: str) -> None:
