@@ -77,6 +77,8 @@ def test_a_dashboard_listens_to_all_servers_and_all_sites() -> None:
     tables = play([1.0], pages__0__page="dashboard")
     assert tables.subscriptions["channel"].tolist() == ["private-servers", "private-sites"]
     assert tables.refetches["resource"].tolist() == ["dashboard"]
+    shared = play([], fleet__users=2, pages__0__page="dashboard", pages__0__subscribers=5)
+    assert shared.pages["user"].tolist() == [1, 2, 1, 2, 1], "dealt to the users in turn"
     assert tables.refetches["version"].tolist() == [1]
 
 
@@ -298,6 +300,14 @@ def test_the_lock_of_a_unique_event_ends_by_itself() -> None:
     unique = {"broadcast__dispatch": "queued", "broadcast__queue_latency": 0.1, "broadcast__unique": True}
     tables = play([1.0, 1.04, 1.05], broadcast__unique_for=0.05, **unique)
     assert tables.updates["status"].tolist() == ["committed", "not_broadcast", "committed"]
+
+
+def test_a_unique_event_that_is_tried_again_leaves_the_lock_to_the_one_that_waits() -> None:
+    """The first is lost at 1.502 s and sent again at 1.602 s; the second waits from 1.55 to 2.05 s, so the third is dropped."""
+    down = {"incidents": [{"kind": "restart", "at": 0.9, "down": 0.65}], "broadcast__backoff": 0.1}
+    unique = {"broadcast__dispatch": "queued", "broadcast__queue_latency": 0.5, "broadcast__unique": True}
+    tables = play([1.0, 1.55, 1.7], **unique, **down)
+    assert ms(tables.updates["published_at"]) == [1604.0, 2052.0, None]
 
 
 def test_a_change_that_comes_while_a_unique_event_is_sent_has_an_event_of_its_own() -> None:

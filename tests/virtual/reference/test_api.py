@@ -233,9 +233,10 @@ def test_a_refused_request_whose_pause_outlasts_its_time_out_is_tried_again_once
     assert tables.refetches["outcome"].tolist() == ["applied", "applied"]
 
 
-def test_a_budget_bounds_the_retries_of_all_pages() -> None:
-    tables = three(api__queue_limit=0, api__retries=50, api__retry_budget=0.5)
-    assert metric(tables, "retries") == 1
+@pytest.mark.parametrize(("budget", "retries"), [(0.5, 1), (1 / 3, 1), (0.3, 0)])
+def test_a_budget_bounds_the_retries_of_all_pages(budget: float, retries: int) -> None:
+    tables = three(api__queue_limit=0, api__retries=50, api__retry_budget=budget)
+    assert metric(tables, "retries") == retries
 
 
 def test_an_aborted_request_is_not_tried_again() -> None:

@@ -12,6 +12,10 @@ def test_all_frames_are_composed_before_the_first_is_written() -> None:
     assert ms(tables.notifications["received_at"]) == [1002 + 1 + 40 + 3 + 0.1 * k for k in (1, 2, 3, 4)]
 
 
+def test_an_event_at_the_first_instant_is_taken_up_at_once() -> None:
+    assert ms(play([0.0], network__to_broadcaster=0.0).notifications["received_at"]) == [1 + 0.1 + 3]
+
+
 def test_a_payload_costs_time_between_writes() -> None:
     full = {"broadcast__payload": "full", "broadcast__payload_bytes": 98_500, "broadcaster__per_byte": 1e-8}
     tables = play([1.0], pages__0__subscribers=3, **full)

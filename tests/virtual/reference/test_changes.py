@@ -131,6 +131,15 @@ def test_a_change_that_finds_the_queue_full_fails() -> None:
     assert metric(tables, "refused") == 1
 
 
+def test_a_change_that_is_refused_is_answered_and_the_next_of_its_resource_is_sent_at_once() -> None:
+    """The only worker saves server 2 until 1.05 s."""
+    parts = [{"kind": "instants", "at": at, "server": server} for server, at in ((1, [1.01, 1.06]), (2, [1.0]))]
+    scenario = scene(fleet__servers_per_user=2, api__save=0.05, api__queue_limit=0, broadcast__dispatch="queued")
+    tables = run(scenario.replace({"workload": {"kind": "mixture", "parts": parts}}))
+    assert tables.updates["status"].tolist() == ["committed", "failed", "committed"]
+    assert ms(tables.updates["committed_at"]) == [1050.0, None, 1110.0]
+
+
 def test_a_change_that_is_not_saved_when_the_run_ends_is_not_in_the_database() -> None:
     tables = play([9.9], drain=0, api__save=0.5)
     assert tables.updates["status"].tolist() == ["failed"]
@@ -184,6 +193,16 @@ def test_a_request_takes_the_worker_that_is_free_first_whether_its_end_was_known
     clock.run()
     assert heard == [(1000, 0, 200, 1500), (1050, 50, 200, 1500), (2000, 1000, 200, 1500)]
     assert sorted(api.work().tolist()) == [[0, 0, 50], [0, 0, 1000], [10, 50, 1050], [20, 1000, 2000]]
+
+
+def test_who_arrives_as_a_worker_takes_the_one_that_waits_finds_its_place_free() -> None:
+    clock, heard = EventList(), list[Answer]()
+    api = ApiStation(Scenario().replace({"api.workers": 1, "api.queue_limit": 1}), lambda: 1000, clock)
+    view = View(1, "server", 1, NOTHING, 1500)
+    for at in (0, 10, 20, 1000):
+        clock.call_at(at, api.request, view, 0, at, heard.append)
+    clock.run()
+    assert sorted(heard) == [(20, None, 503, 300), (1000, 0, 200, 1500), (2000, 1000, 200, 1500), (3000, 2000, 200, 1500)]
 
 
 def test_a_request_that_was_answered_does_not_time_out_any_more() -> None:

@@ -112,6 +112,17 @@ def test_what_is_usual_is_decided(room: dict[str, Any]) -> None:
     assert_equal(Simulation(scenario, mode="one_way").run(), by_event)
 
 
+def test_of_timers_that_ring_at_one_instant_the_one_that_was_started_first_is_first() -> None:
+    """The last timer of a debounce was started at 1.5 s, that of a window at 1.0 s; both pages refetch at 1.8 s."""
+    policies = [{"kind": "debounce", "wait": 0.5}, {"kind": "window", "wait": 0.8}]
+    pages = [{"page": "detail", "subscribers": 3, "policy": policy} for policy in policies]
+    scenario = scene([1.0, 1.05, 1.3, 2.0, 2.4], pages=pages, broadcaster__per_subscriber=0.0)
+    by_event = Simulation(scenario).run()
+    assert by_event.refetches["subscriber"].tolist()[:6] == [3, 4, 5, 0, 1, 2]
+    assert by_event.refetches["due_at"].nunique() == 3
+    assert_equal(Simulation(scenario, mode="forward").run(), by_event)
+
+
 def test_two_that_abort_and_answer_at_one_instant_are_left_to_events() -> None:
     """The answer is there at the very instant at which the next refetch is sent."""
     way, service = {"kind": "constant", "value": 0.0}, {"kind": "constant", "value": 0.5}
