@@ -16,6 +16,11 @@ def test_an_event_at_the_first_instant_is_taken_up_at_once() -> None:
     assert ms(play([0.0], network__to_broadcaster=0.0).notifications["received_at"]) == [1 + 0.1 + 3]
 
 
+def test_a_nanosecond_between_two_frames_is_time_too() -> None:
+    tables = play([1.0], pages__0__subscribers=3, broadcaster__per_subscriber=1e-9)
+    assert ms(tables.notifications["received_at"]) == [1006.000001, 1006.000002, 1006.000003]
+
+
 def test_a_payload_costs_time_between_writes() -> None:
     full = {"broadcast__payload": "full", "broadcast__payload_bytes": 98_500, "broadcaster__per_byte": 1e-8}
     tables = play([1.0], pages__0__subscribers=3, **full)

@@ -99,13 +99,20 @@ ROOMS: list[dict[str, Any]] = [
     {"policy": {"kind": "throttle", "wait": 0.29}, "broadcaster__nodes": 2},
     {"policy": {"kind": "debounce", "wait": 0.1, "jitter": 0.2}, "in_flight": "cancel"},
     {"policy": {"kind": "polling", "interval": 0.7}},
+    {"policy": {"kind": "immediate"}, "in_flight": "cancel", "api__workers": 4, "api__service": 0.10003},
+    {
+        "pages": [
+            {"page": "detail", "subscribers": 6, "policy": {"kind": "debounce", "wait": 0.1, "jitter": 0.2}},
+            {"page": "detail", "subscribers": 6, "policy": {"kind": "immediate"}},
+        ]
+    },
 ]
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_what_is_usual_is_decided(room: dict[str, Any]) -> None:
     """Also where many pages refetch at one instant: they are in the order in which they heard what started it."""
-    scenario = scene([1.0, 1.05, 1.3, 2.0, 2.4], pages__0__subscribers=12, **room)
+    scenario = scene([1.0, 1.05, 1.3, 2.0, 2.4], **{"pages": [{"page": "detail", "subscribers": 12}], **room})
     assert feeds_forward(scenario)
     by_event = Simulation(scenario).run()
     assert_equal(Simulation(scenario, mode="forward").run(), by_event)
