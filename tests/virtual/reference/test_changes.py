@@ -205,6 +205,18 @@ def test_who_arrives_as_a_worker_takes_the_one_that_waits_finds_its_place_free()
     assert sorted(heard) == [(20, None, 503, 300), (1000, 0, 200, 1500), (2000, 1000, 200, 1500), (3000, 2000, 200, 1500)]
 
 
+def test_a_change_that_waits_takes_a_place_in_the_queue() -> None:
+    clock, heard = EventList(), list[Answer]()
+    api = ApiStation(Scenario().replace({"api.workers": 1, "api.queue_limit": 1}), lambda: 1000, clock)
+    view = View(1, "server", 1, NOTHING, 1500)
+    clock.call_at(0, api.request, view, 0, 0, heard.append)
+    clock.call_at(10, api.change, 10, lambda begin: begin + 50)
+    for at in (20, 1000):
+        clock.call_at(at, api.request, view, 0, at, heard.append)
+    clock.run()
+    assert sorted(heard) == [(20, None, 503, 300), (1000, 0, 200, 1500), (2050, 1050, 200, 1500)]
+
+
 def test_a_request_that_was_answered_does_not_time_out_any_more() -> None:
     tables = play([1.0], policy={"kind": "immediate"}, api__save=0.01, api__timeout=0.5, api__retries=3)
     assert metric(tables, "timeouts") == metric(tables, "retries") == 0
