@@ -202,7 +202,7 @@ def test_who_arrives_as_a_worker_takes_the_one_that_waits_finds_its_place_free()
     for at in (0, 10, 20, 1000):
         clock.call_at(at, api.request, view, 0, at, heard.append)
     clock.run()
-    assert sorted(heard) == [(20, None, 503, 300), (1000, 0, 200, 1500), (2000, 1000, 200, 1500), (3000, 2000, 200, 1500)]
+    assert heard == [(1000, 0, 200, 1500), (2000, 1000, 200, 1500), (20, None, 503, 300), (3000, 2000, 200, 1500)]
 
 
 def test_a_change_that_waits_takes_a_place_in_the_queue() -> None:
@@ -214,7 +214,7 @@ def test_a_change_that_waits_takes_a_place_in_the_queue() -> None:
     for at in (20, 1000):
         clock.call_at(at, api.request, view, 0, at, heard.append)
     clock.run()
-    assert sorted(heard) == [(20, None, 503, 300), (1000, 0, 200, 1500), (2050, 1050, 200, 1500)]
+    assert heard == [(1000, 0, 200, 1500), (20, None, 503, 300), (2050, 1050, 200, 1500)]
 
 
 def test_a_request_that_was_answered_does_not_time_out_any_more() -> None:
