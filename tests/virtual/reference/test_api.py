@@ -237,6 +237,7 @@ def test_a_refused_request_whose_pause_outlasts_its_time_out_is_tried_again_once
 def test_a_budget_bounds_the_retries_of_all_pages(budget: float, retries: int) -> None:
     tables = three(api__queue_limit=0, api__retries=50, api__retry_budget=budget)
     assert metric(tables, "retries") == retries
+    assert tables.refetches["status"].tolist() == [503, 503, 200]
 
 
 def test_an_aborted_request_is_not_tried_again() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sim.clock import EventList
+from sim.virtual.ledger import PageConnection
+from sim.virtual.reference.broadcaster import Members, Unheard
 from tests.virtual.scenes import metric, ms, play
 
 
@@ -14,6 +17,15 @@ def test_all_frames_are_composed_before_the_first_is_written() -> None:
 
 def test_an_event_at_the_first_instant_is_taken_up_at_once() -> None:
     assert ms(play([0.0], network__to_broadcaster=0.0).notifications["received_at"]) == [1 + 0.1 + 3]
+
+
+def test_who_comes_between_two_events_is_written_to_after_those_that_were_there() -> None:
+    members, told = Members(), []
+    one, other = (PageConnection(subscriber, Unheard(EventList(), subscriber)) for subscriber in (4, 2))
+    for step in (lambda: members.join(one), lambda: members.join(other), lambda: members.leave(one)):
+        step()
+        told.append(members.columns()[1].tolist())
+    assert told == [[4], [4, 2], [2]]
 
 
 def test_a_nanosecond_between_two_frames_is_time_too() -> None:
