@@ -20,7 +20,7 @@ def test_an_event_at_the_first_instant_is_taken_up_at_once() -> None:
 
 
 def test_who_comes_between_two_events_is_written_to_after_those_that_were_there() -> None:
-    members, told = Members(), []
+    members, told = Members(), list[list[int]]()
     one, other = (PageConnection(subscriber, Unheard(EventList(), subscriber)) for subscriber in (4, 2))
     for step in (lambda: members.join(one), lambda: members.join(other), lambda: members.leave(one)):
         step()
