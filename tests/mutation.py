@@ -95,7 +95,7 @@ ALSO = {
     "sim/clock.py": ("tests/test_refetch.py",),
     "sim/pusher": ("tests/pusher",),
     "loadtests/recording": ("tests/loadtests/inside/check_*.py",),
-    "loadtests/client": ("tests/loadtests/inside/check_users.py",),
+    "loadtests/client/plant.py": ("tests/loadtests/inside/check_plant.py", "tests/loadtests/inside/check_users.py"),
 }
 """Tests of a module besides those in the directory of its mirror."""
 
@@ -264,7 +264,9 @@ def tests_of(module: str, root: Path) -> list[str]:
             for pattern in patterns:
                 found = root / pattern
                 files += sorted(found.rglob("test_*.py")) if found.is_dir() else sorted(root.glob(pattern))
-    if mirror.parent != Path("tests"):
+    if inside := [file for file in files if file.parent.name == "inside"]:
+        files = inside  # Locust patches the process that they run in: threads of other tests would be greenlets there.
+    elif mirror.parent != Path("tests"):
         files += sorted((root / mirror.parent).glob("test_*.py"))
     return list(dict.fromkeys(file.relative_to(root).as_posix() for file in files if file.exists() and file.name not in PICTURES))
 
@@ -734,17 +736,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench = Bench()
     until = time.monotonic() + args.seconds
     try:
-        files = files_of(args.modules)
-        for package in dict.fromkeys(Path(file).parent for file in files):
-            examine(
-                [file for file in files if Path(file).parent == package],
-                args.sample,
-                args.seed,
-                results,
-                bench,
-                until,
-                args.enough,
-            )
+        together: dict[tuple[Path, bool], list[str]] = defaultdict(list)
+        for file in files_of(args.modules):
+            together[Path(file).parent, any("/inside/" in test for test in tests_of(file, ROOT))].append(file)
+        for files in together.values():
+            examine(files, args.sample, args.seed, results, bench, until, args.enough)
     finally:
         if args.output:
             args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -323,6 +323,15 @@ def test_an_idle_connection_pings_every_thirty_seconds_and_dies_thirty_later() -
     assert not world.wires[0].open
 
 
+def test_what_came_as_the_ping_was_sent_does_not_answer_it() -> None:
+    world = connected_world()
+    while not world.pings():
+        world.clock.run(world.clock.now() + SLACK - world.clock.now() % SLACK)
+    world.say(messages.PONG)
+    world.at(61)
+    assert len(world.wires) == 2
+
+
 def test_pages_that_connect_one_after_the_other_watch_for_silence_together() -> None:
     pinged = []
     for late in range(1, 60, 7):

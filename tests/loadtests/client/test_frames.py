@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
@@ -128,6 +128,11 @@ def test_any_split_gives_the_messages_that_the_protocol_gives(frames: list[bytes
 
 
 @given(length=st.integers(0, 1 << 40), mask=st.booleans(), before=st.binary(max_size=4))
+@example(0, False, b"")
+@example(125, True, b"ab")
+@example(126, False, b"abcde")
+@example(65_535, True, b"abcde")
+@example(65_536, False, b"abcde")
 def test_extent_reads_what_the_header_says(length: int, mask: bool, before: bytes) -> None:
     bit = 128 if mask else 0
     if length < 126:
@@ -171,6 +176,7 @@ def test_only_the_last_message_of_a_read_has_its_own_arrival() -> None:
         (frame(Opcode.CLOSE, (4200).to_bytes(2, "big") + b"again"), 4200),
         (frame(Opcode.CLOSE, b""), 1005),
         (b"\x81\x84abcdxxxx", 1002),  # masked by the server
+        (b"\x81\x80abcd", 1002),  # the same without content
         (b"\xc1\x00", 1002),  # reserved bit
         (b"\x83\x00", 1002),  # reserved opcode
         (frame(Opcode.CONT, b"x"), 1002),
@@ -185,6 +191,20 @@ def test_what_ends_a_connection(data: bytes, code: int) -> None:
     assert pipe.closed
     link.send("ignored from here on")
     link.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "goodbye"),
+    [(None, b""), (b"", b"\x88"), (frame(Opcode.TEXT, b"{", fin=False), b"\x88")],
+    ids=["during the handshake", "between messages", "within a message"],
+)
+def test_goodbye_is_said_as_soon_as_there_is_a_connection(more: bytes | None, goodbye: bytes) -> None:
+    link, pipe, _, _, response = connect()
+    if more is not None:
+        link.received(response + more, 1, 2)
+    link.close(4001)
+    assert pipe.sent[:1] == goodbye
+    assert pipe.closed
 
 
 @pytest.mark.parametrize(

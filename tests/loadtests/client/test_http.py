@@ -203,6 +203,26 @@ def test_an_aborted_request_costs_its_connection_and_nothing_else(mux: Mux) -> N
         assert [a.status for a in answers] == [200]
 
 
+def test_whoever_asked_for_what_is_aborted_sees_its_connection_end(mux: Mux) -> None:
+    """As a browser does: an application that looks stops its work."""
+    asked, ended = threading.Event(), threading.Event()
+
+    def script(connection: socket.socket, number: int) -> None:
+        if request(connection):
+            asked.set()
+            if not connection.recv(1):
+                ended.set()
+
+    with listening(script) as port:
+        pool = pool_of(mux, port)
+        exchange = pool.send("GET", "/", pytest.fail)
+        until(asked.is_set)
+        assert pool.traffic.running == {exchange}
+        exchange.abort()
+        assert not pool.traffic.running
+        until(ended.is_set)
+
+
 def test_a_closed_pool_keeps_no_connection_for_later(mux: Mux) -> None:
     """A page that has left: one request was idle, one under way (its channel's authorisation, which nobody aborts)."""
     left, heard, ended = threading.Event(), list[int](), list[int]()

@@ -11,7 +11,7 @@ from loadtests.client.inertia import Inertia, page_object
 
 PAGE = {
     "component": "Orders/Show",
-    "props": {"order": {"name": "\"a\" & 'b'", "updated_at": "x"}},
+    "props": {"order": {"name": "\"a\" & 'b'", "note": "<i data-page='5'>", "updated_at": "x"}},
     "url": "/o/1",
     "version": "v2",
 }

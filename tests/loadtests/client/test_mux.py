@@ -7,6 +7,7 @@ import logging
 import select
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -80,6 +81,34 @@ def test_timers_that_were_cancelled_wake_nobody_and_others_of_their_time_ring(mu
     assert rung == [6, 8, 5]
     entries[5].cancel()  # It has rung.
     assert not mux._ticks
+
+
+def test_the_alarm_is_set_once_for_each_batch_and_for_at_once_while_there_is_more(
+    mux: Mux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung, waits, timer = list[int](), list[float](), mux._loop.timer
+    at = mux.now() + 5_000_000
+    for i in range(2 * BATCH):
+        mux.call_at(at, rung.append, i)
+    mux.call_at(at, mux.post, 0, rung.append, -1)  # While it rings, and due before anything else.
+    monkeypatch.setattr(mux, "_loop", SimpleNamespace(timer=lambda wait: waits.append(wait) or timer(wait)))
+    wait_for(rung, 2 * BATCH + 1)
+    assert waits == [0.0, 0.0]
+
+
+def test_a_socket_is_ready_once_for_what_has_come(mux: Mux) -> None:
+    if mux.waits_by == "poll":
+        pytest.skip("poll says it again and again")
+    near, far = socket.socketpair()
+    calls = list[int]()
+    with near, far:
+        mux.watch(near.fileno(), SimpleNamespace(ready=calls.append), READ)
+        far.send(b"x")
+        wait_for(calls, 1)
+        for _ in range(5):
+            gevent.sleep(0.001)
+        assert calls == [READ]
+        mux.forget(near.fileno())
 
 
 def test_a_callback_that_fails_is_counted_and_the_rest_goes_on(mux: Mux, caplog: pytest.LogCaptureFixture) -> None:

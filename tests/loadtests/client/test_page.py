@@ -152,12 +152,13 @@ class World:
         self.denied: set[str] = set()
         self.accepts = True
         self.released = 0
+        self.audiences: list[int] = []
         self.asked: list[tuple[str, bytes]] = []
         self.exchanges: list[Exchange] = []
         self.version = 0
         self.answer: Callable[[Answer], None] = answer or self.newer
         self.took = 10 * MS
-        monkeypatch.setattr(page_module, "Link", lambda *_: Wire(self))
+        monkeypatch.setattr(page_module, "Link", lambda *given: (self.audiences.append(given[7]), Wire(self))[1])
         parameters: dict[str, Any] = {
             "kind": Kind(), "channels": ("private-servers.{id}",), "events": frozenset({"E"}), "refetch": "/servers/{id}",
             "version_path": ("version",), "policy": Debounce(0.1), "in_flight": "overlap", "auth": Signed("key", "secret"),
@@ -196,7 +197,11 @@ class World:
 
     def newer(self, answer: Answer) -> None:
         self.version += 1
-        answer.status, answer.body, answer.headers = 200, b'{"version":%d}' % self.version, {b"etag": b'"v%d"' % self.version}
+        answer.status, answer.body, answer.headers = (
+            200,
+            b'{"component":"","version":%d}' % self.version,
+            {b"etag": b'"v%d"' % self.version},
+        )
 
     # helpers
     def say(self, text: str, late: int = 0) -> None:
@@ -266,13 +271,15 @@ def test_a_page_that_is_open_at_the_end_stays_so(world: World) -> None:
     assert [row[0] for row in world.recorder.refetches] == ["running"]
     assert [row[1:4] for row in world.recorder.pages] == [(1_000 * SECOND + 10 * MS, -1, "end")]
     assert [row[2:4] for row in world.recorder.rows] == [(-1, "end")]
+    assert world.recorder.listening == 0
     assert not world.wires[0].open
 
 
-def test_a_page_that_does_not_load_is_not_open_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(monkeypatch, answer=refused(500))
+@pytest.mark.parametrize("status", [300, 500])
+def test_a_page_that_does_not_load_is_not_open_and_is_tried_again(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    world = World(monkeypatch, answer=refused(status))
     assert (world.released, world.recorder.pages, world.wires) == (1, [], [])
-    assert world.recorder.failures == [("GET", "/servers/{id} (page)", "HTTP 500")]
+    assert world.recorder.failures == [("GET", "/servers/{id} (page)", f"HTTP {status}")]
     world.answer = world.newer
     world.run(RELOAD / SECOND + 0.1)
     assert len(world.recorder.pages) == 1
@@ -282,6 +289,11 @@ def test_a_page_that_does_not_load_is_not_open_and_is_tried_again(monkeypatch: p
     gone.page.close()
     gone.run(60)
     assert gone.recorder.pages == gone.asked == []
+    again = World(monkeypatch, answer=refused(status))
+    again.run(RELOAD / SECOND - 0.085)  # The second attempt is under way.
+    assert [exchange.aborted for exchange in again.exchanges] == [False, False]
+    again.page.close()
+    assert again.exchanges[-1].aborted
 
 
 def test_what_is_not_modified_is_not_newer(world: World) -> None:
@@ -477,6 +489,9 @@ def test_without_an_application_a_page_is_open_once_it_is_subscribed(monkeypatch
     world = World(monkeypatch, policy=FullPayload(), refetch="")
     assert world.exchanges == []
     assert world.recorder.pages == [(7, 1_000 * SECOND + MS, -1, "end", None)]
+    assert world.audiences == [0], "what it hears need only be recorded"
+    for has_more_to_do in (World(monkeypatch), World(monkeypatch, refetch="", hook=bool)):
+        assert has_more_to_do.audiences == [-1]
 
 
 def test_each_hidden_tab_rings_once_a_second_at_an_instant_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,13 @@ def test_what_a_broadcast_says_to_each_is_read_by_its_shape() -> None:
     # The first two one by one; from then on there is a shape.
     assert [isinstance(event, Series) for event in heard.events] == [False, False, True]
     assert [heard.rows()[code >> 2][2] for code in codes] == [10**18 + i for i in range(60)]
+    # Numbers from none to the longest that tables hold by themselves.
+    for server_id in (0, 10**15 - 1):
+        before = len(heard.events)
+        codes = heard.codes([timed(10**18 + i, server_id=server_id) for i in range(60)], [0] * 60)
+        assert {heard.rows()[code >> 2][4] for code in codes} == {server_id}
+        assert isinstance(heard.events[-1], Series)
+        assert len(heard.events) <= before + 3
     # What begins with a zero is no number, and what is beyond a table's is none that one holds.
     odd = [timed(10**18 + i).replace(b'"sent_at\\":1', b'"sent_at\\":0') for i in range(30)]
     codes = heard.codes(frames[:1] + odd, [0] * 31)

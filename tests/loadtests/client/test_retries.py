@@ -62,6 +62,7 @@ def test_what_is_not_tried_again_is_the_answer(statuses: tuple[int, ...], most: 
     pool = Pool(clock, *statuses)
     request, answers = get(clock, pool, Retries(clock, most))
     clock.run(ns(60))
+    assert pool.at == [ns(second) for second in range(attempts)], "at once, where no pause is given"
     assert (request.attempts, [answer.status for answer in answers]) == (attempts, [statuses[-1]])
 
 

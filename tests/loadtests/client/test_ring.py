@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
 
 from loadtests.client import mux as mux_module
 from loadtests.client.mux import Mux
+from loadtests.client.reader import FEW, EventReader
 from loadtests.client.ring import BUFFERS, ROOM, ReceiveRing
+from sim.pusher import messages
 
 pytestmark = pytest.mark.loopback
 
@@ -22,11 +25,11 @@ pytestmark = pytest.mark.loopback
 class End:
     """One end of a pair, and what it was told."""
 
-    def __init__(self, ring: ReceiveRing) -> None:
+    def __init__(self, ring: ReceiveRing, subscriber: int = 0) -> None:
         self.near, self.far = socket.socketpair()
         self.ring, self.sent, self.data, self.ends = ring, b"", b"", list[int]()
         self.drops_at = sys.maxsize
-        self.audience, self.subscriber = -1, 0
+        self.audience, self.subscriber = -1, subscriber
         self.token = ring.add(self.near.fileno(), self, self.ends.append)
 
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
@@ -131,6 +134,28 @@ def test_more_than_there_are_buffers_for_comes_all_the_same(ring: ReceiveRing) -
     for _ in range(20):
         ring.ready(1)
     assert all(end.data == end.sent for end in ends)
+
+
+def test_frames_for_pages_that_only_listen_are_recorded_without_a_call_where_enough_come_together(ring: ReceiveRing) -> None:
+    reader, recorded = EventReader(lambda _: 3), list[tuple[int, int]]()
+    reader.audience(frozenset({"c"}), frozenset())
+    ring.record_by(reader, lambda codes, at, read_at, who: recorded.extend(zip(codes.tolist(), who.tolist(), strict=True)))
+    frame = Frame(Opcode.TEXT, messages.event("E", {"text": "x" * 200}, "c").encode()).serialize(mask=False)
+    ends = [End(ring, number) for number in range(FEW)]
+    for end in ends:
+        end.audience = 0
+        end.send(frame)
+        ring.ready(1)  # By what its page says then, the ring knows that it listens only.
+    for few in (FEW - 1, FEW):
+        for end in ends[:few]:
+            end.far.sendall(frame)
+            end.sent += frame * (few < FEW)
+        ring.ready(1)
+        assert all(end.data == end.sent for end in ends)
+    assert recorded == [(3 << 2, number) for number in range(FEW)]
+    for end in ends:
+        end.far.close()
+        end.drop()
 
 
 def test_what_a_taker_raises_costs_nobody_else_anything() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 import pytest
@@ -89,6 +91,51 @@ class Heard:
 
     def ended(self, reason: str) -> None:
         self.ends.append(reason)
+
+
+def test_what_the_ring_reads_nobody_else_reads() -> None:
+    """Not when the stream has just connected, nor when there is room to send again: what came before might be given later."""
+    reads = list[str]()
+
+    class Guarded:
+        def __init__(self, sock: Any) -> None:
+            self.sock = sock
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("recv"):
+                reads.append(name)
+            return getattr(self.sock, name)
+
+    mux = Mux()
+    if mux.ring is None:
+        pytest.skip("no such io_uring here")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        origin, heard = Origin(f"http://127.0.0.1:{server.getsockname()[1]}"), Heard()
+        server.accept()[0].close()  # The probe of the origin.
+        stream = open_stream(mux, origin, heard, True, True)
+        stream._socket = Guarded(stream._socket)  # type: ignore[assignment]
+        peer = server.accept()[0]
+        until(lambda: stream._open)
+        sent = 0
+        while stream._waiting is None:
+            stream.send(bytes(RECEIVE))
+            sent += RECEIVE
+        peer.sendall(b"x")
+        peer.setblocking(False)
+
+        def drained() -> bool:
+            nonlocal sent
+            with contextlib.suppress(BlockingIOError):
+                sent -= len(peer.recv(RECEIVE))
+            return sent == 0
+
+        until(drained)
+        until(lambda: heard.data == b"x")
+        assert stream._waiting is None
+        assert (reads, mux.errors) == ([], 0)
+        stream.close()
+        peer.close()
+    mux.close()
 
 
 @pytest.mark.parametrize("way", ["io_uring", "epoll", "poll"])
