@@ -87,6 +87,9 @@ def test_two_sizes_tell_all_costs_of_the_broadcaster(both: Fit) -> None:
     assert found["broadcaster.per_subscriber"].value == pytest.approx(0.00003, rel=0.02)
     assert found["broadcaster.compose_per_subscriber"].value == pytest.approx(0.00002, rel=0.15)
     assert found["network.to_broadcaster"].mean == pytest.approx(0.0041, rel=0.15)
+    assert found["api.service"].made_from == "arrivals and departures of the queue"
+    assert both.ranges["rate"] == pytest.approx((3.0, 12.0), rel=0.2)
+    assert both.ranges["subscribers"] == (100.0, 400.0)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +277,8 @@ def test_memory_is_of_the_process_and_of_each_page_where_sizes_tell_it(made: Mad
         with_memory(runs(), *(30e6 + 3000 * size + noise for size, noise in zip(sizes, (9e3, -9e3, 5e3, -5e3), strict=True)))
     )
     process, page = found.values()
+    for value, low, high in found.values():
+        assert high - value == pytest.approx(value - low)
     assert process[1] < 30e6 < process[2]
     assert page[1] < 3000 < page[2] < 4000
     assert estimates.memory(with_memory(runs(), 30e6, 40e6, 31e6, 45e6)) == {}, "what a page takes is lost in what runs differ by"

@@ -27,6 +27,8 @@ def test_every_status_that_can_be_reached_can_be_left_or_is_an_end(field: str) -
 def test_whatever_a_workload_does_to_a_step_is_legal() -> None:
     for status in STATUSES:
         assert NEXT[status] <= TRANSITIONS["provision"][status]
+        # And only one that was interrupted may be taken back.
+        assert TRANSITIONS["provision"][status] - NEXT[status] == ({"pending"} if status == "installing" else set())
 
 
 def test_a_rule_lives_as_the_pattern_says() -> None:

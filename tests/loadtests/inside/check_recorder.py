@@ -137,6 +137,7 @@ def test_a_run_comes_back_from_its_parts(recorder, stats, tmp_path):
     assert stats.get("DetailPage", "FRESH").avg_response_time == 5
     assert stats.get("Dashboard (since notified)", "FRESH").avg_response_time == 3
     assert stats.get("/servers/{id}", "GET").num_requests == 1
+    assert stats.get("/servers/{id}", "GET").avg_response_time == pytest.approx(5, rel=1e-3)
     failing = stats.get("/dashboard", "GET")
     assert (failing.num_requests, failing.num_failures) == (2, 1)
     assert stats.total.num_requests == 3

@@ -9,7 +9,7 @@ from sim.pusher.server.apps import App, RateLimiting
 from sim.pusher.server.channels import kind_of
 from sim.pusher.server.hub import Counters
 from sim.pusher.server.quirks import as_php
-from sim.pusher.server.state import CACHE_CHANNELS, Connection, Space
+from sim.pusher.server.state import CACHE_CHANNELS, Channel, Connection, Space
 from sim.pusher.server.subscription import text_member
 from sim.pusher.upgrade import refuse_as_reverb
 
@@ -28,6 +28,13 @@ def test_the_oldest_cached_channel_makes_room_and_a_new_event_renews_its_own() -
 def test_a_connection_begins_without_a_past() -> None:
     fresh = Connection()
     assert (fresh.pinged, fresh.control_frames, fresh.attempts, fresh.space) == (False, False, 0, None)
+
+
+def test_a_member_leaves_with_the_last_subscription_and_whoever_is_none_does_not() -> None:
+    channel = Channel("presence-room", kind_of("presence-room"))
+    assert [channel.arrive({"user_id": "1"}, node) for node in (None, None, "other")] == [True, False, False]
+    leaves = [("2", None), ("1", "third"), ("1", None), ("1", "other"), (1, None), ("1", None)]
+    assert [channel.depart(*who) for who in leaves] == [False, False, False, False, True, False]
 
 
 def test_reverbs_own_rate() -> None:
