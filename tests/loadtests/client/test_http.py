@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -293,7 +294,8 @@ def test_what_is_sent(mux: Mux) -> None:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 def test_tls_and_its_refusal(mux: Mux, tmp_path: Path) -> None:
-    with listening(saying(OK[:20], OK[20:], pause=0.01), certificate(tmp_path)) as port:
+    context = certificate(tmp_path)
+    with listening(saying(OK[:20], OK[20:], pause=0.01), context) as port:
         trusting = pool_of(mux, port, scheme="https", host="localhost")
         assert trusting.origin.tls is not None
         trusting.origin.tls.load_verify_locations(tmp_path / "cert.pem")
@@ -306,6 +308,16 @@ def test_tls_and_its_refusal(mux: Mux, tmp_path: Path) -> None:
         assert careless.fetch("GET", "/x").status == 200
         plain = pool_of(mux, port)
         assert plain.fetch("GET", "/x").status == 0
+
+    def goodbye(connection: socket.socket, number: int) -> None:
+        assert isinstance(connection, ssl.SSLSocket)
+        if request(connection):
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")
+            connection.unwrap()
+
+    with listening(goodbye, context) as port:
+        answer = pool_of(mux, port, scheme="https", host="localhost", verify=False).fetch("GET", "/x")
+        assert (answer.status, answer.body) == (200, b"until the end")
     with listening(lambda connection, number: connection.sendall(b"220 mail ready\r\n")) as port:
         assert pool_of(mux, port, scheme="https", host="localhost").fetch("GET", "/x", timeout=2).error.startswith("TLS: ")
 
