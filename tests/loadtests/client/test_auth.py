@@ -35,7 +35,8 @@ class Page:
 @pytest.fixture
 def mux() -> Iterator[Mux]:
     mux = Mux()
-    yield mux
+    with gevent.Timeout(30):  # What nobody answers is waited for without an end.
+        yield mux
     assert mux.errors == 0
     mux.close()
 
