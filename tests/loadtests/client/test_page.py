@@ -158,7 +158,7 @@ class World:
         self.version = 0
         self.answer: Callable[[Answer], None] = answer or self.newer
         self.took = 10 * MS
-        monkeypatch.setattr(page_module, "Link", lambda *given: (self.audiences.append(given[7]), Wire(self))[1])
+        monkeypatch.setattr(page_module, "Link", self.link)
         parameters: dict[str, Any] = {
             "kind": Kind(), "channels": ("private-servers.{id}",), "events": frozenset({"E"}), "refetch": "/servers/{id}",
             "version_path": ("version",), "policy": Debounce(0.1), "in_flight": "overlap", "auth": Signed("key", "secret"),
@@ -172,6 +172,10 @@ class World:
         self.page.open(self.release)
         self.run(0.1)
         self.asked.clear()  # Of the first load.
+
+    def link(self, *given: Any) -> Wire:
+        self.audiences.append(given[7])
+        return Wire(self)
 
     def renew(self) -> None:
         self.renewed += 1
@@ -197,11 +201,8 @@ class World:
 
     def newer(self, answer: Answer) -> None:
         self.version += 1
-        answer.status, answer.body, answer.headers = (
-            200,
-            b'{"component":"","version":%d}' % self.version,
-            {b"etag": b'"v%d"' % self.version},
-        )
+        answer.status, answer.headers = 200, {b"etag": b'"v%d"' % self.version}
+        answer.body = b'{"component":"","version":%d}' % self.version
 
     # helpers
     def say(self, text: str, late: int = 0) -> None:

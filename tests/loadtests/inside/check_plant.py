@@ -3,6 +3,7 @@
 import gc
 import os
 import resource
+import sys
 import types
 
 import pytest
@@ -24,24 +25,26 @@ def environment(stats, worker=None, workers=None, users=None):
 
 @pytest.fixture
 def calls(plant, monkeypatch):
-    """What the plant has the mux call, in place of that: (when, what, with what)."""
-    calls = []
+    """What the plant has the mux call, in place of that: (when, what, with what). Time stands still."""
+    calls, now = [], plant.mux.now()
+    monkeypatch.setattr(plant.mux, "now", lambda: now)
     monkeypatch.setattr(plant.mux, "call_at", lambda when, what, *arguments: calls.append((when, what, *arguments)))
     return calls
 
 
-def test_a_process_has_one_and_its_fork_another(plant, stats):
-    assert Plant.of(environment(stats)) is plant
-    assert plant.pid == os.getpid()
-    plant.pid = -1  # As its child finds it.
+def test_a_process_has_one_and_its_fork_another(stats, monkeypatch):
+    monkeypatch.setattr(Plant, "current", None)
+    monkeypatch.setattr(Plant, "configured", Settings())
+    one = Plant.of(environment(stats))
+    assert Plant.of(environment(stats)) is one
+    assert one.pid == os.getpid()
+    one.pid = -1  # As its child finds it.
     other = Plant.of(environment(stats))
-    assert other is not plant
-    plant.finish()
+    assert other is not one
+    one.finish()
     assert Plant.current is other
     other.finish()
     assert Plant.current is None
-    Plant.of(environment(stats))
-    plant.finish = Plant.current.finish  # The fixture's last act.
 
 
 @pytest.mark.parametrize(
@@ -65,12 +68,18 @@ def test_garbage_is_looked_for_less_often_while_it_lives(stats):
     plant._collecting("start", {"generation": 1})
     plant._collecting("stop", {"generation": 1})
     assert plant.recorder.counters["gc_collections"] == 0
+    gc.disable()  # No other than this one:
     gc.collect()
+    gc.enable()
     assert plant.recorder.counters["gc_collections"] == plant.recorder.histograms["gc_pause"].count == 1
     plant.finish()
     assert (gc.get_threshold(), gc.callbacks) == (before, callbacks)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS calls its hard limit endless, and does not grant it")
+def test_a_process_may_have_all_descriptors_that_it_can(plant):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert soft == hard, "a page is a descriptor or two"
+    assert soft == hard
 
 
 def test_so_many_connect_at_once_and_others_as_those_are_through(plant, calls):
@@ -132,9 +141,9 @@ def test_the_rhythm_goes_on_whatever_fails_and_rests_when_all_are_there(plant, c
     recorder, now = plant.recorder, plant.mux.now()
     plant._drain(now)
     plant._report(now)
-    assert [(when - now, *what) for when, *what in calls] == [
-        (BRISK, plant._drain, now + BRISK),
-        (SECOND, plant._report, now + SECOND),
+    assert calls == [
+        (now + BRISK, plant._drain, now + BRISK),
+        (now + SECOND, plant._report, now + SECOND),
     ]
     recorder.opened = recorder.wanted = recorder.subscribed = 1
     plant._drain(now + SECOND)
@@ -144,23 +153,18 @@ def test_the_rhythm_goes_on_whatever_fails_and_rests_when_all_are_there(plant, c
     monkeypatch.setattr(recorder, "drain", lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         plant._drain(now - 100 * SECOND)
-    ((when, what, due),) = calls
-    assert (what, due) == (plant._drain, when)
-    assert when >= now, "what was missed is not made up for"
+    assert calls == [(now, plant._drain, now)], "what was missed is not made up for"
 
 
 def test_a_hub_that_goes_round_late_is_counted(plant, calls):
-    recorder = plant.recorder
-    for late, gaps in ((0, 0), (HUB_GAP - SECOND // 50, 0), (2 * HUB_GAP, 1), (3 * HUB_GAP, 2)):
-        before = plant.mux.now()
-        plant._probe(before - late)
+    recorder, now = plant.recorder, plant.mux.now()
+    for late, gaps in ((0, 0), (HUB_GAP, 0), (HUB_GAP + 1, 1), (3 * HUB_GAP, 2)):
+        plant._probe(now - late)
         assert recorder.counters["hub_gaps"] == gaps
-        when, what, due = calls.pop()
-        assert (what, due) == (plant._probe, when)
-        assert before + PROBE_EVERY <= when <= plant.mux.now() + PROBE_EVERY
-    plant._drain(before)
+        assert calls.pop() == (now + PROBE_EVERY, plant._probe, now + PROBE_EVERY)
+    plant._drain(now)
     assert recorder.histograms["hub_gap"].count == 4
-    assert recorder.histograms["hub_gap"].largest >= 3 * HUB_GAP
+    assert recorder.histograms["hub_gap"].largest == 3 * HUB_GAP
 
 
 def test_a_process_says_how_it_fares(stats, monkeypatch):
