@@ -20,6 +20,7 @@ from sim.results.journal import Journal
 from sim.results.run import TABLES
 from sim.target.keys import Keys, renamed
 from tests.loadtests.inside.fixtures import EVENTS
+from tests.loadtests.peer import until
 
 T0 = 1_800_000_000_000_000_000
 MS = 1_000_000
@@ -83,8 +84,8 @@ def test_a_run_comes_back_from_its_parts(recorder, stats, tmp_path):
     recorder.refetch(board, dash, 0, untold, -1, T0 + MS, "")
     open_end = Refetch(T0, 1, T0, -1, None, None, 0, "running")
     recorder.refetch(board, dash, 0, open_end, T0, T0, "")
-    for until, reason in ((-1, "end"), (T0 + 9, "dropped")):
-        recorder.subscription(first, "detail", 1, "server", 5, "private-servers.5", T0, until, reason, "debounce")
+    for ended_at, reason in ((-1, "end"), (T0 + 9, "dropped")):
+        recorder.subscription(first, "detail", 1, "server", 5, "private-servers.5", T0, ended_at, reason, "debounce")
     recorder.subscription(first, "detail", 1, "server", 5, "private-servers.5", T0 + 20, -1, "end", "debounce")
     recorder.page((first, "detail", 1, "server", 5, T0 - 5, -1, "end", 3, "debounce", False))
     recorder.page((dash, "dashboard", 1, "dashboard", 0, T0 - 5, -1, "end", None, "debounce", True))
@@ -196,6 +197,16 @@ def test_a_series_of_events_has_a_number_for_each_and_one_row_for_those_that_are
     ]
     assert stats.get("DetailPage", "NOTIFY").num_requests == 10
     assert recorder.counters["recording_faults"] == 0
+
+
+def test_more_rows_than_should_wait_are_taken_once_the_page_is_through_with_them(recorder):
+    (one,) = pages(recorder, detail_of(recorder), 1)
+    known = event(recorder, sent_at=0)  # An instant, though an old one.
+    for _ in range(5_000):
+        heard(recorder, known, one)
+    assert recorder.counters["notifications"] == 0
+    until(lambda: recorder.counters["notifications"] == 5_000)
+    assert recorder.counters["untimed"] == recorder.counters["recording_faults"] == 0
 
 
 def test_pages_are_drawn_at_random_and_all_of_their_rows_are_kept(stats, tmp_path):
