@@ -22,7 +22,7 @@ from sim.prediction.estimates import (
     separable,
     workers_at_most,
 )
-from sim.prediction.samples import RunSample
+from sim.prediction.samples import BREADTH, RunSample
 from sim.scenario import Broadcaster, Network, Scenario
 from tests.prediction.test_samples import sample
 
@@ -121,6 +121,13 @@ def test_costs_and_ways_of_a_fan_out_are_found_again_exactly() -> None:
     assert (floor["network.to_subscriber"], floor["network.to_broadcaster"].mean()) == (2 * BACK, pytest.approx(WAY - BACK))
     thrice = estimate([fan_outs(keep_alive=False)]).values
     assert thrice["network.to_broadcaster"].mean() == pytest.approx(WAY / 3, rel=1e-3), "each publish has a connection of its own"
+
+
+@pytest.mark.parametrize(("ranks", "known"), [(BREADTH - 1, True), (BREADTH - 2, False)])
+def test_what_a_frame_takes_is_told_by_events_to_enough_receivers(ranks: int, known: bool) -> None:
+    made = fan_outs()
+    made.events |= {"ranks": np.full(50, float(ranks)), "spread": np.full(50, ranks * EACH)}
+    assert ("broadcaster.per_subscriber" in estimate([made]).values) is known
 
 
 def test_without_enough_events_of_a_kind_nothing_is_said_of_it() -> None:

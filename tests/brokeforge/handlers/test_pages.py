@@ -65,6 +65,7 @@ def test_a_server_page_shows_all_of_the_resource(forge: Forge) -> None:
         "created_at": "2027-01-15T08:00:00.000000Z",
     }
     assert page["recentEvents"][0]["message"] == "server is ready"
+    assert page["created_at"] == page["updated_at"] == "2027-01-15T08:00:00.000000Z"
 
 
 def test_rules_and_events_are_newest_first_and_events_few(forge: Forge) -> None:
