@@ -126,8 +126,30 @@ def test_costs_and_ways_of_a_fan_out_are_found_again_exactly() -> None:
 @pytest.mark.parametrize(("ranks", "known"), [(BREADTH - 1, True), (BREADTH - 2, False)])
 def test_what_a_frame_takes_is_told_by_events_to_enough_receivers(ranks: int, known: bool) -> None:
     made = fan_outs()
-    made.events |= {"ranks": np.full(50, float(ranks)), "spread": np.full(50, ranks * EACH)}
+    made.events.update(ranks=np.full(50, float(ranks)), spread=np.full(50, ranks * EACH))
     assert ("broadcaster.per_subscriber" in estimate([made]).values) is known
+
+
+@pytest.mark.parametrize(
+    ("boards", "base", "per_row"),
+    [
+        ([(1, 580), (4, 820)], 500, 80),
+        ([(1, 100), (4, 1000)], 0, 220),  # Neither part can be less than nothing: then all of it is the other.
+        ([(1, 800), (4, 500)], 650, 0),
+        ([(4, 820)], 700, None),  # Of one length: a row is what the scenario says, and of that nothing has been learnt.
+    ],
+)
+def test_a_dashboard_is_its_rows_and_what_it_has_without_any(
+    boards: list[tuple[int, int]], base: int, per_row: int | None
+) -> None:
+    samples = []
+    for rows, size in boards:
+        made = fan_outs()
+        given = made.observed.scenario.replace({"fleet.servers_per_user": rows, "api.answer_bytes_per_row": 30})
+        seen: Any = SimpleNamespace(scenario=given, floor=None)
+        samples.append(replace(made, observed=seen, sizes=made.sizes | {"dashboard": np.full(MIN_ANSWERS, float(size))}))
+    found = estimate(samples).values
+    assert (found["api.dashboard_bytes"], found.get("api.answer_bytes_per_row")) == (base, per_row)
 
 
 def test_without_enough_events_of_a_kind_nothing_is_said_of_it() -> None:
