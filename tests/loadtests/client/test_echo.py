@@ -44,6 +44,7 @@ class World:
         self.clock = EventList()
         self.wires: list[Wire] = []
         self.log: list[tuple[Any, ...]] = []
+        self.took: list[int] = []
         self.server = server
         self.auths: list[tuple[str, str, Authorised]] = []
         self.answer_auth = True
@@ -70,6 +71,7 @@ class World:
 
     def subscribed(self, channel: str, at: int, took: int) -> None:
         self.log.append(("subscribed", channel))
+        self.took.append(took)
 
     def refused(self, channel: str, at: int, reason: str) -> None:
         self.log.append(("refused", channel))
@@ -134,6 +136,7 @@ def test_a_server_that_swallows_everything_is_tried_in_the_same_slots() -> None:
     world.at(110)
     assert world.dials() == [0, 15, 45, 105]
     assert [wire.open for wire in world.wires] == [False, False, False, True]
+    assert world.log == [("dropped", at * SECOND, 1006) for at in (15, 45, 105)]
 
 
 def test_after_a_loss_one_quick_attempt_and_then_slots() -> None:
@@ -230,6 +233,16 @@ def test_private_channels_are_authorised_public_ones_go_first() -> None:
     assert world.wires[0].sent[1]["data"]["auth"] == "key:private-servers:1.1"
     world.say(messages.subscription_succeeded("news"))
     assert [entry for entry in world.log if entry[0] == "subscribed"] == [("subscribed", "news")]
+
+
+def test_a_subscription_takes_from_its_request_to_its_answer_and_never_less_than_nothing() -> None:
+    world = connected_world()
+    for early, took in ((0, 2), (3, 0)):  # The kernel's clock may be behind.
+        world.echo.subscribe(f"c{early}")
+        now = world.clock.now() + 2 * SECOND
+        world.clock.run(now)
+        world.echo.text(messages.subscription_succeeded(f"c{early}").encode(), now - early * SECOND, now, 1)
+        assert world.took.pop() == took * SECOND
 
 
 def test_a_reconnect_subscribes_again_with_fresh_auth() -> None:

@@ -234,7 +234,7 @@ def refused(status: int) -> Callable[[Answer], None]:
 
 def test_a_notification_becomes_a_refetch_that_is_applied(world: World) -> None:
     assert world.released == 1
-    assert world.recorder.subscribed == world.recorder.listening == 1
+    assert world.recorder.subscribed == world.recorder.listening == world.recorder.counters["subscribed"] == 1
     heard_at = world.clock.now()
     sent_at = world.event(update=9, late=2 * MS)
     world.run(1)
@@ -533,6 +533,7 @@ def test_a_storm_drops_once_and_comes_back(world: World) -> None:
     world.page.lose()
     world.page.lose()
     assert world.recorder.counters["drops"] == 1
+    assert world.recorder.failures == [("WS", "connection", "reconnect storm")]
     world.run(3)
     assert len(world.wires) == 2
     assert world.recorder.listening == 1
