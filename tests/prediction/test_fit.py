@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from sim.cli import main
 from sim.distributions import Constant, Lognormal
 from sim.errors import BadInput
 from sim.prediction import Fit, Parameter, estimates, read
-from sim.prediction.estimates import answer_of, line, processor, rest, rested, slope
-from sim.prediction.fit import fit, fitted, point, unit_of
+from sim.prediction.estimates import Estimates, answer_of, line, processor, rest, rested, slope
+from sim.prediction.fit import _unidentified, fit, fitted, point, unit_of
 from sim.prediction.observations import Observed, observe
 from sim.prediction.parameters import REST
 from sim.prediction.samples import own_times, sample_of
@@ -306,6 +307,19 @@ def test_intervals_hold_the_truth_and_residuals_are_small(both: Fit) -> None:
         assert parameter.low * 0.95 <= truth <= parameter.high * 1.05, parameter
     off = {(row.run, row.metric): row.off for row in both.residuals}
     assert max(abs(value) for (_, metric), value in off.items() if metric.endswith("p50")) < 0.1, off
+
+
+def test_what_is_not_known_stands_with_the_run_that_would_tell_it() -> None:
+    def needs(sampled: bool = False, via: str = "routes") -> dict[str, str]:
+        ledger, scenario = SimpleNamespace(sampled=sampled), SCENARIO.replace({"publisher.via": via})
+        one: Any = SimpleNamespace(subscribers=100, ledger=ledger, scenario=scenario)
+        return {found.key: found.needs for found in _unidentified(set(), Estimates({}, {}, False), [], [one])}
+
+    assert "400 subscribers" in needs()[estimates.COMPOSE]
+    assert needs()["api.service"] == f"a run with {estimates.MIN_ANSWERS} refetches"
+    assert "load.probes off" in needs(sampled=True)["api.service"]
+    assert needs()["api.save"] == f"a run with {estimates.MIN_ANSWERS} changes"
+    assert "publisher.via = 'routes'" in needs(via="none")["api.save"]
 
 
 def test_one_size_does_not_tell_a_cost_per_subscriber_from_a_delay(made: Made) -> None:
