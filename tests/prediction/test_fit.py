@@ -19,7 +19,7 @@ from sim.distributions import Constant, Lognormal
 from sim.errors import BadInput
 from sim.prediction import Fit, Parameter, estimates, read
 from sim.prediction.estimates import Estimates, answer_of, line, processor, rest, rested, slope
-from sim.prediction.fit import _unidentified, fit, fitted, point, unit_of
+from sim.prediction.fit import _parameter, _unidentified, fit, fitted, point, unit_of
 from sim.prediction.observations import Observed, observe
 from sim.prediction.parameters import REST
 from sim.prediction.samples import own_times, sample_of
@@ -88,7 +88,6 @@ def test_two_sizes_tell_all_costs_of_the_broadcaster(both: Fit) -> None:
     assert found["broadcaster.per_subscriber"].value == pytest.approx(0.00003, rel=0.02)
     assert found["broadcaster.compose_per_subscriber"].value == pytest.approx(0.00002, rel=0.15)
     assert found["network.to_broadcaster"].mean == pytest.approx(0.0041, rel=0.15)
-    assert found["api.service"].made_from == "arrivals and departures of the queue"
     assert both.ranges["rate"] == pytest.approx((3.0, 12.0), rel=0.2)
     assert both.ranges["subscribers"] == (100.0, 400.0)
 
@@ -307,6 +306,21 @@ def test_intervals_hold_the_truth_and_residuals_are_small(both: Fit) -> None:
         assert parameter.low * 0.95 <= truth <= parameter.high * 1.05, parameter
     off = {(row.run, row.metric): row.off for row in both.residuals}
     assert max(abs(value) for (_, metric), value in off.items() if metric.endswith("p50")) < 0.1, off
+
+
+@pytest.mark.parametrize(
+    ("key", "floor", "made_from", "n"),
+    [
+        ("api.service", None, "arrivals and departures of the queue", 3),
+        ("cpu.application.per_second", None, "samples of its processor time", 7),
+        ("cpu.application.per_second", 0.001, "samples of its processor time (on loopback: the receivers' share is in it)", 7),
+    ],
+)
+def test_a_parameter_says_what_it_was_made_from(key: str, floor: float | None, made_from: str, n: int) -> None:
+    seen: Any = SimpleNamespace(floor=floor)
+    made = _parameter(key, 2.0, [{key: 1.0}, {key: 3.0}, {}], {"api.service": 3, "cpu.application": 7}, [seen])
+    assert (made.made_from, made.n, made.value) == (made_from, n, 2.0)
+    assert (made.low, made.high) == pytest.approx((1.05, 2.95))
 
 
 def test_what_is_not_known_stands_with_the_run_that_would_tell_it() -> None:
