@@ -17,12 +17,14 @@ from sim.prediction.estimates import (
     STRATA,
     distribution,
     estimate,
+    memory,
     processor,
     rest,
     separable,
     workers_at_most,
 )
 from sim.prediction.samples import BREADTH, RunSample
+from sim.results.ledger import costs
 from sim.scenario import Broadcaster, Network, Scenario
 from tests.prediction.test_samples import sample
 
@@ -166,6 +168,17 @@ def test_events_soon_after_another_waited_where_they_took_a_quarter_of_an_acknow
 ) -> None:
     assert estimate([fan_outs(near=near)]).values["broadcaster.nagle"] is waits
     assert "broadcaster.nagle" not in estimate([fan_outs()]).values
+
+
+def test_memory_is_in_the_middle_of_where_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "level", lambda ledger, *_: ledger)
+    held = {100: 9e3, 200: -9e3, 400: 5e3, 300: -5e3}
+    runs: list[Any] = [
+        SimpleNamespace(subscribers=size, scenario=Scenario(), ledger=3e7 + 3000 * size + noise) for size, noise in held.items()
+    ]
+    for value, low, high in memory(runs).values():
+        assert high - value == pytest.approx(value - low)
+        assert low < value
 
 
 def test_a_sample_in_which_much_was_done_does_not_drown_what_the_others_say() -> None:

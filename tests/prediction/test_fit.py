@@ -277,8 +277,6 @@ def test_memory_is_of_the_process_and_of_each_page_where_sizes_tell_it(made: Mad
         with_memory(runs(), *(30e6 + 3000 * size + noise for size, noise in zip(sizes, (9e3, -9e3, 5e3, -5e3), strict=True)))
     )
     process, page = found.values()
-    for value, low, high in found.values():
-        assert high - value == pytest.approx(value - low)
     assert process[1] < 30e6 < process[2]
     assert page[1] < 3000 < page[2] < 4000
     assert estimates.memory(with_memory(runs(), 30e6, 40e6, 31e6, 45e6)) == {}, "what a page takes is lost in what runs differ by"
