@@ -9,6 +9,7 @@ import types
 import pytest
 
 from loadtests.client import plant as plant_module
+from loadtests.client.mux import Mux, Polled
 from loadtests.client.plant import BRISK, CALM, HANDSHAKES, HUB_GAP, PROBE_EVERY, YOUNG, Plant
 from loadtests.settings import Settings
 from sim.clock import SECOND
@@ -38,6 +39,7 @@ def test_a_process_has_one_and_its_fork_another(stats, monkeypatch):
     one = Plant.of(environment(stats))
     assert Plant.of(environment(stats)) is one
     assert one.pid == os.getpid()
+    assert one.settings is Plant.configured
     one.pid = -1  # As its child finds it.
     other = Plant.of(environment(stats))
     assert other is not one
@@ -80,6 +82,13 @@ def test_garbage_is_looked_for_less_often_while_it_lives(stats):
 def test_a_process_may_have_all_descriptors_that_it_can(plant):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft == hard
+
+
+def test_where_sockets_are_looked_at_by_turns_it_is_said(stats, monkeypatch, caplog):
+    monkeypatch.setattr(plant_module, "Mux", lambda: Mux(Polled()))
+    plant = Plant(environment(stats), Settings())
+    assert "sockets are looked at every 2 ms" in caplog.text
+    plant.finish()
 
 
 def test_so_many_connect_at_once_and_others_as_those_are_through(plant, calls):
