@@ -5,6 +5,7 @@ import os
 import resource
 import sys
 import types
+from functools import partial
 
 import pytest
 
@@ -163,6 +164,15 @@ def test_the_rhythm_goes_on_whatever_fails_and_rests_when_all_are_there(plant, c
     with pytest.raises(ZeroDivisionError):
         plant._drain(now - 100 * SECOND)
     assert calls == [(now, plant._drain, now)], "what was missed is not made up for"
+
+
+def test_what_was_recorded_is_written_once_garbage_is_settled(plant, calls, monkeypatch):
+    """Whoever reads that all pages are subscribed begins to publish."""
+    acts = []
+    for owner, name in ((plant.recorder, "drain"), (plant, "_settle"), (plant.recorder, "write")):
+        monkeypatch.setattr(owner, name, partial(acts.append, name))
+    plant._drain(plant.mux.now())
+    assert acts == ["drain", "_settle", "write"]
 
 
 def test_a_hub_that_goes_round_late_is_counted(plant, calls):
