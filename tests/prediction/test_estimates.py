@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sim.distributions import Constant, Empirical
@@ -15,12 +16,14 @@ from sim.prediction.estimates import (
     MIN_EVENTS,
     NEAR,
     STRATA,
+    WORK,
     distribution,
     estimate,
     memory,
     processor,
     rest,
     separable,
+    windows_of,
     workers_at_most,
 )
 from sim.prediction.samples import BREADTH, RunSample
@@ -172,13 +175,26 @@ def test_events_soon_after_another_waited_where_they_took_a_quarter_of_an_acknow
 
 def test_memory_is_in_the_middle_of_where_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "level", lambda ledger, *_: ledger)
-    held = {100: 9e3, 200: -9e3, 400: 5e3, 300: -5e3}
-    runs: list[Any] = [
-        SimpleNamespace(subscribers=size, scenario=Scenario(), ledger=3e7 + 3000 * size + noise) for size, noise in held.items()
-    ]
-    for value, low, high in memory(runs).values():
+
+    def lies(noise: float) -> dict[str, tuple[float, float, float]]:
+        held = {100: 9 * noise, 200: -9 * noise, 400: 5 * noise, 300: -5 * noise}
+        runs: list[Any] = [
+            SimpleNamespace(subscribers=size, scenario=Scenario(), ledger=3e7 + 3000 * size + more) for size, more in held.items()
+        ]
+        return memory(runs)
+
+    for value, low, high in lies(1e3).values():
         assert high - value == pytest.approx(value - low)
         assert low < value
+    assert lies(1e6) == {}, "what a page takes is lost in what runs differ by"
+
+
+@pytest.mark.parametrize(("samples", "known"), [(MIN_EVENTS, True), (MIN_EVENTS - 1, False)])
+def test_a_process_has_costs_where_enough_samples_say_so(monkeypatch: pytest.MonkeyPatch, samples: int, known: bool) -> None:
+    columns = [*{name for work in WORK.values() for name in work}, "used"]
+    monkeypatch.setattr(costs, "spent", lambda ledger, process: pd.DataFrame(np.ones((ledger, len(columns))), columns=columns))
+    seen: Any = SimpleNamespace(ledger=samples)
+    assert list(windows_of([seen])) == (list(WORK) if known else [])
 
 
 def test_a_sample_in_which_much_was_done_does_not_drown_what_the_others_say() -> None:
