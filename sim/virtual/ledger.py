@@ -140,17 +140,24 @@ def refetch_frame(rows: Array, pages: Array) -> pd.DataFrame:
     )
 
 
+def _page(rows: Array) -> dict[str, Any]:
+    """Columns that say of which page a row is, of the first five."""
+    return {
+        "subscriber": rows[:, 0],
+        "page": text(rows[:, 1], PAGES),
+        "user": rows[:, 2],
+        "resource": text(rows[:, 3], RESOURCES),
+        "resource_id": rows[:, 4],
+    }
+
+
 def subscription_frame(rows: Array, names: Sequence[str]) -> pd.DataFrame:
     """The `subscriptions` table. Columns: subscriber, page, user, resource, id, channel (a code into *names*; -1: a page that
     polls, which listens to nothing), subscribed, ended, reason, policy."""
     return frame(
         "subscriptions",
-        {
-            "subscriber": rows[:, 0],
-            "page": text(rows[:, 1], PAGES),
-            "user": rows[:, 2],
-            "resource": text(rows[:, 3], RESOURCES),
-            "resource_id": rows[:, 4],
+        _page(rows)
+        | {
             "channel": text(rows[:, 5] + 1, ["", *names]),
             "subscribed_at": seconds(rows[:, 6]),
             "ended_at": seconds(rows[:, 7]),
@@ -164,12 +171,8 @@ def page_frame(rows: Array, weight: float = 1.0) -> pd.DataFrame:
     """The `pages` table. Columns: subscriber, page, user, resource, id, opened, closed, loaded version, policy, hidden."""
     return frame(
         "pages",
-        {
-            "subscriber": rows[:, 0],
-            "page": text(rows[:, 1], PAGES),
-            "user": rows[:, 2],
-            "resource": text(rows[:, 3], RESOURCES),
-            "resource_id": rows[:, 4],
+        _page(rows)
+        | {
             "opened_at": seconds(rows[:, 5]),
             "closed_at": seconds(rows[:, 6]),
             "reason": text(np.where(rows[:, 6] == NOT_YET, REASONS.index("end"), REASONS.index("closed")), REASONS),
