@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import os
 import sys
@@ -13,6 +15,7 @@ from locust import events
 from locust.env import Environment
 from locust.html import get_html_report, process_html_filename
 from locust.runners import MasterRunner, WorkerRunner
+from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from loadtests.client.plant import Plant
 from loadtests.recording import clocks, shipping
@@ -20,6 +23,7 @@ from loadtests.screen import figures, otlp, prometheus, tab
 from loadtests.settings import Settings
 from loadtests.shapes import STORM
 from sim.errors import BadInput
+from sim.files import replace_text
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +115,7 @@ def _quit(environment: Environment, **_: Any) -> None:
         environment.runner.stop()
     _finish()
     _write_html(environment)
+    _write_csv(environment)
 
 
 def _write_html(environment: Environment) -> None:
@@ -122,6 +127,19 @@ def _write_html(environment: Environment) -> None:
     path = Path(options.html_file)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(get_html_report(environment, show_download_link=False), encoding="utf-8")
+
+
+def _write_csv(environment: Environment) -> None:
+    """The tables of `--csv`, which Locust itself writes once a second: not what was recorded since, nor what came with the end.
+    As files in their place, for Locust has the old ones still to close."""
+    options = environment.parsed_options
+    if options is None or not options.csv_prefix or isinstance(environment.runner, WorkerRunner):
+        return
+    tables = StatsCSV(environment, PERCENTILES_TO_REPORT)
+    for name, rows in (("stats", tables.requests_csv), ("failures", tables.failures_csv)):
+        text = io.StringIO(newline="")
+        rows(csv.writer(text))
+        replace_text(Path(f"{options.csv_prefix}_{name}.csv"), text.getvalue())
 
 
 def _finish(**_: Any) -> None:
