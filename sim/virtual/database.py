@@ -14,18 +14,16 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import ns
 from sim.distributions import Constant
 from sim.incidents import Deploy, Slowdown
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
 from sim.workload import IN_ORDER, ON_DASHBOARD, RESOURCES, Streams, Updates
-
-Array = np.ndarray[Any, Any]
 
 NOBODY = -1
 """In the place of a user: whose dashboard shows a task."""

@@ -6,14 +6,13 @@ all fires of all pages at once.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import ns
 from sim.policy import NEVER, Debounce, FullPayload, Immediate, Machine, Policy
-
-Array = np.ndarray[Any, Any]
 
 NONE: Array = np.empty(0, np.int64)
 

@@ -15,14 +15,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sim.arrays import Array
 from sim.clock import SECOND, Listener
 from sim.policy import Policy
 from sim.results.frames import typed
 from sim.scenario import Scenario
 from sim.virtual.database import Database
 from sim.workload import RESOURCES as CHANGED
-
-Array = np.ndarray[Any, Any]
 
 OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer", "running")
 RESOURCES = ("server", "site", "task", "dashboard")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 from functools import cache
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import SECOND
 
-Array = np.ndarray[Any, Any]
 Sample = tuple[float, str, str, float]
 
 

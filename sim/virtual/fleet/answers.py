@@ -12,14 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from sim.virtual.fleet.groups import Group
 from sim.virtual.fleet.herds import ABORTED, FAILED, NEVER, Herd
-
-Array = np.ndarray[Any, Any]
 
 
 class Answers:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from sim.arrays import Array
 
 INSTALLED = importlib.util.find_spec("numba") is not None
 

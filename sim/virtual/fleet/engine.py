@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import SECOND, ns
 from sim.distributions import Constant
 from sim.errors import BadInput
@@ -39,8 +40,6 @@ from sim.virtual.fleet.tally import Outcomes, Tally
 from sim.virtual.ledger import Tables, metric_frame
 from sim.virtual.preparation import SHARE, Progress, check, supports
 from sim.workload import RESOURCES, Updates, streams
-
-Array = np.ndarray[Any, Any]
 
 # --- the run -----------------------------------------------------------------------------------------------------------
 

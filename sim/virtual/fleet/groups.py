@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import SECOND, ns
 from sim.policy import InFlight, Policy, Polling
 from sim.scenario import Scenario
@@ -27,8 +27,6 @@ from sim.virtual.fires import fires_of
 from sim.virtual.fleet.queueing import Fifo
 from sim.virtual.measures import frame_bytes
 from sim.workload import RESOURCES, Streams
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False, slots=True)

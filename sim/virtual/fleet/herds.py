@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.virtual.fleet import compiled
 from sim.virtual.fleet.spread import Profile
-
-Array = np.ndarray[Any, Any]
 
 NEVER = 1 << 61
 """An instant that no run reaches; adding durations to it does not overflow."""

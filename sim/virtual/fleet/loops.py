@@ -23,9 +23,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from sim.arrays import Array
 from sim.clock import SECOND
-
-Array = np.ndarray[Any, Any]
 
 LANES = 32
 """Workers whose free times are a row; more are a heap."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sim.arrays import Array
 from sim.clock import SECOND, ns
 from sim.scenario import Scenario
 from sim.virtual.channels import Channels, owner, subscribed
@@ -35,8 +36,6 @@ from sim.virtual.ledger import (
     update_frame,
 )
 from sim.virtual.measures import Sample
-
-Array = np.ndarray[Any, Any]
 
 
 class Probes:

@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.virtual.draws import parts
 from sim.virtual.fleet import compiled
 from sim.virtual.fleet.spread import Profile
-
-Array = np.ndarray[Any, Any]
 
 IDLE = -(1 << 62)
 """Free since ever, ns."""

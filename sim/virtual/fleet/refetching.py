@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import ns
 from sim.distributions import Constant, Distribution, Exponential, Mixture
 from sim.scenario import Scenario
@@ -28,8 +28,6 @@ from sim.virtual.fleet.queueing import Fifo
 from sim.virtual.fleet.spread import Profile
 from sim.virtual.preparation import Progress
 from sim.workload import Streams
-
-Array = np.ndarray[Any, Any]
 
 PIECE = 1 << 21
 """Refetches that go through the queue at once, unless one herd is larger: 16 MiB for each column."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import SECOND
 from sim.results.histogram import FineHistogram
 from sim.results.statistics import (
@@ -25,7 +26,6 @@ from sim.results.statistics import (
 from sim.virtual.fleet.refetching import LOAD_STEP
 from sim.virtual.fleet.tally import Outcomes
 
-Array = np.ndarray[Any, Any]
 Figures = Iterator[tuple[str, Estimate]]
 
 LEVELS = (0.5, 0.95, 0.99)

@@ -8,14 +8,13 @@ and a shifted copy is counted per update. Count, sum, least and largest stay exa
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.results.histogram import FineHistogram
 from sim.virtual.fleet import compiled
-
-Array = np.ndarray[Any, Any]
 
 STEPS = 2048
 _FINEST = 12  # no step below 2**12 ns

@@ -24,13 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.policy import Polling
 from sim.virtual.fleet.answers import Answers
 from sim.virtual.fleet.groups import Group, by_value
 from sim.virtual.fleet.herds import ABORTED, FAILED, NEVER, Herd, Reading, Span
 from sim.virtual.fleet.spread import Kinds, Profile, Spread
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(slots=True)

@@ -17,16 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import SECOND, EventList, ns
 from sim.incidents import Deploy, Outage, Slowdown
 from sim.scenario import Scenario
 from sim.virtual.database import History, away
-
-Array = np.ndarray[Any, Any]
 
 RATE_WINDOW = 60 * SECOND
 """Laravel's limiter counts attempts from a user's first request for one minute, then anew."""

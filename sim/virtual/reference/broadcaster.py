@@ -9,18 +9,16 @@ that comes later stands behind the event in the same loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import LONG_AGO, Entry, EventList, ns
 from sim.distributions import Constant
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
 from sim.virtual.ledger import Delivery, Ledger, PageConnection
 from sim.workload import RESOURCES
-
-Array = np.ndarray[Any, Any]
 
 Answered = Callable[[int, bool], None]
 """Called with the update when the broadcaster has answered its publish (True), or was not there or went down before (False)."""

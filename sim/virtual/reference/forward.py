@@ -14,10 +14,10 @@ it. Where it does not, `Undecided` is raised, and the run has to be made event b
 from __future__ import annotations
 
 from itertools import groupby, pairwise
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import ns
 from sim.incidents import Outage, Slowdown
 from sim.policy import Polling, PollingMachine
@@ -26,8 +26,6 @@ from sim.virtual.fires import BY_CALL, Cause, drive, fires_of
 from sim.virtual.ledger import NOT_YET
 from sim.virtual.reference.outcomes import Undecided, is_one_way
 from sim.virtual.reference.page import World
-
-Array = np.ndarray[Any, Any]
 
 Causes = tuple[dict[int, Cause | None], Array]
 """Of the fires of a page by instant, and the places of its notifications among all."""

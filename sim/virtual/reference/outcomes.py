@@ -9,10 +9,10 @@ decides; the test is that both give equal tables. Where two things happen at one
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import numpy as np
 
+from sim.arrays import Array
 from sim.clock import ns
 from sim.distributions import Constant
 from sim.incidents import Deploy
@@ -23,8 +23,6 @@ from sim.virtual.database import History
 from sim.virtual.ledger import NOT_YET, OUTCOME, Ledger
 from sim.virtual.reference.api import NO_ANSWER, NO_RELEASE, NOT_READ, ApiStation, View
 from sim.virtual.reference.client import HttpClient
-
-Array = np.ndarray[Any, Any]
 
 NEVER = 1 << 62
 
