@@ -1,11 +1,13 @@
 """What Laravel Echo and pusher-js do in a browser: connect, authorise, subscribe, stay alive, come back.
 
-An `Echo` is told the time (any `sim.clock.Scheduler`) and the text; what it opens it gets from a function, so it runs against a
-virtual clock and a list of frames as well as on the mux. Behaviour is that of pusher-js 8.6 as observed by running it: what a
-close code leads to, when attempts are repeated, when it pings, what it forgets. Left out: the second transport that pusher-js
-tries beside the first (wss beside ws), and `online`/`offline` of the browser.
+An `Echo` gets the time from a `sim.clock.Scheduler` and its socket from a function, so a test can run it on a virtual clock with
+a list of frames, and a load test on the mux. It behaves as pusher-js 8.6 was seen to behave: what a close code leads to, when an
+attempt is repeated, when it pings, what it forgets. It leaves out the second transport that pusher-js tries beside the first (wss
+beside ws), and the browser's `online` and `offline`.
 
-States: initialized -> connecting -> connected; connecting -> unavailable after 10 s, and attempts go on; disconnected: for good.
+    initialized -> connecting -> connected        a lost connection goes back to connecting
+                   connecting -> unavailable      after 10 s; the attempts go on
+                   any        -> disconnected     by `disconnect()`, or when the application refuses this client
 """
 
 from __future__ import annotations
@@ -29,27 +31,27 @@ FIRST_SLOT, LAST_SLOT = 15 * SECOND, 60 * SECOND
 """An attempt that cannot even open a socket waits out its slot: 15 s, 30 s, then 60 s each."""
 SHORTEST_ACTIVITY = 10 * SECOND
 SLACK = SECOND // 16
-"""By at most this much a page's watch on silence is late, which is for 10 s and more: thousands of pages then wake the hub
-together, and not each by itself (35 us)."""
+"""The watch on silence (10 s and more) may end this much late. Thousands of pages then wake the hub together, where each would
+cost a wake-up of its own (35 us)."""
 
 NEVER = -1
 AT_ONCE = 0
 
-CLOSE_CODES: tuple[tuple[int, int, int], ...] = (
-    # from, to, delay of the reconnect
-    (4000, 4000, AT_ONCE),  # TLS only (the switch itself is the user's: give a wss URL)
-    (4001, 4099, NEVER),  # refused: application unknown, disabled, over quota ...
-    (4100, 4199, RECONNECT_DELAY),  # over capacity
-    (4200, 4299, AT_ONCE),  # reconnect now
-    (4300, 65535, NEVER),
-    (0, 3999, RECONNECT_DELAY),
+RECONNECTS: tuple[tuple[int, int], ...] = (
+    # codes below, delay of the reconnect
+    (4000, RECONNECT_DELAY),
+    (4001, AT_ONCE),  # TLS only (pusher-js then uses wss; here the user has to give a wss URL)
+    (4100, NEVER),  # refused: application unknown, disabled, over quota ...
+    (4200, RECONNECT_DELAY),  # over capacity
+    (4300, AT_ONCE),  # reconnect now
 )
-"""What a close code, or the code of an error in place of the first frame, leads to; the first row that fits."""
+"""What a close code leads to, or the code of a `pusher:error` in place of the first frame. The first row that fits counts; a
+higher code is a refusal. An error's code is what the peer writes, so it may be any whole number."""
 
 
 def delay_after(code: int) -> int:
-    """Nanoseconds until the reconnect; `NEVER`: the application has refused this client."""
-    return next(delay for low, high, delay in CLOSE_CODES if low <= code <= high)
+    """Nanoseconds until the reconnect. `NEVER`: the application has refused this client."""
+    return next((delay for below, delay in RECONNECTS if code < below), NEVER)
 
 
 class State(Enum):
@@ -68,7 +70,7 @@ class Subscription(Enum):
     SENT = "sent"
     SUBSCRIBED = "subscribed"
     REFUSED = "refused"
-    """By the authorisation or the broadcaster; not tried again before the next connection."""
+    """By the application or the broadcaster. It is not tried again before the next connection."""
 
 
 class Socket(Protocol):
@@ -76,7 +78,7 @@ class Socket(Protocol):
 
     @property
     def heard_at(self) -> int:
-        """When something was heard last that the echo was not told of."""
+        """When the last frame came that was recorded without a call of the echo."""
 
     def send(self, text: str) -> None: ...
 
@@ -90,10 +92,10 @@ Authorised = Callable[[str | None, str | None, str], None]
 
 
 class Client(Protocol):
-    """Whose connection it is: the page. No call may block."""
+    """The owner of the connection, which is a page. No call may block."""
 
     def authorize(self, channel: str, socket_id: str, done: Authorised) -> None:
-        """Find the signature of a private or presence channel, and say *done*, now or later."""
+        """Find the signature of a private or presence channel, and call *done* with it, now or later."""
 
     def connected(self, at: int, took: int) -> None: ...
 
@@ -107,11 +109,11 @@ class Client(Protocol):
     def heard(self, event: Event, arrived_at: int, read_at: int, stamp: int) -> None: ...
 
     def complained(self, code: int, message: str) -> None:
-        """A `pusher:error`, or a frame that was none (code 0)."""
+        """A `pusher:error` came, or something that is no frame of the protocol (code 0)."""
 
 
 class Echo:
-    """One page's connection. `connect()`, `subscribe(...)`; `disconnect()` ends it for good."""
+    """One page's connection. Call `connect()` and `subscribe(...)`, in any order; `disconnect()` ends it."""
 
     __slots__ = (
         "_alarm",
@@ -138,7 +140,7 @@ class Echo:
     )
 
     def __init__(self, clock: Scheduler, dial: Callable[[Echo], Socket], reader: EventReader, client: Client) -> None:
-        """*dial*(echo) begins to open a connection whose listener is the echo; it may raise OSError."""
+        """*dial*(echo) begins to open a connection that reports to the echo; it may raise OSError."""
         self._clock, self._dial, self._event_reader, self._client = clock, dial, reader, client
         self._channels: dict[str, Subscription] = {}
         self._sent_at: dict[str, int] = {}
@@ -162,7 +164,7 @@ class Echo:
             self._begin_slots()
 
     def subscribe(self, channel: str) -> None:
-        """Now, or as soon as there is a connection; again after each reconnect."""
+        """Subscribe now, or as soon as there is a connection, and again after each reconnect."""
         if self._channels.get(channel) in (None, Subscription.REFUSED):
             self._channels[channel] = Subscription.WANTED
             if self.is_open:
@@ -174,25 +176,28 @@ class Echo:
         return self.state is State.CONNECTED and self._link is not None
 
     def disconnect(self) -> None:
-        """Close, and stay away. The client is not told."""
+        """Close, and do not come back. The client gets no call for it."""
         self.state = State.DISCONNECTED
         self._stop_waiting()
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        self._hang_up()
 
     def hang(self) -> None:
-        """Stop reading and pinging, without closing: a page in a tab that has frozen."""
+        """Stop reading and pinging, without closing, as a page in a tab that has frozen."""
         self._stop_waiting()
         if self._link is not None:
             self._link.pause()
 
     def lose(self) -> None:
-        """Drop the connection and come back as after a loss: a page that reloads for ever."""
+        """Drop the connection, and come back as after a loss."""
+        self._hang_up()
+        self._come_back(RECONNECT_DELAY)
+
+    def _hang_up(self) -> bool:
+        """Close the socket, if there is one. Whether there was one."""
         link, self._link = self._link, None
         if link is not None:
             link.close()
-        self._come_back(RECONNECT_DELAY)
+        return link is not None
 
     # ---- attempts
 
@@ -200,9 +205,9 @@ class Echo:
         self.state = State.CONNECTING
         self._channels = dict.fromkeys(self._channels, Subscription.WANTED)
         if self._unavailable is None:
-            self._unavailable = self._clock.call_at(self._clock.now() + UNAVAILABLE_AFTER, self._is_unavailable)
+            self._unavailable = self._clock.call_at(self._clock.now() + UNAVAILABLE_AFTER, self._become_unavailable)
 
-    def _is_unavailable(self) -> None:
+    def _become_unavailable(self) -> None:
         self._unavailable = None
         self.state = State.UNAVAILABLE
 
@@ -211,7 +216,8 @@ class Echo:
         self._attempt(FIRST_SLOT)
 
     def _reconnect(self) -> None:
-        """After a connection was lost: once with what worked before, held to twice the time it took and a second."""
+        """After a connection was lost: one quick attempt, which may take a second more than twice what the last one took; then
+        slots."""
         if self.state is not State.UNAVAILABLE:
             self._enter_connecting()
         if self._latency == NEVER:
@@ -231,9 +237,7 @@ class Echo:
 
     def _slot_over(self) -> None:
         self._alarm = None
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        if self._hang_up():
             self._client.dropped(self._clock.now(), 1006, "connect: timed out")
         if self._quick:
             self._begin_slots()
@@ -248,9 +252,8 @@ class Echo:
         self._cancel_alarm()
 
     def closed(self, code: int, reason: str) -> None:
-        now, was = self._clock.now(), self.state
+        now, established = self._clock.now(), self.state is State.CONNECTED
         self._link = None
-        established = was is State.CONNECTED
         if established:
             self._learn(now, clean=code != 1006)
         self._client.dropped(now, code, reason)
@@ -263,7 +266,7 @@ class Echo:
         self._come_back(delay_after(code))
 
     def _learn(self, now: int, clean: bool) -> None:
-        """A connection that died soon, and not by a close frame, makes later ones ping more often."""
+        """A connection that died soon, and without a close frame, makes later ones ping more often."""
         lived = now - self.connected_at
         if not clean and lived < 2 * ACTIVITY_TIMEOUT:
             self._cap = max(lived // 2, SHORTEST_ACTIVITY)
@@ -277,7 +280,7 @@ class Echo:
             self._set_alarm(self._clock.now() + delay, self._reconnect)
 
     def again(self, event: Event, arrived_at: int, read_at: int, stamp: int) -> None:
-        """A frame came that somebody has heard before: `text` has made *event* of it."""
+        """A frame came whose bytes came before, to this page or another; *event* is what `text` made of them."""
         self.heard_at = read_at
         if event.channel in self._channels:
             self._client.heard(event, arrived_at, read_at, stamp)
@@ -297,17 +300,19 @@ class Echo:
                 self._client.heard(message, arrived_at, read_at, stamp)
             return message
         if self.state is not State.CONNECTED:
-            self._first(message)
+            self._answer_to_handshake(message)
         elif react := REACTIONS.get(message.event):
             react(self, message, min(arrived_at, read_at))
         return None
 
-    def _first(self, message: messages.Message | Event) -> None:
-        """The frame that decides whether there is a connection."""
-        data = getattr(message, "data", None)
-        if isinstance(message, messages.Message) and type(data) is dict:
-            if message.event == messages.ESTABLISHED and type(data.get("activity_timeout")) in (int, float):
-                self._established(str(data.get("socket_id", "")), int(data["activity_timeout"] * SECOND))
+    def _answer_to_handshake(self, message: messages.Message) -> None:
+        """The first frame decides whether there is a connection."""
+        data = message.data
+        if type(data) is dict:
+            timeout = data.get("activity_timeout")
+            if message.event == messages.ESTABLISHED and type(timeout) in (int, float):
+                # The client's own is never longer, so a longer one has no meaning (and might not fit an instant).
+                self._established(str(data.get("socket_id", "")), int(min(max(timeout, 0), ACTIVITY_TIMEOUT // SECOND) * SECOND))
                 return
             if message.event == messages.ERROR:
                 self._failed_by_error(data)
@@ -334,14 +339,12 @@ class Echo:
         self._come_back(delay_after(code))
 
     def _give_up_handshake(self) -> None:
-        """pusher-js closes, becomes unavailable, and tries no more."""
+        """As pusher-js does: it closes, becomes unavailable, and makes no further attempt."""
         self._cancel_alarm()
         self._drop(1006, "no handshake of the Pusher protocol")
 
     def _drop(self, code: int, reason: str) -> None:
-        link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        self._hang_up()
         self._client.dropped(self._clock.now(), code, reason)
 
     # ---- subscriptions
@@ -358,7 +361,7 @@ class Echo:
 
     def _authorised(self, channel: str, socket_id: str, auth: str | None, channel_data: str | None, why: str) -> None:
         if socket_id != self.socket_id or self._channels.get(channel) is not Subscription.AUTHORISING:
-            return  # For a connection that is no more.
+            return  # It was asked for on a connection that is lost.
         if auth is None:
             self._channels[channel] = Subscription.REFUSED
             self._client.refused(channel, self._clock.now(), why)
@@ -375,7 +378,7 @@ class Echo:
         channel = message.channel
         sent_at = self._sent_at.pop(channel, at)
         if not self._sent_at:
-            self._sent_at.clear()  # Gives its memory back, which at 10,000 pages is worth a line.
+            self._sent_at.clear()  # An emptied dict keeps its memory until then, and each page has one.
         if channel in self._channels:
             self._channels[channel] = Subscription.SUBSCRIBED
             self._client.subscribed(channel, at, max(at - sent_at, 0))
@@ -411,7 +414,7 @@ class Echo:
     def _silence(self) -> None:
         self._alarm = None
         if self._clock.now() - self._last_heard() < min(self._server_timeout, self._cap):
-            self._watch_activity()  # It was heard in the meantime: one timer a connection, not one a frame.
+            self._watch_activity()  # Something came meanwhile. There is one timer for a connection, not one for each frame.
             return
         self._pinged_at = self._clock.now()
         if self._link is not None:
@@ -462,11 +465,12 @@ REACTIONS: dict[str, Callable[[Echo, messages.Message, int], None]] = {
     messages.SUBSCRIBED: Echo._succeeded,
     messages.SUBSCRIPTION_ERROR: Echo._not_subscribed,
 }
-"""What a connected client does about frames of the protocol; others (pongs, members, cache misses) are heard and that is all."""
+"""What a connected client does about the protocol's own frames. Others (pongs, members, cache misses) only count as a sign of
+life."""
 
 
 def _later(at: int) -> int:
-    """The next instant at which watches end."""
+    """The next instant at which a watch on silence may end."""
     return -(-at // SLACK) * SLACK
 
 

@@ -169,6 +169,8 @@ def test_after_a_loss_one_quick_attempt_and_then_slots() -> None:
         (4299, 0),
         (4300, None),
         (4999, None),
+        (70_000, None),
+        (-1, 1),
     ],
 )
 def test_what_a_close_code_leads_to(code: int, delay: float | None) -> None:
@@ -180,7 +182,8 @@ def test_what_a_close_code_leads_to(code: int, delay: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "state", "dials"), [(4001, State.DISCONNECTED, 1), (4009, State.DISCONNECTED, 1), (4100, State.CONNECTING, 2)]
+    ("code", "state", "dials"),
+    [(4001, State.DISCONNECTED, 1), (4009, State.DISCONNECTED, 1), (4100, State.CONNECTING, 2), (10**9, State.DISCONNECTED, 1)],
 )
 def test_an_error_in_place_of_the_first_frame(code: int, state: State, dials: int) -> None:
     def server(world: World, wire: Wire) -> None:
@@ -208,6 +211,21 @@ def test_a_handshake_that_is_none_is_the_end(first: str) -> None:
     world.at(600)
     assert world.dials() == [0]
     assert world.echo.state is State.UNAVAILABLE
+
+
+@pytest.mark.parametrize("timeout", ["1e300", "-1e300", "0", "0.5"])
+def test_an_activity_timeout_of_any_size_makes_a_connection_that_pings(timeout: str) -> None:
+    def server(world: World, wire: Wire) -> None:
+        data = json.dumps({"socket_id": "1.1", "activity_timeout": json.loads(timeout)})
+        world.echo.opened()
+        world.say(json.dumps({"event": "pusher:connection_established", "data": data}))
+
+    world = World(server)
+    world.echo.connect()
+    world.at(1)
+    assert world.echo.state is State.CONNECTED
+    world.at(123)
+    assert world.pings() >= 1
 
 
 def test_closed_before_the_first_frame_is_tried_each_second() -> None:
