@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from loadtests.client import auth as ways
+from loadtests.client.auth import Signed
 from loadtests.client.inertia import ACCEPT
 from loadtests.settings import Settings
-from loadtests.users import EchoUser, Who, way_of
+from loadtests.users import EchoUser, Identity, auth_of
 from sim.errors import BadInput
 from sim.scenario import Broadcast, Pages, Scenario
 from sim.target import Target
@@ -21,7 +21,7 @@ class PatternPage(EchoUser):
     owned = "servers"
 
     @classmethod
-    def identities(cls, target: Target) -> list[Who]:
+    def identities(cls, target: Target) -> list[Identity]:
         """Every owned resource, with its owner; every user, where nothing of the page asks for a resource."""
         if not any("{id}" in template for template in (*cls.channels, cls.refetch)):
             return [(user.id, user.token, 0) for user in target.users]
@@ -100,7 +100,7 @@ class Dashboard(PatternPage):
     refetch = "/dashboard"
 
     @classmethod
-    def identities(cls, target: Target) -> list[Who]:
+    def identities(cls, target: Target) -> list[Identity]:
         return [(u.id, u.token, 0) for u in target.users]
 
     @classmethod
@@ -176,7 +176,7 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
     }
     parameters |= {name: value for name, value in own.items() if value}
     if settings.auth == "signed" and settings.target:
-        parameters["auth"] = ways.Signed(settings.target.key, settings.target.secret)
+        parameters["auth"] = Signed(settings.target.key, settings.target.secret)
     if settings.auth == "cookie" and settings.target:
-        parameters["auth"] = way_of(settings.target, settings.login)
+        parameters["auth"] = auth_of(settings.target, settings.login)
     return parameters

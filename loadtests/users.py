@@ -7,19 +7,19 @@
 
     class OrderPage(EchoUser):
         host = "https://shop.example"                       # the application, as for every Locust user
-        broadcaster = "wss://ws.shop.example/app/KEY"       # or the target of WORKBENCH_TARGET
+        broadcaster = "wss://ws.shop.example/app/KEY"       # without it: that of WORKBENCH_TARGET
         channels = ["private-orders.{id}"]
         refetch = "/api/orders/{id}"
         version = "data.updated_at"                         # where the answer says how new it is
-        ids = range(1, 101)                                 # pages spread evenly over these
+        ids = range(1, 101)                                 # the pages spread evenly over these
         token = os.environ.get("SHOP_TOKEN", "")
         policy = Debounce(wait=0.3)
 
-        def on_event(self, event):                          # runs in the hub: must not block
+        def on_event(self, event):                          # runs in the hub, so it must not block
             return event.name == "App\\\\Events\\\\OrderShipped"   # true: a reason to refetch
 
 The page connects, authorises each private channel at the application, subscribes, refetches by its policy, and comes back after a
-loss, all without a greenlet of its own; the user's greenlet is parked, or runs the `@task` methods that the class has.
+loss. It needs no greenlet for that: the user's greenlet is parked, or runs the `@task` methods of the class.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from locust.contrib.fasthttp import FastHttpSession
 from locust.user.task import LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from websockets.uri import parse_uri
 
-from loadtests.client import auth as ways
+from loadtests.attributes import check
+from loadtests.client.auth import Auth, Bearer, Cookie, Signed
 from loadtests.client.http import Answer, split_url
 from loadtests.client.page import Page, Seat
 from loadtests.client.plant import Plant
@@ -50,25 +51,26 @@ from sim.target import Key, Keys, Target
 
 logger = logging.getLogger(__name__)
 
-Who = tuple[Key, str, Key]
+Identity = tuple[Key, str, Key]
 """User's id, bearer token, id of the resource shown; ids as the target writes them."""
 
 
-def way_of(target: Target, credentials: Mapping[str, str] | None = None) -> ways.Auth:
-    """By token, or by a session where users of the target log in; *credentials*: of one for everybody."""
+def auth_of(target: Target, credentials: Mapping[str, str] | None = None) -> Auth:
+    """How pages of *target* authorise: by session where users log in (*credentials*: one login for everybody), else by token."""
     if credentials or any(user.login for user in target.users):
-        return ways.Cookie(credentials, target.login.path, target.login.csrf, target.auth, target.page_origin)
-    return ways.Bearer(target.auth)
+        return Cookie(credentials, target.login.path, target.login.csrf, target.auth, target.page_origin)
+    return Bearer(target.auth)
 
 
 def park(user: EchoUser) -> None:
-    """The task of a page that has no tasks: nothing, until Locust kills it. As one that waits, so that a stop need not be."""
+    """The task of a page without tasks: it does nothing until Locust kills it. Locust takes it for a user that waits between two
+    tasks, and so does not wait for its end."""
     user._state = LOCUST_STATE_WAITING
     gevent.get_hub().switch()
 
 
 class EchoUser(User):
-    """One page in one browser. Class attributes are its parameters; templates know `{id}`, `{user}` and `{n}`."""
+    """One page in one browser. Class attributes are its parameters; channels and `refetch` may hold `{id}`, `{user}`, `{n}`."""
 
     abstract = True
     tasks = [park]  # noqa: RUF012 (Locust collects it into the class)
@@ -76,17 +78,17 @@ class EchoUser(User):
     broadcaster: str = ""
     """WebSocket URL with the application key. Empty: the target's."""
     origin: str = ""
-    """`Origin` header of the handshake, where the broadcaster looks at it; empty: the target's."""
+    """`Origin` header of the handshake, for a broadcaster that checks it. Empty: the target's."""
     channels: Sequence[str] = ()
-    """Names on the wire, that is with `private-`."""
+    """Names on the wire, so with `private-`."""
     events: Iterable[str] = ()
     """Event names on the wire that count; empty: any."""
     refetch: str = ""
     """URL path of the resource; empty: nothing is refetched."""
     inertia: bool = False
-    """The resource is an Inertia page; `version` is then a path within its page object, as `props.order.updated_at`."""
+    """Whether the resource is an Inertia page. `version` is then a path in its page object, as `props.order.updated_at`."""
     only: Sequence[str] = ()
-    """Props that it reloads; empty: all."""
+    """Props that an Inertia page reloads; empty: all."""
     version: str = "version"
     """JSON path of the version in the answer: a whole number or an ISO 8601 time."""
     policy: Policy = Debounce()
@@ -97,31 +99,31 @@ class EchoUser(User):
     headers: str = "Accept: application/json\r\n"
     """Complete header lines of every request to the application."""
     token: str = ""
-    """Bearer token, where the target does not list users of its own."""
+    """Bearer token, where the target lists no users."""
     ids: Sequence[Key] = ()
     """Ids of resources over which the pages spread evenly; empty: each page has its own, from 1."""
     owned: str = ""
-    """List of the target's users that holds the ids, as `servers`; empty: `ids`."""
-    auth: ways.Auth | None = None
-    """None: by the token at `/broadcasting/auth`, or signed with the target's secret where there is no application."""
+    """The list of the target's users that holds the ids, as `servers`; empty: `ids`."""
+    auth: Auth | None = None
+    """None: by token at `/broadcasting/auth`, or signed with the target's secret where there is no application."""
     fan_out_alone: bool = False
-    """Nothing is asked of the application, though there is one: channels are signed for here, and nothing is refetched."""
+    """True: the application, if there is one, gets no requests. Channels are signed here, and nothing is refetched."""
     verify: bool = True
-    """False: take any certificate."""
+    """False: accept any certificate."""
     behaviour: str = "good"
-    """stop_reading, reconnect_loop, never_subscribe: what pages do that are broken."""
+    """What a broken page does: stop_reading, reconnect_loop, never_subscribe."""
     session: Distribution | None = None
-    """How long a page stays open; then the user opens another. None: for the whole test."""
+    """Seconds that a page stays open; then the user opens another one. None: for the whole test."""
     hidden: float = 0.0
     """Share of the pages in hidden tabs."""
     refetch_on_reconnect: bool = False
-    """Refetch once the channels are subscribed again. Stock Echo does not; what came meanwhile then stays unseen."""
+    """Refetch when the channels are subscribed again. Stock Echo does not, so what changed meanwhile stays unseen."""
     label: str = ""
-    """In Locust's table; empty: the class's name."""
+    """The page's name in Locust's table; empty: the class's."""
     page: str = ""
-    """What the page is called in the bundle; empty: the class's name."""
+    """The page's name in the bundle; empty: the class's."""
     resource: str = ""
-    """What it shows: server, site, dashboard, or a foreign application's word."""
+    """What the page shows: server, site, dashboard, or the application's own word; empty: the class's name."""
 
     _seat: Seat | None = None
     _leave: Timer | None = None
@@ -135,11 +137,11 @@ class EchoUser(User):
     # ---- for authors of pages
 
     def on_event(self, event: Event) -> Any:
-        """Override: is *event* (`name`, `channel`, `data`) a reason to refetch? Runs in the hub; must not block."""
+        """Override: whether *event* (`name`, `channel`, `data`) is a reason to refetch. Runs in the hub, so it must not block."""
         return True
 
-    def who(self, number: int) -> Who:
-        """Override to decide whose page the *number*-th one of this process is, and what it shows."""
+    def who(self, number: int) -> Identity:
+        """Override to choose user and resource of the *number*-th page of this process."""
         identities = self._identities()
         if identities:
             return identities[self._place(number, len(identities))]
@@ -148,14 +150,14 @@ class EchoUser(User):
         return 0, self.token, resource_id
 
     @classmethod
-    def identities(cls, target: Target) -> list[Who]:
-        """Override where the target's users and what they own decide; empty: `token` and `ids` do."""
+    def identities(cls, target: Target) -> list[Identity]:
+        """Override to take them from the target's users and what these own. Empty: from `token` and `ids`."""
         return []
 
     @property
     def client(self) -> FastHttpSession:
-        """For tasks: Locust's own HTTP session, as `FastHttpUser` has it (`name`, `post`, `catch_response`, ...), with the page's
-        headers. It has connections and cookies of its own. Made when it is asked for first: most pages have no tasks."""
+        """For tasks: Locust's own HTTP session, as `FastHttpUser` has it (`name`, `post`, `catch_response` ...), with the page's
+        headers. It has connections and cookies of its own. It is made on first use, because most pages have no tasks."""
         if self._client is None:
             target = self.plant.settings.target
             lines = self._seat.headers.decode("latin-1").split("\r\n") if self._seat else []
@@ -169,8 +171,8 @@ class EchoUser(User):
         return self._client
 
     def get(self, path: str) -> Answer:
-        """From a task: GET *path* over the connections of the page's refetches, at a tenth of the cost of `client.get`. Waits,
-        and counts in Locust's table."""
+        """From a task: GET *path* over the connections of the page's refetches, at a tenth of the cost of `client.get`. It waits
+        for the answer and counts in Locust's table."""
         answer = self.open_page.pool.fetch("GET", self.open_page.prefix + path, self.open_page.headers)
         failed = answer.status == 0 or answer.status >= 400
         self.open_page.timed("GET", path, answer, (answer.error or f"HTTP {answer.status}") if failed else "")
@@ -179,52 +181,58 @@ class EchoUser(User):
     # ---- Locust's side
 
     def on_start(self) -> None:
-        """Open the page. Returns at once unless the way to authorise has to log in first."""
+        """Open the page. Returns at once, unless the user has to log in first."""
         self.plant = plant = Plant.of(self.environment)
         spec = self._find_spec()
         if spec is None:
             self._state = LOCUST_STATE_STOPPING  # Raising StopUser here would be logged with a traceback for each user.
             return
-        number = plant.number(type(self))
-        user, token, resource_id = self.who(number)
-        target = plant.settings.target
-        given = [] if target is None else [line for line in target.headers if not (token and line[0].lower() == "authorization")]
-        headers = self.headers + "".join(f"{name}: {value}\r\n" for name, value in given)
-        headers += f"Authorization: Bearer {token}\r\n" if token else ""
-        users, shown = self._numbers()
-        logins = plant.logins
-        if logins is None:
-            logins = plant.logins = {u.id: u.login for u in target.users if u.login} if target else {}
-        self._seat = Seat(
-            number,
-            users.number(user),
-            shown.number(resource_id),
-            headers.encode("latin-1"),
-            keys=(user, resource_id),
-            # Spread evenly, as the simulator does.
-            hidden=int((number + 1) * self.hidden) > int(number * self.hidden),
-            hook=None if type(self).on_event is EchoUser.on_event else self.on_event,
-            login=() if token else logins.get(user, ()),
-            renew=self._reopen,
-        )
+        self._seat = self._make_seat()
         self.open_page = Page(plant, spec, self._seat)
         spec.auth.prepare(self.open_page)
-        self._seat.headers = self.open_page.headers  # A session outlives the page in which it began.
+        self._seat.headers = self.open_page.headers  # The session goes on when the user opens another page.
         plant.recorder.opened += 1
         plant.recorder.wanted += spec.subscribes
         plant.admit(self._open)
 
+    def _make_seat(self) -> Seat:
+        plant, target = self.plant, self.plant.settings.target
+        number = plant.number(type(self))
+        user, token, resource_id = self.who(number)
+        users, shown = self._numbers()
+        if plant.logins is None:
+            plant.logins = {u.id: u.login for u in target.users if u.login} if target else {}
+        return Seat(
+            number,
+            users.number(user),
+            shown.number(resource_id),
+            self._header_lines(token).encode("latin-1"),
+            keys=(user, resource_id),
+            # Spread evenly, as the simulator does.
+            hidden=int((number + 1) * self.hidden) > int(number * self.hidden),
+            hook=None if type(self).on_event is EchoUser.on_event else self.on_event,
+            login=() if token else plant.logins.get(user, ()),
+            renew=self._reopen,
+        )
+
+    def _header_lines(self, token: str) -> str:
+        """The class's, the target's, and the token; the page's own token replaces one that the target gives for all."""
+        target = self.plant.settings.target
+        given = [line for line in target.headers if not (token and line[0].lower() == "authorization")] if target else []
+        own = [("Authorization", f"Bearer {token}")] if token else []
+        return self.headers + "".join(f"{name}: {value}\r\n" for name, value in (*given, *own))
+
     def _open(self, release: Callable[[], None]) -> None:
         self.open_page.open(release)
         if self.session is not None:
-            # The first page of a seat is met within its session, so that pages leave at an even rate from the beginning.
+            # The first page's session has begun before the test, so that pages leave at an even rate from the beginning.
             later, rng = self.open_page.seat.later, self.plant.draws
             drawn = self.session.sample(rng, 1) if later else residual(self.session, rng, 1)
             stay = ns(float(drawn[0]))
             self._leave = self.plant.mux.call_at(self.plant.mux.now() + stay, self._reopen)
 
     def _reopen(self) -> None:
-        """A page that is left is replaced at once, by another."""
+        """The user leaves the page and opens another one at once."""
         if self._leave is not None:
             self._leave.cancel()
         self.open_page.close()
@@ -251,10 +259,10 @@ class EchoUser(User):
     # ---- what all pages of the class share
 
     def _find_spec(self) -> Spec | None:
-        """The spec of this class; None when its pages cannot be opened, which is said once."""
+        """The spec of this class. None: its pages cannot be opened; one line of the log says why."""
         plant, cls = self.plant, type(self)
         if cls not in plant.specs:
-            # One for all: with one each, the tabs of a user would each log in for themselves.
+            # All pages share one: with one each, every tab of a user would log in by itself.
             with plant.resolving:
                 if cls not in plant.specs and cls not in plant.impossible:
                     self._try_spec(cls)
@@ -269,6 +277,7 @@ class EchoUser(User):
             self.environment.process_exit_code = BadInput.exit_code
 
     def _make_spec(self) -> Spec:
+        check(self)
         plant, target = self.plant, self.plant.settings.target
         url = self.broadcaster or (target.websocket_url if target else "")
         if not url:
@@ -277,10 +286,12 @@ class EchoUser(User):
         uri = parse_uri(url if "?" in url else url + query)
         base, prefix = split_url("" if self.fan_out_alone else self.host or (target.api if target else ""))
         application = plant.origin(base, self.verify) if base != "://" else None
+        if self.refetch and application is None and target is None:
+            raise BadInput("no application to refetch from (set the class's host, or WORKBENCH_TARGET)")
         name = type(self).__name__
-        way = self.auth
-        if way is None and target is not None:
-            way = way_of(target) if application else ways.Signed(target.key, target.secret)
+        auth = self.auth
+        if auth is None and target is not None:
+            auth = auth_of(target) if application else Signed(target.key, target.secret)
         label = self.label or name
         return Spec(
             kind=plant.recorder.kind(label, self.page or name, self.resource or name, self.refetch or label),
@@ -292,7 +303,7 @@ class EchoUser(User):
             version_path=tuple(self.version.split(".")),
             policy=self.policy if application and self.refetch else FullPayload(),
             in_flight=self.in_flight,
-            auth=way or ways.Bearer(),
+            auth=auth or Bearer(),
             uri=uri,
             broadcaster=plant.origin(url.split("?")[0].partition("/app/")[0], self.verify),
             application=application,
@@ -305,15 +316,15 @@ class EchoUser(User):
             timeout=self.timeout,
         )
 
-    def _identities(self) -> list[Who]:
+    def _identities(self) -> list[Identity]:
         known, cls, target = self.plant.identities, type(self), self.plant.settings.target
         if cls not in known:
             known[cls] = cls.identities(target) if target else []
-        found: list[Who] = known[cls]
+        found: list[Identity] = known[cls]
         return found
 
     def _numbers(self) -> tuple[Keys, Keys]:
-        """For the tables: users, and what the pages of this class show."""
+        """The numbers that the tables have for users, and for what the pages of this class show."""
         known, cls = self.plant.numbers, type(self)
         if cls not in known:
             target = self.plant.settings.target

@@ -309,7 +309,7 @@ class Echo:
         """The first frame decides whether there is a connection."""
         data = message.data
         if type(data) is dict:
-            timeout = data.get("activity_timeout")
+            timeout: Any = data.get("activity_timeout")
             if message.event == messages.ESTABLISHED and type(timeout) in (int, float):
                 # The client's own is never longer, so a longer one has no meaning (and might not fit an instant).
                 self._established(str(data.get("socket_id", "")), int(min(max(timeout, 0), ACTIVITY_TIMEOUT // SECOND) * SECOND))

@@ -73,6 +73,39 @@ def test_a_page_of_a_few_lines_is_whole(plant):
     assert not plant.pages
 
 
+@pytest.mark.parametrize(
+    ("attribute", "values"),
+    [
+        ("host", ["shop.example", "ftp://user:secret@shop.example", "http://127.0.0.1:99999", "http://:80", 5]),
+        ("broadcaster", ["https://ws.shop.example/app/KEY", "ws.shop.example/app/KEY", "ws://user:secret@:1"]),
+        ("channels", ["private-orders.{id}", ["private-orders.{order}"], ["private-orders.{"], ["{}"], ["{id.x}"], [5]]),
+        ("events", ["Shipped"]),
+        ("refetch", ["api/orders/{id}", "/api/{order}"]),
+        ("policy", [0.3, Debounce, None]),
+        ("in_flight", ["sometimes"]),
+        ("http", ["pooled"]),
+        ("pool_size", [0, 1.5, True]),
+        ("timeout", [0, -1.0, "30"]),
+        ("headers", ["Authorization: Bearer secret"]),
+        ("behaviour", ["bad"]),
+        ("hidden", [-0.1, 1.5, "half"]),
+    ],
+)
+def test_an_attribute_that_is_none_is_refused_in_a_line_without_its_secrets(plant, caplog, attribute, values):
+    for value in values:
+        page = type("Wrong", (OrderPage,), {attribute: value})
+        for _ in range(2):
+            page(FakeEnvironment(plant)).on_start()
+        assert page not in plant.specs
+    assert len(caplog.records) == len(values)
+    assert all(f"Wrong cannot be opened: {attribute}" in line and "secret" not in line for line in caplog.messages)
+
+
+def test_a_page_that_refetches_needs_an_application(plant, caplog):
+    type("Homeless", (OrderPage,), {"host": None})(FakeEnvironment(plant)).on_start()
+    assert "no application to refetch from" in caplog.text
+
+
 def test_pages_that_open_together_share_what_their_class_has(plant, monkeypatch):
     made, make = [], OrderPage._make_spec
 
@@ -154,7 +187,7 @@ def test_a_scenario_becomes_classes_with_its_weights():
     assert detail.events == ["App\\Events\\ServerUpdated"]
     assert polling.channels == []
     assert board.channels == ["private-servers", "private-sites"]
-    assert [who[2] for who in detail.identities(TARGET)] == [1, 2, 3]
+    assert [identity[2] for identity in detail.identities(TARGET)] == [1, 2, 3]
     assert board.identities(TARGET) == [(1, "t1", 0), (2, "t2", 0)]
     assert detail.tasks == [park]
     assert not detail.abstract

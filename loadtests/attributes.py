@@ -1,0 +1,65 @@
+"""Whether the attributes of a page's class are what they must be, in one line for its author, before its first page opens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+from sim.errors import BadInput
+from sim.policy import InFlight, Policy
+from sim.scenario.model import Behaviour
+
+Rule = tuple[str, Callable[[Any], bool], str]
+"""Attribute, test of its value, what it must be."""
+
+
+def _names(value: Any) -> bool:
+    return not isinstance(value, str) and all(isinstance(name, str) and _fills(name) for name in value)
+
+
+def _fills(template: str) -> bool:
+    try:
+        template.format(id=1, user=1, n=1)
+    except (LookupError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def _address(*schemes: str) -> Callable[[Any], bool]:
+    def is_one(value: Any) -> bool:
+        try:
+            parts = urlsplit(value)
+            return not value or (parts.scheme in schemes and bool(parts.hostname) and parts.port != 0)
+        except (AttributeError, TypeError, ValueError):
+            return False
+
+    return is_one
+
+
+TEMPLATE = "which may hold {id}, {user} and {n}"
+RULES: tuple[Rule, ...] = (
+    ("host", _address("http", "https"), "the application's address, as 'https://shop.example'"),
+    ("broadcaster", _address("ws", "wss"), "an address with the application key, as 'wss://ws.shop.example/app/KEY'"),
+    ("channels", _names, f"a list of names, {TEMPLATE}"),
+    ("events", _names, "a list of names"),
+    ("refetch", lambda value: not value or (value.startswith("/") and _fills(value)), f"a URL path from '/', {TEMPLATE}"),
+    ("policy", lambda value: isinstance(value, Policy), "a policy, as Debounce(wait=0.3)"),
+    ("in_flight", get_args(InFlight).__contains__, f"one of {', '.join(get_args(InFlight))}"),
+    ("http", ("pool", "per_subscriber").__contains__, "one of pool, per_subscriber"),
+    ("pool_size", lambda value: type(value) is int and value > 0, "a whole number > 0"),
+    ("timeout", lambda value: type(value) in (int, float) and value > 0, "seconds > 0"),
+    ("headers", lambda value: not value or value.endswith("\r\n"), "header lines, each ending in \\r\\n"),
+    ("behaviour", get_args(Behaviour).__contains__, f"one of {', '.join(get_args(Behaviour))}"),
+    ("hidden", lambda value: type(value) in (int, float) and 0 <= value <= 1, "a share from 0 to 1"),
+)
+
+
+def check(page: Any) -> None:
+    """*page*: an `EchoUser`. Raises `BadInput` for the first attribute that breaks its rule, without a secret in its text."""
+    for name, holds, must in RULES:
+        value = getattr(page, name)
+        if not holds(value):
+            shown = "" if name == "headers" else f" = {re.sub('//[^/@]*@', '//...@', repr(value))}"
+            raise BadInput(f"{name}{shown}: must be {must}")
