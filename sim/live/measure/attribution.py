@@ -12,16 +12,21 @@ matched one to one, first in first out:
                                       -> f is u12 (the latest that was sent before it came), e is u7; u9 was heard by nobody
 
 Where the payload names the resource (`server_id`), each resource has a row of its own. The same bytes may come twice: two changes
-of one resource within the resolution of its time stamp, or one event that was delivered twice. Then the second arrival at a page
-is taken for the second change where there was one, and for a duplicate of the first where there was not.
+of one resource within the resolution of its time stamp, or one event that was delivered twice. How many broadcasts there were is
+then what most pages heard, else what one of them did, else one, whichever is as many as were published. Page by page each arrival
+is of the latest of these that was sent before it, and no two arrivals are of one, as far as there are enough; what is left is a
+duplicate. So the page that missed the first of two, or heard it twice, has the second in its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from sim.arrays import Array
 
 UNKNOWN = -1
 
@@ -39,21 +44,43 @@ def attribute(notifications: pd.DataFrame, events: pd.DataFrame, published: Publ
     asked = notifications[known.isna()].sort_values("received_at_ns", kind="stable")
     if asked.empty:
         return known
-    asked = asked.assign(repeat=asked.groupby(["event", "channel", "subscriber"], observed=True, sort=False).cumcount())
-    key = ["channel", "event", "repeat"]
-    heard = asked.groupby(key, observed=True)["received_at_ns"].min().rename("first_at").reset_index()
+    key = ["channel", "event"]
+    of_page = asked.groupby([*key, "subscriber"], observed=True, sort=False)["received_at_ns"].agg(["min", "size"])
+    heard = of_page.groupby(key, observed=True, sort=False).agg(
+        first_at=("min", "min"), usual=("size", "median"), most=("size", "max")
+    )
+    heard = heard.sort_values("first_at", kind="stable").reset_index()
     heard["resource_id"] = heard["event"].map(events.groupby("event")["resource_id"].first()).astype("Int64")
-    heard = heard.sort_values("first_at", kind="stable").reset_index(drop=True)
-    heard["update"] = pd.array([pd.NA] * len(heard), dtype="Int64")
+    rows = asked.reset_index().merge(heard.reset_index(names="broadcast")[[*key, "broadcast"]], on=key)
+    single = np.full(len(heard), UNKNOWN)
+    found = np.full(len(rows), UNKNOWN)
+    arrivals: Any = rows.groupby("broadcast").indices
     for broadcasts, queue in _queues(heard, published):
-        position = match(broadcasts["first_at"].to_numpy(), broadcasts["repeat"].to_numpy() > 0, queue["started_at"].to_numpy())
-        matched = position >= 0
-        heard.loc[broadcasts.index[matched], "update"] = queue["update"].to_numpy()[position[matched]]
-    # What repeats and found no update of its own is the same event once more.
-    heard = heard.sort_values(key, kind="stable")
-    heard["update"] = heard.groupby(["channel", "event"], observed=True)["update"].ffill()
-    found = asked.reset_index().merge(heard[[*key, "update"]], on=key, suffixes=("_", "")).set_index("index")["update"]
-    return known.fillna(found)
+        updates, started_at = queue["update"].to_numpy(), queue["started_at"].to_numpy()
+        places, most = broadcasts.index.to_numpy(), broadcasts["most"].to_numpy()
+        first = match(broadcasts["first_at"].to_numpy(), started_at, (broadcasts["usual"].to_numpy().astype(int), most))
+        single[places[first >= 0]] = updates[first[first >= 0]]
+        count = np.minimum(np.diff(np.r_[first, len(updates)]), most)
+        for place in np.flatnonzero((first >= 0) & (count > 1)):
+            mine = arrivals[places[place]]
+            several = slice(first[place], first[place] + count[place])
+            page, at = (rows[name].to_numpy()[mine] for name in ("subscriber", "received_at_ns"))
+            found[mine] = updates[several][one_each(page, at, started_at[several])]
+    update = np.where(found == UNKNOWN, single[rows["broadcast"].to_numpy()], found)
+    named = pd.Series(update, rows["index"].to_numpy()).astype("Int64")
+    return known.fillna(named[named != UNKNOWN])
+
+
+def one_each(page: Array, at: Array, started_at: Array) -> Array:
+    """For arrivals of the same bytes, sent several times: of which sending each is (its place). Rows in any order."""
+    order = np.lexsort((at, page))
+    serial = np.arange(len(order))
+    latest = np.searchsorted(np.maximum.accumulate(started_at), at[order], side="right") - 1
+    # An arrival leaves one for each that comes after it at its page.
+    left = pd.Series((latest - serial)[::-1]).groupby(page[order][::-1]).cummin().to_numpy()[::-1]
+    place = np.empty(len(order), int)
+    place[order] = np.maximum(left + serial, 0)
+    return place
 
 
 def tell_apart(notifications: pd.DataFrame, events: pd.DataFrame) -> pd.Series:
@@ -80,24 +107,21 @@ def _queues(heard: pd.DataFrame, published: Published) -> Iterator[tuple[pd.Data
             yield broadcasts, queue
 
 
-def match(first_at: np.ndarray, repeats: np.ndarray, started_at: np.ndarray) -> np.ndarray:
-    """Position of the update of each broadcast, or -1. Both rows are in order; no update is given twice; order is kept.
+def match(first_at: Array, started_at: Array, counts: Sequence[Array] = ()) -> Array:
+    """Position of the (first) update of each event, or -1. Both rows are in order; no update is given twice; order is kept.
 
-    *repeats*: whether the same bytes were heard before, so that this may be the same event. Where as many were heard as were
-    published, the n-th is the n-th. Where there are fewer or more, each is taken, from the last backwards, for the latest update
-    that was sent before it was heard.
+    *counts*: how many broadcasts each event may have been, the likeliest first; else each was one. Where these are as many as
+    were published, the n-th is the n-th. Where there are fewer or more, each event is taken, from the last backwards, for the
+    latest update that was sent before it was heard.
     """
+    for count in (*counts, np.ones(len(first_at), int)):
+        first = np.cumsum(count) - count
+        if count.sum() == len(started_at) and (started_at[first] <= first_at).all():
+            return np.asarray(first)
     found = np.full(len(first_at), -1)
-    taken = np.arange(len(first_at))
-    spare = len(first_at) - len(started_at)
-    if spare > 0:
-        taken = np.setdiff1d(taken, np.flatnonzero(repeats)[-spare:])
-    if len(taken) == len(started_at) and (started_at <= first_at[taken]).all():
-        found[taken] = np.arange(len(started_at))
-        return found
     latest = len(started_at)
     before = np.searchsorted(np.maximum.accumulate(started_at), first_at, side="right")
-    for i in taken[::-1]:
+    for i in range(len(first_at) - 1, -1, -1):
         latest = min(latest, int(before[i])) - 1
         if latest < 0:
             break

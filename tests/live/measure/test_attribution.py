@@ -71,6 +71,20 @@ def test_the_same_bytes_twice_are_two_updates_where_there_were_two_and_else_a_du
     assert found(heard((7, 0, 13), (7, 0, 14), (8, 0, 33)), published([10, 30])) == [0, 0, 1]
 
 
+def test_the_same_bytes_are_told_apart_at_each_page_by_when_they_came() -> None:
+    # Two changes in one second, at 10 and 410: the second page missed the first, the third heard it twice, the fourth the second.
+    pages = [(0, 13), (0, 414), (1, 413), (2, 14), (2, 15), (2, 415), (3, 13), (3, 416), (3, 417)]
+    same = heard(*((7, page, at) for page, at in pages))
+    assert found(same, published([10, 410])) == [0, 1, 1, 0, 0, 1, 0, 0, 1]
+    # One of many is heard twice by some, and another was lost: nothing moves.
+    rows = heard((7, 0, 13), (7, 0, 14), (7, 1, 13), (8, 0, 53), (8, 1, 53), (8, 1, 54), (9, 0, 73), (9, 1, 73))
+    assert found(rows, published([10, 30, 50, 70])) == [0, 0, 0, 2, 2, 2, 3, 3]
+
+
+def test_a_slow_page_does_not_take_what_was_lost() -> None:
+    assert found(heard((1, 0, 13), (1, 1, 45), (3, 0, 53), (3, 1, 54)), published([10, 30, 50])) == [0, 0, 2, 2]
+
+
 def test_a_known_update_is_kept_and_a_stranger_stays_unknown() -> None:
     both = pd.concat([heard((1, 0, 13), update=7), heard((2, 1, 5))], ignore_index=True)
     assert found(both, published([10])) == [7, None]
@@ -101,7 +115,7 @@ def test_order_is_kept_and_no_update_is_given_twice(gaps: list[int], data: st.Da
     kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(started), max_size=len(started))))
     count = int(kept.sum())
     first_at = np.sort(started[kept] + np.array(data.draw(st.lists(st.integers(0, 500), min_size=count, max_size=count)), int))
-    positions = match(first_at, np.zeros(len(first_at), bool), started)
+    positions = match(first_at, started)
     used = positions[positions >= 0]
     assert len(used) == len(first_at)
     assert (np.diff(used) > 0).all()
