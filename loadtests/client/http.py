@@ -22,6 +22,7 @@ from gevent.event import AsyncResult
 from loadtests.client.mux import Mux
 from loadtests.client.streams import Origin, Stream, open_stream
 from sim.clock import SECOND, Entry, ns
+from sim.pusher.http import decoded
 
 TIMEOUT = 30.0
 """Seconds from sending to the whole answer."""
@@ -294,6 +295,8 @@ class PooledConnection:
         exchange, answer = self._exchange, self._answer
         assert exchange is not None
         answer.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if packed := answer.headers.get(b"content-encoding"):
+            answer.body = decoded(answer.body, packed.decode("latin-1"))
         self._release(exchange)
         self._used = True
         if self._stream is None or not self._lasts:

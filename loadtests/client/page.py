@@ -348,6 +348,7 @@ class Page:
         events, hook = self._spec.events, self._hook
         if events and event.name not in events:
             self._plant.recorder.counters["unexpected"] += 1
+            self._plant.recorder.strangers[event.name] += 1
             return
         self._record(event.code | stamp, arrived_at, read_at, self.subscriber)
         if hook is not None and not hook(event):

@@ -160,6 +160,8 @@ class Recorder:
         self._steps = 0
         self.counters = dict.fromkeys(COUNTERS, 0)
         self._refusals: Counter[str] = Counter()
+        self.strangers: Counter[str] = Counter()
+        """Names of events that their page does not listen to."""
         self.histograms = {name: Histogram() for name in HISTOGRAMS}
         self.opened = self.wanted = self.subscribed = self.listening = self.lives = 0
         """See the header's `subscribers`."""
@@ -434,6 +436,7 @@ class Recorder:
             "counters": self.counters | {"callback_errors": self._mux.errors},
             "histograms": {name: histogram.to_dict() for name, histogram in self.histograms.items()},
             "refusals": dict(self._refusals.most_common(5)),
+            "strangers": dict(self.strangers.most_common(5)),
             "version_kinds": self._version_kinds(),
             "rows": {},
             "fault": self._fault,

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from sim.errors import BadInput
+from sim.pusher.http import decoded
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of an answer after which it counts as garbage: a broken target must not fill the memory of the tool."""
@@ -99,7 +100,8 @@ class HttpConnection:
         if not wire.keep_alive:
             self.close()
         cookies = tuple(wire.cookies)
-        return HttpAnswer(wire.status, "", wire.headers, bytes(wire.body), started_at, time.time_ns(), cookies)
+        body = decoded(bytes(wire.body), wire.headers.get("content-encoding", ""))
+        return HttpAnswer(wire.status, "", wire.headers, body, started_at, time.time_ns(), cookies)
 
     async def connect(self) -> str:
         """Connect ahead of the first request; returns why that failed, or an empty text."""

@@ -47,6 +47,8 @@ def _remedy(refusal: str) -> str:
         if "CSRF" in refusal:
             return APPLICATION[419]
         return "these users cannot log in: look at their fields, and at login in target.json"
+    if "without JSON" in refusal:
+        return f"a page in place of an answer: {APPLICATION[302]}"
     status, code = STATUS.search(refusal), CODE.search(refusal)
     if status:
         number = int(status[1])

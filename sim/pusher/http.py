@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_plus
+
+MOST = 16 * 1024 * 1024
+"""Bytes of a body once it is unpacked; more is cut off."""
+
+
+def decoded(body: bytes, encoding: str) -> bytes:
+    """*body* without its `Content-Encoding`; as it is where that is another than gzip or deflate, or it does not fit. Some
+    servers compress though nobody asks for it."""
+    if encoding.strip().lower() in ("gzip", "x-gzip", "deflate"):
+        with contextlib.suppress(zlib.error):
+            return zlib.decompressobj(32 + zlib.MAX_WBITS).decompress(body, MOST)
+    return body
 
 
 @dataclass(slots=True)

@@ -56,6 +56,7 @@ HEADER = {
     "started_at_ns": "when the process began to record",
     "written_at_ns": "when this header was written",
     "refusals": "what was said most often in place of a connection, a subscription, a page, and how often",
+    "strangers": "names of events that their page does not listen to, and how often they came; the most frequent",
     "finished": "whether the worker ended in order: every row is in a part",
     "clock": "{wall_ns, monotonic_ns: the pair at the start; steps_ns: largest disagreement since; on another machine "
     "than the master's also offset_ns: to add for the master's time, error_ns, round_trips}",

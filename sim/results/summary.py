@@ -241,7 +241,7 @@ def _updates(ledger: Ledger) -> Figures:
 
 
 def _deliveries(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
-    expected, beyond = ledger.expected, ledger.deliveries.beyond
+    expected, beyond = ledger.expected, ledger.beyond
     n = len(ledger.counted)
     weight = expected["weight"].to_numpy(float)
     arrived = expected["received_at"].notna().to_numpy(bool)
@@ -250,9 +250,8 @@ def _deliveries(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
     yield "deliveries.missing", _count(weight[~arrived], n)
     for reason in ("target", "connection", "on_its_way"):
         yield f"deliveries.missing.{reason}", _count(weight[(expected["reason"] == reason).to_numpy(bool)], n)
-    mine = beyond["update"].isna() | beyond["update"].isin(ledger.window_serials)
     for kind in ("duplicate", "unexpected"):
-        yield f"deliveries.{kind}", _count(beyond["weight"].to_numpy(float)[(mine & (beyond["kind"] == kind)).to_numpy(bool)], n)
+        yield f"deliveries.{kind}", _count(beyond["weight"].to_numpy(float)[(beyond["kind"] == kind).to_numpy(bool)], n)
     heard = ledger.tables.notifications
     weights = weight_of(heard["subscriber"], ledger.tables.pages)
     late = matching.out_of_order(ledger.tables) & heard["update"].isin(ledger.window_serials).to_numpy(bool)

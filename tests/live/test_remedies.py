@@ -20,6 +20,7 @@ from sim.live.remedies import remedy
         ("POST /login: login: the CSRF token was not accepted", "SANCTUM_STATEFUL_DOMAINS"),
         ("subscription_error 401 The connection is unauthorized.", "same key and secret"),
         ("HTTP 419", "CSRF"),
+        ("POST /broadcasting/auth: HTTP 200 without JSON member auth", "login page"),
         ("HTTP 500", ""),
         ("connect: connection refused", ""),
         ("1009", "too large"),

@@ -88,12 +88,12 @@ def _collect(run: RunWriter, places: Places, measured: RunRecord, samples: Seque
     if not complete:
         measured.invalid.append("the publisher was killed: of its last updates nobody knows what became of them")
     rows = fates.with_outcomes(sent.frame(table), places.outcomes)
-    nothing = fates.without_change(rows)
     run.append("metrics", sent.metric_columns(table, epoch))
-    rows = rows[~nothing].reset_index(drop=True)
     published = per_channel(rows)
     heard = Notifications.read(directory, offset_of, lambda notifications, events: attribute(notifications, events, published))
     collect.append_parts(run, directory, epoch, heard, offset_of)
+    nothing = fates.without_change(rows, heard.first_at.index)
+    rows = rows[~nothing].reset_index(drop=True)
     subscriptions = parts.read_table(directory, "subscriptions", offset_of).to_pandas().astype({"channel": str})
     listened = fates.listened(rows, subscriptions)
     run.append("updates", fates.update_columns(rows, heard.first_at, heard.posted_at, listened, epoch))
@@ -177,7 +177,7 @@ def _outcome(ended: EndedRun, thresholds: Sequence[Threshold], duration: float) 
         harness=harness.manifest() | floor | {"cpu_share": ended.busiest},
         fates=ended.deliveries,
         reasons=verdict.reasons,
-        remarks=[*verdict.remarks, *not_told(frames, measured.scenario)],
+        remarks=[*verdict.remarks, *not_told(frames, measured.scenario, harness.headers)],
         trouble=[*measured.trouble, *health(frames, harness.counters)],
         why=culprits(ended.summary, measured.scenario, frames.updates),
         refused=refused(frames, harness.headers, measured.target.get("family", "REVERB")),

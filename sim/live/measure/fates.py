@@ -71,16 +71,17 @@ def listened(rows: pd.DataFrame, subscriptions: pd.DataFrame) -> np.ndarray:
     return found
 
 
-def without_change(rows: pd.DataFrame) -> np.ndarray:
+def without_change(rows: pd.DataFrame, heard: pd.Index) -> np.ndarray:
     """Whether a row's change changed nothing: the application says so, or it says nothing and answers with the version that the
-    resource had before.
+    resource had before, and nobody heard of it. (A version of whole seconds stays the same where there were two changes in one.)
 
-    *rows*: the publisher's, in the order of the updates.
+    *rows*: the publisher's, in the order of the updates. *heard*: updates of which somebody heard.
     """
     versions = rows["version"].where(rows["status"] == "committed")
     before = versions.groupby([rows["resource"], rows["resource_id"]]).transform(lambda known: known.ffill().shift())
     same = (versions == before).fillna(False).to_numpy(bool)
-    return (rows["status"] == "unchanged").to_numpy() | (same & rows["changed"].isna().to_numpy())
+    silent = (rows["changed"].isna() & ~rows["update"].isin(heard)).to_numpy()
+    return (rows["status"] == "unchanged").to_numpy() | (same & silent)
 
 
 def with_outcomes(rows: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -37,16 +37,18 @@ def health(frames: Any, counters: Mapping[str, int]) -> Iterator[str]:
     for name, what in WHAT.items():
         if count := int(status.get(name, 0)):
             yield f"{count} of {len(frames.updates)} {what}"
+    told = frames.metrics[frames.metrics["process"].astype(str) == "publisher"].astype({"metric": str})
+    status = told.loc[told["metric"] == "http_status", "value"].astype(int)
+    changes = int((told["metric"] == "lateness").sum())
+    kinds = [f"HTTP {code}" for code in status[~status.between(200, 299)]] + ["no answer"] * (changes - len(status))
+    if kinds:
+        yield f"{len(kinds)} of {changes} changes were not answered by a success ({_said(kinds)})"
     outcomes = frames.refetches["outcome"].astype(str).value_counts()
     if failed := int(outcomes.get("failed", 0)):
         answers = frames.refetches.loc[frames.refetches["outcome"].astype(str) == "failed", "status"].tolist()
-        kinds = Counter("no answer" if pd.isna(status) else f"HTTP {status}" for status in answers)
-        said = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
-        yield f"{failed} of {len(frames.refetches)} refetches failed ({said})"
-    ended = frames.subscriptions[["subscriber", "reason"]].astype({"reason": str}).drop_duplicates()["reason"].value_counts()
-    for reason in ("dropped", "refused"):
-        if count := int(ended.get(reason, 0)):
-            yield f"{count} pages were {reason}"
+        kinds = ["no answer" if pd.isna(status) else f"HTTP {status}" for status in answers]
+        yield f"{failed} of {len(frames.refetches)} refetches failed ({_said(kinds)})"
+    yield from _ends(frames)
     if failures := counters.get("connect_failures", 0):
         yield f"{failures} attempts to connect failed"
     if (open_then := _open_when_it_broke(frames.subscriptions)) in SELECT:
@@ -54,6 +56,21 @@ def health(frames: Any, counters: Mapping[str, int]) -> Iterator[str]:
             f"{open_then} pages were subscribed when it broke: a Reverb without ext-uv or ext-ev ends at about 1,024 sockets "
             "(`php -m | grep -E 'uv|ev'` on its machine)"
         )
+
+
+def _said(kinds: Sequence[str]) -> str:
+    return ", ".join(f"{count} x {kind}" for kind, count in Counter(kinds).most_common())
+
+
+def _ends(frames: Any) -> Iterator[str]:
+    """Pages that lost their subscriptions or never had them, and those that were still open then and heard nothing more."""
+    subscriber, reason = frames.subscriptions["subscriber"], frames.subscriptions["reason"].astype(str)
+    of: dict[str, set[int]] = {name: set(subscriber[reason == name]) for name in ("dropped", "refused", "end", "closed")}
+    away = of["dropped"] - of["end"] - of["closed"] - set(frames.pages.loc[frames.pages["closed_at"].notna(), "subscriber"])
+    if of["dropped"]:
+        yield f"{len(of['dropped'])} pages were dropped" + (f", {len(away)} of them were not back at the end" if away else "")
+    if of["refused"]:
+        yield f"{len(of['refused'])} pages were refused"
 
 
 def _open_when_it_broke(subscriptions: pd.DataFrame) -> int:
@@ -66,13 +83,17 @@ def _open_when_it_broke(subscriptions: pd.DataFrame) -> int:
     return int(open_then["subscriber"].nunique())
 
 
+def _total(headers: Sequence[Mapping[str, Any]], name: str) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for header in headers:
+        total.update(header.get(name, {}))
+    return total
+
+
 def refusals_in(headers: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
     """What the target said in place of a connection, a subscription, a page; first why nobody could log in, as the others follow
     from it, then the most frequent."""
-    total: Counter[str] = Counter()
-    for header in headers:
-        total.update(header.get("refusals", {}))
-    return sorted(total.most_common(), key=lambda said: "login: " not in said[0])
+    return sorted(_total(headers, "refusals").most_common(), key=lambda said: "login: " not in said[0])
 
 
 def refused(frames: Any, headers: Sequence[Mapping[str, Any]], family: str = "REVERB") -> list[str]:
@@ -89,8 +110,18 @@ def refused(frames: Any, headers: Sequence[Mapping[str, Any]], family: str = "RE
     return lines[:MOST]
 
 
-def not_told(frames: Any, scenario: Scenario) -> Iterator[str]:
-    """Figures that cannot be had because the application does not tell, and what would give them."""
+def not_told(frames: Any, scenario: Scenario, headers: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
+    """Figures that cannot be had because the application does not tell, or nobody listens to what it tells, and what would give
+    them. *headers*: of the load processes."""
+    for name, count in _total(headers, "strangers").most_common(MOST):
+        yield f"{count} events {name} came, to which no page listens ([[pages]] events, or broadcast.broadcast_as)"
+    found = frames.refetches
+    answered = found[found["status"].between(200, 299).fillna(False).to_numpy(bool)]
+    if unnamed := int(answered["version"].isna().sum()):
+        yield (
+            f"no version in the answers to {unnamed} of {len(answered)} refetches (load.version, or the pages' own, names where "
+            "their JSON has a number or a time that grows with each change)"
+        )
     committed = frames.updates[frames.updates["status"].astype(str) == "committed"]
     if committed.empty or scenario.publisher.via != "routes":
         return

@@ -224,8 +224,11 @@ def _why(headers: list[dict[str, Any]], family: str) -> str:
     counted = [f"{count} {name}" for name, count in _failures(headers).items()]
     texts = refusals_in(headers)
     counted += [repr(texts[0][0])] if texts else []
+    if not counted:
+        connected = sum(header["counters"]["connects"] for header in headers)
+        counted = ["connected, and no answer to the subscription or its authorisation" if connected else "no answer"]
     advice = (remedy(texts[0][0], family) if texts else "") or "workbench doctor says more"
-    return f"{', '.join(counted) or 'no answer'} ({advice})"
+    return f"{', '.join(counted)} ({advice})"
 
 
 def _start_publisher(job: Measurement) -> Child:

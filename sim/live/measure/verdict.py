@@ -142,7 +142,8 @@ def _bottlenecks(e: Evidence) -> Iterator[str]:
             continue  # Nobody has told when it was wanted: there is no figure that it goes into.
         limit = max(FLOOR, SHARE * reported) if reported is not None else FLOOR
         if added is not None and added > limit:
-            yield f"{what}: {added * 1000:.1f} ms in the p99, limit {limit * 1000:.1f} ms ({SHARE:.0%} of {figure}.p99)"
+            whence = f"{SHARE:.0%} of {figure}.p99" if limit > FLOOR else "less is a time slice of the operating system"
+            yield f"{what}: {added * 1000:.1f} ms in the p99, limit {limit * 1000:.1f} ms ({whence})"
 
 
 def _lag_is_harmless(e: Evidence) -> bool:

@@ -126,6 +126,12 @@ class Ledger:
         return rows[np.isin(rows["update"].to_numpy(), self.window_serials)].reset_index(drop=True)
 
     @cached_property
+    def beyond(self) -> pd.DataFrame:
+        """The arrivals beyond those (`matching.Deliveries`) that count: of the same updates, or of nobody knows which."""
+        rows = self.deliveries.beyond
+        return rows[(rows["update"].isna() | rows["update"].isin(self.window_serials)).to_numpy(bool)]
+
+    @cached_property
     def fan_outs(self) -> pd.DataFrame:
         """One row per update (serial) of which some delivery that counts arrived, in order: recorded (rows), receivers (the pages
         behind them), first, last (s since the commit; NaN: that is not known) and spread (s between the two)."""

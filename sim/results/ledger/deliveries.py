@@ -7,7 +7,7 @@
     unexpected          arrived where nothing was expected
     out_of_order        arrived after a later one
 
-received + missing is what the broadcaster had to deliver.
+received + missing is what the broadcaster had to deliver. All are of the updates that count, as the summary's are.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from sim.scenario import Scenario
 
 
 def account(tables: RunTables, scenario: Scenario, unfinished: Sequence[tuple[int, int]] = ()) -> dict[str, int]:
-    """The fates above over the whole run. *unfinished*: first and last subscriber of each load process that was lost."""
+    """The fates above. *unfinished*: first and last subscriber of each load process that was lost."""
     ledger = Ledger(tables, scenario)
-    expected, beyond = ledger.deliveries.expected, ledger.deliveries.beyond
-    weight = expected["weight"].to_numpy(float)
+    expected, beyond, serials = ledger.deliveries.expected, ledger.beyond, ledger.window_serials
+    weight = expected["weight"].to_numpy(float) * np.isin(expected["update"].to_numpy(), serials)
     reason = matching.missing(ledger.deliveries, ledger.window.over, unfinished)
     extra = beyond["weight"].groupby(beyond["kind"]).sum()
-    heard = weight_of(tables.notifications["subscriber"], tables.pages)
+    heard = weight_of(tables.notifications["subscriber"], tables.pages) * tables.notifications["update"].isin(serials).to_numpy(
+        bool
+    )
     pairs = ledger.pairs
     counts = {
         "received": weight[reason == ""].sum(),

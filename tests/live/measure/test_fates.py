@@ -111,4 +111,7 @@ def test_the_same_version_once_more_is_no_change() -> None:
 
     rows = [at(0, 7), at(1, 7), at(2, 8), at(3, None), at(4, 8), at(5, 9, changed=False), at(6, 9), at(7, 9, changed=True)]
     failed = row(8, http_status=500, receipt=Receipt(9))
-    assert without_change(frame(*rows, failed)).tolist() == [False, True, False, False, True, True, False, False, False]
+    asked = frame(*rows, failed)
+    assert without_change(asked, pd.Index([])).tolist() == [False, True, False, False, True, True, False, False, False]
+    # Two changes within the resolution of a time stamp: what somebody heard of was one.
+    assert without_change(asked, pd.Index([1, 5])).tolist() == [False, False, False, False, True, True, False, False, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pandas as pd
@@ -10,13 +11,22 @@ from sim.live.measure.health import health, not_told, refused
 from sim.scenario import Scenario
 
 
-def frames(status: list[str], refetches: list[tuple[str, int | None]] = [], ended: list[tuple[int, str]] = []) -> SimpleNamespace:  # noqa: B006
-    updates = pd.DataFrame({"status": status, "committed_at": 1.0, "version": pd.array([1] * len(status), dtype="Int64")})
-    fetched = pd.DataFrame(refetches, columns=["outcome", "status"]).astype({"status": "Int32"})
+def frames(
+    status: Sequence[str],
+    refetches: Sequence[tuple[str, int | None]] = (),
+    ended: Sequence[tuple[int, str]] = (),
+    answers: Sequence[int | None] = (),
+) -> SimpleNamespace:
+    updates = pd.DataFrame({"status": list(status), "committed_at": 1.0, "version": pd.array([1] * len(status), dtype="Int64")})
+    fetched = pd.DataFrame(list(refetches), columns=["outcome", "status"]).astype({"status": "Int32"})
+    fetched["version"] = pd.array([1] * len(fetched), dtype="Int64")
+    told = [("lateness", 0.0) for _ in answers] + [("http_status", float(status)) for status in answers if status is not None]
     return SimpleNamespace(
         updates=updates,
         refetches=fetched,
-        subscriptions=pd.DataFrame(ended, columns=["subscriber", "reason"]).assign(subscribed_at=0.0, ended_at=1.0),
+        metrics=pd.DataFrame(told, columns=["metric", "value"]).assign(process="publisher"),
+        pages=pd.DataFrame({"subscriber": [2], "closed_at": [5.0]}),
+        subscriptions=pd.DataFrame(list(ended), columns=["subscriber", "reason"]).assign(subscribed_at=0.0, ended_at=1.0),
     )
 
 
@@ -28,14 +38,16 @@ def test_everything_that_failed_is_named() -> None:
     found = frames(
         ["committed", "failed", "failed", "unknown", "not_broadcast"],
         [("applied", 200), ("failed", 503), ("failed", None), ("failed", None)],
-        [(1, "dropped"), (1, "dropped"), (2, "dropped"), (3, "refused")],
+        [(1, "dropped"), (1, "dropped"), (2, "dropped"), (3, "refused"), (4, "dropped"), (4, "end")],
+        [200, 500, None, 302, 302],
     )
     assert list(health(found, {"connect_failures": 4})) == [
         "2 of 5 updates failed",
         "1 of 5 updates of which nobody knows whether they were committed",
         "1 of 5 updates committed, their event never accepted",
+        "4 of 5 changes were not answered by a success (2 x HTTP 302, 1 x HTTP 500, 1 x no answer)",
         "3 of 4 refetches failed (2 x no answer, 1 x HTTP 503)",
-        "2 pages were dropped",
+        "3 pages were dropped, 1 of them were not back at the end",
         "1 pages were refused",
         "4 attempts to connect failed",
     ]
@@ -49,7 +61,15 @@ def test_a_figure_that_cannot_be_had_is_named_with_what_would_give_it() -> None:
     assert save.startswith("no time of the save for 2 updates")
     assert "'data.updated_at' (load.version names" in fresh
     assert list(not_told(frames(["committed"]), Scenario())) == []
+    html = frames([], [("applied", 200), ("not_newer", 304), ("failed", None), ("applied", 200)])
+    html.refetches["version"] = pd.array([None, None, None, 7], dtype="Int64")
+    (line,) = not_told(html, Scenario().replace({"publisher.via": "none"}))
+    assert line.startswith("no version in the answers to 1 of 2 refetches")
     assert list(not_told(silent, Scenario().replace({"publisher.via": "none"}))) == []
+    (line,) = not_told(
+        frames(["committed"]), Scenario(), [{"strangers": {"ServerUpdated": 2}}, {"strangers": {"ServerUpdated": 3}}]
+    )
+    assert line.startswith("5 events ServerUpdated came, to which no page listens")
 
 
 def test_a_result_begins_with_what_was_refused_and_the_remedy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import shutil
 import socket
 import ssl
@@ -71,8 +72,10 @@ def once(answer: bytes) -> Script:
         (saying(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK), b"ok"),
         (once(b"HTTP/1.0 200 OK\r\n\r\nuntil the end"), b"until the end"),
         (once(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"), b"ok"),
+        (once(b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"ok")), b"ok"),
+        (once(b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\nnone"), b"none"),
     ],
-    ids=["whole", "bytes", "chunked", "continue", "hints", "until-close", "close"],
+    ids=["whole", "bytes", "chunked", "continue", "hints", "until-close", "close", "unasked-for gzip", "no gzip"],
 )
 def test_answers_however_they_come(mux: Mux, script: Script, body: bytes) -> None:
     with listening(script) as port:

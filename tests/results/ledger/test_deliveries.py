@@ -45,6 +45,13 @@ def test_all_came() -> None:
     }
 
 
+def test_only_updates_that_count_do_as_in_the_summary() -> None:
+    scenario = SCENARIO.replace({"warmup": 1.5, "duration": 2.0})
+    heard = [(0, 0, 1.1), (0, 0, 1.2), (1, 0, 2.1), (1, 0, 2.2), (3, 0, 4.1)]
+    found = account(tables([1, 2, 3, 4, 5], [(0, 0, math.nan, "end")], heard), scenario)
+    assert (found["received"], found["missing.target"], found["duplicate"]) == (1, 1, 1)
+
+
 def test_missing_at_a_lost_process_is_the_harness_s() -> None:
     run = tables([1, 2], [(0, 0, math.nan, "end"), (7, 0, math.nan, "end")], [(0, 0, 1.1), (0, 7, 1.1)])
     assert account(run, SCENARIO)["missing.target"] == 2
