@@ -77,7 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.brokeforge": CONFIGURED | {"sim.pusher"},
     "sim.brokeforge.domain": {"sim.errors", "sim.workload", "sim.scenario", "sim.brokeforge.broadcasting.events"},
     "sim.live": EDGE | {"sim.live.application", "sim.live.broadcaster", "sim.brokeforge", "sim.pusher"},
-    "sim.live.client": {"sim.errors"},
+    "sim.live.client": {"sim.errors", "sim.pusher.http"},
     "sim.live.remedies": {"sim.target"},
     "sim.live.processes": {"sim.errors"},
     "sim.live.sockets": set(),
