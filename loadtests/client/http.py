@@ -1,12 +1,12 @@
-"""HTTP/1.1 over keep-alive connections on the mux: refetches, channel authorisation, and whatever a page asks for.
+"""HTTP/1.1 over keep-alive connections on the mux: page loads, refetches and channel authorisations.
 
-The parser is llhttp (httptools), so chunked bodies, informational answers and broken ones are its business. A GET costs a tenth
-of what it does in Locust's FastHttpUser: at thousands of subscribers the refetch is what breaks a load generator, and its delay
-would be counted as the target's.
+The parser is llhttp (httptools), which handles chunked bodies, informational answers and broken ones. A GET costs a tenth of what
+it costs in Locust's FastHttpUser. With thousands of subscribers the refetches are the first thing that a load generator cannot
+keep up with, and its own delay would then be counted as the target's.
 
-A `Pool` has at most `limit` connections to one origin; requests beyond wait in line. One pool for everybody with 64 connections
-is the cheapest; one pool for each page with 6 is what browsers have. The wait in line is the generator's, so it ends up between
-`due_at` and `started_at`, never hidden.
+A `Pool` has at most `limit` connections to one origin; further requests wait in line. One pool with 64 connections for all pages
+is the cheapest; a pool for each page is what browsers have. The wait in line is the load generator's, and stays visible: it lies
+between a refetch's `due_at` and its `started_at`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ TIMEOUT = 30.0
 
 
 class Answer:
-    """What came back. `status` 0: nothing usable, and `error` says why."""
+    """What came back. `status` 0: nothing usable came, and `error` says why."""
 
     __slots__ = ("body", "error", "finished_at", "headers", "size", "started_at", "status")
 
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
-        """By lower-case name. Of a repeated header the last; cookies joined by line feeds."""
+        """By lower-case name. Of a repeated header the last value counts; the values of `set-cookie` are joined by line feeds."""
         self.body = b""
         self.size = 0
         """Bytes received, head and body."""
         self.started_at = self.finished_at = -1
-        """When it was handed to a connection, and when its last byte arrived (kernel's time where there is one), ns."""
+        """When its request went to a connection, and when its last byte arrived (by the kernel's stamp, if there is one), ns."""
         self.error = ""
 
 
@@ -49,7 +49,7 @@ Done = Callable[[Answer], None]
 
 
 class Exchange:
-    """One request on its way. `abort()` gives it up: a waiting one is dropped, a running one loses its connection."""
+    """One request and its answer. `abort()` gives it up: in line it is dropped, under way it loses its connection."""
 
     __slots__ = ("connection", "deadline", "done", "message", "pool", "repeatable", "started_at", "timeout")
 
@@ -74,10 +74,10 @@ class Exchange:
 
 
 class Traffic:
-    """What all pools of a process share: the mux, stamps, and the time-outs.
+    """What all pools of a process share: the mux, whether to stamp, and the time-outs.
 
-    Exchanges with one time-out are due in the order in which they start, so a line for each time-out and one timer for its head
-    will do; what has had its answer by then leaves the line when it comes to the head.
+    Exchanges with the same time-out reach it in the order in which they started. So each time-out has one line of exchanges and
+    one timer, for the head of the line. An exchange that has its answer leaves the line when it comes to the head.
     """
 
     def __init__(self, mux: Mux, stamp: bool = True) -> None:
@@ -98,7 +98,7 @@ class Traffic:
     def _ring(self, timeout: int) -> None:
         line, now = self._lines[timeout], self.mux.now()
         try:
-            # The alarm that rings stands in its place meanwhile: what is tried again at once must not set another.
+            # The alarm stays in the table while it rings, so that a request that is tried again at once does not set another.
             while line and (line[0] not in self.running or line[0].deadline <= now):
                 exchange = line.popleft()
                 if exchange in self.running and exchange.connection is not None:
@@ -123,8 +123,8 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """Requests in line for a connection."""
-        return len(self._line)
+        """Requests in line for a connection, without those that were given up."""
+        return sum(exchange.done is not None for exchange in self._line)
 
     def send(
         self,
@@ -135,9 +135,9 @@ class Pool:
         body: bytes = b"",
         timeout: float = TIMEOUT,
     ) -> Exchange:
-        """Ask for *path*; `done(answer)` is called from the mux, exactly once unless the exchange is aborted.
+        """Send a request for *path*. `done(answer)` is called from the mux, exactly once unless the exchange is aborted.
 
-        *headers*: complete lines, each ending in CR LF.
+        *headers*: complete lines, each ending in CR LF. *timeout*: seconds.
         """
         length = b"Content-Length: %d\r\n" % len(body) if body or method in ("POST", "PUT", "PATCH") else b""
         head = f"{method} {path} HTTP/1.1\r\nHost: {self.origin.authority}\r\n".encode("latin-1")
@@ -147,7 +147,7 @@ class Pool:
         return exchange
 
     def fetch(self, method: str, path: str, headers: bytes = b"", body: bytes = b"", timeout: float = TIMEOUT) -> Answer:
-        """The same for code in a greenlet: waits for the answer."""
+        """`send` for code in a greenlet: waits for the answer and returns it."""
         result = AsyncResult()
         self.send(method, path, result.set, headers, body, timeout)
         answer: Answer = result.get()
@@ -188,11 +188,11 @@ class Pool:
             self._serve()
 
     def again(self, exchange: Exchange) -> None:
-        """To the head of the line: its keep-alive connection had been closed under it."""
+        """Send *exchange* once more, before all others: the server had closed its keep-alive connection before it came."""
         self._line.appendleft(exchange)
 
     def close(self) -> None:
-        """Close idle connections, and those under way as soon as they have their answer, if nobody aborts them before."""
+        """Close the idle connections now, and each other one when it has its answer."""
         self._closed = True
         for connection in self._idle:
             connection.close()
@@ -201,7 +201,11 @@ class Pool:
 
 
 class PooledConnection:
-    """One connection of a pool, with at most one exchange under way."""
+    """One connection of a pool, with at most one exchange under way.
+
+    A server may close an idle connection at any time. So a GET on a connection that was used before, and that ends without a byte
+    of an answer, is sent once more; anything else that ends without an answer has failed.
+    """
 
     __slots__ = ("_answer", "_body", "_complete", "_exchange", "_lasts", "_open", "_parser", "_pool", "_stream", "_used")
 
@@ -212,7 +216,7 @@ class PooledConnection:
         self._body: list[bytes] = []
         self._open = self._used = self._complete = self._lasts = False
         self._parser: Any = httptools.HttpResponseParser(self)
-        """None when the connection is over: the two refer to each other, and the garbage collector comes once in minutes."""
+        """None when the connection is over: the two refer to each other, and the garbage collector runs once in minutes."""
         self._stream: Stream | None = open_stream(pool.traffic.mux, pool.origin, self, pool.traffic.stamp)
 
     def begin(self, exchange: Exchange) -> None:
@@ -234,7 +238,7 @@ class PooledConnection:
 
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
         if self._exchange is None:
-            # Between exchanges a server may say only goodbye (408, TLS tickets are OpenSSL's).
+            # Nothing was asked for: it can only be a farewell (408). TLS session tickets do not come this far.
             self.close()
             self._pool.gone(self)
             return
@@ -282,7 +286,7 @@ class PooledConnection:
 
     def on_message_complete(self) -> None:
         self._complete = self._answer.status >= 200
-        # The parser knows this only here, before it makes itself ready for the next answer.
+        # The parser forgets this when it begins the next answer.
         self._lasts = self._parser.should_keep_alive()
 
     # ---- ends
@@ -319,7 +323,7 @@ class PooledConnection:
             exchange.finish(answer)
 
     def abandon(self) -> None:
-        """Nobody wants the answer any more: what a browser does then is to close the connection."""
+        """The answer is not wanted any more. As a browser does then, close the connection."""
         exchange = self._exchange
         self.close()
         if exchange is not None:

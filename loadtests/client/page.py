@@ -1,8 +1,8 @@
 """One open page: its first load, its connection, its policy, its refetches, and what of it is recorded.
 
-Knows nothing of Locust. What all pages of one class have in common is their `Spec`; what the pages have in common that one user
-opens one after the other is their `Seat`. A page has one life: it is loaded over HTTP as a browser does (unless there is no
-application), then connects; a reconnect is the same page, and who leaves and returns has another one, with a number of its own.
+A page knows nothing of Locust. All pages of one class share a `Spec`; the pages that one user opens one after the other share a
+`Seat`. A page has one life: it loads its resource over HTTP as a browser does (unless there is no application), then connects. A
+page that reconnects is the same page. When its user leaves, the next page is another one, with a number of its own.
 """
 
 from __future__ import annotations
@@ -32,55 +32,58 @@ if TYPE_CHECKING:
     from loadtests.client.plant import Plant
 
 BROWSER_CONNECTIONS = 100
-"""Requests at once of a page with connections of its own: what HTTP/2 allows at least (RFC 9113, 6.5.2). Over HTTP/1.1 browsers
-have six connections; what waited for one of them would never reach the application when it is given up."""
+"""Requests at once of a page with connections of its own: the least that HTTP/2 allows (RFC 9113, 6.5.2). Browsers have six
+connections over HTTP/1.1, and a request that is given up while it waits for one of them never reaches the application."""
 
 HIDDEN_STEP = SECOND
-"""Browsers let the timers of a hidden tab ring once a second only, each tab at an instant of its own."""
+"""Browsers let the timers of a hidden tab ring only once a second, each tab at an instant of its own."""
 
 HIDDEN_POLL = 10
-"""Inertia polls only each tenth time in a hidden tab."""
+"""Inertia skips nine of ten polls in a hidden tab."""
 
 RELOAD = 5 * SECOND
-"""After which a user whose page did not load tries it again."""
+"""After this time a user whose page did not load tries again."""
 
 NEVER = -1
 
 Waiting = tuple[int, int]
-"""Since when something that the page has heard of is not on it: intended time of the update (-1: its payload does not say), and
-arrival of its notification."""
+"""The oldest update that the page has heard of and does not show yet: its intended time (-1: its payload does not say), and when
+its notification arrived."""
 
 NOTHING: Waiting = (NEVER, NEVER)
+
+OVER = (NOTHING, "")
+"""How a refetch ends that was given up."""
 
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """What the pages have in common that one user opens one after the other."""
+    """What stays the same when a user leaves a page and opens the next one."""
 
     number: int
-    """Among those of its class in this process."""
+    """Its place among the seats of its class in this process."""
     user: int
     resource_id: int
-    """The numbers of the tables."""
+    """User and resource as the tables number them."""
     headers: bytes
     """Complete header lines of every request."""
     keys: tuple[Key, Key] | None = None
-    """What the target calls user and resource; None: the same."""
+    """User and resource as the target names them; None: by the same numbers."""
     hidden: bool = False
     hook: Callable[[Event], Any] | None = None
-    """Says whether an event is a reason to refetch. Runs in the hub."""
+    """Whether an event is a reason to refetch. Runs in the hub."""
     renew: Callable[[], None] = lambda: None
-    """Leave the page and open another one: the application has told that it has changed (409)."""
+    """Leave the page and open the next one: the application answered that its assets have changed (409)."""
     later: bool = False
-    """Whether there was a page before: this one opens in mid-run."""
+    """Whether this is a page that opens in mid-run."""
     reached: bool = False
-    """Whether one of its pages has been subscribed."""
+    """Whether one of its pages has been subscribed to all its channels."""
     login: tuple[tuple[str, str], ...] = ()
-    """Fields of the login form, where the user has a session of their own."""
+    """Fields of the login form, where users log in."""
 
 
 class Page:
-    """Opened by `open`; ended by `close` (its user leaves) or `stop` (the run is over); from a greenlet or the mux."""
+    """`open` begins it; `close` (its user leaves) or `stop` (the run is over) ends it. Call them from a greenlet or the mux."""
 
     __slots__ = (
         "_admission",
@@ -131,12 +134,12 @@ class Page:
         self.echo: Echo | None = None
         self._refetcher: Refetcher | None = None
         self._notified: Callable[[int], None] | None = None
-        """The refetcher's; None where there is nothing to refetch."""
+        """The refetcher's method; None where there is nothing to refetch."""
 
     # ---- life
 
     def open(self, release: Callable[[], None]) -> None:
-        """Begin. *release()* is called once, when the first attempts to load and to connect have come to an end."""
+        """Begin. *release()* is called once, when the first attempt to load, and the first to connect, are over."""
         plant, spec = self._plant, self._spec
         self._admission = release
         plant.pages.add(self)
@@ -149,7 +152,7 @@ class Page:
         self._loading = None
         plant, timeout = self._plant, self._spec.timeout
         request = RetriedGet(plant.retries, self.pool, self._path, self._loaded, self.headers, timeout, self._retried)
-        if self._loading is None and self._refetcher is None:  # Else it has ended already.
+        if self._loading is None and self._refetcher is None:  # Otherwise it has its answer already.
             self._loading = request
 
     def _loaded(self, answer: Answer) -> None:
@@ -170,10 +173,14 @@ class Page:
         self._life(NEVER, "end")
 
     def _life(self, closed_at: int, reason: str) -> None:
-        kind, seat = self._spec.kind, self.seat
-        who = (self.subscriber, kind.page, seat.user, kind.resource, seat.resource_id)
+        """A row of the table `pages`. One is written when the page opens; one that is written when it closes takes its place."""
         life = (self._opened_at, closed_at, reason, self._loaded_version)
-        self._plant.recorder.page((*who, *life, self._policy_name(), seat.hidden))
+        self._plant.recorder.page((*self._identity(), *life, self._policy_name(), self.seat.hidden))
+
+    def _identity(self) -> tuple[int, str, int, str, int]:
+        """What a row of `pages` and of `subscriptions` begins with."""
+        kind, seat = self._spec.kind, self.seat
+        return self.subscriber, kind.page, seat.user, kind.resource, seat.resource_id
 
     def _listen(self, version: int | None) -> None:
         """Refetch by the policy from now on; connect."""
@@ -185,7 +192,7 @@ class Page:
         if not spec.listens:
             self._release()
             return
-        if spec.subscribes and self._hook is self._notified is None:  # What is heard is recorded, and that is all.
+        if spec.subscribes and self._hook is self._notified is None:  # What arrives is recorded, and has no other effect.
             self._audience = plant.reader.audience(frozenset(self.channels()), spec.events)
         self.echo = Echo(plant.mux, self._dial, plant.reader, self)
         if spec.subscribes:
@@ -203,13 +210,12 @@ class Page:
         return [self._filled(channel) for channel in self._spec.channels]
 
     def _filled(self, template: str, written: Callable[[str], str] = str) -> str:
-        """With the keys as the target has them; *written*: how they stand there."""
+        """*template* with user and resource as the target names them; *written*: how a name is quoted there."""
         user, id = self.seat.keys or (self.seat.user, self.seat.resource_id)
         return template.format(id=written(str(id)), user=written(str(user)), n=self.seat.number)
 
     def _dial(self, echo: Echo) -> Link:
-        spec = self._spec
-        plant = self._plant
+        plant, spec = self._plant, self._spec
         shared = (spec.stamp, spec.browser_origin, plant.reader.frames)
         return Link(plant.mux, spec.broadcaster, spec.uri, echo, *shared, self._audience, self.subscriber)
 
@@ -219,7 +225,7 @@ class Page:
             release()
 
     def close(self) -> None:
-        """Its user leaves: what runs is cancelled."""
+        """Its user leaves: a request that runs is cancelled."""
         now = self._plant.mux.now()
         if self._refetcher is not None:
             self._refetcher.close()
@@ -229,7 +235,7 @@ class Page:
         self._go()
 
     def stop(self) -> None:
-        """The run is over, and the page is open: it stays so in the tables."""
+        """The run is over. In the tables the page stays open."""
         if self._refetcher is not None:
             self._refetcher.stop()
         self._plant.recorder.listening -= self._is_complete()
@@ -249,7 +255,7 @@ class Page:
         self.echo = self._refetcher = self._notified = self._loading = None
 
     def lose(self) -> None:
-        """Lose the connection, as by the broadcaster's restart, and come back."""
+        """Lose the connection, as when the broadcaster restarts, and come back."""
         if self.echo is not None and self.echo.is_open:
             self.dropped(self._plant.mux.now(), 1006, "reconnect storm")
             self.echo.lose()
@@ -264,12 +270,10 @@ class Page:
         self._since.clear()
 
     def _subscription(self, channel: str, since: int, until: int, reason: str) -> None:
-        kind, seat = self._spec.kind, self.seat
-        who = (self.subscriber, kind.page, seat.user, kind.resource, seat.resource_id)
-        self._plant.recorder.subscription(*who, channel, since, until, reason, self._policy_name())
+        self._plant.recorder.subscription(*self._identity(), channel, since, until, reason, self._policy_name())
 
     def _policy_name(self) -> str:
-        """Without an application there is nothing to refetch, whatever the policy: then it is left open."""
+        """Empty where there is nothing to refetch, so that the policy has no effect."""
         return self._spec.policy.kind if self._spec.refetch else ""
 
     # ---- the connection's side
@@ -282,11 +286,11 @@ class Page:
         self._spec.auth.authorize(self, channel, socket_id, done)
 
     def timed(self, method: str, path: str, answer: Answer, error: str) -> None:
-        """One request besides the refetches, for Locust's table."""
+        """Count a request that is no refetch in Locust's table."""
         self._plant.recorder.timing(method, path, answer.finished_at - answer.started_at, http=True, failed=error)
 
     def _count(self, counter: str, name: str, took: int | None = None, failed: str = "") -> None:
-        """Something that happened to the connection, for the counters and for Locust's table."""
+        """Count what happened to the connection, and put it into Locust's table."""
         self._plant.recorder.counters[counter] += 1
         self._plant.recorder.timing("WS", name, took, failed=failed)
 
@@ -318,7 +322,7 @@ class Page:
             seat.reached = True
             recorder.subscribed += 1
         first = self._opened_at == NEVER or not seat.later
-        seat.later = True  # What follows, on this page or another, comes in mid-run.
+        seat.later = True  # From here on, each subscription of this seat comes in mid-run.
         if self._opened_at == NEVER:
             self._opened(at, None)
         if spec.behaviour != "good":
@@ -377,7 +381,7 @@ class Page:
         self._still(waiting)
 
     def _still(self, waiting: Waiting) -> None:
-        """What a refetch should have shown is waited for again, since the same time."""
+        """The refetch did not show what it was sent for, so the page waits for it still, since the same time."""
         if waiting is not NOTHING and (self._waiting is NOTHING or waiting[1] < self._waiting[1]):
             self._waiting = waiting
 
@@ -419,14 +423,11 @@ class Page:
         (waiting, why), self._ending = self._ending, OVER
         recorder, spec = self._plant.recorder, self._spec
         if refetch.started_at < 0:
-            recorder.counters["unsent"] += 1  # It waited for a connection all the time.
+            recorder.counters["unsent"] += 1  # It was given up in line for a connection.
             return
         if not self._ordered:
             refetch.version = None
         recorder.refetch(spec.kind, self.subscriber, self.seat.resource_id, refetch, *waiting, why)
-
-
-OVER = (NOTHING, "")
 
 
 def _reason(answer: Answer) -> str:

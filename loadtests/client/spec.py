@@ -23,9 +23,9 @@ class Spec:
     kind: Kind
     channels: tuple[str, ...]
     events: frozenset[str]
-    """Names on the wire that the page listens to; empty: any."""
+    """Names on the wire of the events that count; empty: any."""
     refetch: str
-    """URL path; empty: the page does not refetch."""
+    """URL path of the resource; empty: the page does not refetch."""
     version_path: tuple[str, ...]
     policy: Policy
     in_flight: InFlight
@@ -34,7 +34,7 @@ class Spec:
     broadcaster: Origin
     application: Origin | None
     prefix: str
-    """Of the application's base URL, before every path."""
+    """The path of the application's base URL, which every request's path begins with."""
     browser_origin: str
     behaviour: str
     refetch_on_reconnect: bool
@@ -44,14 +44,16 @@ class Spec:
     timeout: float
     """Seconds for a refetch."""
     inertia: bool = False
-    """The resource is an Inertia page, of which a reload wants the props `only` (empty: all)."""
+    """Whether the resource is an Inertia page."""
     only: tuple[str, ...] = ()
+    """Props that an Inertia page reloads; empty: all."""
 
     @property
     def listens(self) -> bool:
-        """A page that polls has no connection."""
+        """Whether the page connects to the broadcaster; one that polls does not."""
         return self.policy.kind != "polling"
 
     @property
     def subscribes(self) -> bool:
+        """Whether it subscribes to its channels once it is connected."""
         return self.listens and self.behaviour != "never_subscribe"

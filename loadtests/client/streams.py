@@ -1,9 +1,9 @@
-"""TCP and TLS byte streams on the mux: connect, send, receive, each without waiting; and the kernel's word for when.
+"""TCP and TLS byte streams on the mux: connect, send and receive, none of which waits; and when the kernel received the bytes.
 
-Linux stamps arriving segments (`SO_TIMESTAMPNS`) and hands the stamp out with the bytes, so the time that bytes then wait for
-this process is not counted as theirs. That works for TLS too, because the decryption here is done in memory on what was read
-from the plain socket: the stamp is that of the last encrypted segment. When one read returns several messages the stamp is the
-last one's; `sim.results.parts.STAMPS` says which rows that concerns.
+Linux stamps arriving segments (`SO_TIMESTAMPNS`) and returns the stamp with the bytes, so the time that bytes wait for this
+process to read them is not part of any latency. This works for TLS as well: decryption happens in memory, on what was read from
+the plain socket, and the stamp is that of the last encrypted segment. When one read returns several messages, its stamp is that
+of the last one; `sim.results.parts.STAMPS` says which rows that concerns.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from loadtests.client.mux import READ, WRITE, Mux
 from loadtests.client.ring import Taker
 
 SO_TIMESTAMPNS = 35
-"""From <asm-generic/socket.h>; the socket module does not name it. Also the type of the control message."""
+"""From <asm-generic/socket.h>; the socket module has no name for it. It is also the type of the control message."""
 
 HAS_STAMPS = sys.platform == "linux"
-"""Elsewhere the option has other numbers and other units, or is not there: arrival is the time of reading then."""
+"""Elsewhere the option has other numbers and units, or does not exist; the time of arrival is then the time of reading."""
 
 IP_BIND_ADDRESS_NO_PORT = 24
-"""From <linux/in.h>: the port is chosen when the other end is known, so that one may be used towards several."""
+"""From <linux/in.h>: the port is chosen when the other end is known, so that one port can serve connections to several ends."""
 
 RECEIVE = 65536
 WAITING_LIMIT = 1 << 20
@@ -42,26 +42,26 @@ _monotonic = time.monotonic_ns
 
 
 class Reader(Protocol):
-    """Who is given what was read."""
+    """The receiver of the bytes."""
 
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
-        """*arrived_at* by the kernel's clock, or equal to *read_at* where there is no stamp."""
+        """*arrived_at*: the kernel's stamp, or *read_at* where there is none."""
 
 
 class Owner(Reader, Protocol):
-    """Who is told. All calls come from the mux and must not block."""
+    """The owner of a stream. All calls come from the mux and must not block."""
 
     def connected(self) -> None: ...
 
     def ended(self, reason: str) -> None:
-        """The stream is gone, by the peer or by failure; nothing follows. Not called after `close`."""
+        """The peer has closed the stream, or it has failed. No call follows. Not called after `close`."""
 
 
 class Origin:
     """Scheme, host and port, resolved once to the addresses that answer. Creating one may block its greenlet."""
 
     def __init__(self, url: str, *, verify: bool = True, worker: int = 0) -> None:
-        """*worker*: which of this machine's load processes it is for."""
+        """*worker*: index of this load process on its machine."""
         self._worker = worker
         parts = urlsplit(url)
         self.host = parts.hostname or ""
@@ -78,18 +78,18 @@ class Origin:
         self._turn = itertools.cycle(self.addresses)
 
     def address(self) -> tuple[int, Any]:
-        """(family, address) of the next connection: all addresses of the host in turn, as a crowd of browsers has them."""
+        """(family, address) of the next connection. The host's addresses take turns, as with a crowd of browsers."""
         return next(self._turn)
 
     def source(self, address: Any) -> tuple[str, int] | None:
-        """From where to connect to *address*; None: as the system likes. Towards this machine itself each process has a loopback
-        address of its own, and so the 28,232 ports of one (Linux takes all of 127.0.0.0/8 for itself)."""
+        """The local address for a connection to *address*; None: the system chooses. On this machine itself each load process
+        takes a loopback address of its own, because the ports of one are few (on Linux all of 127.0.0.0/8 is loopback)."""
         if not self._worker or sys.platform != "linux" or not address[0].startswith("127."):
             return None
         return f"127.0.{self._worker // 250}.{self._worker % 250 + 1}", 0
 
     def _resolve(self) -> list[tuple[int, Any]]:
-        """The addresses that accept a connection (`localhost` is often two); the first of all when none does."""
+        """The addresses that accept a connection (`localhost` often has two). Where none does: the first."""
         found = gevent_socket.getaddrinfo(self.host, self.port, type=_socket.SOCK_STREAM)
         known = list(dict.fromkeys((int(family), address) for family, _, _, _, address in found))
         probes = [gevent.spawn(_accepts, *address) for address in known]
@@ -173,16 +173,16 @@ class Stream:
             if not data:
                 self.over(0)
                 return
-            if ancillary:  # The stamp is all that was asked for.
+            if ancillary:  # The stamp is the only control message that was asked for.
                 seconds, nanoseconds = _timespec(ancillary[0][2])
                 arrived_at = seconds * 1_000_000_000 + nanoseconds
             self._reader.received(data, arrived_at, read_at)
-            # Less than there was room for is all there was, unless the end comes after it.
+            # A read that does not fill its buffer has taken all there was, unless the end of the stream comes after it.
             if (len(data) < RECEIVE and not events & ~(READ | WRITE)) or self._paused or self._descriptor < 0:
                 return
 
     def _may_read(self, events: int) -> bool:
-        """What is rare: connected, failed, room to send again. Whether there may be something to read as well."""
+        """Handle the rare events: connected, failed, room to send again. Whether there may be something to read as well."""
         if not self._open:
             self._connected()
             return False
@@ -209,7 +209,7 @@ class Stream:
         self._owner.connected()
 
     def send(self, data: bytes) -> None:
-        """Send now as much as fits, the rest when the socket takes it. Ignored once the stream is gone."""
+        """Send as much as fits now, and the rest when the socket takes it. Does nothing once the stream is closed."""
         if self._descriptor < 0:
             return
         if self._waiting is not None:
@@ -236,7 +236,7 @@ class Stream:
             self._watch()
 
     def pause(self) -> None:
-        """Stop reading, for good: what a page does that has hung."""
+        """Stop reading for good, as a page does that hangs."""
         self._paused = True
         if self._ring is not None:
             self._ring.drop(self._token)
@@ -245,15 +245,15 @@ class Stream:
 
     @property
     def heard_at(self) -> int:
-        """When the ring has last recorded something without a word to the reader."""
+        """When the ring last recorded something without a call of the reader."""
         return 0 if self._ring is None else self._ring.heard_at(self._token)
 
     def over(self, error: int) -> None:
-        """The end, as the system says it."""
+        """The stream has ended; *error*: the system's number, 0 where the peer has closed it."""
         self._end(os.strerror(error).lower() if error else "closed by the peer")
 
     def _watch(self) -> None:
-        if self._ring is not None:  # The end is told by the ring.
+        if self._ring is not None:  # The ring reports the end.
             if self._waiting is None:
                 self._mux.forget(self._descriptor)
             else:
@@ -267,10 +267,10 @@ class Stream:
             self._owner.ended(reason)
 
     def close(self) -> None:
-        """Close the socket. The owner is not told."""
+        """Close the socket. The owner gets no call for it."""
         if self._descriptor >= 0:
             self._mux.forget(self._descriptor)
-            if self._ring is not None:  # Which holds the socket open.
+            if self._ring is not None:  # It holds the socket open.
                 self._ring.drop(self._token)
             self._socket.close()
             self._descriptor = -1

@@ -1,7 +1,7 @@
-"""The run as it is now, over all processes: gauges, counters and histograms of each plant, added up where Locust is the master.
+"""The run as it is now, over all processes: the gauges, counters and histograms of each plant, added up in Locust's master.
 
-Workers send theirs with Locust's own report to the master (each 3 s). A difference of two sums is what happened in between, from
-which the series of the charts are made.
+Workers send theirs with Locust's own report to the master (every 3 s). The difference of two sums is what happened between them;
+the series of the charts are made of such differences.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ REPORT = "workbench"
 """Member of Locust's report that holds a worker's figures."""
 
 EVERY = 2.0
-"""Seconds between two points: Locust's own charts have one each two seconds."""
+"""Seconds between two points, as in Locust's own charts."""
 
 POINTS = 900
-"""Of a series: the last half hour."""
+"""Points of a series: the last half hour."""
 
 SHOWN = ("time_to_notified", "time_to_fresh", "since_notified", "refetch")
 """Histograms, see `loadtests.recording.recorder.HISTOGRAMS`."""
@@ -33,14 +33,14 @@ SHOWN = ("time_to_notified", "time_to_fresh", "since_notified", "refetch")
 
 @dataclass
 class Sums:
-    """Gauges are of now; counters and histograms (ns) since the test began."""
+    """Gauges are of now; counters and histograms (ns) go from the beginning of the test."""
 
     gauges: Counter[str] = field(default_factory=Counter)
     counters: Counter[str] = field(default_factory=Counter)
     histograms: dict[str, Histogram] = field(default_factory=lambda: {name: Histogram() for name in SHOWN})
 
     def add(self, tree: dict[str, Any]) -> None:
-        """*tree*: figures of one process, see `of_plant`."""
+        """*tree*: the figures of one process, from `of_plant`."""
         self.gauges.update(tree["gauges"])
         self.counters.update(tree["counters"])
         for name in SHOWN:
@@ -48,7 +48,7 @@ class Sums:
 
 
 def of_plant(plant: Plant) -> dict[str, Any]:
-    """One process, as JSON and msgpack take it."""
+    """The figures of one process, in types that JSON and msgpack have."""
     recorder = plant.recorder
     recorder.drain()
     return {
@@ -65,32 +65,33 @@ def of_plant(plant: Plant) -> dict[str, Any]:
 
 
 def _over(tree: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a process whose pages are gone."""
+    """*tree* of a process whose pages are gone: all gauges 0."""
     return tree | {"gauges": dict.fromkeys(tree["gauges"], 0)}
 
 
 class Figures:
-    """Of one master, or of the only process."""
+    """The figures that a master shows, or the only process of a test."""
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.series: deque[dict[str, float | None]] = deque(maxlen=POINTS)
-        """Points: `at` (s since 1970), gauges, rates (per second) and quantiles (ms) of the interval; None: nothing happened."""
+        """Points: `at` (s since 1970), gauges, the interval's rates (1/s) and quantiles (ms; None: nothing happened)."""
         self._workers: dict[str, dict[str, Any]] = {}
         self._plant: Plant | None = None
-        """The latest of this process: of a test that is over, the counters stay."""
+        """This process's latest plant; after a test its counters stay."""
         self._before = Sums()
         self._at = time.monotonic()
 
     def hear(self, worker: str, tree: dict[str, Any]) -> None:
+        """A worker's figures came."""
         self._workers[worker] = tree
 
     def begin(self, **_: Any) -> None:
-        """A test begins: what workers did in the one before is forgotten."""
+        """A test begins: forget what the workers did in the test before."""
         self._workers.clear()
 
     def sums(self) -> Sums:
-        """Over all processes of the test: what those did that are gone was done. (At its end each worker leaves its master.)"""
+        """Over all processes of the test, also those that have gone: at the end of a test each worker leaves its master."""
         sums, runner = Sums(), self.environment.runner
         if isinstance(runner, MasterRunner):
             for worker, tree in self._workers.items():
@@ -109,12 +110,12 @@ class Figures:
         return tree if Plant.current else _over(tree)
 
     def report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
-        """A worker's, with Locust's own report to the master; the last one is sent when the test is over."""
+        """On a worker: put its figures into Locust's report to the master. The last report is sent when the test is over."""
         if (tree := self.of_this_process()) is not None:
             data[REPORT] = tree
 
     def tick(self) -> None:
-        """One more point of the series."""
+        """Add a point to the series."""
         now, sums = time.monotonic(), self.sums()
         took, self._at = max(now - self._at, 1e-9), now
         point: dict[str, float | None] = {"at": time.time()}
@@ -129,14 +130,14 @@ class Figures:
         self.series.append(point)
 
     def run(self) -> None:
-        """For ever, in a greenlet of its own."""
+        """Add points for ever. Run it in a greenlet of its own."""
         while True:
             gevent.sleep(EVERY)
             self.tick()
 
 
 def register(environment: Environment) -> Figures | None:
-    """Listen to Locust's events. None on a worker, which only reports."""
+    """Listen to Locust's events. Returns None on a worker, which shows nothing and only reports."""
     figures = Figures(environment)
     if isinstance(environment.runner, WorkerRunner):
         environment.events.report_to_master.add_listener(figures.report)

@@ -1,7 +1,7 @@
-"""The families that Prometheus scrapes, sent to an OpenTelemetry collector (OTLP over HTTP, protobuf) that WORKBENCH_OTLP names.
+"""Sends what Prometheus can scrape to the OpenTelemetry collector that WORKBENCH_OTLP names (OTLP over HTTP, protobuf).
 
-Names and buckets are those of `loadtests.screen.prometheus`: a collector that writes to Prometheus writes the same series. Needs
-the extra `otlp`. Headers, time-out, compression, certificates, service name and resource attributes come from the standard
+Names and buckets are those of `loadtests.screen.prometheus`, so a collector that writes to Prometheus writes the same series. It
+needs the extra `otlp`. Headers, time-out, compression, certificates, service name and resource attributes come from the standard
 variables (OTEL_EXPORTER_OTLP_HEADERS, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES ...), which the exporter reads.
 """
 
@@ -23,14 +23,14 @@ from sim.clock import SECOND
 from sim.errors import BadInput
 
 EVERY = 5.0
-"""Seconds between two exports. More are made when a test ends."""
+"""Seconds between two exports. There are further ones when a test ends."""
 
 SIGNAL = "/v1/metrics"
-"""Path below the collector's address (OTLP specification, "Endpoint URLs for OTLP/HTTP")."""
+"""The path after the collector's address (OTLP specification, "Endpoint URLs for OTLP/HTTP")."""
 
 
 def register(figures: Figures, address: str) -> None:
-    """Send to the collector at *address*, as `http://127.0.0.1:4318`; empty: to nobody. Raises `BadInput`."""
+    """Send to the collector at *address*, as `http://127.0.0.1:4318`; empty: send nothing. Raises `BadInput`."""
     if not address:
         return
     url = urlsplit(address)
@@ -38,7 +38,7 @@ def register(figures: Figures, address: str) -> None:
         raise BadInput(f"WORKBENCH_OTLP={address}: must be the address of a collector, as http://127.0.0.1:4318")
     send = exporter(figures, address.rstrip("/") + SIGNAL)
     events = figures.environment.events
-    # A master that is asked to end says first that the test stops, then hears the last of its workers, then says that it quits.
+    # A master that ends fires test_stop, then receives the last reports of its workers, then fires quitting.
     for event in (events.test_stop, events.quitting):
         event.add_listener(lambda **_: send())
 
@@ -51,7 +51,7 @@ def register(figures: Figures, address: str) -> None:
 
 
 def exporter(figures: Figures, url: str) -> Callable[[], Any]:
-    """A function that sends the figures as they are. A collector that does not answer costs a line in the log, not the run."""
+    """A function that sends the figures of the moment. A collector that does not answer costs a line in the log, not the run."""
     try:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
@@ -59,13 +59,13 @@ def exporter(figures: Figures, url: str) -> Callable[[], Any]:
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
     except ImportError as error:
         raise BadInput("OTLP needs the extra `otlp`: pip install 'notify-refetch-workbench[otlp]'") from error
-    to, collector = OTLPMetricExporter(url), Collector(figures)
+    otlp, collector = OTLPMetricExporter(url), Collector(figures)
     resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "workbench")})
     scope, stats = InstrumentationScope("workbench"), figures.environment.stats
 
     def send() -> Any:
         metrics = list(converted(collector.collect(), int(stats.start_time * SECOND), time.time_ns()))
-        return to.export(MetricsData([ResourceMetrics(resource, [ScopeMetrics(scope, metrics, "")], "")]))
+        return otlp.export(MetricsData([ResourceMetrics(resource, [ScopeMetrics(scope, metrics, "")], "")]))
 
     return send
 
@@ -86,7 +86,7 @@ def converted(families: Iterable[Metric], start: int, now: int) -> Iterator[Any]
 
 
 def _histograms(family: Metric, start: int, now: int) -> Iterator[Any]:
-    """Prometheus counts what is not above a bound, OpenTelemetry what lies between two."""
+    """A bucket of Prometheus counts all values up to its bound, one of OpenTelemetry those between two bounds."""
     from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
     def labels(sample: Any) -> dict[str, str]:

@@ -1,10 +1,10 @@
-"""Figures for Prometheus: at `/metrics` of Locust's web interface, and without one at the port that WORKBENCH_PROMETHEUS names.
+"""Figures for Prometheus: at `/metrics` of Locust's web interface, and at the port that WORKBENCH_PROMETHEUS names.
 
     locust_...      Locust's own table, by method and name
     workbench_...   pages, connections, notifications, refetches; time to notified, time to fresh
 
-Durations are histograms in seconds. Locust knows its response times to the millisecond (two digits above 100 ms); the workbench's
-own are exact within 1.6 %.
+Durations are histograms in seconds. Locust rounds its response times to milliseconds (above 100 ms to two digits); the
+workbench's own are those of `sim.results.histogram`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Collector:
-    """Asked by a scrape; reads what is there then."""
+    """Reads the figures at each scrape."""
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
@@ -71,7 +71,7 @@ def _of_entry(entry: StatsEntry) -> list[tuple[str, float]]:
 
 
 def bounds(histogram: Histogram) -> list[tuple[str, float]]:
-    """(upper bound in seconds, how many are not above it), the last without a bound."""
+    """(upper bound in seconds, number of values up to it), the last for all values."""
     seconds, counts = histogram.held()
     return _cumulative(np.bincount(np.searchsorted(BUCKETS, seconds), counts, len(BUCKETS) + 1).tolist())
 
@@ -81,7 +81,7 @@ def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
 
 
 def register(figures: Figures, address: str) -> None:
-    """At the web interface, where there is one, and at *address* (`PORT` or `HOST:PORT`) where it is given. Raises `BadInput`."""
+    """Serve at the web interface, if there is one, and at *address* (`PORT` or `HOST:PORT`), if not empty. Raises `BadInput`."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector(figures))
     web_ui = figures.environment.web_ui

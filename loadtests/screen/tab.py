@@ -1,8 +1,8 @@
 """A tab "Freshness" in Locust's web interface: charts of freshness, notifications and open connections.
 
-By what Locust offers for it: `template_args` names the tab and its table, `/stats/requests` carries the table's rows, and the
-Flask application has routes of ours. Locust's tabs hold tables only, so a script that its page loads lays the charts, which are
-a page of their own at `/freshness`, over the table while the tab is open.
+It uses what Locust offers: `template_args` names the tab and its table, `/stats/requests` carries the table's rows, and the Flask
+application gets further routes. Locust's tabs can hold only tables. So the charts are a page of their own at `/freshness`, and a
+script in Locust's page lays them over the table while the tab is open.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ ROWS = (
     ("notified to shown, p50", "since_notified_p50", " ms"),
     ("notified to shown, p99", "since_notified_p99", " ms"),
 )
-"""Of the table: label, member of a point, unit."""
+"""Rows of the table: label, member of a point of the series, unit."""
 
 
 def table(point: dict[str, float | None]) -> list[dict[str, str]]:
-    """Rows of the tab for the latest *point* of the series."""
+    """The table's rows for one *point* of the series, the latest."""
     return [{"name": label, "now": _text(point.get(member), unit)} for label, member, unit in ROWS]
 
 
@@ -46,7 +46,7 @@ def _text(value: float | None, unit: str) -> str:
 
 
 def register(figures: Figures) -> None:
-    """Where there is a web interface. Its series begins now."""
+    """Add the tab, if there is a web interface. The series begins now."""
     web_ui = figures.environment.web_ui
     if web_ui is None or web_ui.app is None:
         return

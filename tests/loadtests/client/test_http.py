@@ -201,7 +201,9 @@ def test_an_aborted_request_costs_its_connection_and_nothing_else(mux: Mux) -> N
         waiting = pool.send("GET", "/waiting", answers.append)
         pool.send("GET", "/wanted", answers.append)
         gevent.sleep(0.02)
+        assert pool.waiting == 2
         waiting.abort()
+        assert pool.waiting == 1
         running.abort()
         gevent.sleep(0.4)
         assert [a.status for a in answers] == [200]
