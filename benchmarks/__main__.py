@@ -1,10 +1,12 @@
-"""Every benchmark, one after the other: `python -m benchmarks`, or `python -m benchmarks fanout loadtest`.
+"""Every benchmark, one after the other: `python -m benchmarks`, or some of them: `python -m benchmarks fanout loadtest`.
 
-Leave the machine alone meanwhile: each pins a server to one core and its client to another, and compares what it measures in
-one run. Each has a `--help` of its own (`python -m benchmarks.fanout --help`).
+Leave the machine alone meanwhile. Where a benchmark has a server and a client, each has a core of its own; where it has rivals,
+all are measured in the same run, and their ratios are what to read. Each has a `--help` (`python -m benchmarks.fanout --help`).
 
-The figures are left in benchmarks/results.json, those of the run before in benchmarks/results.old.json, and the two are
-compared at the end; `python -m benchmarks --compare OLD NEW` compares any two.
+The figures go to benchmarks/results.json, with the facts of the machine. Those of the run before go to
+benchmarks/results.old.json, and the two are compared at the end. When only some benchmarks run, or the run is interrupted, the
+figures go to benchmarks/results.part.json and are compared with those in results.json. `python -m benchmarks --compare OLD NEW`
+compares any two files.
 """
 
 from __future__ import annotations
@@ -20,24 +22,23 @@ from pathlib import Path
 
 from benchmarks import results
 
-ALL = {
+ALL: dict[str, tuple[str, ...]] = {
     "fanout": (),
     "loadtest": ("-n", "5000", "--only", "ours", "usual", "bare"),
     "many": ("-n", "1000", "50000"),
     "application": (),
     "application_race": (),
     "simulation": (),
-    "reference": (),
+    "reference": ("--share", "0.2"),
     "browsers": (),
     "explorer": (),
 }
-"""Benchmark -> arguments with which it keeps the whole under a quarter of an hour; by itself each does more."""
-RESULTS = Path(__file__).with_name("results.json")
-BEFORE = Path(__file__).with_name("results.old.json")
+"""Benchmark -> arguments with which all together take less than a quarter of an hour; without them it does more."""
+RESULTS, BEFORE, PART = (Path(__file__).with_name(f"results{which}.json") for which in ("", ".old", ".part"))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 1 when a benchmark failed, 2 for bad input."""
+    """Exit code: 1 when a benchmark failed, 2 for bad input, 130 when it was interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -50,26 +51,32 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         print(f"no benchmark {unknown[0]!r} (there are: {', '.join(ALL)})", file=sys.stderr)
         return 2
-    failed, seconds = [], {}
+    failed, seconds, interrupted = [], {}, False
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as notes:
         for name in args.names or ALL:
             print(f"\n=== {name}", flush=True)
             started = time.monotonic()
-            environment = os.environ | {results.FILE: notes.name}
-            if subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *ALL[name]], env=environment, check=False).returncode:
-                failed.append(name)
+            environment = os.environ | {results.FILE: notes.name, results.BENCHMARK: name}
+            try:
+                done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *ALL[name]], env=environment, check=False)
+            except KeyboardInterrupt:
+                interrupted = True
+                break
             seconds[name] = time.monotonic() - started
+            if done.returncode:
+                failed.append(name)
         found = results.collect(notes.read(), seconds)
-    if RESULTS.exists():
+    before, path = (RESULTS, PART) if args.names or interrupted else (BEFORE, RESULTS)
+    if path is RESULTS and RESULTS.exists():
         RESULTS.replace(BEFORE)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{sum(seconds.values()) / 60:.1f} minutes; figures in {RESULTS}")
-    if BEFORE.exists():
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{sum(seconds.values()) / 60:.1f} minutes; figures in {path}")
+    if before.exists():
         print()
-        compare(BEFORE, RESULTS)
+        compare(before, path)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    return 130 if interrupted else 1 if failed else 0
 
 
 def compare(old: Path, new: Path) -> int:

@@ -1,11 +1,12 @@
 """What benchmarks found, as a file; and two such files side by side.
 
-A benchmark calls `note` for each figure that somebody may want to compare: what it is, its unit, and what each round gave. The
-best round is the figure, for whatever else the machine does can only add; the others say how far to trust it.
+A benchmark calls `note` for each figure that is worth comparing with another run: its name, its unit, and what each round gave.
+The best round is the figure, because other work on the machine can only make it worse; the others show how far to trust it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -16,8 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 FILE = "WORKBENCH_BENCH_NOTES"
 """Environment variable: the file that `note` appends to; without it nothing is written."""
+
+BENCHMARK = "WORKBENCH_BENCH"
+"""Environment variable: the benchmark that runs."""
 
 BAND = 0.05
 """Relative difference within which two figures count as the same."""
@@ -26,13 +32,14 @@ ALONE = 0.25
 """Relative uncertainty of a figure that one round gave."""
 
 Figure = dict[str, Any]
-"""unit, more_is_better, rounds."""
+"""benchmark, unit, more_is_better, rounds."""
 
 
 def note(name: str, unit: str, rounds: Iterable[float], *, more_is_better: bool = False) -> None:
     """Keep a figure, with what each round gave (at least one round)."""
     if FILE in os.environ:
-        figure = {"name": name, "unit": unit, "more_is_better": more_is_better, "rounds": [float(value) for value in rounds]}
+        figure = {"name": name, "benchmark": os.environ.get(BENCHMARK, ""), "unit": unit, "more_is_better": more_is_better}
+        figure["rounds"] = [float(value) for value in rounds]
         with Path(os.environ[FILE]).open("a", encoding="utf-8") as file:
             file.write(json.dumps(figure) + "\n")
 
@@ -48,12 +55,26 @@ def collect(notes: str, seconds: Mapping[str, float]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """When, what and where: of a run of benchmarks."""
+    """Of a run of benchmarks: when, of which commit, on which machine."""
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": _commit(),
-        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
     }
+
+
+def _processor() -> str:
+    """Its model; where Linux does not say it, its architecture."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.machine()
 
 
 def _commit() -> str:
@@ -88,27 +109,35 @@ def _relative(new: float, old: float) -> float:
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Figure by figure, for a terminal: both runs, difference, interval, verdict; and one sentence for all."""
-    head = ("figure", "unit", "old", "new", "difference", "from", "to", "verdict")
-    rows = [head]
-    counts: dict[str, int] = {}
+    """Figure by figure, for a terminal: both runs, difference, interval, verdict; then in words what is worse and what is better.
+
+    The figures of a benchmark that only one of the two has run are left out.
+    """
+    rows = [("figure", "unit", "old", "new", "difference", "from", "to", "verdict")]
+    words: dict[str, list[str]] = {"worse": [], "better": [], "same": [], "undecided": []}
     for name in [*old["figures"], *(name for name in new["figures"] if name not in old["figures"])]:
         a, b = old["figures"].get(name), new["figures"].get(name)
         if a is None or b is None:
-            shown = ("-" if figure is None else f"{best(figure):.4g}" for figure in (a, b))
-            rows.append((name, (a or b)["unit"], *shown, "", "", "", f"only in {'the new' if a is None else 'the old'} one"))
+            other = new if b is None else old
+            if (a or b).get("benchmark", "") in ("", *other.get("seconds", {})):
+                shown = ("-" if figure is None else f"{best(figure):.4g}" for figure in (a, b))
+                rows.append((name, (a or b)["unit"], *shown, "", "", "", f"only in {'the new' if a is None else 'the old'} one"))
             continue
         relative, low, high, verdict = difference(a, b)
-        counts[verdict] = counts.get(verdict, 0) + 1
+        words[verdict].append(f"{name} by {abs(relative):.0%}")
         rows.append(
             (name, b["unit"], f"{best(a):.4g}", f"{best(b):.4g}", f"{relative:+.1%}", f"{low:+.1%}", f"{high:+.1%}", verdict)
         )
-    lines = aligned(rows, left=(0, 1, 7))
-    said = ", ".join(f"{counts[word]} {word}" for word in ("worse", "better", "same", "undecided") if word in counts)
+    counts = ", ".join(f"{len(names)} {word}" for word, names in words.items() if names)
     if old["machine"] != new["machine"]:
-        said += "; the machines differ: only ratios within one run say anything"
+        counts += "; the machines differ, so only figures that are ratios (x ...) can be compared"
     return "\n".join(
-        [*lines, "", f"{old['commit']} ({old['at']}) against {new['commit']} ({new['at']}): {said or 'nothing in common'}"]
+        [
+            *aligned(rows, left=(0, 1, 7)),
+            "",
+            f"{old['commit']} ({old['at']}) against {new['commit']} ({new['at']}): {counts or 'nothing in common'}",
+            *(f"{word}: {'; '.join(words[word])}" for word in ("worse", "better") if words[word]),
+        ]
     )
 
 

@@ -1,15 +1,12 @@
 """The load test: pages of real subscribers as Locust users.
 
-    locustfile  which pages, which shape
-    users       EchoUser, the base class of a page; the pages of the pattern
-    echo        what Laravel Echo and pusher-js do: connect, authorise, subscribe, ping, come back
-    link        one WebSocket connection        frames  where a frame begins and ends
-    http        refetches over keep-alive       streams TCP and TLS without waiting
-    mux         one readiness loop and one list of timers for all of them, inside gevent's hub
-    plant       what a worker process has once: mux, recorder, connections
-    recorder    samples: to parts, to Locust's statistics, to histograms
-    screen      what is shown meanwhile: a tab of Locust's web interface, Prometheus
-    shapes      how many subscribers when
+    locustfile   which pages of the scenario, in which shape        alone   Locust without configuration files
+    settings     what the environment says about a run              shapes  how many subscribers, and when
+    users        EchoUser, the base class of a page                 attributes  what its attributes must be
+    pages        the pages of the pattern, from a scenario          events  what happens when a run begins and ends
+    client/      one page as a browser has it, on gevent: connection, HTTP, WebSocket, and the loop that all pages share
+    recording/   what is written down: parts, histograms, Locust's statistics, clock offsets
+    screen/      what is shown meanwhile: a tab of Locust's web interface, Prometheus, OpenTelemetry
 
 `import locust` patches the whole process, so nothing that a notebook or `sim` imports may import this package.
 """

@@ -1,7 +1,7 @@
-"""Locust for `workbench loadtest`, steered by its command line alone: `python -m loadtests.alone -f locustfile.py --headless ...`
+"""Locust for `workbench loadtest`, which obeys its command line only: `python -m loadtests.alone -f locustfile.py --headless ...`
 
-Locust reads `locust.conf`, `~/.locust.conf`, `[tool.locust]` of whatever `pyproject.toml` lies in the working directory, and
-`LOCUST_*`. A `run-time = 3s` in one of them would end a load test after three seconds.
+Locust by itself also reads `locust.conf`, `~/.locust.conf`, `[tool.locust]` of a `pyproject.toml` in the working directory, and
+variables `LOCUST_*`. A `run-time = 3s` in one of them would end a load test after three seconds.
 """
 
 import os

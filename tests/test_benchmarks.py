@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,50 @@ def test_what_is_noted_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
     assert "only in the old one" in lines[2]
     assert "only in the new one" in lines[3]
-    assert lines[-1].endswith(": 1 better")
+    assert lines[-2].endswith(": 1 better")
+    assert lines[-1] == "better: fan-out: CPU per delivery by 50%"
+
+
+def test_a_whole_run_takes_the_place_of_the_one_before_and_a_part_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("RESULTS", "BEFORE", "PART"):
+        monkeypatch.setattr(command, name, tmp_path / name)
+    cpu = {"fanout": 2.0, "explorer": 5.0}
+    monkeypatch.setattr(command, "ALL", dict.fromkeys([*cpu, "absent"], ()))
+
+    def run(arguments: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        name = env[results.BENCHMARK]
+        assert arguments[1:] == ["-m", f"benchmarks.{name}"]
+        if name not in cpu:
+            return subprocess.CompletedProcess(arguments, 2)
+        if cpu[name] < 0:
+            raise KeyboardInterrupt
+        with monkeypatch.context() as patch:
+            patch.setenv(results.FILE, env[results.FILE])
+            patch.setenv(results.BENCHMARK, name)
+            results.note(f"{name}: CPU", "us", [cpu[name], cpu[name] * 1.01])
+        return subprocess.CompletedProcess(arguments, 0)
+
+    monkeypatch.setattr(command.subprocess, "run", run)
+    monkeypatch.setattr(results, "_commit", lambda: "abc")
+    assert command.main([]) == 1
+    assert "failed: absent" in capsys.readouterr().err
+    first = results.read(command.RESULTS)
+    assert sorted(first["figures"]) == ["explorer: CPU", "fanout: CPU"]
+    cpu["fanout"] = 4.0
+    assert command.main(["fanout"]) == 0
+    said = capsys.readouterr().out
+    assert said.endswith(": 1 worse\nworse: fanout: CPU by 100%\n")
+    assert "explorer" not in said  # It has not run again.
+    cpu["explorer"] = -1.0
+    assert command.main([]) == 130
+    assert results.read(command.RESULTS) == first
+    assert sorted(results.read(command.PART)["figures"]) == ["fanout: CPU"]
+    cpu["explorer"] = 5.0
+    assert command.main([]) == 1
+    assert results.read(command.BEFORE) == first
+    assert "1 worse, 1 same" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "not JSON"])

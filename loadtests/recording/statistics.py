@@ -26,7 +26,7 @@ def merge_samples(
     failures: Mapping[str, int] | None = None,
     aggregated: bool = True,
 ) -> None:
-    """Count requests of these durations (NaN: without one), *size* bytes of responses in all, and failures of these by reason."""
+    """Count requests: one for each duration (NaN: unknown), *size* bytes of answers in all, and those that failed, by reason."""
     failed = sum(failures.values()) if failures else 0
     if not (milliseconds.size or failed):
         return
@@ -47,7 +47,7 @@ def merge_samples(
 def _log(entry: StatsEntry, untimed: int, milliseconds: np.ndarray, buckets: tuple[Any, Any], size: int) -> None:
     now = time.time()
     second = int(now)
-    # What `StatsEntry.log` does on the first sample of a second.
+    # As `StatsEntry.log` on the first sample of a second.
     if entry.use_response_times_cache and entry.last_request_timestamp and second > int(entry.last_request_timestamp):
         entry._cache_response_times(second - 1)
     count = milliseconds.size + untimed
