@@ -47,26 +47,26 @@ def _here() -> Plant | None:
 
 
 def _leave_out(environment: Environment, **_: Any) -> None:
-    """User classes that `--tags` or `--exclude-tags` leave without a task: Locust would try to start them, and log a traceback
-    for each user. A page without tasks of its own has no tags."""
+    """Remove the user classes that `--tags` or `--exclude-tags` leave without a task. Locust would try to start them, and log a
+    traceback for each user. A page without tasks of its own has no tags."""
     options = environment.parsed_options
     tags, excluded = (set(getattr(options, name, None) or ()) for name in ("tags", "exclude_tags"))
     if not (tags or excluded):
         return
-    said = " and ".join(
+    given = " and ".join(
         [f"--tags {' '.join(sorted(tags))}"] * bool(tags) + [f"--exclude-tags {' '.join(sorted(excluded))}"] * bool(excluded)
     )
     idle = [cls for cls in environment.user_classes if not _has_task(cls.tasks, tags, excluded)]
     if len(idle) == len(environment.user_classes):
-        print(f"locust: {said} leaves no task of any page", file=sys.stderr)
+        print(f"locust: {given} leaves no task of any page", file=sys.stderr)
         sys.exit(BadInput.exit_code)
     for cls in idle:
-        logger.warning("%s leaves no task of %s: it is not started", said, cls.__name__)
+        logger.warning("%s leaves no task of %s: it is not started", given, cls.__name__)
         environment.user_classes.remove(cls)
 
 
 def _has_task(tasks: Iterable[Any], tags: set[str], excluded: set[str]) -> bool:
-    """By Locust's rule: a task passes by one of the tags, and by none of those excluded."""
+    """By Locust's rule: a task passes with at least one of the tags and none of those excluded."""
 
     def passes(task: Any) -> bool:
         if hasattr(task, "tasks"):
@@ -78,7 +78,7 @@ def _has_task(tasks: Iterable[Any], tags: set[str], excluded: set[str]) -> bool:
 
 
 def _show(environment: Environment, **_: Any) -> None:
-    """What there is to see while it runs: tab, endpoint, export."""
+    """Show the run while it goes on: tab, endpoint, export."""
     shown = figures.register(environment)
     if shown is None:
         return
@@ -110,7 +110,7 @@ def _be_over(**_: Any) -> None:
 
 
 def _quit(environment: Environment, **_: Any) -> None:
-    """A signal makes Locust say that it quits while its users still run: they go first, so that how each page ended is a row."""
+    """After a signal Locust fires `quitting` while its users still run. Stop them first: each page's end is a row."""
     if environment.runner is not None:
         environment.runner.stop()
     _finish()
@@ -119,7 +119,7 @@ def _quit(environment: Environment, **_: Any) -> None:
 
 
 def _write_html(environment: Environment) -> None:
-    """The page of `--html`, which Locust itself writes when it is interrupted, not when it is asked to end (SIGTERM)."""
+    """Write the page of `--html`. Locust itself writes it on SIGINT, but not on SIGTERM."""
     options = environment.parsed_options
     if options is None or not options.html_file or isinstance(environment.runner, WorkerRunner):
         return
@@ -130,8 +130,8 @@ def _write_html(environment: Environment) -> None:
 
 
 def _write_csv(environment: Environment) -> None:
-    """The tables of `--csv`, which Locust itself writes once a second: not what was recorded since, nor what came with the end.
-    As files in their place, for Locust has the old ones still to close."""
+    """Write the tables of `--csv` once more. Locust writes them once a second, so they lack what came last. New files take the
+    place of the old ones, which Locust still has open."""
     options = environment.parsed_options
     if options is None or not options.csv_prefix or isinstance(environment.runner, WorkerRunner):
         return

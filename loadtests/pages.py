@@ -135,7 +135,7 @@ def user_classes(settings: Settings) -> dict[str, type[EchoUser]]:
 
 
 def _alone(pages: Pages, settings: Settings) -> bool:
-    """Whether no user is known: then there is the fan-out alone, signed for here, and nothing to refetch."""
+    """Whether no user is known, so that channels are signed here and nothing can be refetched."""
     target = settings.target
     return target is not None and not target.users and not (settings.login or settings.refetch or pages.refetch)
 
@@ -163,7 +163,7 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
         "fan_out_alone": _alone(pages, settings),
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in pages.headers.items())
-    # Channels of one's own say nothing of the resource: where nobody names it, nothing is refetched.
+    # The scenario's own channels do not name a resource; without `refetch` nothing is refetched then.
     parameters["refetch"] = pages.refetch or settings.refetch or ("" if pages.channels else base.refetch)
     own = {
         # The pattern's own pages have the resource as a prop of its name.

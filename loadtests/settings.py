@@ -46,7 +46,7 @@ class Settings:
     refetch: str = ""
     version: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The variables as they were."""
+    """The variables that were read."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, need_target: bool = True) -> Settings:
@@ -55,7 +55,7 @@ class Settings:
         path = given.get("WORKBENCH_TARGET")
         auth = given.get("WORKBENCH_AUTH", "")
         if auth and auth not in AUTHS:
-            raise BadInput(f"WORKBENCH_AUTH: no such way {auth!r}{did_you_mean(auth, AUTHS)}")
+            raise BadInput(f"WORKBENCH_AUTH: no such value {auth!r}{did_you_mean(auth, AUTHS)}")
         target = Target.read(path) if path else _laravel_target(environment, need_target)
         if auth == "cookie" and "WORKBENCH_LOGIN" not in given and not (target and any(user.login for user in target.users)):
             raise BadInput(
@@ -91,7 +91,7 @@ def _laravel_target(environment: Mapping[str, str] | None, needed: bool) -> Targ
 
 
 def _writable(directory: Path) -> Path:
-    """Seen to be so before any load begins."""
+    """*directory*, which exists then and can be written to. Raises `BadInput`."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as probe:

@@ -26,7 +26,7 @@ Tick = tuple[int, float] | None
 
 
 class Shape(LoadTestShape):
-    """What all have in common: *users* subscribers, started *rate* a second, *duration* seconds from start to end."""
+    """The base of all shapes: *users* subscribers, *rate* of them started each second, *duration* seconds from start to end."""
 
     abstract = True
     users: ClassVar[int] = 1000

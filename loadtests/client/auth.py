@@ -1,8 +1,8 @@
-"""Ways to authorise a private channel, and to be somebody at the application.
+"""Ways to authorise a private channel, and to be known to the application as a user.
 
 Bearer   POST /broadcasting/auth with the page's own headers (a token), as Echo's `bearerToken` does
 Cookie   log in once per user as a browser does: session cookie and CSRF token, then the same POST
-Signed   no application: sign with the app's secret on the spot
+Signed   without an application: sign with the app's secret here
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 
 
 class Page(Protocol):
-    """What a way needs of the page."""
+    """What a way to authorise needs of the page."""
 
     pool: Pool
     prefix: str
@@ -31,19 +31,19 @@ class Page(Protocol):
 
     @property
     def login(self) -> tuple[tuple[str, str], ...]:
-        """Fields of the login form; empty: none of the user's own."""
+        """Fields of the user's own login form; empty: there is none."""
 
     def timed(self, method: str, path: str, answer: Answer, error: str) -> None: ...
 
 
 class Auth(Protocol):
-    """A way. One value serves all pages of a class."""
+    """A way to authorise. One value serves all pages of a class."""
 
     def prepare(self, page: Page) -> None:
-        """In the user's greenlet, before the page opens; may wait. May add to `page.headers`."""
+        """Called in the user's greenlet before the page opens. It may wait, and may add to `page.headers`."""
 
     def authorize(self, page: Page, channel: str, socket_id: str, done: Authorised) -> None:
-        """From the mux; must not wait."""
+        """Called from the mux, so it must not wait. It calls *done* once, now or later."""
 
 
 class Bearer:
@@ -75,13 +75,13 @@ def _read(answer: Answer) -> tuple[str | None, str | None, str]:
         tree = orjson.loads(answer.body)
         return str(tree["auth"]), tree.get("channel_data"), ""
     except (ValueError, KeyError, TypeError, AttributeError):
-        # A guest who is redirected to the login page gets 200 and HTML.
+        # A guest is redirected to the login page, which is HTML with status 200.
         return None, None, "HTTP 200 without JSON member auth"
 
 
 class Cookie(Bearer):
-    """A session by Laravel's rules: the CSRF cookie, the login form, and both in every later request. All pages of one user share
-    a session, as the tabs of one browser do."""
+    """A session by Laravel's rules: get the CSRF cookie, send the login form, send both cookies with every later request. All
+    pages of one user share a session, as the tabs of one browser do."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Cookie(Bearer):
         path: str = "/broadcasting/auth",
         origin: str = "",
     ) -> None:
-        """*credentials*: of pages whose user has no login of their own. *origin*: of the pages; Sanctum looks at it."""
+        """*credentials*: the login form for users without one of their own. *origin*: of the pages; Sanctum checks it."""
         super().__init__(path)
         self.credentials, self.login, self.csrf, self.origin = dict(credentials or {}), login, csrf, origin
         self._sessions: dict[tuple[tuple[str, str], ...], AsyncResult] = {}
@@ -99,7 +99,7 @@ class Cookie(Bearer):
     def prepare(self, page: Page) -> None:
         form = page.login or tuple(self.credentials.items())
         if not form:
-            return  # Its token is in its headers.
+            return  # The page's token is in its headers.
         known = self._sessions.get(form)
         if known is None:
             known = self._sessions[form] = AsyncResult()
@@ -114,7 +114,7 @@ class Cookie(Bearer):
             answer = page.pool.fetch(method, page.prefix + path, headers, body)
             cookies, location = (answer.headers.get(name, b"").decode("latin-1") for name in (b"set-cookie", b"location"))
             session.absorb(cookies.split("\n"), answer.body, location)
-            # Whatever a page answers: what counts is its cookie or its token.
+            # The status of a page counts for nothing here; its cookie and its token do.
             refusal = login_refusal(answer.status, location, self.login) if method == "POST" else ""
             page.timed(method, path, answer, answer.error or (f"login: {refusal}" if refusal else ""))
         return _lines(session.headers())
@@ -125,7 +125,7 @@ def _lines(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 class Signed:
-    """With the secret of the app, which only a test of one's own broadcaster should have."""
+    """With the app's secret, which only a test of one's own broadcaster should have."""
 
     def __init__(self, key: str, secret: str) -> None:
         self.key, self.secret = key, secret

@@ -1,8 +1,8 @@
 """An Inertia page's side of the protocol, without a socket: what it learns from an answer, and the headers of its reloads.
 
-The first load is HTML that holds the page object (an attribute `data-page`, or since version 3 a script element); a reload
-carries `X-Inertia` and the version of the assets, and a partial one names component and props. When the assets have changed the
-application answers 409, and the browser loads the page anew (`loadtests.client.page` does).
+The first answer is HTML that holds the page object (in an attribute `data-page`, or since version 3 in a script element). A
+reload sends `X-Inertia` and the version of the assets; a partial one names component and props as well. When the assets have
+changed, the application answers 409, and the browser loads the page anew (as `loadtests.client.page` does).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def page_object(body: bytes) -> bytes:
 
 
 class Inertia:
-    """Of one page. `learn` from every whole answer; `headers` for the next reload."""
+    """The state of one page: give every whole answer to `learn`, and send `headers` with the next reload."""
 
     __slots__ = ("_only", "headers")
 

@@ -1,7 +1,7 @@
-"""A page's requests as its own client makes them: given up, tried again, within a budget (`api.timeout`, `api.retries`, ...).
+"""A page's requests as its own client makes them: with a time-out, retries and a budget (`api.timeout`, `api.retries` ...).
 
-The rules are those of the simulator (`sim.virtual.reference.client`): no answer, 429 and 503 are tried again, after a pause that
-doubles, as long as all pages together have made no more retries than the budget allows for each first attempt.
+The rules are those of the simulator (`sim.virtual.reference.client`). A request without an answer, or with 429 or 503, is tried
+again after a pause that doubles each time. The budget is a number of retries for each first attempt, over all pages together.
 """
 
 from __future__ import annotations
@@ -13,30 +13,33 @@ from loadtests.client.http import TIMEOUT, Answer, Done, Exchange, Pool
 from sim.clock import Scheduler, Timer
 
 RETRIED = (0, 429, 503)
-"""Statuses after which a request is tried again; 0 is no answer."""
+"""Statuses after which a request is tried again; 0: no answer came."""
 
 
 @dataclass(slots=True)
 class Retries:
-    """Of all pages of a process. The counts are running state."""
+    """The rules for all pages of a process, and what they count."""
 
     clock: Scheduler
     most: int = 0
-    """For one request."""
+    """Retries of one request."""
     backoff: int = 0
-    """First pause, ns; doubled each time."""
+    """The first pause, ns; each further one is twice as long."""
     budget: float | None = None
-    """Retries for each first attempt, over all pages."""
+    """Retries for each first attempt, over all pages. None: no limit."""
     first_attempts: int = 0
+    """Counted so far."""
     again: int = 0
+    """Retries so far."""
 
     def allow(self, attempt: int) -> bool:
-        """May there be another after the *attempt*-th?"""
+        """Whether there may be another attempt after the *attempt*-th."""
         return attempt <= self.most and (self.budget is None or self.again + 1 <= self.budget * self.first_attempts)
 
 
 class RetriedGet:
-    """One GET with its attempts. `done(answer)` comes once, with the last answer and the first one's start, unless aborted."""
+    """One GET with its attempts. `done(answer)` is called once, unless it is aborted: with the last attempt's answer, whose
+    `started_at` is the first attempt's."""
 
     __slots__ = ("_arguments", "_done", "_exchange", "_failed", "_pause", "_pool", "_retries", "attempts", "started_at")
 
@@ -50,14 +53,14 @@ class RetriedGet:
         timeout: float = TIMEOUT,
         failed: Callable[[Answer], None] | None = None,
     ) -> None:
-        """*failed*(answer) is told of each attempt that is followed by another."""
+        """*failed*(answer) is called for each attempt that another one follows."""
         self._retries, self._pool, self._done, self._failed = retries, pool, done, failed
         self._arguments = path, headers, timeout
         self._exchange: Exchange | None = None
         self._pause: Timer | None = None
         self.attempts = 0
         self.started_at = -1
-        """When the first attempt was handed to a connection; -1: it never was."""
+        """When the first attempt went to a connection; -1: it never did."""
         retries.first_attempts += 1
         self._send()
 
@@ -83,7 +86,7 @@ class RetriedGet:
         self._pause = retries.clock.call_at(retries.clock.now() + pause, self._send)
 
     def abort(self) -> None:
-        """Nobody waits for it any more."""
+        """The answer is not wanted any more."""
         if self._pause is not None:
             self._pause.cancel()
         elif self._exchange is not None:
