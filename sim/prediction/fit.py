@@ -198,7 +198,7 @@ def _unidentified(
         "api.save": f"a run with {MIN_ANSWERS} changes"
         if by_routes
         else "a run whose changes the application makes (publisher.via = 'routes')",
-        "network.to_api": "nothing: the ways to and from the application are part of what a refetch takes",
+        "network.to_api": "no run does: the ways to and from the application are part of what a refetch takes",
         MEMORY[1]: f"three runs or more with the target on this machine, one with {MORE * largest:,} subscribers",
     }
     if "api.dashboard_bytes" in known:

@@ -17,12 +17,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sim.distributions import Constant, Exponential, Lognormal
-from sim.policy import Debounce, FullPayload, Immediate, RateLimit, Throttle, Window
+from sim.policy import Debounce, Polling
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import fleet, reference
 from sim.virtual.fleet import compiled
 from sim.workload import Bursty, Poisson, Tasks
+from tests.strategies import policies
 
 KEYS = {
     "updates": ["update"],
@@ -33,14 +34,12 @@ KEYS = {
 }
 
 waits = st.sampled_from([0.0, 0.0437, 0.211, 0.5003])
-policies = st.one_of(
-    st.just(Immediate()),
-    st.just(FullPayload()),
-    st.builds(Debounce, wait=waits, leading=st.booleans(), max_wait=st.sampled_from([None, 0.3001, 0.9])),
-    st.builds(Debounce, wait=waits, leading=st.just(True), trailing=st.booleans(), timing=st.just("lodash")),
-    st.builds(Throttle, wait=waits, timing=st.sampled_from(["lodash", "use-debounce"])),
-    st.builds(Window, wait=waits),
-    st.builds(RateLimit, wait=waits),
+drawn = policies(
+    Polling,
+    wait=waits,
+    leading=st.booleans(),
+    max_wait=st.sampled_from([None, 0.3001, 0.9]),
+    timing=st.sampled_from(["lodash", "use-debounce"]),
 )
 services = st.one_of(
     st.builds(Constant, st.sampled_from([0.0, 0.00071, 0.013])),
@@ -51,7 +50,7 @@ pages = st.builds(
     Pages,
     page=st.sampled_from(["detail", "firewall", "dashboard", "dashboard", "site", "task"]),
     subscribers=st.integers(0, 25),
-    policy=policies,
+    policy=drawn,
     in_flight=st.sampled_from(["overlap", "overlap", "cancel"]),
 )
 scenarios = st.builds(

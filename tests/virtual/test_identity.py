@@ -14,26 +14,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.distributions import Constant, Exponential
-from sim.policy import Debounce, Immediate, Policy, Polling, RateLimit, Throttle, Window
+from sim.policy import Debounce, FullPayload, Polling
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import fleet, reference
 from sim.virtual.ledger import OUTCOMES, Tables
 from sim.workload import Poisson
 from sim.workload import Regular as Steady
+from tests.strategies import policies
 from tests.virtual.scenes import scene
 
 TIES = Network(Constant(0.0), Constant(0.0), Constant(0.0))
 """Everything happens at round instants, so timers and notifications meet."""
 
 waits = st.sampled_from([0.0, 0.25, 0.5, 1.0])
-policies: st.SearchStrategy[Policy] = st.one_of(
-    st.just(Immediate()),
-    st.builds(Debounce, wait=waits, leading=st.booleans(), max_wait=st.sampled_from([None, 0.5, 1.0])),
-    st.builds(Debounce, wait=waits, leading=st.just(True), trailing=st.booleans(), timing=st.just("lodash")),
-    st.builds(Throttle, wait=waits),
-    st.builds(Window, wait=waits),
-    st.builds(RateLimit, wait=waits),
-    st.builds(Polling, interval=st.sampled_from([0.5, 2.0])),
+drawn = policies(
+    FullPayload,
+    wait=waits,
+    leading=st.booleans(),
+    max_wait=st.sampled_from([None, 0.5, 1.0]),
+    interval=st.sampled_from([0.5, 2.0]),
 )
 scenarios = st.builds(
     Scenario,
@@ -45,7 +44,7 @@ scenarios = st.builds(
     fleet=st.builds(Fleet, users=st.integers(1, 2), servers_per_user=st.integers(1, 2)),
     workload=st.sampled_from([Steady(rate=2.0), Steady(rate=4.0), Poisson(rate=5.0)]),
     pages=st.lists(
-        st.builds(Pages, page=st.sampled_from(["detail", "dashboard"]), subscribers=st.integers(1, 8), policy=policies),
+        st.builds(Pages, page=st.sampled_from(["detail", "dashboard"]), subscribers=st.integers(1, 8), policy=drawn),
         min_size=1,
         max_size=2,
     ).map(tuple),

@@ -7,7 +7,7 @@ Library words: `wait`, `leading`, `trailing`, `maxWait` are those of lodash and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sim.policy import Debounce, FullPayload, Immediate, Policy, Polling, RateLimit, Throttle, Window
@@ -78,6 +78,8 @@ def snippet(policy: Policy) -> str:
             )
         case FullPayload():
             return _listen("(e) => setServer(e.server)")
+        case _:
+            return f"// {describe(policy)}: a timer of the page's own, no library has it"
     return (
         "import { useEcho } from '@laravel/echo-react'\nimport { router } from '@inertiajs/react'\n"
         f"import {{ {imports} }} from 'use-debounce'\n\nconst refetch = {body}\n{_listen('refetch')}"
@@ -105,8 +107,12 @@ def _ms(duration: float) -> str:
     return f"{duration * 1000:g}"
 
 
+SHARED = {"wait", "interval", "leading", "trailing", "max_wait", "timing", "mode", "jitter"}
+"""Keys for which `describe` has words."""
+
+
 def describe(policy: Any) -> str:
-    """A policy in words: `debounce 500 ms, leading, maxWait 2 s`."""
+    """A policy in words: `debounce 500 ms, leading, maxWait 2 s`; a key that no other policy has, by its name."""
     words = [policy.kind.replace("_", " ")]
     for name, prefix in (("wait", ""), ("interval", "every ")):
         if hasattr(policy, name):
@@ -115,6 +121,7 @@ def describe(policy: Any) -> str:
         words.append("leading" if getattr(policy, "trailing", True) else "leading only")
     if getattr(policy, "max_wait", None) is not None:
         words.append(f"maxWait {seconds(policy.max_wait)}")
+    words += [f"{key.name.replace('_', ' ')} {getattr(policy, key.name)}" for key in fields(policy) if key.name not in SHARED]
     if getattr(policy, "jitter", 0.0):
         words.append(f"jitter {seconds(policy.jitter)}")
     return ", ".join(words)

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from sim.policy import Debounce, Polling, Throttle, Window
 from sim.results import text
 from sim.results.answers import execution, report
 from sim.results.answers import sentences as answers
+from sim.results.answers.choices import snippet
 from sim.results.ledger import stages
 from sim.results.ledger.book import ledger_of
 from sim.results.run import Run
@@ -104,6 +105,16 @@ def test_the_command_of_a_run_makes_its_scenario_again(changes: dict[str, Any]) 
     assert replace(again, thresholds={}) == replace(scenario, thresholds={})
 
 
+@dataclass(frozen=True)
+class EveryNth:
+    """A policy with a key that no other has."""
+
+    kind = "every_nth"
+    nth: int = 3
+    wait: float = 0.5
+    jitter: float = 0.0
+
+
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
@@ -112,10 +123,12 @@ def test_the_command_of_a_run_makes_its_scenario_again(changes: dict[str, Any]) 
         (Window(wait=0.3), "window 300 ms"),
         (Throttle(wait=0.3), "throttle 300 ms, leading"),
         (Polling(interval=2.0), "polling every 2 s"),
+        (EveryNth(wait=1.0), "every nth 1 s, nth 3"),
     ],
 )
-def test_policies_in_words(policy: Debounce, words: str) -> None:
+def test_policies_in_words(policy: Any, words: str) -> None:
     assert report.describe(policy) == words
+    assert snippet(policy)
 
 
 @pytest.mark.parametrize(
