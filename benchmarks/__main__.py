@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks import results
 
 ALL: dict[str, tuple[str, ...]] = {
-    "fanout": (),
+    "fanout": ("--only", "fan-out", "connects", "publishes", "stalled", "nodes"),
     "loadtest": ("-n", "5000", "--only", "ours", "usual", "bare"),
     "many": ("-n", "1000", "50000"),
     "application": (),

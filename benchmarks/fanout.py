@@ -1,6 +1,6 @@
 """What a delivery costs: this broadcaster beside the limit and beside the usual recipe, in one run.
 
-    python -m benchmarks.fanout                      everything (about 4 minutes)
+    python -m benchmarks.fanout                      everything (about 5 minutes)
     python -m benchmarks.fanout --only fan-out -n 1000 --rounds 1
     python -m benchmarks.fanout --only publishes connects stalled nodes
     python -m benchmarks.fanout --only saturation --record saturation.json     from an idle server to a full one

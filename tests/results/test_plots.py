@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -119,6 +120,11 @@ def test_figures_of_runs(plot: Callable[[Frames], object], run: Frames) -> None:
 @pytest.mark.parametrize("plot", OF_TABLES.values(), ids=OF_TABLES)
 def test_figures_of_tables(plot: Callable[[int, bool], object], rows: int, equal: bool) -> None:
     drawn(plot(rows, equal))
+
+
+def test_every_figure_is_drawn_by_a_test() -> None:
+    drawn_here = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_plots*.py"))
+    assert [name for name in vars(plots) if name.startswith("plot_") and f"plots.{name}(" not in drawn_here] == []
 
 
 def test_what_never_happened_does_not_break_a_figure() -> None:
