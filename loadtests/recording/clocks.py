@@ -1,8 +1,8 @@
-"""Workers on other machines: whose clock is ahead, and are they on another machine at all?
+"""The offset of a worker's clock from its master's, where they are on two machines.
 
 A worker asks its master for the time over Locust's own connection, quickly at first, then once a second; `sim.results.clocks`
-makes an offset and a bound of its error from the answers. On the master's own machine both read one clock: there the offset is
-0 by definition, and no estimate could be better.
+makes an offset and a bound of its error from the answers. On one machine both read the same clock, so the offset is 0 and nothing
+is estimated.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Clock:
 
 
 def members() -> dict[str, int]:
-    """What a header says of this process's clock, besides the pair."""
+    """What the header says about this process's clock, besides the pair of readings."""
     return Clock.here.members() if Clock.here is not None else {}
 
 
@@ -81,7 +81,7 @@ def _answer(environment: Environment, msg: Any, **_: Any) -> None:
 
 
 def machine() -> str:
-    """The same text for processes that read the same clock: a boot of one machine, also across its containers.
+    """A text that is the same for all processes that read the same clock: those of one boot of a machine, in all its containers.
 
     `WORKBENCH_MACHINE` overrides it. Two names for one machine are a test of the estimate: there the true offset is 0.
     """

@@ -1,9 +1,9 @@
 """Other people's listeners on Locust's `events.request`: exporters, plug-ins, a locustfile's own.
 
-The client counts in batches, so Locust's statistics need no `fire` for each message (2.6 us, as much as reading it). Where
-somebody else listens, they are told of samples of each batch, evenly spaced, at most `TOLD` of each row a second; `context` says
-how many were told (`{"told": 0.1}`: one in ten). Failures are samples with an `exception`. Locust's own listener is left out:
-its statistics have all of them already.
+The client counts in batches, so Locust's statistics need no `fire` for each message (2.6 us, as much as reading it). Other
+listeners get samples of each batch, evenly spaced, at most `TOLD` of each row a second. `context` holds the share that they get
+(`{"told": 0.1}`: one in ten). A failure is a sample with an `exception`. Locust's own listener gets none, because its statistics
+have all of them already.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ class Failed(Exception):
 
 
 class Listeners:
-    """Who listens to *hook*, an `EventHook`, besides Locust itself. None: nobody ever does."""
+    """The listeners on *hook*, an `EventHook`, besides Locust's own. None: there never are any."""
 
     def __init__(self, hook: Any = None, period: float = 0.5) -> None:
         """*period*: seconds between two batches."""
         self._hook, self._most = hook, max(int(TOLD * period), 1)
 
     def _others(self) -> list[Callable[..., Any]]:
-        # EventHook has no public list; firing it would count in Locust's statistics a second time.
+        # EventHook has no public list. To fire it would count everything a second time in Locust's statistics.
         handlers = getattr(self._hook, "_handlers", ())
         return [handler for handler in handlers if getattr(handler, "__module__", "") != "locust.runners"]
 
     def tell(self, method: str, name: str, samples: Mapping[str, np.ndarray], size: int) -> None:
-        """*samples*: milliseconds (NaN: without a duration) of this batch by why they failed, empty: they did not; *size*: bytes
-        of their answers in all."""
+        """*samples*: milliseconds of this batch (NaN: unknown) by the reason of the failure, empty for successes. *size*: bytes of
+        their answers in all."""
         others = self._others()
         if not others:
             return

@@ -1,4 +1,5 @@
-"""Rows packed into a buffer while messages arrive (0.1 us each), taken out as one array; and whose rows are kept at all."""
+"""Rows that are packed into a buffer while messages arrive (0.1 us each) and taken out as one array; and the share of the pages
+whose rows are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 ROOM = 4096
-"""Rows after which they should be taken out: what is done with them, all at once, keeps the hub for 10 ms at most."""
+"""With this number of rows it is time to take them out: to process them, all at once, keeps the hub for 10 ms at most."""
 
 
 class Rows:
@@ -38,7 +39,7 @@ class Rows:
         self._count = count + 1
 
     def extend(self, count: int, **columns: npt.ArrayLike) -> None:
-        """So many at once, by columns."""
+        """Add *count* rows at once, by columns."""
         rows = np.empty(count, self._dtype)
         for name, values in columns.items():
             rows[name] = values
@@ -60,9 +61,9 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Whose rows are kept: a random share of the pages, by a hash of seed and subscriber. The others are counted.
+    """The pages whose rows are kept: a random share, chosen by a hash of seed and subscriber. The others are only counted.
 
-    Not the first ones: those are served first, and their figures are not the others'.
+    The first pages would not do: they are served first, so their figures differ from those of the others.
     """
 
     seed: int = 0
@@ -70,11 +71,11 @@ class Sample:
 
     @property
     def weight(self) -> float:
-        """How many pages a page that is kept stands for."""
+        """The number of pages that each kept page stands for."""
         return 1.0 / self.share if self.share else 0.0
 
     def keeps(self, subscribers: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Of each of these subscribers, whether its rows are kept."""
+        """For each of the subscribers, whether its rows are kept."""
         # The finaliser of SplitMix64 (Steele et al., OOPSLA 2014) on a stream of its own for each seed.
         x = np.atleast_1d(np.asarray(subscribers)).astype(np.uint64)
         start = np.uint64((self.seed * 0xD1342543DE82EF95 + 0x9E3779B97F4A7C15) % 2**64)

@@ -1,8 +1,8 @@
 """Parts of workers on other machines travel to the master, over Locust's own connection.
 
-A worker sends each part once it is written, and its header each time; the master writes them into a directory of their own
-below its parts. Workers that the master's machine started itself write there directly; who is to send has WORKBENCH_SHIP set
-(`workbench loadtest --join` sets it).
+A worker sends what is new in its parts each second, and its header as a whole; the master writes them into a directory for that
+worker, below its own parts. A worker on the master's machine writes there directly. A worker that has to send has WORKBENCH_SHIP
+set (by `workbench loadtest --join`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from loadtests.client.plant import Plant
 PART = "workbench-part"
 EVERY = 1.0
 NAME = re.compile(r"[\w.-]+")
-"""What a file's name may be that comes over the network."""
+"""The names that are accepted for a file from the network."""
 
 
 class Shipping:
-    """Of one worker process: what was sent already."""
+    """What one worker process has sent so far."""
 
     here: ClassVar[Shipping | None] = None
 
@@ -42,7 +42,7 @@ class Shipping:
             self.ship()
 
     def ship(self) -> None:
-        """Send what is new: of a part, which only grows, the bytes since the last time; a header as a whole."""
+        """Send what is new: of a part, which only grows, the bytes since the last time; of the header all."""
         for path in sorted(self._directory.glob(f"*-{os.getpid()}-*.arrows")):
             at = self._sent.get(path.name, 0)
             with path.open("rb") as part:
@@ -56,7 +56,7 @@ class Shipping:
 
 
 def ship() -> None:
-    """Send the rest; call when the last header is written."""
+    """Send the rest. Call it when the last header is written."""
     if Shipping.here is not None:
         Shipping.here.ship()
 
@@ -78,8 +78,8 @@ def _start(environment: Environment, **_: Any) -> None:
 
 
 def receive(directory: Path, worker: str, data: dict[str, Any]) -> None:
-    """Write what came of *worker*: the rest of a part, or a header in one step. A name that is none is refused: it came over the
-    network."""
+    """Write what *worker* has sent: the next bytes of a part, or a header. Raises ValueError for a name that is no plain file name,
+    because it comes from the network."""
     name, folder = str(data["name"]), re.sub(r"[^\w.-]", "_", worker).strip(".") or "worker"
     if not NAME.fullmatch(name) or name.startswith("."):
         raise ValueError(f"not the name of a part: {name!r}")
