@@ -78,8 +78,8 @@ def _start(environment: Environment, **_: Any) -> None:
 
 
 def receive(directory: Path, worker: str, data: dict[str, Any]) -> None:
-    """Write what *worker* has sent: the next bytes of a part, or a header. Raises ValueError for a name that is no plain file name,
-    because it comes from the network."""
+    """Write what *worker* has sent: the next bytes of a part, or a header. Raises ValueError for a name, which comes from the
+    network, that is no plain file name."""
     name, folder = str(data["name"]), re.sub(r"[^\w.-]", "_", worker).strip(".") or "worker"
     if not NAME.fullmatch(name) or name.startswith("."):
         raise ValueError(f"not the name of a part: {name!r}")
