@@ -40,8 +40,8 @@ class Listeners:
         return [handler for handler in handlers if getattr(handler, "__module__", "") != "locust.runners"]
 
     def tell(self, method: str, name: str, samples: Mapping[str, np.ndarray], size: int) -> None:
-        """*samples*: milliseconds of this batch (NaN: unknown) by the reason of the failure (empty: success). *size*: bytes of their
-        answers in all."""
+        """*samples*: milliseconds of this batch (NaN: unknown), by the reason of the failure (empty: success). *size*: of
+        their answers, bytes in all."""
         others = self._others()
         if not others:
             return

@@ -67,6 +67,6 @@ class Terminal(Observer):
         failed = counters["failed_refetches"] + counters["drops"] + counters["refused"]
         return (
             f"{elapsed:.0f} of {total:.0f} s  {number(look.subscribed)} subscribed  {number(look.updates)} updates  "
-            f"{number(counters['notifications'])} deliveries  notified {quantiles('time_to_notified')}  "
+            f"{number(counters['notifications'])} deliveries  notified (p50/p95/p99) {quantiles('time_to_notified')}  "
             f"fresh {quantiles('time_to_fresh')}  {rate:.0f} refetches/s  {number(failed)} failures"
         )
