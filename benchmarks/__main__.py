@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from benchmarks import results
+from sim.errors import BadInput
 
 ALL: dict[str, tuple[str, ...]] = {
     "fanout": ("--only", "fan-out", "connects", "publishes", "stalled", "nodes"),
@@ -50,8 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in args.names if name not in ALL]
     if unknown:
         print(f"no benchmark {unknown[0]!r} (there are: {', '.join(ALL)})", file=sys.stderr)
-        return 2
-    failed, seconds, interrupted = [], {}, False
+        return BadInput.exit_code
+    ended: dict[int, list[str]] = {}
+    seconds, interrupted = {}, False
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as notes:
         for name in args.names or ALL:
             print(f"\n=== {name}", flush=True)
@@ -63,8 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
                 interrupted = True
                 break
             seconds[name] = time.monotonic() - started
-            if done.returncode:
-                failed.append(name)
+            ended.setdefault(done.returncode, []).append(name)
         found = results.collect(notes.read(), seconds)
     before, path = (RESULTS, PART) if args.names or interrupted else (BEFORE, RESULTS)
     if path is RESULTS and RESULTS.exists():
@@ -74,9 +75,12 @@ def main(arguments: list[str] | None = None) -> int:
     if before.exists():
         print()
         compare(before, path)
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return 130 if interrupted else 1 if failed else 0
+    if lacking := ended.pop(BadInput.exit_code, None):
+        print(f"not measured, because this machine lacks something (see above): {', '.join(lacking)}", file=sys.stderr)
+    ended.pop(0, None)
+    if ended:
+        print(f"failed: {', '.join(name for names in ended.values() for name in names)}", file=sys.stderr)
+    return 130 if interrupted else 1 if ended else 0
 
 
 def compare(old: Path, new: Path) -> int:

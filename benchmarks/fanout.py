@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import aligned, note
-from sim.errors import WorkbenchError
+from sim.errors import BadInput, WorkbenchError
 from sim.live.broadcaster.main import command
 from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.pusher import auth, frames, messages
@@ -79,9 +79,7 @@ class Bench:
     def _compile(self, name: str) -> str:
         gcc = shutil.which("gcc")
         if gcc is None:
-            raise WorkbenchError(
-                "gcc is needed for the limit that the fan-out is measured against (apt-get install gcc libc6-dev)"
-            )
+            raise BadInput("gcc is needed for the limit that the fan-out is measured against (apt-get install gcc libc6-dev)")
         program = str(self.scratch / name)
         subprocess.run([gcc, "-O2", "-o", program, str(HERE / f"{name}.c")], check=True)
         return program

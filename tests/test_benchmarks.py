@@ -73,13 +73,13 @@ def test_a_whole_run_takes_the_place_of_the_one_before_and_a_part_does_not(
     for name in ("RESULTS", "BEFORE", "PART"):
         monkeypatch.setattr(command, name, tmp_path / name)
     cpu = {"fanout": 2.0, "explorer": 5.0}
-    monkeypatch.setattr(command, "ALL", dict.fromkeys([*cpu, "absent"], ()))
+    monkeypatch.setattr(command, "ALL", dict.fromkeys([*cpu, "broken", "lacking"], ()))
 
     def run(arguments: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[bytes]:
         name = env[results.BENCHMARK]
         assert arguments[1:] == ["-m", f"benchmarks.{name}"]
         if name not in cpu:
-            return subprocess.CompletedProcess(arguments, 2)
+            return subprocess.CompletedProcess(arguments, 2 if name == "lacking" else 1)
         if cpu[name] < 0:
             raise KeyboardInterrupt
         with monkeypatch.context() as patch:
@@ -91,7 +91,9 @@ def test_a_whole_run_takes_the_place_of_the_one_before_and_a_part_does_not(
     monkeypatch.setattr(command.subprocess, "run", run)
     monkeypatch.setattr(results, "_commit", lambda: "abc")
     assert command.main([]) == 1
-    assert "failed: absent" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[1:] == ["failed: broken"]
+    assert command.main(["lacking"]) == 0
+    assert "lacks something" in capsys.readouterr().err
     first = results.read(command.RESULTS)
     assert sorted(first["figures"]) == ["explorer: CPU", "fanout: CPU"]
     cpu["fanout"] = 4.0
