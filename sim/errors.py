@@ -12,6 +12,7 @@ The message is the whole of what a user sees: one line that says what, where, an
 from __future__ import annotations
 
 import difflib
+import re
 import signal
 from collections.abc import Iterable
 
@@ -59,3 +60,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" - did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+
+
+def header(name: str, value: str) -> tuple[str, str]:
+    """An HTTP header as it is. Raises ValueError, without the value, which may be a secret, for one that cannot be sent."""
+    if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII) or not re.fullmatch(r"[ -~\xa0-\xff]*", value):
+        raise ValueError(f"headers: {name!r} is no header that can be sent")
+    return name, value

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from sim.distributions import Constant, Distribution, Lognormal
-from sim.errors import BadInput
+from sim.errors import BadInput, header
 from sim.incidents import Incident
 from sim.marks import Bytes, Number, PerSecond, Share, above_zero, at_least, load_test_only, shares, simulator_only
 from sim.policy import Debounce, FullPayload, InFlight, Policy
@@ -142,6 +142,8 @@ class Pages:
             raise ValueError("channels must not hold an empty name")
         if self.refetch and not self.refetch.startswith("/"):
             raise ValueError(f"refetch must be a path that begins with /, got {self.refetch!r}")
+        for name, value in self.headers.items():
+            header(name, value)
 
 
 @dataclass(frozen=True, slots=True)

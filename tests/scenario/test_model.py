@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -152,3 +154,19 @@ def test_what_a_page_hears_depends_on_the_channels(channels: str, detail: float,
         (3, pytest.approx(detail)),
         (4, pytest.approx(board)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"headers": {"X-Key": "secret\r\nX-Other: 1"}}, "headers: 'X-Key' is no header that can be sent"),
+        ({"headers": {"X Key": "1"}}, "headers: 'X Key' is no header that can be sent"),
+        ({"headers": {"X-Key": "secret €"}}, "headers: 'X-Key' is no header that can be sent"),
+        ({"refetch": "orders"}, "refetch must be a path that begins with /"),
+        ({"channels": ("orders.{order}",)}, "may hold {id}, {user} and {n}"),
+    ],
+)
+def test_what_a_page_could_not_send_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)) as refused:
+        Pages(**values)
+    assert "secret" not in str(refused.value)
