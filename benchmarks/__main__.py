@@ -31,7 +31,7 @@ ALL: dict[str, tuple[str, ...]] = {
     "application_race": (),
     "simulation": (),
     "reference": ("--share", "0.2"),
-    "browsers": (),
+    "browsers": ("--subscribers", "50"),
     "explorer": (),
 }
 """Benchmark -> arguments with which all together take less than a quarter of an hour; without them it does more."""
