@@ -47,7 +47,8 @@ class Explanation:
     def to_text(self) -> str:
         lines = [f"{self.name}: {self.standing}", *self.sentences, ""]
         for heading, table in self.readable():
-            lines += [heading, table.to_string(), ""] if len(table) else [f"{heading}: none", ""]
+            one_head = table.rename_axis(index=None, columns=table.index.name)  # In place of a line for the index alone.
+            lines += [heading, one_head.to_string(), ""] if len(table) else [f"{heading}: none", ""]
         return "\n".join(lines)
 
     def to_markdown(self) -> str:
