@@ -2,9 +2,9 @@
 
     python -m benchmarks.application [--seconds 5] [--connections 16]
 
-The application runs pinned to core 0, the load client to core 1, over loopback; SQLite, servers with 5 rules and 10 events. A
-request's cost is the application's own CPU time, which a noisy neighbour disturbs less than a rate; `per core` is its inverse,
-what one core serves when it has nothing else to do.
+The application has core 0, the load client core 1, over loopback; the database is SQLite, and each server has 5 rules and 10
+events. A request's cost is the application's own CPU time, which other work on the machine disturbs less than a rate; `per core`
+is its inverse: the requests that one core serves in a second when it does nothing else. `asked` is the goal for it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ EDGES = {"own": "sim.live.application", "starlette": "benchmarks.application_sta
 """Edge -> module that serves through it; `starlette` needs `pip install starlette uvicorn`."""
 
 WANTED = {"refetch of a server page": 1_500, "channel authorisation": 2_500}
-"""Requests per second and core to reach."""
+"""Requests per second and core: the goals."""
 
 ROUNDS = 3
-"""Of each kind of request; the cheapest counts, for whatever else the machine does can only add."""
+"""Rounds of each kind of request. The cheapest counts, because other work on the machine can only add."""
 
 FLEET = Fleet(users=50, servers_per_user=4, sites_per_user=2)
 

@@ -1,10 +1,10 @@
-"""The race of a broadcast inside the transaction: how often a page that refetches at once reads the row as it was.
+"""The race of a broadcast inside the transaction: how often a page that refetches at once reads the old row.
 
     python -m benchmarks.application_race [--changes 100]
 
 For each moment (`after_commit`, `on_save`) and delay between save and commit: one subscriber of one server refetches at every
 notification, without a debounce, while another connection changes the server. A refetch is stale when its version is older than
-that of the update which it answers; nothing tells the page again, so it stays wrong until the next change.
+that of the update that it answers. No further notification comes for that update, so the page stays wrong until the next change.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(moment: str, delay: float, changes: int) -> tuple[int, list[int]]:
-    """Stale refetches, and by how many ns each event preceded its commit (negative: it came after)."""
+    """The number of stale refetches, and the ns from each event to its commit (negative: the event came after the commit)."""
     scenario = Scenario(fleet=Fleet(users=1)).replace(
         {"broadcast.moment": moment, "broadcast.commit_delay": delay, "broadcast.provision_event": False}
     )

@@ -47,7 +47,7 @@ BODY, SERVICE = 4096, 40
 """Of an answer: bytes, and milliseconds until the application has it."""
 ROUNDS = 10
 TURNS = 3
-"""Each side is measured as often, in turns; the least counts, for whatever else the machine does can only add."""
+"""Times that each side is measured, in turns. The least counts, because other work on the machine can only add."""
 BYTES_RECEIVED = slice(128, 136)
 """`tcpi_bytes_received` of Linux's `struct tcp_info`."""
 Row = dict[str, Any]

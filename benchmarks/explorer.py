@@ -1,7 +1,7 @@
 """How long the explorer takes from a slider's move to the sentence and the picture: `python -m benchmarks.explorer`
 
-What the kernel does for one move, for moves that a hand may make: each slider over its range, each policy. The way to the browser
-and back is not in it. Processor time is what a machine with nothing else to do takes; on a busy one the clock says more.
+It measures what the kernel does for one move, over moves that a user may make: each slider over its range, each policy. It leaves
+out the way to the browser and back. The processor time is what an idle machine takes; on a busy one the clock shows more.
 """
 
 from __future__ import annotations

@@ -5,11 +5,12 @@
     python -m benchmarks.fanout --only publishes connects stalled nodes
     python -m benchmarks.fanout --only saturation --record saturation.json     from an idle server to a full one
 
-The limit is a C program that does one `send` for each subscriber from an epoll loop (fanout_server.c), which this broadcaster
-does only where io_uring is not allowed; the usual recipe is
-`websockets.broadcast` (fanout_stock.py). The server has core 0, the client (fanout_client.c) core 1; both are fast, both on
-127.0.0.1. CPU is the server process's own, from the kernel, per delivery: one frame to one subscriber. Servers take turns in
-rounds, and the least of a round counts, because whatever else the machine does can only add. Compare the ratios.
+The limit is a C program that does one `send` for each subscriber from an epoll loop (fanout_server.c); this broadcaster does
+that only where io_uring is not allowed. The usual recipe is `websockets.broadcast` (fanout_stock.py). The server has core 0, the
+client (fanout_client.c) core 1, and they talk over 127.0.0.1. CPU is the server process's own, from the kernel, per delivery: one
+frame to one subscriber; `x C` is its ratio to the limit's. `1`, `4` and `16 in flight` are the publishes that are under way at
+once. `first` and `last` are the first and the last receiver of one event, `ping` the answer to a ping meanwhile. Servers take
+turns, and the best turn counts, because other work on the machine can only make it worse. Compare the ratios.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ Result = dict[str, Any]
 
 
 def pinned(core: int | None) -> Callable[[], None]:
-    """What a child process does first: go to its core, ahead of others where that is allowed. (Linux weighs sessions against one
-    another, and niceness counts within one.)"""
+    """What a child process does first: go to its core, and ahead of other processes where that is allowed. (Linux shares the
+    processor among sessions; niceness counts within one.)"""
 
     def prepare() -> None:
         if core is not None:
@@ -223,7 +224,7 @@ def publishes(bench: Bench, rounds: int) -> None:
 
 
 def stalled(bench: Bench, rounds: int) -> None:
-    """Healthy subscribers' delay with none and with one in a hundred that stops reading; 8 KB events fill its buffer."""
+    """Delay of healthy subscribers, with and without one in a hundred that stops reading; events of 8 KB fill its buffer."""
     data = json.dumps({"server": "x" * 8000})
     rows = []
     for share in (0, 10):
@@ -237,7 +238,7 @@ def stalled(bench: Bench, rounds: int) -> None:
 
 
 def nodes(bench: Bench, rounds: int) -> None:
-    """One and two nodes on the same two cores, which the client shares."""
+    """One node and two nodes, on the two cores that the client uses as well."""
     rows = []
     for count in (1, 2):
         results = [bench.measure(bench.ours(core=None, nodes=count), 4000, "share:4:2", core=None)[1] for _ in range(rounds)]

@@ -1,12 +1,12 @@
-"""What many subscribers cost on one machine: memory and processor time of a load test as it grows, every delivery accounted for.
+"""What many subscribers cost on one machine: memory and processor time of load tests of growing size, every delivery counted.
 
     python -m benchmarks.many                    1,000, 5,000, 10,000 and 50,000 subscribers (about four minutes)
     python -m benchmarks.many -n 50000
 
-Whole load tests (`workbench loadtest fan-out`) of events to everybody, against this project's broadcaster alone: channels are
-signed for by the load test, and nothing is refetched. There are as many load processes and broadcaster nodes as `workbench plan`
-says that one machine needs to hold them; they share its cores, so times grow with the number. `lag` is what arrivals waited to be
-read, after the kernel had stamped them: no figure of a run contains it.
+Each is a whole load test (`workbench loadtest fan-out`) of events to all subscribers, against this project's broadcaster alone:
+the load test signs the channels itself, and nothing is refetched. It has as many load processes and broadcaster nodes as
+`workbench plan` says that one machine needs for that number. They share its cores, so times grow with the number. `lag` is the
+time from the kernel's stamp of an arrival until it was read; no figure of a run contains it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sim.live.capacity import limits
 from sim.results.run import Run
 
 SECONDS, RATE = 10, 1
-"""Of the updates, and how many a second."""
+"""Seconds of updates, and updates per second."""
 COLUMNS = (
     "subscribers", "processes", "nodes", "subscribed in s", "KiB each, client", "node", "us each delivery, client", "delivered",
     "p50 ms", "p99 ms", "lag p99 ms", "verdict",
