@@ -6,6 +6,7 @@ out the way to the browser and back. The processor time is what an idle machine 
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 import time
@@ -18,6 +19,9 @@ MOVES = 60
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.explorer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     draw = random.Random(1)
     explorer.picture(explorer.Setting())  # What is done once: fonts, and the closed forms of the usual waits.
     took, worked = [], []

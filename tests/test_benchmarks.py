@@ -118,3 +118,10 @@ def test_a_file_that_holds_no_results_is_refused_in_a_line(text: str, tmp_path: 
     assert command.main(["--compare", str(path), str(tmp_path / "missing.json")]) == 2
     assert command.main(["no-such-benchmark"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_each_benchmark_has_help_and_measures_nothing_for_it() -> None:
+    for name in command.ALL:
+        source = (Path(command.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+        assert "ArgumentParser(" in source, name
+        assert ".parse_args(" in source, name
