@@ -47,9 +47,7 @@ class Explanation:
     def to_text(self) -> str:
         lines = [f"{self.name}: {self.standing}", *self.sentences, ""]
         for heading, table in self.readable():
-            one_head = table.rename_axis(
-                index=None, columns=str(table.index.name or "")
-            )  # In place of a line for the index alone.
+            one_head = table.rename_axis(index=None, columns=str(table.index.name or ""))  # One line of headings.
             lines += [heading, one_head.to_string(), ""] if len(table) else [f"{heading}: none", ""]
         return "\n".join(lines)
 
