@@ -52,17 +52,21 @@ def run(args: argparse.Namespace) -> int:
 def lines(found: Fit) -> list[str]:
     """The tables: parameters, what is not identified, residuals."""
     rows = [(p.key, _value(p), _interval(p), p.made_from) for p in found.parameters if p.identified]
-    wide = max(map(len, (*(p.key for p in found.parameters), *(row.metric for row in found.residuals))), default=32) + 2
-    text = [f"{'parameter':{wide}}{'value':22}{'95 % interval':26}from", *(f"{a:{wide}}{b:22}{c:26}{d}" for a, b, c, d in rows)]
-    if lacking := [p for p in found.parameters if not p.identified]:
-        text += ["", "not identified by these runs"]
-        text += [f"{p.key:{wide}}{_interval(p) if p.high is not None else '':22}{p.needs}" for p in lacking]
+    text = [f"{'parameter':38}{'value':22}{'95 % interval':26}from", *(f"{a:38}{b:22}{c:26}{d}" for a, b, c, d in rows)]
+    text += not_identified(found)
     if found.residuals:
-        text += ["", f"{'residuals':{wide}}{'measured':14}{'fitted':14}{'off':10}run"]
+        text += ["", f"{'residuals':38}{'measured':14}{'fitted':14}{'off':12}run"]
         for row in found.residuals:
             unit = unit_of(row.metric)
-            text.append(f"{row.metric:{wide}}{unit(row.measured):14}{unit(row.fitted):14}{percent(row.off):10}{row.run}")
+            text.append(f"{row.metric:38}{unit(row.measured):14}{unit(row.fitted):14}{percent(row.off):12}{row.run}")
     return text
+
+
+def not_identified(found: Fit) -> list[str]:
+    """Lines: each parameter that the runs do not tell, where it lies if that is known, and the run that would tell."""
+    lacking = [p for p in found.parameters if not p.identified]
+    rows = [f"{p.key:38}{_interval(p) if p.high is not None else '':22}{p.needs}" for p in lacking]
+    return ["", "not identified by the runs", *rows] if rows else []
 
 
 def _value(parameter: Parameter) -> str:

@@ -1,8 +1,9 @@
 """Predict a load that was not measured: the simulator with the parameters of a fit, every figure with an interval.
 
 Without SCENARIO that of the first fitted run is taken. Intervals are of one further run on the target: they hold what is not
-known of the parameters, what differs from run to run, and how far the model is from the runs that it was fitted to. What lies
-outside the range that was measured is marked, with how far.
+known of the parameters, what differs from run to run, and how far the model is from the runs that it was fitted to; where one
+of these is not known, the figures that lack it are named. What lies outside the range that was measured is marked, with how far.
+Last come the parameters that the runs did not tell: of these the scenario's values stand.
 
 examples:
   workbench predict --fit target.fit.json
@@ -19,6 +20,7 @@ import math
 from pathlib import Path
 
 from sim.commands import options
+from sim.commands.fit import not_identified
 from sim.errors import BadInput
 from sim.prediction import read
 from sim.results.text import interval, number, unit_of
@@ -50,21 +52,23 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--draws must be 2 or more (an interval needs several), got {args.draws}")
     with options.progress() as progress:
         found = predict(fit, scenario, args.draws, kept=changes, progress=progress)
+    unknown = {parameter.key: parameter.needs for parameter in fit.parameters if not parameter.identified}
     if args.json:
         figures = {}
         for metric, figure in found.figures.items():
-            ends = {name: end if math.isfinite(end) else "never" for name, end in dataclasses.asdict(figure).items()}
+            ends = {name: "never" if end == math.inf else end for name, end in dataclasses.asdict(figure).items()}
             figures[metric] = ends | {"outside": found.mark(metric)}
-        options.print_json(
-            "predict", {"figures": figures, "outside": found.outside, "engine": found.engine, "draws": found.draws}
-        )
+        members = dataclasses.asdict(found) | {"figures": figures, "not_identified": unknown}
+        options.print_json("predict", members)
         return 0
     print(f"{scenario.name}, {number(scenario.subscribers)} subscribers: {found.draws} simulations ({found.engine} engine)\n")
     print(f"{'figure':26}{'predicted':14}{'95 % of runs':28}outside")
     for metric, figure in found.figures.items():
         unit = unit_of(metric)
         print(f"{metric:26}{unit(figure.value):14}{interval(figure.low, figure.high, unit):28}{found.mark(metric)}")
-    for parameter in fit.parameters:
-        if not parameter.identified and parameter.high is not None:
-            print(f"\nnot identified: {parameter.key}: {parameter.needs}")
+    for words in dict.fromkeys(figure.lacks for figure in found.figures.values() if figure.lacks):
+        print(f"\n{', '.join(metric for metric, figure in found.figures.items() if figure.lacks == words)}: {words}")
+    for metric, count in found.missing.items():
+        print(f"\n{metric}: no figure, for only {count} of the simulations have one")
+    print(*not_identified(fit), sep="\n")
     return 0

@@ -43,7 +43,7 @@ MIN_ANSWERS = 20
 NAGLE_WAITS = 0.03
 """Seconds after a frame in which another would wait for its acknowledgement, which a client delays by 0.04 s."""
 NEAR = 3
-"""Events that came so soon, from which on it can be said whether they waited."""
+"""Events that came so soon, and others, from which on it can be told whether the former waited."""
 APART = 1.5
 """Ratio of the largest to the smallest fan-out (90 % and 10 % of the events) from which on a slope over it is a slope."""
 STRATA = 100
@@ -71,12 +71,12 @@ def line(x: Array, y: Array, rounds: int = 30) -> tuple[float, float]:
 
 
 def rest(since: Array, took: Array) -> float:
-    """Exponent with which durations grow with the time since the event before (s, both): never below 0, which no rest makes them.
-    0 where too few events have one before them."""
+    """Exponent with which durations grow with the time since the event before (s, both): never below 0, for no rest makes them
+    shorter, and never above 1, for none adds more than itself. 0 where too few events have one before them."""
     known = np.isfinite(since) & (since > 0) & (took > SHORTEST)
     if known.sum() < MIN_EVENTS or np.quantile(since[known], 0.9) < APART * np.quantile(since[known], 0.1):
         return 0.0
-    return max(0.0, line(np.log(since[known]), np.log(took[known]))[1])
+    return min(max(line(np.log(since[known]), np.log(took[known]))[1], 0.0), 1.0)
 
 
 def rested(since: Array, took: Array, exponent: float) -> Array:
@@ -166,26 +166,40 @@ class _Estimator:
     def wanted(self, key: str) -> bool:
         return self.point is None or key in self.point.values
 
+    def enough(self, key: str, n: int, least: int) -> bool:
+        """Whether *n* events tell a parameter. Of a resample any number does, where the whole had enough: to fall back on the
+        value of the whole would make the interval narrow."""
+        return n >= least if self.point is None else n > 0 and key in self.point.values
+
     def fan_out(self, share: float | None, less: float) -> bool:
         """Costs of the broadcaster and the ways to and from it. Whether the slope over the size of a fan-out is known.
 
         Each step takes away what is known by then (see the module): the frames, the composing, the fixed part, the way to a page.
-        The way to the broadcaster is what remains.
+        The way to the broadcaster is what remains. Where the slope is not known, *share* divides what events that waited for
+        another took beside their frames (else all that came before the first one) between composing and the rest.
         """
         events = {name: np.concatenate([sample.events[name] for sample in self.samples]) for name in self.samples[0].events}
         alone = {name: column[events["alone"].astype(bool)] for name, column in events.items()}
         receivers = alone["receivers"]
-        if len(receivers) < MIN_EVENTS:
+        if not self.enough("network.to_broadcaster", len(receivers), MIN_EVENTS):
             return False
         each, each_of = self._frame(alone)
         self._answer(events)
         first = alone["first"] - each_of * alone["first_rank"]
         known = separable(receivers) if self.point is None else self.point.slope_known
-        compose = self.scenario.broadcaster.costs.compose_per_subscriber
+        given = self.scenario.broadcaster.costs
+        fixed, compose = given.fixed, given.compose_per_subscriber
         if known:
-            compose = self.keep(COMPOSE, max(0.0, line(receivers, first)[1] - less), len(first))
-        above = first - self._fixed(events, each, compose) - self._way_to_a_page()
-        if not known and share is not None:
+            share, compose = None, self.keep(COMPOSE, max(0.0, line(receivers, first)[1] - less), len(first))
+        busy = np.isfinite(events["gap"])
+        waited = self.enough("broadcaster.fixed", int(busy.sum()), MIN_EVENTS)
+        if waited:
+            gap, of = (events["gap"] - each * events["first_rank"])[busy], events["receivers"][busy]
+            if share is not None:
+                compose = self.values[COMPOSE] = share * max(0.0, float(np.median(gap / of)))
+            fixed = self.keep("broadcaster.fixed", max(0.0, float(np.median(gap - of * compose))), len(gap))
+        above = first - fixed - self._way_to_a_page()
+        if share is not None and not waited:
             self.values[COMPOSE] = share * max(0.0, float(np.median(above / receivers)))
             left = (1 - share) * above
         else:
@@ -197,7 +211,7 @@ class _Estimator:
         """Seconds between two frames one second after the event before, and of each event as long after it as it came."""
         each = self.scenario.broadcaster.costs.per_subscriber
         wide = alone["ranks"] >= BREADTH - 1
-        if wide.sum() < MIN_EVENTS:
+        if not self.enough("broadcaster.per_subscriber", int(wide.sum()), MIN_EVENTS):
             return each, np.full(len(wide), each)
         spread, ranks, since = (alone[name][wide] for name in ("spread", "ranks", "quiet"))
         exponent = self.rest("broadcaster.per_subscriber", since, spread / ranks)
@@ -207,18 +221,10 @@ class _Estimator:
     def _answer(self, events: dict[str, Array]) -> None:
         """When a publish is answered."""
         known = np.isfinite(events["answered"])
-        if known.sum() >= MIN_EVENTS:
+        if self.enough("broadcaster.answer", int(known.sum()), MIN_EVENTS):
             answer = answer_of(events["spread"][known], events["answered"][known])
             if answer is not None:
                 self.keep("broadcaster.answer", answer, int(known.sum()))
-
-    def _fixed(self, events: dict[str, Array], each: float, compose: float) -> float:
-        """What an event takes a node before all else, from events that waited for another; else as the scenario has it."""
-        busy = np.isfinite(events["gap"])
-        if busy.sum() < MIN_EVENTS or not self.wanted("broadcaster.fixed"):
-            return self.scenario.broadcaster.costs.fixed
-        gap = events["gap"][busy] - events["receivers"][busy] * compose - each * events["first_rank"][busy]
-        return float(self.keep("broadcaster.fixed", max(0.0, float(np.median(gap))), int(busy.sum())))
 
     def _way_to_a_page(self) -> float:
         """The floor of the calibration where both ends are on one machine; else as the scenario has it."""
@@ -230,7 +236,7 @@ class _Estimator:
     def _way_to_the_broadcaster(self, took: Array, since: Array) -> None:
         """What remains of the time to the first frame; whether events soon after another waited for an acknowledgement in it."""
         near = since < NAGLE_WAITS
-        if near.sum() >= NEAR and self.wanted("broadcaster.nagle"):
+        if self.enough("broadcaster.nagle", min(near.sum(), (~near).sum()), NEAR):
             waits = np.median(took[near]) - np.median(took[~near]) > NAGLE_WAITS / 4
             self.keep("broadcaster.nagle", bool(waits), int(near.sum()))
         even = rested(since, took, self.rest("network.to_broadcaster", since, took))
@@ -293,7 +299,8 @@ def workers_at_most(samples: Sequence[RunSample]) -> float | None:
     kinds = [kind for kind in (board, ~board) if (alone & kind).sum() >= MIN_ANSWERS]
     work = sum(float((waited & kind).sum() * own[alone & kind].mean()) for kind in kinds)
     jobs = waited & np.any([*kinds, np.zeros(len(own), bool)], axis=0)
-    return work / float((own[jobs] / workers[jobs]).sum()) if jobs.sum() >= MIN_ANSWERS else None
+    took = float((own[jobs] / workers[jobs]).sum())
+    return work / took if jobs.sum() >= MIN_ANSWERS and took > 0 else None
 
 
 # --- processor time and memory -------------------------------------------------------------------------------------------

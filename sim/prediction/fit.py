@@ -162,7 +162,9 @@ def _parameter(
 ) -> Parameter:
     low = high = None
     if found := [_number(row[key]) for row in drawn if key in row and key not in CHOICES]:
-        low, high = (float(end) for end in np.quantile(found, SURE))
+        # The value is possible whatever the draws are: where nothing tells how it is divided, it lies at their end.
+        low, high = np.quantile(found, SURE).tolist()
+        low, high = min(low, _number(value)), max(high, _number(value))
     made_from = MADE_FROM.get(key, "")
     if key.startswith(REST):
         made_from = "power of the time since the change before, with which it grows: caches cool, cores sleep"

@@ -68,8 +68,12 @@ class Observed:
 
     @property
     def subscribers(self) -> int:
-        """Pages, those behind a weight among them."""
-        return round(float(self.run.pages["weight"].sum()))
+        """The most pages that were open at once, by their weights: one that leaves and is replaced is two rows."""
+        pages = self.run.pages
+        gone = pages[pages["closed_at"].notna()]
+        at = np.r_[pages["opened_at"], gone["closed_at"]]
+        change = np.r_[pages["weight"], -gone["weight"]]
+        return round(float(np.cumsum(change[np.lexsort((change, at))]).max(initial=0.0)))
 
     @property
     def floor(self) -> float | None:

@@ -58,6 +58,10 @@ NORMAL = 1.4826
 """Standard deviation of a normal distribution over the median of its absolute values."""
 
 
+NO_MISFIT = "no fitted run has a figure of this kind: how far the model is from one is not in the interval"
+RANGE = "the range of the draws: how far the model is from a run is not in it"
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One predicted figure; inf: never."""
@@ -65,14 +69,18 @@ class Figure:
     value: float
     low: float
     high: float
+    lacks: str = ""
+    """What the interval leaves out, in words; empty: nothing that is known of."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """By metric its figure; *outside*: by what was measured (`Fit.ranges`) how many times beyond its end the scenario lies."""
+    """By metric its figure; *outside*: by what was measured (`Fit.ranges`) how many times beyond its end the scenario lies;
+    *missing*: metrics that only some of the simulations had, and how many."""
 
     figures: Mapping[str, Figure]
     outside: Mapping[str, float]
+    missing: Mapping[str, int]
     engine: str
     draws: int
 
@@ -126,13 +134,14 @@ def predict(
         if progress is not None:
             progress((number + 1) / draws)
     outside = _outside(fit, rows, scenario)
-    found = {}
-    for metric in metrics:
-        column = np.array([row.get(metric, np.nan) for row in rows])
-        if np.isnan(column).any():
-            continue
-        found[metric] = _figure(column, _misfit(fit, metric, scenario.subscribers))
-    return Prediction(found, outside, engine, draws)
+    columns = {metric: np.array([row[metric] for row in rows if metric in row]) for metric in metrics}
+    found = {
+        metric: _figure(column, _misfit(fit, metric, scenario.subscribers))
+        for metric, column in columns.items()
+        if len(column) == draws
+    }
+    missing = {metric: len(column) for metric, column in columns.items() if 0 < len(column) < draws}
+    return Prediction(found, outside, missing, engine, draws)
 
 
 def _is_kept(key: str, kept: Collection[str]) -> bool:
@@ -184,11 +193,11 @@ def _family(metric: str) -> str:
     return f"{part}, {'middle' if figure in ('p50', 'mean') else 'tail'}"
 
 
-def _misfit(fit: Fit, metric: str, subscribers: int) -> float:
-    """Standard error, of the logarithm, of what the model leaves out, at a size; 0 where nothing is known of it."""
+def _misfit(fit: Fit, metric: str, subscribers: int) -> float | None:
+    """Standard error, of the logarithm, of what the model leaves out, at a size; None where nothing is known of it."""
     alike = [row for row in fit.residuals if _family(row.metric) == _family(metric)]
     if not alike:
-        return 0.0
+        return None
     # The median, not the mean square: one bad minute of one run is not the model's.
     error = NORMAL * float(np.median([abs(math.log(row.fitted / row.measured)) for row in alike]))
     sizes = [max(row.subscribers, 1) for row in alike]
@@ -196,13 +205,12 @@ def _misfit(fit: Fit, metric: str, subscribers: int) -> float:
     return error * math.sqrt(1 + 1 / len(set(sizes)) + away**2)
 
 
-def _figure(column: Array, misfit: float) -> Figure:
+def _figure(column: Array, misfit: float | None) -> Figure:
     middle = float(np.median(column))
     if not np.isfinite(column).all() or (column <= 0).any():
-        low, high = (float(np.quantile(column, share, method="nearest")) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-        return Figure(middle, low, high)
-    half = half_width_of_next(np.log(column), LEVEL, misfit)
-    return Figure(middle, middle * math.exp(-half), middle * math.exp(half))
+        return Figure(middle, float(column.min()), float(column.max()), RANGE)
+    half = half_width_of_next(np.log(column), LEVEL, misfit or 0.0)
+    return Figure(middle, middle * math.exp(-half), middle * math.exp(half), NO_MISFIT if misfit is None else "")
 
 
 def _outside(fit: Fit, rows: Sequence[Mapping[str, float]], scenario: Scenario) -> dict[str, float]:

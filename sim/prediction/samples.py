@@ -54,7 +54,8 @@ class RunSample:
         events, service = (
             {name: column[rows] for name, column in of.items()} for of, rows in ((self.events, rows), (self.service, kept))
         )
-        return replace(self, events=events, service=service, save=self.save[saved])
+        sizes = {kind: of[rng.integers(max(len(of), 1), size=len(of))] for kind, of in self.sizes.items()}
+        return replace(self, events=events, service=service, save=self.save[saved], sizes=sizes)
 
 
 def _blocks(size: int, rng: np.random.Generator) -> Array:

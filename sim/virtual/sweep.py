@@ -107,7 +107,7 @@ class Sweep:
 
     def narrow(self, values: Sequence[float | None]) -> bool:
         """Is the mean of these replications known to `precision`? What each time is undefined, or never, is known."""
-        if len(set(values)) == 1 and len(values) >= self.replications:
+        if len(set(values)) == 1 and len(values) >= max(self.replications, 2):
             return True
         mean, half = interval(values)
         return half is not None and mean is not None and half <= self.precision * abs(mean)
@@ -346,7 +346,7 @@ def overview(
         for metric in metrics:
             row[metric], row[f"{metric} +-"] = interval(_values(group, metric))
         if objective is not None:
-            row["objective"] = objective.met(_values(group, objective.metric))
+            row["objective"] = objective.met(_values(group, objective.metric)) if len(group) > 1 else "unsure"
             row["cost"] = interval(_values(group, cost))[0]
         rows.append(row)
     if objective is not None:

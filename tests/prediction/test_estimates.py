@@ -59,6 +59,8 @@ def test_a_rest_tells_something_only_where_rests_differ() -> None:
     two = np.where(np.arange(30) < 15, 1.0, 1.5)
     assert rest(two, 0.001 * two) == pytest.approx(1.0), "by as much as is asked for"
     assert rest(np.linspace(1.0, 2.0, 30), took[::-1]) == 0.0, "no rest makes it quicker"
+    since = np.linspace(1.0, 2.0, 30)
+    assert rest(since, 0.001 * since**40) == 1.0, "no rest adds more than itself"
     nine = np.where(np.arange(30) < MIN_EVENTS - 1, np.linspace(1.0, 4.0, 30), np.nan)
     assert rest(nine, took) == 0.0
 
@@ -76,6 +78,8 @@ def test_how_many_jobs_are_worked_on_at_once_is_what_gets_done_over_what_one_tak
     assert bound() == pytest.approx(1.0), "four at once, each four times as long"
     assert bound(alone=MIN_ANSWERS - 1) is None
     assert bound(waited=MIN_ANSWERS - 1) is None
+    own[:] = 0.0
+    assert bound() is None, "what takes no time tells nothing"
 
 
 EACH, COMPOSE, FIXED, WAY, BACK = 1e-5, 2e-5, 4e-4, 5e-3, 1e-3
@@ -171,6 +175,27 @@ def test_events_soon_after_another_waited_where_they_took_a_quarter_of_an_acknow
 ) -> None:
     assert estimate([fan_outs(near=near)]).values["broadcaster.nagle"] is waits
     assert "broadcaster.nagle" not in estimate([fan_outs()]).values
+    made = fan_outs()
+    made.events["quiet"][:] = 0.02
+    assert "broadcaster.nagle" not in estimate([made]).values, "there is no other event to compare with"
+
+
+def test_a_resample_with_few_events_has_a_value_of_its_own() -> None:
+    whole, few = fan_outs(alone=MIN_EVENTS), fan_outs(alone=2, busy=2)
+    few.events["spread"] *= 2
+    few.events["gap"] += FIXED
+    found = estimate([few], estimate([whole])).values
+    assert found["broadcaster.per_subscriber"] == pytest.approx(2 * EACH)
+    assert found["broadcaster.fixed"] != estimate([whole]).values["broadcaster.fixed"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_what_waiting_events_took_is_composing_and_fixed_in_any_proportion_where_no_slope_tells(share: float) -> None:
+    made = fan_outs()
+    made.events["receivers"][:], made.events["gap"][40:] = 100.0, 0.002 + made.events["first_rank"][40:] * EACH
+    found = estimate([made], estimate([made]), share).values
+    assert 100 * found["broadcaster.compose_per_subscriber"] == pytest.approx(share * 0.002)
+    assert found["broadcaster.fixed"] == pytest.approx((1 - share) * 0.002)
 
 
 def test_memory_is_in_the_middle_of_where_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,17 @@ def test_the_application_is_read_off_its_queue(made: Made) -> None:
     assert found["api.workers"].value == 2
 
 
+def test_an_interval_holds_its_value(made: Made) -> None:
+    """A run of one size does not tell how what comes first is divided, and the value is at one end of what is possible."""
+    found = by_key(fit([Observed(made(100))], draws=10))
+    for key, parameter in found.items():
+        mean = parameter.mean
+        assert parameter.low is None or parameter.high is None or mean is None or parameter.low <= mean <= parameter.high, key
+    drawn = [{"api.save": 1.0}, {"api.save": 2.0}]
+    assert _parameter("api.save", 0.5, drawn, {}, [Observed(made(100))]).low == 0.5
+    assert _parameter("api.save", 2.5, drawn, {}, [Observed(made(100))]).high == 2.5
+
+
 @pytest.mark.parametrize("workers", ["shared", "own"])
 def test_changes_that_do_not_wait_for_refetches_have_workers_of_their_own(made: Made, workers: str) -> None:
     lock = {"api.save_lock": "database"} if workers == "own" else {}
@@ -147,6 +158,7 @@ def test_pages_that_come_and_go_hide_neither_own_times_nor_whose_workers_changes
     run = Run(made(200, pages=[lives], **changes).directory)
     run.scenario = run.scenario.replace({"api.save_workers": "shared"})
     assert (run.refetches["outcome"] == "cancelled").sum() > 50
+    assert Observed(run).subscribers == pytest.approx(200, rel=0.05), "of which each is replaced when it leaves"
     found = by_key(fit([Observed(run)], draws=10))
     assert found["api.service"].mean == pytest.approx(0.003, rel=0.03)
     assert found["api.save"].mean == pytest.approx(0.004, rel=0.1)
@@ -505,7 +517,7 @@ def test_the_command_prints_writes_and_refuses(made: Made, tmp_path: Path, capsy
     run, out = str(made(100).directory), tmp_path / "target.fit.json"
     assert main(["fit", run, "-o", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "not identified by these runs" in printed
+    assert "not identified by the runs" in printed
     assert "add a run with 400 subscribers" in printed
     assert "residuals" in printed
     before = out.read_bytes()

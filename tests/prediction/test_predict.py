@@ -15,7 +15,7 @@ from sim.distributions import Constant
 from sim.policy import Window
 from sim.prediction import Fit, Parameter
 from sim.prediction.parameters import Residual
-from sim.prediction.predict import figures_of, predict, residuals
+from sim.prediction.predict import NO_MISFIT, RANGE, figures_of, predict, residuals
 from sim.scenario import Fleet, Network, Pages, Scenario, to_dict
 from sim.virtual import engines
 from sim.workload import Regular, streams
@@ -58,6 +58,23 @@ def test_what_lies_outside_is_marked_with_how_far() -> None:
     assert "x the measured" in found.mark("time_to_fresh.p50")
     small = predict(FIT, SCENARIO.with_subscribers(10), draws=2)
     assert small.outside["receivers"] == pytest.approx(0.1)
+
+
+def test_a_figure_names_what_its_interval_leaves_out() -> None:
+    known = tuple(Residual("a", metric, 1.0, 1.1, 100) for metric in ("time_to_notified.p50", "cpu.broadcaster"))
+    found = predict(dataclasses.replace(FIT, residuals=known), SCENARIO, draws=3)
+    lacks = {metric: figure.lacks for metric, figure in found.figures.items()}
+    assert lacks["fan_out.first.p50"] == lacks["cpu.broadcaster"] == "", "of the same part of the model as a known one"
+    assert lacks["fan_out.last.p99"] == lacks["refetch_time.p50"] == NO_MISFIT
+    assert (found.figures["starved_ratio"].value, lacks["starved_ratio"]) == (0.0, RANGE)
+
+
+def test_what_only_some_simulations_have_is_no_figure_and_is_named() -> None:
+    rare = SCENARIO.replace({"workload": {"kind": "poisson", "rate": 0.07}})
+    found = predict(FIT, rare, draws=6)
+    assert found.missing["time_to_fresh.p50"] in range(1, 6)
+    assert "time_to_fresh.p50" not in found.figures
+    assert "time_to_fresh.p50" not in predict(FIT, rare.replace({"workload.rate": 0.0}), draws=2).missing
 
 
 def test_a_misfit_widens_the_interval_and_more_so_far_away() -> None:
@@ -117,12 +134,16 @@ def test_a_run_of_the_model_leaves_no_residuals() -> None:
 
 
 def test_the_command_prints_what_it_predicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    FIT.write(tmp_path / "fit.json")
+    unknown = Parameter("api.service", identified=False, needs="a run with 20 refetches")
+    dataclasses.replace(FIT, parameters=(*FIT.parameters, unknown)).write(tmp_path / "fit.json")
     assert main(["predict", "--fit", str(tmp_path / "fit.json"), "--users", "800", "--draws", "3", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["figures"]["fan_out.last.p50"]["outside"].startswith("4 x")
+    assert printed["figures"]["starved_ratio"]["lacks"] == RANGE
+    assert printed["not_identified"] == {"api.service": "a run with 20 refetches"}
     assert main(["predict", "--fit", str(tmp_path / "fit.json"), "--set", "policy.wait=0.5", "--draws", "2"]) == 0
-    assert "95 % of runs" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(words in text for words in ("95 % of runs", f"starved_ratio: {RANGE}", "a run with 20 refetches"))
     for bad in (["--draws", "1"], ["--set", "policy.wiat=1"], ["nosuch"]):
         assert main(["predict", "--fit", str(tmp_path / "fit.json"), *bad]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1

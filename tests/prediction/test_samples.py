@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,8 @@ def test_a_resample_has_as_many_rows_and_tears_none_apart() -> None:
     assert again.save[:, 1].tolist() == (3 * again.save[:, 0]).tolist()
     assert again.service["board"].tolist() == (again.service["own"] % 2 == 0).tolist()
     assert len(set(again.events["first"])) < 50, "drawn with replacement"
+    sizes = replace(whole, sizes={"page": np.arange(50)}).resampled(rng).sizes["page"]
+    assert len(sizes) == 50 > len(set(sizes))
     nothing = sample().resampled(rng)
     assert not len(nothing.events["first"])
     assert nothing.save.shape == (0, 2)

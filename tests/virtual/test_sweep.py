@@ -163,6 +163,13 @@ def test_an_objective_names_the_cheapest_setting_that_meets_it():
             Objective.parse(text)
 
 
+def test_one_replication_is_neither_precise_nor_sure() -> None:
+    sweep = Sweep(SMALL, {"policy.wait": [0.5]}, replications=1, max_replications=1)
+    frame = sweeps.run(sweep, Inline(fake).at_a_time())
+    found = sweeps.overview(sweep, frame, ["time_to_fresh.mean"], Objective.parse("time_to_fresh.mean < 100")).iloc[0]
+    assert (len(frame), found["precise"], found["objective"], found["cheapest"]) == (1, False, "unsure", False)
+
+
 def test_an_unknown_metric_is_named_with_those_there_are():
     with pytest.raises(BadInput, match="no such figure"):
         sweeps.run(Sweep(SMALL, {"policy.wait": [0.1]}, metric="time_to_freshness"), Inline(fake).at_a_time())
