@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,8 @@ import time
 from pathlib import Path
 
 from benchmarks import results
-from sim.errors import BadInput
+from sim.errors import BadInput, Interrupted
+from sim.signals import handled
 
 ALL: dict[str, tuple[str, ...]] = {
     "fanout": ("--only", "fan-out", "connects", "publishes", "stalled", "nodes"),
@@ -60,12 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
             started = time.monotonic()
             environment = os.environ | {results.FILE: notes.name, results.BENCHMARK: name}
             try:
-                done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *ALL[name]], env=environment, check=False)
+                code = run([sys.executable, "-m", f"benchmarks.{name}", *ALL[name]], environment)
             except KeyboardInterrupt:
                 interrupted = True
                 break
             seconds[name] = time.monotonic() - started
-            ended.setdefault(done.returncode, []).append(name)
+            ended.setdefault(code, []).append(name)
         found = results.collect(notes.read(), seconds)
     before, path = (RESULTS, PART) if args.names or interrupted else (BEFORE, RESULTS)
     if path is RESULTS and RESULTS.exists():
@@ -81,6 +83,22 @@ def main(arguments: list[str] | None = None) -> int:
     if ended:
         print(f"failed: {', '.join(name for names in ended.values() for name in names)}", file=sys.stderr)
     return 130 if interrupted else 1 if ended else 0
+
+
+def run(command: list[str], environment: dict[str, str]) -> int:
+    """The exit code. A benchmark that is interrupted gets one SIGINT and is waited for, so that it ends its servers. Raises
+    KeyboardInterrupt then."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise Interrupted(number)
+
+    with handled(interrupt), subprocess.Popen(command, env=environment, start_new_session=True) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGINT)
+            child.wait()
+            raise
 
 
 def compare(old: Path, new: Path) -> int:

@@ -35,6 +35,7 @@ from benchmarks.results import aligned, note
 from sim.errors import BadInput, WorkbenchError
 from sim.live.broadcaster.main import command
 from sim.live.broadcaster.settings import BroadcasterSettings
+from sim.live.processes import end_with_parent
 from sim.pusher import auth, frames, messages
 from sim.pusher.server.apps import App
 from sim.results.run import host
@@ -56,10 +57,11 @@ Result = dict[str, Any]
 
 
 def pinned(core: int | None) -> Callable[[], None]:
-    """What a child process does first: go to its core, and ahead of other processes where that is allowed. (Linux shares the
-    processor among sessions; niceness counts within one.)"""
+    """What a child process does first: end with its parent, go to its core, and ahead of other processes where that is allowed.
+    (Linux shares the processor among sessions; niceness counts within one.)"""
 
     def prepare() -> None:
+        end_with_parent()
         if core is not None:
             os.sched_setaffinity(0, {core})
         with contextlib.suppress(OSError):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,20 +78,20 @@ def test_a_whole_run_takes_the_place_of_the_one_before_and_a_part_does_not(
     cpu = {"fanout": 2.0, "explorer": 5.0}
     monkeypatch.setattr(command, "ALL", dict.fromkeys([*cpu, "broken", "lacking"], ()))
 
-    def run(arguments: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[bytes]:
+    def run(arguments: list[str], env: dict[str, str]) -> int:
         name = env[results.BENCHMARK]
         assert arguments[1:] == ["-m", f"benchmarks.{name}"]
         if name not in cpu:
-            return subprocess.CompletedProcess(arguments, 2 if name == "lacking" else 1)
+            return 2 if name == "lacking" else 1
         if cpu[name] < 0:
             raise KeyboardInterrupt
         with monkeypatch.context() as patch:
             patch.setenv(results.FILE, env[results.FILE])
             patch.setenv(results.BENCHMARK, name)
             results.note(f"{name}: CPU", "us", [cpu[name], cpu[name] * 1.01])
-        return subprocess.CompletedProcess(arguments, 0)
+        return 0
 
-    monkeypatch.setattr(command.subprocess, "run", run)
+    monkeypatch.setattr(command, "run", run)
     monkeypatch.setattr(results, "_commit", lambda: "abc")
     assert command.main([]) == 1
     assert capsys.readouterr().err.splitlines()[1:] == ["failed: broken"]
@@ -125,3 +128,19 @@ def test_each_benchmark_has_help_and_measures_nothing_for_it() -> None:
         source = (Path(command.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
         assert "ArgumentParser(" in source, name
         assert ".parse_args(" in source, name
+
+
+def test_an_interrupted_benchmark_puts_its_servers_away(tmp_path: Path) -> None:
+    """SIGTERM reaches `python -m benchmarks`; the benchmark in a session of its own gets SIGINT, and is waited for."""
+    benchmark = (
+        "import sys, time\ntry:\n    print('there', flush=True)\n    time.sleep(60)\nfinally:\n    print('put away', flush=True)"
+    )
+    program = f"import os, sys\nfrom benchmarks.__main__ import run\nrun([sys.executable, '-c', {benchmark!r}], dict(os.environ))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == "there\n"
+        os.kill(parent.pid, signal.SIGTERM)
+        assert parent.stdout.read() == "put away\n"
+        assert parent.wait(30) != 0

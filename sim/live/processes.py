@@ -156,5 +156,10 @@ def stop_all(children: Sequence[Child], timeout: float = 10.0) -> None:
 def _begin(mask: set[int | signal.Signals]) -> None:
     """In the child, before its program."""
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """To be called in a child before its program: on Linux the kernel kills it when its parent is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
