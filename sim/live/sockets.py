@@ -1,7 +1,8 @@
-"""What both servers of the embedded target need of the operating system: a bound socket, and enough descriptors."""
+"""What both servers of the embedded target need of sockets: a bound one, enough descriptors, and an end that loses no answer."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import resource
@@ -9,6 +10,58 @@ import socket
 
 SPARE_DESCRIPTORS = 32
 """Kept free for files, a bus and the listener."""
+LINGER_SECONDS = 2.0
+"""Once everything was sent, a peer has this long to close its end."""
+LINGER_BYTES = 1 << 24
+"""What it may still send meanwhile; beyond this it is not read."""
+FLUSH_SECONDS = 60.0
+"""The longest time for a peer to read what waits for it."""
+
+
+class LingeringClose(asyncio.Protocol):
+    """The end of a connection after the last bytes were written to it, like `lingering_close` of nginx.
+
+    A socket that is closed while bytes of its peer are unread sends a reset, which can overtake what was written. So this takes
+    over from *protocol*: it closes our direction, drops what still comes, and ends the connection when the peer closes its own,
+    or when the time is over. *protocol* hears of the end only (`connection_lost`). *heard_all*: the peer has closed its own.
+    """
+
+    def __init__(self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, *, heard_all: bool = False) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._may_send = LINGER_BYTES
+        self._loop = asyncio.get_running_loop()
+        self._until = self._loop.time() + FLUSH_SECONDS
+        self._waiting = transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._look)
+        transport.set_protocol(self)
+        if transport.is_closing():
+            return
+        try:
+            if transport.can_write_eof() and not heard_all:
+                transport.write_eof()
+                transport.resume_reading()
+            else:
+                transport.close()  # TLS cannot half-close
+        except OSError:
+            transport.abort()  # reset by the peer a moment ago
+
+    def data_received(self, data: bytes) -> None:
+        self._may_send -= len(data)
+        if self._may_send < 0:
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self._protocol.connection_lost(exc)
+
+    def _look(self) -> None:
+        """Once in `LINGER_SECONDS`: end it, unless bytes waited for the peer a period ago and their time is not over."""
+        if not self._waiting or self._loop.time() > self._until:
+            self._transport.abort()
+            return
+        self._waiting = self._transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._look)
 
 
 def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:

@@ -28,7 +28,7 @@ def decoded(body: bytes, encoding: str) -> bytes:
 
 @dataclass(slots=True)
 class HttpRequest:
-    """A whole request. Header names are lower-case; *target* is as sent."""
+    """A whole request. Header names are lower-case; *target* is as sent, without scheme and host."""
 
     method: str
     target: str
@@ -36,6 +36,9 @@ class HttpRequest:
     body: bytes = b""
     version: str = "1.1"
     chunked: bool = False
+
+    def __post_init__(self) -> None:
+        self.target = origin_form(self.target)
 
     @property
     def path(self) -> str:
@@ -91,6 +94,23 @@ class HttpResponse:
         }
         lines = [f"{name + ':':<15} {value}\r\n" for name, value in headers.items()]
         return f"HTTP/1.0 {self.status} {phrase(self.status)}\r\n{''.join(lines)}\r\n{self.body}".encode()
+
+
+_ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+
+
+def origin_form(target: str) -> str:
+    """A request's target without scheme and host, which a server must accept there (RFC 9112, 3.2.2)."""
+    if target[:1] == "/" or (match := _ABSOLUTE.match(target)) is None:
+        return target
+    rest = target[match.end() :]
+    return rest if rest[:1] == "/" else f"/{rest}"
+
+
+def head_without_upgrade(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    """The head of a request, as the last one of its connection, that asks for no other protocol (RFC 9110, 7.8)."""
+    kept = [f"{name}: {value}\r\n" for name, value in headers.items() if name not in ("upgrade", "connection")]
+    return f"{method} {target} HTTP/1.1\r\n{''.join(kept)}Connection: close\r\n\r\n".encode("latin-1")
 
 
 @cache

@@ -54,7 +54,8 @@ def slope(at: pd.Series[float], value: pd.Series[float]) -> tuple[float, float, 
 
 def figures(run: Run) -> Iterator[tuple[str, pd.Series[float], pd.Series[float]]]:
     """(name, instants, values) within the window (descriptors: in its second half): memory and descriptors of each process,
-    latency of what was shown."""
+    latency of what was shown. Descriptors of the broadcaster are those for each connection that it knows: their number alone
+    follows that of the pages, which are fewer while the machine is busy."""
     window = run.manifest.window
     metrics = run.metrics[run.metrics["at"].between(window["start"], window["end"])]
     for process in ("broadcaster", "application", "harness-0"):
@@ -63,8 +64,12 @@ def figures(run: Run) -> Iterator[tuple[str, pd.Series[float], pd.Series[float]]
             if metric == "descriptors":
                 # Connections to the database are opened as they are needed at once, and kept: two pools, full by then.
                 rows = rows[rows["at"] > (window["start"] + window["end"]) / 2]
-            if len(rows) > 2 * BATCHES:
-                yield f"{process} {metric}", rows["at"], rows["value"].astype(float)
+            name, at, value = f"{process} {metric}", rows["at"], rows["value"].astype(float)
+            if (process, metric) == ("broadcaster", "descriptors"):
+                known = _connections(metrics).set_index("at")["value"].reindex(at).set_axis(at.index)
+                name, value = f"{name} per connection", (value / known)[known > 0]
+            if len(value) > 2 * BATCHES:
+                yield name, at[value.index], value
     heard = run.notifications.merge(run.updates[["update", "intended_at"]], on="update")
     heard = heard[heard["intended_at"].between(window["start"], window["end"])]
     yield "time to notified", heard["intended_at"], heard["received_at"] - heard["intended_at"]
@@ -97,11 +102,15 @@ def soak_with_churn(stage: Stage) -> Iterator[str]:
     need(not grown, "; ".join(grown))
 
 
+def _connections(metrics: pd.DataFrame) -> pd.DataFrame:
+    return metrics[metrics["metric"].astype(str).str.startswith("broadcaster_connections{")]
+
+
 def measured(run: Run) -> dict[str, Any]:
     """What the JSON keeps of a soak: lives, pages that were connected at a time (mean), and the slopes."""
     window = run.manifest.window
     rows = run.metrics[run.metrics["at"].between(window["start"], window["end"])]
-    connected = rows[rows["metric"].astype(str).str.startswith("broadcaster_connections{")]["value"].mean()
+    connected = _connections(rows)["value"].mean()
     slopes = {}
     for name, at, value in figures(run):
         grows, low, high = slope(at, value)
@@ -128,6 +137,8 @@ def markdown(figures: Mapping[str, Any]) -> str:
         level = (
             f"{row['level'] / 1e6:.1f} MB"
             if "bytes" in name
+            else f"{row['level']:.3f}"
+            if "per connection" in name
             else f"{row['level']:.0f}"
             if "desc" in name
             else f"{row['level']:.2f} s"

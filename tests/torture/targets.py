@@ -131,6 +131,14 @@ class Edge:
     def is_closing(self) -> bool:
         return self.over
 
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_protocol(self, protocol: Any) -> None: ...
+
     def get_extra_info(self, name: str) -> Any:
         return None
 

@@ -33,6 +33,8 @@ import httptools
 from sim.brokeforge.application import Application
 from sim.brokeforge.http import MAX_BODY, REASONS, HttpError, Request, Response
 from sim.live.application.station import Station
+from sim.live.sockets import LingeringClose
+from sim.pusher.http import head_without_upgrade, origin_form
 
 log = logging.getLogger("application")
 
@@ -41,7 +43,7 @@ MAX_HEAD = 16 * 1024
 MAX_WIRE = MAX_HEAD + 4 * MAX_BODY
 """Bytes of a whole request as it is sent: a body in chunks of four bytes fits, endless extensions of a chunk do not."""
 MAX_PIPELINED = 64
-"""Requests read ahead on one connection before its reading is paused."""
+"""Requests read ahead on one connection before its reading is paused; of them as many are begun in one turn of the loop."""
 REQUEST_SECONDS = 30.0
 IDLE_SECONDS = 120.0
 WRITE_BUFFER = 256 * 1024
@@ -110,11 +112,19 @@ class ServedConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[tuple[Request | HttpError, bool]] = deque()
         self._serving = False
+        self._scheduled = False
+        """`_serve` is called in the loop's next turn."""
         self._stalled = False
         """The client does not read its answers."""
         self._closing = False
+        """The next answer is the last."""
+        self._ended = False
+        """The last answer was given, or there will be none."""
+        self._heard_all = False
+        """The client has closed its direction."""
+        self._expecting = False
+        """The client sends its body once it is asked to (`Expect: 100-continue`)."""
         self._refused: HttpError | None = None
-        self._upgrading: Request | None = None
         self._begun = False
         """A request has begun and is not complete."""
         self._wire = 0
@@ -136,7 +146,7 @@ class ServedConnection(asyncio.Protocol):
             self._write(None, error.response(), keep_alive=False)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._closing = True
+        self._closing = self._ended = True
         self._queue.clear()
         self._others.forget(self)
 
@@ -146,14 +156,32 @@ class ServedConnection(asyncio.Protocol):
         self._wire += len(data)
         try:
             self._parser.feed_data(data)
+            if self._begun and self._in_head and self._wire > MAX_HEAD:
+                self._count_head(MAX_HEAD)  # the parser keeps a line to itself until it is complete
             if self._wire > MAX_WIRE:
                 self._stop(HttpError(413, f"The request has more than {MAX_WIRE} bytes."))
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(data[upgrade.args[0] :])
+            return
         except (httptools.HttpParserError, _Stop) as error:
             # A callback that raised `_Stop` arrives here as well; its answer is in `_refused`. The rest of the connection
             # cannot be understood; what was asked before still has its turn.
-            self._last(self._refused or HttpError(400, f"This is not HTTP: {error}"))
+            self._transport.pause_reading()
+            self._begun = False
+            self._queue.append((self._refused or HttpError(400, f"This is not HTTP: {error}"), False))
+        if len(self._queue) > MAX_PIPELINED:
+            self._transport.pause_reading()
+        if not self._serving:
+            self._serve()
+        self._continue()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. What it has asked is still answered."""
+        if self._serving or self._queue:
+            self._heard_all = True
+            return True
+        self._hang_up(heard_all=True)
+        return False
 
     def pause_writing(self) -> None:
         """More answers wait for the client than it may leave unread: nothing more is read or served until it reads."""
@@ -182,7 +210,13 @@ class ServedConnection(asyncio.Protocol):
         elif self._begun and not self._serving:
             self._write(None, HttpError(408, f"The request took more than {REQUEST_SECONDS:g} s.").response(), keep_alive=False)
         elif not self._serving:
-            self.drain()
+            self._hang_up()
+
+    def _hang_up(self, heard_all: bool = False) -> None:
+        if not self._ended:
+            self._closing = self._ended = True
+            self._queue.clear()
+            LingeringClose(self._transport, self, heard_all=heard_all)
 
     def _wait(self, seconds: float) -> None:
         self.deadline = time.monotonic() + seconds
@@ -207,21 +241,25 @@ class ServedConnection(asyncio.Protocol):
         self._count_head(len(name) + len(value) + 4)
         if not self._in_head:
             return  # a trailer: it comes after what it might change was decided
-        key = name.decode("latin-1").lower()
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self._hosts += key == "host"
-        self._headers[key] = value.decode("latin-1")
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
-        headers = self._headers
+        headers, old = self._headers, self._parser.get_http_version() == "1.0"
         self._in_head = False
-        if self._hosts > 1 or (not self._hosts and self._parser.get_http_version() != "1.0"):
+        if self._hosts > 1 or (not self._hosts and not old):
             self._stop(HttpError(400, "A request has exactly one Host header."))
         if not _HOST.fullmatch(headers.get("host", "")):
             self._stop(HttpError(400, "The Host header is not the name of a host."))
-        if (length := headers.get("content-length")) is not None and length.isdigit() and int(length) > MAX_BODY:
+        length = headers.get("content-length", "").lstrip("0")
+        if len(length) > 18 or (length and int(length) > MAX_BODY):
             self._stop(HttpError(413, f"The body has more than {MAX_BODY} bytes."))
-        if headers.get("expect", "").lower() == "100-continue":
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if (coding := headers.get("transfer-encoding", "chunked").lower()) != "chunked":
+            self._stop(HttpError(501, f"Bodies are read as they are or in chunks, not as {coding[:100]}."))
+        if old and "transfer-encoding" in headers:
+            self._stop(HttpError(400, "HTTP/1.0 has no chunks."))
+        self._expecting = headers.get("expect", "").lower() == "100-continue" and not old and not self._parser.should_upgrade()
 
     def on_body(self, data: bytes) -> None:
         self._body += data
@@ -229,41 +267,43 @@ class ServedConnection(asyncio.Protocol):
             self._stop(HttpError(413, f"The body has more than {MAX_BODY} bytes."))
 
     def on_message_complete(self) -> None:
-        self._begun = False
+        if self._parser.should_upgrade():
+            if self._parser.get_method() == b"CONNECT":
+                self._stop(HttpError(400, "There are no tunnels here."))
+            return
+        self._begun = self._expecting = False
         self._wire = 0
-        path, _, query = self._url.decode("latin-1").partition("?")
+        path, _, query = origin_form(self._url.decode("latin-1")).partition("?")
         if path[:1] != "/":
             self._stop(HttpError(400, "The request's target must be a path."))
         if "%" in path:
             path = unquote(path)
         method = self._parser.get_method().decode()
         request = Request(method, path, query, self._headers, self._body, self._peer)
-        if self._parser.should_upgrade():
-            self._upgrading = request
-            return
         self._queue.append((request, self._parser.should_keep_alive()))
-        if len(self._queue) > MAX_PIPELINED:
-            self._transport.pause_reading()
-        if not self._serving:
-            self._serve()
 
     def _ignore_upgrade(self, rest: bytes) -> None:
-        """Serve a request that asks for another protocol as if it did not, as the last one (RFC 9110, 7.8). The parser has left
-        its body in *rest*."""
-        request = self._upgrading
-        assert request is not None
-        length = request.headers.get("content-length", "0")
-        if "transfer-encoding" in request.headers or not length.isdigit() or int(length) > len(rest):
-            self._last(HttpError(400, "A request for another protocol must come with its whole body."))
-            return
-        request.body = rest[: int(length)]
-        self._last(request)
+        """Serve a request that asks for another protocol as if it did not, as the last one (RFC 9110, 7.8). *rest* is what came
+        after its head."""
+        method, target = self._parser.get_method().decode(), self._url.decode("latin-1")
+        self._parser = httptools.HttpRequestParser(self)
+        self._wire = 0
+        self.data_received(head_without_upgrade(method, target, self._headers) + rest)
+
+    def _continue(self) -> None:
+        """Ask for the body of a request that waits to be asked, once those before it have their answers."""
+        if self._expecting and not (self._serving or self._queue or self._closing):
+            self._expecting = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # --- answers ---
 
     def _serve(self) -> None:
-        """Serve what is queued, in order, until one of them waits."""
-        while self._queue and not self._serving and not self._stalled and not self._transport.is_closing():
+        """Serve what is queued, in order, until one of them waits; the rest in the loop's next turn."""
+        self._scheduled = False
+        for _ in range(MAX_PIPELINED):
+            if not self._queue or self._serving or self._stalled or self._transport.is_closing():
+                break
             request, keep_alive = self._queue.popleft()
             if isinstance(request, HttpError):
                 self._write(None, request.response(), keep_alive=False)
@@ -278,12 +318,15 @@ class ServedConnection(asyncio.Protocol):
         """Called by the station, perhaps from within `_serve`, which then goes on by itself."""
         self._serving = False
         self._wait(REQUEST_SECONDS if self._begun else IDLE_SECONDS)
-        self._write(request, response, keep_alive and not self._closing)
-        if self._queue:
+        last = self._closing or (self._heard_all and not self._queue)
+        self._write(request, response, keep_alive and not last)
+        if self._queue and not self._scheduled:
+            self._scheduled = True
             self._loop.call_soon(self._serve)
+        self._continue()
 
     def _write(self, request: Request | None, response: Response, keep_alive: bool) -> None:
-        if self._transport.is_closing():
+        if self._ended or self._transport.is_closing():
             return
         lines = [_HEADS[response.status], _date_line(int(time.time()))]
         for name, value in response.headers:
@@ -295,16 +338,7 @@ class ServedConnection(asyncio.Protocol):
             lines.append(response.body)
         self._transport.write(b"".join(lines))
         if not keep_alive:
-            self._closing = True
-            self._transport.close()
-
-    def _last(self, request: Request | HttpError) -> None:
-        """*request* is the last one that is served on this connection."""
-        self._transport.pause_reading()
-        self._begun = False
-        self._queue.append((request, False))
-        if not self._serving:
-            self._serve()
+            self._hang_up(self._heard_all)
 
     def _count_head(self, more: int) -> None:
         self._head += more

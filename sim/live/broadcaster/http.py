@@ -18,23 +18,44 @@ class HttpReader:
         """Requests that wait for the answer to the one before: (request, keep alive)."""
         self.busy = False
         """A request is being answered."""
+        self.scheduled = False
+        """The requests that wait are served in the loop's next turn."""
         self.broken = False
         """What came after the requests that wait is not HTTP."""
+        self.heard_all = False
+        """The peer has closed its direction."""
+        self.expecting: int | None = None
+        """Bytes of a body that the peer will send once it is asked to (`Expect: 100-continue`)."""
         self.upgrading: HttpRequest | None = None
         self.unfinished = 0
         """Bytes since the last complete request."""
-        self._fresh()
 
-    def _fresh(self) -> None:
+    def restart(self) -> None:
+        """Forget the request that was being read: its head comes again."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.upgrading = None
+        self.unfinished = 0
+
+    def on_message_begin(self) -> None:
         self.url = b""
         self.body = b""
         self.headers: dict[str, str] = {}
+        self.in_head = True
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if not self.in_head:
+            return  # a trailer
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        if self.headers.get("expect", "").lower() == "100-continue" and not self.parser.should_upgrade():
+            length = self.headers.get("content-length", "0").lstrip("0")
+            self.expecting = int(length[:18] or 0)
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -48,12 +69,12 @@ class HttpReader:
             version=self.parser.get_http_version(),
             chunked="transfer-encoding" in self.headers,
         )
-        self.unfinished = 0
-        if not self.parser.should_upgrade():
-            self.waiting.append((request, self.parser.should_keep_alive()))
-        else:
+        if self.parser.should_upgrade():
             self.upgrading = request
-        self._fresh()
+            return
+        self.expecting = None
+        self.unfinished = 0
+        self.waiting.append((request, self.parser.should_keep_alive()))
 
 
 def wire_size(request: HttpRequest) -> int:

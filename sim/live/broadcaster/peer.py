@@ -14,8 +14,7 @@ from __future__ import annotations
 import _socket
 import asyncio
 import socket
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Protocol, cast
 
@@ -25,18 +24,18 @@ from sim.live.broadcaster.http import HttpReader, wire_size
 from sim.live.broadcaster.metrics import NodeMetrics
 from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.live.broadcaster.uring import SendRing
+from sim.live.sockets import LingeringClose
 from sim.pusher import frames, upgrade
-from sim.pusher.http import HttpRequest, HttpResponse
+from sim.pusher.http import HttpRequest, HttpResponse, head_without_upgrade
 from sim.pusher.server.api import BAD_REQUEST, GET_ONLY, INTERNAL_ERROR, OK, TOO_LARGE, HttpApi, Respond
 from sim.pusher.server.hub import Hub
 from sim.pusher.server.state import Connection
 
-LINGER_SECONDS = 2.0
-"""After our end is closed, the peer has this long to close its own. Closing at once with unread bytes in the kernel would send
-a reset that can overtake the close frame."""
-
+PER_TURN = 64
+"""Messages or requests of one peer that are handled in one turn of the loop, so that a flood of them holds up nobody else."""
 PUBLISHED = OK.encode(keep_alive=True)
 """The answer to nearly every publish, made once."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _INPUT = memoryview(bytearray(65536))
 
@@ -139,10 +138,20 @@ class Peer(Connection, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         data, reading = bytes(_INPUT[:nbytes]), self.reading
         if isinstance(reading, frames.Decoder):
-            self._read_frames(reading, data)
+            self._read_frames(reading.feed(data))
         elif reading is not None:
-            self.last_seen = self.node.now()
+            if not reading.unfinished:
+                self.last_seen = self.node.now()
             self._read_http(reading, data)
+
+    def eof_received(self) -> bool:
+        """The peer sends no more. What it has asked by HTTP is still answered."""
+        if isinstance(self.reading, HttpReader) and self.reading.busy and self.descriptor >= 0:
+            self.reading.heard_all = True
+            return True
+        self.node.hub.closed(self)
+        self._hang_up(heard_all=True)
+        return False
 
     def pause_writing(self) -> None:
         """More bytes than the budget wait for this peer: it is dropped, so that no other peer waits for it."""
@@ -183,17 +192,12 @@ class Peer(Connection, asyncio.BufferedProtocol):
         if self.ended:
             return
         self.write(frame)
-        self._read_on(None)
-        if self.transport.is_closing():
-            return
-        try:
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            else:
-                self.transport.close()  # TLS cannot half-close
-        except OSError:
-            self.transport.abort()  # reset by the peer a moment ago
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
+        self._hang_up(heard_all=isinstance(self.reading, HttpReader) and self.reading.heard_all)
+
+    def _hang_up(self, heard_all: bool) -> None:
+        if not self.ended:
+            self._read_on(None)
+            LingeringClose(self.transport, self, heard_all=heard_all)
 
     def abort(self) -> None:
         """Drop it now, whatever waits to be sent."""
@@ -203,10 +207,13 @@ class Peer(Connection, asyncio.BufferedProtocol):
 
     # ---- WebSocket
 
-    def _read_frames(self, decoder: frames.Decoder, data: bytes) -> None:
+    def _read_frames(self, received: Iterator[tuple[int, bytes]], *, paused: bool = False) -> None:
+        """*paused*: they are the rest of what came, and reading waits for them."""
+        if self.ended:
+            return
         hub, now = self.node.hub, self.node.now()
         try:
-            for opcode, payload in decoder.feed(data):
+            for count, (opcode, payload) in enumerate(received, 1):
                 if opcode <= frames.BINARY:
                     hub.receive(self, payload, now)
                 elif opcode == frames.CLOSE:
@@ -218,6 +225,12 @@ class Peer(Connection, asyncio.BufferedProtocol):
                         self.write(frames.encode(frames.PONG, payload))
                 if self.ended:
                     return
+                if count == PER_TURN:
+                    self.transport.pause_reading()
+                    asyncio.get_running_loop().call_soon(partial(self._read_frames, received, paused=True))
+                    return
+            if paused:
+                self.transport.resume_reading()
         except frames.Violation as violation:
             hub.closed(self)
             reason = violation.reason
@@ -237,33 +250,48 @@ class Peer(Connection, asyncio.BufferedProtocol):
         try:
             reader.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stop:
-            assert reader.upgrading is not None
-            self._upgrade(reader.upgrading, data[stop.args[0] :])
-            return
+            if not reader.busy:
+                self._serve(reader)
+            if not (reader.waiting or reader.busy or self.ended):
+                self._upgrade(reader, data[stop.args[0] :])
+                return
+            reader.broken = True
         except httptools.HttpParserError:
             # What was asked before, perhaps in the same segment, still has its turn.
             reader.broken = True
-            self._serve(reader)
-            return
-        if reader.unfinished > self.node.settings.max_request_size:
+        if reader.unfinished > self.node.settings.max_request_size and not reader.broken:
             self._answer(TOO_LARGE, keep_alive=False)
-        elif reader.waiting and not reader.busy:
+        elif (reader.waiting or reader.broken) and not reader.busy:
             self._serve(reader)
+        self._continue(reader)
+
+    def _continue(self, reader: HttpReader) -> None:
+        """Ask for the body of a request that waits to be asked, once those before it have their answers."""
+        if self.ended or reader.expecting is None or reader.busy or reader.waiting or self.node.hub.faithful:
+            return
+        if reader.expecting > self.node.settings.max_request_size:
+            self._answer(TOO_LARGE, keep_alive=False)
+        else:
+            reader.expecting = None
+            self.write(CONTINUE)
 
     def _serve(self, reader: HttpReader) -> None:
         """Answer the requests that wait, in order, as far as answers come at once; `_respond` goes on when one comes later."""
-        while reader.waiting and not reader.busy and not self.ended:
+        reader.scheduled = False
+        for _ in range(PER_TURN):
+            if not reader.waiting or reader.busy or self.ended:
+                break
             request, keep_alive = reader.waiting.popleft()
             reader.busy = True
             if wire_size(request) > self.node.settings.max_request_size:
                 self._answer(TOO_LARGE, keep_alive=False)
             else:
                 self.node.serve(request, partial(self._respond, reader, request, keep_alive))
-        if reader.broken and not reader.busy:
+        if reader.broken and not (reader.busy or reader.waiting):
             self._answer(BAD_REQUEST, keep_alive=False)
         if not self.ended:
             # One answer is awaited at a time: what a peer pipelines beyond that waits in the kernel, not here.
-            if reader.busy and (reader.waiting or reader.broken):
+            if reader.waiting or reader.broken:
                 self.transport.pause_reading()
             else:
                 self.transport.resume_reading()
@@ -271,10 +299,13 @@ class Peer(Connection, asyncio.BufferedProtocol):
     def _respond(self, reader: HttpReader, request: HttpRequest, keep_alive: bool, response: HttpResponse) -> None:
         reader.busy = False
         timing = self.node.settings.timing
-        keep_alive = keep_alive and (timing is None or timing.keep_alive)
+        last = reader.heard_all and not reader.waiting
+        keep_alive = keep_alive and not last and (timing is None or timing.keep_alive)
         self._answer(response, keep_alive=keep_alive, head=request.method == "HEAD")
-        if (reader.waiting or reader.broken) and not self.ended:
+        if (reader.waiting or reader.broken) and not self.ended and not reader.scheduled:
+            reader.scheduled = True
             asyncio.get_running_loop().call_soon(self._serve, reader)
+        self._continue(reader)
 
     def _answer(self, response: HttpResponse, *, keep_alive: bool, head: bool = False) -> None:
         if self.ended:
@@ -289,9 +320,10 @@ class Peer(Connection, asyncio.BufferedProtocol):
         else:
             self.end(response.encode(keep_alive=False, head=head))
 
-    def _upgrade(self, request: HttpRequest, rest: bytes) -> None:
-        """Become a WebSocket connection, or answer why not."""
-        faithful = self.node.hub.faithful
+    def _upgrade(self, reader: HttpReader, rest: bytes) -> None:
+        """Become a WebSocket connection, or answer why not. *rest* is what came after the head."""
+        faithful, request = self.node.hub.faithful, reader.upgrading
+        assert request is not None
         path = request.path
         prefix = self.node.api.prefix
         match = upgrade.APP_PATH.fullmatch(path[len(prefix) :]) if path.startswith(prefix) else None
@@ -299,7 +331,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
             self.end(upgrade.accept(request) + INTERNAL_ERROR.encode_as_reverb(""))
             return
         if match is None:
-            self._ignore_upgrade(request, rest)
+            self._ignore_upgrade(reader, request, rest)
             return
         if request.method != "GET":
             self._answer(GET_ONLY, keep_alive=False)
@@ -320,13 +352,12 @@ class Peer(Connection, asyncio.BufferedProtocol):
         if self.space is not None:
             decoder.max_size = self.space.app.max_message_size
         if rest and not faithful:
-            self._read_frames(decoder, rest)
+            self._read_frames(decoder.feed(rest))
 
-    def _ignore_upgrade(self, request: HttpRequest, rest: bytes) -> None:
-        """Serve a request that asks for another protocol as if it did not. The parser has left its body in *rest*."""
-        length = request.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > len(rest):
-            self._answer(BAD_REQUEST, keep_alive=False)
+    def _ignore_upgrade(self, reader: HttpReader, request: HttpRequest, rest: bytes) -> None:
+        """Serve a request that asks for another protocol as if it did not, with the body that comes."""
+        if request.method == "CONNECT":
+            self.node.serve(request, partial(self._answer, keep_alive=False))
             return
-        whole = replace(request, body=rest[: int(length)])
-        self.node.serve(whole, partial(self._answer, keep_alive=False, head=request.method == "HEAD"))
+        reader.restart()
+        self._read_http(reader, head_without_upgrade(request.method, request.target, request.headers) + rest)
