@@ -6,9 +6,10 @@
 The server (benchmarks/fanout_peer.c, compiled with gcc) has core 0, the client core 1; both on 127.0.0.1, and both ahead of
 other processes (SCHED_FIFO) where that is allowed. CPU is the client process's own, everything included: Locust, recording, parts
 on disk. It is taken of broadcasts to all, 5,000 messages a second in all: `different` where each frame has the instant of its own
-send in it, from which `delay` counts, so that the server's fan-out is not in it; `same` where all get the same
-bytes, as from a broadcaster. `x C` is against the bare receiver of the same run. `lag` is the delay that the client itself adds
-before it reads. `idle` is the CPU, in ms a second, of a process all of whose pages wait, between two rounds of their pings.
+send in it, from which `delay` counts, so that the server's fan-out is not in it; `same` where all get the same bytes, as from a
+broadcaster. All candidates take turns, round by round: `us` is the median round, `x C` the median of the rounds' ratios to the
+bare receiver. `lag` is the delay that the client itself adds before it reads. `idle` is the CPU, in ms a second, of a process all
+of whose pages wait, between two rounds of their pings.
 `msg/s` is the highest rate, one subscriber after the other and each message different, at which that stays below 50 ms at p99;
 then both are ahead of others by niceness only, because the system stops a process of real-time priority that takes a whole
 core for 50 ms of each second. A sender that was itself late is named.
@@ -32,6 +33,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.fanout import CLIENT_CORE, SERVER_CORE, pinned
@@ -44,7 +46,7 @@ RATE = 5000
 """Messages per second of the bursts, whatever the number of subscribers."""
 LADDER = (15_000, 20_000, 27_000, 36_000, 48_000, 64_000, 80_000, 90_000, 100_000, 110_000, 125_000, 140_000, 160_000)
 LIMIT_MS = 50.0
-ROUNDS = 3
+ROUNDS = 5
 WRITTEN = 2.6
 """Seconds after which what was heard is in a header."""
 IDLE = 4.0
@@ -216,43 +218,62 @@ def connected(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def cpu_per_message(server: Server, client: Client, command: str, hertz: float, seconds: float) -> tuple[list[float], float]:
-    """(CPU per message in each round, us; messages sent in all)."""
-    found, total = [], 0.0
-    for _ in range(ROUNDS):
-        cpu = client.cpu()
-        sent = server.ask(f"{command} {hertz} {seconds / ROUNDS}")["sent"]
-        time.sleep(0.6)
-        found.append((client.cpu() - cpu) / sent * 1e6)
-        total += sent
-    return found, total
+def cpu_per_message(server: Server, client: Client, command: str, hertz: float, seconds: float) -> tuple[float, float]:
+    """(CPU per message, us; messages sent) of one round."""
+    cpu = client.cpu()
+    sent = server.ask(f"{command} {hertz} {seconds}")["sent"]
+    time.sleep(0.6)
+    return (client.cpu() - cpu) / sent * 1e6, sent
 
 
-def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds: float) -> Row:
-    row = Row(candidate, subscribers)
+def measure(candidates: list[str], program: Path, subscribers: int, knee: bool, seconds: float) -> tuple[list[Row], list[str]]:
+    """A row of each candidate, and what failed. All are connected at once and take turns, so that a machine that is slow for a
+    while is slow for all of them, and the ratios hold."""
+    found: list[tuple[Row, Server, Client]] = []
+    failed = []
     hertz = RATE / subscribers
-    alone = memory_of_one(candidate, program)
-    with connected(candidate, program, subscribers) as (server, client, took):
-        row.connect_s = took
-        time.sleep(2.0)
-        row.kib = (client.resident() - alone) / (subscribers - 1)
-        cpu = client.cpu()
+    seconds = max(seconds / ROUNDS, 1 / hertz)
+    with contextlib.ExitStack() as stack:
+        for candidate in candidates:
+            row = Row(candidate, subscribers)
+            try:
+                alone = memory_of_one(candidate, program)
+                server, client, row.connect_s = stack.enter_context(connected(candidate, program, subscribers))
+            except WorkbenchError as error:
+                failed.append(f"{candidate} at {subscribers:,}: {error}")
+                continue
+            time.sleep(2.0)
+            row.kib = (client.resident() - alone) / (subscribers - 1)
+            found.append((row, server, client))
+        cpu = [client.cpu() for _, _, client in found]
         time.sleep(IDLE)
-        row.idle = (client.cpu() - cpu) / IDLE * 1e3
-        delay, lag = client.histogram("time_to_notified"), client.histogram("reader_lag")
-        row.different, sent = cpu_per_message(server, client, "stamped", hertz, seconds)
+        for (row, _, client), before in zip(found, cpu, strict=True):
+            row.idle = (client.cpu() - before) / IDLE * 1e3
+        heard = [[client.histogram(name) for name in ("time_to_notified", "reader_lag")] for _, _, client in found]
+        total = dict.fromkeys(candidates, 0.0)
+        for _ in range(ROUNDS):
+            for row, server, client in found:
+                each, sent = cpu_per_message(server, client, "stamped", hertz, seconds)
+                row.different.append(each)
+                total[row.candidate] += sent
         time.sleep(WRITTEN)
-        delay, lag = client.histogram("time_to_notified").since(delay), client.histogram("reader_lag").since(lag)
-        row.p50_ms, row.p99_ms = delay.quantile(0.5) * 1e3, delay.quantile(0.99) * 1e3
-        row.lag_p99_ms = lag.quantile(0.99) * 1e3
-        if candidate != "bare" and delay.count != sent:
-            row.notes.append(f"{delay.count} of {sent:.0f} received")
-        row.same, _ = cpu_per_message(server, client, "burst", hertz, seconds)
-        if knee and candidate != "bare":
-            find_knee(row, server, client)
-    if candidate in ("ours", "usual"):
-        measure_cycle(row, program, seconds)
-    return row
+        for (row, _, client), (notified, read) in zip(found, heard, strict=True):
+            delay = client.histogram("time_to_notified").since(notified)
+            row.p50_ms, row.p99_ms = delay.quantile(0.5) * 1e3, delay.quantile(0.99) * 1e3
+            row.lag_p99_ms = client.histogram("reader_lag").since(read).quantile(0.99) * 1e3
+            if row.candidate != "bare" and delay.count != total[row.candidate]:
+                row.notes.append(f"{delay.count} of {total[row.candidate]:.0f} received")
+        for _ in range(ROUNDS):
+            for row, server, client in found:
+                row.same.append(cpu_per_message(server, client, "burst", hertz, seconds)[0])
+        for row, server, client in found if knee else []:
+            if row.candidate != "bare":
+                find_knee(row, server, client)
+    for row, _, _ in found:
+        if row.candidate in ("ours", "usual"):
+            measure_cycle(row, program, seconds * ROUNDS)
+        print(f"  measured {row.candidate} at {subscribers:,}", file=sys.stderr, flush=True)
+    return [row for row, _, _ in found], failed
 
 
 @cache
@@ -328,7 +349,7 @@ def show(rows: list[Row]) -> None:
         cells = [f"{row.subscribers:>11,}", f"{row.candidate:6}", _number(row.connect_s, 9, 2), _number(row.kib, 8, 1)]
         cells.append(_number(row.idle, 4, 1))
         for mine, theirs, width in ((row.different, limit and limit.different, 12), (row.same, limit and limit.same, 7)):
-            cells += [_number(min(mine), width, 1), _number(min(mine) / min(theirs) if theirs else math.nan, 4, 2)]
+            cells += [_number(median(mine), width, 1), _number(median(ratios(mine, theirs)) if theirs else math.nan, 4, 2)]
         cells += [
             _number(row.p50_ms, 12, 3),
             _number(row.p99_ms, 6, 3),
@@ -349,12 +370,17 @@ def keep(row: Row, limit: Row | None) -> None:
             ("every frame different", row.different, limit.different),
             ("same bytes", row.same, limit.same),
         ):
-            note(f"{title}: CPU per message, {name}", "x C", [us / min(theirs) for us in mine])
+            note(f"{title}: CPU per message, {name}", "x C", ratios(mine, theirs))
     note(f"{title}: memory each", "KiB", [row.kib])
     note(f"{title}: while nothing comes", "ms CPU/s", [row.idle])
     if row.knee is not None:
         note(f"{title}: rate before 50 ms lag", "messages/s", [row.knee], more_is_better=True)
     note(f"{title}: cycle of notification and refetch", "us CPU", [row.us_per_cycle])
+
+
+def ratios(mine: list[float], theirs: list[float]) -> list[float]:
+    """Round by round."""
+    return [one / other for one, other in zip(mine, theirs, strict=True)]
 
 
 def _number(value: float, width: int, digits: int) -> str:
@@ -365,7 +391,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", "--subscribers", type=int, nargs="+", default=[1000, 5000, 10000])
     parser.add_argument("--only", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each burst phase")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each burst phase")
     parser.add_argument("--no-knee", action="store_true", help="skip the search for the highest rate")
     options = parser.parse_args()
     if shutil.which("gcc") is None:
@@ -382,17 +408,13 @@ def main() -> int:
         rate, each = refetch_rate(program, 3.0)
         note("load client: refetch alone", "us CPU", [each])
         print(f"refetches alone: {rate:,.0f} per second of CPU, {each:.1f} us each\n")
-        rows, failed = [], list[str]()
+        rows, failed = list[Row](), list[str]()
         for subscribers in options.subscribers:
-            for candidate in options.only:
-                if candidate == "sync" and subscribers > 6000:
-                    continue  # three descriptors each
-                try:
-                    rows.append(measure(candidate, program, subscribers, not options.no_knee, options.seconds))
-                except WorkbenchError as error:
-                    failed.append(f"{candidate} at {subscribers:,}: {error}")
-                    continue
-                print(f"  measured {candidate} at {subscribers:,}", file=sys.stderr, flush=True)
+            # `sync` needs three descriptors for each.
+            candidates = [candidate for candidate in options.only if candidate != "sync" or subscribers <= 6000]
+            more, missing = measure(candidates, program, subscribers, not options.no_knee, options.seconds)
+            rows += more
+            failed += missing
         show(rows)
     for line in failed:
         print(line, file=sys.stderr)
