@@ -111,9 +111,9 @@ def plan(scenario: Scenario, database: Database, rng: Streams, window: tuple[int
     views = _Views(scenario, database)
     groups = [_polling(views, seat, rng, end) for seat in seats if isinstance(seat.policy, Polling)]
     listening = [seat for seat in seats if not isinstance(seat.policy, Polling)]
-    fan_out = _FanOut(scenario, _Events(scenario, database, published), listening, window)
+    fan_out = _FanOut(scenario, _Events(scenario, database, published), listening, window, end)
     groups += fan_out.groups(views)
-    return Plan(published, groups, fan_out.nodes, *fan_out.frames())
+    return Plan(published, groups, fan_out.nodes, fan_out.frames, fan_out.bytes)
 
 
 # --- who sits where ----------------------------------------------------------------------------------------------------
@@ -244,12 +244,13 @@ class _FanOut:
     same instants, so they are computed once, and the pages of a `Seats` on all of them are one group.
     """
 
-    def __init__(self, scenario: Scenario, events: _Events, seats: list[Seats], window: tuple[int, int]) -> None:
+    def __init__(self, scenario: Scenario, events: _Events, seats: list[Seats], window: tuple[int, int], end: int) -> None:
         costs = scenario.broadcaster.costs
         self._scenario = scenario
         self._events = events
         self._seats = seats
         self._window = window
+        self._end = end
         self._each = {name: ns(costs.between(scenario.extra_payload_of(name))) for name in (*RESOURCES, "dashboard")}
         """Between two writes of an event that pages of a resource hear."""
         self._compose = ns(costs.compose_per_subscriber)
@@ -263,6 +264,8 @@ class _FanOut:
         self._told = [[seat for name in channels for seat in self._on_channel.get(name, ())] for channels in events.channels]
         """Per kind of event: the seats (by number) that are told, in order."""
         self.nodes: list[Fifo] = [Fifo(1, window)] * scenario.broadcaster.nodes
+        self.frames = self.bytes = 0
+        """Written by all nodes before the end, once `groups` has given them all."""
 
     def groups(self, views: _Views) -> Iterator[Group]:
         """All that the pages on these seats hear, group by group."""
@@ -280,6 +283,7 @@ class _FanOut:
             composed = self._fixed + told[events.kind] * self._compose
             queue = Fifo(1, self._window)
             written = queue.serve(events.arrivals, composed + (told * each)[events.kind]) + composed
+            self._count(sizes, len(nodes), written, each)
             for node in nodes:
                 self.nodes[node] = queue
             for number, seat in enumerate(self._seats):
@@ -308,15 +312,16 @@ class _FanOut:
         seat = replace(seat, subscribers=np.stack(members, axis=1).ravel())
         return Group(seat, offsets, *views.of(seat), events.rows[places], heard, fires, answered)
 
-    def frames(self) -> tuple[int, int]:
-        """(frames, bytes) that all nodes write."""
-        frames = size = 0
-        members = {name: sum(self._seats[seat].subscribers.size for seat in on) for name, on in self._on_channel.items()}
-        counts = np.bincount(self._events.kind, minlength=len(self._events.channels)).tolist()
-        for count, (resource, number), channels in zip(counts, self._events.resources, self._events.channels, strict=True):
-            payload = self._scenario.extra_payload_of(resource)
-            for name in channels:
-                written = count * members.get(name, 0)
-                frames += written
-                size += written * (frame_bytes(resource, number, name) + payload)
-        return frames, size
+    def _count(self, sizes: tuple[int, ...], nodes: int, written: Array, each: Array) -> None:
+        """Add what *nodes* nodes with such seats write before the end."""
+        events = self._events
+        for kind, places in events.places.items():
+            resource, number = events.resources[kind]
+            payload, left = self._scenario.extra_payload_of(resource), self._end - written[places]
+            left = left // each[kind] if each[kind] else np.where(left >= 0, sum(sizes), 0)
+            for name in events.channels[kind]:
+                members = sum(sizes[seat] for seat in self._on_channel.get(name, ()))
+                frames = nodes * int(np.clip(left, 0, members).sum())
+                left = left - members
+                self.frames += frames
+                self.bytes += frames * (frame_bytes(resource, number, name) + payload)

@@ -46,6 +46,11 @@ NOT_READ = -1
 Answer = tuple[int, int | None, int, int]
 """(instant at which it leaves, instant at which it read the database (None: it did not), status, bytes)."""
 
+WAITS: Answer = (0, None, 0, 0)
+"""In the place of an answer that is not known yet."""
+
+Key = tuple[str, int, int, int]
+
 Began = Callable[[int], int | None]
 """Called with the instant at which a worker begins a change; returns when it will be done, None: `release` will say."""
 
@@ -78,7 +83,8 @@ class ApiStation:
         self._service = service
         self._free = [0] * api.workers
         """Heap: when each worker that is not held is free."""
-        self._held = 0
+        self._held: list[tuple[int, int]] = []
+        """Of each worker that a change holds: the change's arrival, and its begin."""
         self._queue: deque[tuple[int, Callable[[], None]]] = deque()
         """What cannot be settled yet: arrival, and what to do when it can."""
         self._wakes_at = -1
@@ -87,7 +93,10 @@ class ApiStation:
         self._rate_limit = api.rate_limit
         self._windows: dict[int, tuple[int, int]] = {}
         self._cache = ns(api.cache)
-        self._cached: dict[tuple[str, int, int], tuple[int, int]] = {}
+        self._cached: dict[Key, tuple[Answer, int]] = {}
+        """The last answer to each, made or being made, and until when it is shared."""
+        self._awaited: dict[Key, list[Callable[[Answer], None]]] = {}
+        """Who waits for an answer that waits in the queue."""
         self._outages = sorted((ns(i.at), ns(i.at) + ns(i.duration)) for i in incidents if isinstance(i, Outage))
         self._away = away(scenario)
         self._slow = [(ns(i.at), ns(i.at) + ns(i.duration), i.factor) for i in incidents if isinstance(i, Slowdown)]
@@ -99,12 +108,14 @@ class ApiStation:
         """(view, made_at, at) -> the answer to a request for *view* that arrives at instant *at*; its page was loaded at
         *made_at*."""
         self._log = bytearray()
+        self._over = ns(scenario.length)
         self.refused = 0
+        """Of what has arrived when the run ends."""
         self.from_cache = 0
 
     def _answer(self, view: View, made_at: int, at: int) -> Answer:
         if self._guarded:
-            early = self._guard(view, at)
+            early = self._guard(view, made_at, at)
             if early is not None:
                 return early
         return self._settle(view, made_at, at)
@@ -148,17 +159,29 @@ class ApiStation:
     def request(self, view: View, made_at: int, at: int, heard: Callable[[Answer], None]) -> None:
         """As `answer`, for a request that arrives now, where changes are worked on as well: *heard* is told the answer when it is
         settled, now or later, but not after it leaves."""
-        early = self._guard(view, at) if self._guarded else None
+        early = self._guard(view, made_at, at, heard) if self._guarded else None
+        if early is WAITS:
+            return
         if early is not None:
             heard(early)
-        else:
-            self._take_turn(at, lambda: heard(self._settle(view, made_at, at)))
+            return
+        key, listeners = self._key(view, made_at), [heard]
+
+        def settle() -> None:
+            self._awaited.pop(key, None)
+            answer = self._settle(view, made_at, at)
+            for listener in listeners:
+                listener(answer)
+
+        if self._cache and view.cacheable:
+            self._awaited[key] = listeners
+        self._take_turn(at, settle)
 
     def change(self, at: int, begins: Began) -> bool:
         """A change arrives now, and waits for a worker like any request; False: it is refused, because the queue is full or
         there is no application."""
         if self._is_away(at) or self._is_full(at):
-            self.refused += 1
+            self.refused += at <= self._over
             return False
         self._take_turn(at, lambda: self._settle_change(at, begins))
         return True
@@ -166,7 +189,7 @@ class ApiStation:
     def release(self, arrived_at: int, begin: int) -> None:
         """The worker that was held by a change since *begin* is free from now on."""
         now = self._now()
-        self._held -= 1
+        self._held.remove((arrived_at, begin))
         self._log += _work(arrived_at, begin, now)
         heappush(self._free, now)
         self._settle_queue()
@@ -210,11 +233,11 @@ class ApiStation:
         self._log += _work(at, begin, end)
         if self._guarded:
             self._begins.append(begin)
-            if view.cacheable:
-                self._cached[_key(view)] = (begin, end)
-        if self._releases and made_at < self._released(begin):
-            return end, None, 409, REFUSAL
-        return end, begin, 200, view.size
+        late = self._releases and made_at < self._released(begin)
+        answer = (end, None, 409, REFUSAL) if late else (end, begin, 200, view.size)
+        if self._cache and view.cacheable:
+            self._cached[self._key(view, made_at)] = answer, end if late else end + self._cache
+        return answer
 
     def _settle_change(self, at: int, begins: Began) -> None:
         begin = self._begun(max(heappop(self._free), at))
@@ -222,36 +245,46 @@ class ApiStation:
             self._begins.append(begin)
         end = begins(begin)
         if end is None:
-            self._held += 1
+            self._held.append((at, begin))
         else:
             self._log += _work(at, begin, end)
             heappush(self._free, end)
 
     def work(self) -> Array:
-        """int64 (n, 3): arrival, begin and end of each request that was worked on, ns."""
-        return np.frombuffer(self._log, np.int64).reshape(-1, 3)
+        """int64 (n, 3): arrival, begin and end of each request that had arrived when the run was over, ns. What still held its
+        worker then ends there, and what waited for one that was held begins there."""
+        unsettled = [(at, begin, self._over) for at, begin in self._held] + [
+            (at, self._over, self._over) for at, _ in self._queue
+        ]
+        rows = np.concatenate([np.frombuffer(self._log, np.int64), np.array(unsettled, np.int64).ravel()]).reshape(-1, 3)
+        return rows[rows[:, 0] <= self._over]
 
-    def _guard(self, view: View, at: int) -> Answer | None:
-        """An answer that no worker has to make: refused, or remembered."""
+    def _guard(self, view: View, made_at: int, at: int, heard: Callable[[Answer], None] | None = None) -> Answer | None:
+        """An answer that no worker has to make: refused, or remembered. `WAITS`: *heard* is told it with another's."""
         if self._is_away(at):
             return at, None, NO_ANSWER, 0
         if self._rate_limit is not None and not self._allowed(view.user, at):
-            self.refused += 1
+            self.refused += at <= self._over
             return at, None, 429, REFUSAL
         if self._cache and view.cacheable:
             # Who comes while the answer is being made waits for it.
-            read_at, ready = self._cached.get(_key(view), (0, LONG_AGO))
-            if at <= ready + self._cache:
-                self.from_cache += 1
-                return max(at, ready), read_at, 200, view.size
+            key = self._key(view, made_at)
+            if heard is not None and key in self._awaited:
+                self.from_cache += at <= self._over
+                self._awaited[key].append(heard)
+                return WAITS
+            (ready, read_at, status, size), until = self._cached.get(key, (WAITS, LONG_AGO))
+            if at <= until:
+                self.from_cache += at <= self._over
+                return max(at, ready), read_at, status, size
         if self._is_full(at):
-            self.refused += 1
+            self.refused += at <= self._over
             return at, None, 503, REFUSAL
         return None
 
     def _is_full(self, at: int) -> bool:
-        """Is the queue full, and no worker free?"""
-        if self._queue_limit is None or (self._free and self._free[0] <= at and not self._queue):
+        """Is the queue full, and no worker free to begin?"""
+        if self._queue_limit is None or (self._free and self._free[0] <= at == self._begun(at) and not self._queue):
             return False
         return self._waiting(at) + len(self._queue) >= self._queue_limit
 
@@ -285,7 +318,7 @@ class ApiStation:
         done = bisect_right(self._releases, at)
         return self._releases[done - 1] if done else LONG_AGO
 
-
-def _key(view: View) -> tuple[str, int, int]:
-    """What makes two refetches identical: the resource, and for a dashboard whose it is."""
-    return view.resource, view.resource_id, view.user if view.resource == "dashboard" else 0
+    def _key(self, view: View, made_at: int) -> Key:
+        """What makes two refetches identical: the resource, for a dashboard whose it is, and which release the page is of."""
+        release = bisect_right(self._releases, made_at)
+        return view.resource, view.resource_id, view.user if view.resource == "dashboard" else 0, release

@@ -49,8 +49,8 @@ class Changes:
         """Resource -> its latest change, answered or not."""
         self._next: dict[int, int] = {}
         """Change that is not answered yet -> the one that waits for that (itself: none does)."""
-        self._told: dict[int, tuple[int, int]] = {}
-        """Update whose worker waits for the broadcaster -> (its arrival, when it was begun)."""
+        self._told: dict[int, tuple[int, int, int]] = {}
+        """Update whose worker waits for the broadcaster -> (its arrival, when it was begun, its commit)."""
         clock.call_each(database.intended_at.tolist(), range(len(database.updates)), self._arrives)
 
     def _arrives(self, update: int, at: int) -> None:
@@ -86,7 +86,7 @@ class Changes:
         if not self._waits:
             self._clock.post(committed, self._follow, update)
             return committed
-        self._told[update] = at, begin
+        self._told[update] = at, begin, committed
         return None
 
     def _commit(self, update: int) -> None:
@@ -99,8 +99,10 @@ class Changes:
 
     def _answered(self, update: int) -> None:
         """The broadcaster has answered, or was not there."""
-        if self._database.committed_at[update] < 0:  # told of as it was saved; its transaction goes on
-            self._clock.post(self._clock.now() + self._delay, self._answered, update)
+        at, begin, committed = self._told[update]
+        if self._clock.now() < committed:  # told of as it was saved; its transaction goes on
+            self._clock.post(committed, self._answered, update)
         else:
-            self._api.release(*self._told.pop(update))
+            del self._told[update]
+            self._api.release(at, begin)
             self._follow(update)

@@ -119,6 +119,8 @@ class Simulation:
             self.clock.run(self.end * part // SLICES)
             if progress is not None:
                 progress(part / SLICES)
+        for node in self.broadcaster.nodes:
+            node.stop(self.end)
         for page in self.world.open_pages.values():
             page.finish()
         if self.forward is not None:

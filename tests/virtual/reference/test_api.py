@@ -21,7 +21,7 @@ S = 1_000_000_000
 
 
 def api(service: int = 10, incidents: list[dict[str, Any]] | None = None, **keys: Any) -> ApiStation:
-    scenario = Scenario().replace({"incidents": incidents or [], **{f"api.{name}": value for name, value in keys.items()}})
+    scenario = Scenario(duration=997.0, drain=3.0).replace({"incidents": incidents or [], **{f"api.{name}": value for name, value in keys.items()}})
     return ApiStation(scenario, lambda: service)
 
 
@@ -66,6 +66,11 @@ def test_without_a_place_to_wait_only_an_idle_worker_serves() -> None:
     assert statuses(ask(api(queue_limit=0), 0, 9, 10)) == [200, 503, 200]
 
 
+def test_in_an_outage_no_worker_is_free() -> None:
+    outage = [{"kind": "outage", "at": 0.0, "duration": 100e-9}]
+    assert statuses(ask(api(workers=3, queue_limit=2, incidents=outage), 0, 1, 2, 100)) == [200, 200, 503, 200]
+
+
 def test_the_limiter_counts_a_users_minute_from_the_first_request() -> None:
     limited = api(rate_limit=2, workers=10)
     assert statuses(ask(limited, 0, 1, 2, 60 * S - 1, 60 * S)) == [200, 200, 429, 429, 200]
@@ -82,6 +87,15 @@ def test_identical_refetches_share_an_answer_while_it_is_made_and_after() -> Non
     assert ask(cached, 31, of=view(commits=[0, 3])) == [(41, 31, 200, 1500)]
     assert cached.work().tolist() == [[0, 0, 10], [31, 31, 41]]
     assert cached.from_cache == 2
+
+
+def test_that_a_page_has_to_load_anew_is_not_remembered_and_no_answer_to_newer_pages() -> None:
+    """A release at 100; pages of 50 and of 150."""
+    cached = api(cache=1.0, workers=9, incidents=[{"kind": "deploy", "at": 100e-9}])
+    asked = [(50, 200), (50, 205), (150, 206), (50, 211), (150, 300)]
+    answers = [cached.answer(view(), made_at, at) for made_at, at in asked]
+    assert statuses(answers) == [409, 409, 200, 409, 200]
+    assert leaves(answers) == [210, 210, 216, 221, 300]
 
 
 def test_a_dashboard_is_shared_by_one_users_pages_only() -> None:
@@ -269,3 +283,9 @@ def test_retries_keep_a_collapse_alive_after_its_trigger_is_gone(retries: int, r
     late = tables.refetches[tables.refetches["started_at"] > 190]
     good = (late["outcome"] != "failed").mean()
     assert good > 0.99 if recovers else good < 0.05
+
+
+def test_what_arrives_when_the_run_is_over_is_not_counted() -> None:
+    refusing = api(rate_limit=0)
+    assert statuses(ask(refusing, 1000 * S, 1000 * S + 1)) == [429, 429]
+    assert refusing.refused == 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sim.clock import EventList
+from sim.virtual import engines
 from sim.virtual.ledger import PageConnection
 from sim.virtual.reference.broadcaster import Members, Unheard
-from tests.virtual.scenes import metric, ms, play
+from tests.virtual.scenes import metric, ms, play, scene
 
 
 def test_all_frames_are_composed_before_the_first_is_written() -> None:
@@ -97,6 +100,20 @@ def test_a_restart_ends_what_waits_to_be_written_too_and_counts_what_was() -> No
     assert metric(tables, "frames") == 250
     assert metric(tables, "bytes") == pytest.approx(250 * metric(play([1.0]), "bytes"))
     assert len(tables.notifications) == 249, "the last one was on its way"
+
+
+@pytest.mark.parametrize("channels", ["both", "generic"])
+def test_frames_that_are_not_written_when_the_run_ends_are_none(channels: str) -> None:
+    """Events of seconds each, over two nodes: both engines count what has left by the end."""
+    pages = [{"page": "detail", "subscribers": 7}, {"page": "dashboard", "subscribers": 30}]
+    slow: dict[str, Any] = {"pages": pages, "broadcaster__nodes": 2, "broadcaster__per_subscriber": 0.1, "drain": 0}
+    crowded = scene([8.0, 8.2, 8.4, 8.6, 9.9], broadcast__channels=channels, network__to_subscriber=0.0, **slow)
+    counts = []
+    for engine in ("reference", "fleet"):
+        made = engines.run(crowded, engine)  # type: ignore[arg-type]
+        counts.append([made.summary[f"broadcaster.{name}"]["value"] for name in ("frames", "bytes")])
+        assert counts[-1][0] == made.summary["notifications.heard"]["value"] > 0
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize(("answer", "tries"), [("before", 0), ("after", 1)])

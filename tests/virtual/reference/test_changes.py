@@ -108,6 +108,35 @@ def test_a_worker_that_tells_the_broadcaster_waits_for_its_answer(answer: str, s
     assert ms(queued.updates["committed_at"]) == [1050.0, 1100.0]
 
 
+def test_a_worker_that_tells_the_broadcaster_as_it_saves_is_free_at_the_commit() -> None:
+    """One worker. The answer comes 3 ms after the save, and 400 ms after it: the commit is 100 ms after it in either case."""
+    told: dict[str, Any] = {"api__save": 0.05, "broadcast__commit_delay": 0.1, "broadcast__moment": "on_save"}
+    assert ms(play([1.0, 1.0], **told).updates["committed_at"]) == [1150.0, 1300.0]
+    late = play([1.0, 1.0], broadcaster__fixed=0.398, **told)
+    assert ms(late.updates["committed_at"]) == [1150.0, 1050 + 400 + 150]
+
+
+def test_what_holds_a_worker_when_the_run_ends_is_work_and_what_waits_for_it_waits() -> None:
+    """The broadcaster's answer does not come; ten seconds of window."""
+    held = play([1.0, 1.1, 1.2, 1.3], drain=0, api__save=0.05, broadcaster__fixed=20.0)
+    assert metric(held, "utilisation") == pytest.approx(0.9)
+    assert metric(held, "in_flight_peak") == 4
+    assert held.metrics.loc[held.metrics["metric"] == "queue_peak", "value"].max() == 3
+
+
+def test_who_asks_for_what_waits_for_a_held_worker_shares_its_answer() -> None:
+    clock, heard = EventList(), list[Answer]()
+    api = ApiStation(Scenario().replace({"api.workers": 1, "api.cache": 1.0}), lambda: 1000, clock)
+    view = View(1, "server", 1, NOTHING, 1500)
+    clock.call_at(0, api.change, 0, lambda begin: None)
+    for at in (10, 20):
+        clock.call_at(at, api.request, view, 0, at, heard.append)
+    clock.call_at(50, api.release, 0, 0)
+    clock.run()
+    assert heard == [(1050, 50, 200, 1500)] * 2
+    assert api.from_cache == 1
+
+
 def test_a_refetch_waits_behind_changes_and_a_change_behind_refetches() -> None:
     """One worker. The refetch of the first change arrives at 1.0651 s, while the second is saved until 1.15 s and told of until
     1.153 s."""
