@@ -21,7 +21,8 @@ S = 1_000_000_000
 
 
 def api(service: int = 10, incidents: list[dict[str, Any]] | None = None, **keys: Any) -> ApiStation:
-    scenario = Scenario(duration=997.0, drain=3.0).replace({"incidents": incidents or [], **{f"api.{name}": value for name, value in keys.items()}})
+    keys = {f"api.{name}": value for name, value in keys.items()}
+    scenario = Scenario(duration=997.0, drain=3.0).replace({"incidents": incidents or [], **keys})
     return ApiStation(scenario, lambda: service)
 
 
