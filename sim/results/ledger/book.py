@@ -121,7 +121,7 @@ class Ledger:
         intended_at, and the time to notified from then on (`delay`, s; NaN: it did not arrive, or since when is not known)."""
         rows, updates = self.deliveries.expected, self.tables.updates
         intended = updates["intended_at"].to_numpy(float)[place_of(updates["update"], rows["update"])]
-        reason = matching.missing(self.deliveries, self.window.over)
+        reason = matching.missing(self.deliveries, self.window.over, self.measured)
         rows = rows.assign(reason=reason, intended_at=intended, delay=rows["received_at"].to_numpy(float) - intended)
         return rows[np.isin(rows["update"].to_numpy(), self.window_serials)].reset_index(drop=True)
 

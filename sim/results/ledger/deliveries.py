@@ -23,11 +23,11 @@ from sim.scenario import Scenario
 
 
 def account(tables: RunTables, scenario: Scenario, unfinished: Sequence[tuple[int, int]] = ()) -> dict[str, int]:
-    """The fates above. *unfinished*: first and last subscriber of each load process that was lost."""
+    """The fates above, of a measured run. *unfinished*: first and last subscriber of each load process that was lost."""
     ledger = Ledger(tables, scenario)
     expected, beyond, serials = ledger.deliveries.expected, ledger.beyond, ledger.window_serials
     weight = expected["weight"].to_numpy(float) * np.isin(expected["update"].to_numpy(), serials)
-    reason = matching.missing(ledger.deliveries, ledger.window.over, unfinished)
+    reason = matching.missing(ledger.deliveries, ledger.window.over, measured=True, unfinished=unfinished)
     extra = beyond["weight"].groupby(beyond["kind"]).sum()
     heard = weight_of(tables.notifications["subscriber"], tables.pages) * tables.notifications["update"].isin(serials).to_numpy(
         bool

@@ -125,7 +125,7 @@ def test_a_simulated_event_is_expected_by_who_is_subscribed_when_it_is_accepted(
 def test_reasons() -> None:
     rows = [{"subscriber": 1}, {"subscriber": 2, "ended_at": 1.1, "reason": "dropped"}, {"subscriber": 3}, {"subscriber": 40}]
     result = found([notification(0, 1, 1.2)], [update(0, 1.0), update(1, 9.9)], subscriptions=rows)
-    reasons = matching.missing(result, over=10.0, unfinished=[(40, 49)])
+    reasons = matching.missing(result, over=10.0, measured=True, unfinished=[(40, 49)])
     rows = list(zip(result.expected["update"], result.expected["subscriber"], reasons, strict=True))
     assert rows == [
         (0, 1, ""),
@@ -141,14 +141,21 @@ def test_reasons() -> None:
 def test_on_its_way_is_what_was_accepted_no_earlier_than_the_slowest_arrival_takes_before_the_end() -> None:
     updates = [update(0, 1.0, published_at=1.5), update(1, 7.0, published_at=7.0), update(2, 8.0, published_at=8.0)]
     result = found([notification(0, 7, 3.5)], updates)
-    assert matching.missing(result, over=10.0).tolist() == ["", "target", "on_its_way"]
-    assert matching.missing(found([], updates), over=8.0).tolist() == ["target", "target", "on_its_way"]
+    assert matching.missing(result, over=10.0, measured=True).tolist() == ["", "target", "on_its_way"]
+    assert matching.missing(found([], updates), over=8.0, measured=True).tolist() == ["target", "target", "on_its_way"]
+
+
+def test_a_simulated_run_loses_nothing_however_long_it_takes() -> None:
+    rows = [{"subscriber": 1}, {"subscriber": 2, "ended_at": 9.0, "reason": "dropped"}, {"subscriber": 3}]
+    result = found([notification(0, 1, 1.2)], [update(0, 1.0)], subscriptions=rows)
+    assert matching.missing(result, over=10.0, measured=True).tolist() == ["", "target", "target"]
+    assert matching.missing(result, over=10.0, measured=False).tolist() == ["", "connection", "on_its_way"]
 
 
 def test_a_connection_that_ended_as_long_after_the_event_as_the_slowest_arrival_took_was_the_reason() -> None:
     rows = [{"subscriber": s, "ended_at": at, "reason": "dropped"} for s, at in ((1, 9.0), (2, 3.5), (3, 3.75))]
     result = found([notification(0, 1, 3.5)], [update(0, 1.0, published_at=1.5)], subscriptions=rows)
-    assert matching.missing(result, over=10.0).tolist() == ["", "connection", "target"]
+    assert matching.missing(result, over=10.0, measured=True).tolist() == ["", "connection", "target"]
 
 
 def test_channels_per_user_reach_the_owner_of_the_server_only() -> None:
