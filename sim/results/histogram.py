@@ -17,6 +17,9 @@ from sim.arrays import Array
 from sim.clock import SECOND
 from sim.errors import BadInput
 
+ROUNDING = 1e-12
+"""Relative: a rank that is a whole number but for this is that number."""
+
 
 class Histogram:
     """Counts of durations (whole nanoseconds in, seconds out). `a + b` merges them; the order does not matter.
@@ -130,7 +133,7 @@ class Histogram:
         cumulated = np.cumsum(self.counts)
         if not cumulated[-1] or self.least is None or self.largest is None:
             return float("nan")
-        rank = q * cumulated[-1]
+        rank = q * cumulated[-1] * (1 - ROUNDING)
         found = int(np.searchsorted(cumulated, rank, side="left"))
         inside = (rank - (cumulated[found] - self.counts[found])) / self.counts[found] if self.counts[found] else 0.0
         low, high = self.edges()[found : found + 2]
@@ -141,8 +144,8 @@ class Histogram:
         count = self.count
         if not count + lost:
             return None
-        rank = q * (count + lost)
-        return self.quantile(rank / count) if rank <= count and count else math.inf
+        share = q * (count + lost) / count if count else math.inf
+        return self.quantile(min(share, 1.0)) if share <= 1 + ROUNDING else math.inf
 
     def count_above(self, limit: float) -> float:
         """How many values are greater than *limit* seconds, to one bin."""

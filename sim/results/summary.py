@@ -453,11 +453,12 @@ def _simulator(ledger: Ledger) -> Figures:
         if metric not in SIMULATOR:
             continue
         # Samples per second are of the window where there are any in it; what is counted once is said at the end of the run.
-        rows = of_window.loc[of_window.index.intersection(every.index), "value"]
-        rows = rows if len(rows) and len(every) > 1 else every["value"]
-        value = (
-            rows.mean() if metric.endswith("busy_ratio") else rows.max() if metric.endswith("peak") else every["value"].iloc[-1]
-        )
+        rows = of_window.loc[of_window.index.intersection(every.index)]
+        rows = (rows if len(rows) and len(every) > 1 else every).sort_values("at", kind="stable")
+        value = rows["value"].max() if metric.endswith("peak") else every["value"].iloc[-1]
+        if metric.endswith("busy_ratio"):  # each is of the time since the one before
+            since = np.diff(rows["at"], prepend=start)
+            value = np.average(rows["value"], weights=since) if (since > 0).all() else rows["value"].mean()
         yield metric, Estimate(float(value), n=len(ledger.counted))
     nodes = metrics.loc[name.str.startswith("broadcaster.busy_ratio."), "value"]
     if len(nodes):

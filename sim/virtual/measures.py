@@ -31,18 +31,19 @@ def _bare_frame(resource: str) -> int:
     return len(json.dumps({"event": f"App\\Events\\{event}", "data": data, "channel": ""}, separators=(",", ":"))) - 1
 
 
-def load(work: Array, end: int, workers: int) -> list[Sample]:
-    """Busy share of the workers and longest queue, for each second that has ended. *work*: arrival, begin, end (ns)."""
-    edges = np.arange(0, end + 1, SECOND)
+def load(work: Array, end: int, workers: int, cuts: tuple[int, ...] = ()) -> list[Sample]:
+    """Busy share of the workers and longest queue, for each second of the run to its *end*, and apart for the parts of a second
+    that *cuts* make. *work*: arrival, begin, end (ns)."""
+    edges = np.unique([*range(0, end, SECOND), *(cut for cut in cuts if cut < end), end])
     if len(edges) < 2:
         return []
     done = _work_until(edges, work[:, 1], work[:, 2])
-    busy = np.diff(done) / (SECOND * workers)
+    busy = np.diff(done) / (np.diff(edges) * workers)
     arrivals, begins = np.sort(work[:, 0]), np.sort(work[:, 1])
     queue = np.arange(1, len(arrivals) + 1) - np.searchsorted(begins, arrivals, side="right")
     longest = np.zeros(len(edges) - 1)
-    inside = arrivals < edges[-1]
-    np.maximum.at(longest, arrivals[inside] // SECOND, queue[inside])
+    inside = arrivals < end
+    np.maximum.at(longest, np.searchsorted(edges, arrivals[inside], side="right") - 1, queue[inside])
     at = (edges[1:] / SECOND).tolist()
     return [(t, "application", "busy_ratio", v) for t, v in zip(at, busy.tolist(), strict=True)] + [
         (t, "application", "queue_peak", v) for t, v in zip(at, longest.tolist(), strict=True)

@@ -109,3 +109,13 @@ def test_nothing_is_not_a_number_and_never_an_error() -> None:
 def test_it_survives_json(values: list[int]) -> None:
     tree = of([*values, -1]).to_dict()
     assert Histogram.from_dict(json.loads(json.dumps(tree))) == of([*values, -1])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "lost", "level"), [(49, 49, 0, 0.5), (7, 0, 93, 0.07), (57, 0, 43, 0.57), (29, 71, 0, 0.29)]
+)
+def test_a_level_that_is_reached_exactly_is_that_of_the_lower_value(low: int, high: int, lost: int, level: float) -> None:
+    """However its product with the count is rounded."""
+    histogram = FineHistogram()
+    histogram.add(np.repeat([1_000_000_000, 2_000_000_000], [low, high]))
+    assert histogram.quantile_with(lost, level) == pytest.approx(1.0, rel=0.005)

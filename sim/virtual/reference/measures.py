@@ -13,7 +13,8 @@ def samples(world: World, scenario: Scenario, end: int) -> list[Sample]:
     """Per second what the application had to do; at the end of the run what the others came to."""
     api, client, nodes = world.api, world.client, world.broadcaster.nodes
     work = api.work()
-    rows = load(work, end, scenario.api.workers)
+    start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
+    rows = load(work, end, scenario.api.workers, (start, stop))
     frames = sum(node.frames for node in nodes)
     totals = {
         ("application", "requests"): float(len(work)),
@@ -25,7 +26,6 @@ def samples(world: World, scenario: Scenario, end: int) -> list[Sample]:
         ("broadcaster", "frames"): float(frames),
         ("broadcaster", "bytes"): float(bytes_sent(world, scenario)),
     }
-    start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
     totals |= {("application", name): value for name, value in station(work, start, stop, scenario.api.workers).items()}
     for number, node in enumerate(nodes):
         totals["broadcaster", f"busy_ratio.{number}"] = busy(node.intervals(), start, stop)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.results.summary import summarise
 from sim.scenario import Scenario
 from sim.virtual.database import NOTHING, History
 from sim.virtual.measures import load, peak
@@ -164,6 +165,21 @@ def test_busy_share_and_queue_per_second() -> None:
     rows = load(work, 3 * S, workers=1)
     assert [(at, value) for at, _, name, value in rows if name == "busy_ratio"] == [(1.0, 1.0), (2.0, 1.0), (3.0, 0.0)]
     assert [(at, value) for at, _, name, value in rows if name == "queue_peak"] == [(1.0, 2.0), (2.0, 0.0), (3.0, 0.0)]
+
+
+def test_parts_of_a_second_are_apart_where_the_window_cuts_it_and_at_the_end() -> None:
+    """Busy from 0.5 to 1.5 s; the window begins at 1.25 s, the run ends at 1.75 s."""
+    rows = load(np.array([[S // 2, S // 2, 3 * S // 2], [S + 1, 3 * S // 2, 2 * S]]), 7 * S // 4, 1, (5 * S // 4, 3 * S))
+    assert [(at, value) for at, _, name, value in rows if name == "busy_ratio"] == [(1.0, 0.5), (1.25, 1.0), (1.75, 1.0)]
+    assert [(at, value) for at, _, name, value in rows if name == "queue_peak"] == [(1.0, 0.0), (1.25, 1.0), (1.75, 0.0)]
+
+
+@pytest.mark.parametrize(("warmup", "duration"), [(0.0, 0.6), (0.3, 1.5), (0.0, 2.0)])
+def test_the_busy_share_is_that_of_the_window(warmup: float, duration: float) -> None:
+    keys = {"policy": {"kind": "immediate"}, "api__service": 0.13, "warmup": warmup, "duration": duration, "drain": 0.2}
+    found = summarise(play([0.1, 0.4, 0.5, 0.9, 1.8], pages__0__subscribers=2, **keys))
+    assert found["application.busy_ratio"]["value"] == pytest.approx(found["utilisation"]["value"])
+    assert found["application.queue_peak"]["value"] >= 1
 
 
 def test_most_at_once() -> None:
