@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from sim.arrays import Array
 from sim.results import text
 from sim.results.answers.report import record
-from sim.results.statistics import welch
+from sim.results.statistics import student, welch
 from sim.scenario import Key, keys, to_text
 from sim.shipped import shipped
 
@@ -50,7 +49,7 @@ def joint(measured: Array, simulated: Array) -> tuple[float, float]:
     variance, freedom = welch(*((float(v.var(ddof=1)) * (1 + 1 / len(v)), len(v)) for v in known if len(v) > 1))
     if not variance:
         return mean, mean
-    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * math.sqrt(variance)
+    half = student(freedom, (1 + LEVEL) / 2) * math.sqrt(variance)
     return mean - half, mean + half
 
 

@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
-from scipy.special import stdtrit
 
 from sim.arrays import Array
 from sim.distributions import Constant, Distribution, Empirical, strata
@@ -33,7 +31,7 @@ from sim.prediction.observations import Observed
 from sim.prediction.parameters import REST
 from sim.prediction.samples import BREADTH, SHORTEST, RunSample
 from sim.results.ledger import costs
-from sim.results.statistics import quantile
+from sim.results.statistics import quantile, student
 
 COMPOSE = "broadcaster.compose_per_subscriber"
 
@@ -321,6 +319,8 @@ MEMORY = ("memory.broadcaster.per_process", "memory.broadcaster.per_subscriber")
 def processor(windows: Array) -> Array:
     """Non-negative least squares of the last column (CPU seconds) on the others (what was done between two samples), twice: then
     a sample weighs less the more was done in it, as the spread of a sum of pieces of work grows with their number."""
+    from scipy.optimize import nnls  # here and not above: a notebook that fits nothing need not wait for it
+
     scale = np.maximum(np.abs(windows[:, :-1]).max(axis=0), 1e-300)
     design, used = windows[:, :-1] / scale, windows[:, -1]
     found, _ = nnls(design, used)
@@ -360,7 +360,7 @@ def memory(observed: Sequence[Observed], sure: float = 0.975) -> dict[str, tuple
     # Here and not above: SciPy's statistics take a second to import, and most fits are of one run or two.
     from scipy.stats import linregress
 
-    found, reach = linregress(pages, held), stdtrit(len(observed) - 2, sure)
+    found, reach = linregress(pages, held), student(len(observed) - 2, sure)
     if not found.slope > reach * found.stderr:
         return {}
     values = ((found.intercept / nodes, found.intercept_stderr / nodes), (found.slope, found.stderr))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import t as student
+from scipy.special import stdtrit
+from scipy.stats import t as reference_t
 
 from sim.results import statistics
 from sim.results.statistics import (
@@ -170,16 +171,23 @@ def test_mser_cuts_a_warm_up_and_leaves_a_steady_series_alone() -> None:
 FEW = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 
 
+@pytest.mark.parametrize("freedom", [1, 1.5, 2, 4, 9.7, 30, 300, 999, 1000, 5e4, 1e8])
+def test_student_s_quantiles_are_those_of_scipy(freedom: float) -> None:
+    for p in (0.5, 0.6, 0.9, 0.95, 0.975, 0.99, 0.995):
+        assert statistics.student(freedom, p) == pytest.approx(stdtrit(freedom, p), rel=1e-10)
+    assert math.isnan(statistics.student(0.5))
+
+
 def test_student_s_intervals_are_those_of_the_book() -> None:
-    low, high = student.interval(0.9, 4, loc=FEW.mean(), scale=FEW.std(ddof=1) / math.sqrt(5))
+    low, high = reference_t.interval(0.9, 4, loc=FEW.mean(), scale=FEW.std(ddof=1) / math.sqrt(5))
     assert half_width(FEW, 0.9) == pytest.approx((high - low) / 2)
     assert t_interval(FEW, FEW.mean(), 0.9) == pytest.approx((low, high))
     # One more observation, around the mean (prediction interval): its own variance comes on top.
-    wanted = student.ppf(0.95, 4) * math.sqrt(FEW.var(ddof=1) * 6 / 5 + 9)
+    wanted = reference_t.ppf(0.95, 4) * math.sqrt(FEW.var(ddof=1) * 6 / 5 + 9)
     assert half_width_of_next(FEW, 0.9, besides=3.0) == pytest.approx(wanted)
     assert half_width_of_next(FEW, 0.9) < wanted
-    assert half_width_of_next(FEW[:2], 0.9) == pytest.approx(student.ppf(0.95, 1) * math.sqrt(0.5 * 3 / 2))
-    assert half_width_of_next(FEW[:1], 0.9, besides=2.0) == pytest.approx(student.ppf(0.95, 1) * 2)
+    assert half_width_of_next(FEW[:2], 0.9) == pytest.approx(reference_t.ppf(0.95, 1) * math.sqrt(0.5 * 3 / 2))
+    assert half_width_of_next(FEW[:1], 0.9, besides=2.0) == pytest.approx(reference_t.ppf(0.95, 1) * 2)
 
 
 def test_what_was_never_reached_leaves_the_upper_end_open() -> None:
@@ -196,7 +204,7 @@ def test_wilson_s_interval_is_where_the_share_is_t_standard_errors_away(share: f
     variance = observations.var(ddof=1) / len(batch)
     n = 500
     size = share * (1 - share) / variance if variance > 0 else n
-    t = student.ppf((1 + level) / 2, len(batch) - 1)
+    t = reference_t.ppf((1 + level) / 2, len(batch) - 1)
     low, high = share_interval(share, observations, n, level)
     assert 0 <= low < share < high <= 1
     for end in (low, high):
@@ -204,7 +212,7 @@ def test_wilson_s_interval_is_where_the_share_is_t_standard_errors_away(share: f
 
 
 def test_where_all_batches_agree_a_share_is_as_sure_as_its_events() -> None:
-    t = student.ppf(0.975, 4)
+    t = reference_t.ppf(0.975, 4)
     for share in (0.0, 1.0):
         ends = share_interval(share, np.full(5, share), 40, 0.95)
         assert ends == pytest.approx((0.0, t * t / (40 + t * t)) if share == 0 else (40 / (40 + t * t), 1.0))
@@ -220,7 +228,7 @@ def test_a_ratio_of_batches_by_hand() -> None:
     value = sums.sum() / counts.sum()
     parts = value + (sums - value * counts) / counts.mean()
     assert linearised(sums, counts) == pytest.approx(parts)
-    half = student.ppf(0.98, 4) * parts.std(ddof=1) / math.sqrt(5)
+    half = reference_t.ppf(0.98, 4) * parts.std(ddof=1) / math.sqrt(5)
     assert (found.value, found.low, found.high) == pytest.approx((value, value - half, value + half))
     assert found.n == 100
     bounded = batch_ratio(numerator, denominator, bounds=(value - half / 2, value + half / 3))
@@ -239,7 +247,7 @@ def test_a_mean_of_latencies_by_hand() -> None:
     sums, counts = rng.exponential(1.0, 1000), rng.integers(1, 4, 1000).astype(float)
     found = batch_mean(sums, counts)
     means = sums.reshape(10, 100).sum(axis=1) / counts.reshape(10, 100).sum(axis=1)
-    factor = math.exp(student.ppf(0.99, 9) * np.log(means).std(ddof=1) / math.sqrt(10))
+    factor = math.exp(reference_t.ppf(0.99, 9) * np.log(means).std(ddof=1) / math.sqrt(10))
     value = sums.sum() / counts.sum()
     assert (found.value, found.low, found.high) == pytest.approx((value, value / factor, value * factor))
     assert found.n == 1000
@@ -286,7 +294,7 @@ def test_a_ratio_of_independent_events_by_hand() -> None:
     numerator, denominator = np.arange(20.0), np.r_[0.0, np.ones(19)]
     found = ratio(numerator, denominator)
     events = 10 + (numerator - 10 * denominator) / denominator.mean()
-    half = student.ppf(0.975, 19) * events.std(ddof=1) / math.sqrt(20)
+    half = reference_t.ppf(0.975, 19) * events.std(ddof=1) / math.sqrt(20)
     assert (found.value, found.low, found.high) == pytest.approx((10.0, 10 - half, 10 + half))
     assert ratio(numerator[:5], denominator[:5]).low is not None
     assert ratio(numerator[:4], denominator[:4]).low is None

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.live.drive.publisher import Sent
 from sim.results import journal
 from sim.results.journal import Journal
+
+if TYPE_CHECKING:  # a publisher need not wait for it
+    import pandas as pd
 
 SCHEMA = pa.schema(
     [
@@ -64,6 +65,8 @@ def open_journal(path: Path) -> Journal:
 
 def write(path: Path, table: pa.Table) -> None:
     """All rows as Parquet, in one step; the journal is not needed any more."""
+    import pyarrow.parquet as pq
+
     finished = path.with_name(path.name + ".finished")
     pq.write_table(table, finished)
     finished.replace(path)
@@ -74,6 +77,8 @@ def read(path: Path) -> tuple[pa.Table, bool]:
     """The rows, and whether these are all: a publisher that died has left its journal. Raises `BadInput` for neither."""
     if not path.exists() and _partial(path).exists():
         return _last_of_each(journal.read(_partial(path), SCHEMA)), False
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_table(path, schema=SCHEMA), True
     except (OSError, pa.ArrowInvalid) as error:
@@ -102,6 +107,8 @@ def _partial(path: Path) -> Path:
 
 def frame(table: pa.Table) -> pd.DataFrame:
     """The rows for pandas, whole numbers staying whole (Int64 where they can be null)."""
+    import pandas as pd
+
     whole = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
     return table.to_pandas(types_mapper=whole.get)
 

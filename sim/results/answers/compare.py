@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from sim.arrays import Array
 from sim.errors import BadInput
@@ -332,7 +331,7 @@ def _interval(a: Sequence[Measured], b: Sequence[Measured], difference: float, p
         variance, freedom = float(np.var(theirs - ours, ddof=1)) / len(ours), len(ours) - 1.0
     else:
         variance, freedom = statistics.welch(*((float(side.var(ddof=1)) / len(side), len(side)) for side in (ours, theirs)))
-    half = float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
+    half = statistics.student(freedom) * math.sqrt(variance)
     half = 0.0 if half < TINY else half
     if a[0].share:
         return difference - half, difference + half
