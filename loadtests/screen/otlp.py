@@ -98,4 +98,4 @@ def _histograms(family: Metric, start: int, now: int) -> Iterator[Any]:
         total = next(sample.value for sample in row if sample.name.endswith("_sum"))
         counts = [count - before for (_, count), (_, before) in zip(below, [(0.0, 0), *below], strict=False)]
         bounds = [bound for bound, _ in below[:-1]]
-        yield HistogramDataPoint(own, start, now, below[-1][1], total, counts, bounds, None, None)  # type: ignore[arg-type]
+        yield HistogramDataPoint(own, start, now, below[-1][1], total, counts, bounds, None, None)
