@@ -140,7 +140,7 @@ def closed_form(scenario: Scenario) -> dict[str, float]:
 # --- theory and the fleet engine -----------------------------------------------------------------------------------------
 
 
-def exactness(loads: Iterable[float], rate: float = 10.0, updates: int = 10_000) -> pd.DataFrame:
+def exactness(loads: Iterable[float], rate: float = 10.0, updates: int = 4_000) -> pd.DataFrame:
     """Fleet engine against closed form, over updates per wait (x = rate x wait): mean time to fresh.
 
     Columns: x, off (simulated / theory - 1), low, high (95 % interval), group, theory, simulated (s). Only the policy takes time.
@@ -196,7 +196,7 @@ def beyond(off: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
 
 
 def reach(
-    drains: Iterable[float], rate: float = 0.5, wait: float = 0.5, service: float = 0.001, updates: int = 6000
+    drains: Iterable[float], rate: float = 0.5, wait: float = 0.5, service: float = 0.001, updates: int = 2500
 ) -> pd.DataFrame:
     """How far the closed forms are off as the herd grows: mean time to fresh over drain (herd's time / wait), one worker.
 
