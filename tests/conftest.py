@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import importlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -34,18 +32,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return (psutil.cpu_count() or 1) + 1
 
 
-def pytest_collection(session: pytest.Session) -> None:
-    """Where all is tested for the first time, each worker compiles another part of the test modules before it imports them all:
-    to rewrite their assertions takes seconds, and three workers would do all of it three times."""
+def pytest_collection() -> None:
     gc.disable()  # until `pytest_collection_finish`: nothing goes before
-    worker = getattr(session.config, "workerinput", {})
-    if not worker or "tests" not in session.config.args:
-        return
-    root = session.config.rootpath
-    modules = sorted(root.glob("tests/**/test_*.py"))
-    for path in modules[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
-        with contextlib.suppress(Exception, pytest.skip.Exception):  # as its collection says soon
-            importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

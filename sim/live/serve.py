@@ -26,8 +26,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sim.brokeforge.domain import fleet as sample
-from sim.brokeforge.domain.database import Database, parse_url
 from sim.clock import SECOND
 from sim.errors import BadInput, WorkbenchError
 from sim.live.broadcaster.settings import BroadcasterSettings, Timing
@@ -199,6 +197,8 @@ def embedded_target(scenario: Scenario | None = None, options: Options | None = 
 
 def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path) -> None:
     if options.database is not None:
+        from sim.brokeforge.domain.database import parse_url
+
         parse_url(options.database)
     # Ports first: they are what fails most often, and then nothing has been started or made.
     with contextlib.ExitStack() as reserved:
@@ -227,6 +227,10 @@ def _start(serving: Serving, scenario: Scenario, options: Options, scratch: Path
 
 def prepare_database(url: str, scenario: Scenario, notes: list[str], volatile: bool = False) -> tuple[Account, ...]:
     """Make the tables and, in an empty database, the scenario's fleet; the users that there are then. Raises `BadInput`."""
+    # Here and not above: SQLAlchemy, for which a load test of another target need not wait, nor the broadcaster that starts now.
+    from sim.brokeforge.domain import fleet as sample
+    from sim.brokeforge.domain.database import Database
+
     database = Database(url, volatile=volatile)
     try:
         try:
