@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -16,15 +16,15 @@ Rule = tuple[str, Callable[[Any], bool], str]
 
 
 def _names(value: Any) -> bool:
-    return not isinstance(value, str) and all(isinstance(name, str) and _fills(name) for name in value)
+    # A generator would be empty when it is read for the second time.
+    return isinstance(value, Collection) and not isinstance(value, str) and all(map(_fills, value))
 
 
-def _fills(template: str) -> bool:
+def _fills(template: Any) -> bool:
     try:
-        template.format(id=1, user=1, n=1)
+        return isinstance(template, str) and bool(template.format(id=1, user=1, n=1))
     except (LookupError, ValueError, AttributeError):
         return False
-    return True
 
 
 def _address(*schemes: str) -> Callable[[Any], bool]:
@@ -44,13 +44,13 @@ RULES: tuple[Rule, ...] = (
     ("broadcaster", _address("ws", "wss"), "an address with the application key, as 'wss://ws.shop.example/app/KEY'"),
     ("channels", _names, f"a list of names, {TEMPLATE}"),
     ("events", _names, "a list of names"),
-    ("refetch", lambda value: not value or (value.startswith("/") and _fills(value)), f"a URL path from '/', {TEMPLATE}"),
+    ("refetch", lambda value: value == "" or (_fills(value) and value.startswith("/")), f"a URL path from '/', {TEMPLATE}"),
     ("policy", lambda value: isinstance(value, Policy), "a policy, as Debounce(wait=0.3)"),
     ("in_flight", get_args(InFlight).__contains__, f"one of {', '.join(get_args(InFlight))}"),
     ("http", ("pool", "per_subscriber").__contains__, "one of pool, per_subscriber"),
     ("pool_size", lambda value: type(value) is int and value > 0, "a whole number > 0"),
     ("timeout", lambda value: type(value) in (int, float) and value > 0, "seconds > 0"),
-    ("headers", lambda value: not value or value.endswith("\r\n"), "header lines, each ending in \\r\\n"),
+    ("headers", lambda value: isinstance(value, str) and (not value or value.endswith("\r\n")), "lines, each ending in \\r\\n"),
     ("behaviour", get_args(Behaviour).__contains__, f"one of {', '.join(get_args(Behaviour))}"),
     ("hidden", lambda value: type(value) in (int, float) and 0 <= value <= 1, "a share from 0 to 1"),
 )
