@@ -37,6 +37,8 @@ ALL: dict[str, tuple[str, ...]] = {
     "explorer": (),
 }
 """Benchmark -> arguments with which all together take less than a quarter of an hour; without them it does more."""
+QUIET = 0.3
+"""Average load of the last minute with which the machine counts as left alone."""
 RESULTS, BEFORE, PART = (Path(__file__).with_name(f"results{which}.json") for which in ("", ".old", ".part"))
 
 
@@ -54,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         print(f"no benchmark {unknown[0]!r} (there are: {', '.join(ALL)})", file=sys.stderr)
         return BadInput.exit_code
-    ended: dict[int, list[str]] = {}
+    load, ended = os.getloadavg()[0], dict[int, list[str]]()
+    if load > QUIET:
+        print(f"other programs keep {load:.1f} processors busy: what is measured now will scatter", file=sys.stderr, flush=True)
     seconds, interrupted = {}, False
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as notes:
         for name in args.names or ALL:
@@ -68,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
                 break
             seconds[name] = time.monotonic() - started
             ended.setdefault(code, []).append(name)
-        found = results.collect(notes.read(), seconds)
+        found = results.collect(notes.read(), seconds) | {"load_before": round(load, 2)}
     before, path = (RESULTS, PART) if args.names or interrupted else (BEFORE, RESULTS)
     if path is RESULTS and RESULTS.exists():
         RESULTS.replace(BEFORE)
