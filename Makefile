@@ -9,6 +9,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 install: .venv/installed
+	@:
 
 .venv/installed: pyproject.toml constraints.txt .ci/install
 	@PYTHON='$(PYTHON)' .ci/install
