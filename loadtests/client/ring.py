@@ -38,19 +38,23 @@ _HAS_BUFFER, _HAS_MORE = 1 << 32, 1 << 33
 """In the second word of a completion: its result in the low half, then these, and the buffer's number from bit 48."""
 
 REQUESTS, COMPLETIONS = 64, 4096
-BUFFERS = 512
-ROOM = 4096
+BUFFERS = 2048
+ROOM = 2048
 """Bytes of a buffer. What is longer comes in pieces."""
 HEAD = 48
 """Bytes before what arrived: the head, and a stamp as control data."""
 STRIDE = ROOM + 64
 """From buffer to buffer: by a power of two they would meet in the caches."""
-BATCH = 256
-"""Arrivals before the hub goes round once: about a ms of work."""
-CROWD, REST, SHORT_REST = 20, 1_000_000, 200_000
-"""After this many arrivals at a time, which are a broadcast, others get at most these nanoseconds to come together, for each turn
-of the hub costs as much as many of them: the short rest where a page may have to do something. No refetch begins much later:
-timers are put together by more (`mux.TICK`)."""
+CROWD = 20
+"""After this many arrivals at a time, which are a broadcast, others get some time to come together, for each turn of the hub and
+each call costs as much as many of them (1,024 at a time at four fifths of the cost of 256)."""
+Rest = tuple[int, int]
+LISTENING: Rest = 1024, 4_000_000
+"""Arrivals before the hub goes round once, and the nanoseconds that a broadcast gets to come to that many, where every page only
+listens: nothing waits for this process then."""
+ACTING: Rest = 256, 200_000
+"""The same where a page may have to do something: about a ms of work, and no refetch begins much later, for timers are put
+together by more (`mux.TICK`)."""
 _SLOT_BITS = 24
 _SLOT = (1 << _SLOT_BITS) - 1
 """Of the numbers that sockets have here: the place in the arrays, and a serial above it."""
@@ -88,7 +92,7 @@ class ReceiveRing:
         self._vacant: list[int] = []
         self._make_room(np.zeros((4, 0), np.int64))
         self._serial = self._turn = self._sent = 0
-        self._crowded, self._rest = False, SHORT_REST
+        self._crowded, self._rest = False, ACTING
         self._done = np.frombuffer(uring.completions, np.int64).reshape(-1, 2)
         self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
@@ -144,7 +148,7 @@ class ReceiveRing:
         return token
 
     def _leave(self, slot: int) -> None:
-        self._takers[slot], self._tokens[slot] = None, 0
+        self._takers[slot], self._tokens[slot], self._audiences[slot] = None, 0, 0
         self._vacant.append(slot)
 
     def _has(self, token: int) -> bool:
@@ -176,15 +180,15 @@ class ReceiveRing:
     def ready(self, events: int) -> None:
         """Give what has come."""
         uring, given = self._uring, 0
-        while given < BATCH:
+        while given < self._rest[0]:
             rested = self._crowded  # The broadcast goes on, most likely.
             if rested:
-                uring.rest(BATCH, self._rest)
+                uring.rest(*self._rest)
             else:
                 uring.enter(0, 0)
             first, count = self._come()
             if count >= CROWD and not rested:
-                uring.rest(BATCH, self._rest)
+                uring.rest(*self._rest)
                 first, count = self._come()
             self._crowded = count >= CROWD
             if not count and not rested:
@@ -216,7 +220,8 @@ class ReceiveRing:
         if len(done) >= FEW:
             there &= ~self._recorded(there, slots, which, sizes, arrived_at, read_at)
         called = np.flatnonzero(there)
-        self._rest = SHORT_REST if len(called) else REST
+        everyone_listens = not len(called) and (self._audiences[: len(self._takers)] >= 0).all()
+        self._rest = LISTENING if everyone_listens else ACTING
         memory, starts = self._memory, which[called] * STRIDE + HEAD
         columns = (slots[called], tokens[called], starts, sizes[called], arrived_at[called])
         for slot, token, start, size, at in zip(*(column.tolist() for column in columns), strict=True):
