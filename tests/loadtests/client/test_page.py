@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -51,6 +52,7 @@ class Recorder:
             ),
             0,
         )  # fmt: skip
+        self.strangers: Counter[str] = Counter()
         self.subscribed = self.listening = self.lives = 0
         self.notifications: list[tuple[int, ...]] = []
         self.refetches: list[tuple[Any, ...]] = []
@@ -451,6 +453,7 @@ def test_events_of_other_names_are_counted_and_that_is_all(world: World) -> None
     world.event(name="App\\Events\\E")  # The class name where the page listens to the short one: the silent mismatch.
     world.run(1)
     assert world.recorder.counters["unexpected"] == 1
+    assert world.recorder.strangers == {"App\\Events\\E": 1}
     assert world.recorder.notifications == []
     assert world.asked == []
 
