@@ -130,12 +130,14 @@ def match(first_at: Array, started_at: Array, counts: Sequence[Array] = ()) -> A
 
 
 def per_channel(rows: pd.DataFrame) -> Published:
-    """In the order of publication: by sequence where the target counts, else by the answer.
+    """In the order of publication: by sequence where the target counts, else by the answer (where none came, by the request: when
+    the publisher gave it up says nothing).
 
-    *rows*: update, resource_id, channels, sequence (null: not told), status, started_at, finished_at. What failed or changed
-    nothing was not published; what nobody knows may have been.
+    *rows*: update, resource_id, channels, sequence (null: not told), status, http_status (null: no answer), started_at,
+    finished_at. What failed or changed nothing was not published; what nobody knows may have been.
     """
+    rows = rows.assign(answered_at=rows["finished_at"].where(rows["http_status"].notna(), rows["started_at"]))
     sent = rows[rows["status"].isin(("committed", "unknown"))].explode("channels").rename(columns={"channels": "channel"})
-    by = "sequence" if sent["sequence"].notna().all() else "finished_at"
+    by = "sequence" if sent["sequence"].notna().all() else "answered_at"
     sent = sent.dropna(subset="channel").sort_values(by, kind="stable")
     return sent[["update", "channel", "resource_id", "started_at"]].reset_index(drop=True)

@@ -14,7 +14,9 @@ MS = 1_000_000
 
 
 def published(started: list[int], resources: list[int] | None = None, channel: str = CHANNEL) -> Published:
-    rows = pd.DataFrame({"update": range(len(started)), "sequence": range(1, len(started) + 1), "status": "committed"})
+    rows = pd.DataFrame(
+        {"update": range(len(started)), "sequence": range(1, len(started) + 1), "status": "committed", "http_status": 200}
+    )
     rows["resource_id"] = resources or [1] * len(started)
     rows["started_at"], rows["finished_at"] = started, [at + 5 for at in started]
     return per_channel(rows.assign(channels=[[channel]] * len(rows)))
@@ -101,12 +103,16 @@ def test_publication_order_is_the_sequence_and_what_failed_was_not_published() -
             "status": ["committed", "committed", "failed", "unchanged"],
             "started_at": [10, 11, 12, 13],
             "finished_at": [20, 20, 20, 20],
+            "http_status": pd.array([200, 200, 500, 200], dtype="Int32"),
         }
     )
     assert per_channel(rows)[["update", "channel"]].to_numpy().tolist() == [[1, "a"], [1, "b"], [0, "a"]]
     # Where one has no number, the answers' order decides for all: they are not compared with numbers.
     unknown = rows.assign(status=["committed", "committed", "unknown", "failed"], finished_at=[20, 21, 22, 23])
     assert per_channel(unknown)["update"].tolist() == [0, 1, 1, 2]
+    # Those that were given up together, in whatever order, come by their requests.
+    silent = unknown.assign(status="unknown", http_status=pd.array([None] * 4, dtype="Int32"), finished_at=[23, 22, 21, 20])
+    assert per_channel(silent)["update"].tolist() == [0, 1, 1, 2]
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=20), st.data())
