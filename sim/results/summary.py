@@ -293,7 +293,7 @@ def _pairs(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
             yield from _freshness(f"time_to_fresh.{name}", pairs[pairs["kind"] == name], levels)
     settled, starved = pairs["settled"].to_numpy(bool), fate == "never"
     update = pairs["update"].to_numpy()
-    figures = not _too_unknown(weight[fate == "unknown"].sum(), weight.sum())
+    figures = ledger.tells and not _too_unknown(weight[fate == "unknown"].sum(), weight.sum())
     yield "starved_updates", Estimate(len(np.unique(update[starved])) if figures else None, n=n)
     _, event = np.unique(update[settled], return_inverse=True)
     shares = batch_ratio(np.bincount(event, (starved * weight)[settled]), np.bincount(event, weight[settled]), SHARE)
@@ -330,7 +330,7 @@ def _staleness(ledger: Ledger) -> Figures:
 
     observed, unknown = total("observed"), total("unknown")
     known = observed - unknown
-    figures = known > 0 and not _too_unknown(unknown, observed)
+    figures = ledger.tells and known > 0 and not _too_unknown(unknown, observed)
     yield "stale_ratio", Estimate(total("stale") / known if figures else None, n=n)
     yield "age_of_information.mean", Estimate(total("age") / total("shown") if total("shown") else None, n=n)
     yield "age_of_information.peak", Estimate(total("peak") / total("peaks") if total("peaks") else None, n=n)
@@ -338,7 +338,7 @@ def _staleness(ledger: Ledger) -> Figures:
     still, stale, doubtful = at_end(ledger.states, ledger.tables.pages, ledger.window.over)
     every = ledger.tables.pages["weight"].to_numpy(float)
     known_pages = float(every[still & ~doubtful].sum())
-    figures = not _too_unknown(every[doubtful].sum(), every[still].sum())
+    figures = ledger.tells and not _too_unknown(every[doubtful].sum(), every[still].sum())
     yield "pages.stale_at_end", _count(every[stale], n) if figures else Estimate(None, n=n)
     yield (
         "pages.stale_at_end_ratio",

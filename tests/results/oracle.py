@@ -200,6 +200,10 @@ class Oracle:
         at = update["published_at"] if update["committed_at"] is None else update["committed_at"]
         return at is not None and bool(self.start <= at < self.end)
 
+    def tells(self) -> bool:
+        """Whether the application tells when it committed: of any update, or it had none accepted."""
+        return any(u["committed_at"] is not None for u in self.updates) or all(u["published_at"] is None for u in self.updates)
+
     def figures(self) -> dict[str, Any]:
         return self.pairs() | self.deliveries() | self.staleness() | self.outcomes()
 
@@ -226,7 +230,7 @@ class Oracle:
                 elif page.row["policy"] != "polling" and not self.subscribed(update, page.row["subscriber"]):
                     away += page.weight
         asked = count["shown"] + count["never"]
-        known = count["unknown"] <= 0.01 * count["owed"]
+        known = self.tells() and count["unknown"] <= 0.01 * count["owed"]
         figures = {f"pairs.{name}": count[name] for name in ("owed", "shown", "never", "left", "unknown")}
         figures |= {"deliveries.missed_while_away": away, "deliveries.not_broadcast": silent}
         figures["starved_ratio"] = count["never"] / asked if asked and known else None
@@ -332,9 +336,9 @@ class Oracle:
                 at_end += page.weight if state else 0.0
                 doubtful += page.weight if state is None else 0.0
         known = observed - unknown
-        told = doubtful <= 0.01 * open_then
+        told = self.tells() and doubtful <= 0.01 * open_then
         return {
-            "stale_ratio": stale / known if known and unknown <= 0.01 * observed else None,
+            "stale_ratio": stale / known if self.tells() and known and unknown <= 0.01 * observed else None,
             "age_of_information.mean": age / aged if aged else None,
             "pages.stale_at_end": at_end if told else None,
             "pages.stale_at_end_ratio": at_end / (open_then - doubtful) if told and open_then > doubtful else None,

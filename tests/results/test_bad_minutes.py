@@ -132,7 +132,10 @@ def test_a_target_that_tells_neither_commit_nor_version_has_deliveries_and_no_fr
     scenario = Scenario(duration=20.0, pages=(Pages(subscribers=1),))
     found = summarise(run, scenario)
     assert figures(found, "deliveries.expected", "deliveries.received", "pairs.owed") == [20, 20, 0]
-    assert figures(found, "fan_out.spread.p50", "fan_out.last.p50", "time_to_fresh.p50", "stale_ratio") == [0.0, None, None, 0.0]
+    assert figures(found, "fan_out.spread.p50", "fan_out.last.p50", "time_to_fresh.p50") == [0.0, None, None]
+    # Nothing is owed that we know of; nor is it known that nothing is.
+    assert figures(found, "stale_ratio", "pages.stale_at_end", "pages.stale_at_end_ratio") == [None] * 3
+    assert figures(found, "starved_updates", "age_of_synchronisation.mean") == [None] * 2
 
 
 def test_explain_has_no_stage_that_nobody_measured(tmp_path: Any) -> None:
@@ -147,3 +150,4 @@ def test_explain_has_no_stage_that_nobody_measured(tmp_path: Any) -> None:
     assert found.stages["mean"].isna().all()
     assert found.windows["notified_p95"].notna().any(), "what arrived is explained all the same"
     assert "save" not in found.to_text()
+    assert "because it is not known when it was committed" in found.to_text()

@@ -87,6 +87,7 @@ def _collect(run: RunWriter, places: Places, measured: RunRecord, samples: Seque
     table, complete = sent.read(places.sent) if sent.begun(places.sent) else (sent.to_table([]), False)
     if not complete:
         measured.invalid.append("the publisher was killed: of its last updates nobody knows what became of them")
+    measured.trouble += sent.trouble(table)
     rows = fates.with_outcomes(sent.frame(table), places.outcomes)
     run.append("metrics", sent.metric_columns(table, epoch))
     published = per_channel(rows)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from sim.clock import SECOND
-from sim.errors import BadInput
+from sim.errors import BadInput, one_line
 from sim.live.drive.publisher import Sent
 from sim.results import journal
 from sim.results.journal import Journal
@@ -128,6 +128,18 @@ def metric_columns(table: pa.Table, epoch: int) -> dict[str, Any]:
     return {"at": at, "process": ["publisher"] * len(at), "metric": metric, "value": value}
 
 
+def failures(table: pa.Table) -> Counter[str]:
+    """Why changes were not answered by a success, and how many each."""
+    return Counter(reason for reason in table["failure"].to_pylist() if reason)
+
+
+def trouble(table: pa.Table) -> list[str]:
+    """The same in one line; none where all were answered well."""
+    failed = failures(table)
+    said = ", ".join(f"{count} x {one_line(reason[:100])}" for reason, count in failed.most_common(3))
+    return [f"{failed.total()} of {len(table)} changes were not answered by a success ({said})"] if failed else []
+
+
 def summary(table: pa.Table) -> dict[str, Any]:
     """What `workbench drive` prints: counts, failures by reason, lateness and answer times in seconds.
 
@@ -136,9 +148,8 @@ def summary(table: pa.Table) -> dict[str, Any]:
         table[name].to_numpy() for name in ("intended_at", "ready_at", "started_at", "finished_at")
     )
     status = Counter(table["status"].to_pylist())
-    failures = Counter(reason for reason in table["failure"].to_pylist() if reason)
     result: dict[str, Any] = {"updates": len(table), "failed": status["failed"], "unknown": status["unknown"]}
-    result["failures"] = dict(failures)
+    result["failures"] = dict(failures(table))
     for name, values in (("lateness", started - ready), ("waited", ready - intended), ("answer", finished - started)):
         for label, p in (("p50", 50), ("p99", 99), ("max", 100)):
             result[f"{name}_{label}"] = float(np.percentile(values, p)) / SECOND if len(values) else None

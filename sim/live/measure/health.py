@@ -37,12 +37,6 @@ def health(frames: Any, counters: Mapping[str, int]) -> Iterator[str]:
     for name, what in WHAT.items():
         if count := int(status.get(name, 0)):
             yield f"{count} of {len(frames.updates)} {what}"
-    told = frames.metrics[frames.metrics["process"].astype(str) == "publisher"].astype({"metric": str})
-    status = told.loc[told["metric"] == "http_status", "value"].astype(int)
-    changes = int((told["metric"] == "lateness").sum())
-    kinds = [f"HTTP {code}" for code in status[~status.between(200, 299)]] + ["no answer"] * (changes - len(status))
-    if kinds:
-        yield f"{len(kinds)} of {changes} changes were not answered by a success ({_said(kinds)})"
     outcomes = frames.refetches["outcome"].astype(str).value_counts()
     if failed := int(outcomes.get("failed", 0)):
         answers = frames.refetches.loc[frames.refetches["outcome"].astype(str) == "failed", "status"].tolist()
@@ -127,7 +121,8 @@ def not_told(frames: Any, scenario: Scenario, headers: Sequence[Mapping[str, Any
         return
     if untold := int(committed["committed_at"].isna().sum()):
         yield (
-            f"no time of the save for {untold} updates: the answers to changes do not say committed_at "
+            f"no time of the save for {untold} updates, so neither their time to fresh nor which pages missed them while they "
+            "were away is known: the answers to changes do not say committed_at "
             "(workbench serve --members does)"
         )
     if scenario.load.refetch != "" or len(frames.refetches):

@@ -67,12 +67,13 @@ class Progress:
 
 
 def locust_command(*arguments: str) -> list[str]:
-    """The command line of Locust with this project's locustfile, and nobody else's settings (`loadtests.alone`)."""
+    """The command line of Locust with this project's locustfile, and nobody else's settings (`loadtests.alone`). Its table comes
+    at the end only: the last words of a process that dies are its own."""
     spec = importlib.util.find_spec("loadtests")
     if spec is None or not spec.submodule_search_locations:
         raise WorkbenchError("the package loadtests is not installed (make install)")
     locustfile = Path(next(iter(spec.submodule_search_locations))) / "locustfile.py"
-    return python("-m", "loadtests.alone", "-f", str(locustfile), "--headless", *arguments)
+    return python("-m", "loadtests.alone", "-f", str(locustfile), "--headless", "--only-summary", *arguments)
 
 
 def environment(order: SwarmSettings) -> dict[str, str]:

@@ -187,7 +187,7 @@ def measured(run: Run) -> dict[str, Measured]:
     found["delivery_ratio"] = _share(expected["update"], expected["weight"], expected["received_at"].notna().to_numpy(bool))
     failed = per_update(weight * (sent["outcome"] == "failed").to_numpy(bool), sent, counted)
     found["refetches.failed_ratio"] = _sum_per(failed, per_update(weight, sent, counted), share=True)
-    found["updates.failed_ratio"] = _sum_per(counted["committed_at"].isna().to_numpy(dtype=float), each, share=True)
+    found["updates.failed_ratio"] = _sum_per((counted["status"].astype(str) == "failed").to_numpy(dtype=float), each, share=True)
     return found
 
 

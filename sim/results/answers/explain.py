@@ -73,13 +73,20 @@ NOTHING = "No update is known to have reached a page."
 def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
     """Take *run* apart. Where no page had an update to show, the tables are empty, and the sentence says so."""
     ledger = ledger_of(run)
-    pairs = ledger.journeys
+    pairs, why = ledger.journeys, "a version is missing"
     if pairs.empty:
-        pairs = _heard(ledger)
+        pairs, why = _heard(ledger), "it is not known when it was committed"
     steps = stages.stage_table(pairs)
     parts = timeline.windows(ledger, windows)
     slowest, missing = stages.worst(pairs, worst), stages.never_shown(pairs)
-    found = (_stage(steps), _window(parts), _worst(slowest), _never(missing), _fates(pairs), _warm_up(pairs, ledger.window.start))
+    found = (
+        _stage(steps),
+        _window(parts),
+        _worst(slowest),
+        _never(missing),
+        _fates(pairs, why),
+        _warm_up(pairs, ledger.window.start),
+    )
     sentences = tuple(sentence for sentence in found if sentence)
     return Explanation(
         run.name, report.verdict(run), report.state(run).replace("**", ""), steps, parts, slowest, missing, sentences
@@ -155,12 +162,12 @@ def _never(missing: pd.DataFrame) -> str:
     )
 
 
-def _fates(pairs: pd.DataFrame) -> str:
-    """What became of the pairs that no figure is made from, where there are any."""
+def _fates(pairs: pd.DataFrame, why: str) -> str:
+    """What became of the pairs that no figure is made from, where there are any. *why*: it is not known of some."""
     by = pairs["weight"].groupby(pairs["fate"], observed=False).sum().reindex(["left", "unknown"], fill_value=0.0)
     of = float(pairs["weight"].sum())
     left = f"{percent(float(by['left']) / of)} of the pages left before they showed the update" if by["left"] else ""
-    unknown = f"of {percent(float(by['unknown']) / of)} it is not known, because a version is missing" if by["unknown"] else ""
+    unknown = f"of {percent(float(by['unknown']) / of)} it is not known, because {why}" if by["unknown"] else ""
     words = "; ".join(part for part in (left, unknown) if part)
     return f"{capital(words)}." if words else ""
 

@@ -68,6 +68,13 @@ class Ledger:
         return self.tables.updates[(at >= self.window.start) & (at < self.window.end)]
 
     @cached_property
+    def tells(self) -> bool:
+        """Whether it is known of any update when it was committed, or none was accepted. Where an application never tells, nobody
+        knows what pages owe, nor how stale they are."""
+        updates = self.tables.updates
+        return bool(updates["committed_at"].notna().any() or updates["published_at"].isna().all())
+
+    @cached_property
     def views(self) -> views.Views:
         return views.views(self.tables, self.scenario, self.window.over)
 

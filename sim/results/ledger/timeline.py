@@ -59,7 +59,8 @@ def _cut(ledger: Ledger, start: float, width: float, parts: int, closed: bool = 
         return np.bincount(part_of(at), weight, minlength=parts + 1)[:parts]
 
     updates, sent = ledger.tables.updates, ledger.tables.refetches
-    amiss = (updates["committed_at"].isna() | updates["published_at"].isna()).to_numpy(float)
+    # Not by its commit, which some applications do not tell; what was accepted was committed.
+    amiss = updates["published_at"].isna().to_numpy(float)
     weight = weight_of(sent["subscriber"], ledger.tables.pages)
     broken = weight * (sent["outcome"].astype(str) == "failed").to_numpy(float)
     counts = (

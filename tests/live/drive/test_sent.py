@@ -39,6 +39,10 @@ def test_a_summary_counts_failures_and_the_unknown_and_has_times_in_seconds() ->
     assert [found[f"{name}_max"] for name in ("lateness", "waited", "answer")] == [0.25, 0.25, 2.0]
     assert [found[f"{name}_p50"] for name in ("lateness", "waited", "answer")] == [0.25, 0.25, 2.0]
     assert sent.summary(sent.to_table([]))["answer_p99"] is None
+    refused = replace(ROW, update=3, receipt=Receipt(refused="The app 7\ncould not be found."))
+    (line,) = sent.trouble(sent.to_table([ROW, LOST, WAITING, refused]))
+    assert line == "3 of 4 changes were not answered by a success (2 x reset, 1 x The app 7\\ncould not be found.)"
+    assert sent.trouble(sent.to_table([ROW])) == []
 
 
 def test_a_publisher_has_begun_when_there_is_a_journal_or_a_file(tmp_path: Path) -> None:

@@ -15,16 +15,13 @@ def frames(
     status: Sequence[str],
     refetches: Sequence[tuple[str, int | None]] = (),
     ended: Sequence[tuple[int, str]] = (),
-    answers: Sequence[int | None] = (),
 ) -> SimpleNamespace:
     updates = pd.DataFrame({"status": list(status), "committed_at": 1.0, "version": pd.array([1] * len(status), dtype="Int64")})
     fetched = pd.DataFrame(list(refetches), columns=["outcome", "status"]).astype({"status": "Int32"})
     fetched["version"] = pd.array([1] * len(fetched), dtype="Int64")
-    told = [("lateness", 0.0) for _ in answers] + [("http_status", float(status)) for status in answers if status is not None]
     return SimpleNamespace(
         updates=updates,
         refetches=fetched,
-        metrics=pd.DataFrame(told, columns=["metric", "value"]).assign(process="publisher"),
         pages=pd.DataFrame({"subscriber": [2], "closed_at": [5.0]}),
         subscriptions=pd.DataFrame(list(ended), columns=["subscriber", "reason"]).assign(subscribed_at=0.0, ended_at=1.0),
     )
@@ -39,13 +36,11 @@ def test_everything_that_failed_is_named() -> None:
         ["committed", "failed", "failed", "unknown", "not_broadcast"],
         [("applied", 200), ("failed", 503), ("failed", None), ("failed", None)],
         [(1, "dropped"), (1, "dropped"), (2, "dropped"), (3, "refused"), (4, "dropped"), (4, "end")],
-        [200, 500, None, 302, 302],
     )
     assert list(health(found, {"connect_failures": 4})) == [
         "2 of 5 updates failed",
         "1 of 5 updates of which nobody knows whether they were committed",
         "1 of 5 updates committed, their event never accepted",
-        "4 of 5 changes were not answered by a success (2 x HTTP 302, 1 x HTTP 500, 1 x no answer)",
         "3 of 4 refetches failed (2 x no answer, 1 x HTTP 503)",
         "3 pages were dropped, 1 of them were not back at the end",
         "1 pages were refused",

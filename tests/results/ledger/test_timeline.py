@@ -35,8 +35,12 @@ def test_each_part_has_its_own() -> None:
 
 
 def test_a_part_has_what_happens_in_it_and_the_last_also_the_very_end() -> None:
+    untold = update(2, 6.0, committed_at=NAN)  # As by an application that does not say when.
     run = Frames(
-        frame("updates", [update(0, 1.0, committed_at=NAN), update(1, 2.0, published_at=NAN), update(2, 6.0)]),
+        frame(
+            "updates",
+            [update(0, 1.0, **dict.fromkeys(("committed_at", "published_at"), NAN)), update(1, 2.0, published_at=NAN), untold],
+        ),
         frame("notifications", [notification(2, 7, 6.25)]),
         frame("refetches", [refetch(7, at, 1) for at in (-0.1, 0.0, 5.0, 10.0)]),
         frame("subscriptions", [{"subscriber": 7}]),
