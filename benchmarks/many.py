@@ -84,13 +84,15 @@ def measure(n: int, place: Path) -> str:
             raise WorkbenchError(f"{n} subscribers: exit code {code}: {(place / 'log').read_text()[-300:]}")
         node_kib = (sum(node.memory_info().rss for node in of_nodes) - before) / n / 1024
     run = Run(output)
+    heard = run.summary["deliveries.received"]["value"]
+    if not heard:
+        raise WorkbenchError(f"{n:,} subscribers: nothing was delivered: {'; '.join(run.manifest.validity['reasons'])}")
     harness = run.manifest.harness
     metrics = run.metrics[run.metrics["process"].str.startswith("harness-").fillna(False)]
     of = {name: rows.pivot_table("value", "at", "process").ffill() for name, rows in metrics.groupby("metric", observed=True)}
     rss, cpu, there = of["rss_bytes"], of["cpu_seconds"], of["subscribed"].sum(axis=1)
     kib = float(rss.max().sum() - rss.min().sum()) / n / 1024
     inside = cpu[cpu.index >= 0]
-    heard = run.summary["deliveries.received"]["value"]
     us = float((inside.iloc[-1] - inside.iloc[0]).sum()) / heard * 1e6
     took = float(there.index[there >= n].min() - there.index.min())
     delivered, p50, p99 = (
