@@ -24,6 +24,7 @@ from benchmarks.fanout import APP, Bench
 from benchmarks.results import note
 from sim.errors import WorkbenchError
 from sim.live.capacity import limits
+from sim.live.processes import end_with_parent
 from sim.results.run import Run
 
 SECONDS, RATE = 10, 1
@@ -79,7 +80,7 @@ def measure(n: int, place: Path) -> str:
         ]
         command += ["--processes", str(processes), *(word for key, value in sets.items() for word in ("--set", f"{key}={value}"))]
         with (place / "log").open("w") as log:
-            code = subprocess.run(command, stdout=log, stderr=log, timeout=600).returncode
+            code = subprocess.run(command, stdout=log, stderr=log, timeout=600, preexec_fn=end_with_parent).returncode
         if code not in (0, 3, 4):
             raise WorkbenchError(f"{n} subscribers: exit code {code}: {(place / 'log').read_text()[-300:]}")
         node_kib = (sum(node.memory_info().rss for node in of_nodes) - before) / n / 1024
