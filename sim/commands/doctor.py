@@ -32,7 +32,7 @@ from sim.commands import options
 from sim.errors import BadInput, ThresholdFailed, Unreachable
 from sim.live.capacity import consent
 from sim.live.capacity.consent import Volume
-from sim.live.doctor import account, network, pattern, timing
+from sim.live.doctor import account, authorisation, changes, network, publication, refetching, timing
 from sim.live.doctor.checks import CheckStep, Finding, Patient, examine
 from sim.live.serve import Options, embedded_target
 from sim.target import Target, list_of
@@ -46,13 +46,13 @@ STEPS = (
     CheckStep("clock", network.clock),
     CheckStep("websocket", network.websocket, places=("broadcaster for pages",)),
     CheckStep("account", account.login, places=("application",)),
-    CheckStep("private auth", pattern.authorisation, ("websocket",)),
-    CheckStep("subscribe", pattern.subscription, ("websocket",)),
-    CheckStep("publish", pattern.publication, ("websocket",), ("broadcaster",)),
+    CheckStep("private auth", authorisation.authorisation, ("websocket",)),
+    CheckStep("subscribe", authorisation.subscription, ("websocket",)),
+    CheckStep("publish", publication.publication, ("websocket",), ("broadcaster",)),
     CheckStep("broadcaster's time", timing.timing, ("websocket", "subscribe", "publish"), ("broadcaster",)),
-    CheckStep("change", pattern.change, ("websocket", "subscribe")),
-    CheckStep("after commit", pattern.race, ("websocket", "subscribe", "change"), ("application",)),
-    CheckStep("refetch", pattern.refetch, places=("application",)),
+    CheckStep("change", changes.change, ("websocket", "subscribe")),
+    CheckStep("after commit", refetching.race, ("websocket", "subscribe", "change"), ("application",)),
+    CheckStep("refetch", refetching.refetch, places=("application",)),
     CheckStep("descriptors here", network.limits_here),
 )
 """In the order of the pattern."""

@@ -15,6 +15,8 @@ from sim.live.client import HttpAnswer
 PROXIES = ("nginx", "openresty", "apache", "caddy", "cloudflare", "traefik", "envoy", "haproxy", "varnish", "litespeed", "awselb")
 """Beginnings of `Server` headers of programs that stand before others."""
 
+CSRF = "a CSRF check stands before it, and no token of this session came: the page must send X-CSRF-TOKEN or X-XSRF-TOKEN"
+
 TITLE = re.compile(rb"<title[^>]*>\s*([^<]{1,60})", re.IGNORECASE)
 
 

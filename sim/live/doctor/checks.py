@@ -84,6 +84,12 @@ class Patient:
         assert self.connection is not None
         return self.connection
 
+    @property
+    def ending(self) -> str:
+        """How the connection ended, to be appended to a sentence; empty while it is there."""
+        ended = self.connection.ended if self.connection is not None else ""
+        return f": {ended}" if ended else ""
+
     def lose(self, place: str) -> None:
         """*place* does not answer; pages may connect to the same one."""
         self.down.add(place)
@@ -147,6 +153,10 @@ async def ask(
         return await connection.request(method, path, headers, body)
     finally:
         connection.close()
+
+
+def in_ms(ns: int) -> str:
+    return f"{ns / 1e6:.1f} ms"
 
 
 Check = Callable[[Patient], Awaitable[list[Finding]]]

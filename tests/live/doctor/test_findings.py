@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sim.live.client import HttpAnswer
-from sim.live.doctor import pattern
+from sim.live.doctor import authorisation, changes, publication, refetching
 from sim.live.doctor.checks import Patient
 from sim.live.doctor.listener import ReceivedFrame
 from sim.pusher.messages import Message
@@ -37,13 +37,13 @@ def frame(channel: str, event: str = "e", size: int = 100) -> ReceivedFrame:
     ],
 )
 def test_one_change_is_one_event_on_each_channel(channels: list[str], status: str, detail: str) -> None:
-    found = pattern._double_finding([frame(channel) for channel in channels])
+    found = changes._double_finding([frame(channel) for channel in channels])
     assert (found.status, found.detail) == (status, detail)
 
 
 def test_an_event_near_the_limit_is_said() -> None:
-    assert pattern._size_finding([frame("a", size=7_999)]) == []
-    (found,) = pattern._size_finding([frame("a", size=10), frame("a", size=8_000)])
+    assert changes._size_finding([frame("a", size=7_999)]) == []
+    (found,) = changes._size_finding([frame("a", size=10), frame("a", size=8_000)])
     assert found.detail == "8,000 bytes"
 
 
@@ -56,7 +56,7 @@ def test_an_event_near_the_limit_is_said() -> None:
     ],
 )
 def test_what_a_page_has_to_write_to_hear_it(name: str, listen: str) -> None:
-    assert listen in pattern._name_finding(frame("a", name)).advice
+    assert listen in changes._name_finding(frame("a", name)).advice
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_what_a_page_has_to_write_to_hear_it(name: str, listen: str) -> None:
     ],
 )
 def test_who_may_not_listen_is_told_so(who: str, answer: HttpAnswer, status: str, said: str) -> None:
-    found = pattern._refusal_finding(who, "private-servers.5", answer)
+    found = authorisation._refusal_finding(who, "private-servers.5", answer)
     assert found.status == status
     assert said in found.detail
 
@@ -93,7 +93,7 @@ def test_who_may_not_listen_is_told_so(who: str, answer: HttpAnswer, status: str
 def test_a_change_that_is_refused_is_a_problem_where_the_route_is_known(
     answer: HttpAnswer, given: bool, said: str | None
 ) -> None:
-    found = pattern._change_refusal(patient(changing=("PUT", "/x", "{}") if given else None), answer)
+    found = changes._change_refusal(patient(changing=("PUT", "/x", "{}") if given else None), answer)
     assert (found.detail if found else None) == said
 
 
@@ -116,7 +116,7 @@ def test_a_change_that_is_refused_is_a_problem_where_the_route_is_known(
     ],
 )
 def test_why_an_event_was_not_accepted(answer: HttpAnswer, same_secret: bool, said: str) -> None:
-    assert said in pattern._publish_advice(patient(same_secret=same_secret), answer)
+    assert said in publication._publish_advice(patient(same_secret=same_secret), answer)
 
 
 @pytest.mark.parametrize(
@@ -131,20 +131,20 @@ def test_why_an_event_was_not_accepted(answer: HttpAnswer, same_secret: bool, sa
 )
 def test_the_version_is_what_stands_at_its_path(tree: Any, path: str, version: Any) -> None:
     body = json.dumps(tree).encode()
-    assert pattern.version_of(HttpAnswer(200, body=body), path) == version
-    assert pattern.version_of(HttpAnswer(404, body=body), path) is None
-    assert pattern.version_of(None, path) is None
+    assert refetching.version_of(HttpAnswer(200, body=body), path) == version
+    assert refetching.version_of(HttpAnswer(404, body=body), path) is None
+    assert refetching.version_of(None, path) is None
 
 
 def test_a_channel_of_an_application_s_own_is_hinted_at_where_its_users_own_something_else() -> None:
-    assert pattern._others(patient()) == ""
+    assert authorisation._others(patient()) == ""
     users = (Account(1, "t", owned=(("orders", (17,)),)),)
-    assert "private-orders.{id}" in pattern._others(Patient(dataclasses.replace(TARGET, users=users)))
+    assert "private-orders.{id}" in authorisation._others(Patient(dataclasses.replace(TARGET, users=users)))
 
 
 def test_the_rate_limit_that_the_headers_name() -> None:
     (none,), (some,) = (
-        pattern._limits(HttpAnswer(200, headers=headers))
+        refetching._limits(HttpAnswer(200, headers=headers))
         for headers in ({}, {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "59"})
     )
     assert (none.detail, some.detail) == ("no rate limit in the headers", "60 a minute, 59 left")
