@@ -129,8 +129,8 @@ class Child:
     def last_words(self, lines: int = 3) -> str:
         """The end of its output in one line, to say why it died."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
-        said = [line.strip() for line in text.splitlines() if line.strip()]
-        return " | ".join(said[-lines:]) or "it said nothing"
+        written = [line.strip() for line in text.splitlines() if line.strip()]
+        return " | ".join(written[-lines:]) or "it said nothing"
 
     def require_alive(self) -> None:
         """Raise `WorkbenchError` with its last words when it has ended."""

@@ -78,7 +78,7 @@ def was_changed(fields: Iterable[str], changed: frozenset[str]) -> bool:
 
 
 def resource_of(model: object) -> Resource | None:
-    """Whose page a model is on: a rule's change is its server's."""
+    """The resource on whose page a model is shown: for a rule, its server."""
     match model:
         case Server() | ServerSite():
             return model

@@ -63,7 +63,7 @@ RULE_FIELDS: dict[str, v.Rule] = {
 }
 EVENT_FIELDS: dict[str, v.Rule] = {"kind": v.one_of(*sorted(LIVE_KINDS)), "message": v.text(500)}
 _STATUS = {ServerSite: "site", ServerFirewall: "firewall", ServerFirewallRule: "rule", Task: "task"}
-"""Whose `status` a field of that name is."""
+"""Model -> its name in the table of status moves (`TRANSITIONS`)."""
 
 
 def create_server(app: Context, request: Request, user: Person) -> Response:
@@ -185,7 +185,7 @@ def delete_firewall(app: Context, request: Request, user: Person, id: int) -> Re
 
 
 def create_event(app: Context, request: Request, user: Person, id: int) -> Response:
-    """A line of the server's history that its pages wait for: of a log, or of the progress of some work."""
+    """Add a line to the server's history, of a log or of the progress of some work."""
     fields = v.validate(request.json(), EVENT_FIELDS, required=("kind", "message"))
     with _changing(app, request, user, Server, id) as (session, server):
         _note(app, session, server, fields["kind"], fields["message"])
@@ -202,9 +202,9 @@ def create_task(app: Context, request: Request, user: Person, id: int) -> Respon
 
 
 def update_task(app: Context, request: Request, user: Person, id: int) -> Response:
-    """Its end is broadcast whole (`TaskCompleted`), beside its server's `ServerUpdated`, and what has ended stays as it is.
+    """Move a task. Its end is broadcast whole (`TaskCompleted`), beside the `ServerUpdated` of its server, and is final.
 
-    A task that recurs ends again and again, whatever its last end was, and changes nothing but itself.
+    A recurring task may end any number of times, whatever its last status was, and changes nothing but itself.
     """
     fields = v.validate(request.json(), {"status": v.status}, required=("status",))
     with app.change(request) as session:
@@ -301,8 +301,7 @@ def _answer(
         "broadcast": done.on_its_way,
     }
     if app.members:
-        # Beside the members in the payload: where the time went, for the client that made the change (ns since 1970; null: not
-        # yet, or never).
+        # For the client that made the change: instants in ns since 1970; null: not yet, or never.
         body |= {"committed_at": done.committed_at if changes else None, "published_at": done.published_at}
     if isinstance(resource, Server):
         body["server"] = shown(resource, "id", *SERVER_FIELDS, "provision", "version")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sim.brokeforge.http import invalid
@@ -13,6 +13,8 @@ from sim.errors import did_you_mean
 
 Rule = Callable[[Any], Any]
 """From what JSON held to what the model takes; raises `ValueError` with the rest of "The <field> field ..."."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}")
 """A provision step's name: a number, or a package's name as apt knows it."""
@@ -102,9 +104,11 @@ def instant(value: Any) -> int | None:
         return None
     try:
         at = datetime.fromisoformat(value)
-    except (TypeError, ValueError) as error:
+        # In UTC it must be of the years 1 to 9999 as well, or no page could show it.
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("must be a time in ISO 8601") from error
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def validate(body: Mapping[str, Any], rules: Mapping[str, Rule], required: tuple[str, ...] = ()) -> dict[str, Any]:

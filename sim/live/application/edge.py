@@ -50,7 +50,7 @@ WRITE_BUFFER = 256 * 1024
 """Bytes of answers that may wait for a client, beyond the kernel's own buffer."""
 WRITE_SECONDS = 60.0
 SWEEP_SECONDS = 1.0
-"""How often connections are looked at that have been silent for too long."""
+"""Time between two looks for connections whose time is over."""
 
 _HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _HEADS = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
@@ -64,7 +64,7 @@ def _date_line(second: int) -> bytes:
 
 
 class OpenConnections:
-    """The connections of one listener: how many there may be, and an end for those that have been silent too long."""
+    """The connections of one listener. There are at most `capacity`; those whose time is over are ended (`sweep`)."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -351,4 +351,4 @@ class ServedConnection(asyncio.Protocol):
 
 
 class _Stop(Exception):
-    """Ends parsing, also from within a callback of httptools."""
+    """Raised to end parsing, also within a callback of httptools."""

@@ -21,7 +21,7 @@ from sim.pusher.auth import sign_request
 
 @dataclass(frozen=True, slots=True)
 class BroadcasterAddress:
-    """Where to publish, and in whose name."""
+    """Where to publish, and with the credentials of which app."""
 
     host: str
     port: int

@@ -44,7 +44,8 @@ GATHER_SECONDS = 1e-6, 0.002
 """The longest wait for more events: for each delivery that waits, about half of what its own write takes; and in all."""
 LAG_SECONDS = 0.25
 HTTP_IDLE_SECONDS = 120
-"""An HTTP connection that says nothing for this long is closed: publishers open another, half-open peers hold descriptors."""
+"""An HTTP connection without a request, or with one that is not complete, is closed after this time: publishers open another,
+half-open peers hold descriptors."""
 GC_THRESHOLDS = (50_000, 20, 100)
 GC_DEPARTURES = 1000
 """A full collection walks every object of every connection: 0.1 s at ten thousand. The defaults do it in the middle of a burst.
@@ -79,17 +80,17 @@ class Node:
         self._cluster = Cluster(self.hub, self.api, secrets.token_hex(8), bus.send)
 
     def joined(self) -> None:
-        """The bus is there."""
+        """The bus is connected."""
         if self._cluster is not None:
             self._cluster.joined(self.now())
 
     def lost(self) -> None:
-        """The bus is away."""
+        """The connection to the bus is lost."""
         if self._cluster is not None:
             self._cluster.lost()
 
     def receive(self, text: str) -> None:
-        """Another node has spoken (or this one: a bus may echo)."""
+        """A text came from another node, or from this one, since a bus may echo it."""
         if self._cluster is not None:
             self._cluster.receive(text, self.now())
 
@@ -211,7 +212,7 @@ class Node:
                 peer.close_when_idle(now - HTTP_IDLE_SECONDS * SECOND)
 
     async def stop(self) -> None:
-        """Accept no more, close every connection (spread over `drain` seconds), and be gone."""
+        """Accept no more connections, and close those that are open, spread over `drain` seconds."""
         self._server.close()
         connections = [c for space in self.hub.spaces.values() for c in space.connections.values()]
         if self.settings.drain > 0 and connections:

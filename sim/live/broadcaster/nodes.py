@@ -26,7 +26,7 @@ RELAY_BUFFER = 1 << 25
 
 
 class Relay:
-    """Copies what each node says to all others, line by line."""
+    """Copies each line that a node sends to all other nodes."""
 
     def __init__(self) -> None:
         self._writers: set[asyncio.StreamWriter] = set()

@@ -241,7 +241,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
     # ---- HTTP
 
     def close_when_idle(self, before: int) -> None:
-        """End an HTTP connection that has sent nothing since instant *before* and waits for no answer."""
+        """End an HTTP connection that waits for no answer, and has begun no request since instant *before*."""
         if isinstance(self.reading, HttpReader) and not self.reading.busy and self.last_seen < before:
             self.end()
 
@@ -258,7 +258,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
             reader.broken = True
         except httptools.HttpParserError:
             # What was asked before, perhaps in the same segment, still has its turn.
-            reader.broken = True
+            reader.broken = not self.node.hub.faithful or b"\r\n\r\n" in data
         if reader.unfinished > self.node.settings.max_request_size and not reader.broken:
             self._answer(TOO_LARGE, keep_alive=False)
         elif (reader.waiting or reader.broken) and not reader.busy:

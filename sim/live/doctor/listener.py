@@ -48,11 +48,11 @@ class ReceivedFrame:
 
 
 class Refused(Exception):
-    """The broadcaster did not let us in, or said something else than the protocol wants. The text says what."""
+    """The broadcaster refused the connection, or broke the protocol; the text names how."""
 
-    def __init__(self, said: str, answer: HttpAnswer | None = None, code: int = 0) -> None:
+    def __init__(self, text: str, answer: HttpAnswer | None = None, code: int = 0) -> None:
         """*answer*: the HTTP answer in place of the upgrade; *code*: of the protocol's error, or of the close frame."""
-        super().__init__(said)
+        super().__init__(text)
         self.answer, self.code = answer, code
 
 

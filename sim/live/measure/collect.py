@@ -56,8 +56,8 @@ class Notifications:
     @cached_property
     def posted_at(self) -> pd.Series:
         """Update -> published_at, as the payload says: just before the event was posted. (Only of payloads that say.)"""
-        said = self.events[(self.events["update"] >= 0) & (self.events["published_at_ns"] >= 0)]
-        return said.groupby("update")["published_at_ns"].min()
+        known = self.events[(self.events["update"] >= 0) & (self.events["published_at_ns"] >= 0)]
+        return known.groupby("update")["published_at_ns"].min()
 
 
 def append_parts(run: RunWriter, directory: Path, epoch: int, heard: Notifications, offset: Offset | None = None) -> None:
@@ -95,10 +95,10 @@ def append_passive(run: RunWriter, heard: Notifications, epoch: int) -> None:
     """
     rows = heard.notifications.select(["update", "event", "channel", "received_at_ns"]).to_pandas().astype({"channel": str})
     first = rows.sort_values("received_at_ns").groupby("update").first()
-    said = heard.events.groupby("event").first().reindex(first["event"])
-    sent_at, published_at = (said[name].fillna(parts.NEVER).to_numpy("int64") for name in ("sent_at_ns", "published_at_ns"))
+    payloads = heard.events.groupby("event").first().reindex(first["event"])
+    sent_at, published_at = (payloads[name].fillna(parts.NEVER).to_numpy("int64") for name in ("sent_at_ns", "published_at_ns"))
     named = [resource_named(channel) for channel in first["channel"]]
-    ids = [id if pd.isna(told) else int(told) for (_, id), told in zip(named, said["resource_id"], strict=True)]
+    ids = [id if pd.isna(given) else int(given) for (_, id), given in zip(named, payloads["resource_id"], strict=True)]
     nothing = pa.nulls(len(first), pa.int64())
     columns = {"update": first.index.to_numpy(), "resource": [name for name, _ in named], "resource_id": ids}
     columns |= {"version": nothing, "sequence": nothing, "status": ["committed"] * len(first)}

@@ -147,7 +147,7 @@ def measure(job: Measurement, result: RunRecord, observer: Observer) -> None:
 
 
 def _wait_until_subscribed(job: Measurement, swarm: Swarm, observer: Observer, family: str) -> None:
-    """Wait for all pages, or for as many as come while there is progress; what was not reached is said."""
+    """Wait until all pages are subscribed, or no more subscribe; a note names the number that is missing."""
     order, began = swarm.order, time.monotonic()
     # With a shape the load begins with the first subscribers: how many there are when is what is being tested.
     pages, workers = (1, 1) if order.shape else (order.subscribers, order.workers)
@@ -159,7 +159,7 @@ def _wait_until_subscribed(job: Measurement, swarm: Swarm, observer: Observer, f
         observer.connecting(progress)
         if progress.workers >= workers and progress.opened >= pages and progress.subscribed >= progress.wanted:
             return
-        # Pages that leave and are replaced are opened again and again: that is no progress.
+        # A page that leaves is replaced by another one, which is no progress.
         reached = min(progress.opened, pages), progress.subscribed
         if reached > best:
             best, best_at = reached, now
@@ -212,15 +212,15 @@ def _failures(headers: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def _are_refused(headers: list[dict[str, Any]], progress: Progress) -> bool:
-    """Whether the target itself has said no, to all or to those that are missing; a connection that could not be made is tried
-    again later."""
+    """Whether the target itself has refused all pages, or all that are missing. A connection that could not be made is no
+    refusal: it is tried again."""
     failures = _failures(headers)
-    said = failures.get("refused", 0) + failures.get("complaints", 0)
-    return said > 0 and (progress.subscribed == 0 or progress.subscribed + said >= progress.wanted)
+    refusals = failures.get("refused", 0) + failures.get("complaints", 0)
+    return refusals > 0 and (progress.subscribed == 0 or progress.subscribed + refusals >= progress.wanted)
 
 
 def _why(headers: list[dict[str, Any]], family: str) -> str:
-    """Counts, what the target itself said most often, and what to do about it."""
+    """Counts of failures, the target's most frequent message, and what to do about it."""
     counted = [f"{count} {name}" for name, count in _failures(headers).items()]
     texts = refusals_in(headers)
     counted += [repr(texts[0][0])] if texts else []
@@ -232,15 +232,15 @@ def _why(headers: list[dict[str, Any]], family: str) -> str:
 
 
 def _start_publisher(job: Measurement) -> Child:
-    """Started with the subscribers, so that it has everything loaded when it is told the run's zero."""
+    """Start it with the subscribers, so that it has loaded everything when the run's zero is set."""
     command = python("-m", "sim", "drive", str(job.order.scenario), "--target", str(job.order.target))
     command += ["--epoch", "-", "-o", str(job.places.sent), "--json", "--i-own-this-target"]
     return Child("publisher", command, job.places.logs / "publisher.log", listens=True)
 
 
 def _let_it_run(job: Measurement, swarm: Swarm, publisher: Child | None, result: RunRecord, observer: Observer) -> None:
-    """Until the drain is over, by the monotonic clock; samples once a second. Raises `Cut` as soon as a process that the run
-    needs is gone: what would still come would say nothing."""
+    """Wait until the drain is over, by the monotonic clock, and sample once a second. Raises `Cut` as soon as a process that the
+    run needs has ended, since what would come after that proves nothing."""
     assert result.epoch is not None
     zero = time.monotonic() + (result.epoch - time.time_ns()) / SECOND
     sampled = float("-inf")
@@ -276,7 +276,7 @@ def _watch(
     elapsed: float,
     missing: set[str],
 ) -> None:
-    """Whether the processes are there. Raises `Cut` where the run is over without one; *missing*: those that were noted."""
+    """Note processes that have ended. Raises `Cut` where the run cannot go on without them. *missing*: their names so far."""
     for child in job.incidents.ended():
         _note(
             f"{child.name} of the embedded target died at {elapsed:.1f} s ({child.end}): {child.last_words()}",
@@ -306,12 +306,13 @@ def _note(line: str, where: list[str], observer: Observer) -> None:
 
 
 def shielded() -> contextlib.AbstractContextManager[None]:
-    """Interrupts are ignored inside: the way out must not be interrupted by an impatient second Ctrl-C."""
+    """Ignore interrupts inside: a second Ctrl-C must not stop what stops the run."""
     return handled(signal.SIG_IGN)
 
 
 _asked: list[int] = []
-"""Signals that came. In a callback of Python's own (logging's around a fork) what a handler raises is printed and lost."""
+"""Numbers of the signals that came. They are kept because Python prints and drops an exception that a signal's handler raises
+within a callback of its own, as logging has around a fork."""
 
 
 def _require_unasked() -> None:

@@ -139,7 +139,7 @@ def _bottlenecks(e: Evidence) -> Iterator[str]:
     for added, figure, what in added_by:
         reported = _p99(e, figure)
         if reported is None and e.passive and e.kernel_stamps:
-            continue  # Nobody has told when it was wanted: there is no figure that it goes into.
+            continue  # It is not known when it was wanted, so it enters no figure.
         limit = max(FLOOR, SHARE * reported) if reported is not None else FLOOR
         if added is not None and added > limit:
             whence = f"{SHARE:.0%} of {figure}.p99" if limit > FLOOR else "less is a time slice of the operating system"

@@ -30,7 +30,7 @@ class App:
     ping_interval: int = 60
     """Seconds after which a silent connection is asked for a pong."""
     activity_timeout: int = 30
-    """Seconds after which clients ping, as they are told."""
+    """Seconds of silence after which a client pings; it gets them with `connection_established`."""
     max_connections: int | None = None
     """On each node; None: any number."""
     max_message_size: int = 10_000

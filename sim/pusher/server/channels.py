@@ -16,7 +16,7 @@ class ChannelKind:
     guarded: bool = False
     """A subscription needs a signature."""
     presence: bool = False
-    """Members are known by user id; the others are told of arrivals and departures."""
+    """Members are known by user id; all subscribers get their arrivals and departures."""
     cache: bool = False
     """A new subscriber gets the last event."""
 

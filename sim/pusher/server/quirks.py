@@ -39,6 +39,11 @@ DIFFERENCES = {
     "terminate_without_user": ReverbDifference(
         "500 from terminate_connections while some connection has no user", "200", "documented API"
     ),
+    "not_http": ReverbDifference(
+        "waits for the end of a head, also where TLS is spoken to its plain port, and says nothing until then",
+        "400 for the first byte that is not HTTP",
+        "a client with the wrong scheme should get an answer before its own time-out",
+    ),
     "chunked": ReverbDifference("401 for a chunked body, which it never reads", "chunked bodies are read", "HTTP/1.1"),
     "empty_body_md5": ReverbDifference(
         "401 for a signed GET that carries the MD5 of its empty body", "200", "the PyPI package `pusher` signs that way"

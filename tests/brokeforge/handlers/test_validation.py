@@ -45,6 +45,8 @@ TAKEN: list[tuple[Rule, Any, Any]] = [
     (instant, None, None),
     (instant, "1970-01-01T00:00:01.5", 1_500_000),
     (instant, "1970-01-01T01:00:00+01:00", 0),
+    (instant, "9999-12-31T23:59:59.999999", 253_402_300_799_999_999),
+    (instant, "0001-01-01T00:00:00Z", -62_135_596_800_000_000),
 ]
 REFUSED: list[tuple[Rule, list[Any], str]] = [
     (text(3), [5, None, ["a"]], "must be a text"),
@@ -59,6 +61,7 @@ REFUSED: list[tuple[Rule, list[Any], str]] = [
     (port, [0, 65536, "0:80", "80:65536", "81:80"], "must be between 1 and 65535"),
     (address, [5, "1.2.3", "10.0.0.0/33", "here"], "must be an IP address or a network"),
     (instant, ["yesterday", 5, ["2026"]], "must be a time in ISO 8601"),
+    (instant, ["9999-12-31T23:59:59-00:01", "0001-01-01T00:00:00+00:01"], "must be a time in ISO 8601"),
 ]
 
 

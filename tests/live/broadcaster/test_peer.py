@@ -150,8 +150,8 @@ def test_a_ring_goes_round_and_each_socket_has_its_own_result() -> None:
 class HoldingNode(Node):
     """A node that keeps what it is asked, where it is to be answered later."""
 
-    def __init__(self, held: bool = False) -> None:
-        super().__init__(BroadcasterSettings(apps=(App("1", "key", "secret"),), port=0))
+    def __init__(self, held: bool = False, faithful: bool = False) -> None:
+        super().__init__(BroadcasterSettings(apps=(App("1", "key", "secret"),), port=0, faithful=faithful))
         self.asked: list[tuple[HttpRequest, Respond]] = []
         self.held = held
 
@@ -246,6 +246,27 @@ def feed(peer: Peer, data: bytes) -> None:
 async def peers_of(node: Node, number: int) -> list[Peer]:
     await until(lambda: len(node.peers) == number)
     return list(node.peers)
+
+
+@pytest.mark.loopback
+@pytest.mark.parametrize("faithful", [False, True])
+def test_tls_to_a_plain_port_is_refused_or_as_by_reverb_left_waiting(faithful: bool) -> None:
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32))
+
+    async def play() -> None:
+        node = HoldingNode(faithful=faithful)
+        async with connected(node) as connect:
+            reader, _ = await connect()
+            (peer,) = await peers_of(node, 1)
+            for _ in range(2):
+                feed(peer, hello)
+            assert peer.ended != faithful
+            if faithful:
+                feed(peer, b"\r\n\r\n")
+                assert peer.ended
+            assert b" 400 " in await reader.readline()
+
+    asyncio.run(play())
 
 
 @pytest.mark.loopback
