@@ -1,4 +1,4 @@
-"""What to do about a refusal, by the protocol's code or the application's status: the doctor and the load test say it."""
+"""What to do about a refusal, by the protocol's code or the application's status, for the doctor and the load test."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Peer(Connection, asyncio.BufferedProtocol):
             self.write_rest(frame[sent:])
 
     def write_rest(self, data: bytes) -> None:
-        """What the kernel did not take."""
+        """Pass on what the kernel did not take to the transport."""
         self.direct = -1
         self.transport.write(data)
 

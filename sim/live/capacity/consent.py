@@ -1,4 +1,4 @@
-"""Before load goes to another machine, what will be sent is said, capped, and confirmed by the target's owner.
+"""Before load goes to another machine, its volume is shown, compared with caps, and confirmed by the target's owner.
 
 Loopback is always allowed. `--i-own-this-target` answers the question and lifts the caps.
 """
@@ -138,7 +138,7 @@ def is_loopback(host: str) -> bool:
 
 
 def require(volume: Volume, target: Target, owned: bool) -> None:
-    """Return when the load may go out. Raises `BadInput` when it exceeds the caps, or nobody says yes."""
+    """Return when the load may be sent. Raises `BadInput` when it exceeds the caps, or is not confirmed."""
     remote = [host for host in hosts(target) if not is_loopback(host)]
     if owned or not remote:
         return

@@ -22,11 +22,11 @@ SELECT_LIMIT = 1_024
 """Sockets that PHP's `stream_select` can watch: Reverb without ext-uv stops there."""
 
 SELECT_SHARE = 0.9
-"""Of the limit, from which on it is worth a word: others are connected as well."""
+"""Share of the limit above which a finding mentions it: other clients are connected as well."""
 
 
 async def settings(patient: Patient) -> list[Finding]:
-    """What was found where the target is written down."""
+    """Report what was noted while the target's settings were read."""
     if not patient.target.notes:
         return [Finding("settings", "ok", "nothing to say")]
     return [Finding("settings", "problem" if note.problem else "ok", note.text, note.advice) for note in patient.target.notes]

@@ -1,7 +1,7 @@
-"""How healthy was the target? What failed there is a result, not a fault of the harness, and it is said beside the verdict.
+"""What failed at the target. It is a result, not a fault of the harness, and is reported beside the verdict.
 
-What failed must not remove itself from a ratio: an update that failed is expected of nobody, so all deliveries of a target that
-is dead are there. These lines name what is missing.
+A failed update is expected at no page, so that a ratio of deliveries does not show it: a dead target would have delivered
+everything. These lines name what is missing.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from sim.live.processes import Child
 from sim.live.serve import Serving
 
 Row = dict[str, Any]
-"""An incident as it happened: kind, at (as the scenario says), began_at, ended_at (None: not yet), and what there is to say."""
+"""An incident as it happened: kind, at (of the scenario), began_at, ended_at (None: not yet), and facts of its kind."""
 
 Step = Callable[[Row], bool]
 """Does what is due; whether the incident is over."""
@@ -74,7 +74,7 @@ class Player:
         return self._embedded.ended() if self._embedded is not None else []
 
     def let_in(self, crowd: bool) -> None:
-        """While the pages of a *crowd* connect, the embedded application answers as fast as it can: the run begins later."""
+        """Let the embedded application answer as fast as it can while a *crowd* of pages connects, before the run begins."""
         if self._embedded is not None:
             self._embedded.control(slowdown=0 if crowd else 1)
 

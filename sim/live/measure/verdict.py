@@ -1,8 +1,8 @@
-"""May this run be believed? Rules that look at the harness, never at the target: what the target does badly is a result.
+"""Whether a run is valid. The rules look at the harness, never at the target: bad behaviour of the target is a result.
 
-A figure is limited by the harness when what the harness adds is more than a tenth of it (and more than a floor below which
-no scheduler keeps its word). Nothing is subtracted from a figure; a run that breaks a rule is declared invalid, with the reason.
-The limits are judgement; each is a constant here.
+The harness limits a figure when it adds more than a tenth to it, and more than the delay that any scheduler may cause (`FLOOR`).
+Nothing is subtracted from a figure; a run that breaks a rule is declared invalid, with the reason. The limits are judgement;
+each is a constant here.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Evidence:
     """Of the subscribers that are recorded row by row."""
     passive: bool = False
     lost_by_harness: int = 0
-    """Deliveries to load processes that were lost, of which nobody knows whether they came."""
+    """Deliveries to load processes that died: whether they arrived is unknown."""
     floor: float | None = None
     """The harness's own p99 on this machine (`workbench calibrate`); None: not known."""
     unchanged: int = 0
@@ -108,7 +108,7 @@ def _reasons(e: Evidence) -> Iterator[str]:
     if e.cpu_share > CPU_SHARE:
         yield f"a load process used {e.cpu_share:.0%} of a core (limit {CPU_SHARE:.0%}): use more --processes"
     if e.lost_by_harness:
-        yield f"of {e.lost_by_harness} deliveries nobody knows whether they came: their load process was lost"
+        yield f"whether {e.lost_by_harness} deliveries arrived is unknown: their load process was lost"
     if e.waiting > SHARE:
         yield (
             f"{e.waiting:.0%} of the pages at a time waited for the load client to open them (limit {SHARE:.0%}), so fewer were "

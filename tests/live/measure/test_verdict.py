@@ -48,7 +48,7 @@ def test_a_target_that_loses_deliveries_is_a_result() -> None:
         (evidence(clock_step=0.5), "a clock was set during the run, by 500.0 ms"),
         (evidence(clock_error=0.002), "known to 2.00 ms only, for a median time to notified of 10.00 ms"),
         (evidence(clock_error=float("inf")), "could not compare its clock"),
-        (evidence(lost_by_harness=1), "of 1 deliveries nobody knows"),
+        (evidence(lost_by_harness=1), "whether 1 deliveries arrived is unknown"),
         (evidence(waiting=0.11), "11% of the pages at a time waited for the load client to open them (limit 10%)"),
     ],
 )
