@@ -6,11 +6,15 @@ import csv
 import io
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import gevent
 from locust import events
 from locust.env import Environment
 from locust.html import get_html_report, process_html_filename
@@ -27,17 +31,36 @@ from sim.files import replace_text
 
 logger = logging.getLogger(__name__)
 
+IMPATIENCE = 5.0
+"""Seconds."""
+
 
 def register() -> None:
     """Listen to Locust's events. `loadtests.users` calls it when it is imported, so a locustfile need not."""
     clocks.register()
     shipping.register()
+    events.init.add_listener(_be_patient)
     events.init.add_listener(_leave_out)
     events.init.add_listener(_show)
     events.init.add_listener(_expect_storms)
     events.test_stopping.add_listener(_be_over)
     events.test_stop.add_listener(_finish)
     events.quitting.add_listener(_quit)
+
+
+def _be_patient(**_: Any) -> None:
+    """Ctrl-C ends the main greenlet's wait, and not whatever page is at work just then; a second one within `IMPATIENCE` is the
+    same wish: Locust would die of it, with what is not written yet."""
+    asked_at = float("-inf")
+
+    def interrupt() -> None:
+        nonlocal asked_at
+        if time.monotonic() - asked_at > IMPATIENCE:
+            asked_at = time.monotonic()
+            gevent.get_hub().parent.throw(KeyboardInterrupt)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler and threading.current_thread() is threading.main_thread():
+        gevent.signal_handler(signal.SIGINT, interrupt)
 
 
 def _here() -> Plant | None:
