@@ -222,12 +222,24 @@ def _browsers() -> str:
         "processor time differed by about a factor of two from one run to the next: take them as an order of size.\n\n## permessage-deflate\n\n"
         + table(
             ("server", "Chromium offers", "accepted"),
-            ((row["server"], f"`{row['offered'] or 'nothing'}`", f"`{row['accepted'] or 'nothing'}`") for row in found["extensions"]),
+            (
+                (row["server"], f"`{row['offered'] or 'nothing'}`", f"`{row['accepted'] or 'nothing'}`")
+                for row in found["extensions"]
+            ),
         )
         + f"\nOne delivery of a `websockets` server to each of {found['subscribers']} subscribers, without → with compression:\n\n"
         + table(
-            ("message", "bytes", "CPU of the server, µs", "CPU of the client, µs", "memory of the server for a connection, bytes"),
-            ((kind, *ratios(frames[kind, "plain"], frames[kind, "deflate"], sizes)) for kind in dict.fromkeys(k for k, _ in frames)),
+            (
+                "message",
+                "bytes",
+                "CPU of the server, µs",
+                "CPU of the client, µs",
+                "memory of the server for a connection, bytes",
+            ),
+            (
+                (kind, *ratios(frames[kind, "plain"], frames[kind, "deflate"], sizes))
+                for kind in dict.fromkeys(k for k, _ in frames)
+            ),
         )
         + "\nThe window is kept between messages (as browsers offer it), so each connection compresses for itself: a fan-out costs the "
         "compression as often as it has subscribers.\n\n## HTTP/2\n\nChromium fetches resources at once over TLS, from the same handler in "
@@ -235,8 +247,18 @@ def _browsers() -> str:
         "cookies of a Laravel session. Where the application's workers are the limit, as in a herd, HTTP/2 moves the line from the browser "
         "to the application and makes it no shorter.\n\n"
         + table(
-            ("at once", "ms until the last answer", "connections", "bytes to the server", "bytes from it", "CPU of the server, µs"),
-            ((count, *ratios(fetched[count, "http1"], fetched[count, "http2"], figures)) for count in dict.fromkeys(c for c, _ in fetched)),
+            (
+                "at once",
+                "ms until the last answer",
+                "connections",
+                "bytes to the server",
+                "bytes from it",
+                "CPU of the server, µs",
+            ),
+            (
+                (count, *ratios(fetched[count, "http1"], fetched[count, "http2"], figures))
+                for count in dict.fromkeys(c for c, _ in fetched)
+            ),
         )
     )
 

@@ -321,7 +321,7 @@ def rules(service: float) -> Changes:
 
 DISPATCH: Changes = {
     "as in this run": {},
-    "queued, one worker": {"broadcast.dispatch": "queued", "broadcast.queue_workers": 1},
+    "queued, one worker": {"broadcast.dispatch": "queued", "broadcast.queue_workers": 1, "broadcast.queue_latency": 0.0},
     "queued, looked for each second": {
         "broadcast.dispatch": "queued",
         "broadcast.queue_workers": 1,

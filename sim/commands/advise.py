@@ -27,7 +27,7 @@ from sim.commands import options
 from sim.errors import BadInput, ThresholdFailed
 from sim.experiments import advice, advised
 from sim.prediction import read
-from sim.results.answers import heard
+from sim.results.answers import heard, sections
 from sim.results.answers.standing import verdict
 from sim.results.run import Run
 from sim.results.text import number
@@ -64,16 +64,16 @@ def run(args: argparse.Namespace) -> int:
         pages = " and ".join(f"{number(some.subscribers)} {some.page} pages" for some in scenario.pages)
         source += f" {pages} with {advised.describe(scenario.policy)} are what --set says, or assumed."
     beside = [] if of is None else [advised.beside(found, of)]
-    sections = advised.page(found, f"{source} {costs.source}", [*beside, *costs.unknown])
-    written = advised.to_markdown(sections) if args.markdown else advised.to_text(sections)
+    page = advised.page(found, f"{source} {costs.source}", [*beside, *costs.unknown])
+    written = sections.to_markdown(page) if args.markdown else sections.to_text(page)
     if args.output is not None:
         options.write_text(args.output, written)
     if args.json:
-        options.print_json("advise", jsonable(found, sections))
+        options.print_json("advise", jsonable(found, page))
     elif args.output is None:
         print(written, end="")
     if found.best is None:
-        raise ThresholdFailed(f"no policy that was tried meets {advised.objective(found)}")
+        raise ThresholdFailed(f"no policy that was tried meets {advised.objective(objective)}")
     return 0
 
 
@@ -113,16 +113,16 @@ def subject(name: str) -> tuple[Scenario, str, Run | None]:
 ASSUMED = "Which pages are open, and their policy, it does not tell:"
 
 
-def jsonable(found: advice.Advice, sections: list[advised.Section]) -> dict[str, object]:
+def jsonable(found: advice.Advice, page: list[sections.Section]) -> dict[str, object]:
     def rows(frame: pd.DataFrame) -> object:
         plain = frame.drop(columns=["choice", "keys"], errors="ignore").replace([math.inf], "never")
         return json.loads(plain.to_json(orient="records"))
 
     best = None if found.best is None else advised.describe(found.recommended)
     return {
-        "objective": advised.objective(found),
+        "objective": advised.objective(found.objective),
         "recommended": best,
-        "headline": sections[0].said[0],
+        "headline": advised.headline(found),
         "now": rows(pd.DataFrame([found.now]))[0],  # type: ignore[index]
         "best": None if found.best is None else rows(pd.DataFrame([found.best]))[0],  # type: ignore[index]
         "tried": rows(found.tried),
@@ -130,5 +130,5 @@ def jsonable(found: advice.Advice, sections: list[advised.Section]) -> dict[str,
         "holds_up_to_times": {growth: "more" if math.isinf(top.times) else top.times for growth, top in found.limits.items()},
         "breaks": None if found.breaking is None else found.breaking["cause"],
         "remedies": rows(found.remedies),
-        "not_known": list(sections[-1].said),
+        "not_known": list(page[-1].sentences),
     }

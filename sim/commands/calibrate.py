@@ -16,7 +16,7 @@ import argparse
 from sim.commands import options
 from sim.errors import BadInput
 from sim.live.capacity import calibration
-from sim.results.text import number, seconds
+from sim.results.text import labelled, number, seconds, size
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +32,14 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json("calibrate", measured.to_dict())
         return 0
-    print(f"{'floor':24}p50 {seconds(measured.floor_p50)}   p99 {seconds(measured.floor_p99)}   ({measured.receive_stamp} time)")
-    print(f"{'reader lag':24}p50 {seconds(measured.lag_p50)}   p99 {seconds(measured.lag_p99)}   (one message to each)")
-    print(f"{'drain rate':24}{number(round(measured.drain_rate))} messages/s in one process")
-    print(f"{'CPU':24}{seconds(measured.cpu_per_message)} per message")
-    print(f"{'connect':24}{number(round(measured.connect_rate))} subscribers/s")
-    print(
-        f"{'memory':24}{measured.memory_base / 2**20:.0f} MiB + {measured.memory_per_subscriber / 2**10:.1f} KiB per subscriber"
-    )
-    print(f"{'kept in':24}{path}")
+    rows = [
+        ("floor", f"p50 {seconds(measured.floor_p50)}   p99 {seconds(measured.floor_p99)}   ({measured.receive_stamp} time)"),
+        ("reader lag", f"p50 {seconds(measured.lag_p50)}   p99 {seconds(measured.lag_p99)}   (one message to each)"),
+        ("drain rate", f"{number(round(measured.drain_rate))} messages/s in one process"),
+        ("CPU", f"{seconds(measured.cpu_per_message)} per message"),
+        ("connect", f"{number(round(measured.connect_rate))} subscribers/s"),
+        ("memory", f"{size(measured.memory_base)} + {size(measured.memory_per_subscriber)} per subscriber"),
+        ("kept in", str(path)),
+    ]
+    print(labelled(rows))
     return 0

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
         verdict = "INVALID" if reasons else "pass" if all(check.ok for check in checks) else "FAIL"
         options.write_text(args.summary, outcomes.markdown(name, [], checks, verdict))
     if args.json:
-        found = [{"threshold": str(c.threshold), "value": c.value, "never": c.never, "ok": c.ok} for c in checks]
-        options.print_json("check", {"valid": not reasons, "reasons": reasons, "thresholds": found})
+        found = {"valid": not reasons, "reasons": reasons, "thresholds": [check.to_dict() for check in checks]}
+        options.print_json("check", found)
     else:
         print("\n".join(check.text for check in checks))
     if reasons:

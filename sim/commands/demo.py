@@ -20,6 +20,7 @@ from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.errors import ThresholdFailed, WorkbenchError
 from sim.results.answers import execution, page
 from sim.results.run import Run
+from sim.results.text import labelled
 from sim.scenario import Scenario, load_scenario
 
 NOTEBOOK = "00_start_here"
@@ -76,17 +77,12 @@ def write_report(path: Path, *runs: Path) -> None:
 def after(measured: Path, simulated: Path, html: str) -> str:
     """Where things are, and what is worth trying next."""
     workbench = command()
-    return "\n".join(
-        [
-            f"{'simulated':18}{simulated}",
-            f"{'report':18}{html}",
-            "",
-            "worth trying next:",
-            f"  {workbench} compare --vary source {measured} {simulated}",
-            f"  {workbench} explain {measured}",
-            f"  {workbench} sweep demo --vary policy.wait=0,0.1,0.5,1",
-        ]
-    )
+    return f"""{labelled([("simulated", str(simulated)), ("report", html)])}
+
+worth trying next:
+  {workbench} compare --vary source {measured} {simulated}
+  {workbench} explain {measured}
+  {workbench} sweep demo --vary policy.wait=0,0.1,0.5,1"""
 
 
 def command() -> str:

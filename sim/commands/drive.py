@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -31,6 +32,7 @@ from sim.live.drive import sent
 from sim.live.drive.publisher import READY, OpenLoopPublisher, Sent, event_loop
 from sim.live.drive.requests import via
 from sim.results.journal import Journal
+from sim.results.text import labelled, seconds, under
 from sim.workload import Updates, streams
 
 PRIORITY = -10
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json("drive", result)
     else:
-        print(_lines(result))
+        print(labelled(_rows(result)))
     if rows and all(row.http_status is None for row in rows):
         raise Unreachable(f"{way.origin.authority}: none of {len(rows)} updates was answered ({rows[-1].reason})")
     return 0
@@ -106,18 +108,14 @@ def _publish(publisher: OpenLoopPublisher, updates: Updates, output: Path | None
         return runner.run(publish())
 
 
-def _lines(result: dict[str, object]) -> str:
-    def ms(name: str) -> str:
-        value = result[name]
-        return "-" if value is None else f"{float(str(value)) * 1000:.2f}"
+def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    def spread(name: str) -> str:
+        return "   ".join(f"{p} {seconds(result[f'{name}_{p}'])}" for p in ("p50", "p99", "max"))
 
-    lines = [
-        f"updates       {result['updates']} sent, {result['failed']} failed, {result['unknown']} of unknown fate",
-        f"lateness ms   p50 {ms('lateness_p50')}  p99 {ms('lateness_p99')}  max {ms('lateness_max')}",
-        f"waited ms     p50 {ms('waited_p50')}  p99 {ms('waited_p99')}  max {ms('waited_max')}  (for the change before)",
-        f"answer ms     p50 {ms('answer_p50')}  p99 {ms('answer_p99')}  max {ms('answer_max')}",
+    return [
+        ("updates", f"{result['updates']} sent, {result['failed']} failed, {result['unknown']} of unknown fate"),
+        ("lateness", spread("lateness")),
+        ("waited", f"{spread('waited')}   (for the change before)"),
+        ("answer", spread("answer")),
+        *under("no success", [f"{count} × {reason}" for reason, count in result["failures"].items()]),
     ]
-    failures = result["failures"]
-    assert isinstance(failures, dict)
-    lines += [f"no success    {count} x {reason}" for reason, count in failures.items()]
-    return "\n".join(lines)

@@ -19,6 +19,7 @@ import argparse
 from sim.commands import options
 from sim.errors import BadInput
 from sim.results.answers import explain
+from sim.results.answers.sections import to_markdown, to_text
 from sim.results.run import Run
 
 
@@ -40,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json("explain", found.to_dict())
     else:
-        print(found.to_markdown() if args.markdown else found.to_text(), end="")
+        print((to_markdown if args.markdown else to_text)(found.sections()), end="")
     return 0

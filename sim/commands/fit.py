@@ -14,14 +14,16 @@ examples:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+import pandas as pd
 
 from sim.commands import options
 from sim.prediction import Fit, Parameter
 from sim.results.run import Run
-from sim.results.text import NONE, interval, number, percent, seconds, unit_of
+from sim.results.text import NONE, aligned, change, interval, number, seconds, unit_of
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,21 +54,26 @@ def run(args: argparse.Namespace) -> int:
 def lines(found: Fit) -> list[str]:
     """The tables: parameters, what is not identified, residuals."""
     rows = [(p.key, _value(p), _interval(p), p.made_from) for p in found.parameters if p.identified]
-    text = [f"{'parameter':38}{'value':22}{'95 % interval':26}from", *(f"{a:38}{b:22}{c:26}{d}" for a, b, c, d in rows)]
-    text += not_identified(found)
+    lines = [*_table(rows, "parameter", "value", "95 % interval", "from"), *not_identified(found)]
     if found.residuals:
-        text += ["", f"{'residuals':38}{'measured':14}{'fitted':14}{'off':12}run"]
-        for row in found.residuals:
-            unit = unit_of(row.metric)
-            text.append(f"{row.metric:38}{unit(row.measured):14}{unit(row.fitted):14}{percent(row.off):12}{row.run}")
-    return text
+        units = [unit_of(row.metric) for row in found.residuals]
+        residuals = [
+            (row.metric, unit(row.measured), unit(row.fitted), change(row.off), row.run)
+            for row, unit in zip(found.residuals, units, strict=True)
+        ]
+        lines += ["", *_table(residuals, "residuals", "measured", "fitted", "off", "run")]
+    return lines
+
+
+def _table(rows: Sequence[Sequence[str]], *names: str) -> list[str]:
+    return aligned(pd.DataFrame(rows, columns=list(names)).set_index(names[0]))
 
 
 def not_identified(found: Fit) -> list[str]:
     """Lines: each parameter that the runs do not tell, where it lies if that is known, and the run that would tell."""
     lacking = [p for p in found.parameters if not p.identified]
-    rows = [f"{p.key:38}{_interval(p) if p.high is not None else '':22}{p.needs}" for p in lacking]
-    return ["", "not identified by the runs", *rows] if rows else []
+    rows = [(p.key, _interval(p) if p.high is not None else "", p.needs) for p in lacking]
+    return ["", *_table(rows, "not identified by the runs", "95 % interval", "what would tell it")] if rows else []
 
 
 def _value(parameter: Parameter) -> str:

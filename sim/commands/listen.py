@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from sim.commands.measuring.one import LoadTestSettings, run_load_test
 from sim.errors import BadInput, InvalidRun
 from sim.results.answers.heard import figures
 from sim.results.run import Run
-from sim.results.text import number, seconds
+from sim.results.text import labelled, number, per_second, seconds
 from sim.scenario import Load, Pages, Publisher, Scenario
 from sim.target import Target, list_of
 
@@ -53,8 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json("listen", {"bundle": str(outcome.directory), "seconds": scenario.duration, "heard": found})
     else:
-        print(_lines(found, scenario.duration))
-        print(f"{'bundle':12}{outcome.directory}")
+        print(labelled([*_rows(found, scenario.duration), ("bundle", str(outcome.directory))]))
     for line in outcome.refused:
         print(f"note: {line}", file=sys.stderr)
     if not found:
@@ -84,14 +84,11 @@ def _scenario(target: Target, duration: float, channels: list[str], ids: str) ->
     )
 
 
-def _lines(found: dict[str, dict[str, Any]], duration: float) -> str:
-    lines = []
+def _rows(found: dict[str, dict[str, Any]], duration: float) -> Iterator[tuple[str, str]]:
     for resource, f in found.items():
-        rate = f"{f['events'] / duration:.3g} a second"
-        lines.append(f"{resource:12}{number(f['events'])} events of {number(f['resources'])}, {rate}")
+        yield resource, f"{number(f['events'])} events of {number(f['resources'])}, {per_second(f['events'] / duration)}"
         if f["gap_p50"] is not None:
-            lines.append(f"{'':12}gaps p50 {seconds(f['gap_p50'])}, max {seconds(f['gap_max'])}")
+            yield "", f"gaps p50 {seconds(f['gap_p50'])}, max {seconds(f['gap_max'])}"
         if f["bursts"]:
-            mean = f"{f['burst_mean']:.1f} events each"
-            lines.append(f"{'':12}{number(f['bursts'])} bursts of one, {mean}, at most {number(f['burst_max'])}")
-    return "\n".join(lines)
+            mean = f"{number(f['burst_mean'])} events each"
+            yield "", f"{number(f['bursts'])} bursts of one, {mean}, at most {number(f['burst_max'])}"

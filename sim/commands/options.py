@@ -76,7 +76,7 @@ def add_channels(parser: argparse.ArgumentParser, otherwise: str) -> None:
 
 
 def target(args: argparse.Namespace) -> Target:
-    """The target that the flags name, else the one of the environment; what was understood otherwise than written is said."""
+    """The target that the flags name, else the one of the environment. Prints a note on what was read otherwise than written."""
     found = Target.from_environment() if args.target is None else read_target(args.target)
     for note in found.notes:
         print(f"note: {note.text} -> {note.advice}" if note.advice else f"note: {note.text}", file=sys.stderr)

@@ -38,10 +38,10 @@ from sim.commands.measuring.one import LoadTestSettings, calibrated
 from sim.commands.measuring.search import USERS, SearchStep, place, step
 from sim.commands.terminal import Terminal
 from sim.errors import BadInput, InvalidRun, ThresholdFailed
-from sim.experiments import scale
+from sim.experiments import advised, scale
 from sim.live.capacity import capacity, limits
 from sim.prediction import Fit, read
-from sim.results.text import number, percent, seconds, size, unit_of
+from sim.results.text import labelled, number, percent, seconds, size, three, unit_of
 from sim.results.thresholds import parse_all
 from sim.scenario import Scenario, build, load_scenario, parse_assignments, require_honoured
 from sim.virtual.sweep import Objective
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         options.print_json("plan", tree)
     elif not args.json:
         if found is not None:
-            print(_said(found, scenario.duration, fit, args.fit))
+            print(_load(found, scenario.duration, fit, args.fit))
         print(_text(plan, machine))
     if found is not None and not found.subscribers:
         raise ThresholdFailed(f"not even one subscriber keeps {args.objective}: what is missing is no size ({found.cause})")
@@ -152,12 +152,12 @@ def _scenario(args: argparse.Namespace, fit: Fit | None, changes: dict[str, Any]
     return found, found if fit is None else fit.apply(found).replace(changes)
 
 
-def _said(found: scale.Largest, length: float, fit: Fit | None, path: Path | None) -> str:
+def _load(found: scale.Largest, length: float, fit: Fit | None, path: Path | None) -> str:
     """The largest load, and what the planned one takes, as lines."""
     at, metric = found.at, found.objective.metric
-    most = f"{_range(found)}{' and more' if found.beyond else ''} keep {_goal(found)}"
-    planned = f"{number(found.planned)} subscribers: {metric} {unit_of(metric)(at['value'])}"
-    refetches = f"{number(at['refetch_rate'])} refetches/s on the average, {number(at['peak'])} at the peak"
+    most = f"{_range(found)}{' and more' if found.beyond else ''} keep {advised.objective(found.objective)}"
+    planned = f"{number(found.planned)} subscribers: {metric} {unit_of(metric)(at['value'])} in one simulation"
+    refetches = f"{three(at['refetch_rate'])} refetches/s on the average, {three(at['peak'])}/s in the fullest tenth of a second"
     rows = [
         ("largest load", most),
         ("stopped by", found.cause),
@@ -179,18 +179,13 @@ def _said(found: scale.Largest, length: float, fit: Fit | None, path: Path | Non
     elif found.planned > measured:
         beyond = found.planned / measured
         rows.append(("costs", f"of {path}, measured up to {number(measured)} subscribers: this is {beyond:.3g} times as many"))
-    return _aligned(rows) + "\n"
+    return labelled(rows) + "\n"
 
 
 def _range(found: scale.Largest) -> str:
     """With what the draws make of it: costs of a fit, other updates."""
-    spread = f" ({number(found.low)} to {number(found.high)})" if found.low < found.high else ""
-    return f"{number(found.subscribers)}{spread} subscribers"
-
-
-def _goal(found: scale.Largest) -> str:
-    goal = found.objective
-    return f"{goal.metric} {goal.op} {unit_of(goal.metric)(goal.limit)}"
+    spread = f" ({three(found.low)} to {three(found.high)})" if found.low < found.high else ""
+    return f"{three(found.subscribers)}{spread} subscribers"
 
 
 def _jsonable(found: scale.Largest) -> dict[str, object]:
@@ -198,7 +193,7 @@ def _jsonable(found: scale.Largest) -> dict[str, object]:
         field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name not in ("objective", "at")
     }
     at = {name: value if math.isfinite(value) else "never" for name, value in found.at.items() if value is not None}
-    return {"objective": _goal(found), **tree, "at": at}
+    return {"objective": advised.objective(found.objective), **tree, "at": at}
 
 
 def threshold(objective: Objective) -> dict[str, str]:
@@ -211,7 +206,7 @@ def threshold(objective: Objective) -> dict[str, str]:
 def _measured(
     args: argparse.Namespace, scenario: Scenario, largest: scale.Largest, tree: dict[str, object], budget: float
 ) -> int:
-    """Load tests around the largest load; what is known is said also where an error or an interrupt ends them."""
+    """Load tests around the largest load; what is known is printed also where an error or an interrupt ends them."""
     settings = LoadTestSettings(
         args.output, args.target, args.accounts, args.i_own_this_target, command="workbench plan --measure"
     )
@@ -237,15 +232,11 @@ def _measured(
         if args.json and found.steps:
             options.print_json("plan", tree | {"measured": found.to_dict() | {"agrees": same, "scalability": law}})
         elif found.steps:
-            rows = [("predicted", _range(largest)), ("measured", found.said()), ("agreement", agreement)]
-            print("\n" + _aligned([*rows, ("scalability", law), ("bundles", str(root))]))
+            rows = [("predicted", _range(largest)), ("measured", found.words()), ("agreement", agreement)]
+            print("\n" + labelled([*rows, ("scalability", law), ("bundles", str(root))]))
     if found.steps and found.steps[-1].outcome.interrupted:
         found.steps[-1].outcome.require_pass()
     return 0 if found.bracket.held else 3
-
-
-def _aligned(rows: list[tuple[str, str]]) -> str:
-    return "\n".join(f"{label:18}{text}" for label, text in rows)
 
 
 def _text(plan: capacity.LoadPlan, machine: capacity.LoadMachine) -> str:
@@ -265,20 +256,17 @@ def _text(plan: capacity.LoadPlan, machine: capacity.LoadMachine) -> str:
             f"`ulimit -n {plan.descriptors_at_target}` for the broadcaster; Reverb needs ext-uv above 1,000 sockets",
         ),
     ]
-    lines = [_aligned(rows)]
+    command = f"workbench loadtest SCENARIO --users {plan.subscribers} --processes"
     if plan.machines == 1:
-        lines.append(f"{'command':18}workbench loadtest SCENARIO --users {plan.subscribers} --processes {plan.workers}")
+        rows.append(("command", f"{command} {plan.workers}"))
     else:
         each = -(-plan.workers // plan.machines)
-        lines += [
-            f"{'first machine':18}workbench loadtest SCENARIO --target target.json --users {plan.subscribers} --processes {each} "
-            f"--remote-workers {each * (plan.machines - 1)} --bind ADDRESS:5557",
-            f"{'the others':18}workbench loadtest SCENARIO --target target.json --join ADDRESS:5557 --processes {each}",
-        ]
+        shared = "workbench loadtest SCENARIO --target target.json"
+        master = f"--remote-workers {each * (plan.machines - 1)} --bind ADDRESS:5557"
+        rows.append(("first machine", f"{shared} --users {plan.subscribers} --processes {each} {master}"))
+        rows.append(("the others", f"{shared} --join ADDRESS:5557 --processes {each}"))
     if plan.machines > 1 and plan.alone:
         nodes = f" --set broadcaster.nodes={plan.nodes_alone}" if plan.nodes_alone > 1 else ""
-        lines += [
-            f"{'on one, slower':18}workbench loadtest SCENARIO --users {plan.subscribers} --processes {plan.alone}{nodes}",
-            f"{'':18}holds them all, target included, each process with a loopback address of its own",
-        ]
-    return "\n".join(lines)
+        rows.append(("on one, slower", f"{command} {plan.alone}{nodes}"))
+        rows.append(("", "holds them all, target included, each process with a loopback address of its own"))
+    return labelled(rows)

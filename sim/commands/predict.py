@@ -19,11 +19,13 @@ import dataclasses
 import math
 from pathlib import Path
 
+import pandas as pd
+
 from sim.commands import options
 from sim.commands.fit import not_identified
 from sim.errors import BadInput
 from sim.prediction import read
-from sim.results.text import interval, number, unit_of
+from sim.results.text import aligned, interval, number, unit_of
 from sim.scenario import load_scenario, parse_assignments, require_honoured
 
 
@@ -62,10 +64,12 @@ def run(args: argparse.Namespace) -> int:
         options.print_json("predict", members)
         return 0
     print(f"{scenario.name}, {number(scenario.subscribers)} subscribers: {found.draws} simulations ({found.engine} engine)\n")
-    print(f"{'figure':26}{'predicted':14}{'95 % of runs':28}outside")
-    for metric, figure in found.figures.items():
-        unit = unit_of(metric)
-        print(f"{metric:26}{unit(figure.value):14}{interval(figure.low, figure.high, unit):28}{found.mark(metric)}")
+    rows = [
+        (unit_of(metric)(figure.value), interval(figure.low, figure.high, unit_of(metric)), found.mark(metric))
+        for metric, figure in found.figures.items()
+    ]
+    names = pd.Index(found.figures, name="figure")
+    print("\n".join(aligned(pd.DataFrame(rows, names, columns=["predicted", "95 % of runs", "outside"]))))
     for words in dict.fromkeys(figure.lacks for figure in found.figures.values() if figure.lacks):
         print(f"\n{', '.join(metric for metric, figure in found.figures.items() if figure.lacks == words)}: {words}")
     for metric, count in found.missing.items():

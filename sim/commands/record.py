@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_place(path: Path) -> None:
-    """Raise `BadInput` if *path* could not be written: better said before a long installation than after it."""
+    """Raise `BadInput` if *path* could not be written: better words before a long installation than after it."""
     there = path.parent
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -152,9 +152,9 @@ def _say(path: Path, trace: Trace) -> None:
     """A few lines on standard error: what was recorded, and where the time went."""
     steps = trace.steps
     states = {status: sum(s.status == status for s in steps) for status in ("completed", "failed", "installing", "pending")}
-    said = ", ".join(f"{n} {status}" for status, n in states.items() if n) or "nothing"
+    words = ", ".join(f"{n} {status}" for status, n in states.items() if n) or "nothing"
     part = " (partial: interrupted)" if trace.partial else ""
-    print(f"workbench: {len(steps)} steps in {trace.duration:.3f} s: {said}{part} -> {path}", file=sys.stderr)
+    print(f"workbench: {len(steps)} steps in {trace.duration:.3f} s: {words}{part} -> {path}", file=sys.stderr)
     longest = sorted((s for s in steps if s.duration is not None), key=lambda s: -(s.duration or 0))[:5]
     if len(steps) > 1:
         print("".join(f"  {s.duration:8.3f} s  {s.name}\n" for s in longest), end="", file=sys.stderr)

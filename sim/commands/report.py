@@ -58,8 +58,6 @@ def run(args: argparse.Namespace) -> int:
     output = runs[0].directory / f"report-{notebook.stem}.html" if args.output is None else Path(args.output)
     if not 0 < args.timeout <= LONGEST:
         raise BadInput(f"--timeout must be > 0 s and at most {LONGEST} s, got {args.timeout:g}")
-    if not output.parent.is_dir():
-        raise BadInput(f"{output.parent} is not a directory (make it, or choose another -o)")
     kept = Path(args.execute_only) if args.execute_only else None
     for path in (output, kept):
         options.require_place(path)

@@ -33,6 +33,7 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
+from sim.commands.options import require_place
 from sim.errors import BadInput, Unreachable
 from sim.live.application.job_runner import MOST
 from sim.live.probe import why_unreachable
@@ -72,7 +73,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--speed", type=float, default=1.0, metavar="X", help="times as fast as recorded (default: %(default)s)")
     parser.add_argument(
-        "--like", choices=("workbench", "reverb"), help="whose time and manners the broadcaster has (broadcaster.model)"
+        "--like",
+        choices=("workbench", "reverb"),
+        help="behave as this server, in times and rules (broadcaster.model)",
     )
     parser.add_argument("--cost", type=float, metavar="X", help="times as slow as measured (broadcaster.cost; default: 1)")
     parser.add_argument("--scenario", metavar="SCENARIO", help="name or file: its [fleet], [broadcast] and [api] count")
@@ -80,7 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until a signal asks for the end."""
     scenario = _scenario(args)
     _require_sense(args)
     settings = laravel_settings()
@@ -129,10 +132,7 @@ def _require_sense(args: argparse.Namespace) -> None:
             raise BadInput(f"--{name} must be at least 1, got {getattr(args, name)}")
     if not 0 <= args.provision <= MOST:
         raise BadInput(f"--provision must be between 0 and {MOST} servers, got {args.provision}")
-    if args.ready_file is not None and args.ready_file.is_dir():
-        raise BadInput(f"--ready-file {args.ready_file}: is a directory (give the name of a file)")
-    if args.ready_file is not None and not args.ready_file.parent.is_dir():
-        raise BadInput(f"--ready-file {args.ready_file}: there is no directory {args.ready_file.parent}")
+    require_place(args.ready_file)
     if not args.speed > 0:
         raise BadInput(f"--speed must be > 0, got {args.speed:g}")
     _require_redis(args.redis)

@@ -21,7 +21,7 @@ from sim import simulate
 from sim.commands import options
 from sim.results.answers.culprits import culprits
 from sim.results.summary import Summary
-from sim.results.text import figure, number, percent, seconds
+from sim.results.text import figure, labelled, number, percent, seconds, size, under
 from sim.scenario import not_honoured
 from sim.virtual import engines, fleet
 
@@ -55,17 +55,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         options.print_json("simulate", summary)
         return 0
-    if engine == "fleet":
-        print(f"{'engine':20}fleet: figures of all pages, rows of {min(fleet.PROBES, scenario.subscribers)}")
-    for ignored in not_honoured(scenario, "simulator"):
-        print(f"{'left out':20}{ignored}")
-    for label, words in rows(summary):
-        print(f"{label:20}{words}")
-    why = culprits(summary, scenario, updates)
-    for label, sentence in zip(("why", *[""] * len(why)), why, strict=False):
-        print(f"{label:20}{sentence}")
-    if args.output is not None:
-        print(f"{'bundle':20}{args.output}")
+    probes = f"fleet: figures of all pages, rows of {min(fleet.PROBES, scenario.subscribers)}"
+    lines = [
+        *([("engine", probes)] if engine == "fleet" else []),
+        *(("left out", str(ignored)) for ignored in not_honoured(scenario, "simulator")),
+        *rows(summary),
+        *under("why", culprits(summary, scenario, updates)),
+        *([("bundle", str(args.output))] if args.output is not None else []),
+    ]
+    print(labelled(lines, 20))
     return 0
 
 
@@ -86,11 +84,12 @@ def rows(summary: Summary) -> list[tuple[str, str]]:
     ended = f"{count('pages.stale_at_end')} pages ({percent(value('pages.stale_at_end_ratio'))})"
     older = f"{count('pages.regressions')} answers applied over a newer one"
     delivered = f"{count('deliveries.received')} of {count('deliveries.expected')} expected ({percent(value('delivery_ratio'))})"
-    sent = f"{count('refetches')}, {count('refetches_per_update')} per update, {count('refetch_rate.peak')}/s at most"
+    peak = f"{figure(summary, 'refetch_rate.peak')} in the fullest tenth of a second"
+    sent = f"{count('refetches')}, {count('refetches_per_update')} per update, {peak}"
     lost = f"{count('refetches.wasted')} wasted, {count('refetches.failed')} failed"
     busy = f"{percent(value('application.busy_ratio'))} busy, at most {count('application.queue_peak')} waiting"
     trouble = f"{count('application.refused')} refused, {count('pages.timeouts')} timed out, {count('pages.retries')} retries"
-    wire = f"{count('broadcaster.frames')} frames, {count('broadcaster.bytes')} bytes"
+    wire = f"{count('broadcaster.frames')} frames, {size(value('broadcaster.bytes'))}"
     return [
         ("updates", count("updates")),
         ("deliveries", f"{delivered}   {wire}"),

@@ -22,7 +22,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,6 @@ from tqdm import tqdm
 from sim.commands import options
 from sim.errors import BadInput, did_you_mean
 from sim.results import text
-from sim.results.summary import metric_of
 from sim.scenario.keys import keys as scenario_keys
 from sim.virtual import sweep as sweeps
 from sim.virtual.workers import MOST_PROCESSES, workers
@@ -127,7 +126,7 @@ def _draw(
     first, *others = sweep.vary
     table = fronts.front(
         found.assign(
-            setting=[f"{first.rpartition('.')[2]} {value}" for value in found[first]],
+            setting=[f"{first.rpartition('.')[2]} {value} {_units().get(first, '')}".rstrip() for value in found[first]],
             policy=[", ".join(map(str, values)) for values in found[others].to_numpy()] if others else first,
         ).astype({cost: float, figure: float}),
         cost,
@@ -141,7 +140,7 @@ def _draw(
         staleness=figure,
         objective=limit,
         chosen=chosen,
-        n=f"{sweep.scenario.name}, {sweep.replications} runs a setting or more",
+        n=f"{sweep.scenario.name}, {found['replications'].min()} runs a setting or more",
     )
     canvas = axes.figure.canvas
     if path.suffix.removeprefix(".").lower() not in canvas.get_supported_filetypes():
@@ -157,36 +156,32 @@ def _table(sweep: sweeps.Sweep, found: pd.DataFrame, shown: Sequence[str], objec
     keys = list(sweep.vary)
     last = [key.rpartition(".")[2] for key in keys]
     short = last if len(set(last)) == len(last) else keys
-    units = {key.dotted: key.unit for key in scenario_keys()}
-    columns = [
-        [name, f"({unit})" if (unit := units.get(key, "")) else "", *map(str, found[key])]
-        for name, key in zip(short, keys, strict=True)
-    ]
-    runs = [f"{count}{'' if precise else '!'}" for count, precise in zip(found["replications"], found["precise"], strict=True)]
-    columns.append(["runs", "", *runs])
+    names = [f"{name} ({_units()[key]})" if key in _units() else name for name, key in zip(short, keys, strict=True)]
+    table = pd.DataFrame({name: found[key].astype(str) for name, key in zip(names, keys, strict=True)})
+    table["runs"] = [f"{n}{'' if precise else '!'}" for n, precise in zip(found["replications"], found["precise"], strict=True)]
     for metric in shown:
         family, dot, figure = metric.rpartition(".")
-        family, figure = (family, figure) if dot else metric.partition("_")[::2]
-        written = text.unit_of(metric)
-        figure += " (1/s)" if (known := metric_of(metric)) is not None and known.unit == "1/s" else ""
-        cells = []
-        for mean, half in zip(found[metric].astype(float), found[f"{metric} +-"].astype(float), strict=True):
-            relative = 100 * half / abs(mean) if mean and math.isfinite(mean) else math.nan
-            spread = f" ±{relative:.1f} %" if relative >= 0.05 else ""
-            cells.append("never" if math.isinf(mean) else written(mean) + spread)
-        columns.append([family, figure, *cells])
+        halves = zip(found[metric].astype(float), found[f"{metric} +-"].astype(float), strict=True)
+        heading = f"{family} {figure}" if dot else metric.replace("_", " ", 1)
+        table[heading] = [_figure(text.unit_of(metric), mean, half) for mean, half in halves]
     if "objective" in found:
-        marks = [f"{met}{' *' if cheapest else ''}" for met, cheapest in zip(found["objective"], found["cheapest"], strict=True)]
-        columns.append(["meets", "", *marks])
-    widths = [max(map(len, column)) for column in columns]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in zip(*columns, strict=True)
-    ]
-    if "objective" in found:
-        lines.append(
-            "* the cheapest setting that surely meets the objective" if found["cheapest"].any() else "no setting surely does"
-        )
+        marks = zip(found["objective"], found["cheapest"], strict=True)
+        table["meets"] = [f"{met}{' *' if cheapest else ''}" for met, cheapest in marks]
+    lines = text.aligned(table.set_index(names[0]))
+    if objective is not None:
+        best = "* the cheapest setting that surely meets the objective"
+        lines.append(best if found["cheapest"].any() else f"no setting surely meets {objective}")
     return lines
+
+
+def _units() -> dict[str, str]:
+    """Scenario key -> its unit, where it has one."""
+    return {key.dotted: key.unit for key in scenario_keys() if key.unit}
+
+
+def _figure(unit: Callable[[float], str], mean: float, half: float) -> str:
+    relative = 100 * half / abs(mean) if mean and math.isfinite(mean) else math.nan
+    return unit(mean) + (f" ±{relative:.1f} %" if relative >= 0.05 else "")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 
 from sim.errors import BadInput, did_you_mean
+from sim.experiments.remedies import AS_IT_IS, herd, remedies
 from sim.policy import Immediate, Policy, Polling
 from sim.prediction import Fit
 from sim.results.answers.choices import WAITS, Choice, grid
 from sim.results.run import Run
-from sim.results.summary import FIGURE, LEVELS, summarise
-from sim.results.text import number, seconds
+from sim.results.summary import LEVELS, level_of, summarise
+from sim.results.text import number, percent, seconds
 from sim.scenario import Scenario
 from sim.study import row
 from sim.virtual import engines, fleet, reference
@@ -34,8 +35,8 @@ from sim.workload import Arrivals, Bursty, Instants, Superposition, Workload, st
 TIMES = (2, 5, 10)
 """Multiples of the load at which head-room is looked for."""
 
-GROWTHS = {"pages": "pages", "updates": "updates", "users": "users, with their pages, servers and updates"}
-"""What may grow, and in words."""
+GROWTHS = {"pages": "pages", "updates": "updates", "users": "users (and so of their pages, servers and updates)"}
+"""What may grow -> the same in words."""
 
 REPLICATIONS = 5
 """Simulations of a setting before it is recommended, and of what is there now."""
@@ -53,7 +54,7 @@ QUICK, LEAST = 60_000, 20.0
 """Notifications and refetches of a simulation of the search, and the seconds that it has at least."""
 
 BUSY = 0.8
-"""Share of its time from which a station is said to break: its queue is then several times as long as its work."""
+"""Share of its time from which a station breaks: its queue is then several times as long as its work."""
 
 COUNTED = {"refetch_rate": "refetch_rate.mean", "updates": "updates"}
 """Further columns of a trial, and the summary's metric of each."""
@@ -62,7 +63,6 @@ MOST = 1024
 """Times the load at which `largest` gives up looking for the limit."""
 
 Row = dict[str, Any]
-Keys = dict[str, Any]
 
 
 class Limit(NamedTuple):
@@ -90,7 +90,7 @@ class Priced(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """Frames with one row per thing tried; columns of `trial`, further ones as said."""
+    """Frames with one row per thing tried; columns of `trial`, further ones as listed."""
 
     scenario: Scenario
     """What is there now, with the costs that were used."""
@@ -127,9 +127,7 @@ def trial(scenario: Scenario, metric: str) -> Row:
 
     Raises `BadInput` where a run has no such metric.
     """
-    found = FIGURE.match(metric)
-    asked = float(found["figure"][1:]) / 100 if found and found["figure"].startswith("p") else LEVELS[0]
-    levels = (*LEVELS, *({asked} - set(LEVELS)))
+    levels = (*LEVELS, *({level_of(metric) or LEVELS[0]} - set(LEVELS)))
     if not fleet.supports(scenario):
         result = fleet.run(scenario)
         figures = result.summary(levels)
@@ -244,7 +242,7 @@ def priced(scenario: Scenario, run: Run | None = None, fit: Fit | None = None, n
             unknown.append("What a request and a delivery really cost: fit them to a load test (workbench fit, then --fit).")
         return Priced(scenario, (), source, tuple(unknown))
     low, high = fit.ranges.get("subscribers", (math.nan, math.nan))
-    unknown += [f"{p.key} is not fitted, the scenario's value stands: {p.needs}" for p in fit.parameters if not p.identified]
+    unknown += [f"{p.key} is not fitted, the scenario's value stands ({p.needs})." for p in fit.parameters if not p.identified]
     if math.isfinite(high) and not low <= scenario.subscribers <= high:
         measured = number(low) if low == high else f"{number(low)} to {number(high)}"
         unknown.append(f"Costs were fitted at {measured} subscribers; this has {number(scenario.subscribers)}.")
@@ -260,7 +258,7 @@ def advise(
 ) -> Advice:
     """*draws*: dotted keys and values, a set for each of the repeated simulations (joint draws of a fit).
 
-    Raises `BadInput` for a scenario that cannot be simulated, or an objective on a figure that there is not.
+    Raises `BadInput` for a scenario that cannot be simulated, or an objective on a figure that no run has.
     """
     quick, left_out = screened(scenario)
     quick = shortened(quick)
@@ -277,9 +275,7 @@ def advise(
     there = with_policy(quick, policy)
     headroom = pd.DataFrame(list(_headroom(quick, there, objective)))
     breaking = _breaking(there, headroom, objective.metric, best is not None)
-    remedies = pd.DataFrame() if breaking is None else _remedies(breaking["scenario"], objective)
-    if breaking is not None:
-        left_out += _untried(breaking["scenario"], remedies["remedy"].tolist())
+    ranked, large = (pd.DataFrame(), ()) if breaking is None else _remedies(breaking["scenario"], objective)
     return Advice(
         scenario=scenario,
         objective=objective,
@@ -289,8 +285,8 @@ def advise(
         headroom=headroom,
         limits={} if best is None else {growth: limit(there, objective, growth, TIMES[-1]) for growth in GROWTHS},
         breaking=breaking,
-        remedies=remedies,
-        left_out=left_out,
+        remedies=ranked,
+        left_out=(*left_out, *large),
         searched=quick.duration,
         whole=affordable(scenario, REPEATED),
     )
@@ -419,8 +415,10 @@ def cause(scenario: Scenario, found: Mapping[str, Any], metric: str = "") -> str
     node, workers = float(found["node"]), float(found["workers"])
     if max(node, workers) >= BUSY:
         if node >= workers:
-            return f"one broadcaster node: it is busy {_share(node)} of the time{_generic(scenario)}"
-        return f"the application: its {number(scenario.api.workers)} workers are busy {_share(workers)} of the time"
+            return f"one broadcaster node: it is busy {percent(min(node, 1.0))} of the time{_generic(scenario)}"
+        count = scenario.api.workers
+        what = "its one worker is" if count == 1 else f"its {number(count)} workers are"
+        return f"the application: {what} busy {percent(min(workers, 1.0))} of the time"
     pages, drain = herd(scenario)
     if metric.startswith(("time_to_notified", "fan_out")):
         costs, nodes = scenario.broadcaster.costs, scenario.broadcaster.nodes
@@ -431,58 +429,13 @@ def cause(scenario: Scenario, found: Mapping[str, Any], metric: str = "") -> str
     return "the policy: no station is short of time, pages wait for it"
 
 
-def _share(share: float) -> str:
-    return f"{min(share, 1.0) * 100:.0f} %"
-
-
 def _generic(scenario: Scenario) -> str:
     """In words, where most frames are those of the generic channel."""
     frames = [(pages.page == "dashboard", pages.subscribers * rate) for pages, rate in scenario.heard()]
     everything = sum(count for _, count in frames)
     share = sum(count for board, count in frames if board) / everything if everything else 0.0
     generic = share > 0.5 and scenario.broadcast.channels in ("both", "generic")
-    return f", {_share(share)} of its frames are those of the generic channel" if generic else ""
-
-
-def herd(scenario: Scenario) -> tuple[int, float]:
-    """(pages that one event makes fetch at once, seconds that the application's workers need for them), where it is most."""
-    boards = sum(pages.subscribers for pages in scenario.pages if pages.page == "dashboard")
-    if scenario.broadcast.channels == "per_user":
-        boards = math.ceil(boards / scenario.fleet.users)
-    each = scenario.api.service.mean()
-    others = math.ceil(
-        sum(pages.subscribers for pages in scenario.pages if pages.page != "dashboard") / max(1, scenario.fleet.servers)
-    )
-    work = boards * (each + scenario.api.service_per_row * scenario.dashboard_rows) + others * each
-    return boards + others, work / scenario.api.workers
-
-
-def _own_channels(scenario: Scenario) -> Keys | None:
-    boards = any(pages.page == "dashboard" and pages.subscribers for pages in scenario.pages)
-    return {"broadcast.channels": "per_user"} if boards and scenario.broadcast.channels in ("both", "generic") else None
-
-
-def _longer_wait(scenario: Scenario) -> Keys | None:
-    wait, cap = (getattr(scenario.policy, name, None) for name in ("wait", "max_wait"))
-    return {"policy.wait": 2 * wait} | ({"policy.max_wait": 2 * cap} if cap else {}) if wait else None
-
-
-def _jitter(scenario: Scenario) -> Keys | None:
-    drain = herd(scenario)[1]
-    return {"policy.jitter": round(drain, 3)} if drain > 0.001 and hasattr(scenario.policy, "jitter") else None
-
-
-REMEDIES: Mapping[str, Callable[[Scenario], Keys | None]] = {
-    "a channel for each user in place of the generic one": _own_channels,
-    "twice as many application workers": lambda scenario: {"api.workers": 2 * scenario.api.workers},
-    "twice as many broadcaster nodes": lambda scenario: {"broadcaster.nodes": 2 * scenario.broadcaster.nodes},
-    "twice the wait": _longer_wait,
-    "jitter as long as the herd takes": _jitter,
-    "one answer for equal requests of one second": lambda scenario: None if scenario.api.cache else {"api.cache": 1.0},
-    "single flight": lambda scenario: None if scenario.in_flight == "single_flight" else {"in_flight": "single_flight"},
-    "the event carries the resource": lambda scenario: {"policy": {"kind": "full_payload"}, "broadcast.payload": "full"},
-}
-"""What may help -> the dotted keys that it sets; None where the scenario has it already, or where it means nothing."""
+    return f", {percent(share)} of its frames are those of the generic channel" if generic else ""
 
 
 def affordable(scenario: Scenario, most: int) -> bool:
@@ -490,22 +443,18 @@ def affordable(scenario: Scenario, most: int) -> bool:
     return not fleet.supports(scenario) or sum(expected_size(scenario, scenario.draw_updates(streams(scenario.seed)))) <= most
 
 
-def _untried(scenario: Scenario, tried: list[str]) -> tuple[str, ...]:
-    """The remedies that would make sense there and were too large to simulate, in words."""
-    names = [remedy for remedy in REMEDIES if remedy not in tried and REMEDIES[remedy](scenario) is not None]
-    return (f"{' and '.join(names)} (too large to try there)",) if names else ()
-
-
-def _remedies(scenario: Scenario, objective: Objective) -> pd.DataFrame:
-    """Each remedy where it breaks, on the same updates: those that meet the objective, cheapest first, then the freshest."""
-    rows = [{"remedy": "none", "keys": {}} | trial(scenario, objective.metric)]
-    for remedy, keys_of in REMEDIES.items():
-        keys = keys_of(scenario)
-        if keys is None or not affordable(changed := scenario.replace(keys), EXACT):
-            continue
-        rows.append({"remedy": remedy, "keys": keys} | trial(changed, objective.metric))
+def _remedies(scenario: Scenario, objective: Objective) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """(each remedy where it breaks, on the same updates: those that meet the objective, cheapest first, then the freshest; those
+    that were too large to simulate, in words)."""
+    rows, large = [{"remedy": AS_IT_IS, "keys": {}} | trial(scenario, objective.metric)], []
+    for remedy, keys in remedies(scenario).items():
+        if affordable(changed := scenario.replace(keys), EXACT):
+            rows.append({"remedy": remedy, "keys": keys} | trial(changed, objective.metric))
+        else:
+            large.append(remedy)
     frame = pd.DataFrame(rows)
     frame["met"] = [objective.met([value]) for value in frame["value"]]
     helps = frame["met"] == "yes"
     order = frame.assign(helps=~helps, by=frame[COST].where(helps, frame["value"]))
-    return frame.loc[order.sort_values(["helps", "by"], kind="stable").index].reset_index(drop=True)
+    ranked = frame.loc[order.sort_values(["helps", "by"], kind="stable").index].reset_index(drop=True)
+    return ranked, tuple(f"{remedy} (too large to try there)" for remedy in large)

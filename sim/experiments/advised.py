@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -13,23 +12,15 @@ from sim.experiments.advice import GROWTHS, TIMES, Advice, records
 from sim.results import fronts, text
 from sim.results.answers import choices
 from sim.results.answers.choices import describe
+from sim.results.answers.sections import Section
 from sim.results.run import Run
 from sim.study import COLUMNS
-from sim.virtual.sweep import COST
-
-
-class Section(NamedTuple):
-    """A heading, sentences, and a table or code below them."""
-
-    title: str
-    said: tuple[str, ...] = ()
-    table: pd.DataFrame | None = None
-    code: str = ""
+from sim.virtual.sweep import COST, Objective, interval
 
 
 def page(advice: Advice, source: str, unknown: Sequence[str] = ()) -> list[Section]:
     """All of it. *source*: what was advised on, and with which costs, in words; *unknown*: further things that are not known."""
-    sections = [Section("Advice", (headline(advice), source))]
+    sections = [Section("Advice", (f"**{headline(advice)}**", source))]
     if advice.recommended is not None:
         sections.append(Section("To paste", code=choices.snippet(advice.recommended)))
     return [
@@ -37,17 +28,20 @@ def page(advice: Advice, source: str, unknown: Sequence[str] = ()) -> list[Secti
         Section("What it costs and gains", (gain(advice),), costs(advice)),
         Section("Head-room", (reach(advice),), headroom(advice)),
         Section("What breaks first", (breaks(advice),), remedies(advice) if len(advice.remedies) else None),
-        Section("What is not known", (*not_known(advice), *unknown)),
+        Section("What is not known", (*not_known(advice), *unknown), listed=True),
     ]
 
 
-def objective(advice: Advice) -> str:
-    goal = advice.objective
+def objective(goal: Objective) -> str:
+    """As a person reads it: `time_to_fresh.p99 < 2 s`."""
     return f"{goal.metric} {goal.op} {text.unit_of(goal.metric)(goal.limit)}"
 
 
 def _value(advice: Advice, row: Mapping[str, Any]) -> str:
-    return str(text.unit_of(advice.objective.metric)(row["value"]))
+    """The objective's figure; where it is a mean of several simulations, with half of its 95 % interval: `962 ms ± 8.1 ms`."""
+    unit = text.unit_of(advice.objective.metric)
+    half = interval(row["values"])[1] if "values" in row else None
+    return unit(row["value"]) + (f" ± {unit(float(f'{half:.2g}'))}" if half else "")
 
 
 def headline(advice: Advice) -> str:
@@ -58,46 +52,44 @@ def headline(advice: Advice) -> str:
         able = advice.tried[~advice.tried["polling"]].sort_values("value", na_position="last")
         nearest = records(able)[0]
         other = f"{describe(nearest['choice'].policy)} comes nearest with {_value(advice, nearest)}"
-        return f"No policy meets {objective(advice)} here: {there} has {has}, and {other}."
+        return f"No policy meets {objective(advice.objective)} here: {there} has {has}, and {other}."
     policy, cost = advice.recommended, text.number(advice.best[COST])
     met = "meets" if advice.best["met"] == "yes" else "perhaps meets"
     if policy == advice.scenario.policy:
-        return f"Keep {there}: it {met} {objective(advice)} ({has}), and no cheaper setting that was tried does."
+        return f"Keep {there}: it {met} {objective(advice.objective)} ({has}), and no cheaper setting that was tried does."
     verdict = {"yes": "meets it as well", "no": "misses it", "unsure": "meets it perhaps"}[advice.now["met"]]
     return (
-        f"Set {describe(policy)}: it {met} {objective(advice)} ({_value(advice, advice.best)}) with {cost} refetches per update. "
-        f"{text.capital(there)}, the present policy, {verdict}: {has}."
+        f"Set {describe(policy)}: it {met} {objective(advice.objective)} ({_value(advice, advice.best)}) with {cost} refetches "
+        f"per update. {text.capital(there)}, the present policy, {verdict}: {has}."
     )
 
 
 def gain(advice: Advice) -> str:
     """The recommended policy against what is there now, in differences; and what polling would take."""
-    said = []
+    sentences = []
     if advice.best is not None and advice.recommended != advice.scenario.policy:
         before, after = advice.now, advice.best
-        parts = {
-            COST: "Refetches per update",
-            "fresh_p95": "p95 of time to fresh",
-            "peak": "refetches in the fullest tenth of a second",
-        }
-        said.append(", ".join(f"{words} {_change(before[name], after[name])}" for name, words in parts.items()) + ".")
+        figures = {COST: "Refetches per update", "fresh_p95": "p95 of the time to fresh", "peak": "highest refetch rate"}
+        sentences.append(
+            ", ".join(f"{words}: {_change(name, before[name], after[name])}" for name, words in figures.items()) + "."
+        )
     polls = advice.tried[advice.tried["polling"] & (advice.tried["met"] == "yes")].sort_values(COST)
     if len(polls):
         first = records(polls)[0]
         cost = text.number(first[COST])
-        said.append(
+        sentences.append(
             f"Without events {describe(first['choice'].policy)} would meet the objective with {cost} refetches per update."
         )
     else:
-        said.append("No polling interval that was tried meets the objective.")
-    return " ".join(said)
+        sentences.append("No polling interval that was tried meets the objective.")
+    return " ".join(sentences)
 
 
-def _change(before: float, after: float) -> str:
-    if not (math.isfinite(before) and math.isfinite(after)) or before <= 0:
-        return f"from {text.number(before)} to {text.number(after)}"
-    change = after / before - 1
-    return "as before" if abs(change) < 0.005 else f"{text.percent(abs(change))} {'more' if change > 0 else 'less'}"
+def _change(column: str, before: float, after: float) -> str:
+    """`1.87 s → 962 ms (−48.7 %)`."""
+    unit = SHOWN[column][1]
+    relative = f" ({text.change(after / before - 1)})" if before > 0 and math.isfinite(before) and math.isfinite(after) else ""
+    return f"{unit(before)} → {unit(after)}{relative}"
 
 
 SHOWN: dict[str, tuple[str, Any]] = {
@@ -105,7 +97,7 @@ SHOWN: dict[str, tuple[str, Any]] = {
     "fresh_p50": ("fresh p50", text.seconds),
     "fresh_p95": ("fresh p95", text.seconds),
     "fresh_p99": ("fresh p99", text.seconds),
-    "peak": ("peak per s", text.three),
+    "peak": ("peak", lambda rate: f"{text.three(rate)}/s"),
     "node": ("node busy", text.percent),
     "workers": ("workers busy", text.percent),
 }
@@ -135,15 +127,18 @@ def reach(advice: Advice) -> str:
     """How far the recommended policy carries."""
     if not advice.limits:
         return "The objective is missed already; below, what comes nearest to it."
-    said = []
+    parts = []
     for growth, limit in advice.limits.items():
         most = float(limit.trail["times"].max())
         if math.isinf(limit.times) or limit.times >= most:
-            said.append(f"{text.digits(most)} times the {growth} at least")
+            parts.append(f"{text.digits(most)} times the {growth} at least")
         else:
             pages = f" ({text.number(round(limit.times * advice.scenario.subscribers))})" if growth == "pages" else ""
-            said.append(f"{text.digits(limit.times)} times the {growth}{pages}")
-    return f"The objective is met for up to {', '.join(said[:-1])}, and {said[-1]} with their pages, servers and updates."
+            rows = advice.headroom[(advice.headroom["growth"] == growth) & (advice.headroom["policy"] == "best")]
+            again = rows.loc[(rows["times"] > limit.missed) & (rows["met"] == "yes"), "times"]
+            words = f" (and again at {' and '.join(map(text.digits, again))} times)" if len(again) else ""
+            parts.append(f"{text.digits(limit.times)} times the {growth}{pages}{words}")
+    return f"The objective is met for up to {', '.join(parts[:-1])}, and {parts[-1]} with their pages, servers and updates."
 
 
 def headroom(advice: Advice) -> pd.DataFrame:
@@ -172,14 +167,14 @@ def breaks(advice: Advice) -> str:
     if advice.breaking is None:
         return f"Nothing breaks up to {TIMES[-1]} times the users, pages or updates."
     times, growth = advice.breaking["times"], advice.breaking["growth"]
-    where = "As it is" if times == 1 else f"At {times} times the {GROWTHS[growth]},"
+    where = "As it is" if times == 1 else f"With {times} times the {GROWTHS[growth]}"
     helps = advice.remedies[advice.remedies["met"] == "yes"]
     first = (
         f" What helps then, cheapest first: {'; '.join(helps['remedy'])}."
         if len(helps)
         else " No remedy that was tried is enough alone."
     )
-    return f"{where} {advice.breaking['cause']}.{first}"
+    return f"{where}, the limit is {advice.breaking['cause']}.{first}"
 
 
 def remedies(advice: Advice) -> pd.DataFrame:
@@ -262,41 +257,3 @@ def beside(advice: Advice, run: Run) -> str:
         f"{run.manifest.source.capitalize()}, the run has {advice.objective.metric} {unit(value)} where its simulation has "
         f"{_value(advice, advice.now)}: differences between policies are surer than the figures."
     )
-
-
-# --- as text -------------------------------------------------------------------------------------------------------------
-
-
-WIDTH = 80
-"""Columns of a terminal."""
-
-
-def to_text(sections: Sequence[Section]) -> str:
-    lines: list[str] = []
-    for section in sections:
-        lines += ([""] if lines else []) + [section.title]
-        for words in section.said:
-            lines += textwrap.wrap(words, WIDTH, initial_indent="  ", subsequent_indent="  ")
-        lines += [f"    {line}".rstrip() for line in section.code.splitlines()]
-        lines += [f"  {line}" for line in text.aligned(section.table)] if section.table is not None else []
-    return "\n".join(lines) + "\n"
-
-
-def to_markdown(sections: Sequence[Section]) -> str:
-    parts = []
-    for level, section in enumerate(sections):
-        many = section.title == "What is not known"
-        parts.append(f"{'###' if level == 0 else '####'} {section.title}")
-        said = (
-            [f"- {words}" for words in section.said]
-            if many
-            else [f"**{section.said[0]}**", *section.said[1:]]
-            if level == 0
-            else section.said
-        )
-        parts += ["\n".join(said)] if many else list(said)
-        if section.code:
-            parts.append(f"```tsx\n{section.code}\n```")
-        if section.table is not None:
-            parts.append(text.markdown(section.table))
-    return "\n\n".join(part.rstrip() for part in parts if part) + "\n"

@@ -204,30 +204,26 @@ def measured(runs: Iterable[Run], price: Prices) -> pd.DataFrame:
     rows = []
     for run in runs:
         ledger = ledger_of(run)
-        start, end, _ = ledger.window
+        start, over, _ = ledger.window
         pages, kind, found = run.scenario.subscribers, run.scenario.policy.kind, costs.costs(run)
-        refetches = ledger.refetches
-        sent = float((refetches["bytes"] * refetches["weight"]).sum())
+        sent = float((ledger.refetches["bytes"] * ledger.refetches["weight"]).sum())
         heard = 0.0 if kind == "polling" else found["deliveries"] * found["bytes_per_delivery"]
         way = {"polling": "polling", "full_payload": "full payload"}.get(kind, "notify")
-        per = run.summary["refetches_per_update"]
-        ends = {name: (per[ci] or np.nan) / (per["value"] or np.nan) for name, ci in (("low", "ci_low"), ("high", "ci_high"))}
         full = way == "full payload"
-        rows.append(
-            {"target": run.summary["time_to_fresh.p95"]["value"]}
-            | {
-                name: (heard + (0.0 if full else sent * share)) / pages / (end - start)
-                for name, share in ({"cost": 1.0} | ends).items()
-            }
-            | {
-                "group": way,
-                "source": "measured",
-                "setting": describe(run.scenario.policy),
-                "updates": len(run.updates),
-                "rate": found["events"] / run.scenario.duration,
-                "payload": found["bytes_per_delivery"] - price.envelope if full else found["bytes_per_refetch"] - price.head,
-            }
-        )
+        per = run.summary["refetches_per_update"]
+        shares = {name: (per[end] or np.nan) / (per["value"] or np.nan) for name, end in (("low", "ci_low"), ("high", "ci_high"))}
+        row = {
+            "target": run.summary["time_to_fresh.p95"]["value"],
+            "group": way,
+            "source": "measured",
+            "setting": describe(run.scenario.policy),
+            "updates": len(run.updates),
+            "rate": found["events"] / run.scenario.duration,
+            "payload": found["bytes_per_delivery"] - price.envelope if full else found["bytes_per_refetch"] - price.head,
+        }
+        for name, share in ({"cost": 1.0} | shares).items():
+            row[name] = (heard + (0.0 if full else sent * share)) / pages / (over - start)
+        rows.append(row)
     names = ("target", "cost", "low", "high", "group", "source", "setting", "updates", "rate", "payload")
     return pd.DataFrame(rows, columns=pd.Index(names))
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from sim.experiments.alternatives import Prices, break_even, cost, least, overtakes
 from sim.experiments.fan_out import UTILISATION, Capacity
+from sim.experiments.remedies import AS_IT_IS
 from sim.results.statistics import Estimate
 from sim.results.text import capital, digits, interval, number, percent, seconds
 
@@ -138,8 +139,8 @@ def herds(
     cpu: float, found: pd.DataFrame, drain: Estimate, jittered: pd.DataFrame, pages: float, limit: float, tamed: pd.DataFrame
 ) -> tuple[str, ...]:
     """How long a herd is, when the application collapses, and what tames it. Frames: `herd.of` twice, `herd.tamed`."""
-    usual, work = tamed.to_dict("index")["as it is"], "worked"
-    fewest = _least(tamed, work)
+    usual, work = tamed.to_dict("index")[AS_IT_IS], "worked"
+    fewest = _fewest(tamed)
     first = (
         f"One event to {number(found['size'].mean())} pages makes a herd that the application needs {seconds(drain.value)} "
         f"for; with {number(float(f'{pages:.3g}'))} pages or more of this kind it never catches up."
@@ -157,14 +158,19 @@ def herds(
         if len(jittered)
         else ""
     )
-    running = _of(tamed, _row(tamed, "jitter"), "running")
+    running, left = (_of(tamed, _row(tamed, "jitter"), column) for column in ("running", work))
     remedies = (
         f"{gentler}Fewer requests are what helps: in a simulation of the herd in small, {fewest} brings "
         f"{number(_of(tamed, fewest, work))} requests per update to the workers in place of {number(float(usual[work]))}. There "
-        f"jitter lowers the queue ({number(running)} running at most, "
-        f"against {number(float(usual['running']))}) and leaves the work as it is."
+        f"jitter lowers the queue ({number(running)} running at most, against {number(float(usual['running']))}) and leaves "
+        f"{percent(left / float(usual[work]))} of the work."
     )
     return first, measured, remedies
+
+
+def _fewest(tamed: pd.DataFrame) -> str:
+    """The remedy with the fewest requests, of those with which pages still refetch."""
+    return _least(tamed[tamed["worked"] > 0], "worked")
 
 
 def _row(frame: pd.DataFrame, word: str) -> str:
@@ -228,9 +234,9 @@ def recovery_claim(series: Mapping[str, pd.DataFrame]) -> str:
 
 def tame_claim(tamed: pd.DataFrame) -> str:
     """What helps, in requests (`herd.tamed`)."""
-    best = _least(tamed, "worked")
-    share = _of(tamed, best, "worked") / _of(tamed, "as it is", "worked")
-    return f"{capital(best)} takes {percent(share)} of the requests; jitter takes them all, later"
+    best = _fewest(tamed)
+    share, jitter = (_of(tamed, name, "worked") / _of(tamed, AS_IT_IS, "worked") for name in (best, _row(tamed, "jitter")))
+    return f"Of what still refetches, {best} takes {percent(share)} of the requests, jitter {percent(jitter)}"
 
 
 # --- alternatives --------------------------------------------------------------------------------------------------------

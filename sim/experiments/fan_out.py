@@ -138,8 +138,7 @@ def beside(table: pd.DataFrame) -> pd.DataFrame:
     cells: dict[str, dict[str, str]] = {}
     for row in kept.to_dict("records"):
         place = cells.setdefault(f"{text.number(row['subscribers'])} subscribers, {row['load']}", {})
-        sure = f" ({text.interval(row['low'], row['high'])})" if np.isfinite(row["low"]) else ""
-        place[row["server"]] = text.seconds(row["cpu"]) + sure
+        place[row["server"]] = text.with_interval(row["cpu"], row["low"], row["high"])
         if row["server"] == OURS:
             place |= {
                 "broadcaster busy": text.percent(row["busy"]),

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sim.distributions import Constant, Exponential
+from sim.experiments.remedies import AS_IT_IS, remedies
 from sim.incidents import Outage
 from sim.policy import Debounce, Immediate
 from sim.prediction import fit
@@ -202,20 +203,6 @@ def capacity(scenario: Scenario) -> float:
 # --- what tames it -------------------------------------------------------------------------------------------------------
 
 
-def remedies(scenario: Scenario, drain: float) -> dict[str, dict[str, Any]]:
-    """What may be done about herds that take the application *drain* seconds: changes of the scenario, each alone."""
-    return {
-        "as it is": {},
-        "jitter, as long as the drain": {"policy.jitter": drain},
-        "window in place of debounce": {"policy.kind": "window"},
-        "single flight": {"in_flight": "single_flight"},
-        "coalesced on the server, as long": {"broadcast.debounce": drain, "broadcast.debounce_max_wait": drain},
-        "answers cached for 1 s": {"api.cache": 1.0},
-        "a channel per user": {"broadcast.channels": "per_user"},
-        "twice the workers": {"api.workers": 2 * scenario.api.workers},
-    }
-
-
 def tamed(scenario: Scenario, drain: float) -> pd.DataFrame:
     """One row per remedy, simulated by the reference engine on the same updates: `study.variants`, and besides
 
@@ -225,9 +212,9 @@ def tamed(scenario: Scenario, drain: float) -> pd.DataFrame:
     def load(tables: Tables) -> dict[str, float]:
         last = tables.metrics.groupby("metric", observed=True)["value"].last()
         worked = float(last["requests"]) / max(len(tables.updates), 1)
-        return {"running": float(in_flight(tables)["running"].max()), "worked": worked}
+        return {"running": float(in_flight(tables)["running"].max() if len(tables.refetches) else 0), "worked": worked}
 
-    return variants(scenario, remedies(scenario, drain), more=load)
+    return variants(scenario, {AS_IT_IS: {}, **remedies(scenario, drain)}, more=load)
 
 
 # --- when it never recovers ----------------------------------------------------------------------------------------------

@@ -69,24 +69,14 @@ def _one(rate: float, service: float, workers: int, count: int, seed: int) -> di
     sent = run.refetches.sort_values("started_at", kind="stable")
     finished = sent["finished_at"].to_numpy(dtype=float)
     took = finished - sent["started_at"].to_numpy(dtype=float)
-    half, tail = quantiles(took, np.arange(len(took)), LEVELS)
     counts, _ = np.histogram(finished, bins=SLICES, range=(0.0, scenario.duration))
-    answered = mean_of(counts * SLICES / scenario.duration)
+    names = ("delivered", "p50", "p99")
+    estimates = (mean_of(counts * SLICES / scenario.duration), *quantiles(took, np.arange(len(took)), LEVELS))
     figures = summarise(run, scenario)
-    return {
-        "delivered": answered.value,
-        "delivered_low": answered.low,
-        "delivered_high": answered.high,
-        "p50": half.value,
-        "p50_low": half.low,
-        "p50_high": half.high,
-        "p99": tail.value,
-        "p99_low": tail.low,
-        "p99_high": tail.high,
-        "fresh_p50": figures["time_to_fresh.p50"]["value"],
-        "fresh_p99": figures["time_to_fresh.p99"]["value"],
-        "refetches": len(took),
-    }
+    row: dict[str, Any] = {"refetches": len(took)}
+    for name, estimate in zip(names, estimates, strict=True):
+        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return row | {f"fresh_{p}": figures[f"time_to_fresh.{p}"]["value"] for p in ("p50", "p99")}
 
 
 def theory(utilisations: Iterable[float], service: float) -> pd.DataFrame:

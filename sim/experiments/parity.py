@@ -115,10 +115,10 @@ def by_key(found: Mapping[str, Any]) -> pd.DataFrame:
 def by_case(found: Mapping[str, Any]) -> pd.DataFrame:
     """A row per case: what it is there for, figures compared, outside, and how far off the medians of the times are."""
     rows = table(found)
-    said = {}
+    found_by_case = {}
     for case in found["cases"]:
         mine = rows[rows["case"] == case["name"]].set_index("figure")
-        said[case["name"]] = {"why": case["why"], "figures": len(mine), "outside": int((~mine["inside"]).sum())} | {
+        found_by_case[case["name"]] = {"why": case["why"], "figures": len(mine), "outside": int((~mine["inside"]).sum())} | {
             column: _off(mine, figure)
             for column, figure in (
                 ("notified", "time_to_notified.p50"),
@@ -126,7 +126,7 @@ def by_case(found: Mapping[str, Any]) -> pd.DataFrame:
                 ("refetches", "refetches_per_update"),
             )
         }
-    return pd.DataFrame.from_dict(said, orient="index")
+    return pd.DataFrame.from_dict(found_by_case, orient="index")
 
 
 def _off(rows: pd.DataFrame, figure: str) -> float:

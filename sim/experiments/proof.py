@@ -78,13 +78,13 @@ def claim(found: pd.DataFrame, left_out: Mapping[str, str]) -> list[str]:
     worst = ", ".join(f"{name} ({number} of {of[name]})" for name, number in missed["metric"].value_counts().items())
     sizes = " and ".join(text.number(float(size)) for size in sorted(found["subscribers"].unique()))
     close, covered = (text.number(int(found[column].sum())) for column in ("close", "covered"))
-    said = [
+    sentences = [
         f"{close} of {text.number(len(found))} figures of runs at {sizes} subscribers, predicted from smaller ones, are as close "
         f"as was asked, and {covered} lie inside their 95 % interval ({text.percent(float(found['covered'].mean()))}).",
         f"Of the {text.number(len(held))} that were measured when the model was settled, {text.number(int(held['close'].sum()))} "
         f"are close and {text.number(int(held['covered'].sum()))} covered.",
     ]
     if len(missed):
-        said.append(f"Beyond what was asked: {worst}.")
-    said += [f"Left out: {name}, {why}." for name, why in left_out.items()]
-    return said
+        sentences.append(f"Beyond what was asked: {worst}.")
+    sentences += [f"Left out: {name}, {why}." for name, why in left_out.items()]
+    return sentences

@@ -273,7 +273,7 @@ def largest(
 
     *draws*: dotted keys and values (joint draws of a fit, a seed), a bisection for each; *at*: plan this many subscribers in
     place of the largest load less its margin. Raises `BadInput` for a scenario without pages, or an objective on a figure that
-    there is not.
+    no run has.
     """
     if not scenario.subscribers:
         raise BadInput(f"scenario {scenario.name}: no pages to plan for (set pages.0.subscribers)")
@@ -403,20 +403,20 @@ def answer(frame: pd.DataFrame, by_channel: pd.DataFrame, storm: pd.DataFrame, c
 
 
 def _takes(frame: pd.DataFrame, subscribers: int) -> str:
-    said = []
+    parts = []
     for row in frame[frame["subscribers"] == subscribers].sort_values("nodes").to_dict("records"):
         if math.isfinite(row["nodes"]):
             machines = f"{three(row['nodes'])} nodes and {three(row['workers'])} application workers"
-            said.append(f"{row['group']} channels take {machines}")
+            parts.append(f"{row['group']} channels take {machines}")
         else:
-            said.append(f"for {row['group']} ones no number of nodes is enough")
-    return ", ".join(said)
+            parts.append(f"for {row['group']} ones no number of nodes is enough")
+    return ", ".join(parts)
 
 
 def _deaths(frame: pd.DataFrame) -> str:
     lost = frame[frame["nodes"].map(math.isinf)].groupby("group")["subscribers"].min()
-    said = [f"from {number(least)} subscribers on ({', '.join(sorted(kinds.index))})" for least, kinds in lost.groupby(lost)]
-    return "; ".join(said) or "at larger sizes than these"
+    parts = [f"from {number(least)} subscribers on ({', '.join(sorted(kinds.index))})" for least, kinds in lost.groupby(lost)]
+    return "; ".join(parts) or "at larger sizes than these"
 
 
 def nodes_claim(frame: pd.DataFrame) -> str:

@@ -165,6 +165,12 @@ def metric_of(name: str) -> Metric | None:
     return metric if 0 < float(figure[1:]) < 100 else None
 
 
+def level_of(metric: str) -> float | None:
+    """The quantile that a figure's name asks for, as 0.999 for `time_to_fresh.p99.9`; None: it is no quantile."""
+    found = FIGURE.match(metric)
+    return float(found["figure"][1:]) / 100 if found and found["figure"].startswith("p") else None
+
+
 def levels_of(scenario: Scenario) -> tuple[float, ...]:
     """The quantiles that a summary has: `LEVELS`, and those for which the scenario's thresholds ask."""
     asked = {float(p) / 100 for text in scenario.thresholds.values() for p in PERCENTILE.findall(text)}

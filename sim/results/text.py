@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -79,10 +80,28 @@ def digits(value: float, count: int = 3) -> str:
 
 
 def interval(low: float | None, high: float | None, unit: Any = seconds) -> str:
-    """`a to b`; an open upper end is said, no interval is `–`."""
+    """`a to b`; one figure where both ends are the same; an open upper end is said, no interval is `–`."""
     if low is None or math.isnan(low):
         return NONE
-    return f"{unit(low)} to {unit(high)}" if high is not None and not math.isnan(high) else f"{unit(low)} or more"
+    if high is None or math.isnan(high):
+        return f"{unit(low)} or more"
+    return f"{unit(low)} to {unit(high)}" if unit(low) != unit(high) else str(unit(low))
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, unit: Any = seconds) -> str:
+    """A figure and its 95 % interval: `4 s (3.2 s to 4.8 s)`; without an interval the figure alone."""
+    sure = interval(low, high, unit)
+    return f"{unit(value)}" if sure in (NONE, unit(value)) else f"{unit(value)} ({sure})"
+
+
+def change(difference: float, share: bool = False) -> str:
+    """A relative difference: `+4.2 %`, `−12 %`, `±0 %`; of two shares (*share*), in points: `+4.2 points`."""
+    if math.isnan(difference):
+        return NONE
+    # Of a difference, what lies below a hundredth of a per cent is rounding.
+    size = round(abs(difference) * 100, 2)
+    sign = "±" if size == 0 else "+" if difference > 0 else "−"
+    return f"{sign}{digits(size)} {'points' if share else '%'}"
 
 
 def capital(words: str) -> str:
@@ -90,7 +109,12 @@ def capital(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-UNITS: dict[str, Any] = {"s": seconds, "share": percent, "1/s": per_second, "bytes": size}
+def cores(value: float | None) -> str:
+    """Processor time per second: `0.31 cores`."""
+    return number(value) if value is None or math.isnan(value) else f"{number(value)} cores"
+
+
+UNITS: dict[str, Any] = {"s": seconds, "share": percent, "1/s": per_second, "bytes": size, "cores": cores}
 """Unit of a metric -> how it is written; any other is a number."""
 
 
@@ -152,19 +176,39 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-LABEL = 26
-"""Characters that the labels of a table on a terminal have at most, before they are broken."""
+WORDS = 24
+"""Characters from which on the text of a cell is read as words, and begins at the left."""
+
+
+def is_words(cell: str) -> bool:
+    return len(cell) > WORDS and not re.match(r"[-−+]?\d", cell)
 
 
 def aligned(table: pd.DataFrame) -> list[str]:
-    """A frame as lines for a terminal, index first; headings and labels are broken between words. Cells are texts already."""
-    heads, *rows = [["", *table.columns], *([str(key), *row] for key, row in zip(table.index, table.to_numpy(), strict=True))]
-    widths = [max(map(len, (*head.split(), *cells))) for head, cells in zip(heads, zip(*rows, strict=True), strict=True)]
-    widths[0] = min(widths[0], LABEL)
+    """A frame as lines for a terminal, index first; headings and labels are broken between words, figures stand at the right.
+    Cells are texts already."""
+    heads, *rows = [
+        [str(table.index.name or ""), *table.columns],
+        *([str(key), *row] for key, row in zip(table.index, table.to_numpy(), strict=True)),
+    ]
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, (*head.split(), *cells))) for head, cells in zip(heads, columns, strict=True)]
+    widths[0] = max(min(widths[0], WORDS), *(len(word) for label in columns[0] for word in label.split()))
+    left = [True, *(any(map(is_words, cells)) for cells in columns[1:])]
     lines = []
     for row in (heads, *rows):
-        broken = [textwrap.wrap(cell, width) for cell, width in zip(row, widths, strict=True)]
+        broken = [textwrap.wrap(cell, width, break_on_hyphens=False) for cell, width in zip(row, widths, strict=True)]
         for parts in itertools.zip_longest(*broken, fillvalue=""):
-            cells = [part.rjust(width) for part, width in zip(parts[1:], widths[1:], strict=True)]
-            lines.append("  ".join([parts[0].ljust(widths[0]), *cells]).rstrip())
+            cells = (f"{part:{'<' if words else '>'}{width}}" for part, width, words in zip(parts, widths, left, strict=True))
+            lines.append("  ".join(cells).rstrip())
     return lines
+
+
+def under(label: str, lines: Sequence[str]) -> list[tuple[str, str]]:
+    """Rows of `labelled` of which the first has the label."""
+    return [(label if i == 0 else "", words) for i, words in enumerate(lines)]
+
+
+def labelled(rows: Iterable[tuple[str, str]], width: int = 18) -> str:
+    """Lines for a terminal: a label in *width* columns, and what it says."""
+    return "\n".join(f"{label:{width}}{words}".rstrip() for label, words in rows)

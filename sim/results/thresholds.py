@@ -78,8 +78,23 @@ class Check:
 
     @property
     def got(self) -> str:
-        """The value in words."""
-        return "never" if self.never else "no samples" if self.value is None else f"{self.value:.6g}"
+        """The value in its unit, with as many digits as it takes to see the verdict (0.99997 is not 1)."""
+        if self.value is None:
+            return "never" if self.never else "no samples"
+        # Here and not above: pandas and SciPy, which a command's help need not wait for.
+        from sim.results.text import digits, number, seconds, unit_of
+
+        for count in range(3, 16):
+            rounded = float(f"{self.value:.{count}g}")
+            if OPERATORS[self.threshold.op](rounded, self.threshold.limit) == self.ok:
+                break
+        words = number(self.value) if self.value.is_integer() else digits(rounded, count)
+        unit = "ms" if self.threshold.scale != 1 else "s"
+        return f"{words} {unit}" if unit_of(self.threshold.key) is seconds else words
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"threshold": str(self.threshold), "value": self.value, "never": self.never, "ok": self.ok}
 
     @property
     def text(self) -> str:
@@ -158,12 +173,8 @@ def _check_one(threshold: Threshold, summary: Summary) -> Check:
 
 def complete(thresholds: Iterable[Threshold], run: Any) -> Summary:
     """A bundle's summary, with the percentiles that *thresholds* ask for and that it was not written with."""
-    from sim.results.summary import FIGURE, LEVELS, summarise
+    from sim.results.summary import LEVELS, level_of, summarise
 
     summary: Summary = run.summary
-    missing = {
-        float(found["figure"][1:]) / 100
-        for threshold in thresholds
-        if threshold.key not in summary and (found := FIGURE.match(threshold.key)) and found["figure"].startswith("p")
-    }
+    missing = {level for threshold in thresholds if threshold.key not in summary and (level := level_of(threshold.key))}
     return summary if not missing else {**summarise(run, levels=(*LEVELS, *sorted(missing))), **summary}

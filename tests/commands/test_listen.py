@@ -10,7 +10,7 @@ import pytest
 
 from sim import cli
 from sim.commands import doctor, listen, options
-from sim.commands.listen import CHANNELS, _lines, _scenario
+from sim.commands.listen import CHANNELS, _rows, _scenario
 from sim.errors import BadInput
 from sim.live.doctor.checks import Patient
 from sim.target import Account, Target
@@ -60,7 +60,7 @@ def test_doctor_and_listen_say_their_channels_alike() -> None:
 
 def test_its_lines() -> None:
     figures = {"events": 4, "resources": 2, "gap_p50": 0.5, "gap_max": 4.4, "bursts": 3, "burst_mean": 4 / 3, "burst_max": 2}
-    assert "4 events of 2, 0.4 a second" in _lines({"server": figures}, 10)
+    assert next(_rows({"server": figures}, 10)) == ("server", "4 events of 2, 0.4/s")
 
 
 @pytest.mark.loopback

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
 from sim.distributions import Constant
 from sim.errors import BadInput
-from sim.experiments import advice, advised
+from sim.experiments import advice, advised, remedies
 from sim.incidents import Restart
 from sim.policy import Debounce, FullPayload, Polling, Window
 from sim.prediction import Fit, Parameter
 from sim.results.answers import report
 from sim.results.answers.choices import snippet
+from sim.results.answers.sections import WIDTH, to_markdown, to_text
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Pages, Scenario, to_dict
 from sim.virtual import fleet
 from sim.virtual.sweep import COST, Objective
@@ -76,16 +78,16 @@ def test_remedies_are_ranked_where_it_breaks(found: advice.Advice) -> None:
     met = (found.remedies["met"] == "yes").tolist()
     assert met == sorted(met, reverse=True)
     rows = found.remedies.set_index("remedy")
-    assert rows.loc["none", "value"] == pytest.approx(found.breaking["value"])
-    assert rows.loc["twice as many application workers", "value"] < rows.loc["none", "value"]
+    assert rows.loc["as it is", "value"] == pytest.approx(found.breaking["value"])
+    assert rows.loc["twice the application workers", "value"] < rows.loc["as it is", "value"]
     assert rows[rows["met"] == "yes"][COST].is_monotonic_increasing
 
 
 def test_the_page_says_it_all_in_text_and_markdown(found: advice.Advice) -> None:
     sections = advised.page(found, "Of a test.", ["one thing more."])
-    text, markdown = advised.to_text(sections), advised.to_markdown(sections)
+    text, markdown = to_text(sections), to_markdown(sections)
     assert text.startswith("Advice\n  Set ")
-    assert "misses it" in sections[0].said[0]
+    assert "misses it" in sections[0].sentences[0]
     assert found.recommended is not None
     assert snippet(found.recommended) in markdown
     assert markdown.startswith("### Advice\n\n**Set ")
@@ -96,7 +98,7 @@ def test_the_page_says_it_all_in_text_and_markdown(found: advice.Advice) -> None
     assert "nan" not in text
     assert len(text.splitlines()) < 100
     code = snippet(found.recommended).splitlines()
-    assert [line for line in text.splitlines() if len(line) > advised.WIDTH and line.strip() not in code] == []
+    assert [line for line in text.splitlines() if len(line) > WIDTH and line.strip() not in code] == []
     costs = advised.costs(found)
     assert costs.columns.tolist() == ["now", "recommended", "no wait"]
     assert costs.loc["meets"].tolist()[:2] == ["no", "yes"]
@@ -112,7 +114,7 @@ def test_costs_are_those_of_a_fit_or_of_the_measured_run_itself_or_the_scenario_
     assert (found.scenario.api.workers, len(found.draws)) == (3, advice.REPLICATIONS)
     assert "my.fit.json" in found.source
     assert found.unknown == (
-        "api.save is not fitted, the scenario's value stands: a run at four times the rate",
+        "api.save is not fitted, the scenario's value stands (a run at four times the rate).",
         "Costs were fitted at 5 subscribers; this has 40.",
     )
     run = report.sample("start-here")
@@ -145,6 +147,20 @@ def test_what_a_notebook_draws(found: advice.Advice) -> None:
     assert advised.bars_claim(found).lower().startswith(first if found.remedies["met"][0] == "yes" else "nothing")
 
 
+def test_a_growth_that_meets_the_objective_again_is_named(found: advice.Advice) -> None:
+    rows = found.headroom.copy()
+    rows.loc[(rows["policy"] == "best") & (rows["growth"] == "pages") & (rows["times"] == 10), "met"] = "yes"
+    assert "(and again at 10 times)" in advised.reach(dataclasses.replace(found, headroom=rows))
+    assert "again" not in advised.reach(found)
+
+
+def test_a_mean_of_several_simulations_says_how_sure_it_is(found: advice.Advice) -> None:
+    row = {"value": 0.9612, "values": [0.95, 0.96, 0.97, 0.96, 0.966]}
+    assert advised._value(found, row) == "961 ms ± 9.4 ms"
+    assert advised._value(found, {"value": 0.9612}) == advised._value(found, row | {"values": [0.9612] * 5}) == "961 ms"
+    assert advised._change("fresh_p95", math.inf, 0.9) == "never → 900 ms"
+
+
 def test_what_is_there_now_is_kept_where_nothing_is_cheaper() -> None:
     quiet = advice.with_policy(BUSY.replace({"duration": 6.0}), Window(wait=0.5))
     found = advice.advise(quiet, Objective.parse("time_to_fresh.p95 < 0.7"), waits=(0.5,))
@@ -157,8 +173,8 @@ def test_no_policy_meets_what_no_application_can_keep() -> None:
     found = advice.advise(BUSY.replace({"duration": 6.0}), Objective.parse("time_to_fresh.p95 < 0.001"), waits=(0.5,))
     assert (found.best, found.recommended, found.limits) == (None, None, {})
     assert advised.headline(found).startswith("No policy meets time_to_fresh.p95 < 1 ms here")
-    assert found.remedies["remedy"].tolist()[0] != "none"
-    assert "To paste" not in advised.to_text(advised.page(found, ""))
+    assert found.remedies["remedy"].tolist()[0] != "as it is"
+    assert "To paste" not in to_text(advised.page(found, ""))
 
 
 def test_an_objective_on_a_figure_that_only_rows_tell_or_that_is_not_there() -> None:
@@ -221,25 +237,24 @@ def test_who_is_to_blame() -> None:
     assert "generic channel" in advice.cause(BUSY, quiet | {"node": 0.95})
     specific = BUSY.replace({"pages.0.page": "detail"})
     assert "generic channel" not in advice.cause(specific, quiet | {"node": 0.95})
-    assert "1 workers are busy 99 %" in advice.cause(BUSY, quiet | {"workers": 0.99})
+    assert "its one worker is busy 99 %" in advice.cause(BUSY, quiet | {"workers": 0.99})
     assert "the policy" in advice.cause(BUSY, quiet | {"fresh_p95": math.inf})
     fan_out = BUSY.replace({"broadcaster.per_subscriber": 0.001, "broadcaster.compose_per_subscriber": 0.0})
     assert "goes to 40 pages, one after the other, in 40 ms" in advice.cause(fan_out, quiet, "time_to_notified.p99")
     large = BUSY.replace({"pages.0.subscribers": 400})
-    assert advice.herd(large) == (400, pytest.approx(0.8))
+    assert remedies.herd(large) == (400, pytest.approx(0.8))
     assert "the herd: 400 pages" in advice.cause(large, quiet)
-    assert advice.herd(large.replace({"broadcast.channels": "per_user"}))[0] == 100
+    assert remedies.herd(large.replace({"broadcast.channels": "per_user"}))[0] == 100
 
 
 def test_a_remedy_that_is_there_already_is_none() -> None:
     has = BUSY.replace({"broadcast.channels": "per_user", "in_flight": "single_flight", "api.cache": 1.0})
-    none = [remedy for remedy in advice.REMEDIES if advice.REMEDIES[remedy](has) is None]
-    assert len(none) == 3
-    for remedy in set(advice.REMEDIES) - set(none):
-        keys = advice.REMEDIES[remedy](has)
-        assert keys
+    found = remedies.remedies(has)
+    assert set(remedies.remedies(BUSY)) - set(found) == {"a channel for each user", "single flight", "answers cached for 1 s"}
+    for keys in found.values():
         has.replace(keys).check()
-    assert advice.REMEDIES["twice the wait"](advice.with_policy(BUSY, FullPayload())) is None
+    assert remedies.remedies(BUSY, 2.0)["jitter over a herd's time"] == {"policy.jitter": 2.0}
+    assert "twice the wait" not in remedies.remedies(advice.with_policy(BUSY, FullPayload()))
 
 
 def test_a_page_with_a_policy_of_its_own_gets_the_one_that_is_tried() -> None:

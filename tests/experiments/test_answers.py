@@ -13,7 +13,7 @@ DRAIN = Estimate(4.0, 3.0, 5.0, 5)
 HERDS = pd.DataFrame({"size": [5000.0] * 5, "span": [0.5] * 5, "p99": [3.5] * 5, "drain": [4.0] * 5, "answered": [1250.0] * 5})
 TAMED = pd.DataFrame(
     {"worked": [500.0, 500.0, 4.0], "running": [500.0, 300.0, 4.0]},
-    index=["as it is", "jitter, as long as the drain", "a channel per user"],
+    index=["as it is", "jitter over a herd's time", "a channel for each user"],
 )
 
 
@@ -68,9 +68,13 @@ def test_herds_with_and_without_a_run_beside() -> None:
     text = sound(*answers.herds(1.6, HERDS, DRAIN, jittered, 15751.0, 1313.0, TAMED))
     assert "needs 4 s for; with 15,800 pages" in text
     assert "p99 is 30 ms in place of 3.5 s" in text
-    assert "a channel per user brings 4 requests" in text
+    assert "a channel for each user brings 4 requests" in text
     assert "With jitter, a herd's" not in sound(*answers.herds(1.6, HERDS, DRAIN, jittered.head(0), 15751.0, 1313.0, TAMED))
-    assert "0.8 % of the requests" in answers.tame_claim(TAMED)
+    assert "and leaves 100 % of the work" in text
+    claim = "Of what still refetches, a channel for each user takes 0.8 % of the requests, jitter 100 %"
+    assert answers.tame_claim(TAMED) == claim
+    payload = pd.DataFrame({"worked": [0.0], "running": [0.0]}, index=["the event carries the resource"])
+    assert answers.tame_claim(pd.concat([TAMED, payload])) == claim
 
 
 def test_flights_of_one_and_of_two_runs() -> None:

@@ -65,9 +65,9 @@ def test_a_smaller_herd_takes_as_long() -> None:
     assert small.subscribers == 100
     assert small.subscribers / herd.capacity(small) == pytest.approx(SCENARIO.subscribers / herd.capacity(SCENARIO))
     found = herd.tamed(herd.smaller(SCENARIO, 40), 1.0)
-    assert found.loc["a channel per user", "worked"] < found.loc["as it is", "worked"] / 5
+    assert found.loc["a channel for each user", "worked"] < found.loc["as it is", "worked"] / 5
     assert found.loc["answers cached for 1 s", "worked"] < found.loc["as it is", "worked"]
-    assert found.loc["twice the workers", "fresh_mean"] < found.loc["as it is", "fresh_mean"]
+    assert found.loc["twice the application workers", "fresh_mean"] < found.loc["as it is", "fresh_mean"]
 
 
 def test_retries_keep_an_outage_alive_above_the_boundary_only() -> None:

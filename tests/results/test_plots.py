@@ -162,3 +162,25 @@ def test_labels_keep_their_order_and_their_distance(heights: list[float]) -> Non
     ordered = sorted(placed)
     assert all(b - a >= 0.05 - 1e-9 for a, b in pairwise(ordered))
     assert max(placed) <= 1.0
+
+
+def test_a_front_of_one_policy_names_the_setting_alone() -> None:
+    frame = pd.DataFrame(
+        {
+            "refetches_per_update": [10.0, 20.0, 90.0],
+            "fresh_p95": [7.0, 3.0, 2.5],
+            "setting": ["wait 1 s", "wait 0.5 s", "wait 0 s"],
+        }
+    ).assign(policy="policy.wait", dominated=False)
+    ax = plots.plot_pareto(frame)
+    assert ax.get_title(loc="left") == "No other setting beats 3 of the 3 that are drawn"
+    assert ax.get_legend() is None
+    assert any(words.get_text() == "knee: wait 0.5 s" for words in ax.texts)
+
+
+def test_a_title_is_not_broken_between_a_figure_and_its_unit() -> None:
+    ax = plots.plot_ecdf({"detail": np.linspace(0.1, 1, 101)})
+    for width in np.linspace(1.0, 4.0, 31):
+        style.claim(ax, "The p95 of the time to fresh: 1.13 s in the median part, at most 3.33 s (at 10.5 s), 12 % more", width)
+        lines = ax.get_title(loc="left").splitlines()
+        assert not [line for line in lines if line.startswith(("s ", "s)", "s,", "%"))]

@@ -39,7 +39,7 @@ class Climb:
         """Whether the least load that did not hold was an invalid run, which says nothing of the target."""
         return any(s.value == self.bracket.missed and s.outcome.reasons for s in self.steps)
 
-    def said(self) -> str:
+    def words(self) -> str:
         """Between which loads the knee lies."""
         held, missed = self.bracket
         below = f"{number(held)} subscribers hold" if held else "none held"

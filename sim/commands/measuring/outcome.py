@@ -10,11 +10,8 @@ from typing import Any
 
 from sim.errors import Interrupted, InvalidRun, ThresholdFailed
 from sim.results.answers import outcomes
-from sim.results.text import figure, number, percent, seconds
+from sim.results.text import Summary, figure, labelled, number, percent, seconds, under
 from sim.results.thresholds import Check
-
-Summary = Mapping[str, Mapping[str, Any]]
-
 
 NOT_RECEIVED = {
     "missing.target": "lost by the target",
@@ -81,7 +78,7 @@ class LoadTestOutcome:
         more = counts(self.fates, BEYOND, "")
         fates_of_updates = {name: value(f"updates.{name}") for name in OF_UPDATES}
         return [
-            *zip(("refused", *[""] * (len(self.refused) - 1)), self.refused, strict=False),
+            *under("refused", self.refused),
             ("updates", f"{number(value('updates'))}   {counts(fates_of_updates, OF_UPDATES, 'failed')}"),
             ("deliveries", f"{number(received)} of {number(expected)} expected   {percent(value('delivery_ratio'))}"),
             *([("besides", more)] if more else []),
@@ -92,17 +89,14 @@ class LoadTestOutcome:
             ("refetches", f"{number(value('refetches_per_update'))} per update   {number(value('refetches.failed'))} failed"),
             ("harness floor", f"p50 {floor[0]}   p99 {floor[1]}"),
             ("reader's lag", f"p50 {lag[0]}   p99 {lag[1]}"),
-            *zip(("target", *[""] * (len(self.trouble) - 1)), self.trouble or ("healthy: nothing failed there",), strict=True),
-            *zip(("why", *[""] * len(self.why)), self.why, strict=False),
+            *under("target", self.trouble or ["healthy: nothing failed there"]),
+            *under("why", self.why),
         ]
 
     def text(self) -> str:
-        lines = [f"{label:18}{figure}" for label, figure in self.rows()]
-        lines += [f"{'threshold':18}{check.text}" for check in self.checks]
-        lines.append(f"{'verdict':18}{self.verdict}")
-        lines += [f"{'':18}{line}" for line in (*self.reasons, *self.remarks)]
-        lines.append(f"{'bundle':18}{self.directory}")
-        return "\n".join(lines)
+        checks = [("threshold", check.text) for check in self.checks]
+        verdict = under("verdict", [self.verdict, *self.reasons, *self.remarks])
+        return labelled([*self.rows(), *checks, *verdict, ("bundle", str(self.directory))])
 
     def markdown(self) -> str:
         notes = "".join(f"- {line}\n" for line in (*self.reasons, *self.remarks))
@@ -122,7 +116,7 @@ class LoadTestOutcome:
             "why": list(self.why),
             "reasons": list(self.reasons),
             "remarks": list(self.remarks),
-            "thresholds": [{"threshold": str(check.threshold), "value": check.value, "ok": check.ok} for check in self.checks],
+            "thresholds": [check.to_dict() for check in self.checks],
             "harness": dict(self.harness),
             "deliveries": dict(self.fates),
             "summary": dict(self.summary),

@@ -14,18 +14,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from sim.commands import options
 from sim.commands.measuring.one import LoadTestSettings, run_load_test
 from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.errors import BadInput
-from sim.results.text import figure
+from sim.results.text import aligned, figure
 from sim.scenario import Scenario, parse_assignments
 
 USERS = "users"
 """Key for the number of subscribers, in the scenario's mixture of pages."""
 
-FIGURES = ("delivery_ratio", "time_to_notified.p99", "time_to_fresh.p99", "refetch_rate.mean")
-"""Shown of each step."""
+FIGURES = {
+    "delivered": "delivery_ratio",
+    "notified p99": "time_to_notified.p99",
+    "fresh p99": "time_to_fresh.p99",
+    "refetches/s": "refetch_rate.mean",
+}
+"""Shown of each step: heading, metric."""
 
 
 class SearchStep(NamedTuple):
@@ -105,8 +112,6 @@ def fails(outcome: LoadTestOutcome) -> str:
 
 
 def table(key: str, steps: Sequence[SearchStep]) -> str:
-    lines = [f"{key:>16}  {'delivered':>10}  {'notified p99':>12}  {'fresh p99':>10}  {'refetches/s':>11}"]
-    for value, outcome, why in steps:
-        cells = [figure(outcome.summary, metric) for metric in FIGURES]
-        lines.append(f"{value!s:>16}  {cells[0]:>10}  {cells[1]:>12}  {cells[2]:>10}  {cells[3]:>11}  {why}")
-    return "\n".join(lines)
+    rows = [[*(figure(outcome.summary, metric) for metric in FIGURES.values()), why or "holds"] for _, outcome, why in steps]
+    names = pd.Index([str(found.value) for found in steps], name=key)
+    return "\n".join(aligned(pd.DataFrame(rows, names, columns=[*FIGURES, "verdict"])))

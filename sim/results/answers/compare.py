@@ -20,6 +20,7 @@ import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -29,10 +30,11 @@ import pandas as pd
 from sim.arrays import Array
 from sim.errors import BadInput
 from sim.results import statistics
+from sim.results.answers.sections import Section, to_markdown
 from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.run import Run
 from sim.results.summary import metric_of, per_update
-from sim.results.text import NONE, digits, markdown, number, percent, unit_of
+from sim.results.text import change, interval, number, percent, unit_of
 
 BAND = 0.05
 SHARE_BAND = 0.01
@@ -357,34 +359,18 @@ def table(differences: Iterable[Difference]) -> pd.DataFrame:
 
 def readable(frame: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     """`table` with texts only: both figures, difference, interval, n, verdict."""
-    say = [points if share else signed for share in frame["share"]]
+    units = [partial(change, share=share) for share in frame["share"]]
+    ends = zip(frame["low"], frame["high"], units, strict=True)
     return pd.DataFrame(
         {
             a: frame["a"],
             b: frame["b"],
-            "difference": [words(value) for words, value in zip(say, frame["difference"], strict=True)],
-            "95 % interval": [
-                NONE if math.isnan(low) else f"{words(low)} to {words(high)}"
-                for words, low, high in zip(say, frame["low"], frame["high"], strict=True)
-            ],
+            "difference": [unit(value) for unit, value in zip(units, frame["difference"], strict=True)],
+            "95 % interval": [interval(low, high, unit) for low, high, unit in ends],
             "n": frame["n"].astype(str),
             "verdict": frame["verdict"],
         }
     )
-
-
-def signed(share: float) -> str:
-    """A relative difference: `+4.2 %`, `−12 %`, `±0 %`."""
-    if math.isnan(share):
-        return NONE
-    return ("+" if share > 0 else "−" if share < 0 else "±") + percent(abs(share))
-
-
-def points(share: float) -> str:
-    """A difference of two shares: `+4.2 points`."""
-    if math.isnan(share):
-        return NONE
-    return f"{'+' if share > 0 else '−' if share < 0 else '±'}{digits(abs(share) * 100)} points"
 
 
 NAMED = 3
@@ -409,18 +395,17 @@ def headline(differences: Iterable[Difference]) -> str:
 
 def _change(found: Difference) -> str:
     unit = unit_of(found.metric)
-    step = "" if found.relative is None else f" {(points if found.share else signed)(found.relative)}"
+    step = "" if found.relative is None else f" {change(found.relative, found.share)}"
     return f"{found.metric}{step} ({unit(found.a)} → {unit(found.b)})"
 
 
-def to_markdown(differences: list[Difference], a: str, b: str, band: float = BAND) -> str:
-    """For a pull request: the verdict in one sentence, table, and what the words mean."""
-    body = markdown(readable(table(differences), a, b))
+def written(differences: list[Difference], a: str, b: str, band: float = BAND) -> str:
+    """Markdown for a pull request: the verdict in one sentence, what its words mean, and the table."""
     note = (
-        f"Less is better (delivery_ratio: more). Within ± {percent(band)} counts as the same, of a share within a "
-        "point (where losses are counted, a tenth of one); intervals by batches of updates, or by runs."
+        f"Less is better (delivery_ratio: more). A difference within ± {percent(band)} counts as the same; that of a share "
+        "within a point, or a tenth of one where losses are counted. Intervals are from batches of updates, or from runs."
     )
-    return f"### `{b}` against `{a}`: {headline(differences)}\n\n{body}\n\n{note}\n"
+    return to_markdown([Section(f"`{b}` against `{a}`: {headline(differences)}", (note,), readable(table(differences), a, b))])
 
 
 def jsonable(difference: Difference) -> dict[str, Any]:

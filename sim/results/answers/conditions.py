@@ -8,7 +8,7 @@ from sim.results import text
 from sim.results.answers.standing import verdict
 from sim.results.run import Run
 from sim.results.statistics import Estimate, events_needed
-from sim.results.summary import UNKNOWN_ALLOWED
+from sim.results.summary import UNKNOWN_ALLOWED, level_of
 from sim.results.text import Summary
 
 
@@ -44,7 +44,7 @@ def of_updates(summary: Summary) -> str:
 
 def enough(summary: Summary, metric: str) -> tuple[bool, str]:
     """Whether a quantile rests on as many updates as its interval needs."""
-    row, least = summary[metric], events_needed(float(metric.rpartition(".p")[2]) / 100)
+    row, least = summary[metric], events_needed(level_of(metric))
     words = f"{metric} {text.figure(summary, metric)}, n = {text.number(row['n'])} of {text.number(least)} needed"
     return row["n"] >= least, words
 

@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 
 from sim.results.answers import report
+from sim.results.answers.sections import Section
+from sim.results.answers.sentences import nothing_to_say
 from sim.results.ledger import stages, timeline
 from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
 from sim.results.statistics import finite, mser5
-from sim.results.text import capital, markdown, number, percent, seconds
+from sim.results.summary import summary_of
+from sim.results.text import capital, number, percent, seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,72 +47,47 @@ class Explanation:
             for name, table in tables.items()
         }
 
-    def to_text(self) -> str:
-        lines = [f"{self.name}: {self.standing}", *self.sentences, ""]
-        for heading, table in self.readable():
-            one_head = table.rename_axis(index=None, columns=str(table.index.name or ""))  # One line of headings.
-            lines += [heading, one_head.to_string(), ""] if len(table) else [f"{heading}: none", ""]
-        return "\n".join(lines)
-
-    def to_markdown(self) -> str:
-        lines = [f"### `{self.name}`: {self.standing}", "", *(f"- {sentence}" for sentence in self.sentences), ""]
-        for heading, table in self.readable():
-            lines += [f"#### {heading}", "", markdown(table) if len(table) else "none", ""]
-        return "\n".join(lines)
-
-    def readable(self) -> list[tuple[str, pd.DataFrame]]:
-        """(heading, table of texts) in the order in which they are read."""
+    def sections(self) -> list[Section]:
+        """The page, in the order in which it is read."""
+        more = (f"The first {MANY} of {number(len(self.never))}:",) if len(self.never) > MANY else ()
         return [
-            ("stages", report.shown(self.stages.dropna(how="all"))),
-            ("windows", report.windows(self.windows)),
-            ("worst updates", report.shown(self.worst, subscriber=str)),
-            ("never shown", report.shown(self.never)),
+            Section(f"{self.name}: {self.standing}", self.sentences, listed=True),
+            Section("stages", table=report.shown(self.stages.dropna(how="all"))),
+            Section("windows", table=report.windows(self.windows)),
+            Section("worst updates", table=report.shown(self.worst.drop(columns="weight"), subscriber=str)),
+            Section("never shown", more, report.shown(self.never.head(MANY))),
         ]
 
 
-NOTHING = "No update is known to have reached a page."
+MANY = 20
+"""Updates that were never shown, of which a page lists the first."""
 
 
 def explain(run: Run, worst: int = 5, windows: int = 8) -> Explanation:
-    """Take *run* apart. Where no page had an update to show, the tables are empty, and the sentence says so."""
+    """Take *run* apart. Where no page showed an update, tables are empty, and a sentence says why."""
     ledger = ledger_of(run)
-    pairs, why = ledger.journeys, "a version is missing"
-    if pairs.empty:
-        pairs, why = _heard(ledger), "it is not known when it was committed"
+    pairs = ledger.journeys
     steps = stages.stage_table(pairs)
     parts = timeline.windows(ledger, windows)
     slowest, missing = stages.worst(pairs, worst), stages.never_shown(pairs)
     found = (
-        _stage(steps),
+        _stage(steps, pairs, ledger),
         _window(parts),
         _worst(slowest),
         _never(missing),
-        _fates(pairs, why),
+        _fates(pairs),
         _warm_up(pairs, ledger.window.start),
     )
     sentences = tuple(sentence for sentence in found if sentence)
-    return Explanation(
-        run.name, report.verdict(run), report.state(run).replace("**", ""), steps, parts, slowest, missing, sentences
-    )
+    return Explanation(run.name, report.verdict(run), report.state(run), steps, parts, slowest, missing, sentences)
 
 
-def _heard(ledger: Ledger) -> pd.DataFrame:
-    """Journeys of a run of which no freshness is known: as far as the arrival."""
-    rows = ledger.expected
-    updates = ledger.tables.updates.set_index("update").reindex(rows["update"])
-    instants = {name: updates[name].to_numpy(float) for name in ("intended_at", "committed_at", "published_at")}
-    nothing = dict.fromkeys(("due_at", "started_at", "fresh_at"), math.nan)
-    return rows[["update", "subscriber", "weight"]].assign(
-        page="", fate="unknown", received_at=rows["received_at"], **instants, **nothing
-    )
-
-
-def _stage(steps: pd.DataFrame) -> str:
-    shares = steps["share"][list(STAGES)].dropna()
-    if shares.empty:
-        return NOTHING
-    stage = str(shares.idxmax())
-    return f"{percent(float(shares[stage]))} of the time to fresh is {stage} ({stages.MEANING[stage]})."
+def _stage(steps: pd.DataFrame, pairs: pd.DataFrame, ledger: Ledger) -> str:
+    found, never = stages.largest(steps), bool((pairs["fate"] == "never").any())
+    if found is None:
+        return "No update was shown on any page." if never else nothing_to_say(summary_of(ledger))
+    shown = " of what was shown" if never else ""
+    return f"{percent(found[1])} of the time to fresh{shown} is {found[0]} ({stages.MEANING[found[0]]})."
 
 
 def _window(parts: pd.DataFrame) -> str:
@@ -162,12 +140,12 @@ def _never(missing: pd.DataFrame) -> str:
     )
 
 
-def _fates(pairs: pd.DataFrame, why: str) -> str:
-    """What became of the pairs that no figure is made from, where there are any. *why*: it is not known of some."""
+def _fates(pairs: pd.DataFrame) -> str:
+    """What became of the pairs that no figure is made from, where there are any."""
     by = pairs["weight"].groupby(pairs["fate"], observed=False).sum().reindex(["left", "unknown"], fill_value=0.0)
     of = float(pairs["weight"].sum())
     left = f"{percent(float(by['left']) / of)} of the pages left before they showed the update" if by["left"] else ""
-    unknown = f"of {percent(float(by['unknown']) / of)} it is not known, because {why}" if by["unknown"] else ""
+    unknown = f"of {percent(float(by['unknown']) / of)} it is not known, because a version is missing" if by["unknown"] else ""
     words = "; ".join(part for part in (left, unknown) if part)
     return f"{capital(words)}." if words else ""
 

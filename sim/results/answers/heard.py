@@ -21,12 +21,12 @@ TASKS = "private-tasks."
 
 
 def is_heard(run: Run) -> bool:
-    """Is it a bundle of listening, without updates of its own?"""
+    """Whether the run is a bundle of `workbench listen`, without updates of its own."""
     return run.scenario.publisher.via == "none"
 
 
 def _rows(run: Run) -> pd.DataFrame:
-    """Events of the time that was listened, by instant."""
+    """Events heard in the time of listening, in their order."""
     return run.updates[run.updates["published_at"].between(0, run.scenario.duration)].sort_values("published_at")
 
 
@@ -63,8 +63,8 @@ def scenario_of(run: Run) -> Scenario:
     """A scenario whose updates come as those that were heard: the same gaps, bursts and resources, on the same channels.
 
     How many pages are open cannot be heard: it has one for each resource, and a dashboard for each user. Sites stay sites, and
-    tasks tasks, which end at random as often as was heard; all else is a server. Raises `BadInput` where that is no bundle of
-    listening, or too little was heard.
+    tasks tasks, which end at random as often as was heard; all else is a server. Raises `BadInput` where the run is no
+    bundle of listening, or too little was heard.
     """
     if not is_heard(run):
         raise BadInput(f"{run.directory} is no bundle of workbench listen: its own scenario is {run.scenario.name}")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+import pandas as pd
+
+from sim.results.answers.sections import Section, to_markdown
 from sim.results.thresholds import Check
 
 
@@ -31,16 +34,10 @@ def junit(name: str, checks: Sequence[Check], invalid: Sequence[str], seconds: f
 
 def markdown(name: str, rows: Sequence[tuple[str, str]], checks: Sequence[Check], verdict: str) -> str:
     """A heading with the verdict, the thresholds, and the short table."""
-    lines = [f"### Load test `{name}`: {verdict}"]
-    if checks:
-        lines += ["", "| threshold | got | |", "|---|---|---|"]
-        for check in checks:
-            lines.append(f"| `{_cell(str(check.threshold))}` | {check.got} | {'pass' if check.ok else '**FAIL**'} |")
-    if rows:
-        lines += ["", "| | |", "|---|---|"]
-        lines += [f"| {label} | {_cell(value)} |" for label, value in rows]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    judged = [(check.got, "pass" if check.ok else "**FAIL**") for check in checks]
+    names = pd.Index([f"`{check.threshold}`" for check in checks], name="threshold")
+    thresholds = pd.DataFrame(judged, names, columns=["got", ""]) if checks else None
+    figures = pd.DataFrame([words for _, words in rows], pd.Index([label for label, _ in rows]), columns=[""])
+    return to_markdown(
+        [Section(f"Load test `{name}`: {verdict}", table=thresholds), *([Section("Figures", table=figures)] * bool(rows))]
+    )

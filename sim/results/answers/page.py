@@ -13,6 +13,7 @@ from typing import Any
 
 from sim.results.answers.report import command_of
 from sim.results.run import Run
+from sim.results.text import is_words
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Content-Security-Policy of the page: its own pictures and styles, no scripts, nothing from elsewhere."""
@@ -65,9 +66,6 @@ body:has(#code:checked) .code { display: block; }
   img, tr, blockquote, .failed { break-inside: avoid; }
 }
 """
-
-LONG = 24
-"""Characters from which on the text of a cell is read as words, and begins at the left."""
 
 RAN_AGAIN = "How to run it again"
 
@@ -190,9 +188,6 @@ def _aligned(table: str) -> str:
         heads = [[heads[1][0], *heads[0][1:]]]
 
     width = max(map(len, [*heads, *body]), default=0)
-
-    def is_words(cell: str) -> bool:
-        return len(cell) > LONG and not re.match(r"[-−+]?\d", cell)
 
     def is_text(place: int) -> bool:
         cells = [re.sub(r"<[^>]*>", "", row[place][1]) for row in body if place < len(row)]

@@ -37,7 +37,7 @@ from sim.results.answers.conditions import (
 from sim.results.answers.standing import paragraphs, state, verdict
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
-from sim.results.summary import DESCRIPTIONS
+from sim.results.summary import metric_of
 from sim.scenario import load_scenario, scenario_names, to_dict, to_text
 from sim.shipped import shipped
 from sim.workload import RESOURCES, Updates
@@ -254,8 +254,7 @@ def side_by_side(summaries: Mapping[str, text.Summary], metrics: Iterable[str]) 
 
     def cell(summary: text.Summary, metric: str) -> str:
         row = summary.get(metric, {})
-        sure = text.interval(row.get("ci_low"), row.get("ci_high"), text.unit_of(metric))
-        return text.figure(summary, metric) + (f" ({sure})" if sure != text.NONE else "")
+        return text.with_interval(text.value(summary, metric), row.get("ci_low"), row.get("ci_high"), text.unit_of(metric))
 
     known = [metric for metric in metrics if any(metric in summary for summary in summaries.values())]
     cells = {name: {metric: cell(summary, metric) for metric in known} for name, summary in summaries.items()}
@@ -264,8 +263,5 @@ def side_by_side(summaries: Mapping[str, text.Summary], metrics: Iterable[str]) 
 
 def glossary(metrics: Iterable[str]) -> pd.DataFrame:
     """What the named metrics mean."""
-    meanings = {}
-    for metric in metrics:
-        stems = [metric.rsplit(".", cut)[0] for cut in range(metric.count(".") + 1)]
-        meanings[metric] = next((DESCRIPTIONS[stem].meaning for stem in stems if stem in DESCRIPTIONS), "")
-    return pd.Series(meanings, name="meaning").to_frame()
+    known = {metric: metric_of(metric) for metric in metrics}
+    return pd.Series({metric: found.meaning if found else "" for metric, found in known.items()}, name="meaning").to_frame()

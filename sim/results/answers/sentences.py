@@ -13,9 +13,10 @@ import pandas as pd
 from sim.results.answers import choices
 from sim.results.answers.choices import describe
 from sim.results.fronts import cheapest_within
-from sim.results.ledger.stages import STAGES, slowest_kind
+from sim.results.ledger.stages import largest, slowest_kind
 from sim.results.ledger.staleness import mean_age
 from sim.results.statistics import events_needed
+from sim.results.summary import level_of
 from sim.results.text import Summary, capital, digits, figure, interval, is_never, number, percent, seconds, unit_of
 
 ON_PURPOSE = {"debounce": "the debounce (the policy's own waiting, on purpose)", "refetch": "the refetch itself"}
@@ -29,8 +30,10 @@ def start_here(run: Summary, model: Summary | None, steps: pd.DataFrame) -> tupl
     half, most = "time_to_fresh.p50", "time_to_fresh.p95"
     if not _known(run, half):
         return nothing_to_say(run), _delivered(run)
-    stage, share = _largest_stage(steps)
-    where = f" {share} of the mean time is {ON_PURPOSE.get(stage, f'the {stage}')}." if stage else ""
+    where = ""
+    if found := largest(steps):
+        shown = " of those that were shown" if run["pairs.never"]["value"] else ""
+        where = f" {percent(found[1])} of the mean time{shown} is {ON_PURPOSE.get(found[0], f'the {found[0]}')}."
     sentence = (
         "More than half of the changes were not on a page when the run ended"
         if is_never(run[half])
@@ -116,24 +119,17 @@ def _delivered(run: Summary) -> str:
     )
 
 
-def _largest_stage(steps: pd.DataFrame) -> tuple[str, str]:
-    """The stage with the largest share of the mean, and the share; empty texts where nothing was shown."""
-    shares = steps["share"][list(STAGES)].dropna()
-    if shares.empty:
-        return "", ""
-    return str(shares.idxmax()), percent(float(shares.max()))
-
-
 def _sureness(run: Summary, *metrics: str) -> str:
     """The 95 % intervals of some figures of one answer, in their order, or what they need to have one."""
     words = []
     for metric, place in zip(metrics, ("first", "second", "third"), strict=False):
         row = run[metric]
-        if row["ci_low"] is not None:
+        if is_never(row):
+            words.append(f"the {place} figure is longer than the run")
+        elif row["ci_low"] is not None:
             words.append(f"the {place} figure lies in {interval(row['ci_low'], row['ci_high'], unit_of(metric))} (95 % interval)")
         else:
-            least = events_needed(float(metric.rpartition(".p")[2]) / 100)
-            words.append(f"the {place} figure needs {number(least)} updates to have an interval")
+            words.append(f"the {place} figure needs {number(events_needed(level_of(metric)))} updates to have an interval")
     return f"{capital('; '.join(words))}."
 
 
@@ -244,10 +240,13 @@ def latency(run: Summary, steps: Mapping[str, pd.DataFrame], ways: pd.DataFrame)
     paragraphs = [first, _by_kind(steps)]
     known = ways[ways["rows"] > 0]
     if len(known) > 1:
+        slowest = known["p95"].idxmax()
+        other = (
+            f"{slowest}, within {seconds(float(known['p95'].max()))}" if slowest != known.index[0] else "no other way is slower"
+        )
         paragraphs.append(
             f"Dispatched as in this run, nineteen in twenty notifications arrive within {seconds(float(known['p95'].iloc[0]))}; "
-            f"{known['p95'].idxmax()}, within {seconds(float(known['p95'].max()))} (both simulated, of the same updates and with "
-            "the costs of this run)."
+            f"{other} (all simulated, of the same updates and with the costs of this run)."
         )
     return tuple(words for words in paragraphs if words)
 

@@ -24,7 +24,7 @@ def paragraphs(named: Mapping[str, Run]) -> list[str]:
     target fare."""
     rows: dict[str, dict[str, str]] = {}
     for name, found in named.items():
-        cells = {str(check.threshold): f"{'pass' if check.ok else '**FAIL**'}: {got(check)}" for check in judged(found)}
+        cells = {str(check.threshold): f"{'pass' if check.ok else '**FAIL**'}: {check.got}" for check in judged(found)}
         cells |= {"the run": verdict(found), "its target": "; ".join(trouble(found)) or f"{HEALTHY}: nothing failed there"}
         if remarks := found.manifest.validity.get("remarks"):
             cells["besides"] = "; ".join(map(str, remarks))
@@ -68,22 +68,6 @@ def judged(found: Run) -> list[thresholds.Check]:
     """The run's thresholds, each met by its summary."""
     wanted = thresholds.parse_all(found.scenario.thresholds)
     return thresholds.check(wanted, thresholds.complete(wanted, found))
-
-
-def got(check: thresholds.Check) -> str:
-    """What a threshold got, in its unit: with as many digits as it takes to see the verdict (0.99997 is not 1)."""
-    if check.value is None:
-        return check.got
-    if check.value.is_integer():
-        return text.number(check.value)
-    limit = check.threshold.limit
-    unit = text.unit_of(check.threshold.key)
-    for count in range(3, 16):
-        rounded = float(f"{check.value:.{count}g}")
-        if thresholds.OPERATORS[check.threshold.op](rounded, limit) == check.ok:
-            break
-    words = text.digits(rounded, count)
-    return f"{words} {'ms' if check.threshold.scale != 1 else 's'}" if unit is text.seconds else words
 
 
 def trouble(found: Run) -> list[str]:

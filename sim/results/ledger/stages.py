@@ -83,6 +83,12 @@ def stage_table(journeys: pd.DataFrame) -> pd.DataFrame:
     return table.assign(share=table["mean"] / table["mean"]["total"])
 
 
+def largest(table: pd.DataFrame) -> tuple[str, float] | None:
+    """The stage with the largest share of the mean (`stage_table`), and the share; None where nothing was shown."""
+    shares = table["share"][list(STAGES)].dropna()
+    return None if shares.empty else (str(shares.idxmax()), float(shares.max()))
+
+
 def slowest_kind(tables: Mapping[str, pd.DataFrame]) -> str:
     """The name whose `stage_table` has the largest p95 of the total."""
     return max(tables, key=lambda name: float(tables[name]["p95"]["total"]))

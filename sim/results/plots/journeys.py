@@ -37,7 +37,10 @@ def plot_stations(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *,
         ax.plot(median, y, "o", color=ink, ms=6, label=name)
         if i == 0:
             for place, value in zip(y, table["median"], strict=True):
-                style.note(ax, seconds(value), (max(value, left), place), (0, 9), ha="center", fontsize=8)
+                # A station at 0 stands at the edge, since the axis is logarithmic.
+                style.note(
+                    ax, seconds(value), (max(value, left), place), (0, 9), ha="center" if value > left else "left", fontsize=8
+                )
     style.dress(ax.xaxis, "since the update was intended", "time", log=True)
     ax.set_xlim(left, known.max() * 1.6)
     ax.set_yticks(range(len(names)), names)
@@ -70,7 +73,7 @@ def plot_stages(tables: Mapping[str, pd.DataFrame], ax: Axes | None = None, *, n
             left += mean
         ax.text(left + 0.008 * longest, y, f"{seconds(left)}", va="center", fontsize=9)
     ax.set_yticks(range(len(tables)), list(tables))
-    _time_of_stages(ax, longest, "mean time to fresh")
+    _time_of_stages(ax, longest, "mean time to fresh, of what was shown")
     style.corner(ax, n)
     style.claim(ax, _largest(tables), pad=26)
     return ax

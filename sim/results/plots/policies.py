@@ -32,42 +32,38 @@ def plot_pareto(
 ) -> Axes:
     """Load against staleness (s), one line per policy; dominated settings grey, the *chosen* row (else the knee) named.
 
-    *frame*: columns *load*, *staleness*, policy, setting, and `dominated` (`fronts.front`); a column `source` other than
-    `simulated` is drawn as markers of its own (`measured`) or a thin line (`theory`). What never refreshes is not drawn.
+    *frame*: columns *load*, *staleness*, policy, setting, and `dominated` (`fronts.front`). What never refreshes is not drawn.
     """
     ax = style.axes(ax, height=4.9)
     drawn = frame[np.isfinite(frame[load]) & np.isfinite(frame[staleness])]
     if drawn.empty:
         return style.nothing(ax, "setting that refreshes")
-    source = drawn["source"] if "source" in drawn else pd.Series("simulated", index=drawn.index)
-    # Colours belong to policies, whatever their source.
-    inks = {key: style.colour(str(key), i) for i, key in enumerate(dict.fromkeys(drawn["policy"]))}
-    for key, part in drawn[source == "simulated"].groupby("policy", sort=False):
-        part = part.sort_values(load)
-        ax.plot(part[load], part[staleness], color=inks[key], lw=1.2, alpha=0.55, zorder=2)
+    for i, (key, part) in enumerate(drawn.groupby("policy", sort=False)):
+        part, ink = part.sort_values(load), style.colour(str(key), i)
+        ax.plot(part[load], part[staleness], color=ink, lw=1.2, alpha=0.55, zorder=2)
+        ax.plot([], [], "o-", color=ink, label=str(key), ms=5, lw=1.2)
         grey = part["dominated"].to_numpy()
-        ax.scatter(part[load][~grey], part[staleness][~grey], color=inks[key], s=34, zorder=4)
+        ax.scatter(part[load][~grey], part[staleness][~grey], color=ink, s=34, zorder=4)
         ax.scatter(part[load][grey], part[staleness][grey], color="white", edgecolor=style.GREY, s=20, zorder=3, lw=0.9)
-    for key, part in drawn[source == "theory"].groupby("policy", sort=False):
-        part = part.sort_values(load)
-        ax.plot(part[load], part[staleness], color=inks[key], lw=1, ls=":", zorder=2)
-    for key, part in drawn[source == "measured"].groupby("policy", sort=False):
-        ax.scatter(part[load], part[staleness], marker="D", s=64, facecolor="none", edgecolor=inks[key], lw=1.8, zorder=5)
     _pareto_axes(ax, drawn, load, staleness)
     if objective is not None:
         ax.axhline(objective, color=style.BLACK, lw=1.1, ls="--")
         style.note(ax, f"objective {seconds(objective)}", (1, objective), (-4, 4), ("axes fraction", "data"), ha="right")
-    best = drawn[(source == "simulated") & ~drawn["dominated"]].sort_values(load)
+    best = drawn[~drawn["dominated"]].sort_values(load)
     bend = knee(best[load].to_numpy(), best[staleness].to_numpy())
-    if chosen is not None:
-        _point_out(ax, chosen, load, staleness, f"{chosen['policy']}, {chosen['setting']}")
-    elif bend is not None:
-        _point_out(ax, best.iloc[bend], load, staleness, f"knee: {best.iloc[bend]['policy']}, {best.iloc[bend]['setting']}")
-    _legend(ax, inks, set(source))
+    several = drawn["policy"].nunique() > 1
+    row = chosen if chosen is not None else best.iloc[bend] if bend is not None else None
+    if row is not None:
+        name = f"{row['policy']}, {row['setting']}" if several else str(row["setting"])
+        _point_out(ax, row, load, staleness, name if chosen is not None else f"knee: {name}")
+    if several:
+        style.legend(ax, loc="upper right", fontsize=8.5)
     style.corner(ax, "grey: dominated", n)
     counts = best["policy"].value_counts()
-    if len(best):
+    if several and len(best):
         style.claim(ax, f"{counts.index[0]} makes {counts.iloc[0]} of the {len(best)} settings that no other beats")
+    else:
+        style.claim(ax, f"No other setting beats {len(best)} of the {len(drawn)} that are drawn")
     return ax
 
 
@@ -79,16 +75,6 @@ def _point_out(ax: Axes, row: pd.Series, load: str, staleness: str, words: str) 
     side, offset = ("right", (-22, -30)) if across > 0.5 and up > 0.15 else ("left", (26, -3))
     arrow = {"arrowstyle": "-", "color": style.BLACK, "lw": 0.8}
     style.note(ax, words, place, offset, ha=side, fontsize=9, fontweight="bold", arrowprops=arrow, path_effects=HALO)
-
-
-def _legend(ax: Axes, inks: dict[Any, str], sources: set[str]) -> None:
-    for key, ink in inks.items():
-        ax.plot([], [], "o-", color=ink, label=str(key), ms=5, lw=1.2)
-    if "measured" in sources:
-        ax.plot([], [], "D", mfc="none", mec=style.BLACK, ms=7, label="measured")
-    if "theory" in sources:
-        ax.plot([], [], ":", color=style.BLACK, lw=1, label="theory")
-    style.legend(ax, loc="upper right", fontsize=8.5)
 
 
 def _pareto_axes(ax: Axes, drawn: pd.DataFrame, load: str, staleness: str) -> None:
@@ -122,14 +108,7 @@ def plot_starvation(
     mesh = ax.pcolormesh(style.edges(rates), style.edges(waits), shown, norm=norm, cmap=style.MAP)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    for i, wait in enumerate(waits):
-        for j, rate in enumerate(rates):
-            late = values[i, j] > limit
-            ink = "black" if norm(min(values[i, j], 1e9)) > 0.55 else "white"
-            label = seconds(values[i, j]).replace(" ", "\n", 1) if len(rates) <= 12 and len(waits) <= 12 else ""
-            if late and not label:
-                ax.plot(rate, wait, "x", color=ink, ms=4)
-            ax.text(rate, wait, label, ha="center", va="center", fontsize=7.5, color=ink, fontweight="bold" if late else "normal")
+    _write_cells(ax, rates, waits, values, norm, limit)
     if rule is not None:
         _rule(ax, style.edges(rates), style.edges(waits), *rule)
     ax.set_xticks(rates, [digits(rate) for rate in rates])
@@ -146,6 +125,14 @@ def plot_starvation(
     style.corner(ax, f"bold: above {seconds(limit)}", n)
     style.claim(ax, f"{number(bad)} of {number(values.size)} settings keep a page waiting longer than {seconds(limit)}")
     return ax
+
+
+def _write_cells(ax: Axes, across: Any, up: Any, values: Array, norm: LogNorm, limit: float) -> None:
+    """The times (s) of a map's cells, in an ink that can be read on them; bold beyond *limit*."""
+    for (i, j), value in np.ndenumerate(values):
+        label = "never" if np.isinf(value) else "> 1 h" if value > 3600 else seconds(float(f"{value:.2g}"))
+        ink, weight = "black" if norm(min(value, 1e9)) > 0.55 else "white", "bold" if value > limit else "normal"
+        ax.text(across[j], up[i], label, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
 
 
 def _rule(ax: Axes, rates: Array, waits: Array, across: Array, up: Array, words: str) -> None:
@@ -244,10 +231,7 @@ def _on_the_map(ax: Axes, late: pd.DataFrame, chosen: Chosen, limit: float) -> N
     values = late.to_numpy(dtype=float)
     norm = LogNorm(vmin=0.02, vmax=limit * 10, clip=True)
     ax.imshow(np.clip(values, 1e-3, limit * 10), norm=norm, cmap=style.MAP, aspect="auto", origin="lower")
-    for (i, j), value in np.ndenumerate(values):
-        label = "never" if np.isinf(value) else f"> {seconds(3600.0)}" if value > 3600 else seconds(float(f"{value:.2g}"))
-        ink, weight = "black" if norm(value) > 0.55 else "white", "bold" if value > limit else "normal"
-        ax.text(j, i, label, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
+    _write_cells(ax, range(values.shape[1]), range(values.shape[0]), values, norm, limit)
     across, up = (
         np.interp(np.log(value), np.log(axis.to_numpy(dtype=float)), np.arange(len(axis)))
         for value, axis in ((chosen.rate, late.columns), (chosen.wait, late.index))

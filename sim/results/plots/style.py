@@ -8,6 +8,7 @@ gives them units by `dress`, writes beside what it draws by `note`, states its c
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -114,15 +115,19 @@ def claim(ax: Axes, text: str, width: float | None = None, pad: float = 10) -> N
         figure = figure_of(ax)
         single = len([other for other in figure.axes if other.get_label() != "<colorbar>"]) == 1
         width = figure.get_size_inches()[0] * (0.86 if single else ax.get_position().width)
-    ax.set_title(
-        textwrap.fill(text, max(24, int(width * 11.5))), loc="left", fontsize=11, fontweight="bold", color=BLACK, pad=pad
-    )
+    ax.set_title(_wrapped(text, max(24, int(width * 11.5))), loc="left", fontsize=11, fontweight="bold", color=BLACK, pad=pad)
+
+
+def _wrapped(words: str, width: int) -> str:
+    """In lines of *width* letters; a figure stays with its unit."""
+    kept = re.sub(r"(?<=\d) (?=(s|ms|µs|min|h|%|[kMGT]?B)\b|%)", "\N{NO-BREAK SPACE}", words)
+    return textwrap.fill(kept, width).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def claim_above(axes: Sequence[Axes], words: str) -> None:
     """The claim of several panels, above them all: as a panel's own title it would push the others aside."""
     figure_of(axes[0]).suptitle(
-        textwrap.fill(words, int(WIDTH * 11.5)), x=0.01, ha="left", fontsize=11, fontweight="bold", color=BLACK
+        _wrapped(words, int(WIDTH * 11.5)), x=0.01, ha="left", fontsize=11, fontweight="bold", color=BLACK
     )
 
 
@@ -155,12 +160,16 @@ LINES = {"measured": "-", "simulated": "--", "theory": ":"}
 
 
 def looks(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:
-    """name -> (label, colour, line style). Of `detail, simulated` the first part decides the colour, the second the line."""
+    """name -> (label, colour, line style). Of `detail, simulated` the first part decides the colour, the second the line where
+    there are several."""
     split = {name: name.rpartition(", ") for name in names}
     paired = {name: head for name, (head, _, tail) in split.items() if head and tail in LINES}
+    several = len({split[name][2] for name in paired}) > 1
     labels = {name: paired.get(name, name) for name in split}
     inks = {label: colour(label, i) for i, label in enumerate(dict.fromkeys(labels.values()))}
-    return {name: (labels[name], inks[labels[name]], LINES[split[name][2]] if name in paired else "-") for name in split}
+    return {
+        name: (labels[name], inks[labels[name]], LINES[split[name][2]] if name in paired and several else "-") for name in split
+    }
 
 
 def legend(ax: Axes, **options: Any) -> None:

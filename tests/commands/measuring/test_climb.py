@@ -41,9 +41,9 @@ def test_the_bracket_holds_the_knee_and_is_narrow(knee: int, first: float) -> No
 def test_no_load_holds_or_all_do() -> None:
     none, every = Climb(), Climb()
     assert [step.value for step in climb(none, lambda size: taken(size, 0), 4, math.inf)] == [4, 2, 1]
-    assert none.said() == "none held, 1 do not"
+    assert none.words() == "none held, 1 do not"
     assert len(list(climb(every, lambda size: taken(size, math.inf), 250_000, math.inf))) == 3
-    assert every.said() == "1,000,000 subscribers hold, the knee lies above"
+    assert every.words() == "1,000,000 subscribers hold, the knee lies above"
     assert every.agrees(1, 2_000_000)[0] is None
     assert every.agrees(1, 500_000) == (False, "no: 2 times what was predicted hold, or more")
     assert none.agrees(2, 3) == (False, "no: 0.5 times what was predicted do not hold")
@@ -54,7 +54,7 @@ def test_another_load_test_that_would_not_end_in_time_is_not_begun() -> None:
     found = Climb()
     steps = list(climb(found, lambda size: taken(size, 250), 100, budget=21, clock=lambda: float(next(now))))
     assert [step.value for step in steps] == [100, 200]
-    assert found.said() == "200 subscribers hold, the knee lies above (there was no time for another load test)"
+    assert found.words() == "200 subscribers hold, the knee lies above (there was no time for another load test)"
 
 
 def test_an_interrupted_load_test_judges_nothing_and_ends_the_climb() -> None:
@@ -64,7 +64,7 @@ def test_an_interrupted_load_test_judges_nothing_and_ends_the_climb() -> None:
         return taken(size, 300) if size < 400 else taken(size, 300, interrupted="SIGINT", reasons=("cut",))
 
     assert [step.value for step in climb(found, test, 100, math.inf)] == [100, 200, 400]
-    assert found.said() == "200 subscribers hold, the knee lies above (it was interrupted)"
+    assert found.words() == "200 subscribers hold, the knee lies above (it was interrupted)"
     assert found.to_dict()["missed"] is None
 
 
@@ -84,8 +84,8 @@ def test_what_was_found_outlives_an_error() -> None:
 def test_a_load_that_the_harness_could_not_judge_decides_no_agreement() -> None:
     found = Climb()
     list(climb(found, lambda size: taken(size, 100, reasons=("too busy",) if size > 100 else ()), 100, math.inf))
-    assert found.said().startswith("100 subscribers hold, 1")
-    assert "could not be judged" in found.said()
+    assert found.words().startswith("100 subscribers hold, 1")
+    assert "could not be judged" in found.words()
     assert found.agrees(50, 200) == (None, "not decided: no load was seen to be too much")
 
 

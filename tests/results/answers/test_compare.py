@@ -14,6 +14,7 @@ from sim.errors import BadInput
 from sim.results.answers import compare
 from sim.results.answers.compare import Measured, judge
 from sim.results.run import Run
+from sim.results.text import change
 from sim.scenario import Fleet, Pages, Scenario
 from sim.workload import Poisson
 
@@ -142,10 +143,10 @@ def test_several_runs_a_side_decide_what_one_does_not(runs: dict[str, Run], tmp_
 
 def test_the_first_line_says_what_changed_and_by_how_much(runs: dict[str, Run]) -> None:
     found = compare.compare(runs["before"], runs["slower"], varied=["policy.wait"])
-    first = compare.to_markdown(found, "before", "slower").splitlines()[0]
+    first = compare.written(found, "before", "slower").splitlines()[0]
     assert "worse: " in first
     changed = next(d for d in found if d.metric == "refetches_per_update")
-    assert f"better: refetches_per_update {compare.signed(changed.relative or 0.0)} (" in first
+    assert f"better: refetches_per_update {change(changed.relative or 0.0)} (" in first
 
 
 def test_a_longer_wait_is_later_and_cheaper(runs: dict[str, Run]) -> None:
@@ -157,7 +158,7 @@ def test_a_longer_wait_is_later_and_cheaper(runs: dict[str, Run]) -> None:
 
 def test_markdown_has_a_row_per_metric_and_names_both_runs(runs: dict[str, Run]) -> None:
     found = compare.compare(runs["before"], runs["slower"], varied=["policy"])
-    text = compare.to_markdown(found, "before", "slower")
+    text = compare.written(found, "before", "slower")
     assert text.startswith("### `slower` against `before`:")
     assert sum(line.startswith("| ") for line in text.splitlines()) == len(found) + 2
     assert "nan" not in text

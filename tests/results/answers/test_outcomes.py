@@ -34,5 +34,5 @@ def test_markdown_is_a_table_that_no_cell_can_break() -> None:
     assert text.startswith("### Load test `demo`: valid\n")
     assert "| time to fresh | a\\|b |" in text
     assert "| `delivery_ratio: value >= 1` | 0.5 | **FAIL** |" in text
-    assert "| `time_to_fresh_ms: p(99) < 500` | 100 | pass |" in text
+    assert "| `time_to_fresh_ms: p(99) < 500` | 100 ms | pass |" in text
     assert text.index("**FAIL**") < text.index("time to fresh |"), "thresholds come first"

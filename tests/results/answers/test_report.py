@@ -322,7 +322,7 @@ def test_an_interrupted_report_leaves_no_kernel(
     [
         (["report", "no/such/run"], "not a run bundle"),
         (["report", "{run}", "--notebook", "99_nothing"], "no notebook '99_nothing'"),
-        (["report", "{run}", "-o", "no/such/place/out.html"], "not a directory"),
+        (["report", "{run}", "-o", "no/such/place/out.html"], "its directory does not exist"),
         (["explain", "{run}", "--worst", "0"], "--worst must be between"),
         (["compare", "{run}", "{run}", "--band", "2"], "--band must be a share"),
         (["compare", "{run}", "no/such/run"], "not a run bundle"),
@@ -340,6 +340,6 @@ def test_bad_input_is_one_line_and_exit_code_two(
 
 def test_compare_and_explain_print_what_they_found(bundle: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(bundle.directory), str(bundle.directory), "--fail-on-worse"]) == 0
-    assert " same, " in capsys.readouterr().out
+    assert " same\n" in capsys.readouterr().out
     assert main(["explain", str(bundle.directory), "--markdown"]) == 0
     assert "#### stages" in capsys.readouterr().out

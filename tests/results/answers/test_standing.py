@@ -42,7 +42,7 @@ def test_a_threshold_got_as_many_digits_as_it_takes_to_see_the_verdict(threshold
     metric, _, condition = threshold.partition(": ")
     wanted = thresholds.parse(metric, condition)
     (check,) = thresholds.check(wanted, {wanted[0].key: {"value": value, "n": 9}})
-    assert standing.got(check) == words
+    assert check.got == words
 
 
 def test_how_a_run_stands(bundle: Run) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import sim
 from sim.results.answers.explain import explain
+from sim.results.answers.sections import to_markdown, to_text
 from sim.results.ledger import herds, stages
 from sim.results.ledger.book import Ledger
 from sim.scenario import Fleet, Pages, Scenario
@@ -134,12 +135,23 @@ def test_an_explanation_names_the_stage_and_is_json(tmp_path: Path) -> None:
     found = explain(sim.simulate(scenario, output=tmp_path / "run"))
     assert "is debounce" in found.sentences[0]
     json.dumps(found.to_dict(), allow_nan=False)
-    assert "nan" not in found.to_text()
-    assert found.to_markdown().startswith("### `run`: no thresholds are set; the run is valid")
+    assert "nan" not in to_text(found.sections())
+    assert to_markdown(found.sections()).startswith("### run: no thresholds are set; the run is valid")
 
 
 def test_a_run_without_updates_has_nothing_to_explain(tmp_path: Path) -> None:
     quiet = sim.simulate(Scenario(duration=5.0, workload=Poisson(rate=0.0)), output=tmp_path / "quiet")
     found = explain(quiet)
-    assert found.sentences == ("No update is known to have reached a page.",)
-    assert "never shown: none" in found.to_text()
+    assert found.sentences == ("Nothing changed in this run, so it says nothing about freshness.",)
+    assert "never shown\n  none\n" in to_text(found.sections())
+
+
+def test_a_run_that_starves_has_shown_nothing_and_lists_the_first_of_what_it_owes(tmp_path: Path) -> None:
+    pages, workload = (Pages("dashboard", 2),), Poisson(rate=20.0)
+    scenario = Scenario(duration=5.0, cooldown=0.0, drain=0.0, fleet=Fleet(users=1), workload=workload, pages=pages)
+    found = explain(sim.simulate(scenario, {"policy.wait": 30.0}, output=tmp_path / "starved"))
+    assert found.sentences[0] == "No update was shown on any page."
+    *_, last = found.sections()
+    assert last.table is not None
+    assert (len(last.table), last.sentences) == (20, (f"The first 20 of {len(found.never)}:",))
+    assert len(found.to_dict()["never"]) == len(found.never) > 20
