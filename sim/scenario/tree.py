@@ -12,7 +12,9 @@ from typing import Any, Literal
 from sim.errors import BadInput, did_you_mean
 
 MOST = 1 << 63
-"""No number of a scenario is as large: tables and clocks count in 64 bits."""
+"""No whole number of a scenario is as large: tables and clocks count in 64 bits."""
+LARGEST = 1e9
+"""No other number is larger: thirty years in seconds, of which some have to fit into the 64 bits of a clock."""
 
 
 def to_dict(value: Any) -> Any:
@@ -68,6 +70,8 @@ def _build_plain(wanted: Any, value: Any, at: str) -> Any:
     if wanted is float:
         if value != value or value in (float("inf"), float("-inf")):
             raise BadInput(f"{at} must be a finite number, got {short(value)}")
+        if abs(value) > LARGEST:
+            raise BadInput(f"{at} must be a number of at most {LARGEST:g} in size, got {short(value)}")
         return float(value)
     return value
 

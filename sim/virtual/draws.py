@@ -28,7 +28,7 @@ def draws(distribution: Distribution, rng: np.random.Generator) -> Callable[[], 
 
 def residuals(distribution: Distribution, rng: np.random.Generator) -> Callable[[], int]:
     """As `draws`: what is left, at an instant of its own, of a duration that is under way then (`distributions.residual`)."""
-    return _blocks(lambda size: _ns(np.minimum(residual(distribution, rng, size), LONGEST))).__next__
+    return _blocks(lambda size: _ns(residual(distribution, rng, size))).__next__
 
 
 def columns(distribution: Distribution, rng: np.random.Generator, size: int) -> np.ndarray:
@@ -51,6 +51,7 @@ def _ns(seconds: np.ndarray) -> np.ndarray:
     whole = seconds.view(np.int64)
     for part in parts(seconds.size):
         one = seconds[part]
+        np.minimum(one, LONGEST, out=one)
         one *= SECOND
         whole[part] = np.rint(one, out=one).astype(np.int64)
     return whole

@@ -55,6 +55,7 @@ def test_variants_are_chosen_by_kind_and_a_number_is_a_constant_duration(tmp_pat
         ("seed = 1.5", r"seed must be a whole number, got 1\.5"),
         ("seed = true", r"seed must be a whole number, got True"),
         ("duration = nan", r"duration must be a finite number, got nan"),
+        ("api.timeout = 2e9", r"api\.timeout must be a number of at most 1e\+09 in size, got 2000000000\.0"),
         ("duration = -1", r"duration must be >= 0 s, got -1"),
         ("workload = {kind = 'poisson', rate = -2}", r"workload\.rate must be >= 0.*got -2"),
         ("workload = {kind = 'posson'}", r"workload\.kind: no such kind 'posson' - did you mean 'poisson'\?"),

@@ -49,6 +49,9 @@ BYTES_PER_REFETCH = 100
 """Of peak resident memory, by `benchmarks.simulation`: a page has its place and a row in the columns of its herd; a piece its
 own."""
 
+LONGEST_QUEUE = 4e9
+"""Seconds."""
+
 PROBES = 200
 """Pages whose rows a bundle holds, unless told otherwise."""
 
@@ -91,6 +94,19 @@ def sample(
     return result, replace(tables, metrics=metric_frame(rows)), watching.sampling
 
 
+def check_queues(scenario: Scenario, updates: Updates) -> None:
+    """Raise `BadInput` where a queue may become longer than 64 bits of nanoseconds."""
+    api, refetches = scenario.api, preparation.expected_size(scenario, updates)[1]
+    each = api.service.mean() + api.service_per_row * scenario.dashboard_rows
+    fan_out = scenario.broadcaster.costs.last(scenario.subscribers, scenario.extra_payload)
+    for what, work in (("api.service", refetches * each / api.workers), ("the costs of broadcaster", len(updates) * fan_out)):
+        if work > LONGEST_QUEUE:
+            raise BadInput(
+                f"scenario {scenario.name}: up to {work:.3g} s of work in a queue are too many for the fleet engine (lower "
+                f"{what}, or use the reference engine)"
+            )
+
+
 def check_memory(scenario: Scenario, updates: int) -> None:
     """Raise `BadInput` where the run would not fit into the memory that is free."""
     need = scenario.subscribers * BYTES_PER_PAGE + updates * BYTES_PER_UPDATE + PIECE * BYTES_PER_REFETCH
@@ -116,6 +132,7 @@ class Fleet:
         if updates is None:
             updates = scenario.draw_updates(rng)
         check_memory(scenario, len(updates))
+        check_queues(scenario, updates)
         self.scenario = scenario
         self.rng = rng
         start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)

@@ -40,6 +40,9 @@ NO_RELEASE = 1 << 62
 
 LONG_AGO = -(1 << 62)
 
+FAR = 1 << 61
+"""An instant after any run: no queue is longer, so that instants have 64 bits."""
+
 NOT_READ = -1
 """In a column of instants at which the database was read."""
 
@@ -125,6 +128,8 @@ class ApiStation:
         begin = self._free[0]
         if begin < at:
             begin = at
+        elif begin > FAR:
+            begin = FAR
         end = begin + self._service() + view.extra
         heapreplace(self._free, end)
         self._log += _work(at, begin, end)
@@ -149,6 +154,8 @@ class ApiStation:
             begin = free[0]
             if begin < arrival:
                 begin = arrival
+            elif begin > FAR:
+                begin = FAR
             begins.append(begin)
             heapreplace(free, begin + needs)
         reads = np.array(begins, np.int64)
@@ -199,7 +206,7 @@ class ApiStation:
         for start, end, factor in self._slow:
             if start <= at < end:
                 service = round(service * factor)
-        return service
+        return min(service, FAR)
 
     def _now(self) -> int:
         assert self._clock is not None, "changes need a clock"
@@ -224,7 +231,7 @@ class ApiStation:
     def _settle(self, view: View, made_at: int, at: int) -> Answer:
         if self._plain:
             return self._serve(view, made_at, at)
-        begin, service = max(self._free[0], at), self._service() + view.extra
+        begin, service = min(max(self._free[0], at), FAR), self._service() + view.extra
         if self._troubled:
             begin = self._begun(begin)
             service = self.slowed(begin, service)

@@ -15,7 +15,7 @@ from sim.virtual.channels import owner, subscribed
 from sim.virtual.database import EVERYONE, NOTHING, Database
 from sim.virtual.draws import draws, residuals
 from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, Ledger, PageConnection, refetch_row
-from sim.virtual.reference.api import NO_RELEASE, ApiStation, View
+from sim.virtual.reference.api import FAR, NO_RELEASE, ApiStation, View
 from sim.virtual.reference.broadcaster import BroadcastNodes, Unheard
 from sim.virtual.reference.client import HttpClient
 from sim.virtual.reference.outcomes import OneWay, OneWayRequests
@@ -108,7 +108,7 @@ class PageGroup:
         fleet, api = self.scenario.fleet, self.scenario.api
         if self.pages.page == "dashboard":
             rows = self.scenario.dashboard_rows
-            extra = round(api.service_per_row * SECOND) * rows
+            extra = min(round(api.service_per_row * SECOND) * rows, FAR)
             size = api.size_of(rows)
             user = seat % fleet.users + 1
             shows = EVERYONE if api.dashboard_of == "everyone" else user
