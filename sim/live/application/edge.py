@@ -173,7 +173,8 @@ class ServedConnection(asyncio.Protocol):
             self._transport.pause_reading()
         if not self._serving:
             self._serve()
-        self._continue()
+        if self._expecting:
+            self._continue()
 
     def eof_received(self) -> bool:
         """The client sends no more. What it has asked is still answered."""
@@ -252,14 +253,18 @@ class ServedConnection(asyncio.Protocol):
             self._stop(HttpError(400, "A request has exactly one Host header."))
         if not _HOST.fullmatch(headers.get("host", "")):
             self._stop(HttpError(400, "The Host header is not the name of a host."))
-        length = headers.get("content-length", "").lstrip("0")
-        if len(length) > 18 or (length and int(length) > MAX_BODY):
-            self._stop(HttpError(413, f"The body has more than {MAX_BODY} bytes."))
-        if (coding := headers.get("transfer-encoding", "chunked").lower()) != "chunked":
-            self._stop(HttpError(501, f"Bodies are read as they are or in chunks, not as {coding[:100]}."))
-        if old and "transfer-encoding" in headers:
-            self._stop(HttpError(400, "HTTP/1.0 has no chunks."))
-        self._expecting = headers.get("expect", "").lower() == "100-continue" and not old and not self._parser.should_upgrade()
+        if "content-length" in headers:
+            length = headers["content-length"].lstrip("0")
+            if len(length) > 18 or (length and int(length) > MAX_BODY):
+                self._stop(HttpError(413, f"The body has more than {MAX_BODY} bytes."))
+        if "transfer-encoding" in headers:
+            coding = headers["transfer-encoding"]
+            if coding.lower() != "chunked":
+                self._stop(HttpError(501, f"Bodies are read as they are or in chunks, not as {coding[:100]}."))
+            if old:
+                self._stop(HttpError(400, "HTTP/1.0 has no chunks."))
+        if "expect" in headers:
+            self._expecting = headers["expect"].lower() == "100-continue" and not old and not self._parser.should_upgrade()
 
     def on_body(self, data: bytes) -> None:
         self._body += data
@@ -292,7 +297,7 @@ class ServedConnection(asyncio.Protocol):
 
     def _continue(self) -> None:
         """Ask for the body of a request that waits to be asked, once those before it have their answers."""
-        if self._expecting and not (self._serving or self._queue or self._closing):
+        if not (self._serving or self._queue or self._closing):
             self._expecting = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -323,7 +328,8 @@ class ServedConnection(asyncio.Protocol):
         if self._queue and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._serve)
-        self._continue()
+        if self._expecting:
+            self._continue()
 
     def _write(self, request: Request | None, response: Response, keep_alive: bool) -> None:
         if self._ended or self._transport.is_closing():
