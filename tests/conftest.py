@@ -36,9 +36,15 @@ def pytest_collection() -> None:
     gc.disable()  # until `pytest_collection_finish`: nothing goes before
 
 
+LONG = {"test_engine.py", "test_hostile_bundles.py", "test_sweep.py"}
+"""Files of many tests that last long together; the first also compiles what others then load."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What lasts longest begins first (with `--no-loadscope-reorder`), or one worker ends long after the others."""
-    long = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+    long = {
+        item.path for item in items if item.path.suffix == ".ipynb" or item.path.name in LONG or item.get_closest_marker("slow")
+    }
     items.sort(key=lambda item: item.path not in long)
 
 

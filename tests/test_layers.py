@@ -221,7 +221,9 @@ def test_nothing_that_a_notebook_imports_reaches_locust_or_a_socket() -> None:
 
 
 def test_a_kernel_that_imports_what_notebooks_import_has_no_locust_and_no_patched_socket() -> None:
+    """Nor SciPy, which takes as long to import as all of ours: what needs it imports it where it does."""
     names = "sim, sim.virtual.theory, sim.virtual.fleet, sim.results.summary, sim.results.plots, sim.results.answers.report"
-    probe = f"import {names}, sys; print(*[m for m in sys.modules if m.split('.')[0] in ('locust', 'gevent')])"
+    names += ", sim.experiments.answers, sim.experiments.agreement"
+    probe = f"import {names}, sys; print(*[m for m in sys.modules if m.split('.')[0] in ('locust', 'gevent', 'scipy')])"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []

@@ -26,10 +26,9 @@ def level(ledger: Ledger, process: str, metric: str) -> float:
 def _samples(ledger: Ledger, process: str, metric: str) -> pd.DataFrame:
     """The samples of the window, in their order."""
     rows = ledger.tables.metrics
-    names = rows["process"].astype(str)
-    mine = (names == process) | names.str.startswith(f"{process}-")
+    names = [name for name in rows["process"].unique() if name == process or str(name).startswith(f"{process}-")]
     inside = rows["at"].between(ledger.window.start, ledger.window.end)
-    return rows[mine & inside & (rows["metric"].astype(str) == metric)].sort_values("at", kind="stable")
+    return rows[rows["process"].isin(names) & inside & (rows["metric"] == metric)].sort_values("at", kind="stable")
 
 
 def spent(ledger: Ledger, process: str, metric: str = "cpu_seconds") -> pd.DataFrame:
