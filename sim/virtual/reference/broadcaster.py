@@ -131,6 +131,8 @@ class BroadcastNodes:
         self._answers_before = costs.answer == "before"
         self._nagle = costs.nagle
         self._network = scenario.network.to_subscriber
+        self._way = ns(self._network.value) if isinstance(self._network, Constant) and not self._nagle else None
+        """Of each frame; None: it varies."""
         self._last_arrival: Array = np.zeros(0, np.int64)
         """Per subscriber: no frame that is written later arrives earlier."""
         self._acknowledged: Array = np.zeros(0, np.int64)
@@ -208,9 +210,9 @@ class BroadcastNodes:
         """Write to *members* from instant *at* on, one every *each* ns; returns when it is done."""
         connections, subscribers = members.columns()
         done = at + len(connections) * each
-        if isinstance(self._network, Constant) and not self._nagle:
-            first = at + each + ns(self._network.value)
-            whens: Sequence[int] = range(first, done + ns(self._network.value) + 1, each) if each else [first] * len(connections)
+        if self._way is not None:
+            first = at + each + self._way
+            whens: Sequence[int] = range(first, done + self._way + 1, each) if each else [first] * len(connections)
         else:
             arrivals = self._arrivals(subscribers, at, each)
             order = np.argsort(arrivals, kind="stable")

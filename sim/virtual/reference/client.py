@@ -51,15 +51,24 @@ class HttpClient:
         """
         if self.flush is not None:
             self.flush()
-        if not self.simple:
+        return self.requests(view, made_at, done)(token)
+
+    def requests(self, view: View, made_at: int, done: Done) -> Callable[[Any], Abort | None]:
+        """`get` as a function of the token, for a page that sends many. It does not `flush`."""
+
+        def simple(token: Any) -> None:
+            at, read_at, status, size = answer(view, made_at, now() + way)
+            at += way
+            post(at, done, token, at, None if read_at is None else version_at(read_at), status or None, size)
+
+        def fetch(token: Any) -> Abort:
             self.first_attempts += 1
             request = Fetch(self, view, made_at, done, token)
             request.send()
             return request.abort
-        at, read_at, status, size = self.api.answer(view, made_at, self.clock.now() + self._way)
-        at += self._way
-        self.clock.post(at, done, token, at, None if read_at is None else view.history.at(read_at), status or None, size)
-        return None
+
+        answer, version_at, now, post, way = self.api.answer, view.history.at, self.clock.now, self.clock.post, self._way
+        return simple if self.simple else fetch
 
     def may_retry(self, attempt: int) -> bool:
         if attempt > self.retries:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from sim.clock import SECOND, ns
 from sim.scenario import Scenario
 from sim.virtual.measures import Sample, busy, frame_bytes, load, peak, station
@@ -38,9 +40,10 @@ def bytes_sent(world: World, scenario: Scenario) -> int:
     names = list(world.ledger.channels)
     updates = world.database.updates
     resource, resource_id = updates.resource.tolist(), updates.resource_id.tolist()
-    total = 0
+    frames: Counter[tuple[int, int, int]] = Counter()
     for delivery in world.ledger.deliveries:
-        kind = RESOURCES[resource[delivery.update]]
-        frame = frame_bytes(kind, resource_id[delivery.update], names[delivery.channel])
-        total += delivery.frames * (frame + scenario.extra_payload_of(kind))
-    return total
+        frames[resource[delivery.update], resource_id[delivery.update], delivery.channel] += delivery.frames
+    return sum(
+        count * (frame_bytes(RESOURCES[kind], number, names[channel]) + scenario.extra_payload_of(RESOURCES[kind]))
+        for (kind, number, channel), count in frames.items()
+    )

@@ -123,6 +123,20 @@ class PageGroup:
         return subscribed(self.scenario, view.resource, view.resource_id, view.user) if self.listens else []
 
 
+class ByEvent(Refetcher):
+    """The refetches of a page to which each answer is an event."""
+
+    __slots__ = ()
+
+    def sends_by(self, client: HttpClient, view: View, made_at: int) -> None:
+        """Called before anything is due. The function that sends needs `finished`, so it cannot be given to the constructor."""
+        self._send = client.requests(view, made_at, self.finished)
+
+
+def _not_connected(refetch: Refetch) -> Abort | None:
+    raise RuntimeError("a page sends nothing before it knows by what")
+
+
 class Page:
     """One life of a page in a browser: from its first load until its user leaves."""
 
@@ -229,21 +243,23 @@ class Page:
         """Its first load is applied: from now on it is open."""
         world, group, hidden = self.world, self.group, self.group.hidden(self.seat)
         if world.mode != "forward":
-            make = Refetcher if world.sent is None else OneWay
-            self.refetcher = make(
+            given = (
                 group.policy_of(self.seat),
                 group.in_flight,
                 world.clock,
-                self._send,
+                _not_connected,
                 self._done,
                 world.jitter,
                 HIDDEN_STEP if hidden else 0,
                 int(world.hidden.random() * HIDDEN_STEP) if hidden else 0,
             )
+            if world.sent is None:
+                by_event = self.refetcher = ByEvent(*given)
+                by_event.sends_by(world.client, self.view, self.made_at)
+            else:
+                one_way = self.refetcher = OneWay(*given)
+                one_way.goes_to(world.sent, self.subscriber)
             self.refetcher.version = version
-            if isinstance(self.refetcher, OneWay):
-                assert world.sent is not None
-                self.refetcher.goes_to(world.sent, self.subscriber)
         self._life = [
             self.subscriber,
             group.kind,
@@ -329,10 +345,6 @@ class Page:
             self.was_subscribed = True
 
     # --- refetching ----------------------------------------------------------------------------------------------------
-
-    def _send(self, refetch: Refetch) -> Abort | None:
-        assert self.refetcher is not None
-        return self.world.client.get(self.view, self.made_at, self.refetcher.finished, refetch)
 
     def _done(self, refetch: Refetch) -> None:
         status, size, version = refetch.status, refetch.bytes, refetch.version
