@@ -135,7 +135,7 @@ def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
     env = simpy.Environment(initial_time=0)
     last, armed, shown = [0] * dashboards, [False] * dashboards, [0] * dashboards
     queue: deque[int] = deque()
-    free, committed, told = workers, 0, 0
+    free, committed, written = workers, 0, 0
     latency = array("q")
 
     def after(delay: int, value: Any, callback: Any) -> None:
@@ -143,10 +143,10 @@ def with_simpy(scenario: Scenario, updates: Updates) -> dict[str, float]:
         event.callbacks.append(callback)
 
     def publish(event: Any) -> None:
-        nonlocal committed, told
+        nonlocal committed, written
         committed += 1
-        begin = max(int(env.now), told)
-        told = begin + each * dashboards
+        begin = max(int(env.now), written)
+        written = begin + each * dashboards
         for page in range(dashboards):
             after(begin - int(env.now) + each * (page + 1) + net, page, notified)
         if event.value + 1 < len(at):

@@ -1,4 +1,4 @@
-"""Names of channels: those on which an event is told, and those to which a page subscribes."""
+"""Names of channels: those on which an event is sent, and those to which a page subscribes."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ LONGEST_QUEUE = 4e9
 """Seconds."""
 
 PROBES = 200
-"""Pages whose rows a bundle holds, unless told otherwise."""
+"""Pages whose rows a bundle holds, by default."""
 
 Watcher = Callable[[int, Herd], None]
 """Shown each herd with the number of its group, complete, in the group's order."""
@@ -182,8 +182,8 @@ class Fleet:
             counts[group.updates] += tally.pages
             never[group.updates] += tally.owed - tally.pages
         counted = self.counted
-        told = counted[last[counted] >= 0]
-        since = self.database.committed_at[told]
+        arrived = counted[last[counted] >= 0]
+        since = self.database.committed_at[arrived]
         queue, span = refetching.queue, self.window.stop - self.window.start
         outcomes = [tally.outcomes for tally in tallies]
         payloads = any(isinstance(group.policy, FullPayload) for group in groups)
@@ -210,8 +210,8 @@ class Fleet:
             notified=latency(notified, heard_sums, heard_counts, np.zeros(count, np.int64)),
             fresh={kind: latency(fresh[kind], *columns) for kind, columns in shown.items()},
             intended=self.intended / SECOND,
-            fan_out=np.stack([first[told] - since, last[told] - since], axis=1) / SECOND,
-            load=refetching.load,
+            fan_out=np.stack([first[arrived] - since, last[arrived] - since], axis=1) / SECOND,
+            load=refetching.load.counts,
             utilisation=queue.busy / (queue.workers * span) if span else float("nan"),
             wait_mean=queue.waited / queue.count / SECOND if queue.count else float("nan"),
             wait_max=queue.longest / SECOND if queue.count else float("nan"),

@@ -116,7 +116,7 @@ def plan(scenario: Scenario, database: Database, rng: Streams, window: tuple[int
     return Plan(published, groups, fan_out.nodes, fan_out.frames, fan_out.bytes)
 
 
-# --- who sits where ----------------------------------------------------------------------------------------------------
+# --- seats -------------------------------------------------------------------------------------------------------------
 
 
 def _seats(scenario: Scenario) -> Iterator[Seats]:
@@ -227,15 +227,15 @@ class _Events:
         """Per kind: resource and number."""
         channels_of = Channels(scenario)
         self.channels = [channels_of(RESOURCES.index(name), number) for name, number in self.resources]
-        """Per kind: names of the channels on which it is told, in this order."""
+        """Per kind: names of the channels on which it is sent, in this order."""
 
 
 class _FanOut:
     """Events through the nodes of the broadcaster.
 
     A node writes an event to one page after the other: channel by channel, and on a channel seat by seat. So the pages of a
-    `Seats` hear it as one block, behind those that are told before. Of a server with 2 pages of its own and 3 dashboards that
-    hear of all servers, the dashboards are written to third, fourth and fifth:
+    `Seats` hear it as one block, behind those that are written to before. Of a server with 2 pages of its own and 3
+    dashboards that hear of all servers, the dashboards are written to third, fourth and fifth:
 
         channel servers.5: seats of server 5    2 pages    0 ahead
         channel servers:   seats of dashboards  3 pages    2 ahead
@@ -257,12 +257,12 @@ class _FanOut:
         self._fixed = ns(costs.fixed)
         self._delay = ns(scenario.network.to_subscriber.mean())
         self._on_channel: dict[str, list[int]] = defaultdict(list)
-        """Seats (by number) that listen to it, in the order in which they are told."""
+        """Seats (by number) that listen to it, in the order in which they are written to."""
         for number, seat in enumerate(seats):
             for name in seat.channels:
                 self._on_channel[name].append(number)
-        self._told = [[seat for name in channels for seat in self._on_channel.get(name, ())] for channels in events.channels]
-        """Per kind of event: the seats (by number) that are told, in order."""
+        self._receivers = [[seat for name in channels for seat in self._on_channel.get(name, ())] for channels in events.channels]
+        """Per kind of event: the seats (by number) that hear it, in order."""
         self.nodes: list[Fifo] = [Fifo(1, window)] * scenario.broadcaster.nodes
         self.frames = self.bytes = 0
         """Written by all nodes before the end, once `groups` has given them all."""
@@ -279,10 +279,10 @@ class _FanOut:
             alike[tuple(mine[node].size for mine in members)].append(node)
         each = np.array([self._each[name] for name, _ in events.resources], np.int64)
         for sizes, nodes in alike.items():
-            told, ahead = self._blocks(sizes)
-            composed = self._fixed + told[events.kind] * self._compose
+            receivers, ahead = self._blocks(sizes)
+            composed = self._fixed + receivers[events.kind] * self._compose
             queue = Fifo(1, self._window)
-            written = queue.serve(events.arrivals, composed + (told * each)[events.kind]) + composed
+            written = queue.serve(events.arrivals, composed + (receivers * each)[events.kind]) + composed
             self._count(sizes, len(nodes), written, each)
             for node in nodes:
                 self.nodes[node] = queue
@@ -291,14 +291,15 @@ class _FanOut:
                     yield self._group(seat, views, [members[number][node] for node in nodes], written, ahead[number])
 
     def _blocks(self, sizes: tuple[int, ...]) -> tuple[Array, list[dict[int, int]]]:
-        """(per kind of event: pages told on a node; per seat: kind -> pages told before its own), given the *sizes* of seats."""
-        told = [0] * len(self._told)
+        """(per kind of event: pages that hear it on a node; per seat: kind -> pages written to before its own), given the *sizes*
+        of seats."""
+        receivers = [0] * len(self._receivers)
         ahead: list[dict[int, int]] = [{} for _ in sizes]
-        for kind, seats in enumerate(self._told):
+        for kind, seats in enumerate(self._receivers):
             for seat in seats:
-                ahead[seat][kind] = told[kind]
-                told[kind] += sizes[seat]
-        return np.array(told, np.int64), ahead
+                ahead[seat][kind] = receivers[kind]
+                receivers[kind] += sizes[seat]
+        return np.array(receivers, np.int64), ahead
 
     def _group(self, seat: Seats, views: _Views, members: list[Array], written: Array, ahead: dict[int, int]) -> Group:
         """*members*: on each of the nodes that are alike. *written*: when they begin to write each event."""

@@ -91,7 +91,7 @@ def _heaped(sent: Array, to: int, service: Array, free: Array, begins: Array, ba
         begins[k] = begin - base
         hole, child = 0, 1
         while child < workers:
-            child += held[child + 1] < held[child]  # no branch: nobody could predict it
+            child += held[child + 1] < held[child]  # no branch: it could not be predicted
             if held[child] >= end:
                 break
             held[hole] = held[child]
@@ -130,7 +130,7 @@ def serve(
         for k in range(size):
             work += need[k]
             most = max(most, need[k])
-        # From the last arrival on all workers are busy, so nobody begins later than all the work takes them.
+        # From the last arrival on all workers are busy, so none begins later than all the work takes them.
         if workers <= LANES and max(at[size - 1] + to, free[-1]) - since + work // workers + most < LATEST:
             for k in range(workers):
                 row[k] = max(free[k] - since, 0)

@@ -52,6 +52,34 @@ class _Open:
     """Started, arrived, begun, finished of each member in their order, instants of the run; the last two `NEVER`: not yet."""
 
 
+class Load:
+    """How many refetches start in each 100 ms of the window."""
+
+    def __init__(self, window: Span) -> None:
+        self._window = window
+        self.counts: Array = np.zeros(max(0, -(-(window.stop - window.start) // LOAD_STEP)), np.int64)
+
+    def add_herds(self, bases: Array, started: Array) -> None:
+        """Count herds that start at each of the *bases* + *started* (sorted)."""
+        start, stop = self._window.start, self._window.stop
+        first = (bases + (started[0] - start)) // LOAD_STEP
+        steps = first[:, None] + np.arange((started[-1] - started[0]) // LOAD_STEP + 3)
+        edges = np.clip(start + steps * LOAD_STEP, start, stop) - bases[:, None]
+        counts = np.diff(np.searchsorted(started, edges), axis=1)
+        held = np.nonzero(counts)
+        np.add.at(self.counts, steps[held], counts[held])
+
+    def add(self, started: Array) -> None:
+        """Count single starts, in any order."""
+        start, stop = self._window.start, self._window.stop
+        inside = started[(started >= start) & (started < stop)] - start
+        if inside.size:
+            inside //= LOAD_STEP
+            low = int(inside.min())
+            counts = np.bincount(inside - low)
+            self.counts[low : low + counts.size] += counts
+
+
 class Refetching:
     """All refetches of a run through the queue of the application, in the order of their arrival."""
 
@@ -65,9 +93,7 @@ class Refetching:
         self._timeout = None if scenario.api.timeout is None else ns(scenario.api.timeout)
         self._jitter = [ns(group.policy.jitter) for group in groups]
         self._rng = rng
-        self._window = window
-        self.load: Array = np.zeros(max(0, -(-(window.stop - window.start) // LOAD_STEP)), np.int64)
-        """Refetches started in each 100 ms of the window."""
+        self.load = Load(window)
         self._helper: ThreadPoolExecutor
         self._prepared: Future[Array] | None = None
         self._templates: dict[int, tuple[Herd, Fifo]] = {}
@@ -75,26 +101,27 @@ class Refetching:
         """Per group: bases of herds that were only moved and are not counted in the load yet."""
         self._open: list[_Open] = []
         """Herds of which some requests arrive after the piece that they were sent in, in the order of sending."""
-        first, group, base = [], [], []
-        for number, found in enumerate(groups):
-            fires = found.fires[found.fires + found.offsets[0] <= window.end] if found.size else found.fires[:0]
-            first.append(fires + found.offsets[0] + self._to_api)
-            group.append(np.full(fires.size, number))
-            base.append(fires)
-        firsts = np.concatenate([np.empty(0, np.int64), *first])
-        order = np.argsort(firsts, kind="stable")
-        compiled.prepare(sum(found.size * fires.size for found, fires in zip(groups, base, strict=True)))
-        self._first = firsts[order]
-        """Per herd, in order: no request of it arrives earlier, ns."""
-        self._group = np.concatenate([np.empty(0, np.int64), *group])[order]
-        self._base = np.concatenate([np.empty(0, np.int64), *base])[order]
+        self._schedule(window.end)
+        compiled.prepare(int(self._size.sum()))
 
-        last = np.array(
-            [(found.offsets[-1] if found.size else 0) + jitter for found, jitter in zip(groups, self._jitter, strict=True)]
+    def _schedule(self, end: int) -> None:
+        """All herds up to the *end* of the run, as columns, in the order in which their first requests arrive."""
+        none = np.empty(0, np.int64)
+        bases = [group.fires[group.fires + group.offsets[0] <= end] if group.size else none for group in self.groups]
+        first = np.concatenate(
+            [none, *(base + group.offsets[0] for base, group in zip(bases, self.groups, strict=True) if base.size)]
         )
-        arrived = np.maximum.accumulate(self._base + last[self._group] + self._to_api) if groups else self._first
+        order = np.argsort(first, kind="stable")
+        self._first: Array = first[order] + self._to_api
+        """No request of it arrives earlier, ns."""
+        self._group: Array = np.repeat(np.arange(len(bases)), [base.size for base in bases])[order]
+        self._base: Array = np.concatenate([none, *bases])[order]
+        self._size: Array = np.array([group.size for group in self.groups], np.int64)[self._group]
+        spans = [int(group.offsets[-1]) if group.size else 0 for group in self.groups]
+        last = np.array(spans, np.int64) + np.array(self._jitter, np.int64)
+        arrived = np.maximum.accumulate(self._base + last[self._group] + self._to_api) if self._base.size else none
         self._gap: Array = np.append(arrived[:-1] <= self._first[1:], True)
-        """Per herd: have it and all before it arrived when the next begins to? (But for a random network.)"""
+        """Have it and all before it arrived when the next begins to? (But for a random network.)"""
 
     def herds(self, progress: Progress | None) -> Iterator[tuple[int, Herd]]:
         """(group, herd), complete; those of one group in order."""
@@ -102,7 +129,7 @@ class Refetching:
             yield from self._herds(progress)
 
     def _herds(self, progress: Progress | None) -> Iterator[tuple[int, Herd]]:
-        ends = np.cumsum(np.array([group.size for group in self.groups], np.int64)[self._group])
+        ends = np.cumsum(self._size)
         count = self._first.size
         herd = 0
         while herd < count:
@@ -176,7 +203,7 @@ class Refetching:
     def _count_moves(self, number: int) -> None:
         bases, self._moves[number] = self._moves[number], []
         if bases:
-            self._count_rising(np.array(bases), self.groups[number].offsets)
+            self.load.add_herds(np.array(bases), self.groups[number].offsets)
 
     def _answered(self, started: Array, finished: Array) -> Array:
         """Instants of the answers; `NEVER` where the page has given up. An answer at the instant of the time-out is too late."""
@@ -198,23 +225,20 @@ class Refetching:
         group, bases = self.groups[number], self._base[herd:stop]
         arrivals = bases[:, None] + (group.offsets + self._to_api)
         service = self._draw_service(arrivals.size)
-        if isinstance(service, int):
-            service += group.seats.extra
-            begun = self.queue.serve_herds(arrivals, service)
-            finished = begun + (service + self._to_api)
-        else:
+        even = isinstance(service, int)
+        if not isinstance(service, int):
             service = service.reshape(arrivals.shape)
-            service += group.seats.extra
-            begun = self.queue.serve_herds(arrivals, service)
-            finished = begun + service
-            finished += self._to_api
+        service += group.seats.extra
+        begun = self.queue.serve_herds(arrivals, service)
+        finished = begun + service
+        finished += self._to_api
         if group.size > FEW:
-            self._count_rising(bases, group.offsets)
+            self.load.add_herds(bases, group.offsets)
         else:
-            self._count_starts((bases[:, None] + group.offsets).ravel())
+            self.load.add((bases[:, None] + group.offsets).ravel())
         begun -= bases[:, None]
         finished -= bases[:, None]
-        rising = isinstance(service, int) and self._timeout is None
+        rising = even and self._timeout is None
         if self._timeout is not None:
             finished = self._answered(group.offsets, finished)
         for row, base in enumerate(bases.tolist()):
@@ -238,7 +262,7 @@ class Refetching:
         number, base = int(self._group[herd]), int(self._base[herd])
         services = self._services(sent.size, self.groups[number].seats.extra)
         order, begun, heard = self.queue.serve_packed(sent, sent.size.bit_length(), services, self._to_api, base)
-        self._count_rising(np.array([base]), sent)
+        self.load.add_herds(np.array([base]), sent)
         if self._timeout is not None:
             heard = Profile(self._answered(sent, heard.values))
         return number, Herd(base, sent, begun, heard, order)
@@ -305,9 +329,9 @@ class Refetching:
         started[:] = group.offsets + base
         if jitter:
             started += (self._rng["jitter"].random(group.size) * jitter).astype(np.int64)
-            self._count_starts(started)
+            self.load.add(started)
         else:
-            self._count_rising(np.array([base]), group.offsets)
+            self.load.add_herds(np.array([base]), group.offsets)
         arrived[:] = started + self._delay(group.size)
         return _Open(number, base, columns)
 
@@ -322,30 +346,8 @@ class Refetching:
         base = part.base
         return Herd(base, started - base, begun - base, np.where(finished < NEVER, finished - base, NEVER), None)
 
-    # --- keeping count -------------------------------------------------------------------------------------------------
-
     def _draw_service(self, count: int) -> Array | int:
         return _draw(self._service, self._rng["service"], count)
-
-    def _count_rising(self, bases: Array, started: Array) -> None:
-        """Add to the load what starts in the window, of herds at *bases* + *started* (sorted)."""
-        start, stop = self._window.start, self._window.stop
-        first = (bases + (started[0] - start)) // LOAD_STEP
-        steps = first[:, None] + np.arange((started[-1] - started[0]) // LOAD_STEP + 3)
-        edges = np.clip(start + steps * LOAD_STEP, start, stop) - bases[:, None]
-        counts = np.diff(np.searchsorted(started, edges), axis=1)
-        held = np.nonzero(counts)
-        np.add.at(self.load, steps[held], counts[held])
-
-    def _count_starts(self, started: Array) -> None:
-        """The same of single starts, in any order."""
-        start, stop = self._window.start, self._window.stop
-        inside = started[(started >= start) & (started < stop)] - start
-        if inside.size:
-            inside //= LOAD_STEP
-            low = int(inside.min())
-            counts = np.bincount(inside - low)
-            self.load[low : low + counts.size] += counts
 
 
 def _draw(distribution: Distribution, rng: np.random.Generator, count: int) -> Array | int:

@@ -29,7 +29,7 @@ from sim.virtual.fleet.tally import Outcomes
 Figures = Iterator[tuple[str, Estimate]]
 
 LEVELS = (0.5, 0.95, 0.99)
-"""Of the quantiles of a latency, unless told otherwise."""
+"""Of the quantiles of a latency, by default."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -10,9 +10,9 @@ order in which the page *hears* them:
     outcome     not_newer where no update of the page was committed between the state shown before and this one, else applied;
                 a regression where the state shown before is the newer one (here the third)
 
-`Tally` does this for all pages of a group at once. A herd whose answers nobody can overtake any more is *settled*, that is
-counted. Most herds are settled whole: two binary searches say which updates they bring to all pages. Only updates that were
-committed while a herd was being read need a look at each page.
+`Tally` does this for all pages of a group at once. A herd is *settled*, that is counted, when no later answer can overtake its
+answers any more. Most herds are settled whole: two binary searches say which updates they bring to all pages. Only updates that
+were committed while a herd was being read need a look at each page.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The application that answers: c workers, one first-in-first-out queue, and what may refuse before it.
 
-Work that is admitted is done, whoever gave up meanwhile (PHP does not notice). So all about a request is settled when it arrives:
-it is begun when the first worker is free (J. Kiefer, J. Wolfowitz 1955), and then reads the state of the database. Nothing here
-waits; who asks gets the instant of the answer with it.
+Work that is admitted is done, even if its page has given up meanwhile (PHP does not notice). So all about a request is known when
+it arrives: it begins when the first worker is free (J. Kiefer, J. Wolfowitz 1955), and then reads the state of the database.
+Nothing here waits; the caller gets the answer at once, with the instant at which it leaves.
 
-A change that tells the broadcaster itself keeps its worker until that has answered, which is not known in advance. While such
-workers are held, and no other is free, requests wait in a queue here, to be settled when a worker is.
+A change that sends its event to the broadcaster itself keeps its worker until the broadcaster has answered. That instant is not
+known in advance. While such workers are held and no other is free, requests wait in a queue here until a worker is free.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class View:
 
 
 class ApiStation:
-    """Told of each arrival, in their order: at once when each is sent (`answer`), or when it is there (`request`, `change`)."""
+    """The workers and their queue. Arrivals are given in their order: when each is sent (`answer`), or when it arrives
+    (`request`, `change`)."""
 
     def __init__(self, scenario: Scenario, service: Callable[[], int], clock: EventList | None = None) -> None:
         """*clock*: needed where changes are worked on as well (`request`, `change`)."""
@@ -164,8 +165,8 @@ class ApiStation:
         return ends, reads, np.full(at.size, 200), np.array([view.size for view in views], np.int64)[number]
 
     def request(self, view: View, made_at: int, at: int, heard: Callable[[Answer], None]) -> None:
-        """As `answer`, for a request that arrives now, where changes are worked on as well: *heard* is told the answer when it is
-        settled, now or later, but not after it leaves."""
+        """As `answer`, for a request that arrives now, where changes are worked on as well: *heard* is called with the answer
+        when it is known, now or later, but not after it leaves."""
         early = self._guard(view, made_at, at, heard) if self._guarded else None
         if early is WAITS:
             return
@@ -267,14 +268,14 @@ class ApiStation:
         return rows[rows[:, 0] <= self._over]
 
     def _guard(self, view: View, made_at: int, at: int, heard: Callable[[Answer], None] | None = None) -> Answer | None:
-        """An answer that no worker has to make: refused, or remembered. `WAITS`: *heard* is told it with another's."""
+        """An answer that no worker has to make: refused, or remembered. `WAITS`: *heard* gets it with another's."""
         if self._is_away(at):
             return at, None, NO_ANSWER, 0
         if self._rate_limit is not None and not self._allowed(view.user, at):
             self.refused += at <= self._over
             return at, None, 429, REFUSAL
         if self._cache and view.cacheable:
-            # Who comes while the answer is being made waits for it.
+            # A request that comes while the answer is being made waits for it.
             key = self._key(view, made_at)
             if heard is not None and key in self._awaited:
                 self.from_cache += at <= self._over
@@ -296,7 +297,7 @@ class ApiStation:
         return self._waiting(at) + len(self._queue) >= self._queue_limit
 
     def _is_away(self, at: int) -> bool:
-        """Does nobody listen at its port?"""
+        """Is its port closed?"""
         return any(start <= at < end for start, end in self._away)
 
     def _allowed(self, user: int, at: int) -> bool:

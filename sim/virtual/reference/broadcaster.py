@@ -61,7 +61,7 @@ class Members:
         self._columns = None
 
     def columns(self) -> tuple[list[PageConnection], Array]:
-        """The connections, and the numbers of their subscribers; made anew only when somebody came or went."""
+        """The connections, and the numbers of their subscribers; made anew only after a change of members."""
         if self._columns is None:
             connections = list(self.connections)
             self._columns = connections, np.array([connection.subscriber for connection in connections], np.int32)
@@ -113,12 +113,12 @@ class BroadcasterNode:
 
 
 class BroadcastNodes:
-    """Told of subscriptions and events; lets the notifications arrive."""
+    """All nodes: takes subscriptions and events, and lets the notifications arrive."""
 
     def __init__(
         self, scenario: Scenario, clock: EventList, ledger: Ledger, rng: np.random.Generator, forward: bool = False
     ) -> None:
-        """*forward*: nobody hears a notification as it arrives; the ledger has them all."""
+        """*forward*: notifications are only written to the ledger; no page hears them as they arrive."""
         self._clock = clock
         self._forward = forward
         self._ledger = ledger

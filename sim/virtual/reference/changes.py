@@ -1,13 +1,13 @@
-"""Changes as what they are in an application: requests that wait for a worker and for a lock, are saved, and told of.
+"""Changes as what they are in an application: requests that wait for a worker and for a lock, are saved, and are broadcast.
 
     arrives    when it is intended and the change before it of the same resource is answered, or a second late (`IN_ORDER`); waits
                with the refetches for a worker (`ApiStation.change`)
     saved      `api.save` after the worker has begun it and the change before it has left its lock
     committed  `broadcast.commit_delay` later; then the lock is free
-    told of    when it is committed, or when it is saved (`broadcast.moment`)
+    broadcast  when it is committed, or when it is saved (`broadcast.moment`)
     done       its worker is free when it is committed and, with `dispatch = "now"`, the broadcaster has answered
 
-Only where changes share their workers with refetches: else every commit is known in advance (`Database`).
+This is needed only where changes share their workers with refetches: else every commit is known in advance (`Database`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Changes:
         """Resource -> its latest change, answered or not."""
         self._next: dict[int, int] = {}
         """Change that is not answered yet -> the one that waits for that (itself: none does)."""
-        self._told: dict[int, tuple[int, int, int]] = {}
+        self._held: dict[int, tuple[int, int, int]] = {}
         """Update whose worker waits for the broadcaster -> (its arrival, when it was begun, its commit)."""
         clock.call_each(database.intended_at.tolist(), range(len(database.updates)), self._arrives)
 
@@ -86,7 +86,7 @@ class Changes:
         if not self._waits:
             self._clock.post(committed, self._follow, update)
             return committed
-        self._told[update] = at, begin, committed
+        self._held[update] = at, begin, committed
         return None
 
     def _commit(self, update: int) -> None:
@@ -99,10 +99,10 @@ class Changes:
 
     def _answered(self, update: int) -> None:
         """The broadcaster has answered, or was not there."""
-        at, begin, committed = self._told[update]
-        if self._clock.now() < committed:  # told of as it was saved; its transaction goes on
+        at, begin, committed = self._held[update]
+        if self._clock.now() < committed:  # broadcast when it was saved; its transaction goes on
             self._clock.post(committed, self._answered, update)
         else:
-            del self._told[update]
+            del self._held[update]
             self._api.release(at, begin)
             self._follow(update)

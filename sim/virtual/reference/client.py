@@ -24,7 +24,7 @@ class HttpClient:
 
     def __init__(self, scenario: Scenario, clock: EventList, api: ApiStation, network: Callable[[], int]) -> None:
         self.shared = scenario.api.changes_need_workers
-        """Changes arrive at the application as well: nobody knows an answer in advance."""
+        """Changes arrive at the application as well, so no answer is known in advance."""
         self.clock = clock
         self.api = api
         self.network = network
@@ -33,7 +33,7 @@ class HttpClient:
         self.backoff = ns(scenario.api.retry_backoff)
         self.budget = scenario.api.retry_budget
         self.in_order = isinstance(scenario.network.to_api, Constant) and not self.shared
-        """Requests arrive in the order in which they are sent, so the application can be told of an arrival when it is sent."""
+        """Requests arrive in the order in which they are sent, so the application can take each when it is sent."""
         self.simple = self.in_order and self.timeout is None and not self.retries
         self._way = ns(scenario.network.to_api.mean())
         """Where requests are simple, each way takes this long."""
@@ -111,7 +111,7 @@ class Fetch:
         clock.post(arrival, self._arrive, self.attempts, arrival, deadline)
 
     def abort(self) -> None:
-        """Nobody waits for it any more."""
+        """Its page does not wait for it any more."""
         self.awaited = 0
         if self.timer is not None:
             self.timer.cancel()

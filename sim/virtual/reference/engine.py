@@ -3,7 +3,7 @@
     update      intended by the workload; saved; committed `commit_delay` later; dispatched when committed (`after_commit`) or
                 when saved (`on_save`: a refetch may then be quicker than the commit)                     -> `changes`
     dispatch    at once, or by a queue with workers; on the server merged by a debounce     -> `publishing`
-    fan-out     serial on each node; told is who is subscribed when the event is accepted   -> `broadcaster`
+    fan-out     serial on each node; to the pages subscribed when the event is accepted     -> `broadcaster`
     page        hears, and refetches as its policy and its in-flight rule say               -> `page`, `sim.refetch`
     refetch     sent, queued, begun (here the state is read), answered, applied             -> `client`, `api`
     trouble     drops, restarts, releases; pages that come and go                           -> `reconnect`, `sim.incidents`
@@ -45,7 +45,7 @@ from sim.virtual.reference.publishing import Publishing
 from sim.workload import Updates, streams
 
 SLICES = 200
-"""Parts of the run between which progress is told."""
+"""Parts of the run between which progress is reported."""
 
 
 def run(scenario: Scenario, progress: Progress | None = None, updates: Updates | None = None, mode: Mode | None = None) -> Tables:

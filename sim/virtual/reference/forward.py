@@ -76,7 +76,7 @@ class Forward:
 
     def _fires(self) -> tuple[Array, Array, Array]:
         """(page, instant, notifications answered), in the order in which they happen."""
-        who, place, heard = self._heard()
+        subscriber, place, heard = self._heard()
         parts = [np.empty((3, 0), np.int64)]
         for _, found in groupby(self._pages, key=lambda page: page.group):
             pages = list(found)
@@ -86,25 +86,25 @@ class Forward:
                     at = np.arange(self._phases[page.subscriber], self._end + 1, ns(policy.interval), dtype=np.int64)
                     parts.append(np.stack([np.full_like(at, page.subscriber), at, np.zeros_like(at)]))
             else:
-                low, high = np.searchsorted(who, [pages[0].subscriber, pages[-1].subscriber + 1])
-                first = np.flatnonzero(np.diff(who[low:high], prepend=-1))
+                low, high = np.searchsorted(subscriber, [pages[0].subscriber, pages[-1].subscriber + 1])
+                first = np.flatnonzero(np.diff(subscriber[low:high], prepend=-1))
                 at, answered, one = fires_of(policy, heard[low:high], first)
-                parts.append(np.stack([who[low + one], at, answered]))
+                parts.append(np.stack([subscriber[low + one], at, answered]))
         page, at, answered = np.concatenate(parts, axis=1)
         order = np.argsort(at, kind="stable")
         order = order[: np.searchsorted(at[order], self._end, side="right")]
         page, at, answered = page[order], at[order], answered[order]
         tied = np.flatnonzero(at[1:] == at[:-1])
         if tied.size:
-            order = _by_cause(page, at, tied, self._causes(np.unique(page[np.union1d(tied, tied + 1)]), who, place, heard))
+            order = _by_cause(page, at, tied, self._causes(np.unique(page[np.union1d(tied, tied + 1)]), subscriber, place, heard))
             page, answered = page[order], answered[order]
         return page, at, answered
 
-    def _causes(self, pages: Array, who: Array, place: Array, heard: Array) -> dict[int, Causes]:
+    def _causes(self, pages: Array, subscriber: Array, place: Array, heard: Array) -> dict[int, Causes]:
         """Page -> why it fires, for some pages. Those that hear the same at the same instants are driven once."""
         known: dict[tuple[int, int, bytes], dict[int, Cause | None]] = {}
         found = {}
-        low, high = np.searchsorted(who, [pages, pages + 1])
+        low, high = np.searchsorted(subscriber, [pages, pages + 1])
         for number, start, stop in zip(pages.tolist(), low.tolist(), high.tolist(), strict=True):
             policy, phase = self._policies[number], self._phases[number]
             key = id(policy), phase, heard[start:stop].tobytes()

@@ -1,9 +1,10 @@
 """What became of refetches whose answers change nothing that comes after them: all rows of the ledger at once, at the end.
 
 Then a page only sends (`OneWay`, or `forward`), and what it does with an answer follows from columns: when each request was sent,
-when its answer was there, when its page left. Same rows, bit for bit, as by an event for each answer, where `sim.refetch`
-decides; the test is that both give equal tables. Where two things happen at one instant and the columns do not tell their order,
-`Undecided` is raised, and the run has to be made event by event.
+when its answer was there, when its page left. `OneWayRequests.settle` states the in-flight rules `cancel` and `overlap` of
+`sim.refetch` a second time, because an event for each answer makes a run a fifth to a third slower; tests hold the tables of both
+equal, bit for bit. Where two things happen at one instant and the columns do not show their order, `Undecided` is raised, and the
+run has to be made event by event.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ request = _row.pack
 """Of one request: subscriber, due, sent (ns), notifications that it answers."""
 
 FEW = 64
-"""Up to here one answer after the other takes less time than columns."""
+"""Up to this number of requests one answer after the other takes less time than columns."""
 
 
 class Undecided(Exception):
-    """What happens first at some instant cannot be told from the columns."""
+    """The columns do not show what happens first at some instant."""
 
 
 def is_one_way(scenario: Scenario) -> bool:
@@ -96,12 +97,7 @@ class OneWayRequests:
         self.flush()
         page, due, sent, answered = np.frombuffer(self.rows, np.int64).reshape(-1, WIDTH).T.copy()
         finished, read_at, status, size = np.frombuffer(self._answers, np.int64).reshape(-1, WIDTH).T.copy()
-        lives = np.array(self._ledger.page_rows, np.int64).reshape(-1, 10)
-        closed, loaded = np.full((2, len(self._history)), NEVER)
-        left = lives[:, 6] != NOT_YET
-        closed[lives[left, 0]] = lives[left, 6]
-        loaded[lives[:, 0]] = lives[:, 7]
-
+        closed, loaded = self._lives()
         finished += self._way
         status[status == NO_ANSWER] = NOT_YET
         late = finished - sent >= self._timeout
@@ -136,6 +132,15 @@ class OneWayRequests:
             table[:, place] = column[rows]
         self._ledger.refetch_rows += table.data
 
+    def _lives(self) -> tuple[Array, Array]:
+        """Per subscriber: when its page left (`NEVER`: it did not), and the version of its first load."""
+        lives = np.array(self._ledger.page_rows, np.int64).reshape(-1, 10)
+        closed, loaded = np.full((2, len(self._history)), NEVER)
+        left = lives[:, 6] != NOT_YET
+        closed[lives[left, 0]] = lives[left, 6]
+        loaded[lives[:, 0]] = lives[:, 7]
+        return closed, loaded
+
     @staticmethod
     def _following(page: Array) -> Array:
         """Row of the next request of the same page; their number: there is none."""
@@ -160,7 +165,7 @@ class OneWayRequests:
 
 
 class OneWay(Refetcher):
-    """A page that sends, and is told no answers."""
+    """A page that sends, and hears no answers."""
 
     __slots__ = ("_left", "_rows", "_subscriber")
 

@@ -35,7 +35,7 @@ class Publishing:
         self._queue = DispatchQueue(scenario, clock, self)
         self._debounce = DebouncedDispatch(scenario) if broadcast.debounce else None
         self.answers = broadcast.dispatch == "now" and self._debounce is None
-        """Whether the one who dispatches waits for the broadcaster."""
+        """Whether the worker that dispatches waits for the broadcaster."""
 
     def follow(self, at: list[int]) -> None:
         """Dispatch every update at its instant, known in advance; -1: never."""
@@ -47,7 +47,8 @@ class Publishing:
         return self._resource[update], self._resource_id[update]
 
     def dispatch(self, update: int, at: int, done: Callable[[int], None] | None = None) -> None:
-        """The event of *update* leaves now, *at*. *done*: told when the one who dispatches need wait no more (see `answers`)."""
+        """The event of *update* leaves now, *at*. *done* is called when the worker that dispatches need wait no more (see
+        `answers`)."""
         if self._debounce is not None:
             self._queue.push(update, self._debounce.delay(self.key(update), update, at))
         elif self.answers:

@@ -1,4 +1,5 @@
-"""pusher-js's clock: when a page whose connection dropped tries again. No jitter, so who drops together tries together."""
+"""pusher-js's clock: when a page whose connection dropped tries again. There is no jitter: pages that drop together try
+again together."""
 
 from __future__ import annotations
 
