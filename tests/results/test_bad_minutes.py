@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sim.clock import SECOND
+from sim.results.answers import compare
 from sim.results.answers.explain import explain
 from sim.results.answers.sections import to_text
 from sim.results.ledger import costs, stages
@@ -147,8 +148,11 @@ def test_explain_has_no_stage_that_nobody_measured(tmp_path: Any) -> None:
         for name in ("updates", "notifications", "refetches", "subscriptions", "pages"):
             table = getattr(rows, name)
             writer.append(name, {column: table[column] for column in table.columns})
-        found = explain(writer.close())
+        run = writer.close()
+    found = explain(run)
     assert found.stages["mean"].isna().all()
     assert found.windows["notified_p95"].notna().any(), "what arrived is explained all the same"
     assert "save" not in to_text(found.sections())
     assert "it is not known when a change was committed" in found.sentences[0]
+    compared = compare.measured(run)
+    assert [compared[name].value for name in ("stale_ratio", "age_of_synchronisation.mean", "starved_ratio")] == [None] * 3

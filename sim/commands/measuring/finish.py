@@ -84,7 +84,8 @@ def _collect(run: RunWriter, places: Places, measured: RunRecord, samples: Seque
         collect.append_parts(run, directory, epoch, heard, offset_of)
         collect.append_passive(run, heard, epoch)
         return 0
-    table, complete = sent.read(places.sent) if sent.begun(places.sent) else (sent.to_table([]), False)
+    never = measured.ended_at is not None and measured.ended_at <= epoch  # The run ended before there was anything to publish.
+    table, complete = sent.read(places.sent) if sent.begun(places.sent) else (sent.to_table([]), never)
     if not complete:
         measured.invalid.append("the publisher was killed: of its last updates nobody knows what became of them")
     measured.trouble += sent.trouble(table)

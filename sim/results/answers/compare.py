@@ -247,7 +247,7 @@ def _over_time(ledger: Ledger) -> tuple[Measured, Measured]:
         pages = ledger.staleness(low, high)
         weight = pages["weight"].to_numpy(dtype=float)
         known = float(((pages["observed"] - pages["unknown"]) * weight).sum())
-        if known > 0:
+        if known > 0 and ledger.tells:
             behind.append(float((pages["behind"] * weight).sum()))
             stale.append(float((pages["stale"] * weight).sum()))
             observed.append(known)
