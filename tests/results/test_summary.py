@@ -221,8 +221,8 @@ def test_a_bundle_gives_the_figures_that_it_was_written_with(tmp_path: Path) -> 
 
 def test_samples_count_that_lie_in_the_window() -> None:
     """From 2 to 12 s. The publisher's lateness is noted at the instant of the change: the first counts, the one at the end does
-    not. A simulator's sample is of the second before it: of those in the window a share has its mean, a peak its most, and a
-    count is what it was at last."""
+    not. A simulator's sample is of the time since the one before it: of those in the window a share has its mean over that time
+    (here 1 s and 9 s), a peak its most, and a count is what it was at last."""
     late = [(2.0, 0.009), (5.0, 0.001), (12.0, 0.5), (1.0, 0.5)]
     seconds = {
         "busy_ratio": [(2.0, 0.9), (3.0, 0.2), (12.0, 0.4), (13.0, 0.9)],
@@ -239,7 +239,7 @@ def test_samples_count_that_lie_in_the_window() -> None:
     found = summarise(frames, SCENARIO.replace({"warmup": 2.0}))
     assert value(found, "publisher_lateness.max") == 0.009
     assert found["publisher_lateness.max"]["n"] == 2
-    assert value(found, "application.busy_ratio") == pytest.approx(0.3)
+    assert value(found, "application.busy_ratio") == pytest.approx(0.1 * 0.2 + 0.9 * 0.4)
     assert value(found, "application.in_flight_peak") == 7.0
     assert value(found, "application.refused") == 5.0
     assert value(found, "application.queue_peak") == 4.0, "said once, at the end"
