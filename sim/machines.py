@@ -1,13 +1,13 @@
 """The running state of one page's policy: when is a refetch due?
 
-A machine is told the instants (integer nanoseconds) and says when a refetch is due; it never waits and never asks for the time.
+A machine gets instants (integer nanoseconds) as arguments and says whether a refetch is due. It never waits and reads no clock.
 
     call(at)   a notification came at instant `at`     -> True: a refetch is due at once
     ring(at)   instant `next_at` has come              -> True: a refetch is due at once
     next_at    the next instant at which to ring it; `NEVER`: none
 
 Tie rule: what is due at an instant rings before a notification of the same instant counts. (`sim.policy.fires` and the refetcher
-keep to it; a machine obeys whoever drives it, so that recordings with the other order can be replayed.)
+keep to it; a machine takes any order, so that recordings with the other order can be replayed.)
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class DebounceMachine:
     and else starts another for what is left of that. So a storm costs one timer per `wait`, not one per notification.
 
     While its timer runs and there is no `max_wait`, a call only sets `last_at` and `pending`, and a timer that rings before
-    `last_at + wait` only moves `slot_at` and `next_at` there: who drives many machines may do so without a call.
+    `last_at + wait` only moves `slot_at` and `next_at` there: an engine that drives many machines may do so without a call.
 
     Verified against recordings of the libraries (tests/data/debounce-vectors.json).
     """
@@ -209,31 +209,29 @@ class DebounceMachine:
         return self._fire(at)
 
     def ring(self, at: int) -> bool:
-        """The timer of instant `next_at` rings (late, where *at* is later)."""
-        if self.max_wait is None and not self.strays and self.mounted:  # the usual page: one timer, no cap
-            deadline = self.last_at + self.wait
-            if at >= deadline or at < self.last_at:
-                self.slot_at = self.next_at = NEVER
-                if self.pending and self.trailing:
-                    self.pending = False
-                    self.fired_at = at
-                    return True
-                self.pending = False
-                return False
-            self.slot_at = self.next_at = deadline
-            return False
+        """The timer of instant `next_at` rings (late, where *at* is later): *the* timer, or a stray.
+
+            the page is    due at once                        the slot afterwards
+            -----------    ---------------------------------  ------------------------------------------------------
+            ripe           yes, if trailing and pending       empty
+            not ripe       no                                 a timer for what is left of `wait`, or of `max_wait`
+            unmounted      no                                 as it was; `_RUNG`, if its timer is the one that rings
+
+        Where a stray rings on a mounted page, the timer that was in the slot becomes a stray.
+        """
         rang = self.slot_at == self.next_at
-        if rang:
-            self.next_at = min(self.strays) if self.strays else NEVER
-        else:
+        if not rang:
             self.strays.remove(self.next_at)
-            self.next_at = min((self.slot_at, *self.strays))
-        ripe = self._ripe(at, self.last_at)
-        if not (ripe or self.mounted):
+        if not self.mounted:
             self.slot_at = _RUNG if rang else self.slot_at
+            self.next_at = min((*self.strays, self.slot_at if self.slot_at < _RUNG else NEVER))
             return False
-        if self.slot_at != NEVER:
-            self._vacate(rang)
+        ripe = self._ripe(at, self.last_at)
+        if rang:
+            self.slot_at = NEVER
+        else:
+            self._vacate()
+        self.next_at = min(self.strays) if self.strays else NEVER
         if ripe:
             return self._trailing_edge(at)
         deadline = self.last_at + self.wait
@@ -276,9 +274,9 @@ class DebounceMachine:
         self.slot_at = when
         self.next_at = min((when, *self.strays)) if self.strays else when
 
-    def _vacate(self, rang: bool = False) -> None:
-        """Empty the slot; its timer lives on as a stray unless it is the one that *rang*."""
-        if not rang and self.slot_at != _RUNG:
+    def _vacate(self) -> None:
+        """Empty the slot; a timer that still runs lives on as a stray."""
+        if self.slot_at < _RUNG:
             self.strays.append(self.slot_at)
         self.slot_at = NEVER
 
