@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -291,16 +292,22 @@ FAMILIES: tuple[type[Exponential | Lognormal | Gamma | Weibull], ...] = (Exponen
 def fit_best(durations: Sequence[float] | np.ndarray) -> Distribution:
     """The likeliest distribution of the family of `FAMILIES` with the smallest AIC (Akaike's criterion, 2 k - 2 log L).
 
-    A single duration, or equal ones, give `Constant`. *durations*: seconds. Raises ValueError for no values, or values <= 0.
+    A single duration, or (nearly) equal ones, give `Constant`. A family whose likeliest member cannot be drawn from, as of
+    durations over twenty decades, is left out. *durations*: seconds. Raises ValueError for no values, or values <= 0 or above
+    `LONGEST`.
     """
     x = np.asarray(durations, float)
     if x.ndim != 1 or not len(x):
         raise ValueError("no durations to fit to")
-    if not (np.all(x > 0) and np.all(np.isfinite(x))):
-        raise ValueError(f"durations must be finite and > 0 s, got {float(x.min())!r} to {float(x.max())!r}")
-    if math.isclose(x.min(), x.max(), rel_tol=1e-9):
+    if not np.all((x > 0) & (x <= LONGEST)):
+        ends = f"{float(x.min())!r} to {float(x.max())!r}"
+        raise ValueError(f"durations must be finite and > 0 s, got {ends} (at most {LONGEST:g})")
+    if math.isclose(x.min(), x.max(), rel_tol=1e-5):
         return Constant(float(x.mean()))
-    fits = [(fit(x, family), 1 if family is Exponential else 2) for family in FAMILIES]
+    fits = []
+    for family in FAMILIES:
+        with suppress(ValueError):
+            fits.append((fit(x, family), 1 if family is Exponential else 2))
     return min(fits, key=lambda found: 2 * found[1] - 2 * found[0][1])[0][0]
 
 

@@ -246,3 +246,20 @@ def test_strata_have_the_mean_of_the_values_and_lie_among_them_in_order(values: 
 def test_a_value_at_the_border_of_two_strata_counts_in_both() -> None:
     assert strata([6.0, 1.0, 2.0], 2).tolist() == pytest.approx([4 / 3, 14 / 3])
     assert strata([3.0, 1.0], 5).tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "durations",
+    [
+        np.r_[0.001, 1e6],
+        np.r_[np.full(5, 1e-9), 1e12],
+        10.0 ** np.linspace(-12, 12, 9),
+        1 + 1e-6 * np.arange(5),
+        1 + 2e-5 * np.arange(2),
+        np.full(3, 5e-324),
+    ],
+)
+def test_what_is_fitted_can_be_drawn_from_however_odd_the_durations(durations: np.ndarray) -> None:
+    drawn = fit_best(durations).sample(np.random.default_rng(1), 20)
+    assert np.isfinite(drawn).all()
+    assert (drawn >= 0).all()

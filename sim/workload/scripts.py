@@ -91,7 +91,7 @@ class Runs:
         free = [(0.0, machine) for machine in range(1, machines + 1)]
         due = [k * self.stagger for k in range(min(self.parallel, machines))]
         parts: list[Updates] = []
-        # Whoever has been idle longest is next, so runs go round the fleet.
+        # The machine that has been idle longest is next, so runs go round the fleet.
         for run, wanted in enumerate(self._starts(rng, due)):
             free_at, machine = heapq.heappop(free)
             start = max(wanted, free_at)
@@ -247,7 +247,7 @@ class Deployments(Runs):
         whole = [trace.duration for trace in load_traces(self.trace) if not trace.partial and not trace.exit_status]
         if not whole:
             raise BadInput(f"trace {self.trace}: no whole run to fit a duration to")
-        return fit_best(whole)
+        return _fitted(self.trace, whole)
 
     def expected(self, duration: float, servers: int, sites: int = 0) -> float:
         return self._expected(duration, sites, self.length.mean() / self.speed, 2.0 + self.stages + self.burst)
@@ -288,7 +288,15 @@ def fit_steps(traces: tuple[Trace, ...]) -> dict[str, Distribution]:
                 samples.setdefault(step.name, []).append(step.duration)
     if not samples:
         raise BadInput(f"trace {traces[0].name}: no completed step to fit a duration to")
-    return {name: fit_best(np.array(durations)) for name, durations in samples.items()}
+    return {name: _fitted(traces[0].name, durations) for name, durations in samples.items()}
+
+
+def _fitted(trace: str, durations: list[float]) -> Distribution:
+    """Their distribution. One that is shorter than a trace's resolution of 1 ms is taken to be half of it."""
+    try:
+        return fit_best(np.maximum(durations, 0.0005))
+    except ValueError as error:
+        raise BadInput(f"trace {trace}: {error}") from error
 
 
 def _only_changes(rows: Updates) -> Updates:

@@ -203,6 +203,17 @@ def test_durations_are_fitted_to_the_trace_step_by_step() -> None:
         assert found.mean() == pytest.approx(np.mean([m for m in measured if m]), rel=0.1)
 
 
+@pytest.mark.parametrize(("ended_at", "mean"), [(0.0, 0.0005), (2.0, 2.0), (1e13, None)])
+def test_a_step_below_the_resolution_has_a_duration_and_one_beyond_all_is_refused(ended_at: float, mean: float | None) -> None:
+    statuses: Any = [(0.0, "pending"), (0.0, "installing"), (ended_at, "completed")]
+    trace = Trace(tuple(Transition(at, 1, "one", status) for at, status in statuses), name="odd")
+    if mean is None:
+        with pytest.raises(BadInput, match="trace odd: durations"):
+            fit_steps((trace,))
+    else:
+        assert fit_steps((trace,))["one"].mean() == mean
+
+
 def test_a_trace_without_a_completed_step_cannot_be_fitted(tmp_path: Path) -> None:
     two_steps(failed=True).write(tmp_path / "failed.jsonl")
     with pytest.raises(BadInput, match="no completed step to fit"):
