@@ -9,15 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from sim.marks import Number, Share, load_test_only
+from sim.marks import Number, Share, above_zero, at_least, load_test_only, shares
 
 Command = Annotated[tuple[str, ...], load_test_only("virtual time has no target to run it against", promise=False)]
-
-
-def _check(**durations: float) -> None:
-    for name, value in durations.items():
-        if not value >= 0:
-            raise ValueError(f"{name} must be >= 0 s, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +29,7 @@ class Restart:
     """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
-        _check(at=self.at, down=self.down)
+        at_least(0, self, "at", "down", unit=" s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +44,8 @@ class Disconnect:
     """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
-        _check(at=self.at)
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share must be between 0 and 1, got {self.share!r}")
+        at_least(0, self, "at", unit=" s")
+        shares(self, "share", what="between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +60,7 @@ class Outage:
     """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
-        _check(at=self.at, duration=self.duration)
+        at_least(0, self, "at", "duration", unit=" s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +76,8 @@ class Slowdown:
     """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
-        _check(at=self.at, duration=self.duration)
-        if not self.factor > 0:
-            raise ValueError(f"factor must be > 0, got {self.factor!r}")
+        at_least(0, self, "at", "duration", unit=" s")
+        above_zero(self, "factor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +96,7 @@ class Deploy:
     """What makes it happen to a target of one's own: program and arguments."""
 
     def __post_init__(self) -> None:
-        _check(at=self.at, down=self.down)
+        at_least(0, self, "at", "down", unit=" s")
 
 
 Incident = Restart | Disconnect | Outage | Slowdown | Deploy

@@ -22,6 +22,7 @@ from sim.machines import (
     Timing,
     WindowMachine,
 )
+from sim.marks import above_zero, at_least
 
 __all__ = [
     "NEVER",
@@ -53,11 +54,6 @@ PollingMode = Literal["overlap", "cancel", "rest"]
 """Inertia 3's: poll whatever still runs, abort what still runs, or count the interval from the answer."""
 
 
-def _duration(value: float | None, name: str) -> None:
-    if value is not None and not value >= 0:
-        raise ValueError(f"{name} must be >= 0 s, got {value!r}")
-
-
 @dataclass(frozen=True, slots=True)
 class Immediate:
     """Every notification is a refetch."""
@@ -69,7 +65,7 @@ class Immediate:
     """A refetch starts up to this many seconds after it is due, uniformly at random. The same for every policy."""
 
     def __post_init__(self) -> None:
-        _duration(self.jitter, "jitter")
+        at_least(0, self, "jitter", unit=" s")
 
     def machine(self) -> ImmediateMachine:
         return ImmediateMachine()
@@ -93,9 +89,7 @@ class Debounce:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        _duration(self.wait, "wait")
-        _duration(self.max_wait, "max_wait")
-        _duration(self.jitter, "jitter")
+        at_least(0, self, "wait", "max_wait", "jitter", unit=" s")
 
     @property
     def waits_for_silence(self) -> bool:
@@ -119,8 +113,7 @@ class Throttle:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        _duration(self.wait, "wait")
-        _duration(self.jitter, "jitter")
+        at_least(0, self, "wait", "jitter", unit=" s")
 
     def machine(self) -> DebounceMachine:
         return DebounceMachine(ns(self.wait), self.leading, self.trailing, ns(self.wait), self.timing)
@@ -136,8 +129,7 @@ class Window:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        _duration(self.wait, "wait")
-        _duration(self.jitter, "jitter")
+        at_least(0, self, "wait", "jitter", unit=" s")
 
     def machine(self) -> WindowMachine:
         return WindowMachine(ns(self.wait))
@@ -153,8 +145,7 @@ class RateLimit:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        _duration(self.wait, "wait")
-        _duration(self.jitter, "jitter")
+        at_least(0, self, "wait", "jitter", unit=" s")
 
     def machine(self) -> RateLimitMachine:
         return RateLimitMachine(ns(self.wait))
@@ -173,9 +164,8 @@ class Polling:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.interval > 0:
-            raise ValueError(f"interval must be > 0 s, got {self.interval!r}")
-        _duration(self.jitter, "jitter")
+        above_zero(self, "interval", unit=" s")
+        at_least(0, self, "jitter", unit=" s")
 
     def machine(self) -> PollingMachine:
         return PollingMachine(ns(self.interval), rest=self.mode == "rest")

@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.uring": set(),
     "sim.resource_version": set(),
     "sim.machines": set(),
-    "sim.policy": {"sim.clock", "sim.machines"},
+    "sim.policy": {"sim.clock", "sim.machines", "sim.marks"},
     "sim.refetch": {"sim.clock", "sim.policy"},
     "sim.workload": BASE,
     "sim.scenario": {

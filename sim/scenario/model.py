@@ -467,14 +467,9 @@ class Scenario:
         """
         tree = to_dict(self)
         for written, value in changes.items():
-            dotted = re.sub(r"\[(\d+)\]", r".\1", written)
-            *parents, last = dotted.split(".")
-            node: Any = tree
+            *parents, last = re.sub(r"\[(\d+)\]", r".\1", written).split(".")
             try:
-                for part in parents:
-                    node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-                    if not isinstance(node, dict | list):
-                        raise KeyError(part)
+                node = _table(tree, parents)
                 if last == "kind" and parents and isinstance(node, dict) and node.get("kind") != value:
                     kept = _members(self, parents, value)
                     for name in [name for name in node if kept is not None and name not in kept]:
@@ -483,6 +478,15 @@ class Scenario:
             except (KeyError, IndexError, ValueError, AttributeError) as error:
                 raise BadInput(f"scenario {self.name}: no key {written!r}") from error
         return build(Scenario, tree, where=f"scenario {self.name}")
+
+
+def _table(tree: Any, path: list[str]) -> Any:
+    """The table or list at *path* of a plain tree; what is not set becomes a table. Raises `LookupError` and others."""
+    for part in path:
+        tree = tree[int(part)] if isinstance(tree, list) else tree.setdefault(part, {})
+        if not isinstance(tree, dict | list):
+            raise KeyError(part)
+    return tree
 
 
 def _members(scenario: Scenario, path: list[str], kind: str) -> set[str] | None:
