@@ -43,13 +43,13 @@ class Shape(LoadTestShape):
         return self.users, self.rate
 
 
-class Constant(Shape):
+class ConstantShape(Shape):
     """All at once, and then the same."""
 
     abstract = True
 
 
-class Soak(Constant):
+class Soak(ConstantShape):
     """The same for hours. Set WORKBENCH_PROBES, so that parts stay small."""
 
     abstract = True
@@ -157,7 +157,7 @@ def percentile(times: dict[int, int], p: float) -> float:
 
 
 SHAPES: dict[str, type[Shape]] = {
-    "constant": Constant,
+    "constant": ConstantShape,
     "ramp": Ramp,
     "steps": Steps,
     "spike": Spike,

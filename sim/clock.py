@@ -1,4 +1,4 @@
-"""Who is told the time, and the virtual clock.
+"""What a clock that can ring offers, and the virtual clock.
 
 Everything that decides (policies, refetchers, engines) counts integer nanoseconds on a monotonic clock, because ties must be
 well defined: with floats `now - last >= wait` is a coin toss at equality, and a timer can re-arm for ever. Seconds appear at
@@ -142,7 +142,7 @@ class Listener(Protocol):
     def notified(self, at: int) -> None: ...
 
 
-class Connection(Protocol):
+class ListenerRef(Protocol):
     """What leads to a listener, which may be another one on the way."""
 
     listener: Listener
@@ -153,7 +153,7 @@ class Series:
 
     __slots__ = ("head", "of", "rest", "serial")
 
-    def __init__(self, serial: int, arrivals: Iterator[tuple[int, Connection]], of: Any) -> None:
+    def __init__(self, serial: int, arrivals: Iterator[tuple[int, ListenerRef]], of: Any) -> None:
         self.serial = serial
         self.head = next(arrivals)
         self.rest = arrivals
@@ -169,7 +169,7 @@ class EventList:
         self._serial = 0
         self._lanes: dict[Hashable, Lane] = {}
         self.telling: Any = None
-        """Whose series is told now (`tell_each`)."""
+        """The series that is being delivered (`tell_each`): its *of*."""
 
     def now(self) -> int:
         return self._now
@@ -200,7 +200,7 @@ class EventList:
         self._serial += 1
         Lane(self, callback, zip(whens, repeat(self._serial), items))
 
-    def tell_each(self, whens: Sequence[int], connections: Sequence[Connection], of: Any) -> None:
+    def tell_each(self, whens: Sequence[int], connections: Sequence[ListenerRef], of: Any) -> None:
         """Run `connection.listener.notified(when)` for each pair, as `call_each`, at a tenth of the cost of an entry each.
         Meanwhile `telling` is *of*."""
         if len(whens):

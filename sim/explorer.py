@@ -200,13 +200,13 @@ def explore() -> Any:
     }
     # Their steps lie on the starting values: a browser moves a slider to its nearest step.
     controls["service"].readout_format = ".3g"
-    said, shown = widgets.HTML(), widgets.Image(format="png")
-    said.add_class("explorer-words")
+    sentence, shown = widgets.HTML(), widgets.Image(format="png")
+    sentence.add_class("explorer-words")
 
     def follow(_: Any = None) -> None:
         at = Setting(**{name: control.value for name, control in controls.items()})
         controls["max_wait"].layout.display = None if at.policy == "debounce with maxWait" else "none"
-        said.value, shown.value = f"<b>{words(at)}</b>", picture(at)
+        sentence.value, shown.value = f"<b>{words(at)}</b>", picture(at)
 
     for control in controls.values():
         control.observe(follow, "value")
@@ -219,4 +219,4 @@ def explore() -> Any:
             bundle = super()._repr_mimebundle_(**options)
             return {**bundle, "text/plain": words(start), "image/png": picture(start)}
 
-    return Explorer([*controls.values(), said, shown])
+    return Explorer([*controls.values(), sentence, shown])

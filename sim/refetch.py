@@ -1,10 +1,10 @@
 """One page's refetches: its policy's machine, its in-flight rule, and the record of each refetch.
 
-The page is told the time. It runs on any `Scheduler` (virtual or real) and sends through a function that it is given, so the
+The time is an argument. A page runs on any `Scheduler` (virtual or real) and sends through a function that it is given, so the
 simulator and the load test refetch by the same code.
 
 Order at one instant: the policy's timers first, then notifications (see `sim.policy`). Instants given to the policy are those
-at which things were due, never those at which a late clock got round to them.
+at which things were due, never those at which a late clock comes to them.
 """
 
 from __future__ import annotations

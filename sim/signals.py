@@ -14,7 +14,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
-    """Both signals go to *handler* inside. Outside the main thread, which alone may say so, nothing changes."""
+    """Both signals go to *handler* inside. Outside the main thread, which alone may set handlers, nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

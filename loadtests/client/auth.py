@@ -22,7 +22,7 @@ from sim.target.session import Session, login_refusal, login_requests
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 
 
-class Page(Protocol):
+class AuthorisedPage(Protocol):
     """What a way to authorise needs of the page."""
 
     pool: Pool
@@ -39,10 +39,10 @@ class Page(Protocol):
 class Auth(Protocol):
     """A way to authorise. One value serves all pages of a class."""
 
-    def prepare(self, page: Page) -> None:
+    def prepare(self, page: AuthorisedPage) -> None:
         """Called in the user's greenlet before the page opens. It may wait, and may add to `page.headers`."""
 
-    def authorize(self, page: Page, channel: str, socket_id: str, done: Authorised) -> None:
+    def authorize(self, page: AuthorisedPage, channel: str, socket_id: str, done: Authorised) -> None:
         """Called from the mux, so it must not wait. It calls *done* once, now or later."""
 
 
@@ -52,10 +52,10 @@ class Bearer:
     def __init__(self, path: str = "/broadcasting/auth") -> None:
         self.path = path
 
-    def prepare(self, page: Page) -> None:
+    def prepare(self, page: AuthorisedPage) -> None:
         """Nothing: the token is in the page's headers already."""
 
-    def authorize(self, page: Page, channel: str, socket_id: str, done: Authorised) -> None:
+    def authorize(self, page: AuthorisedPage, channel: str, socket_id: str, done: Authorised) -> None:
         def answered(answer: Answer) -> None:
             auth, channel_data, error = _read(answer)
             page.timed("POST", self.path, answer, error)
@@ -96,7 +96,7 @@ class Cookie(Bearer):
         self.credentials, self.login, self.csrf, self.origin = dict(credentials or {}), login, csrf, origin
         self._sessions: dict[tuple[tuple[str, str], ...], AsyncResult] = {}
 
-    def prepare(self, page: Page) -> None:
+    def prepare(self, page: AuthorisedPage) -> None:
         form = page.login or tuple(self.credentials.items())
         if not form:
             return  # The page's token is in its headers.
@@ -106,7 +106,7 @@ class Cookie(Bearer):
             known.set(self._log_in(page, form))
         page.headers += known.get()
 
-    def _log_in(self, page: Page, form: tuple[tuple[str, str], ...]) -> bytes:
+    def _log_in(self, page: AuthorisedPage, form: tuple[tuple[str, str], ...]) -> bytes:
         """Header lines of the session."""
         session = Session(self.origin)
         for method, path, body in login_requests(session, form, self.login, self.csrf):
@@ -130,9 +130,9 @@ class Signed:
     def __init__(self, key: str, secret: str) -> None:
         self.key, self.secret = key, secret
 
-    def prepare(self, page: Page) -> None:
+    def prepare(self, page: AuthorisedPage) -> None:
         """Nothing to do."""
 
-    def authorize(self, page: Page, channel: str, socket_id: str, done: Authorised) -> None:
+    def authorize(self, page: AuthorisedPage, channel: str, socket_id: str, done: Authorised) -> None:
         channel_data = orjson.dumps({"user_id": socket_id}).decode() if channel.startswith("presence-") else None
         done(channel_auth(self.key, self.secret, socket_id, channel, channel_data or ""), channel_data, "")

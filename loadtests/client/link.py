@@ -29,8 +29,8 @@ READ_STAMP, KERNEL_STAMP, COALESCED_STAMP = 0, 1, 2
 """Indices into `sim.results.parts.STAMPS`."""
 
 
-class Listener(Interface):
-    """Who is told. All calls come from the mux and must not block."""
+class LinkListener(Interface):
+    """What a link calls. All calls come from the mux and must not block."""
 
     def opened(self) -> None: ...
 
@@ -53,7 +53,7 @@ class Link:
         mux: Mux,
         origin: Origin,
         uri: WebSocketURI,
-        listener: Listener,
+        listener: LinkListener,
         stamp: bool,
         browser_origin: str = "",
         frames: dict[bytes, Any] | None = None,

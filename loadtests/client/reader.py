@@ -1,8 +1,8 @@
 """What a process hears: frames that thousands are sent are read once, for all of them.
 
 What a broadcast says to each is the same bytes, or the same but for digits (a payload that names an instant or an update). So a
-frame is looked at among those that came together: all that are alike are one event, and those of one `Shape` are events by where
-their digits stand, without a look at each.
+frame is looked at among those that came together: all that are alike are one event, and those of one `FrameShape` are events by
+where their digits stand, without a look at each.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Event:
         return facts
 
 
-class Shape:
+class FrameShape:
     """What frames that differ in digits only have in common: event and channel to the letter, the payload but for its digits."""
 
     __slots__ = ("_came", "_firsts", "_lowest", "_measures", "_resource", "_span", "channel", "name")
@@ -154,22 +154,22 @@ class Shape:
         return (digits[:, self._firsts] == 0).any(axis=1), [*map(values, self._measures), values(self._resource)], contents
 
 
-class Series:
+class EventSeries:
     """Events of one shape, numbered one after the other as their *frames* are."""
 
     __slots__ = ("channel", "frames", "shape")
 
-    def __init__(self, shape: Shape, frames: Frames) -> None:
+    def __init__(self, shape: FrameShape, frames: Frames) -> None:
         self.shape, self.frames, self.channel = shape, frames, shape.channel
 
 
 def facts_of(
-    events: Sequence[Event | Series],
+    events: Sequence[Event | EventSeries],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """`Event.facts` of each: measures (a row for each of the three), resources, where there is one, and keys of contents
     (`sim.results.parts.event_keys`)."""
     alone: list[tuple[int, Event]] = []
-    shapes: dict[Shape, list[tuple[int, Frames]]] = {}
+    shapes: dict[FrameShape, list[tuple[int, Frames]]] = {}
     count = 0
     for event in events:
         if isinstance(event, Event):
@@ -227,14 +227,14 @@ class EventReader:
     REMEMBERED = 1024
     """Frames. More are never on their way at the same time, and a forgotten one is merely read again."""
 
-    def __init__(self, number: Callable[[Event | Series], int]) -> None:
+    def __init__(self, number: Callable[[Event | EventSeries], int]) -> None:
         """*number*(event) is told of each different frame on a channel, and says what number it has from then on; of a series,
         the first one's."""
         self.frames: dict[bytes, Event] = {}
         """What was heard lately, by whole frames, head included: kept by who reads frames (`loadtests.client.link`)."""
         self._number = number
         self._seen: set[bytes] = set()
-        self._shapes: dict[bytes, Shape | None] = {}
+        self._shapes: dict[bytes, FrameShape | None] = {}
         """By what `BLANK` leaves of their frames; None: others cannot be read by it."""
         self._audiences: dict[tuple[frozenset[str], frozenset[str]], int] = {}
         self._traits: list[tuple[frozenset[str], frozenset[str]]] = []
@@ -277,7 +277,7 @@ class EventReader:
                 fit = shape.fits(frames) & self._news(shape.name, shape.channel, audiences[left])
                 count = int(fit.sum())
                 if count:
-                    first = self._numbered(Series(shape, frames[fit]), count)
+                    first = self._numbered(EventSeries(shape, frames[fit]), count)
                     codes[left[fit]] = np.arange(first, first + count) << 2
                 left, frames = left[~fit], frames[~fit]
         for place, frame in zip(left.tolist(), frames, strict=True):
@@ -305,7 +305,7 @@ class EventReader:
         if blank in self._seen:  # The second time that one is worth its while.
             self._shapes[blank] = None
             with contextlib.suppress(ValueError):
-                self._shapes[blank] = Shape(frame, heard.name, heard.channel, heard.came)
+                self._shapes[blank] = FrameShape(frame, heard.name, heard.channel, heard.came)
         if len(self._seen) == self.REMEMBERED:
             self._seen.clear()
             self._shapes.clear()
@@ -321,7 +321,7 @@ class EventReader:
         event.code = self._numbered(event) << 2
         return event
 
-    def _numbered(self, event: Event | Series, count: int = 1) -> int:
+    def _numbered(self, event: Event | EventSeries, count: int = 1) -> int:
         self._heard += count
         if self._heard > self.REMEMBERED:
             self._heard = count

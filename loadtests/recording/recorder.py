@@ -38,7 +38,7 @@ import pandas
 import pyarrow as pa
 
 from loadtests.client.mux import Mux
-from loadtests.client.reader import Event, EventReader, Series, facts_of
+from loadtests.client.reader import Event, EventReader, EventSeries, facts_of
 from loadtests.recording import clocks
 from loadtests.recording.listeners import Listeners
 from loadtests.recording.rows import Rows, Sample
@@ -147,7 +147,7 @@ class Recorder:
         """(code, arrived_at, read_at, subscriber); *code*: the event's, times four, plus the index of its stamp in `STAMPS`."""
         self._kinds: list[Kind] = []
         self._first, self._kind_of = first, array("h")
-        self._events: list[Event | Series] = []
+        self._events: list[Event | EventSeries] = []
         """Heard since the last drain."""
         self._facts = np.zeros(0, FACTS)
         """Of the events before these, the last ones."""
@@ -185,7 +185,7 @@ class Recorder:
         self._kind_of.append(kind.code)
         return self._first + len(self._kind_of) - 1
 
-    def event(self, event: Event | Series) -> int:
+    def event(self, event: Event | EventSeries) -> int:
         """A frame was heard on a channel for the first time, or a series of them; its number, or that of the first."""
         self._events.append(event)
         number = self._numbered + 1
@@ -280,7 +280,7 @@ class Recorder:
         merge_samples(self.stats, method, name, together, size=size, failures=failures, aggregated=aggregated)
         self._listeners.tell(method, name, samples, size)
 
-    def _learn(self, events: list[Event | Series]) -> None:
+    def _learn(self, events: list[Event | EventSeries]) -> None:
         """What notifications of new events will be told by, and the events' own rows."""
         counts = [_count(event) for event in events]
         facts = np.full(sum(counts), np.array((-1, -1, -1, 0, 0, _LATER), FACTS))
@@ -455,5 +455,5 @@ class Recorder:
             self._writer.finish(self.header(finished=True))
 
 
-def _count(event: Event | Series) -> int:
-    return len(event.frames) if isinstance(event, Series) else 1
+def _count(event: Event | EventSeries) -> int:
+    return len(event.frames) if isinstance(event, EventSeries) else 1

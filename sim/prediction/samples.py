@@ -162,9 +162,9 @@ def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array, 
     arrived = sent["started_at"].to_numpy(float) + way
     left = sent["finished_at"].to_numpy(float) - way
     left[~sent["status"].isin((200, 304)).to_numpy(bool)] = np.nan
-    said = scenario.api.save_workers == "own"
+    stated = scenario.api.save_workers == "own"
     # Changes with workers of their own are read one after the other, as in the embedded application.
-    read = scenario.publisher.via == "routes" and not (said and scenario.api.save_lock == "resource")
+    read = scenario.publisher.via == "routes" and not (stated and scenario.api.save_lock == "resource")
     changes = observed.run.updates if read else observed.run.updates.iloc[:0]
     changes = changes[changes["committed_at"].notna()].dropna(subset=["intended_at"]).sort_values("intended_at", kind="stable")
     committed = changes["committed_at"].to_numpy(float)
@@ -173,7 +173,7 @@ def _worked(observed: Observed, workers: int) -> tuple[dict[str, Array], Array, 
     ends, count = np.r_[left, done], len(arrived)
     jobs = own_times(np.r_[arrived, came], ends, workers)
     alone = own_times(came, done, workers)
-    if own_workers := said or apart(alone[:, 0], jobs[count:, 0], committed):
+    if own_workers := stated or apart(alone[:, 0], jobs[count:, 0], committed):
         jobs = np.r_[own_times(arrived, left, workers), alone]
         ends[count:] = np.nan
     queued = jobs[:count] if own_workers else jobs

@@ -64,7 +64,7 @@ def away(scenario: Scenario) -> list[tuple[int, int]]:
     return sorted((ns(i.at), ns(i.at) + ns(i.down)) for i in scenario.incidents if isinstance(i, Deploy))
 
 
-class Database:
+class Commits:
     """Commits of a run. Columns are in the order of `updates`, instants in ns."""
 
     def __init__(self, updates: Updates, scenario: Scenario, rng: Streams) -> None:
@@ -125,9 +125,9 @@ class Database:
         if scenario.api.save != Constant(0.0):
             service = columns(scenario.api.save, rng["save"], len(saved))
             lock = self._key if scenario.api.save_lock == "resource" else np.zeros_like(self._key)
-            told = np.array([ns(answer_after(scenario, resource)) for resource in RESOURCES])[self.updates.resource]
+            answered = np.array([ns(answer_after(scenario, resource)) for resource in RESOURCES])[self.updates.resource]
             slow = [(ns(i.at), ns(i.at) + ns(i.duration), i.factor) for i in scenario.incidents if isinstance(i, Slowdown)]
-            saved = _one_at_a_time(self.intended_at, service, lock, self.delay, self._key, told, slow)
+            saved = _one_at_a_time(self.intended_at, service, lock, self.delay, self._key, answered, slow)
         self.committed_at = saved + self.delay
         for start, end in away(scenario):
             self.committed_at[(start <= self.intended_at) & (self.intended_at < end)] = NEVER
@@ -195,7 +195,7 @@ def _one_at_a_time(
     next of a resource comes when the one before is *answered* ns after its save, or its patience is over. *slow*: from when to
     when a save that begins takes how many times as long."""
     saved = np.empty_like(arrivals)
-    at, time, locks, told = (column.tolist() for column in (arrivals, service, lock, answered))
+    at, time, locks, after_save = (column.tolist() for column in (arrivals, service, lock, answered))
     order, key_of = np.argsort(resource, kind="stable").tolist(), resource.tolist()
     follows = {row: after for row, after in pairwise(order) if key_of[row] == key_of[after]}
     come = [(at[row], row) for row in set(order) - set(follows.values())]
@@ -210,5 +210,5 @@ def _one_at_a_time(
         saved[row] = end = begin + round(time[row] * factor)
         free[locks[row]] = end + held
         if (following := follows.get(row)) is not None:
-            heapq.heappush(come, (max(at[following], min(end + told[row], at[following] + patience)), following))
+            heapq.heappush(come, (max(at[following], min(end + after_save[row], at[following] + patience)), following))
     return saved

@@ -20,7 +20,7 @@ from sim.clock import SECOND, Listener
 from sim.policy import Policy
 from sim.results.frames import typed
 from sim.scenario import Scenario
-from sim.virtual.database import Database
+from sim.virtual.database import Commits
 from sim.workload import RESOURCES as CHANGED
 
 OUTCOMES = ("applied", "superseded", "cancelled", "failed", "not_newer", "running")
@@ -86,7 +86,7 @@ def nulls(numbers: Array) -> pd.arrays.IntegerArray:
     return pd.arrays.IntegerArray(numbers.astype(np.int64), numbers == NOT_YET)
 
 
-def update_frame(database: Database, published: Array) -> pd.DataFrame:
+def update_frame(database: Commits, published: Array) -> pd.DataFrame:
     """The `updates` table. *published*: instant (ns) at which the broadcaster had each event; -1: not within the run."""
     return frame(
         "updates",
@@ -231,7 +231,7 @@ class Delivery:
 
 
 @dataclass
-class Ledger:
+class RunRows:
     """Rows as they come; what their integers are say the functions that make frames of them."""
 
     channels: dict[str, int] = field(default_factory=dict)

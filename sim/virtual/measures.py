@@ -26,8 +26,8 @@ def _bare_frame(resource: str) -> int:
     event = {"server": "ServerUpdated", "site": "ServerSiteUpdated", "task": "TaskCompleted"}[resource]
     at = "2026-01-01T00:00:00+00:00"
     task = {"id": 0, "name": "backup", "completed": True, "completed_at": at}
-    said = {"task": task} if resource == "task" else {f"{resource}_id": 0, "timestamp": at}
-    data = json.dumps(said, separators=(",", ":"))
+    payload = {"task": task} if resource == "task" else {f"{resource}_id": 0, "timestamp": at}
+    data = json.dumps(payload, separators=(",", ":"))
     return len(json.dumps({"event": f"App\\Events\\{event}", "data": data, "channel": ""}, separators=(",", ":"))) - 1
 
 
@@ -52,7 +52,7 @@ def load(work: Array, end: int, workers: int, cuts: tuple[int, ...] = ()) -> lis
 
 def station(work: Array, start: int, stop: int, workers: int) -> dict[str, float]:
     """What the window [*start*, *stop*) saw of a station: share of the workers' time that was work, and how long those that
-    arrived in it waited for a worker, mean and most, s (NaN: nobody did). *work*: arrival, begin, end (ns)."""
+    arrived in it waited for a worker, mean and most, s (NaN: none arrived). *work*: arrival, begin, end (ns)."""
     inside = work[(work[:, 0] >= start) & (work[:, 0] < stop)]
     waits = (inside[:, 1] - inside[:, 0]) / SECOND
     return {

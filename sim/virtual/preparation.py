@@ -14,7 +14,7 @@ from sim.scenario import Pages, Scenario
 from sim.workload import ON_DASHBOARD, RESOURCES, Updates
 
 Progress = Callable[[float], None]
-"""Told the share of the run that is done, 0 to 1."""
+"""Called with the share of the run that is done, 0 to 1."""
 
 BYTES_PER_NOTIFICATION = 90
 BYTES_PER_REFETCH = 270

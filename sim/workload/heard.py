@@ -55,7 +55,7 @@ class Heard(Arrivals):
 
     def updates(self, rng: np.random.Generator, duration: float, servers: int, sites: int = 0) -> Updates:
         need_resources(self, servers, sites)
-        when, how_many, whose = rng.spawn(3)
+        when, how_many, which = rng.spawn(3)
         bursts = self._begins(when, duration)
         sizes = how_many.choice(np.asarray(self.sizes), len(bursts))
         refuse_too_many(float(sizes.sum()))
@@ -65,9 +65,9 @@ class Heard(Arrivals):
         gaps[first] = 0.0
         since = np.cumsum(gaps)
         at = np.repeat(bursts - since[first], sizes) + since if len(bursts) else bursts
-        on_site = whose.random(len(bursts)) < self.site_share
-        server = _drawn(whose, len(bursts), servers, self.weights)
-        site = _drawn(whose, len(bursts), sites, self.site_weights)
+        on_site = which.random(len(bursts)) < self.site_share
+        server = _drawn(which, len(bursts), servers, self.weights)
+        site = _drawn(which, len(bursts), sites, self.site_weights)
         kept = at < duration
         hit = (np.repeat(column, sizes)[kept] for column in (on_site, np.where(on_site, site, server)))
         return walk(to_ns(at[kept]), *hit)

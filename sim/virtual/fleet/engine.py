@@ -29,7 +29,7 @@ from sim.policy import FullPayload
 from sim.results.statistics import batches
 from sim.scenario import Scenario
 from sim.virtual import preparation
-from sim.virtual.database import Database
+from sim.virtual.database import Commits
 from sim.virtual.fleet.groups import Group, answer_bytes, plan, repeated_bytes
 from sim.virtual.fleet.herds import NEVER, Herd, Span
 from sim.virtual.fleet.probes import Probes, load_samples
@@ -137,7 +137,7 @@ class Fleet:
         self.rng = rng
         start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
         self.window = Span(start, stop, ns(scenario.length))
-        self.database = Database(updates, scenario, rng)
+        self.database = Commits(updates, scenario, rng)
         self.intended = updates.at[(updates.at >= start) & (updates.at < stop)] - start
         """Of the updates intended in the window, ns from its start."""
         committed = self.database.committed_at

@@ -21,7 +21,7 @@ from sim.clock import SECOND, ns
 from sim.policy import InFlight, Policy, Polling
 from sim.scenario import Scenario
 from sim.virtual.channels import Channels, subscribed
-from sim.virtual.database import NOBODY, Database
+from sim.virtual.database import NOBODY, Commits
 from sim.virtual.draws import columns
 from sim.virtual.fires import fires_of
 from sim.virtual.fleet.queueing import Fifo
@@ -94,7 +94,7 @@ class Plan:
     bytes: int
 
 
-def plan(scenario: Scenario, database: Database, rng: Streams, window: tuple[int, int], end: int) -> Plan:
+def plan(scenario: Scenario, database: Commits, rng: Streams, window: tuple[int, int], end: int) -> Plan:
     """Take a scenario's updates through publication, fan-out and policies. Raises nothing: see `fleet.supports`.
 
     *window*: in which nodes are observed, ns; *end*: of the run.
@@ -153,7 +153,7 @@ def repeated_bytes(scenario: Scenario, resource: str) -> int:
 class _Views:
     """Which updates which pages are to show, whatever they hear of."""
 
-    def __init__(self, scenario: Scenario, database: Database) -> None:
+    def __init__(self, scenario: Scenario, database: Commits) -> None:
         updates, fleet = database.updates, scenario.fleet
         self._user = database.user
         self._of_everyone = scenario.api.dashboard_of == "everyone"
@@ -213,7 +213,7 @@ def _polling(views: _Views, seats: Seats, rng: Streams, end: int) -> Group:
 class _Events:
     """What is published, in the order in which a node takes it up. Its *kind* is the number of the resource that it changes."""
 
-    def __init__(self, scenario: Scenario, database: Database, published: Array) -> None:
+    def __init__(self, scenario: Scenario, database: Commits, published: Array) -> None:
         sent = np.flatnonzero(published >= 0)
         self.rows = sent[np.argsort(published[sent], kind="stable")]
         """Of the database."""

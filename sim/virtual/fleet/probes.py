@@ -15,7 +15,7 @@ from sim.arrays import Array
 from sim.clock import SECOND, ns
 from sim.scenario import Scenario
 from sim.virtual.channels import Channels, owner, subscribed
-from sim.virtual.database import Database
+from sim.virtual.database import Commits
 from sim.virtual.fleet.groups import Group, Plan, answer_bytes, repeated_bytes
 from sim.virtual.fleet.herds import NEVER, Herd
 from sim.virtual.ledger import (
@@ -41,9 +41,7 @@ from sim.virtual.measures import Sample
 class Probes:
     """Watches a run (`watch` is a `fleet.Watcher`) and makes tables of it."""
 
-    def __init__(
-        self, scenario: Scenario, database: Database, plan: Plan, count: int, rng: np.random.Generator, end: int
-    ) -> None:
+    def __init__(self, scenario: Scenario, database: Commits, plan: Plan, count: int, rng: np.random.Generator, end: int) -> None:
         self.scenario = scenario
         self.database = database
         self.plan = plan

@@ -21,7 +21,7 @@ _FINEST = 12  # no step below 2**12 ns
 _BUFFER = 1 << 16  # what is counted together stays in a cache
 
 
-class Steps(NamedTuple):
+class StepCounts(NamedTuple):
     """Durations as counts: middles of steps (ns), how many, and exactly their sum, least and largest."""
 
     middles: Array
@@ -56,7 +56,7 @@ class Profile:
         if reach is not None:
             self.least, self.largest = reach
         self.rising = rising
-        self._whole: Steps | None = None
+        self._whole: StepCounts | None = None
         self._by_kind: tuple[Array, tuple[Array, Array, Array, Array]] | None = None
 
     @property
@@ -99,7 +99,7 @@ class Profile:
             self._by_kind = kinds, compiled.count_steps(self.values, kinds, number, shift, self.least >> shift, edges.size)
         return self._by_kind[1]
 
-    def part(self, chosen: slice | Array | Kinds) -> Steps:
+    def part(self, chosen: slice | Array | Kinds) -> StepCounts:
         """Of the values of a range, or of those that are *chosen* (bool, or by kind); at least one value."""
         whole = isinstance(chosen, slice) and (chosen.start, chosen.stop) == (0, self.size)
         if whole and self._whole is not None:
@@ -124,11 +124,11 @@ class Profile:
             self._whole = steps
         return steps
 
-    def _steps(self, counts: Array, total: int, least: int, largest: int) -> Steps:
+    def _steps(self, counts: Array, total: int, least: int, largest: int) -> StepCounts:
         shift, first = self._grid[0], self.least >> self._grid[0]
         held = np.flatnonzero(counts)
         middles = ((held + first) << shift) + (1 << shift - 1)
-        return Steps(middles, counts[held], total, least, largest)
+        return StepCounts(middles, counts[held], total, least, largest)
 
     def _as_kinds(self, chosen: slice | Array | Kinds) -> Kinds:
         """*chosen*: all, those of a mask, or by kind."""
@@ -193,7 +193,7 @@ class Spread:
         if self._size >= _BUFFER:
             self.finish()
 
-    def _add_steps(self, batch: int, steps: Steps, shifts: Array, size: int) -> None:
+    def _add_steps(self, batch: int, steps: StepCounts, shifts: Array, size: int) -> None:
         """Count *size* values, known by their steps, once for each shift, moved by it."""
         total = steps.total * shifts.size + size * int(shifts.sum())
         least, largest = steps.least + int(shifts.min()), steps.largest + int(shifts.max())

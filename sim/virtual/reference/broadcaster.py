@@ -17,7 +17,7 @@ from sim.clock import LONG_AGO, Entry, EventList, ns
 from sim.distributions import Constant
 from sim.scenario import Scenario
 from sim.virtual.draws import columns
-from sim.virtual.ledger import Delivery, Ledger, PageConnection
+from sim.virtual.ledger import Delivery, PageConnection, RunRows
 from sim.workload import RESOURCES
 
 Answered = Callable[[int, bool], None]
@@ -116,7 +116,7 @@ class BroadcastNodes:
     """All nodes: takes subscriptions and events, and lets the notifications arrive."""
 
     def __init__(
-        self, scenario: Scenario, clock: EventList, ledger: Ledger, rng: np.random.Generator, forward: bool = False
+        self, scenario: Scenario, clock: EventList, ledger: RunRows, rng: np.random.Generator, forward: bool = False
     ) -> None:
         """*forward*: notifications are only written to the ledger; no page hears them as they arrive."""
         self._clock = clock

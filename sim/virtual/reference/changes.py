@@ -7,7 +7,7 @@
     broadcast  when it is committed, or when it is saved (`broadcast.moment`)
     done       its worker is free when it is committed and, with `dispatch = "now"`, the broadcaster has answered
 
-This is needed only where changes share their workers with refetches: else every commit is known in advance (`Database`).
+This is needed only where changes share their workers with refetches: else every commit is known in advance (`Commits`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from sim.clock import EventList, ns
 from sim.scenario import Scenario
-from sim.virtual.database import Database
+from sim.virtual.database import Commits
 from sim.virtual.reference.api import ApiStation
 from sim.virtual.reference.publishing import Publishing
 from sim.workload import IN_ORDER
@@ -29,7 +29,7 @@ class Changes:
         self,
         scenario: Scenario,
         clock: EventList,
-        database: Database,
+        database: Commits,
         api: ApiStation,
         publishing: Publishing,
         save: Callable[[], int],

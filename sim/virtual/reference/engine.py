@@ -29,9 +29,9 @@ import numpy as np
 from sim.clock import SECOND, EventList, ns
 from sim.incidents import Deploy, Disconnect, Restart
 from sim.scenario import Scenario
-from sim.virtual.database import Database
+from sim.virtual.database import Commits
 from sim.virtual.draws import draws
-from sim.virtual.ledger import Ledger, Tables, update_frame
+from sim.virtual.ledger import RunRows, Tables, update_frame
 from sim.virtual.preparation import Progress, check, check_memory
 from sim.virtual.reference import measures
 from sim.virtual.reference.api import ApiStation
@@ -78,8 +78,8 @@ class Simulation:
         self.scenario = scenario
         self.end = ns(scenario.length)
         self.clock = EventList()
-        self.ledger = Ledger()
-        self.database = Database(updates, scenario, rng)
+        self.ledger = RunRows()
+        self.database = Commits(updates, scenario, rng)
         network = scenario.network
         to_api = draws(network.to_api, rng["to_api"])
         self.api = ApiStation(scenario, draws(scenario.api.service, rng["service"]), self.clock)

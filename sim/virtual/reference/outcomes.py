@@ -21,7 +21,7 @@ from sim.policy import Polling
 from sim.refetch import Refetcher
 from sim.scenario import Scenario
 from sim.virtual.database import History
-from sim.virtual.ledger import NOT_YET, OUTCOME, Ledger
+from sim.virtual.ledger import NOT_YET, OUTCOME, RunRows
 from sim.virtual.reference.api import NO_ANSWER, NO_RELEASE, NOT_READ, ApiStation, View
 from sim.virtual.reference.client import HttpClient
 
@@ -57,7 +57,7 @@ def is_one_way(scenario: Scenario) -> bool:
 class OneWayRequests:
     """The requests of a run, in the order in which they are sent, and what makes their outcomes."""
 
-    def __init__(self, scenario: Scenario, api: ApiStation, client: HttpClient, ledger: Ledger, end: int) -> None:
+    def __init__(self, scenario: Scenario, api: ApiStation, client: HttpClient, ledger: RunRows, end: int) -> None:
         self._api = api
         self._client = client
         self._ledger = ledger

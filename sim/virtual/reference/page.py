@@ -12,9 +12,9 @@ from sim.policy import InFlight, Policy, Polling
 from sim.refetch import Abort, Refetch, Refetcher
 from sim.scenario import Pages, Scenario
 from sim.virtual.channels import owner, subscribed
-from sim.virtual.database import EVERYONE, NOTHING, Database
+from sim.virtual.database import EVERYONE, NOTHING, Commits
 from sim.virtual.draws import draws, residuals
-from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, Ledger, PageConnection, refetch_row
+from sim.virtual.ledger import NOT_YET, OUTCOME, PAGES, POLICIES, REASONS, RESOURCE, PageConnection, RunRows, refetch_row
 from sim.virtual.reference.api import FAR, NO_RELEASE, ApiStation, View
 from sim.virtual.reference.broadcaster import BroadcastNodes, Unheard
 from sim.virtual.reference.client import HttpClient
@@ -50,11 +50,11 @@ class World:
     """What all pages share."""
 
     clock: EventList
-    database: Database
+    database: Commits
     broadcaster: BroadcastNodes
     api: ApiStation
     client: HttpClient
-    ledger: Ledger
+    ledger: RunRows
     jitter: random.Random
     hidden: random.Random
     """Draws the phase of a hidden tab's timers."""
@@ -103,7 +103,7 @@ class PageGroup:
             return replace(self.policy, interval=self.policy.interval * HIDDEN_POLL)
         return self.policy
 
-    def view(self, seat: int, database: Database) -> View:
+    def view(self, seat: int, database: Commits) -> View:
         """What the page on this seat shows. Pages are dealt to the resources (dashboards: to the users) in turn."""
         fleet, api = self.scenario.fleet, self.scenario.api
         if self.pages.page == "dashboard":

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sim.clock import EventList, ns
 from sim.scenario import Scenario
 from sim.virtual.channels import Channels
-from sim.virtual.database import Database
+from sim.virtual.database import Commits
 from sim.virtual.reference.broadcaster import Answered, BroadcastNodes
 
 
@@ -19,7 +19,7 @@ class Publishing:
     """Dispatches updates, by number (their row in the database)."""
 
     def __init__(
-        self, scenario: Scenario, clock: EventList, database: Database, broadcaster: BroadcastNodes, network: Callable[[], int]
+        self, scenario: Scenario, clock: EventList, database: Commits, broadcaster: BroadcastNodes, network: Callable[[], int]
     ) -> None:
         broadcast = scenario.broadcast
         self._clock = clock

@@ -13,7 +13,7 @@ from sim.virtual.theory.domain import not_negative, positive, share, whole
 from sim.virtual.theory.sizing import nodes_needed
 
 
-class Restart(NamedTuple):
+class Recovery(NamedTuple):
     """A restart of the broadcaster, seconds from its end: when the last page is connected, authorised, and fresh again."""
 
     connected: float
@@ -23,7 +23,7 @@ class Restart(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Subscribers who each hear `heard` of all events, and what one event, one connection and one request cost."""
+    """Subscribers that each hear `heard` of all events, and what one event, one connection and one request cost."""
 
     subscribers: int
     rate: float
@@ -33,7 +33,7 @@ class Deployment:
     per_subscriber: float
     """Seconds of a node per subscriber and event."""
     relay: float = 0.0
-    """Seconds of every node per event, whoever hears it (taken from the bus)."""
+    """Seconds of every node per event, even if none of its subscribers hears it (taken from the bus)."""
     frame: int = 300
     """Bytes of one notification on the wire."""
     connection: int = 16_384
@@ -78,14 +78,13 @@ class Deployment:
 
     def restart(
         self, nodes: int, handshake: float, workers: int, authorisation: float, channels: int, service: float, spread: float = 0.0
-    ) -> Restart:
+    ) -> Recovery:
         """After a restart all pages come back at once, or over *spread* seconds; each connects (*handshake* seconds of its node),
         has its *channels* authorised (*authorisation* seconds of the application's *workers* each) and refetches (*service*).
 
         Each of the three stages is a queue that drains at its capacity, so its last page leaves no earlier than all its work
         takes, and no earlier than the stage before. pusher-js comes back 1 s after the drop, and 15 s later where that was too
-        early. Raises `BadInput` where fan-out alone keeps
-        the nodes busy.
+        early. Raises `BadInput` where fan-out alone keeps the nodes busy.
         """
         whole(nodes=nodes, workers=workers)
         not_negative(handshake=handshake, authorisation=authorisation, channels=channels, service=service, spread=spread)
@@ -97,4 +96,4 @@ class Deployment:
         connected = max(spread, self.subscribers * handshake / (nodes * free))
         requests = self.subscribers * channels * authorisation / workers
         authorised = max(connected, requests)
-        return Restart(connected, authorised, max(authorised, requests + self.subscribers * service / workers))
+        return Recovery(connected, authorised, max(authorised, requests + self.subscribers * service / workers))

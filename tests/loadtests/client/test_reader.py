@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from loadtests.client.reader import FEW, Event, EventReader, Series, facts_of
+from loadtests.client.reader import FEW, Event, EventReader, EventSeries, facts_of
 from sim.results.parts import event_keys
 
 KEYS = st.sampled_from(["update", "sent_at", "published_at", "server_id", "site_id", "id", "timestamp", "nested", "x"])
@@ -27,13 +27,13 @@ class Heard:
     """A reader, and what it gave numbers to."""
 
     def __init__(self) -> None:
-        self.events: list[Event | Series] = []
+        self.events: list[Event | EventSeries] = []
         self.count = 0
         self.reader = EventReader(self.number)
 
-    def number(self, event: Event | Series) -> int:
+    def number(self, event: Event | EventSeries) -> int:
         self.events.append(event)
-        first, self.count = self.count, self.count + (len(event.frames) if isinstance(event, Series) else 1)
+        first, self.count = self.count, self.count + (len(event.frames) if isinstance(event, EventSeries) else 1)
         return first
 
     def codes(self, frames: list[bytes], audiences: list[int]) -> list[int]:
@@ -43,7 +43,7 @@ class Heard:
     def rows(self) -> list[tuple[Any, ...]]:
         """By number: channel and what tables say."""
         measures, resources, named, keys = facts_of(self.events)
-        counts = [len(event.frames) if isinstance(event, Series) else 1 for event in self.events]
+        counts = [len(event.frames) if isinstance(event, EventSeries) else 1 for event in self.events]
         channels = np.repeat([event.channel for event in self.events], counts).tolist()
         known = [resource if there else None for resource, there in zip(resources.tolist(), named.tolist(), strict=True)]
         return list(zip(channels, *measures.tolist(), known, keys.tolist(), strict=True))
@@ -131,14 +131,14 @@ def test_what_a_broadcast_says_to_each_is_read_by_its_shape() -> None:
     codes = heard.codes(frames, [0] * 60)
     assert len(set(codes)) == 60
     # The first two one by one; from then on there is a shape.
-    assert [isinstance(event, Series) for event in heard.events] == [False, False, True]
+    assert [isinstance(event, EventSeries) for event in heard.events] == [False, False, True]
     assert [heard.rows()[code >> 2][2] for code in codes] == [10**18 + i for i in range(60)]
     # Numbers from none to the longest that tables hold by themselves.
     for server_id in (0, 10**15 - 1):
         before = len(heard.events)
         codes = heard.codes([timed(10**18 + i, server_id=server_id) for i in range(60)], [0] * 60)
         assert {heard.rows()[code >> 2][4] for code in codes} == {server_id}
-        assert isinstance(heard.events[-1], Series)
+        assert isinstance(heard.events[-1], EventSeries)
         assert len(heard.events) <= before + 3
     # What begins with a zero is no number, and what is beyond a table's is none that one holds.
     odd = [timed(10**18 + i).replace(b'"sent_at\\":1', b'"sent_at\\":0') for i in range(30)]

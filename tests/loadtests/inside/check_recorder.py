@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from loadtests.client.mux import Mux
-from loadtests.client.reader import Event, EventReader, Series, Shape
+from loadtests.client.reader import Event, EventReader, EventSeries, FrameShape
 from loadtests.recording import writer as writing
 from loadtests.recording.listeners import Failed, Listeners
 from loadtests.recording.recorder import COUNTERS, HISTOGRAMS, Recorder
@@ -180,7 +180,9 @@ def test_a_series_of_events_has_a_number_for_each_and_one_row_for_those_that_are
     texts = [f'{{"update":{1 + i // 2},"sent_at":{T0 + i // 2}}}' for i in range(8)]
     numbers = [recorder.event(Event("E", "private-servers", texts[0]))]
     written = [b'{"event":"E","data":"%s","channel":"private-servers"}' % text.replace('"', '\\"').encode() for text in texts]
-    series = Series(Shape(written[0], "E", "private-servers", texts[0]), np.array([list(frame) for frame in written], np.uint8))
+    series = EventSeries(
+        FrameShape(written[0], "E", "private-servers", texts[0]), np.array([list(frame) for frame in written], np.uint8)
+    )
     numbers += [recorder.event(series), recorder.event(Event("E", "private-sites", texts[0]))]
     assert numbers == [0, 1, 9]
     recorder.notifications(np.arange(10) << 2 | 1, T0 + MS + np.arange(10), T0 + 2 * MS, np.array(two * 5))
