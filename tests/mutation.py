@@ -732,7 +732,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="results as JSON; what it holds is not run again")
     args = parser.parse_args(argv)
     results: dict[str, Any] = json.loads(args.output.read_text()) if args.output and args.output.exists() else {}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copy goes
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the copy goes
     bench = Bench()
     until = time.monotonic() + args.seconds
     try:
@@ -745,6 +745,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.output:
             args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         bench.close()
+        signal.signal(signal.SIGTERM, before)
     print("\n".join(table(results)))
     judged = [row["found"] for rows in _judged(results).values() for row in rows]
     return 0 if judged and sum(judged) >= args.least * len(judged) else 1
