@@ -169,7 +169,7 @@ def test_killed_outright_it_takes_its_children_along(tmp_path: Path) -> None:
         (["--provision", "1", "--trace", "nothing"], "'nothing' not found"),
         (["--scenario", "nothing"], "'nothing' not found"),
         (["--set", "broadcast.dispach=queued"], "broadcast.dispach"),
-        (["--ready-file", "/nonexistent/target.json"], "--ready-file /nonexistent/target.json"),
+        (["--ready-file", "/nonexistent/target.json"], "cannot write /nonexistent/target.json: its directory does not exist"),
     ],
 )
 def test_what_cannot_be_served_is_one_line_and_exit_2(
