@@ -107,7 +107,7 @@ class Plant:
         api = settings.scenario.api
         self.retries = Retries(self.mux, api.retries, ns(api.retry_backoff), api.retry_budget)
         self._origins: dict[tuple[str, bool], Origin] = {}
-        self._pools: dict[tuple[str, int], Pool] = {}
+        self._pools: dict[tuple[bool, str, int], Pool] = {}
         self.resolving = RLock()
         """Held by the greenlet that makes what many will share: to resolve a name may wait."""
         self._admitted = 0
@@ -156,7 +156,7 @@ class Plant:
             return self._origins[url, verify]
 
     def pool(self, origin: Origin, limit: int) -> Pool:
-        return self._pools.setdefault((origin.authority, limit), Pool(self.traffic, origin, limit))
+        return self._pools.setdefault((origin.secure, origin.authority, limit), Pool(self.traffic, origin, limit))
 
     def number(self, page: type) -> int:
         """How many pages of this class this process had before."""

@@ -141,6 +141,8 @@ def test_pages_of_one_origin_share_its_address_and_connections(plant):
     pool = plant.pool(origin, 6)
     assert plant.pool(origin, 6) is pool
     assert (plant.pool(origin, 64).limit, pool.limit) == (64, 6)
+    assert plant.pool(plant.origin(f"{url}/elsewhere"), 6) is pool
+    assert plant.pool(plant.origin(url.replace("http:", "https:")), 6) is not pool
     given_up, waiting = (types.SimpleNamespace(done=done) for done in (None, print))
     pool._line.extend([given_up, waiting, waiting])
     assert plant.requests_waiting == 2
