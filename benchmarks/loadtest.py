@@ -4,12 +4,13 @@
     python -m benchmarks.loadtest -n 5000 --only ours bare   a part of it
 
 The server (benchmarks/fanout_peer.c, compiled with gcc) has core 0, the client core 1; both on 127.0.0.1, and both ahead of
-other processes (SCHED_FIFO) where that is allowed. CPU is the client process's own, everything included: Locust, recording, parts
-on disk. It is taken of broadcasts to all, 5,000 messages a second in all: `different` where each frame has the instant of its own
-send in it, from which `delay` counts, so that the server's fan-out is not in it; `same` where all get the same bytes, as from a
-broadcaster. All candidates take turns, round by round: `us` is the median round, `x C` the median of the rounds' ratios to the
-bare receiver. `lag` is the delay that the client itself adds before it reads. `idle` is the CPU, in ms a second, of a process all
-of whose pages wait, between two rounds of their pings.
+other processes (SCHED_FIFO) where that is allowed. CPU is the client process's own, everything included: Locust, recording,
+parts on disk. It is taken of broadcasts to all, 5,000 messages a second in all and, `busy`, 50,000: at 5,000 most of it is what
+a process costs that wakes in a cold cache. `different` where each frame has the instant of its own send in it, from which
+`delay` counts, so that the server's fan-out is not in it; `same` where all get the same bytes, as from a broadcaster. The bare
+receiver has its turns beside each candidate: `us` is the median round, `x C` the median of the rounds' ratios to it. `lag` is
+the delay that the client itself adds before it reads. `idle` is the CPU, in ms a second, of a process all of whose pages wait,
+between two rounds of their pings.
 `msg/s` is the highest rate, one subscriber after the other and each message different, at which that stays below 50 ms at p99;
 then both are ahead of others by niceness only, because the system stops a process of real-time priority that takes a whole
 core for 50 ms of each second. A sender that was itself late is named.
@@ -42,11 +43,12 @@ from sim.errors import WorkbenchError
 from sim.results.histogram import Histogram
 
 HERE = Path(__file__).resolve().parent
-RATE = 5000
+RATE, BUSY = 5000, 50_000
 """Messages per second of the bursts, whatever the number of subscribers."""
+PHASES = (("stamped", RATE), ("burst", RATE), ("stamped", BUSY), ("burst", BUSY))
 LADDER = (15_000, 20_000, 27_000, 36_000, 48_000, 64_000, 80_000, 90_000, 100_000, 110_000, 125_000, 140_000, 160_000)
 LIMIT_MS = 50.0
-ROUNDS = 5
+ROUNDS = 3
 WRITTEN = 2.6
 """Seconds after which what was heard is in a header."""
 IDLE = 4.0
@@ -73,9 +75,8 @@ class Row:
     kib: float = float("nan")
     idle: float = float("nan")
     """ms of CPU a second while nothing comes."""
-    different: list[float] = field(default_factory=list)
-    """CPU per message by rounds, us."""
-    same: list[float] = field(default_factory=list)
+    cpu: dict[tuple[str, int], list[tuple[float, float]]] = field(default_factory=dict)
+    """(command, messages a second) -> CPU per message by rounds, us: its own, and that of the bare receiver in its turns."""
     p50_ms: float = float("nan")
     p99_ms: float = float("nan")
     lag_p99_ms: float = float("nan")
@@ -224,54 +225,51 @@ def cpu_per_message(server: Server, client: Client, command: str, hertz: float, 
     return (client.cpu() - cpu) / sent * 1e6, sent
 
 
-def measure(candidates: list[str], program: Path, subscribers: int, knee: bool, seconds: float) -> tuple[list[Row], list[str]]:
-    """A row of each candidate, and what failed. All are connected at once and take turns, so that a machine that is slow for a
-    while is slow for all of them, and the ratios hold."""
-    found: list[tuple[Row, Server, Client]] = []
-    failed = []
-    hertz = RATE / subscribers
-    seconds = max(seconds / ROUNDS, 1 / hertz)
-    with contextlib.ExitStack() as stack:
-        for candidate in candidates:
-            row = Row(candidate, subscribers)
-            try:
-                alone = memory_of_one(candidate, program)
-                server, client, row.connect_s = stack.enter_context(connected(candidate, program, subscribers))
-            except WorkbenchError as error:
-                failed.append(f"{candidate} at {subscribers:,}: {error}")
-                continue
-            time.sleep(2.0)
-            row.kib = (client.resident() - alone) / (subscribers - 1)
-            found.append((row, server, client))
-        cpu = [client.cpu() for _, _, client in found]
+def measure(candidate: str, program: Path, subscribers: int, knee: bool, seconds: float) -> Row:
+    """A candidate, with the bare receiver beside it: they take turns, so that what slows the machine for a while slows both."""
+    row = Row(candidate, subscribers)
+    alone = memory_of_one(candidate, program)
+    with (
+        connected(candidate, program, subscribers) as (server, client, took),
+        connected("bare", program, subscribers) as (
+            its_server,
+            bare,
+            _,
+        ),
+    ):
+        row.connect_s = took
+        time.sleep(2.0)
+        row.kib = (client.resident() - alone) / (subscribers - 1)
+        cpu = client.cpu()
         time.sleep(IDLE)
-        for (row, _, client), before in zip(found, cpu, strict=True):
-            row.idle = (client.cpu() - before) / IDLE * 1e3
-        heard = [[client.histogram(name) for name in ("time_to_notified", "reader_lag")] for _, _, client in found]
-        total = dict.fromkeys(candidates, 0.0)
+        row.idle = (client.cpu() - cpu) / IDLE * 1e3
+        notified, read = client.histogram("time_to_notified"), client.histogram("reader_lag")
+        total = 0.0
+
+        def take_turns(command: str, rate: int) -> float:
+            hertz = rate / subscribers
+            lasts = max(seconds / ROUNDS, 1 / hertz)
+            mine, sent = cpu_per_message(server, client, command, hertz, lasts)
+            theirs, _ = cpu_per_message(its_server, bare, command, hertz, lasts)
+            row.cpu.setdefault((command, rate), []).append((mine, theirs))
+            return sent
+
         for _ in range(ROUNDS):
-            for row, server, client in found:
-                each, sent = cpu_per_message(server, client, "stamped", hertz, seconds)
-                row.different.append(each)
-                total[row.candidate] += sent
+            total += take_turns("stamped", RATE)
         time.sleep(WRITTEN)
-        for (row, _, client), (notified, read) in zip(found, heard, strict=True):
-            delay = client.histogram("time_to_notified").since(notified)
-            row.p50_ms, row.p99_ms = delay.quantile(0.5) * 1e3, delay.quantile(0.99) * 1e3
-            row.lag_p99_ms = client.histogram("reader_lag").since(read).quantile(0.99) * 1e3
-            if row.candidate != "bare" and delay.count != total[row.candidate]:
-                row.notes.append(f"{delay.count} of {total[row.candidate]:.0f} received")
-        for _ in range(ROUNDS):
-            for row, server, client in found:
-                row.same.append(cpu_per_message(server, client, "burst", hertz, seconds)[0])
-        for row, server, client in found if knee else []:
-            if row.candidate != "bare":
-                find_knee(row, server, client)
-    for row, _, _ in found:
-        if row.candidate in ("ours", "usual"):
-            measure_cycle(row, program, seconds * ROUNDS)
-        print(f"  measured {row.candidate} at {subscribers:,}", file=sys.stderr, flush=True)
-    return [row for row, _, _ in found], failed
+        delay, lag = client.histogram("time_to_notified").since(notified), client.histogram("reader_lag").since(read)
+        row.p50_ms, row.p99_ms = delay.quantile(0.5) * 1e3, delay.quantile(0.99) * 1e3
+        row.lag_p99_ms = lag.quantile(0.99) * 1e3
+        if candidate != "bare" and delay.count != total:
+            row.notes.append(f"{delay.count} of {total:.0f} received")
+        for command, rate in PHASES[1:] if candidate in (*OURS, "bare") else PHASES[1:2]:
+            for _ in range(ROUNDS):
+                take_turns(command, rate)
+        if knee and candidate != "bare":
+            find_knee(row, server, client)
+    if candidate in ("ours", "usual"):
+        measure_cycle(row, program, seconds)
+    return row
 
 
 @cache
@@ -330,7 +328,11 @@ COLUMNS = (
     "idle",
     "different us",
     "x C",
-    "same us",
+    "     same us",
+    "x C",
+    "diff. busy us",
+    "x C",
+    "same busy us",
     "x C",
     "delay p50 ms",
     "p99 ms",
@@ -341,13 +343,13 @@ MORE = ("lag p99 ms", "msg/s", "us/cycle", "refetched")
 def show(rows: list[Row]) -> None:
     """One line per candidate, and what is kept for a comparison with another run."""
     print("  ".join((*COLUMNS, *MORE)))
-    limits = {row.subscribers: row for row in rows if row.candidate == "bare"}
     for row in rows:
-        limit = limits.get(row.subscribers)
         cells = [f"{row.subscribers:>11,}", f"{row.candidate:6}", _number(row.connect_s, 9, 2), _number(row.kib, 8, 1)]
         cells.append(_number(row.idle, 4, 1))
-        for mine, theirs, width in ((row.different, limit and limit.different, 12), (row.same, limit and limit.same, 7)):
-            cells += [_number(median(mine), width, 1), _number(median(ratios(mine, theirs)) if theirs else math.nan, 4, 2)]
+        for phase in PHASES:
+            rounds = row.cpu.get(phase, [])
+            cells += [_number(median(us for us, _ in rounds) if rounds else math.nan, 12, 1)]
+            cells += [_number(median(ratios(rounds)) if rounds else math.nan, 4, 2)]
         cells += [
             _number(row.p50_ms, 12, 3),
             _number(row.p99_ms, 6, 3),
@@ -358,17 +360,14 @@ def show(rows: list[Row]) -> None:
         ]
         print("  ".join(cells) + "".join(f"  ({remark})" for remark in row.notes), flush=True)
         if row.candidate == "ours":
-            keep(row, limit)
+            keep(row)
 
 
-def keep(row: Row, limit: Row | None) -> None:
+def keep(row: Row) -> None:
     title = f"load client, {row.subscribers:,} subscribers"
-    if limit is not None:
-        for name, mine, theirs in (
-            ("every frame different", row.different, limit.different),
-            ("same bytes", row.same, limit.same),
-        ):
-            note(f"{title}: CPU per message, {name}", "x C", ratios(mine, theirs))
+    for (command, rate), rounds in row.cpu.items():
+        name = f"{'every frame different' if command == 'stamped' else 'same bytes'}, {rate:,} a second"
+        note(f"{title}: CPU per message, {name}", "x C", ratios(rounds))
     note(f"{title}: memory each", "KiB", [row.kib])
     note(f"{title}: while nothing comes", "ms CPU/s", [row.idle])
     if row.knee is not None:
@@ -376,9 +375,9 @@ def keep(row: Row, limit: Row | None) -> None:
     note(f"{title}: cycle of notification and refetch", "us CPU", [row.us_per_cycle])
 
 
-def ratios(mine: list[float], theirs: list[float]) -> list[float]:
+def ratios(rounds: list[tuple[float, float]]) -> list[float]:
     """Round by round."""
-    return [one / other for one, other in zip(mine, theirs, strict=True)]
+    return [mine / theirs for mine, theirs in rounds]
 
 
 def _number(value: float, width: int, digits: int) -> str:
@@ -389,7 +388,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", "--subscribers", type=int, nargs="+", default=[1000, 5000, 10000])
     parser.add_argument("--only", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each burst phase")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each burst phase")
     parser.add_argument("--no-knee", action="store_true", help="skip the search for the highest rate")
     options = parser.parse_args()
     if shutil.which("gcc") is None:
@@ -406,13 +405,17 @@ def main() -> int:
         rate, each = refetch_rate(program, 3.0)
         note("load client: refetch alone", "us CPU", [each])
         print(f"refetches alone: {rate:,.0f} per second of CPU, {each:.1f} us each\n")
-        rows, failed = list[Row](), list[str]()
+        rows, failed = [], list[str]()
         for subscribers in options.subscribers:
-            # `sync` needs three descriptors for each.
-            candidates = [candidate for candidate in options.only if candidate != "sync" or subscribers <= 6000]
-            more, missing = measure(candidates, program, subscribers, not options.no_knee, options.seconds)
-            rows += more
-            failed += missing
+            for candidate in options.only:
+                if candidate == "sync" and subscribers > 6000:
+                    continue  # three descriptors each
+                try:
+                    rows.append(measure(candidate, program, subscribers, not options.no_knee, options.seconds))
+                except WorkbenchError as error:
+                    failed.append(f"{candidate} at {subscribers:,}: {error}")
+                    continue
+                print(f"  measured {candidate} at {subscribers:,}", file=sys.stderr, flush=True)
         show(rows)
     for line in failed:
         print(line, file=sys.stderr)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-ROOM = 4096
-"""With this number of rows it is time to take them out: to process them, all at once, keeps the hub for 10 ms at most."""
+ROOM = 16384
+"""Rows after which they should be taken out: what is then done with all of them at once keeps the hub for 10 to 20 ms."""
 
 
 class Rows:

@@ -12,7 +12,7 @@ from loadtests.client.reader import Event, EventReader, EventSeries, FrameShape
 from loadtests.recording import writer as writing
 from loadtests.recording.listeners import Failed, Listeners
 from loadtests.recording.recorder import COUNTERS, HISTOGRAMS, Recorder
-from loadtests.recording.rows import Rows, Sample
+from loadtests.recording.rows import ROOM, Rows, Sample
 from sim.refetch import Refetch
 from sim.results import parts
 from sim.results.histogram import Histogram
@@ -48,20 +48,21 @@ def heard(recorder, event, subscriber, arrived=5 * MS, read=7 * MS, stamp=1):
 def test_rows_grow_and_come_out_as_they_went_in():
     full = []
     rows = Rows(lambda: full.append(rows), a="q", b="i", c="h")
-    for i in range(10_000):
-        rows.add(i << 40, -i, i % 100)
-    assert len(full) == 2  # Beyond 4,096 and beyond 8,192.
+    count = 2 * ROOM + 1
+    for i in range(count):
+        rows.add(i << 32, -i, i % 100)
+    assert len(full) == 2  # Beyond the room, and beyond twice that.
     taken = rows.take()
-    assert taken["a"].tolist() == [i << 40 for i in range(10_000)]
-    assert taken["b"].tolist() == [-i for i in range(10_000)]
+    assert taken["a"].tolist() == [i << 32 for i in range(count)]
+    assert taken["b"].tolist() == [-i for i in range(count)]
     rows.add(1, 2, 3)
     assert rows.take().tolist() == [(1, 2, 3)]
-    assert len(taken) == 10_000  # The next batch has a buffer of its own.
-    for first in range(0, 9000, 900):
+    assert len(taken) == count  # The next batch has a buffer of its own.
+    for first in range(0, 3 * ROOM, ROOM // 4):
         rows.add(first, 1, 1)
-        rows.extend(899, a=np.arange(first + 1, first + 900), b=2, c=np.ones(899))
+        rows.extend(ROOM // 4 - 1, a=np.arange(first + 1, first + ROOM // 4), b=2, c=np.ones(ROOM // 4 - 1))
     assert len(full) == 4
-    assert rows.take()["a"].tolist() == list(range(9000))
+    assert rows.take()["a"].tolist() == list(range(3 * ROOM))
 
 
 def test_a_run_comes_back_from_its_parts(recorder, stats, tmp_path):
@@ -204,10 +205,10 @@ def test_a_series_of_events_has_a_number_for_each_and_one_row_for_those_that_are
 def test_more_rows_than_should_wait_are_taken_once_the_page_is_through_with_them(recorder):
     (one,) = pages(recorder, detail_of(recorder), 1)
     known = event(recorder, sent_at=0)  # An instant, though an old one.
-    for _ in range(5_000):
+    for _ in range(ROOM + 1):
         heard(recorder, known, one)
     assert recorder.counters["notifications"] == 0
-    until(lambda: recorder.counters["notifications"] == 5_000)
+    until(lambda: recorder.counters["notifications"] == ROOM + 1)
     assert recorder.counters["untimed"] == recorder.counters["recording_faults"] == 0
 
 
