@@ -47,7 +47,7 @@ STRIDE = ROOM + 64
 """From buffer to buffer: by a power of two they would meet in the caches."""
 CROWD = 20
 """After this many arrivals at a time, which are a broadcast, others get some time to come together, for each turn of the hub and
-each call costs as much as many of them (at 50,000 messages a second 2,048 at a time cost two thirds of 256)."""
+each call costs as much as many of them."""
 Rest = tuple[int, int]
 LISTENING: Rest = 2048, 4_000_000
 """Arrivals before the hub goes round once, and the nanoseconds that a broadcast gets to come to that many, where every page only
