@@ -28,11 +28,9 @@ from loadtests.settings import Settings
 from loadtests.shapes import STORM
 from sim.errors import BadInput
 from sim.files import replace_text
+from sim.signals import REPEATED
 
 logger = logging.getLogger(__name__)
-
-IMPATIENCE = 5.0
-"""Seconds."""
 
 
 def register() -> None:
@@ -49,13 +47,13 @@ def register() -> None:
 
 
 def _be_patient(**_: Any) -> None:
-    """Ctrl-C ends the main greenlet's wait, and not whatever page is at work just then; a second one within `IMPATIENCE` is the
-    same wish: Locust would die of it, with what is not written yet."""
+    """Ctrl-C ends the main greenlet's wait, and not the work of the page that happens to run; a second one within `REPEATED`
+    seconds is ignored: Locust would die of it, with what is not written yet."""
     asked_at = float("-inf")
 
     def interrupt() -> None:
         nonlocal asked_at
-        if time.monotonic() - asked_at > IMPATIENCE:
+        if time.monotonic() - asked_at > REPEATED:
             asked_at = time.monotonic()
             gevent.get_hub().parent.throw(KeyboardInterrupt)
 

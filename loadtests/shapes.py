@@ -1,4 +1,4 @@
-"""How many subscribers when. Class attributes are the parameters; `WORKBENCH_SHAPE` chooses one and sets them:
+"""The number of subscribers over time. Class attributes are the parameters; `WORKBENCH_SHAPE` chooses a shape and sets them:
 
     WORKBENCH_SHAPE=ramp                                  the scenario's subscribers, at its connect rate, for its duration
     WORKBENCH_SHAPE=steps:start=1000,step=1000,hold=20    until it breaks
@@ -10,6 +10,7 @@ A locustfile of one's own may import a class and set its attributes, as with any
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, ClassVar
 
 from locust import LoadTestShape
@@ -20,6 +21,9 @@ from sim.errors import BadInput, did_you_mean
 
 STORM = "workbench-storm"
 """Message to the workers: drop the connections of the given share of your pages."""
+
+MAY_BE_ZERO = {"duration", "start", "rise", "limit_ms", "failures"}
+"""Parameters that may be 0; all others must be above it."""
 
 logger = logging.getLogger(__name__)
 Tick = tuple[int, float] | None
@@ -44,13 +48,13 @@ class Shape(LoadTestShape):
 
 
 class ConstantShape(Shape):
-    """All at once, and then the same."""
+    """All subscribers at once, and then the same number."""
 
     abstract = True
 
 
 class Soak(ConstantShape):
-    """The same for hours. Set WORKBENCH_PROBES, so that parts stay small."""
+    """The same number for hours. Set WORKBENCH_PROBES, so that parts stay small."""
 
     abstract = True
     duration = 4 * 3600.0
@@ -70,7 +74,7 @@ class Ramp(Shape):
 
 
 class Spike(Shape):
-    """*users*, and every *every* seconds, for *length* seconds, *peak*."""
+    """*users* subscribers; every *every* seconds there are *peak* of them for *length* seconds."""
 
     abstract = True
     peak: ClassVar[int] = 3000
@@ -82,7 +86,7 @@ class Spike(Shape):
 
 
 class Storm(Shape):
-    """*users*, of whom the share *share* loses the connection every *every* seconds, as when a broadcaster restarts."""
+    """*users* subscribers; every *every* seconds a *share* of them loses the connection, as when a broadcaster restarts."""
 
     abstract = True
     every: ClassVar[float] = 30.0
@@ -99,8 +103,9 @@ class Storm(Shape):
 class Steps(Shape):
     """The search for the knee: *start* subscribers, *step* more each *hold* seconds, until a step does not hold.
 
-    A step holds when the HTTP requests in its second half (refetches, from when they were due) have their p99 within *limit_ms*
-    and at most the share *failures* fails. `knee` is the last number that held. A step without requests holds: give it updates.
+    A step holds when the p99 of the HTTP requests in its second half (of a refetch from when it was due) is at most *limit_ms*,
+    and the share of them that fails at most *failures*. `knee` is the last number that held. A step without requests holds, so
+    a search needs updates.
     """
 
     abstract = True
@@ -147,7 +152,7 @@ class Steps(Shape):
 
 
 def percentile(times: dict[int, int], p: float) -> float:
-    """Of counts by value; 0 of nothing."""
+    """The quantile *p* of values (keys) with their counts; 0 where there are none."""
     rank, seen = p * sum(times.values()), 0
     for value in sorted(times):
         seen += times[value]
@@ -186,6 +191,9 @@ def chosen(settings: Settings) -> type[Shape] | None:
             attributes[key] = type(known[key])(value)
         except ValueError:
             raise BadInput(f"WORKBENCH_SHAPE: {name}: {key} must be a number, got {value!r}") from None
+        least = ">= 0" if key in MAY_BE_ZERO else "> 0"
+        if not 0 <= attributes[key] < math.inf or (key not in MAY_BE_ZERO and not attributes[key]):
+            raise BadInput(f"WORKBENCH_SHAPE: {name}: {key} must be {least}, got {value!r}")
     return type(base.__name__, (base,), attributes | {"abstract": False, "__doc__": base.__doc__})
 
 

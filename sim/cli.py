@@ -57,13 +57,13 @@ DESCRIPTION = """Pages hear of a change and fetch the changed resource again: si
 SHELLS = ("bash", "zsh", "tcsh")
 
 LONGEST = 900
-"""Letters of an error's line."""
+"""Characters of an error's line."""
 
 WIDTH = 80
 """Columns of help: what any terminal has."""
 
 
-class _Parser(argparse.ArgumentParser):
+class _CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, not the whole usage; exit 2 as documented."""
         raise WorkbenchUsage(f"{message} (see {self.prog} --help)")
@@ -141,10 +141,10 @@ def _is_whole(text: str) -> bool:
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser; with *only*, just that sub-command gets its arguments (and its module is imported)."""
     codes = (__doc__ or "").partition("\n\n")[2]
-    parser = _Parser(prog="workbench", description=DESCRIPTION, epilog=codes, formatter_class=_Help)
+    parser = _CommandParser(prog="workbench", description=DESCRIPTION, epilog=codes, formatter_class=_Help)
     parser.add_argument("--version", action="version", version=f"workbench {version()}")
     parser.add_argument("--completion", choices=SHELLS, help="print a script that completes commands, options, scenarios")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_CommandParser)
     for name, summary in COMMANDS.items():
         if only not in (None, name):
             continue
@@ -162,7 +162,7 @@ def completion(shell: str) -> str:
 
     from sim.commands.scenario import scenario_names
 
-    parser = _Parser(prog="workbench")
+    parser = _CommandParser(prog="workbench")
     commands = parser.add_subparsers(dest="command")
     names = scenario_names()
     for name, summary in COMMANDS.items():
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `workbench ARGV`; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     name = argv[0] if argv and not argv[0].startswith("-") else None
-    # A terminal that cannot show a letter shows its number: a verdict is not lost for it.
+    # A character that the terminal cannot show is written as its number: a verdict is not lost for it.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -199,11 +199,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = interrupt.exit_code if isinstance(interrupt, Interrupted) else 130
         return _failed("interrupted" if code == 130 else f"ended by {interrupt}", code)
     except BrokenPipeError:
-        # The reader of a pipe has gone (`workbench ... | head`): not an error, and nothing may be said on the way out.
+        # The reader of a pipe has gone (`workbench ... | head`): that is no error, and nothing more can be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        # A full disk, a directory without permission: what was to be written could not be, and Python would try again at its end.
+        # A full disk, a directory without permission. Python would try to write the rest again when it ends.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = f"{error.filename}: " if error.filename else ""
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does: what it has begun is closed, and its end is said. Commands may do better."""
+    """SIGTERM ends a command as Ctrl-C does: what it has opened is closed, and a line says so. Commands may do better."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
@@ -243,7 +243,7 @@ def _run(name: str | None, argv: Sequence[str]) -> int:
 
 
 def _is_utf8(argument: str) -> bool:
-    """A byte of the command line that is none comes as a lone surrogate."""
+    """Whether its bytes were UTF-8: Python gives any other byte as a lone surrogate."""
     return not any("\ud800" <= letter <= "\udfff" for letter in argument)
 
 

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.marks": set(),
     "sim.version": set(),
     "sim.shipped": set(),
-    "sim.signals": set(),
+    "sim.signals": {"sim.errors"},
     "sim.distributions": {"sim.marks"},
     "sim.incidents": {"sim.marks"},
     "sim.pusher": set(),

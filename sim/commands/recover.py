@@ -16,7 +16,7 @@ import psutil
 from sim.commands import options
 from sim.commands.measuring.finish import recover
 from sim.errors import BadInput
-from sim.live.measure.measured import Places, RunRecord
+from sim.live.measure.measured import RunFiles, RunRecord
 from sim.results.thresholds import parse_all
 
 
@@ -26,13 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    places = Places(args.directory)
+    files = RunFiles(args.directory)
     if (args.directory / "manifest.json").exists():
         raise BadInput(f"{args.directory} is a complete bundle: there is nothing to recover")
-    measured = RunRecord.load(places)
+    measured = RunRecord.load(files)
     if _runs(measured.pid):
         raise BadInput(f"{args.directory}: its load test still runs (process {measured.pid}); end it first")
-    outcome = recover(places, parse_all(measured.scenario.thresholds))
+    outcome = recover(files, parse_all(measured.scenario.thresholds))
     if args.json:
         options.print_json("recover", outcome.to_dict())
     else:

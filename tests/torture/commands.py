@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from sim.errors import BadInput
-from sim.live.measure.measured import Places, RunRecord
+from sim.live.measure.measured import RunFiles, RunRecord
 from sim.live.processes import importable, python
 from tests.live.calibrated import known_in
 from tests.torture.case import need
@@ -132,7 +132,7 @@ def kind_of_bundle(directory: Path, place: Path) -> str:
             need(code == 2 and said.count("\n") == 1, f"a directory without manifest or parts: check exits {code}: {said[-300:]}")
             return "none"
         with contextlib.suppress(BadInput):
-            complete = RunRecord.load(Places(directory)).complete
+            complete = RunRecord.load(RunFiles(directory)).complete
         code, said = _workbench(place, "recover", str(directory))
         if code == 2 and said.count("\n") == 1:
             return "none"

@@ -1,4 +1,4 @@
-"""Places that are full, and places that cannot be written."""
+"""RunFiles that are full, and files that cannot be written."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def unwritable_places(stage: Stage) -> Iterator[str]:
     """An output that cannot be written is refused in one line before any work is done."""
     (stage.place / "file").write_text("")
     with small_disk(stage.place / "locked", 64, read_only=True) as locked:
-        places = ["file/run", "/proc/run", *(["locked/run"] if locked else [])]
-        for place in places:
+        files = ["file/run", "/proc/run", *(["locked/run"] if locked else [])]
+        for place in files:
             for arguments in (SIMULATION, LOADTEST[:2], ("sweep", "steady", "--vary", "policy.wait=0.1")):
                 command = Command(stage.place, *arguments, "-o", place)
                 code = command.finish()
@@ -85,4 +85,4 @@ def unwritable_places(stage: Stage) -> Iterator[str]:
                 need(
                     not any("locust" in line or "broadcaster" in line for line in command.seen.values()), "something was started"
                 )
-        yield f"{', '.join(places)}: exit 2 in one line"
+        yield f"{', '.join(files)}: exit 2 in one line"

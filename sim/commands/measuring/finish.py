@@ -16,8 +16,8 @@ from sim.live.measure import collect, fates
 from sim.live.measure.attribution import attribute, per_channel, tell_apart
 from sim.live.measure.collect import Notifications
 from sim.live.measure.harness import Harness, cpu_shares, offset_of, pages_waiting, polled, publisher_added
-from sim.live.measure.health import health, not_told, refused
-from sim.live.measure.measured import Places, RunRecord
+from sim.live.measure.health import health, missing_figures, refused
+from sim.live.measure.measured import RunFiles, RunRecord
 from sim.live.measure.sampling import MetricSample, metric_columns, read_samples
 from sim.live.measure.verdict import Evidence, judge
 from sim.results import parts
@@ -27,7 +27,7 @@ from sim.scenario import of_the_target
 
 
 def finish(
-    places: Places, measured: RunRecord, thresholds: Sequence[Threshold], known: Calibration | None, duration: float = 0.0
+    files: RunFiles, measured: RunRecord, thresholds: Sequence[Threshold], known: Calibration | None, duration: float = 0.0
 ) -> LoadTestOutcome:
     """Make the bundle, judge it, and remove the parts. What fails here leaves the parts as they are."""
     # Here and not above: they import SciPy, which only a run that has ended needs.
@@ -35,12 +35,12 @@ def finish(
     from sim.results.summary import summarise
 
     scenario = measured.scenario
-    run = RunWriter(places.directory, scenario, "measured", measured.command)
+    run = RunWriter(files.directory, scenario, "measured", measured.command)
     run.manifest.target = dict(measured.target)
     if not measured.embedded and (keys := of_the_target(scenario)):
         run.manifest.extra["left_out"] = [*run.manifest.extra.get("left_out", []), *(f"{key} (the target's own)" for key in keys)]
-    harness, samples = Harness(parts.read_headers(places.parts)), read_samples(places.sampled)
-    unchanged = _collect(run, places, measured, samples)
+    harness, samples = Harness(parts.read_headers(files.parts)), read_samples(files.sampled)
+    unchanged = _collect(run, files, measured, samples)
     assert measured.epoch is not None
     frames = run.frames()
     end = measured.epoch + round(run.manifest.window["end"] * SECOND)
@@ -57,26 +57,26 @@ def finish(
     )
     outcome = _outcome(ended, thresholds, duration)
     _close(ended, outcome)
-    places.clear(logs=not outcome.reasons and not outcome.partial)
+    files.clear(logs=not outcome.reasons and not outcome.partial)
     return outcome
 
 
-def recover(places: Places, thresholds: Sequence[Threshold]) -> LoadTestOutcome:
+def recover(files: RunFiles, thresholds: Sequence[Threshold]) -> LoadTestOutcome:
     """A partial bundle from what a load test has left that was killed. Raises `BadInput` where there is none."""
-    measured = RunRecord.load(places)
+    measured = RunRecord.load(files)
     if not measured.complete and measured.ended_at is None:
-        headers = parts.read_headers(places.parts)
+        headers = parts.read_headers(files.parts)
         measured.ended_at = max((header["written_at_ns"] for header in headers), default=time.time_ns())
         measured.invalid.append("the load test was killed: this is what it had measured by then")
     if measured.epoch is None:
         measured.epoch = measured.ended_at
-    return finish(places, measured, thresholds, calibration.stored())
+    return finish(files, measured, thresholds, calibration.stored())
 
 
-def _collect(run: RunWriter, places: Places, measured: RunRecord, samples: Sequence[MetricSample]) -> int:
+def _collect(run: RunWriter, files: RunFiles, measured: RunRecord, samples: Sequence[MetricSample]) -> int:
     """Fill the tables; returns how many changes changed nothing."""
     assert measured.epoch is not None
-    epoch, directory = measured.epoch, places.parts
+    epoch, directory = measured.epoch, files.parts
     _cut(run, measured)
     run.append("metrics", metric_columns(samples, epoch))
     if measured.scenario.publisher.via == "none":
@@ -85,11 +85,11 @@ def _collect(run: RunWriter, places: Places, measured: RunRecord, samples: Seque
         collect.append_passive(run, heard, epoch)
         return 0
     never = measured.ended_at is not None and measured.ended_at <= epoch  # The run ended before there was anything to publish.
-    table, complete = sent.read(places.sent) if sent.begun(places.sent) else (sent.to_table([]), never)
+    table, complete = sent.read(files.sent) if sent.begun(files.sent) else (sent.to_table([]), never)
     if not complete:
         measured.invalid.append("the publisher was killed: of its last updates nobody knows what became of them")
     measured.trouble += sent.trouble(table)
-    rows = fates.with_outcomes(sent.frame(table), places.outcomes)
+    rows = fates.with_outcomes(sent.frame(table), files.outcomes)
     run.append("metrics", sent.metric_columns(table, epoch))
     published = per_channel(rows)
     heard = Notifications.read(directory, offset_of, lambda notifications, events: attribute(notifications, events, published))
@@ -172,6 +172,7 @@ def _outcome(ended: EndedRun, thresholds: Sequence[Threshold], duration: float) 
     known = ended.known
     floor = {"floor_p50": known.floor_p50, "floor_p99": known.floor_p99, "drain_rate": known.drain_rate} if known else {}
     verdict = judge(ended.evidence())
+    undisturbed = not (measured.embedded or measured.incidents)
     return LoadTestOutcome(
         directory=ended.run.directory,
         name=measured.scenario.name,
@@ -179,8 +180,8 @@ def _outcome(ended: EndedRun, thresholds: Sequence[Threshold], duration: float) 
         harness=harness.manifest() | floor | {"cpu_share": ended.busiest},
         fates=ended.deliveries,
         reasons=verdict.reasons,
-        remarks=[*verdict.remarks, *not_told(frames, measured.scenario, harness.headers)],
-        trouble=[*measured.trouble, *health(frames, harness.counters)],
+        remarks=[*verdict.remarks, *missing_figures(frames, measured.scenario, harness.headers)],
+        trouble=[*measured.trouble, *health(frames, harness.counters, undisturbed)],
         why=culprits(ended.summary, measured.scenario, frames.updates),
         refused=refused(frames, harness.headers, measured.target.get("family", "REVERB")),
         checks=check(thresholds, ended.summary),

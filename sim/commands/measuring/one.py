@@ -26,8 +26,8 @@ from sim.live.doctor.network import warn_of_sockets
 from sim.live.drive.requests import via
 from sim.live.measure import swarm
 from sim.live.measure.incidents import Player, require_playable
-from sim.live.measure.loadtest import Measurement, Observer, interruptible, measure, shielded
-from sim.live.measure.measured import Places, RunRecord, has_begun
+from sim.live.measure.loadtest import Measurement, Observer, measure
+from sim.live.measure.measured import RunFiles, RunRecord, has_begun
 from sim.live.measure.sampling import SCHEMA, Sampler, listeners
 from sim.live.probe import require_reachable, why_unreachable
 from sim.live.processes import stop_all
@@ -35,6 +35,7 @@ from sim.live.serve import Options, Serving, embedded_target
 from sim.results.journal import Journal
 from sim.results.thresholds import Threshold, parse_all
 from sim.scenario import Scenario, of_the_target, to_toml
+from sim.signals import interruptible, shielded
 from sim.target import Target
 
 
@@ -65,43 +66,43 @@ def run_load_test(scenario: Scenario, settings: LoadTestSettings) -> LoadTestOut
     thresholds = parse_all(scenario.thresholds)
     require_playable(scenario.incidents, embedded=settings.target is None)
     _require_room(scenario, settings)
-    places = Places(settings.output or Path("runs") / f"{scenario.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    places.make()
+    files = RunFiles(settings.output or Path("runs") / f"{scenario.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    files.make()
     observer = Terminal(scenario.subscribers, settings.quiet)
     began = time.monotonic()
     with interruptible():
         try:
             known = calibrated(observer)
-            measured = _measured(scenario, settings, places, thresholds, observer)
+            measured = _measured(scenario, settings, files, thresholds, observer)
         except BaseException:
-            if not has_begun(places):
-                places.clear(logs=True)
+            if not has_begun(files):
+                files.clear(logs=True)
             raise
         finally:
             observer.close()
         with shielded():
             try:
-                return finish(places, measured, thresholds, known, time.monotonic() - began)
+                return finish(files, measured, thresholds, known, time.monotonic() - began)
             except BaseException:
-                observer.note(f"what was measured is kept: workbench recover {places.directory}")
+                observer.note(f"what was measured is kept: workbench recover {files.directory}")
                 raise
 
 
 def _measured(
-    scenario: Scenario, settings: LoadTestSettings, places: Places, thresholds: Sequence[Threshold], observer: Observer
+    scenario: Scenario, settings: LoadTestSettings, files: RunFiles, thresholds: Sequence[Threshold], observer: Observer
 ) -> RunRecord:
     """Run it. What goes wrong once there is something to keep is noted in what is returned, and not raised."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-")))
-        sampler = Sampler(stack.enter_context(Journal(places.sampled, SCHEMA)))
-        target, serving = stack.enter_context(_target(scenario, settings, sampler, places))
-        incidents = Player(scenario.incidents, serving, places.logs)
+        sampler = Sampler(stack.enter_context(Journal(files.sampled, SCHEMA)))
+        target, serving = stack.enter_context(_target(scenario, settings, sampler, files))
+        incidents = Player(scenario.incidents, serving, files.logs)
         if scenario.publisher.via != "none":
             via(target, scenario)  # raises now for what the publisher could not do later
-        order = _order(scenario, settings, target, scratch, places)
-        measured = RunRecord(scenario, target.public(), order.workers, os.getpid(), settings.command, settings.target is None)
-        measured.save(places)
-        job = Measurement(scenario, places, order, sampler, incidents, Abort(thresholds, places.parts))
+        load = _swarm_settings(scenario, settings, target, scratch, files)
+        measured = RunRecord(scenario, target.public(), load.workers, os.getpid(), settings.command, settings.target is None)
+        measured.save(files)
+        job = Measurement(scenario, files, load, sampler, incidents, Abort(thresholds, files.parts))
         try:
             measure(job, measured, observer)
         except BaseException as error:
@@ -110,7 +111,7 @@ def _measured(
             observer.note(f"{type(error).__name__}: {error}")
         if serving is None and not measured.interrupted:
             measured.trouble += _away(target)
-            measured.save(places)
+            measured.save(files)
     if measured.epoch is None:
         measured.epoch = measured.ended_at
     return measured
@@ -147,7 +148,7 @@ def _require_room(scenario: Scenario, settings: LoadTestSettings) -> None:
 
 @contextlib.contextmanager
 def _target(
-    scenario: Scenario, settings: LoadTestSettings, sampler: Sampler, places: Places
+    scenario: Scenario, settings: LoadTestSettings, sampler: Sampler, files: RunFiles
 ) -> Iterator[tuple[Target, Serving | None]]:
     """The target of the run, seen to be there; what can be watched of it is given to the sampler."""
     if settings.target is None:
@@ -157,7 +158,7 @@ def _target(
                 f"{scenario.subscribers} subscribers are more than {scenario.broadcaster.nodes} broadcaster process may hold: "
                 f"--set broadcaster.nodes={nodes}, or raise the limit of file descriptors (`ulimit -n`)"
             )
-        chosen = Options(api_port=0, reverb_port=0, members=scenario.publisher.members, outcomes=places.outcomes.absolute())
+        chosen = Options(api_port=0, reverb_port=0, members=scenario.publisher.members, outcomes=files.outcomes.absolute())
         with embedded_target(scenario, chosen) as serving:
             sampler.watch(serving.pids)
             _scrape(sampler, serving.target)
@@ -193,13 +194,14 @@ def _scrape(sampler: Sampler, target: Target) -> None:
     sampler.scrape({"broadcaster": target.http_url} | ({"application": target.api} if target.api else {}))
 
 
-def _order(scenario: Scenario, settings: LoadTestSettings, target: Target, scratch: Path, places: Places) -> swarm.SwarmSettings:
-    """Write the files that the load processes read, and say what they are to do. The target's has secrets: it lies in
-    *scratch*."""
+def _swarm_settings(
+    scenario: Scenario, settings: LoadTestSettings, target: Target, scratch: Path, files: RunFiles
+) -> swarm.SwarmSettings:
+    """Write the files that the load processes read, and name them. The target's has secrets, so it lies in *scratch*."""
     target.write(scratch / "target.json")
     (scratch / "scenario.toml").write_text(to_toml(scenario), encoding="utf-8")
     load = scenario.load
-    variables = {
+    load_settings = {
         "AUTH": load.auth,
         "REFETCH": load.refetch,
         "VERSION": load.version,
@@ -209,9 +211,8 @@ def _order(scenario: Scenario, settings: LoadTestSettings, target: Target, scrat
     return swarm.SwarmSettings(
         scenario=scratch / "scenario.toml",
         target=scratch / "target.json",
-        parts=places.parts.absolute(),
-        logs=places.logs,
-        epoch=time.time_ns(),
+        parts=files.parts.absolute(),
+        logs=files.logs,
         subscribers=scenario.subscribers,
         connect_rate=scenario.load.connect_rate,
         processes=scenario.load.processes,
@@ -220,7 +221,7 @@ def _order(scenario: Scenario, settings: LoadTestSettings, target: Target, scrat
         port=settings.master[1],
         shape=settings.shape,
         extra=settings.locust,
-        settings={f"WORKBENCH_{name}": str(value) for name, value in variables.items() if value not in (None, "")},
+        variables={f"WORKBENCH_{name}": str(value) for name, value in load_settings.items() if value not in (None, "")},
     )
 
 
@@ -236,9 +237,9 @@ def join(scenario: Scenario, settings: LoadTestSettings) -> int:
     if reason := why_unreachable(host, port):
         raise Unreachable(f"master {host}:{port}: {reason} (start the load test there first, with --bind)")
     with tempfile.TemporaryDirectory(prefix="workbench-") as scratch, interruptible():
-        places = Places(Path(scratch))
-        places.make()
-        workers = swarm.join(_order(scenario, settings, target, Path(scratch), places), settings.master)
+        files = RunFiles(Path(scratch))
+        files.make()
+        workers = swarm.join(_swarm_settings(scenario, settings, target, Path(scratch), files), settings.master)
         try:
             print(f"{scenario.load.processes} workers for {host}:{port}", file=sys.stderr)
             while any(child.exit_code is None for child in workers):

@@ -107,7 +107,7 @@ def calibrate(subscribers: int = 500, note: Callable[[str], None] = lambda line:
 
 async def _measure(subscribers: int, scratch: Path, note: Callable[[str], None]) -> Calibration:
     async with MinimalServer() as server:
-        swarm = Swarm(_order(subscribers, scratch, server.port))
+        swarm = Swarm(_settings(subscribers, scratch, server.port))
         sampler = Sampler()
         try:
             swarm.start()
@@ -135,7 +135,7 @@ async def _measure(subscribers: int, scratch: Path, note: Callable[[str], None])
     return _evaluate(swarm, sampler, subscribers, calm, burst)
 
 
-def _order(subscribers: int, scratch: Path, port: int) -> SwarmSettings:
+def _settings(subscribers: int, scratch: Path, port: int) -> SwarmSettings:
     """One load process with dashboards that show what they hear, so that nothing is refetched."""
     load = Load(connect_rate=2_000, auth="signed")
     pages = (Pages("dashboard", subscribers, policy=FullPayload()),)
@@ -149,10 +149,9 @@ def _order(subscribers: int, scratch: Path, port: int) -> SwarmSettings:
         target=scratch / "target.json",
         parts=scratch / "parts",
         logs=scratch / "logs",
-        epoch=time.time_ns(),
         subscribers=subscribers,
         connect_rate=load.connect_rate,
-        settings={"WORKBENCH_AUTH": "signed"},
+        variables={"WORKBENCH_AUTH": "signed"},
     )
 
 
@@ -170,7 +169,7 @@ async def _subscribed(swarm: Swarm, subscribers: int) -> None:
 
 
 def _evaluate(swarm: Swarm, sampler: Sampler, subscribers: int, calm: list[int], burst: list[int]) -> Calibration:
-    rows = parts.read_table(swarm.order.parts, "notifications")
+    rows = parts.read_table(swarm.settings.parts, "notifications")
     column = {name: rows[name].to_numpy() for name in ("update", "sent_at_ns", "received_at_ns", "read_at_ns")}
     expected = subscribers * (len(calm) + len(burst))
     if len(rows) != expected:
@@ -183,11 +182,11 @@ def _evaluate(swarm: Swarm, sampler: Sampler, subscribers: int, calm: list[int],
     drained = (read.max() - read.min()) or (read.max() - column["received_at_ns"][fast].min())
     header = swarm.headers()[0]
     used = [value for _, _, metric, value in sampler.rows if metric == "cpu_seconds"]
-    own = parts.read_table(swarm.order.parts, "metrics").to_pandas()
+    own = parts.read_table(swarm.settings.parts, "metrics").to_pandas()
     # The load process's own rows: the first is written before its first subscriber connects.
     own = own[(own["metric"].astype(str) == "rss_bytes") & (own["at_ns"] < column["received_at_ns"].min())]
     memory = own.sort_values("at_ns")["value"].to_numpy()
-    joined = parts.read_table(swarm.order.parts, "subscriptions")["subscribed_at_ns"].to_numpy()
+    joined = parts.read_table(swarm.settings.parts, "subscriptions")["subscribed_at_ns"].to_numpy()
     return Calibration(
         subscribers=subscribers,
         floor_p50=float(np.percentile(floor, 50)),

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sim.live.remedies import remedy
+from sim.results.answers.standing import FAILED
 from sim.scenario import Scenario
 
 SELECT = range(950, 1_025)
@@ -21,38 +22,33 @@ SELECT = range(950, 1_025)
 MOST = 3
 """Refusals that a result begins with."""
 
-WHAT = {
-    "failed": "updates failed",
-    "unknown": "updates of which nobody knows whether they were committed",
-    "not_broadcast": "updates committed, their event never accepted",
-}
 
-
-def health(frames: Any, counters: Mapping[str, int]) -> Iterator[str]:
+def health(frames: Any, counters: Mapping[str, int], undisturbed: bool = True) -> Iterator[str]:
     """What went wrong with the target, a line each.
 
-    *frames*: the tables of the bundle, over the whole run. *counters*: of the load processes.
+    *frames*: the tables of the bundle, over the whole run. *counters*: of the load processes. *undisturbed*: whether connections
+    that broke may be the target's own doing: it is no target of this project, and the scenario broke nothing on purpose.
     """
     status = frames.updates["status"].astype(str).value_counts()
-    for name, what in WHAT.items():
+    for name in ("failed", "unknown", "not_broadcast"):
         if count := int(status.get(name, 0)):
-            yield f"{count} of {len(frames.updates)} {what}"
+            yield f"{count} of {len(frames.updates)} {FAILED[f'updates.{name}'][1]}"
     outcomes = frames.refetches["outcome"].astype(str).value_counts()
     if failed := int(outcomes.get("failed", 0)):
         answers = frames.refetches.loc[frames.refetches["outcome"].astype(str) == "failed", "status"].tolist()
         kinds = ["no answer" if pd.isna(status) else f"HTTP {status}" for status in answers]
-        yield f"{failed} of {len(frames.refetches)} refetches failed ({_said(kinds)})"
+        yield f"{failed} of {len(frames.refetches)} refetches failed ({_counted(kinds)})"
     yield from _ends(frames)
     if failures := counters.get("connect_failures", 0):
         yield f"{failures} attempts to connect failed"
-    if (open_then := _open_when_it_broke(frames.subscriptions)) in SELECT:
+    if undisturbed and (open_then := _open_when_it_broke(frames.subscriptions)) in SELECT:
         yield (
             f"{open_then} pages were subscribed when it broke: a Reverb without ext-uv or ext-ev ends at about 1,024 sockets "
             "(`php -m | grep -E 'uv|ev'` on its machine)"
         )
 
 
-def _said(kinds: Sequence[str]) -> str:
+def _counted(kinds: Sequence[str]) -> str:
     return ", ".join(f"{count} x {kind}" for kind, count in Counter(kinds).most_common())
 
 
@@ -85,13 +81,13 @@ def _total(headers: Sequence[Mapping[str, Any]], name: str) -> Counter[str]:
 
 
 def refusals_in(headers: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    """What the target said in place of a connection, a subscription, a page; first why nobody could log in, as the others follow
-    from it, then the most frequent."""
-    return sorted(_total(headers, "refusals").most_common(), key=lambda said: "login: " not in said[0])
+    """The target's messages in place of a connection, a subscription or a page, with their counts: first why users could not log
+    in, since the others follow from it, then the most frequent."""
+    return sorted(_total(headers, "refusals").most_common(), key=lambda refusal: "login: " not in refusal[0])
 
 
 def refused(frames: Any, headers: Sequence[Mapping[str, Any]], family: str = "REVERB") -> list[str]:
-    """What the application or the broadcaster refused, with the remedy: what a run's result begins with, if there is any.
+    """What the application or the broadcaster refused, with the remedy: a run's result begins with these lines.
     *family*: see `remedy`."""
     outcomes = frames.refetches["outcome"].astype(str)
     statuses = Counter(int(status) for status in frames.refetches.loc[outcomes == "failed", "status"].dropna())
@@ -104,9 +100,9 @@ def refused(frames: Any, headers: Sequence[Mapping[str, Any]], family: str = "RE
     return lines[:MOST]
 
 
-def not_told(frames: Any, scenario: Scenario, headers: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
-    """Figures that cannot be had because the application does not tell, or nobody listens to what it tells, and what would give
-    them. *headers*: of the load processes."""
+def missing_figures(frames: Any, scenario: Scenario, headers: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
+    """Figures that cannot be had because the application's answers do not contain what they need, and what would give them; and
+    events to which no page listens. *headers*: of the load processes."""
     for name, count in _total(headers, "strangers").most_common(MOST):
         yield f"{count} events {name} came, to which no page listens ([[pages]] events, or broadcast.broadcast_as)"
     found = frames.refetches
@@ -119,9 +115,9 @@ def not_told(frames: Any, scenario: Scenario, headers: Sequence[Mapping[str, Any
     committed = frames.updates[frames.updates["status"].astype(str) == "committed"]
     if committed.empty or scenario.publisher.via != "routes":
         return
-    if untold := int(committed["committed_at"].isna().sum()):
+    if undated := int(committed["committed_at"].isna().sum()):
         yield (
-            f"no time of the save for {untold} updates, so neither their time to fresh nor which pages missed them while they "
+            f"no time of the save for {undated} updates, so neither their time to fresh nor which pages missed them while they "
             "were away is known: the answers to changes do not say committed_at "
             "(workbench serve --members does)"
         )

@@ -1,4 +1,4 @@
-"""What a load test knows of itself, on disk from its first second, so that a run that was killed can still be read.
+"""What is known of a load test, on disk from its first second, so that a run that was killed can still be read.
 
     DIR/parts/run.json           `RunRecord`: what is measured, since when, and what went wrong
     DIR/parts/header-*, *-*-*    parts of the load processes (`sim.results.parts`)
@@ -28,8 +28,8 @@ from sim.scenario import Scenario, build, to_dict
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where a load test keeps what, in the directory of its bundle."""
+class RunFiles:
+    """Paths of a load test's files, in the directory of its bundle."""
 
     directory: Path
 
@@ -64,8 +64,8 @@ class Places:
             raise BadInput(
                 f"{self.directory} holds what is left of a load test: workbench recover {self.directory}, or remove it"
             )
-        for place in (self.parts, self.logs):
-            place.mkdir(exist_ok=True)
+        for directory in (self.parts, self.logs):
+            directory.mkdir(exist_ok=True)
 
     def clear(self, logs: bool) -> None:
         """Remove the parts, and *logs* as well; and the directory where nothing else is in it."""
@@ -78,7 +78,7 @@ class Places:
 
 @dataclass(slots=True)
 class RunRecord:
-    """One run, as far as it has come. Instants in ns since 1970."""
+    """What has happened in one run up to now. Instants in ns since 1970."""
 
     scenario: Scenario
     target: Mapping[str, Any]
@@ -92,9 +92,9 @@ class RunRecord:
     epoch: int | None = None
     """The run's zero; None: it has not begun."""
     ended_at: int | None = None
-    """When it was stopped before its time; None: it ran to its end, or still runs."""
+    """When it was stopped before its time; None: it was not, or it still runs."""
     complete: bool = False
-    """Whether it came to its end."""
+    """Whether it ran for its whole time."""
     interrupted: str = ""
     """Name of the signal that ended it."""
     invalid: list[str] = field(default_factory=list)
@@ -108,27 +108,25 @@ class RunRecord:
         """An instant as seconds since the run's zero."""
         return (at - self.epoch) / SECOND if self.epoch is not None else 0.0
 
-    def save(self, places: Places) -> None:
+    def save(self, files: RunFiles) -> None:
         tree = {f: getattr(self, f) for f in self.__slots__} | {"scenario": to_dict(self.scenario)}
-        replace_text(places.run, json.dumps(tree, indent=1) + "\n")
+        replace_text(files.run, json.dumps(tree, indent=1) + "\n")
 
     @classmethod
-    def load(cls, places: Places) -> RunRecord:
+    def load(cls, files: RunFiles) -> RunRecord:
         """Raises `BadInput` where there is no unfinished load test."""
         try:
-            tree = json.loads(places.run.read_text(encoding="utf-8"))
-            return cls(**tree | {"scenario": build(Scenario, tree["scenario"], where=str(places.run))})
+            tree = json.loads(files.run.read_text(encoding="utf-8"))
+            return cls(**tree | {"scenario": build(Scenario, tree["scenario"], where=str(files.run))})
         except OSError as error:
-            raise BadInput(
-                f"{places.directory}: no load test was killed here ({places.run}: {error.strerror or error})"
-            ) from error
+            raise BadInput(f"{files.directory}: no load test was killed here ({files.run}: {error.strerror or error})") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{places.run}: damaged: {error}") from error
+            raise BadInput(f"{files.run}: damaged: {error}") from error
 
 
-def has_begun(places: Places) -> bool:
-    """Whether there is something measured that is worth keeping."""
+def has_begun(files: RunFiles) -> bool:
+    """Whether the run had begun, so that there are rows worth keeping."""
     try:
-        return RunRecord.load(places).epoch is not None
+        return RunRecord.load(files).epoch is not None
     except BadInput:
         return False

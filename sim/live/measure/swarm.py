@@ -1,8 +1,7 @@
 """The Locust processes of a load test: one by itself, or a master and its workers.
 
-The environment tells them what to do (`WORKBENCH_TARGET`, `WORKBENCH_SCENARIO`, `WORKBENCH_PARTS`, `WORKBENCH_EPOCH`)
-and say how far they are in the headers of their parts, which they rewrite each two seconds, more often at first. Locust itself is
-never imported here.
+Their environment says what they are to do (`loadtests.settings`). Each of them writes its progress into the header of its parts,
+every two seconds and more often at first. Locust itself is never imported here.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ class SwarmSettings:
     target: Path
     parts: Path
     logs: Path
-    epoch: int
     subscribers: int
     connect_rate: float
     processes: int = 1
@@ -43,10 +41,10 @@ class SwarmSettings:
     port: int = 0
     """Of the master; 0: any free one."""
     shape: str = ""
-    """How many subscribers when (`loadtests.shapes`), as `ramp:rise=60`; empty: all from the beginning."""
+    """The number of subscribers over time (`loadtests.shapes`), as `ramp:rise=60`; empty: all from the beginning."""
     extra: tuple[str, ...] = ()
     """Further arguments of Locust, as `--csv=prefix`."""
-    settings: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     """Further environment: `WORKBENCH_AUTH` and the like."""
 
     @property
@@ -67,8 +65,8 @@ class Progress:
 
 
 def locust_command(*arguments: str) -> list[str]:
-    """The command line of Locust with this project's locustfile, and nobody else's settings (`loadtests.alone`). Its table comes
-    at the end only: the last words of a process that dies are its own."""
+    """The command line of Locust with this project's locustfile, and without settings from elsewhere (`loadtests.alone`). Locust
+    prints its table at the end only, so that the last lines of a process that dies say why."""
     spec = importlib.util.find_spec("loadtests")
     if spec is None or not spec.submodule_search_locations:
         raise WorkbenchError("the package loadtests is not installed (make install)")
@@ -76,58 +74,57 @@ def locust_command(*arguments: str) -> list[str]:
     return python("-m", "loadtests.alone", "-f", str(locustfile), "--headless", "--only-summary", *arguments)
 
 
-def environment(order: SwarmSettings) -> dict[str, str]:
+def environment(settings: SwarmSettings) -> dict[str, str]:
     return {
-        "WORKBENCH_TARGET": str(order.target),
-        "WORKBENCH_SCENARIO": str(order.scenario),
-        "WORKBENCH_PARTS": str(order.parts),
-        "WORKBENCH_EPOCH": str(order.epoch),
-        **({"WORKBENCH_SHAPE": order.shape} if order.shape else {}),
-        **order.settings,
+        "WORKBENCH_TARGET": str(settings.target),
+        "WORKBENCH_SCENARIO": str(settings.scenario),
+        "WORKBENCH_PARTS": str(settings.parts),
+        **({"WORKBENCH_SHAPE": settings.shape} if settings.shape else {}),
+        **settings.variables,
     }
 
 
 class Swarm:
-    """Started by `start`, ended by `stop`; in between `require_alive` and `progress`."""
+    """`start` them, look at `progress` and `ended`, and `stop` them."""
 
-    def __init__(self, order: SwarmSettings) -> None:
-        self.order = order
-        self.port = order.port or free_port()
+    def __init__(self, settings: SwarmSettings) -> None:
+        self.settings = settings
+        self.port = settings.port or free_port()
         self.children: list[Child] = []
 
     def start(self) -> None:
-        # A shape brings its own numbers, and Locust refuses to be told others.
-        numbers = [] if self.order.shape else ["-u", str(self.order.subscribers), "-r", f"{self.order.connect_rate:g}"]
-        size = [*numbers, *self.order.extra]
-        if self.order.workers == 1 and not self.order.remote_workers:
+        # A shape brings its own numbers, and Locust then takes no others.
+        numbers = [] if self.settings.shape else ["-u", str(self.settings.subscribers), "-r", f"{self.settings.connect_rate:g}"]
+        size = [*numbers, *self.settings.extra]
+        if self.settings.workers == 1 and not self.settings.remote_workers:
             self._spawn("harness-0", *size)
             return
-        address = ["--master-bind-host", self.order.bind, "--master-bind-port", str(self.port)]
-        self._spawn("master", "--master", *address, "--expect-workers", str(self.order.workers), *size)
-        everywhere = self.order.bind in ("0.0.0.0", "::", "*")
-        for i in range(self.order.processes):
-            self._spawn(f"harness-{i}", *worker_arguments("127.0.0.1" if everywhere else self.order.bind, self.port))
+        address = ["--master-bind-host", self.settings.bind, "--master-bind-port", str(self.port)]
+        self._spawn("master", "--master", *address, "--expect-workers", str(self.settings.workers), *size)
+        everywhere = self.settings.bind in ("0.0.0.0", "::", "*")
+        for i in range(self.settings.processes):
+            self._spawn(f"harness-{i}", *worker_arguments("127.0.0.1" if everywhere else self.settings.bind, self.port))
 
     def _spawn(self, name: str, *arguments: str) -> None:
-        log = self.order.logs / f"{name}.log"
-        self.children.append(Child(name, locust_command(*arguments), log, environment(self.order)))
+        log = self.settings.logs / f"{name}.log"
+        self.children.append(Child(name, locust_command(*arguments), log, environment(self.settings)))
 
     def pids(self) -> dict[str, int]:
         return {child.name: child.pid for child in self.children}
 
     def headers(self) -> list[dict[str, Any]]:
-        return parts.read_headers(self.order.parts)
+        return parts.read_headers(self.settings.parts)
 
     def progress(self) -> Progress:
         return progress_of(self.headers())
 
     def ended(self) -> list[Child]:
-        """Processes that are gone though nobody stopped them."""
+        """Processes that have ended by themselves."""
         return [child for child in self.children if child.exit_code is not None]
 
     def stop(self, timeout: float = END) -> None:
-        """End all; each writes its last parts. The master goes first: it stops its workers, also those of other machines, and
-        waits for what they still send."""
+        """End all processes; each writes its last parts. The master ends first: it stops its workers, also those of other
+        machines, and waits for what they still send."""
         masters = [child for child in self.children if child.name == "master"]
         workers = [child for child in self.children if child not in masters]
         stop_all(masters, timeout)

@@ -21,14 +21,14 @@ class Recordable:
     """What to run, and how to see its steps."""
 
     argv: tuple[str, ...]
-    """The command; for `commands` the prefix that each step's command is given to (default `sh -c`)."""
+    """The command; for `commands` the program that runs each step's command (default `sh -c`)."""
     method: Method
     steps: tuple[tuple[str, str], ...] = ()
-    """For `commands`: name of each step and what `argv` gets as its last argument (empty: nothing)."""
+    """For `commands`: name and command of each step; the command is the last argument of `argv` (empty: there is none)."""
     pattern: re.Pattern[str] | None = None
-    """For `lines`."""
+    """For `lines`: what the first line of a step matches."""
     label: str = ""
-    """What the trace says was run; empty: the command itself, without secrets and home directories."""
+    """Text of the trace in place of the command; empty: the command itself, without secrets and home directories."""
 
     @classmethod
     def choose(
@@ -96,20 +96,27 @@ def parse_steps(text: str, where: str = "steps") -> tuple[tuple[str, str], ...]:
     return tuple(found.items())
 
 
-_SECRET = r"[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential)[\w.-]*"
+_SECRET = (
+    r"(?:[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential)[\w.-]*"
+    r"|(?:[\w.-]*[_.-])?(?:pass|pwd|app_key))"
+)
 _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s'";&|]+)+"""
 _ASSIGNED = re.compile(rf"(?i)((?<![\w-])(?:{_SECRET}['\"]?\s*[=:]\s*|--?{_SECRET}\s+)){_VALUE}")
 """`--password=...`, `--password ...`, `DB_PASSWORD=...`, `X-Api-Key: ...`."""
-_BEARER = re.compile(r"(?i)\b(bearer|basic|digest)\s+[\w.~+/=-]+")
-_MYSQL = re.compile(r"((?<![\w-])(?:mysql|mariadb)\w*\b(?:\s+\S+)*?\s+)-p[^\s'\"]+")
+_HEADER = re.compile(r"(?i)\b(bearer|basic|digest|authorization:\s*\w+)\s+[\w.~+/=-]+")
+_OPTION = re.compile(
+    r"((?<![\w-])(?:(?:mysql|mariadb)\w*\b(?:\s+\S+)*?\s+-p|sshpass\b(?:\s+\S+)*?\s+-p\s*|docker\s+login\b(?:\s+\S+)*?\s+-p\s*"
+    rf"|redis-cli\b(?:\s+\S+)*?\s+-a\s*|curl\b(?:\s+\S+)*?\s+(?:-u\s*|--user[\s=]+)['\"]?[^\s:'\"]*:)){_VALUE}"
+)
+"""Short options that take a password: `mysql -pX`, `sshpass -p X`, `docker login -p X`, `redis-cli -a X`, `curl -u user:X`."""
 
 
 def scrub(command: str) -> str:
-    """*command* without what a trace that is passed on should not hold: passwords, tokens and keys, the home directory."""
+    """*command* without passwords, tokens and keys, and with `~` for the home directory: others may read a trace."""
     command = re.sub(r"(\w+://)[^/\s@]+@", r"\1", command)
-    command = _BEARER.sub(r"\1 ***", command)
+    command = _HEADER.sub(r"\1 ***", command)
     command = _ASSIGNED.sub(r"\1***", command)
-    command = _MYSQL.sub(r"\1-p***", command)
+    command = _OPTION.sub(r"\1***", command)
     home = os.path.expanduser("~")
     return command.replace(home + "/", "~/") if len(home) > 1 else command
 

@@ -1,8 +1,8 @@
 """Run a real provisioning command and record its steps as a trace (`sim.workload.traces` has the format).
 
-Steps are stamped by the monotonic clock as the command reports them, so a trace is as exact as the command is prompt: apt and
-dpkg report at once through their status descriptor; other programs' output is read through a pseudo-terminal, because
-programs keep lines back when they write into a pipe.
+Steps are stamped by the monotonic clock when the command reports them, so a trace is late by what the command delays its reports.
+apt and dpkg report at once through their status descriptor. The output of other programs is read through a pseudo-terminal,
+because programs keep lines back when they write into a pipe.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from sim.signals import handled
 from sim.workload import Trace
 
 LONGEST = 65_536
-"""Bytes of a line that are looked at; what never ends a line must not be kept."""
+"""Bytes of a line that are looked at: output without an end of line must not fill the memory."""
 
 _ENDS = re.compile(rb"(\r?\n|\r(?!\n|\Z))")
 
 SILENCE = 0.25
-"""Seconds in which nothing more comes from a command that is over: a pseudo-terminal delivers its last lines a little late."""
+"""Seconds without output after which a command that is over has written everything: a pseudo-terminal delivers its last lines a
+little late."""
 
 
 def record(job: Recordable, replica: int = 1, out: int = 1) -> Trace:
@@ -70,14 +71,14 @@ def record(job: Recordable, replica: int = 1, out: int = 1) -> Trace:
 
 
 class _Run:
-    """The running command: its clock, its signals, and the thread that reads what it says."""
+    """The running command: its clock, its signals, and the thread that reads its output."""
 
     def __init__(self, recording: Recording, out: int) -> None:
         self.recording = recording
         self.out = out
         self.interrupted: int | None = None
         self.ended = 0.0
-        """When the command was last known to be at work, seconds since the start."""
+        """When the command last ran or wrote something, seconds since the start."""
         self._failure: Exception | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._start = time.monotonic_ns()
@@ -90,7 +91,7 @@ class _Run:
         again, self.interrupted = self.interrupted is not None, number
         if self._child is None or self._child.poll() is not None:
             return
-        # A terminal sends Ctrl-C to the whole group, so the command has it already; anybody else's signal is passed on.
+        # A terminal sends Ctrl-C to the whole group, so the command has it already. Any other signal is passed on.
         if again:
             self._child.terminate()
         elif number != signal.SIGINT or not _in_foreground():
@@ -124,10 +125,10 @@ class _Run:
         return self._follow(read, reader)
 
     def on_terminal(self, argv: Sequence[str], reader: StepReader) -> int:
-        """Run with output on a pseudo-terminal; what it says is passed on as it comes."""
+        """Run with output on a pseudo-terminal; the output is passed on as it comes."""
         read, write = pty.openpty()
         try:
-            # No translation of line ends: what is passed on is what the command wrote.
+            # No translation of line ends, so that the output is passed on as the command wrote it.
             modes = termios.tcgetattr(write)
             modes[1] &= ~termios.OPOST
             termios.tcsetattr(write, termios.TCSANOW, modes)
@@ -140,11 +141,11 @@ class _Run:
         return self._follow(read, reader, echo=self.out)
 
     def _follow(self, read: int, reader: StepReader, echo: int | None = None) -> int:
-        over, tell_over = os.pipe()
+        over, end = os.pipe()
         lines = threading.Thread(target=self._read, args=(read, over, reader, echo), daemon=True)
         lines.start()
         status = self.wait()
-        os.close(tell_over)
+        os.close(end)
         lines.join()
         if self._failure is not None:
             raise WorkbenchError(f"what the command reported could not be read: {self._failure}") from self._failure
@@ -153,20 +154,17 @@ class _Run:
         return status
 
     def _feed(self, reader: StepReader, line: bytes, at: float, rewritten: bool) -> None:
-        # Whatever happens, the command's words must go on being read: one that nobody reads waits for ever.
+        # Reading must go on whatever happens: a command whose output is not read waits for ever.
         try:
             reader.feed(line.decode(errors="replace"), at, rewritten)
         except Exception as error:
             self._failure = self._failure or error
 
     def _read(self, read: int, over: int, reader: StepReader, echo: int | None) -> None:
-        """Feed *reader* until the last writer has gone; or, once the command is over (*over* is at its end), until silence.
-
-        A daemon that the command has started may keep the descriptor open for ever, or go on
-        talking, but what the command itself said is there by then.
-        """
+        """Feed *reader* until the last writer has closed *read*; or, when the command is over (*over* is at its end), until there
+        was no output for `SILENCE`: a daemon that the command has started may keep *read* open, or write on, for ever."""
         rest, ended_by, watched, patience, latest = b"", b"\n", [read, over], None, math.inf
-        # A pseudo-terminal whose other end is gone says so by an error (EIO), a pipe by an empty read.
+        # The end of a pseudo-terminal is an error (EIO), that of a pipe an empty read.
         with contextlib.suppress(OSError):
             while (ready := select.select(watched, [], [], patience)[0]) and self.now() < latest:
                 if over in ready:
@@ -176,11 +174,11 @@ class _Run:
                 data = os.read(read, 65536)
                 if not data:
                     break
-                # What is read late was still said before the end.
+                # What is read late was written before the end.
                 self.ended = max(self.ended, at := self.now())
                 if echo is not None:
                     echo = _pass_on(echo, data)
-                # A line ends where it is ended, or where the next one takes its place.
+                # A line ends at a line feed, or at a carriage return: then the next line takes its place.
                 *parts, rest = _ENDS.split(rest + data)
                 for line, end in zip(parts[::2], parts[1::2], strict=True):
                     self._feed(reader, line, at, ended_by == b"\r")
@@ -193,7 +191,7 @@ class _Run:
 
 
 def _pass_on(out: int, data: bytes) -> int | None:
-    """Write *data*; None when its reader has gone, which is no reason to stop recording."""
+    """Write *data*, and return *out*; None when its reader has gone: recording goes on without it."""
     try:
         os.write(out, data)
     except BrokenPipeError:
@@ -219,7 +217,7 @@ def _run_commands(run: _Run, job: Recordable) -> int:
 
 
 def machine_facts() -> dict[str, Any]:
-    """The machine without its name."""
+    """What the machine is, without its name."""
     facts: dict[str, Any] = {
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "machine": platform.machine(),
@@ -233,12 +231,12 @@ def machine_facts() -> dict[str, Any]:
 
 
 def _untranslated() -> dict[str, str]:
-    """The environment with a locale in which apt reports in the words that `AptReader` knows."""
+    """The environment with the locale whose reports `AptReader` can read."""
     return os.environ | {"LC_ALL": "C.UTF-8"}
 
 
 def _plan(argv: Sequence[str]) -> tuple[str, ...]:
-    """Which packages apt is going to work on, in order: a dry run of the same command. Empty where it does not say."""
+    """The packages that apt is going to work on, in order, by a dry run of the same command; empty where that fails."""
     at = find(argv, APT)
     assert at is not None
     try:

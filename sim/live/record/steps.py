@@ -1,6 +1,6 @@
-"""How the steps of a running command are recognised in what it says. No process here: lines and instants come in.
+"""Readers that recognise the steps of a running command in its output. They start nothing: they are given lines and instants.
 
-Each reader takes lines with the second at which they were read (`feed`) and, when the command is over, how it ended (`end`).
+Each reader is given every line with the second at which it was read (`feed`), and at last how the command ended (`end`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class Recording:
         self._now: dict[str, Status | None] = {}
 
     def name(self, step: str) -> None:
-        """Give *step* the next number, before anything is known of it."""
+        """Give *step* the next number, before it has a status."""
         self._now.setdefault(step, None)
 
     def mark(self, step: str, status: Status, at: float) -> None:
-        """*step* became *status*. What is no move (said twice, or after the step's end) is not recorded."""
+        """*step* became *status*. What is no change (reported twice, or after the step's end) is not recorded."""
         now = self._now.get(step)
         if status == "failed" and now in (None, "pending"):
-            # It failed before anything was said of its beginning.
+            # Its beginning was not reported.
             self.mark(step, "installing", at)
             now = "installing"
         if now in ("completed", "failed") or status not in NEXT[now]:
@@ -36,12 +36,12 @@ class Recording:
         self._rows.append((at, step, status))
 
     def end(self, status: Status, at: float) -> None:
-        """Whatever is installing now ends as *status*."""
+        """All steps that are installing now end as *status*."""
         for step in [step for step, now in self._now.items() if now == "installing"]:
             self.mark(step, status, at)
 
     def transitions(self) -> tuple[Transition, ...]:
-        """All of it in order of time. Steps that nothing ever happened to have no number."""
+        """All transitions in order of time. Steps without one have no number."""
         happened = {step for _, step, _ in self._rows}
         number = {step: n for n, step in enumerate((s for s in self._now if s in happened), 1)}
         rows = sorted(self._rows, key=lambda row: row[0])
@@ -49,7 +49,7 @@ class Recording:
 
 
 class StepReader(Protocol):
-    """What turns a command's lines into a recording."""
+    """A reader of a command's lines; it marks the steps in a recording."""
 
     def feed(self, line: str, at: float, rewritten: bool = False) -> None:
         """*rewritten*: it took the place of the line before (a carriage return was between them)."""
@@ -66,10 +66,10 @@ class AptReader:
     first report (apt unpacks many before it configures any) and completed when it is installed or removed.
     """
 
-    _LINE = re.compile(r"(?P<what>pmstatus|pmerror|dlstatus):(?P<package>.+?):\d+(\.\d+)?:(?P<text>.*)")
+    _LINE = re.compile(r"(?P<kind>pmstatus|pmerror|dlstatus):(?P<package>.+?):\d+(\.\d+)?:(?P<text>.*)")
     _DONE = ("Installed ", "Removed ", "Completely removed ")
-    # Work on behalf of other packages: not a life of its own.
-    _ASIDE = ("Running dpkg", "Running post-installation trigger", "Noting disappearance")
+    # Work that belongs to no package of the command.
+    _OF_NO_STEP = ("Running dpkg", "Running post-installation trigger", "Noting disappearance")
 
     def __init__(self, recording: Recording, planned: tuple[str, ...] = ()) -> None:
         self.recording = recording
@@ -80,14 +80,14 @@ class AptReader:
 
     def feed(self, line: str, at: float, rewritten: bool = False) -> None:
         found = self._LINE.fullmatch(line)
-        if not found or found["text"].startswith(self._ASIDE):
+        if not found or found["text"].startswith(self._OF_NO_STEP):
             return
-        if found["what"] == "dlstatus":
+        if found["kind"] == "dlstatus":
             self._fetched_at = at
             self.recording.mark("download", "installing", at)
             return
         self._close_download(True)
-        if found["what"] == "pmerror":
+        if found["kind"] == "pmerror":
             self.recording.mark(found["package"], "failed", at)
             return
         self.recording.mark(found["package"], "installing", at)
@@ -99,7 +99,7 @@ class AptReader:
         self.recording.end("completed" if ok else "failed", at)
 
     def _close_download(self, ok: bool) -> None:
-        # Its end is only known by what comes next; it was over with the last report of it.
+        # No report says that it has ended; it ended with its last report.
         if self._fetched_at is not None:
             self.recording.mark("download", "completed" if ok else "failed", self._fetched_at)
 

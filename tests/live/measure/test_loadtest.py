@@ -25,7 +25,6 @@ import psutil
 import pytest
 
 from sim.cli import main
-from sim.live.measure.loadtest import interruptible
 from sim.live.measure.swarm import free_port
 from sim.live.probe import why_unreachable
 from sim.live.processes import importable, python
@@ -33,6 +32,7 @@ from sim.live.serve import Options, Serving, embedded_target
 from sim.results import parts
 from sim.results.run import Run
 from sim.scenario import Scenario
+from sim.signals import interruptible
 from sim.target import Target
 from tests.live.calibrated import KNOWN, known_in
 

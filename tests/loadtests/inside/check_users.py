@@ -305,7 +305,19 @@ def test_a_shape_lasts_as_long_as_the_run_with_what_follows_the_updates():
     assert shape("constant", scenario).duration == 19.0
 
 
-@pytest.mark.parametrize("text", ["rampp", "ramp:risee=3", "ramp:rise=slow", "steps:start=1.5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rampp",
+        "ramp:risee=3",
+        "ramp:rise=slow",
+        "steps:start=1.5",
+        "ramp:steps=0",
+        "spike:every=0",
+        "ramp:rise=inf",
+        "soak:rate=nan",
+    ],
+)
 def test_a_shape_that_is_none_is_refused_with_its_name(text):
     with pytest.raises(BadInput, match="WORKBENCH_SHAPE"):
         shape(text)
