@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 
 from sim.live.remedies import remedy
-from sim.results.answers.standing import FAILED
 from sim.scenario import Scenario
 
 SELECT = range(950, 1_025)
@@ -21,6 +20,13 @@ SELECT = range(950, 1_025)
 
 MOST = 3
 """Refusals that a result begins with."""
+
+WHAT = {
+    "failed": "updates failed",
+    "unknown": "updates of which nobody knows whether they were committed",
+    "not_broadcast": "updates committed, their event never accepted",
+}
+"""Status of an update -> the words for those that have it."""
 
 
 def health(frames: Any, counters: Mapping[str, int], undisturbed: bool = True) -> Iterator[str]:
@@ -30,9 +36,9 @@ def health(frames: Any, counters: Mapping[str, int], undisturbed: bool = True) -
     that broke may be the target's own doing: it is no target of this project, and the scenario broke nothing on purpose.
     """
     status = frames.updates["status"].astype(str).value_counts()
-    for name in ("failed", "unknown", "not_broadcast"):
+    for name, what in WHAT.items():
         if count := int(status.get(name, 0)):
-            yield f"{count} of {len(frames.updates)} {FAILED[f'updates.{name}'][1]}"
+            yield f"{count} of {len(frames.updates)} {what}"
     outcomes = frames.refetches["outcome"].astype(str).value_counts()
     if failed := int(outcomes.get("failed", 0)):
         answers = frames.refetches.loc[frames.refetches["outcome"].astype(str) == "failed", "status"].tolist()
