@@ -69,6 +69,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.target": {"sim.errors", "sim.files"},
     "sim.results": CONFIGURED,
     "sim.virtual": CONFIGURED | {"sim.refetch", "sim.results.run", "sim.results.schema", "sim.results.frames"},
+    "sim.virtual.reference": CONFIGURED | {"sim.virtual", "sim.refetch", "sim.results.ledger.views"},
     "sim.virtual.engines": CONFIGURED | {"sim.virtual", "sim.results.summary", "sim.results.run"},
     "sim.virtual.theory": {"sim.errors", "sim.policy"},
     "sim.virtual.sweep": CONFIGURED | {"sim.virtual", "sim.results.statistics"},

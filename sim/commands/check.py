@@ -20,7 +20,7 @@ from sim.commands.measuring.outcome import require_checks
 from sim.errors import BadInput, InvalidRun
 from sim.results import thresholds
 from sim.results.answers import outcomes
-from sim.results.run import Run
+from sim.results.run import Run, over_at
 from sim.scenario import load_scenario
 
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     name = str(manifest.scenario.get("name", bundle.name))
     if args.junit:
         window = manifest.window
-        length = window["end"] + window["cooldown"] + window["drain"]
+        length = over_at(window)
         options.write_text(args.junit, outcomes.junit(name, checks, reasons, length))
     if args.summary:
         verdict = "INVALID" if reasons else "pass" if all(check.ok for check in checks) else "FAIL"

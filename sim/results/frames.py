@@ -36,3 +36,11 @@ def to_frame(name: str, rows: pa.Table) -> pd.DataFrame:
             if pa.types.is_integer(field.type)
         }
     )
+
+
+def columns_of(frame: pd.DataFrame) -> dict[str, Any]:
+    """The columns of a frame as `RunWriter.append` takes them."""
+    return {
+        str(name): column.to_numpy() if isinstance(column.dtype, np.dtype) else pa.array(column.array)
+        for name, column in frame.items()
+    }

@@ -74,6 +74,11 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def over_at(window: Mapping[str, float]) -> float:
+    """When a run with this window (of its manifest) was over, s since its start."""
+    return window["end"] + window.get("cooldown", 0.0) + window["drain"]
+
+
 class RunWriter:
     """Writes one bundle. Use as a context manager: leaving by an exception closes the bundle as partial.
 
@@ -135,6 +140,13 @@ class RunWriter:
         self._finish_tables()
         tables = {name: to_frame(name, pq.read_table((self.directory / f"{name}.parquet").absolute())) for name in TABLES}
         return SimpleNamespace(manifest=self.manifest, **tables)
+
+    def rewrite(self, table: str, columns: Mapping[str, Any]) -> None:
+        """Write these rows in the place of those that a table of `frames` has."""
+        del self._writers[table], self.manifest.files[f"{table}.parquet"]
+        self._rows[table] = 0
+        self.append(table, columns)
+        self._finish_tables()
 
     def _finish_tables(self) -> None:
         """Close each file and give it its name; a table without rows is a file without rows."""

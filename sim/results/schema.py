@@ -50,8 +50,8 @@ TABLES: dict[str, pa.Schema] = {
             _column(
                 "status",
                 _text,
-                "committed; failed: certainly not in the database; not_broadcast: committed, its event was never accepted; "
-                "unknown: it may or may not have been committed",
+                "committed; failed: certainly not in the database when the run was over; not_broadcast: committed, its event was "
+                "never accepted; unknown: it may or may not have been committed",
             ),
         ]
     ),

@@ -54,7 +54,7 @@ SPREAD = ("p50", "p99", "mean")
 DESCRIPTIONS: dict[str, Metric] = {
     "updates": Metric("count", "changes intended inside the window"),
     "updates.failed": Metric("count", "of them, never committed"),
-    "updates.unknown": Metric("count", "of them, not known whether they were committed, or when"),
+    "updates.unknown": Metric("count", "of them, not known whether they were committed"),
     "updates.not_broadcast": Metric("count", "of them, committed, but the broadcaster never accepted the event"),
     "pairs.owed": Metric(
         "count", "pairs of an update committed in the window and a page that shows its resource and was open then"
@@ -62,7 +62,7 @@ DESCRIPTIONS: dict[str, Metric] = {
     "pairs.shown": Metric("count", "of them, the page showed it"),
     "pairs.never": Metric("count", "of them, the page was open when the run was over and never showed it"),
     "pairs.left": Metric("count", "of them, the page closed before it showed it"),
-    "pairs.unknown": Metric("count", "of them, not known: a version is missing"),
+    "pairs.unknown": Metric("count", "of them, not known: a version, or the instant of the commit, is missing"),
     "left_before_fresh": Metric("count", "pairs whose page closed first: pairs.left under its old name"),
     "starved_updates": Metric("count", "updates that at least one page never showed"),
     "starved_ratio": Metric("share", "never / (shown + never) pairs"),
@@ -299,7 +299,7 @@ def _pairs(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
             yield from _freshness(f"time_to_fresh.{name}", pairs[pairs["kind"] == name], levels)
     settled, starved = pairs["settled"].to_numpy(bool), fate == "never"
     update = pairs["update"].to_numpy()
-    figures = ledger.tells and not _too_unknown(weight[fate == "unknown"].sum(), weight.sum())
+    figures = not too_unknown(weight[fate == "unknown"].sum(), weight.sum())
     yield "starved_updates", Estimate(len(np.unique(update[starved])) if figures else None, n=n)
     _, event = np.unique(update[settled], return_inverse=True)
     shares = batch_ratio(np.bincount(event, (starved * weight)[settled]), np.bincount(event, weight[settled]), SHARE)
@@ -309,7 +309,7 @@ def _pairs(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
 def _freshness(name: str, pairs: pd.DataFrame, levels: tuple[float, ...]) -> Figures:
     """The figures of the time to fresh of some pairs: over those that are settled; none where too many are unknown."""
     unknown = pairs["weight"][pairs["fate"] == "unknown"].sum()
-    known = pairs[:0] if _too_unknown(unknown, pairs["weight"].sum()) else pairs[pairs["settled"]]
+    known = pairs[:0] if too_unknown(unknown, pairs["weight"].sum()) else pairs[pairs["settled"]]
     update, delay, weight = known["update"].to_numpy(), known["delay"].to_numpy(float), known["weight"].to_numpy(float)
     yield from _latency(name, delay, update, levels, weight)
     shown = ~np.isinf(delay)
@@ -317,7 +317,7 @@ def _freshness(name: str, pairs: pd.DataFrame, levels: tuple[float, ...]) -> Fig
     yield f"{name}.mean_of_shown", batch_mean(np.bincount(event, (delay * weight)[shown]), np.bincount(event, weight[shown]))
 
 
-def _too_unknown(unknown: float, total: float) -> bool:
+def too_unknown(unknown: float, total: float) -> bool:
     return bool(unknown > UNKNOWN_ALLOWED * total)
 
 
@@ -336,15 +336,16 @@ def _staleness(ledger: Ledger) -> Figures:
 
     observed, unknown = total("observed"), total("unknown")
     known = observed - unknown
-    figures = ledger.tells and known > 0 and not _too_unknown(unknown, observed)
+    figures = known > 0 and not too_unknown(unknown, observed)
     yield "stale_ratio", Estimate(total("stale") / known if figures else None, n=n)
-    yield "age_of_information.mean", Estimate(total("age") / total("shown") if total("shown") else None, n=n)
-    yield "age_of_information.peak", Estimate(total("peak") / total("peaks") if total("peaks") else None, n=n)
+    for name, sums, over in (("mean", "age", "shown"), ("peak", "peak", "peaks")):
+        there = figures and total(over)
+        yield f"age_of_information.{name}", Estimate(total(sums) / total(over) if there else None, n=n)
     yield "age_of_synchronisation.mean", Estimate(total("behind") / known if figures else None, n=n)
     still, stale, doubtful = at_end(ledger.states, ledger.tables.pages, ledger.window.over)
     every = ledger.tables.pages["weight"].to_numpy(float)
     known_pages = float(every[still & ~doubtful].sum())
-    figures = ledger.tells and not _too_unknown(every[doubtful].sum(), every[still].sum())
+    figures = not too_unknown(every[doubtful].sum(), every[still].sum())
     yield "pages.stale_at_end", _count(every[stale], n) if figures else Estimate(None, n=n)
     yield (
         "pages.stale_at_end_ratio",

@@ -13,12 +13,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from sim.arrays import Array
 from sim.clock import SECOND, Listener
 from sim.policy import Policy
-from sim.results.frames import typed
+from sim.results.frames import columns_of, typed
 from sim.scenario import Scenario
 from sim.virtual.database import Commits
 from sim.workload import RESOURCES as CHANGED
@@ -59,11 +58,7 @@ class Tables:
 
     def columns(self, table: str) -> dict[str, Any]:
         """The columns of one table as `RunWriter.append` takes them."""
-        rows: pd.DataFrame = getattr(self, table)
-        return {
-            str(name): column.to_numpy() if isinstance(column.dtype, np.dtype) else pa.array(column.array)
-            for name, column in rows.items()
-        }
+        return columns_of(getattr(self, table))
 
 
 def seconds(instants: Array) -> Array:
@@ -86,24 +81,26 @@ def nulls(numbers: Array) -> pd.arrays.IntegerArray:
     return pd.arrays.IntegerArray(numbers.astype(np.int64), numbers == NOT_YET)
 
 
-def update_frame(database: Commits, published: Array) -> pd.DataFrame:
-    """The `updates` table. *published*: instant (ns) at which the broadcaster had each event; -1: not within the run."""
+def update_frame(database: Commits, published: Array, end: int) -> pd.DataFrame:
+    """The `updates` table. *published*: instant (ns) at which the broadcaster had each event; -1: not within the run, which was
+    over at *end*: a change that was not done then is not in the database."""
+    done = (database.committed_at != NOT_YET) & (database.committed_at <= end)
+    version, sequence, committed = (
+        np.where(done, column, NOT_YET) for column in (database.version, database.sequence, database.committed_at)
+    )
     return frame(
         "updates",
         {
             "update": np.arange(len(published)),
             "resource": text(database.updates.resource, CHANGED),
             "resource_id": database.updates.resource_id,
-            "version": nulls(database.version),
-            "sequence": nulls(database.sequence),
+            "version": nulls(version),
+            "sequence": nulls(sequence),
             "intended_at": seconds(database.intended_at),
-            "committed_at": seconds(database.committed_at),
+            "committed_at": seconds(committed),
             "published_at": seconds(published),
             "status": text(
-                np.select(
-                    [database.committed_at < 0, published < 0], [STATUSES.index("failed"), STATUSES.index("not_broadcast")]
-                ),
-                STATUSES,
+                np.select([~done, published < 0], [STATUSES.index("failed"), STATUSES.index("not_broadcast")]), STATUSES
             ),
         },
     )

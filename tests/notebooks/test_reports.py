@@ -103,8 +103,8 @@ CASES: dict[str, tuple[dict[str, Any], Edit, str]] = {
     "full payload": ({"policy": FullPayload(), "broadcast": Broadcast(payload="full")}, unchanged, "is the broadcast"),
     "no page": ({"pages": (Pages("detail", 0),)}, unchanged, "no page shows what changed"),
     "application fails": ({"api": Api(queue_limit=0)}, unchanged, "refetches failed"),
-    "no versions": ({}, no_versions, "a version is missing"),
-    "listened": ({}, only_listened, "it is not known when a change was committed"),
+    "no versions": ({}, no_versions, "because a version"),
+    "listened": ({}, only_listened, "nobody says when a change was committed"),
     "dead target": ({}, dead_target, "25 of 35 updates failed and are in no time"),
     "stopped": ({}, stopped, "**partial, invalid: interrupted; the load client &lt;b>read&lt;/b> late**"),
 }

@@ -52,7 +52,7 @@ class Page:
         closed = row["closed_at"]
         self.closed = INF if closed is None or closed >= run.over else closed
         self.board = row["resource"] == "dashboard"
-        self.owes = [u for u in run.updates if u["committed_at"] is not None and self.shows(u)]
+        self.owes = [u for u in run.updates if u["at"] is not None and self.shows(u)]
         # What is on the screen, by resource for payloads: (instant, resource or None for all, version or None).
         self.states: list[tuple[float, Any, Any]] = []
         for refetch in run.refetches_of[row["subscriber"]]:
@@ -65,8 +65,9 @@ class Page:
                     continue
                 if update is None:
                     self.states.append((heard["received_at"], "unknown", None))
-                elif self.shows(update) and update["committed_at"] is not None:
-                    self.states.append((heard["received_at"], (update["resource"], update["resource_id"]), update["version"]))
+                elif self.shows(update) and update["at"] is not None:
+                    version = None if update["committed_at"] is None else update["version"]
+                    self.states.append((heard["received_at"], (update["resource"], update["resource_id"]), version))
         self.states.sort(key=lambda state: state[0])
 
     def shows(self, update: dict[str, Any]) -> bool:
@@ -82,7 +83,9 @@ class Page:
         return self.board and self.row["policy"] == "full_payload"
 
     def version(self, update: dict[str, Any]) -> Any:
-        """What orders the update among those that the page shows."""
+        """What orders the update among those that the page shows; None: unknown, or when it was committed is."""
+        if update["committed_at"] is None:
+            return None
         return update["sequence"] if self.board and not self.several else update["version"]
 
     def contains(self, at: float, update: dict[str, Any], inclusive: bool = True) -> bool | None:
@@ -103,10 +106,10 @@ class Page:
     def load_contains(self, update: dict[str, Any]) -> bool | None:
         loaded = self.row["loaded_version"]
         if loaded is None:
-            if update["committed_at"] < self.opened:
+            if update["at"] < self.opened:
                 return True
             # All that was committed before it opened: in the order of versions.
-            before = [self.version(u) for u in self.same_order(update) if u["committed_at"] < self.opened]
+            before = [self.version(u) for u in self.same_order(update) if u["at"] < self.opened]
             known = [version for version in before if version is not None]
             return bool(known) and self.version(update) is not None and max(known) >= self.version(update)
         wanted = update["sequence"] if self.board else update["version"]
@@ -120,7 +123,7 @@ class Page:
     def fate(self, update: dict[str, Any]) -> tuple[str, float]:
         """(fate, first instant at which it was shown)."""
         limit = min(self.closed, self.run.over)
-        committed = update["committed_at"]
+        committed = update["at"]
         if self.version(update) is None:
             return "unknown", INF
         if self.contains(committed, update):
@@ -139,18 +142,18 @@ class Page:
         doubt = False
         orders: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for update in self.owes:
-            if update["committed_at"] <= at:
+            if update["at"] <= at:
                 orders[(update["resource"], update["resource_id"]) if self.several else None].append(update)
         for mine in orders.values():
             known = [u for u in mine if self.version(u) is not None]
             newest = max(known, key=self.version, default=None)
             # A load contains all that was committed before, whether its version is known or not.
-            since = [u for u in mine if u["committed_at"] >= self.opened]
+            since = [u for u in mine if u["at"] >= self.opened]
             if not self.names_version(at, mine[0]):
                 doubt = True
             elif newest is not None and not self.contains(at, newest):
                 return True
-            elif since and self.version(max(since, key=lambda u: u["committed_at"])) is None:
+            elif since and self.version(max(since, key=lambda u: u["at"])) is None:
                 doubt = True
         return None if doubt else False
 
@@ -162,15 +165,15 @@ class Page:
 
     def newest_contained(self, at: float) -> float | None:
         """Commit of the newest update that is shown just after *at*."""
-        done = [u for u in self.owes if u["committed_at"] <= at and self.version(u) is not None]
-        shown = [u["committed_at"] for u in done if self.contains(at, u)]
+        done = [u for u in self.owes if u["at"] <= at and self.version(u) is not None]
+        shown = [u["at"] for u in done if self.contains(at, u)]
         return max(shown, default=None)
 
     def edges(self, start: float, end: float) -> list[float]:
         low, high = max(self.opened, start), min(self.closed, end)
         if high <= low:
             return []
-        inner = {s[0] for s in self.states} | {u["committed_at"] for u in self.owes}
+        inner = {s[0] for s in self.states} | {u["at"] for u in self.owes}
         return sorted({low, high} | {at for at in inner if low < at < high})
 
 
@@ -180,6 +183,10 @@ class Oracle:
     def __init__(self, tables: Any, scenario: Any, start: float, end: float, over: float, measured: bool) -> None:
         self.scenario, self.start, self.end, self.over, self.measured = scenario, start, end, over, measured
         self.updates = rows_of(tables.updates)
+        for update in self.updates:
+            # Where it is not known when it was committed, it may have been since it was intended.
+            may = None if update["status"] == "failed" else update["intended_at"]
+            update["at"] = may if update["committed_at"] is None else update["committed_at"]
         self.by_serial = {u["update"]: u for u in self.updates}
         self.notifications, self.refetches = rows_of(tables.notifications), rows_of(tables.refetches)
         self.subscriptions = rows_of(tables.subscriptions)
@@ -193,16 +200,12 @@ class Oracle:
         self.weight = {page.row["subscriber"]: page.weight for page in self.pages}
 
     def counted(self, update: dict[str, Any]) -> bool:
-        return update["committed_at"] is not None and self.start <= update["committed_at"] < self.end
+        return update["at"] is not None and self.start <= update["at"] < self.end
 
     def sent(self, update: dict[str, Any]) -> bool:
         """Whether its deliveries count: by its commit, or by when it was accepted, where the commit is not known."""
         at = update["published_at"] if update["committed_at"] is None else update["committed_at"]
         return at is not None and bool(self.start <= at < self.end)
-
-    def tells(self) -> bool:
-        """Whether the application tells when it committed: of any update, or it had none accepted."""
-        return any(u["committed_at"] is not None for u in self.updates) or all(u["published_at"] is None for u in self.updates)
 
     def figures(self) -> dict[str, Any]:
         return self.pairs() | self.deliveries() | self.staleness() | self.outcomes()
@@ -214,7 +217,7 @@ class Oracle:
         away = silent = 0.0
         for page in self.pages:
             for update in page.owes:
-                if not self.counted(update) or not page.opened <= update["committed_at"] < page.closed:
+                if not self.counted(update) or not page.opened <= update["at"] < page.closed:
                     continue
                 if page.row["loaded_version"] is not None and page.version(update) is not None and page.load_contains(update):
                     continue
@@ -226,11 +229,11 @@ class Oracle:
                 if fate == "never":
                     starved.add(update["update"])
                 if update["published_at"] is None:
-                    silent += page.weight
+                    silent += page.weight if update["committed_at"] is not None else 0.0
                 elif page.row["policy"] != "polling" and not self.subscribed(update, page.row["subscriber"]):
                     away += page.weight
         asked = count["shown"] + count["never"]
-        known = self.tells() and count["unknown"] <= 0.01 * count["owed"]
+        known = count["unknown"] <= 0.01 * count["owed"]
         figures = {f"pairs.{name}": count[name] for name in ("owed", "shown", "never", "left", "unknown")}
         figures |= {"deliveries.missed_while_away": away, "deliveries.not_broadcast": silent}
         figures["starved_ratio"] = count["never"] / asked if asked and known else None
@@ -336,10 +339,11 @@ class Oracle:
                 at_end += page.weight if state else 0.0
                 doubtful += page.weight if state is None else 0.0
         known = observed - unknown
-        told = self.tells() and doubtful <= 0.01 * open_then
+        told = doubtful <= 0.01 * open_then
+        sure = known > 0 and unknown <= 0.01 * observed
         return {
-            "stale_ratio": stale / known if self.tells() and known and unknown <= 0.01 * observed else None,
-            "age_of_information.mean": age / aged if aged else None,
+            "stale_ratio": stale / known if sure else None,
+            "age_of_information.mean": age / aged if aged and sure else None,
             "pages.stale_at_end": at_end if told else None,
             "pages.stale_at_end_ratio": at_end / (open_then - doubtful) if told and open_then > doubtful else None,
         }

@@ -85,7 +85,7 @@ def runs(draw: Any, payload: bool = False) -> tuple[Any, Scenario]:
     commits = sorted(at(0, 12) for _ in range(draw(st.integers(1, 9))))
     for serial, committed in enumerate(commits):
         place = draw(st.sampled_from([("server", 1), ("server", 2), ("server", 3), ("site", 1), ("task", 1)]))
-        fate = draw(st.sampled_from(["", "", "", "", "failed", "silent", "unversioned", "untold"]))
+        fate = draw(st.sampled_from(["", "", "", "", "failed", "silent", "unversioned", "untold", "unsure"]))
         row = {
             "update": serial,
             "resource": place[0],
@@ -96,13 +96,13 @@ def runs(draw: Any, payload: bool = False) -> tuple[Any, Scenario]:
             row |= {"version": None, "sequence": None, "committed_at": NAN, "published_at": NAN, "status": "failed"}
         else:
             versions[place] = versions.get(place, 0) + 1
-            known = fate not in ("unversioned", "untold")
+            known = fate != "unversioned" and (fate != "untold" or draw(st.booleans()))
             row |= {
                 "version": versions[place] * stamp if known else None,
                 "sequence": serial + 1 if known else None,
-                "committed_at": NAN if fate == "untold" else committed,
-                "published_at": NAN if fate == "silent" else committed + draw(st.sampled_from([0.01, 0.2, 1.5])),
-                "status": "not_broadcast" if fate == "silent" else "committed",
+                "committed_at": NAN if fate in ("untold", "unsure") else committed,
+                "published_at": NAN if fate in ("silent", "unsure") else committed + draw(st.sampled_from([0.01, 0.2, 1.5])),
+                "status": {"silent": "not_broadcast", "unsure": "unknown"}.get(fate, "committed"),
             }
         updates.append(row)
     pages, subscriptions, refetches, heard = [], [], [], []

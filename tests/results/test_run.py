@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sim.errors import BadInput
+from sim.results.frames import columns_of
 from sim.results.run import TABLES, VERSION_1, Run, RunWriter, destination
 from sim.scenario import Scenario
 
@@ -27,6 +28,17 @@ def update_rows(n: int, first: int = 0) -> dict[str, object]:
         "published_at": np.full(n, np.nan),
         "status": ["committed"] * n,
     }
+
+
+def test_a_table_can_be_written_anew(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", Scenario(), source="measured") as writer:
+        writer.append("updates", update_rows(5))
+        frame = writer.frames().updates
+        writer.rewrite("updates", columns_of(frame.assign(status="unknown").head(3)))
+    run = Run(tmp_path / "run")
+    run.verify()
+    assert run.updates["status"].tolist() == ["unknown"] * 3
+    assert np.isnan(run.updates["published_at"]).all()
 
 
 def test_what_is_written_is_read_back_in_the_contract_s_columns(tmp_path: Path) -> None:

@@ -118,6 +118,28 @@ def test_full_payloads_are_not_refetched() -> None:
     assert metric(tables, "bytes") > metric(play([1.0]), "bytes") + 999
 
 
+@pytest.mark.parametrize(
+    ("at", "moment", "outcomes"),
+    [
+        # What a payload showed already is nothing new after a reconnect; what was missed is, the first time.
+        ([1.0, 2.0, 12.0], "after_commit", ["not_newer", "applied", "not_newer"]),
+        ([], "after_commit", ["not_newer"] * 3),
+        # The page shows version 1 before it is committed; the refetch after the reconnect at 6 s brings version 0 back.
+        ([4.5], "on_save", ["applied", "applied", "not_newer"]),
+    ],
+)
+@pytest.mark.parametrize("page", ["detail", "dashboard"])
+def test_what_a_payload_showed_is_not_newer(page: str, at: list[float], moment: str, outcomes: list[str]) -> None:
+    tables = play(
+        at,
+        duration=30,
+        pages=[{"page": page, "subscribers": 1, "policy": {"kind": "full_payload"}, "refetch_on_reconnect": True}],
+        broadcast={"payload": "full", "moment": moment, "commit_delay": 3.0 if moment == "on_save" else 0.0, "channels": "both"},
+        incidents=[{"kind": "disconnect", "at": at} for at in (5.0, 11.9, 20.0)],
+    )
+    assert tables.refetches["outcome"].tolist() == outcomes
+
+
 def test_a_task_is_shown_as_its_event_arrives_and_fetched_after_a_reconnect_only() -> None:
     """Beside a notified page of the same server, which hears of its progress only; dashboards hear of neither."""
     tables = run(

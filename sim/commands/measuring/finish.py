@@ -21,7 +21,7 @@ from sim.live.measure.measured import RunFiles, RunRecord
 from sim.live.measure.sampling import MetricSample, metric_columns, read_samples
 from sim.live.measure.verdict import Evidence, judge
 from sim.results import parts
-from sim.results.run import RunWriter
+from sim.results.run import RunWriter, over_at
 from sim.results.thresholds import Threshold, check
 from sim.scenario import of_the_target
 
@@ -31,7 +31,9 @@ def finish(
 ) -> LoadTestOutcome:
     """Make the bundle, judge it, and remove the parts. What fails here leaves the parts as they are."""
     # Here and not above: they import SciPy, which only a run that has ended needs.
+    from sim.results.frames import columns_of
     from sim.results.ledger.deliveries import account
+    from sim.results.ledger.views import with_payloads
     from sim.results.summary import summarise
 
     scenario = measured.scenario
@@ -43,6 +45,10 @@ def finish(
     unchanged = _collect(run, files, measured, samples)
     assert measured.epoch is not None
     frames = run.frames()
+    refetches = with_payloads(frames, scenario, over_at(run.manifest.window))
+    if refetches is not frames.refetches:
+        frames.refetches = refetches
+        run.rewrite("refetches", columns_of(refetches))
     end = measured.epoch + round(run.manifest.window["end"] * SECOND)
     ended = EndedRun(
         run,
@@ -98,7 +104,9 @@ def _collect(run: RunWriter, files: RunFiles, measured: RunRecord, samples: Sequ
     rows = rows[~nothing].reset_index(drop=True)
     subscriptions = parts.read_table(directory, "subscriptions", offset_of).to_pandas().astype({"channel": str})
     listened = fates.listened(rows, subscriptions)
-    run.append("updates", fates.update_columns(rows, heard.first_at, heard.posted_at, listened, epoch))
+    run.append(
+        "updates", fates.update_columns(rows, heard.first_at, heard.posted_at, listened, epoch, over_at(run.manifest.window))
+    )
     return int(nothing.sum())
 
 

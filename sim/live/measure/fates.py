@@ -8,6 +8,7 @@
 | not broadcast, by decision           | committed | not_broadcast             | not_broadcast   |
 | no answer, or one that does not tell | committed | unknown                   | unknown         |
 | refused, or could not connect        | committed | failed                    | failed          |
+| committed when the run was over      | failed    | failed                    | failed          |
 
 *unknown*, of a success: an application that says nothing about publication may have changed nothing and rightly said nothing, or
 may have lost the event. That is not called a loss of the broadcaster.
@@ -23,16 +24,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sim.clock import SECOND
 from sim.results import parts
 
 
 def update_columns(
-    rows: pd.DataFrame, first_at: pd.Series, posted_at: pd.Series, listened: np.ndarray, epoch: int
+    rows: pd.DataFrame, first_at: pd.Series, posted_at: pd.Series, listened: np.ndarray, epoch: int, over: float
 ) -> dict[str, Any]:
     """Columns of the bundle's `updates`: float seconds since *epoch*.
 
     *rows*: the publisher's (`sent.SCHEMA`, nullable), without those that changed nothing. *first_at*: update -> first arrival at
     anybody. *posted_at*: update -> published_at of its payload. *listened*: see below. All instants ns since 1970.
+    *over*: when the run was over, s since *epoch*. What was committed later is in no database of the run, and has no version.
 
     The instant of the commit is the application's to tell; where it does not, there is none. The instant of the publication is
     what the answer says, else what the payload says, else the answer's end; never later than the first arrival.
@@ -43,11 +46,13 @@ def update_columns(
     status, tells = rows["status"].to_numpy(object), rows["tells"].to_numpy(bool)
     unheard = (status == "committed") & ~certain & listened
     fate = np.select([certain, unheard & tells, unheard], ["committed", "not_broadcast", "unknown"], default=status)
+    late = (rows["committed_at"] > epoch + round(over * SECOND)).fillna(False).to_numpy(bool)
+    fate = np.where(late, "failed", fate)
     published = known.fillna(rows["finished_at"].astype("Int64"))
     published = published.fillna(heard).where((published <= heard).fillna(True), heard).where(fate == "committed")
     committed = rows["committed_at"].where((fate == "committed") | (fate == "not_broadcast"))
     columns: dict[str, Any] = {name: rows[name].to_numpy() for name in ("update", "resource", "resource_id")}
-    columns |= {name: pa.array(rows[name], pa.int64(), from_pandas=True) for name in ("version", "sequence")}
+    columns |= {name: pa.array(rows[name].mask(late), pa.int64(), from_pandas=True) for name in ("version", "sequence")}
     columns["intended_at"] = parts.seconds(rows["intended_at"].to_numpy("int64"), epoch)
     for name, at in (("committed_at", committed), ("published_at", published)):
         columns[name] = parts.seconds(at.fillna(parts.NEVER).to_numpy("int64"), epoch)

@@ -123,9 +123,8 @@ def missing_figures(frames: Any, scenario: Scenario, headers: Sequence[Mapping[s
         return
     if undated := int(committed["committed_at"].isna().sum()):
         yield (
-            f"no time of the save for {undated} updates, so neither their time to fresh nor which pages missed them while they "
-            "were away is known: the answers to changes do not say committed_at "
-            "(workbench serve --members does)"
+            f"no time of the save for {undated} updates, so it is not known which pages owe them, and above one in a hundred of "
+            "the pairs there is no freshness: the answers to changes do not say committed_at (workbench serve --members does)"
         )
     if scenario.load.refetch != "" or len(frames.refetches):
         path = scenario.load.version or "version"

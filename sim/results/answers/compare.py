@@ -33,7 +33,7 @@ from sim.results import statistics
 from sim.results.answers.sections import Section, to_markdown
 from sim.results.ledger.book import Ledger, ledger_of
 from sim.results.run import Run
-from sim.results.summary import metric_of, per_update
+from sim.results.summary import metric_of, per_update, too_unknown
 from sim.results.text import change, interval, number, percent, unit_of
 
 BAND = 0.05
@@ -242,16 +242,17 @@ def _over_time(ledger: Ledger) -> tuple[Measured, Measured]:
     """Age of synchronisation and share of time stale, by equal parts of the window."""
     start, end, _ = ledger.window
     n = len(ledger.counted)
-    behind, stale, observed = [], [], []
+    behind, stale, observed, unknown = [], [], [], 0.0
     for low, high in pairwise(np.linspace(start, end, statistics.BATCHES + 1)):
         pages = ledger.staleness(low, high)
         weight = pages["weight"].to_numpy(dtype=float)
         known = float(((pages["observed"] - pages["unknown"]) * weight).sum())
-        if known > 0 and ledger.tells:
+        unknown += float((pages["unknown"] * weight).sum())
+        if known > 0:
             behind.append(float((pages["behind"] * weight).sum()))
             stale.append(float((pages["stale"] * weight).sum()))
             observed.append(known)
-    if not observed:
+    if not observed or too_unknown(unknown, sum(observed) + unknown):
         return Measured(None, n, np.array([])), Measured(None, n, np.array([]), share=True)
     total = sum(observed)
     ages = _logs(part / of for part, of in zip(behind, observed, strict=True))

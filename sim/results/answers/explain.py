@@ -14,6 +14,7 @@ from sim.results.answers.sections import Section
 from sim.results.answers.sentences import nothing_to_say
 from sim.results.ledger import stages, timeline
 from sim.results.ledger.book import Ledger, ledger_of
+from sim.results.ledger.pairs import MISSING
 from sim.results.ledger.stages import STAGES
 from sim.results.run import Run
 from sim.results.statistics import finite, mser5
@@ -145,7 +146,7 @@ def _fates(pairs: pd.DataFrame) -> str:
     by = pairs["weight"].groupby(pairs["fate"], observed=False).sum().reindex(["left", "unknown"], fill_value=0.0)
     of = float(pairs["weight"].sum())
     left = f"{percent(float(by['left']) / of)} of the pages left before they showed the update" if by["left"] else ""
-    unknown = f"of {percent(float(by['unknown']) / of)} it is not known, because a version is missing" if by["unknown"] else ""
+    unknown = f"of {percent(float(by['unknown']) / of)} it is not known, because {MISSING} is missing" if by["unknown"] else ""
     words = "; ".join(part for part in (left, unknown) if part)
     return f"{capital(words)}." if words else ""
 

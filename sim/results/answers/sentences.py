@@ -13,6 +13,7 @@ import pandas as pd
 from sim.results.answers import choices
 from sim.results.answers.choices import describe
 from sim.results.fronts import cheapest_within
+from sim.results.ledger.pairs import MISSING
 from sim.results.ledger.stages import largest, slowest_kind
 from sim.results.ledger.staleness import mean_age
 from sim.results.statistics import events_needed
@@ -92,15 +93,14 @@ def nothing_to_say(run: Summary) -> str:
     owed, unknown, left = (run[f"pairs.{name}"]["value"] or 0 for name in ("owed", "unknown", "left"))
     if not owed:
         failed = run["updates.failed"]["value"] or 0
-        why = (
-            "it is not known when a change was committed" if run["deliveries.received"]["value"] else "no page shows what changed"
-        )
-        why = f"{number(failed)} of {_updates(run)} failed" if failed else why
+        why = f"{number(failed)} of {_updates(run)} failed" if failed else "no page shows what changed"
         return f"No page had a change to show ({why}), so this run says nothing about freshness."
     if unknown:
+        untold = run["deliveries.received"]["value"] and run["fan_out.last.mean"]["value"] is None
+        why = "nobody says when a change was committed" if untold else f"{MISSING} is missing"
         return (
             f"Of {percent(unknown / owed)} of the pairs of update and page it is not known when the page showed the update, "
-            "because a version is missing. This run says nothing about freshness."
+            f"because {why}. This run says nothing about freshness."
         )
     why = "all pages left before" if left == owed else "none is known"
     return f"No page is known to have shown a change ({why}), so this run says nothing about freshness."

@@ -15,6 +15,7 @@ import pandas as pd
 from sim.arrays import Array
 from sim.results.ledger import matching, pairs, staleness, views
 from sim.results.ledger.order import place_of
+from sim.results.run import over_at
 from sim.scenario import Scenario
 
 INSTANTS = ["intended_at", "committed_at", "published_at", "received_at", "due_at", "started_at", "fresh_at"]
@@ -68,13 +69,6 @@ class Ledger:
         return self.tables.updates[(at >= self.window.start) & (at < self.window.end)]
 
     @cached_property
-    def tells(self) -> bool:
-        """Whether it is known of any update when it was committed, or none was accepted. Where an application never tells, nobody
-        knows what pages owe, nor how stale they are."""
-        updates = self.tables.updates
-        return bool(updates["committed_at"].notna().any() or updates["published_at"].isna().all())
-
-    @cached_property
     def views(self) -> views.Views:
         return views.views(self.tables, self.scenario, self.window.over)
 
@@ -82,11 +76,12 @@ class Ledger:
     def pairs(self) -> pd.DataFrame:
         """`pairs.pairs`, with the pages' weight and kind, the update's intended_at, the time to fresh from then on (`delay`, s;
         inf: never), whether that is settled (shown or never: quantiles are over these), and whether its event was accepted and
-        was missed: missed_while_away (the page listens and had no confirmed subscription then), not_broadcast."""
+        was missed: missed_while_away (the page listens and had no confirmed subscription then), not_broadcast (though it is known
+        to be committed)."""
         found = pairs.pairs(self.views, *self.window)
         pages, updates = self.tables.pages, self.tables.updates
         page, update = found["page"].to_numpy(), found["update"].to_numpy()
-        accepted = updates["published_at"].notna().to_numpy(bool)[update]
+        accepted, committed = (updates[name].notna().to_numpy(bool)[update] for name in ("published_at", "committed_at"))
         polls = views.polls(pages, self.scenario)[page]
         intended = updates["intended_at"].to_numpy(float)[update]
         return found.assign(
@@ -96,7 +91,7 @@ class Ledger:
             delay=np.where(found["fate"] == "never", np.inf, found["fresh_at"] - intended),
             settled=found["fate"].isin(["shown", "never"]),
             missed_while_away=accepted & ~polls & ~self._covered(update, page),
-            not_broadcast=~accepted,
+            not_broadcast=~accepted & committed,
         )
 
     def _covered(self, update: Array, page: Array) -> Array:
@@ -211,6 +206,6 @@ def ledger_of(run: RunTables) -> Ledger:
 
 def _window(window: dict[str, float], scenario: Scenario) -> RunWindow:
     if window:
-        return RunWindow(window["start"], window["end"], window["end"] + window.get("cooldown", 0.0) + window["drain"])
+        return RunWindow(window["start"], window["end"], over_at(window))
     end = scenario.warmup + scenario.duration
     return RunWindow(scenario.warmup, end, end + sum(scenario.tail))

@@ -1,7 +1,8 @@
 """Pairs of an update and a page that owes it, each with one fate. See `FATES`.
 
 Owed is an update that was committed in the window, is shown by the page, and was committed while the page was open, whether or
-not the page was subscribed then; not what the page's first load already contained.
+not the page was subscribed then; not what the page's first load already contained. An update of which it is not known when it was
+committed counts as committed when it was intended, and is unknown.
 
 A page opens at 0 s with version 3. Versions 4, 5 and 6 are committed at 1, 2 and 3 s; an answer of version 5 is applied at 2.5 s,
 and none after it. The page owes three pairs: two are shown, 1.5 s and 0.5 s after their commits; the third is never shown. If the
@@ -17,11 +18,15 @@ from sim.arrays import Array
 from sim.results.ledger.order import SortedGroups, ranges
 from sim.results.ledger.views import UNKNOWN, Views
 
+MISSING = "a version, or the instant of a commit,"
+"""What has to be known of an update and of an answer."""
+
 FATES = {
     "shown": "the page showed a state that contains it, before it closed and before the run was over",
     "never": "the page was still open when the run was over, and at no instant showed it",
     "left": "the page closed before it showed it",
-    "unknown": "its version is not known, or an answer without a version was applied before the first that contains it",
+    "unknown": "its version, or when it was committed, is not known, or an answer without a version was applied before the first "
+    "that contains it",
 }
 
 

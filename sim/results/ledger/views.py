@@ -33,13 +33,19 @@ NOBODY = -1
 UNKNOWN = -1
 """Rank of an update or an answer whose version is not known."""
 
+NONE = -1
+"""In the place of a version, or of a refetch."""
+
+ANSWERED = ("applied", "not_newer")
+
 
 class Timelines:
     """Entries (an update in a timeline) sorted by timeline and commit. Columns: timeline, update (position in the table of
-    updates), committed, rank (`UNKNOWN` where the version is not known)."""
+    updates), committed, rank (`UNKNOWN` where the version or the commit is not known)."""
 
     def __init__(self, updates: pd.DataFrame, scenario: Scenario) -> None:
-        rows = np.flatnonzero(updates["committed_at"].notna().to_numpy(bool))
+        committed, told = commits(updates)
+        rows = np.flatnonzero(~np.isnan(committed))
         kind = _kind(updates["resource"])[rows]
         number = updates["resource_id"].to_numpy(np.int64)[rows]
         self.everyone = scenario.api.dashboard_of == "everyone"
@@ -52,17 +58,17 @@ class Timelines:
         self.owners[resource] = user
         both = np.r_[rows, rows]
         timeline = np.r_[resource, len(self.resources) + board].astype(np.int64)
-        self.commits = SortedGroups(timeline, updates["committed_at"].to_numpy(float)[both])
+        self.commits = SortedGroups(timeline, committed[both])
         order = self.commits.order
         self.timeline, self.update = timeline[order], both[order]
-        self.committed = updates["committed_at"].to_numpy(float)[self.update]
+        self.committed = committed[self.update]
         (version, has_version), (sequence, has_sequence) = (whole(updates[name]) for name in ("version", "sequence"))
         of_board = self.timeline >= len(self.resources)
         ordering = np.where(of_board, sequence[self.update], version[self.update])
-        known = np.where(of_board, has_sequence[self.update], has_version[self.update])
+        known = told[self.update] & np.where(of_board, has_sequence[self.update], has_version[self.update])
         self._known = np.flatnonzero(known)
         self._versions = SortedGroups(self.timeline[known], ordering[known])
-        numbered = has_sequence[self.update]
+        numbered = (told & has_sequence)[self.update]
         self._sequences = SortedGroups(self.timeline[numbered], sequence[self.update][numbered])
         self.rank = np.full(len(order), UNKNOWN, np.int64)
         self.rank[known] = self.rank_of(self.timeline[known], ordering[known])
@@ -131,15 +137,28 @@ class Timelines:
         return committed.groupby(timeline).cummax().to_numpy(), backwards.to_numpy()
 
 
+def commits(updates: pd.DataFrame) -> tuple[Array, Array]:
+    """(when each update was committed, whether that is known). NaN: it was not.
+
+    An update of which it is not known may have been committed from the instant on at which it was intended. It counts from then
+    on, and as one whose version is not known: with too many of them there is no figure.
+    """
+    at = updates["committed_at"]
+    earliest = updates["intended_at"].fillna(updates["published_at"]).where((updates["status"] != "failed").to_numpy(bool))
+    return at.fillna(earliest).to_numpy(float), at.notna().to_numpy(bool)
+
+
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Columns by view: page (position in the table of pages), timeline, opened, closed (inf: open at the end), load_rank, and
-    load_known (whether the load named its version). Columns `answer_*` by answer, sorted by view and instant, the load first:
-    view, at, rank (`UNKNOWN` where it named none), due, started (NaN for a load or a payload)."""
+    """Columns by view: page (position in the table of pages), timeline, several (whether the page has more of them), opened,
+    closed (inf: open at the end), load_rank, and load_known (whether the load named its version). Columns `answer_*` by answer,
+    sorted by view and instant, the load first: view, at, rank (`UNKNOWN` where it named none), version (NONE), refetch (position
+    in the table of refetches; NONE for a load or a payload), due, started (NaN for these)."""
 
     timelines: Timelines
     page: Array
     timeline: Array
+    several: Array
     opened: Array
     closed: Array
     load_rank: Array
@@ -148,16 +167,18 @@ class Views:
     answer_view: Array
     answer_at: Array
     answer_rank: Array
+    answer_version: Array
+    answer_refetch: Array
     answer_due: Array
     answer_started: Array
 
 
-Part = tuple[Array, Array, Array, Array, Array]
-"""Answers in no order: view, at, rank, due, started."""
+Part = tuple[Array, Array, Array, Array, Array, Array, Array]
+"""Answers in no order: view, at, rank, version, refetch, due, started."""
 
 
-def views(tables: Any, scenario: Scenario, over: float) -> Views:
-    """All views of a run. *over*: when it ended, s."""
+def views(tables: Any, scenario: Scenario, over: float, shown: tuple[str, ...] = ("applied",)) -> Views:
+    """All views of a run. *over*: when it ended, s. *shown*: outcomes of the refetches whose answers count."""
     pages = tables.pages
     lines = Timelines(tables.updates, scenario)
     page, timeline, several = lines.of_pages(pages, scenario)
@@ -166,25 +187,56 @@ def views(tables: Any, scenario: Scenario, over: float) -> Views:
     loaded = lines.rank_at(timeline, opened)
     for rows, by_sequence in ((named & ~several, False), (named & several, True)):
         loaded[rows] = lines.rank_of(timeline[rows], version[rows], by_sequence)
-    nothing = np.full(len(page), np.nan)
-    parts: list[Part] = [(np.arange(len(page)), opened, loaded, nothing, nothing)]
+    loads = np.where(named, version, NONE), *_no_refetch(len(page))
+    parts: list[Part] = [(np.arange(len(page)), opened, loaded, *loads)]
     of_page = SortedGroups(page, timeline)
-    parts += _refetched(tables.refetches, pages, of_page, timeline, several, lines)
+    refetches = tables.refetches[tables.refetches["outcome"].isin(shown).to_numpy(bool)]
+    parts += _refetched(refetches, pages, of_page, timeline, several, lines)
     parts += _payloads(tables, scenario, of_page, page, timeline, lines)
-    view, at, rank, due, started = (np.concatenate(column) for column in zip(*parts, strict=True))
+    view, at, *others = (np.concatenate(column) for column in zip(*parts, strict=True))
     kept = at >= opened[view]
     order = SortedGroups(view[kept], at[kept])
-    columns = (column[kept][order.order] for column in (view, at, rank, due, started))
-    return Views(lines, page, timeline, opened, closed, loaded, named, order, *columns)
+    columns = (column[kept][order.order] for column in (view, at, *others))
+    return Views(lines, page, timeline, several, opened, closed, loaded, named, order, *columns)
+
+
+def with_payloads(tables: Any, scenario: Scenario, over: float) -> pd.DataFrame:
+    """The refetches, with the outcomes that they have where pages show what their events carry.
+
+    Whatever brings a page a version decides what it shows: an answer with the version that a payload has brought already is not
+    newer. What sends refetches (`sim.refetch`) does not look into payloads, so this is found once all rows are there.
+    """
+    rows, pages = tables.refetches, tables.pages
+    payloads = pages["subscriber"][shows_payloads(pages, scenario)]
+    answered = (rows["outcome"].isin(ANSWERED) & rows["subscriber"].isin(payloads)).to_numpy(bool)
+    if not answered.any():
+        return rows
+    seen = views(tables, scenario, over, ANSWERED)
+    changes = np.ones(len(seen.answer_view), bool)
+    same_view = seen.answer_view[1:] == seen.answer_view[:-1]
+    same_version = (seen.answer_version[1:] == seen.answer_version[:-1]) | seen.several[seen.answer_view[1:]]
+    known = (seen.answer_rank[1:] == seen.answer_rank[:-1]) & (seen.answer_rank[1:] != UNKNOWN)
+    changes[1:] = ~(same_view & same_version & known)
+    refetch = seen.answer_refetch
+    found, changed = np.unique(refetch[refetch != NONE]), np.unique(refetch[changes])
+    outcome = rows["outcome"].astype(object).to_numpy(copy=True)
+    outcome[answered & np.isin(np.arange(len(rows)), found)] = "not_newer"
+    outcome[answered & np.isin(np.arange(len(rows)), changed)] = "applied"
+    return rows.assign(outcome=pd.Categorical(outcome))
+
+
+def _no_refetch(count: int) -> tuple[Array, Array, Array]:
+    nothing = np.full(count, np.nan)
+    return np.full(count, NONE), nothing, nothing
 
 
 def _refetched(
     refetches: pd.DataFrame, pages: pd.DataFrame, of_page: SortedGroups, timeline: Array, several: Array, lines: Timelines
 ) -> Iterator[Part]:
     """Answers to refetches; that of a dashboard of full payloads counts for each resource that it shows."""
-    applied = refetches[(refetches["outcome"] == "applied").to_numpy(bool) & refetches["finished_at"].notna().to_numpy(bool)]
-    mine = place_of(pages["subscriber"], applied["subscriber"])
-    applied, mine = applied[mine >= 0], mine[mine >= 0]
+    mine = place_of(pages["subscriber"], refetches["subscriber"])
+    kept = (mine >= 0) & refetches["finished_at"].notna().to_numpy(bool)
+    applied, mine = refetches[kept], mine[kept]
     version, named = whole(applied["version"])
     row, place = ranges(of_page.start(mine), of_page.start(mine + 1))
     view = of_page.order[place]
@@ -193,7 +245,8 @@ def _refetched(
         rows = named[row] & (several[view] == by_sequence)
         rank[rows] = lines.rank_of(timeline[view[rows]], version[row[rows]], by_sequence)
     at, due, started = (applied[name].to_numpy(float)[row] for name in ("finished_at", "due_at", "started_at"))
-    yield view, at, rank, due, started
+    number = np.where(named, version, NONE)[row]
+    yield view, at, rank, number, refetches.index.to_numpy()[kept][row], due, started
 
 
 def _payloads(
@@ -218,8 +271,9 @@ def _payloads(
     meant = (timeline[view] == line[row]) | (update[row] < 0)
     row, view = row[meant], view[meant]
     rank = np.r_[lines.rank, UNKNOWN][entry[row]]
-    nothing = np.full(len(row), np.nan)
-    yield view, heard["received_at"].to_numpy(float)[row], rank, nothing, nothing
+    version, named = whole(tables.updates["version"])
+    carries = np.r_[np.where(named, version, NONE), NONE][update[row]]
+    yield view, heard["received_at"].to_numpy(float)[row], rank, carries, *_no_refetch(len(row))
 
 
 def until(pages: pd.DataFrame, over: float) -> Array:

@@ -68,7 +68,7 @@ class Probes:
         """The frames of `sim.results.run.TABLES`; `metrics` is left to the caller."""
         pages = self._pages()
         return Tables(
-            updates=update_frame(self.database, self.plan.published_at),
+            updates=update_frame(self.database, self.plan.published_at, self.end),
             notifications=self._notifications(),
             refetches=refetch_frame(self._refetches(), pages),
             subscriptions=self._subscriptions(pages),

@@ -23,11 +23,13 @@ import gc
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 
 from sim.clock import SECOND, EventList, ns
 from sim.incidents import Deploy, Disconnect, Restart
+from sim.results.ledger.views import with_payloads
 from sim.scenario import Scenario
 from sim.virtual.database import Commits
 from sim.virtual.draws import draws
@@ -136,15 +138,16 @@ class Simulation:
         # What is still on its way when the run ends does not arrive.
         notifications = notifications[notifications["received_at"] <= self.end / SECOND]
         ledger.samples += measures.samples(self.world, self.scenario, self.end)
-        return Tables(
+        tables = Tables(
             scenario=self.scenario,
-            updates=update_frame(database, published),
+            updates=update_frame(database, published, self.end),
             notifications=notifications,
             refetches=ledger.refetches(),
             subscriptions=ledger.subscriptions(),
             pages=ledger.pages(),
             metrics=ledger.metrics(),
         )
+        return replace(tables, refetches=with_payloads(tables, self.scenario, self.scenario.length))
 
     def _schedule_incidents(self, rng: np.random.Generator) -> None:
         clock = self.clock

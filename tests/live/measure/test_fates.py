@@ -66,7 +66,7 @@ def ns(seconds: float) -> float | None:
 )
 def test_the_table_of_fates(one: Sent, heard: int | None, open_pages: bool, status: str, published: int | None) -> None:
     first_at = pd.Series({} if heard is None else {0: EPOCH + heard}, dtype="int64")
-    columns = update_columns(frame(one), first_at, pd.Series(dtype="int64"), np.array([open_pages]), EPOCH)
+    columns = update_columns(frame(one), first_at, pd.Series(dtype="int64"), np.array([open_pages]), EPOCH, 9.0)
     assert columns["status"] == [status]
     assert ns(columns["published_at"][0]) == published
     committed = 20 if one.receipt.committed_at and status in ("committed", "not_broadcast") else None
@@ -74,9 +74,17 @@ def test_the_table_of_fates(one: Sent, heard: int | None, open_pages: bool, stat
     assert columns["version"].to_pylist() == [one.receipt.version]
 
 
+def test_a_commit_after_the_end_is_none_of_the_run() -> None:
+    rows, nobody = frame(row(receipt=TELLING)), pd.Series(dtype="int64")
+    columns = update_columns(rows, nobody, nobody, np.array([True]), EPOCH, 10e-9)
+    assert columns["status"] == ["failed"]
+    assert np.isnan([columns["committed_at"][0], columns["published_at"][0]]).all()
+    assert columns["version"].to_pylist() == columns["sequence"].to_pylist() == [None]
+
+
 def test_what_the_payload_says_comes_before_the_answer_s_end() -> None:
     told = pd.Series({0: EPOCH + 40}, dtype="int64")
-    columns = update_columns(frame(row()), pd.Series({0: EPOCH + 70}), told, np.array([True]), EPOCH)
+    columns = update_columns(frame(row()), pd.Series({0: EPOCH + 70}), told, np.array([True]), EPOCH, 9.0)
     assert ns(columns["published_at"][0]) == 40
 
 
@@ -87,7 +95,7 @@ def test_a_queue_publishes_after_the_answer(tmp_path: Path) -> None:
     lines = [{"update": 1, "outcome": "accepted", "at": EPOCH + 400}, {"update": 2, "outcome": "lost", "at": None}]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"update": 3, "outc')
     rows = with_outcomes(untold, path)
-    columns = update_columns(rows, pd.Series(dtype="int64"), pd.Series(dtype="int64"), np.full(4, True), EPOCH)
+    columns = update_columns(rows, pd.Series(dtype="int64"), pd.Series(dtype="int64"), np.full(4, True), EPOCH, 9.0)
     assert columns["status"] == ["unknown", "committed", "not_broadcast", "not_broadcast"]
     assert [ns(at) for at in columns["published_at"]] == [None, 400, None, None]
 

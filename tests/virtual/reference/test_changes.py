@@ -9,6 +9,7 @@ import pytest
 
 from sim.clock import EventList
 from sim.scenario import Scenario
+from sim.virtual import fleet
 from sim.virtual.database import NOTHING
 from sim.virtual.reference import run
 from sim.virtual.reference.api import Answer, ApiStation, View
@@ -169,10 +170,17 @@ def test_a_change_that_is_refused_is_answered_and_the_next_of_its_resource_is_se
     assert ms(tables.updates["committed_at"]) == [1050.0, None, 1110.0]
 
 
-def test_a_change_that_is_not_saved_when_the_run_ends_is_not_in_the_database() -> None:
-    tables = play([9.9], drain=0, api__save=0.5)
-    assert tables.updates["status"].tolist() == ["failed"]
-    assert np.isnan(tables.updates["committed_at"]).all()
+@pytest.mark.parametrize(
+    "slow", [{"api__save": 0.5}, {"api__save": 0.5, "api__save_workers": "own"}, {"broadcast__commit_delay": 0.5}]
+)
+def test_a_change_that_is_not_committed_when_the_run_ends_is_not_in_the_database(slow: dict[str, Any]) -> None:
+    scenario = scene([9.0, 9.9], drain=0, **slow)
+    made = [run(scenario)] if fleet.supports(scenario) else [run(scenario), fleet.sample(scenario, probes=1)[1]]
+    for tables in made:
+        assert tables.updates["status"].tolist() == ["committed", "failed"]
+        assert np.isnan(tables.updates["committed_at"]).tolist() == [False, True]
+        assert tables.updates["version"].isna().tolist() == tables.updates["sequence"].isna().tolist() == [False, True]
+    assert len(made) == (1 if "api__save" in slow and "api__save_workers" not in slow else 2)
 
 
 def test_a_change_finishes_although_the_broadcaster_is_away() -> None:
