@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from sim.live.client import HttpAnswer
 from sim.live.doctor.answers import CSRF, in_words, is_html, json_of, on_the_way
@@ -12,6 +14,7 @@ from sim.live.doctor.checks import Finding, Patient
 from sim.live.doctor.listener import ReceivedFrame
 from sim.live.doctor.timing import dispatch
 from sim.live.remedies import PROTOCOL
+from sim.pusher.messages import Message
 
 JSON = "application/json"
 
@@ -38,13 +41,13 @@ async def change(patient: Patient) -> list[Finding]:
     if patience == 0:
         return [_no_change(patient, answer)]
     channels = set(patient.channels)
-    await listener.wait(lambda message: bool(listener.of(channels, since)), patience, since)
-    first = next(iter(listener.of(channels, since)), None)
+    await listener.wait(lambda message: message.channel in channels and _is_of(patient, message), patience, since)
+    first = next(iter(_of_resource(patient, listener.of(channels, since))), None)
     made = answer is not None and answer.ok
     if first is None:
         return [_unheard(patient, f"saved ({answer.status if answer else 0}), but" if made else f"within {patience:g} s")]
     await asyncio.sleep(patient.settle)
-    heard = listener.of(channels, since)
+    heard = _of_resource(patient, listener.of(channels, since))
     findings = [
         Finding("change", "ok", f"broadcast on {', '.join(sorted({str(h.message.channel) for h in heard}))}"),
         _name_finding(first),
@@ -52,6 +55,25 @@ async def change(patient: Patient) -> list[Finding]:
         *_size_finding(heard),
     ]
     return [*findings, *dispatch(patient, first, answer)] if made and answer is not None else findings
+
+
+def _of_resource(patient: Patient, heard: list[ReceivedFrame]) -> list[ReceivedFrame]:
+    """What is about the resource, where anything is: on a channel that others share, a live application's other changes come
+    as well."""
+    return [frame for frame in heard if _is_of(patient, frame.message)] or heard
+
+
+def _is_of(patient: Patient, message: Message) -> bool:
+    """Whether *message* comes on the resource's own channel, or has its id somewhere in its data."""
+    own = {name for name, template in zip(patient.channels, patient.templates, strict=True) if "{id}" in template}
+    return message.channel in own or str(patient.resource) in _texts(message.data)
+
+
+def _texts(data: Any) -> set[str]:
+    """Every value in *data*, as text."""
+    if isinstance(data, Mapping | list):
+        return set().union(*map(_texts, data.values() if isinstance(data, Mapping) else data))
+    return {str(data)}
 
 
 def _no_change(patient: Patient, answer: HttpAnswer | None) -> Finding:

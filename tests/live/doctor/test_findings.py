@@ -41,6 +41,22 @@ def test_one_change_is_one_event_on_each_channel(channels: list[str], status: st
     assert (found.status, found.detail) == (status, detail)
 
 
+@pytest.mark.parametrize(
+    ("heard", "mine"),
+    [
+        ([("private-servers", {"server_id": 9}), ("private-servers.5", {}), ("private-servers", {"server_id": 5})], [1, 2]),
+        ([("private-servers", {"server": {"id": 9}}), ("private-servers", {"server": {"id": "5"}})], [1]),
+        ([("private-servers", [{"id": 9}, {"id": 5}])], [0]),
+        ([("private-servers.5", {"id": 7}), ("private-servers.5", {"id": 7})], [0, 1]),
+        ([("private-servers", {"at": 1}), ("private-servers", None)], [0, 1]),  # nothing says whose they are
+    ],
+)
+def test_changes_of_others_on_a_shared_channel_are_not_this_one(heard: list[tuple[str, Any]], mine: list[int]) -> None:
+    examined = patient(templates=("private-servers.{id}", "private-servers"))
+    frames = [ReceivedFrame(Message("e", channel, data), 0) for channel, data in heard]
+    assert changes._of_resource(examined, frames) == [frames[place] for place in mine]
+
+
 def test_an_event_near_the_limit_is_said() -> None:
     assert changes._size_finding([frame("a", size=7_999)]) == []
     (found,) = changes._size_finding([frame("a", size=10), frame("a", size=8_000)])
