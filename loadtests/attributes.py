@@ -1,4 +1,4 @@
-"""Whether the attributes of a page's class are what they must be, in one line for its author, before its first page opens."""
+"""The attributes of a page's class, checked before its first page opens: the first wrong one gives an error of one line."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Rule = tuple[str, Callable[[Any], bool], str]
 """Attribute, test of its value, what it must be."""
 
 
-def _names(value: Any) -> bool:
+def _is_list_of_templates(value: Any) -> bool:
     # A generator would be empty when it is read for the second time.
-    return isinstance(value, Collection) and not isinstance(value, str) and all(map(_fills, value))
+    return isinstance(value, Collection) and not isinstance(value, str) and all(map(_is_template, value))
 
 
-def _fills(template: Any) -> bool:
+def _is_template(template: Any) -> bool:
     try:
         return isinstance(template, str) and bool(template.format(id=1, user=1, n=1))
     except (LookupError, ValueError, AttributeError):
         return False
 
 
-def _address(*schemes: str) -> Callable[[Any], bool]:
+def _is_address(*schemes: str) -> Callable[[Any], bool]:
     def is_one(value: Any) -> bool:
         try:
             parts = urlsplit(value)
@@ -40,11 +40,11 @@ def _address(*schemes: str) -> Callable[[Any], bool]:
 
 TEMPLATE = "which may hold {id}, {user} and {n}"
 RULES: tuple[Rule, ...] = (
-    ("host", _address("http", "https"), "the application's address, as 'https://shop.example'"),
-    ("broadcaster", _address("ws", "wss"), "an address with the application key, as 'wss://ws.shop.example/app/KEY'"),
-    ("channels", _names, f"a list of names, {TEMPLATE}"),
-    ("events", _names, "a list of names"),
-    ("refetch", lambda value: value == "" or (_fills(value) and value.startswith("/")), f"a URL path from '/', {TEMPLATE}"),
+    ("host", _is_address("http", "https"), "the application's address, as 'https://shop.example'"),
+    ("broadcaster", _is_address("ws", "wss"), "an address with the application key, as 'wss://ws.shop.example/app/KEY'"),
+    ("channels", _is_list_of_templates, f"a list of names, {TEMPLATE}"),
+    ("events", _is_list_of_templates, "a list of names"),
+    ("refetch", lambda value: value == "" or (_is_template(value) and value.startswith("/")), f"a URL path from '/', {TEMPLATE}"),
     ("policy", lambda value: isinstance(value, Policy), "a policy, as Debounce(wait=0.3)"),
     ("in_flight", get_args(InFlight).__contains__, f"one of {', '.join(get_args(InFlight))}"),
     ("http", ("pool", "per_subscriber").__contains__, "one of pool, per_subscriber"),

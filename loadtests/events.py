@@ -1,4 +1,4 @@
-"""What a load test does at the turning points of a Locust run."""
+"""What a load test does when a Locust run begins, stops and ends."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def register() -> None:
     """Listen to Locust's events. `loadtests.users` calls it when it is imported, so a locustfile need not."""
     clocks.register()
     shipping.register()
-    events.init.add_listener(_be_patient)
-    events.init.add_listener(_leave_out)
+    events.init.add_listener(_handle_interrupts)
+    events.init.add_listener(_drop_idle_classes)
     events.init.add_listener(_show)
     events.init.add_listener(_expect_storms)
-    events.test_stopping.add_listener(_be_over)
+    events.test_stopping.add_listener(_mark_over)
     events.test_stop.add_listener(_finish)
     events.quitting.add_listener(_quit)
 
 
-def _be_patient(**_: Any) -> None:
+def _handle_interrupts(**_: Any) -> None:
     """Ctrl-C ends the main greenlet's wait, and not the work of the page that happens to run; a second one within `REPEATED`
     seconds is ignored: Locust would die of it, with what is not written yet."""
     asked_at = float("-inf")
@@ -61,13 +61,13 @@ def _be_patient(**_: Any) -> None:
         gevent.signal_handler(signal.SIGINT, interrupt)
 
 
-def _here() -> Plant | None:
+def _own_plant() -> Plant | None:
     """This process's plant; a master has none."""
     plant = Plant.current
     return plant if plant is not None and plant.pid == os.getpid() else None
 
 
-def _leave_out(environment: Environment, **_: Any) -> None:
+def _drop_idle_classes(environment: Environment, **_: Any) -> None:
     """Remove the user classes that `--tags` or `--exclude-tags` leave without a task. Locust would try to start them, and log a
     traceback for each user. A page without tasks of its own has no tags."""
     options = environment.parsed_options
@@ -119,13 +119,13 @@ def _expect_storms(environment: Environment, **_: Any) -> None:
 
 
 def _storm(msg: Any, **_: Any) -> None:
-    plant = _here()
+    plant = _own_plant()
     if plant is not None:
         plant.storm(float(msg.data["share"]))
 
 
-def _be_over(**_: Any) -> None:
-    plant = _here()
+def _mark_over(**_: Any) -> None:
+    plant = _own_plant()
     if plant is not None:
         plant.over = True
 
@@ -164,7 +164,7 @@ def _write_csv(environment: Environment) -> None:
 
 
 def _finish(**_: Any) -> None:
-    plant = _here()
+    plant = _own_plant()
     if plant is not None:
         plant.finish()
         shipping.ship()

@@ -35,7 +35,7 @@ class LinkListener(Interface):
     def opened(self) -> None: ...
 
     def text(self, payload: bytes, arrived_at: int, read_at: int, stamp: int) -> Any:
-        """A message. What comes back, if not None, stands for it when the same frame comes again, here or elsewhere."""
+        """A message. A value other than None is what `again` gets when the same frame comes again, on this link or another."""
 
     def again(self, known: Any, arrived_at: int, read_at: int, stamp: int) -> None: ...
 
@@ -44,7 +44,7 @@ class LinkListener(Interface):
 
 
 class Link:
-    """Connects at once; `send` after `opened`. A closed link stays closed."""
+    """One connection. It connects at once; `send` after `opened`. A closed link stays closed."""
 
     __slots__ = ("_audience", "_binary", "_fragment", "_frames", "_listener", "_protocol", "_rest", "_stream", "subscriber")
 
@@ -60,8 +60,8 @@ class Link:
         audience: int = -1,
         subscriber: int = 0,
     ) -> None:
-        """*frames*: shared by all links whose listeners know what stands for a frame. *audience*: of a *subscriber* that
-        does nothing about what is known already (`ReceiveRing`). Raises OSError when the system refuses outright."""
+        """*frames*: frame -> the listener's value for it; several links may share it. *audience*: of a *subscriber* whose events
+        are only recorded (`EventReader.audience`); -1: it has none. Raises OSError when the system refuses outright."""
         self._audience, self.subscriber = audience, subscriber
         self._listener, self._frames = listener, {} if frames is None else frames
         self._rest = b""
@@ -74,7 +74,7 @@ class Link:
 
     @property
     def audience(self) -> int:
-        """-1 while what comes next need not be a whole frame."""
+        """-1 also while the next bytes need not be a whole frame."""
         return self._audience if self._protocol is None and not self._rest else -1
 
     def connected(self) -> None:
@@ -128,10 +128,10 @@ class Link:
         self._stream = None  # type: ignore[assignment]
         self._listener.closed(1006, reason)
 
-    # ---- what is rare
+    # ---- handshake, control frames, fragments
 
     def _handshake(self, protocol: Protocol, data: bytes) -> int:
-        """Feed the head of the answer; where the frames begin that came with it."""
+        """Feed the head of the answer; returns where the frames begin that came with it."""
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             if len(data) > MAX_HEAD:
@@ -173,7 +173,7 @@ class Link:
         self._after(protocol)
 
     def _text(self, payload: bytes, arrived_at: int, read_at: int, stamp: int) -> Any:
-        """A message that must be UTF-8: what is not ends the connection, as it does in a browser."""
+        """A text message. One that is not UTF-8 ends the connection, as it does in a browser."""
         if not payload.isascii():
             try:
                 payload.decode()
@@ -185,7 +185,7 @@ class Link:
         return self._listener.text(payload, arrived_at, read_at, stamp)
 
     def _after(self, protocol: Protocol) -> None:
-        """Send what the protocol wants sent; it is not kept longer than needed."""
+        """Send what the protocol wants sent; drop the protocol object when nothing is going on any more."""
         self._flush(protocol)
         if protocol.state is not State.OPEN:
             closing = protocol.close_rcvd or protocol.close_sent
@@ -211,7 +211,7 @@ class Link:
 
     @property
     def heard_at(self) -> int:
-        """Of what was recorded without a word to the listener."""
+        """When a frame was last recorded without a call of the listener (ns); 0: never."""
         return 0 if self._stream is None else self._stream.heard_at
 
     def send(self, text: str) -> None:
@@ -225,7 +225,7 @@ class Link:
             self._stream.pause()
 
     def close(self, code: int = 1000) -> None:
-        """Say goodbye and go. The listener is not told."""
+        """Send a close frame and close the connection. The listener gets no call for it."""
         if self._stream is not None:
             if self._protocol is None or self._protocol.state is State.OPEN:
                 self._stream.send(Frame(Opcode.CLOSE, code.to_bytes(2, "big")).serialize(mask=True))

@@ -8,8 +8,8 @@ their turn in the middle of a broadcast to everyone.
 Rejected, with CPU per message of a broadcast to 5,000 (one core, quiet machine, where this design took 9 us): websocket-client
 in a greenlet each 26, `websockets.sync` in a greenlet each 70 and three descriptors, the Sans-I/O protocol in a greenlet each 20,
 a libev watcher each 14 to 20, an asyncio loop on gevent 27, picows on uvloop in a thread or child 9 with twice the memory and two
-more packages. A rest of 0.2 ms after each look that found few sockets: refetches start later. (After many, in the middle of a
-broadcast, the ring has one: `loadtests.client.ring`.)
+more packages. Also rejected: a pause of 0.2 ms after each look that found few sockets, because refetches start later. (After many
+sockets, in the middle of a broadcast, the ring makes one: `loadtests.client.ring`.)
 
 The mux is the load test's `sim.clock.Scheduler`: nanoseconds since 1970 by the monotonic clock, tied to wall time once, so that
 the kernel's receive times and everything else are on one scale that never jumps.
@@ -36,8 +36,8 @@ from sim.errors import WorkbenchError
 READ, WRITE = 1, 4
 """EPOLLIN and EPOLLOUT, which are POLLIN and POLLOUT as well."""
 EDGES = 0x80002000
-"""EPOLLET and EPOLLRDHUP: what is ready is told once, and that the peer has closed in an event of its own. Else the kernel looks
-at each socket again after it was read."""
+"""EPOLLET and EPOLLRDHUP: epoll reports a socket once when it becomes ready, and the peer's close as an event of its own. Without
+EPOLLET the kernel looks at each socket again after it was read."""
 
 POLL_EVERY = 0.002
 """Seconds between two looks at the sockets where there is no epoll; by as much arrivals may seem later than they are."""
@@ -46,27 +46,27 @@ BATCH = 256
 """Sockets or timers served before the hub goes round once: about 3 ms of work."""
 
 TICK = 1 << 18
-"""Nanoseconds (a quarter of a ms) by which timers are put together in a list, in place of a heap of them all, which a broadcast
-to thousands fills with as many. The hub itself rounds to a ms."""
+"""Nanoseconds (a quarter of a ms). Timers that are due within one tick share a list (`Slot`): a heap of all timers would get
+thousands of entries in one broadcast. The hub itself rounds to a ms."""
 
 logger = logging.getLogger(__name__)
 
 Call = tuple[int, Callable[..., Any], tuple[Any, ...]]
-"""When, what, with what."""
+"""When it is due, the function, its arguments."""
 
 _instant = operator.itemgetter(0)
 
 
 class Slot(list[Call]):
-    """What is due within one tick; `live`: how many of them have not been cancelled."""
+    """The calls that are due within one tick; `live`: the number of them that were not cancelled."""
 
     __slots__ = ("live",)
     live: int
 
 
 class SlotEntry(Entry):
-    """One that its slot can do without: where all are cancelled, nobody wakes for them. Slots are emptied when they are over, for
-    what refers to itself is only freed by the garbage collector, which comes once in minutes."""
+    """A call that can be cancelled: a slot whose calls are all cancelled wakes nothing. Slots are emptied when they are over:
+    slot and entry refer to each other, and the garbage collector, which would free them, runs once in minutes."""
 
     __slots__ = ("slot",)
     slot: Slot
@@ -98,7 +98,7 @@ class Readiness(Protocol):
 
 
 class Polled:
-    """poll(2) with the face of an epoll: for macOS and the BSDs. Each look goes through all sockets, so it is for thousands,
+    """poll(2) with the interface of epoll: for macOS and the BSDs. Each look goes through all sockets, so it is for thousands,
     not for tens of thousands."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Polled:
 
 
 def readiness() -> Readiness:
-    """The best that this system has. Raises `WorkbenchError`."""
+    """The best interface that this system has. Raises `WorkbenchError` where it has none."""
     try:
         found: Readiness = monkey.get_original("select", "epoll")()
     except AttributeError:
@@ -156,16 +156,16 @@ class Mux:
             self._watcher = self._loop.io(self._epoll.fileno(), 1)  # type: ignore[attr-defined]
         self._watcher.start(self._serve)
         self.ring: ReceiveRing | None = None
-        """Where it is allowed."""
+        """None: io_uring is not allowed here."""
         if ring and self._edges:
             with contextlib.suppress(OSError):
                 self.ring = ReceiveRing(self.offset, self._failed)
                 self.watch(self.ring.descriptor, self.ring, READ)
         self._slots: dict[int, Slot] = {}
         self._ticks: list[int] = []
-        """Those of the slots, as a heap."""
+        """The keys of the slots, as a heap."""
         self._due: deque[Call] = deque()
-        """Of slots whose time has come, what has not rung yet."""
+        """Calls of slots whose time has come, which have not been made yet."""
         self._alarm: Any = None
         self._ringing = False
         self.errors = 0
@@ -192,7 +192,7 @@ class Mux:
         return entry
 
     def post(self, when: int, callback: Callable[..., Any], *args: Any) -> Slot:
-        """`call_at` for what is never cancelled."""
+        """`call_at` for a call that is never cancelled; returns its slot."""
         tick = when // TICK + 1  # It rings when its tick is over, so never before its time.
         slot = self._slots.get(tick)
         if slot is not None:
@@ -251,11 +251,11 @@ class Mux:
 
     @property
     def watched(self) -> int:
-        """Sockets."""
+        """The number of sockets."""
         return len(self._watched) + (0 if self.ring is None else len(self.ring) - 1)
 
     def forget(self, descriptor: int) -> None:
-        """Before the descriptor is closed."""
+        """Stop watching a descriptor; call it before the descriptor is closed."""
         if self._watched.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 

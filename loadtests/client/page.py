@@ -53,7 +53,7 @@ its notification arrived."""
 NOTHING: Waiting = (NEVER, NEVER)
 
 OVER = (NOTHING, "")
-"""How a refetch ends that was given up."""
+"""The end of a refetch that was given up."""
 
 
 @dataclass(slots=True, eq=False)
@@ -170,15 +170,15 @@ class Page:
     def _opened(self, at: int, version: int | None) -> None:
         self._opened_at, self._loaded_version = at, version if self._ordered else None
         self._plant.recorder.lives += 1
-        self._life(NEVER, "end")
+        self._write_life(NEVER, "end")
 
-    def _life(self, closed_at: int, reason: str) -> None:
+    def _write_life(self, closed_at: int, reason: str) -> None:
         """A row of the table `pages`. One is written when the page opens; one that is written when it closes takes its place."""
         life = (self._opened_at, closed_at, reason, self._loaded_version)
         self._plant.recorder.page((*self._identity(), *life, self._policy_name(), self.seat.hidden))
 
     def _identity(self) -> tuple[int, str, int, str, int]:
-        """What a row of `pages` and of `subscriptions` begins with."""
+        """The first columns of a row of `pages` and of `subscriptions`."""
         kind, seat = self._spec.kind, self.seat
         return self.subscriber, kind.page, seat.user, kind.resource, seat.resource_id
 
@@ -231,7 +231,7 @@ class Page:
             self._refetcher.close()
         self._end_subscriptions(now, "closed")
         if self._opened_at != NEVER:
-            self._life(max(now, self._opened_at), "closed")
+            self._write_life(max(now, self._opened_at), "closed")
         self._go()
 
     def stop(self) -> None:
@@ -378,10 +378,10 @@ class Page:
     def _abort(self, refetch: Refetch, waiting: Waiting, request: RetriedGet) -> None:
         request.abort()
         refetch.started_at = request.started_at
-        self._still(waiting)
+        self._keep_waiting(waiting)
 
-    def _still(self, waiting: Waiting) -> None:
-        """The refetch did not show what it was sent for, so the page waits for it still, since the same time."""
+    def _keep_waiting(self, waiting: Waiting) -> None:
+        """The refetch did not show the update that it was sent for: the page still waits for it, since the same time."""
         if waiting is not NOTHING and (self._waiting is NOTHING or waiting[1] < self._waiting[1]):
             self._waiting = waiting
 
@@ -397,7 +397,7 @@ class Page:
         version = refetcher.version if status == 304 else self._read(answer)
         self._ending = waiting, ""
         if not (200 <= status < 300 or status == 304):
-            self._still(waiting)
+            self._keep_waiting(waiting)
             self._ending = NOTHING, _reason(answer)
         refetcher.finished(refetch, answer.finished_at, version, status, answer.size)
         if status == 409:

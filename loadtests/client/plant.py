@@ -1,4 +1,4 @@
-"""What a worker process has once, whatever number of pages: mux, recorder, connections, random streams.
+"""What a worker process has once for all of its pages: mux, recorder, connections, random streams.
 
 Made when the first user starts, never at import: `--processes` forks after the locustfile was loaded, and an epoll descriptor
 or a hub's watcher shared by two processes would serve neither.
@@ -39,21 +39,21 @@ from sim.target.keys import renamed
 HANDSHAKES = 200
 """First connections under way at once: a server's accept backlog is often not longer (Linux: 4096, PHP's streams: 102)."""
 BRISK, CALM = SECOND // 2, 2 * SECOND
-"""Between two looks at what was recorded, each of which writes it down: while pages come to be, and later. An idle process with
-5,000 pages took 6.5 ms of CPU a second by looks twice a second and a probe twenty times, and takes 1.4 by these."""
+"""Nanoseconds between two times that rows are taken and written: while pages open, and later. An idle process with 5,000 pages
+took 6.5 ms of CPU a second with rows taken twice and a probe sent twenty times a second; it takes 1.4 ms with these periods."""
 PROBE_EVERY = SECOND // 4
 HUB_GAP = 50_000_000
 YOUNG = 20_000
-"""Objects between two looks for garbage. By default it is 700, and a crowd that hears a different event each makes that a full
-collection of several ms every few seconds."""
+"""New objects after which Python looks for garbage. With its default of 700, many pages that each hear a different event cause a
+full collection of several ms every few seconds."""
 SUBSCRIBERS_PER_WORKER = 1_000_000
-"""Subscriber ids of worker w begin at w times this, so that ids of different workers never meet."""
+"""Subscriber ids of worker w begin at w times this number, so that no two workers use the same id."""
 
 logger = logging.getLogger(__name__)
 
 
 class OpenPage(Protocol):
-    """What a plant does with its open pages."""
+    """What a plant needs of an open page."""
 
     def lose(self) -> None:
         """The connection breaks."""
@@ -109,16 +109,16 @@ class Plant:
         self._origins: dict[tuple[str, bool], Origin] = {}
         self._pools: dict[tuple[bool, str, int], Pool] = {}
         self.resolving = RLock()
-        """Held by the greenlet that makes what many will share: to resolve a name may wait."""
+        """Held by the greenlet that makes something that pages share, because resolving a name may wait."""
         self._admitted = 0
         self._line: deque[Callable[[Callable[[], None]], None]] = deque()
         self._gaps: list[int] = []
         self._grown = self._frozen = 0
-        """Users that have a page, and once more those who have been subscribed: at the last look, and when it was last frozen."""
+        """Pages opened plus pages subscribed: at the last look, and when objects were last frozen (`_settle`)."""
         self._collecting_since = 0
         self._process = psutil.Process()
         self.pages: set[OpenPage] = set()
-        """Those that are open."""
+        """The open ones."""
         self.specs: dict[type, Spec] = {}
         self.impossible: set[type] = set()
         """Classes whose pages cannot be opened at all."""
@@ -129,7 +129,7 @@ class Plant:
         """Of users and resources, for the tables."""
         self._opened: dict[type, int] = {}
         self.over = False
-        """The run is: who stops now is not a user who leaves."""
+        """Whether the run is over: a user that stops now has not left its page."""
         raise_descriptor_limit()
         gc.callbacks.append(self._collecting)
         self._thresholds = gc.get_threshold()
@@ -140,7 +140,7 @@ class Plant:
         self.mux.call_at(now, self._report, now)
 
     def _share(self, environment: Environment, settings: Settings) -> float:
-        """Of the pages whose rows are kept, so that a process keeps about `probes` of those that it will have."""
+        """The share of the pages whose rows are kept: a process then keeps those of about `probes` pages."""
         if settings.probes is None:
             return 1.0
         users = getattr(environment.parsed_options, "num_users", None) or settings.scenario.subscribers
@@ -149,7 +149,7 @@ class Plant:
     # ---- shared things
 
     def origin(self, url: str, verify: bool = True) -> Origin:
-        """From a greenlet: resolving may wait. Raises OSError for a name that does not resolve."""
+        """The origin of *url*, resolved once. Call it from a greenlet: resolving may wait. Raises OSError for an unknown name."""
         with self.resolving:
             if (url, verify) not in self._origins:
                 self._origins[url, verify] = Origin(url, verify=verify, worker=self.worker)
@@ -159,13 +159,13 @@ class Plant:
         return self._pools.setdefault((origin.secure, origin.authority, limit), Pool(self.traffic, origin, limit))
 
     def number(self, page: type) -> int:
-        """How many pages of this class this process had before."""
+        """The number of pages of this class that this process had before."""
         number = self._opened.get(page, 0)
         self._opened[page] = number + 1
         return number
 
     def admit(self, start: Callable[[Callable[[], None]], None]) -> None:
-        """Call *start(release)*, now or when fewer than `HANDSHAKES` are under way; it calls `release()` when it is through."""
+        """Call *start(release)*, now or when fewer than `HANDSHAKES` are under way; it calls `release()` when it is done."""
         self._line.append(start)
         self._admit_more()
 
@@ -181,35 +181,35 @@ class Plant:
             self.mux.call_at(0, self._admit_more)
 
     def withdraw(self, start: Callable[[Callable[[], None]], None]) -> None:
-        """A page goes before it was admitted."""
+        """Forget a page that leaves before it was admitted."""
         if start in self._line:
             self._line.remove(start)
 
     def storm(self, share: float) -> None:
-        """The given share of the pages loses its connection, now."""
+        """Break the connections of the given share of the pages, now."""
         for page in list(self.pages):
             if share >= 1.0 or self.draws.random() < share:
                 page.lose()
 
     @property
     def requests_waiting(self) -> int:
-        """In line for a connection of a shared pool."""
+        """Requests in line for a connection of a shared pool."""
         return sum(pool.waiting for pool in self._pools.values())
 
-    # ---- rhythm
+    # ---- what is done periodically
 
-    def _again(self, callback: Callable[[int], None], due: int, period: int) -> None:
-        """The next time, before this one does its work: what fails once is counted by the mux, and does not end the rhythm."""
+    def _repeat(self, callback: Callable[[int], None], due: int, period: int) -> None:
+        """Schedule *callback* again, *period* ns after *due*. Called before the work, so that an exception does not end it."""
         due = max(due + period, self.mux.now())
         self.mux.call_at(due, callback, due)
 
     def _drain(self, due: int) -> None:
-        self._again(self._drain, due, CALM if self._grown == self._frozen > 0 else BRISK)
+        self._repeat(self._drain, due, CALM if self._grown == self._frozen > 0 else BRISK)
         self.recorder.drain()
         gaps, self._gaps = self._gaps, []
         if gaps:
             self.recorder.histograms["hub_gap"].add(gaps)
-        self._settle()  # Before anybody reads that all are subscribed, and begins to publish.
+        self._settle()  # Before the header says that all pages are subscribed, and publishing begins.
         self.recorder.write()
 
     def _probe(self, due: int) -> None:
@@ -220,7 +220,7 @@ class Plant:
         self.mux.call_at(now + PROBE_EVERY, self._probe, now + PROBE_EVERY)
 
     def _report(self, due: int) -> None:
-        self._again(self._report, due, SECOND)
+        self._repeat(self._report, due, SECOND)
         recorder = self.recorder
         recorder.metric("cpu_seconds", time.process_time())
         recorder.metric("rss_bytes", self._process.memory_info().rss)
@@ -234,8 +234,8 @@ class Plant:
     # ---- garbage
 
     def _settle(self) -> None:
-        """Freeze what there is as soon as all pages are subscribed, or no more come to be: a full collection would stop the
-        process for 100 ms at 10,000 of them, again and again. (Locust's `spawning_complete` may come before the first page.)"""
+        """Freeze all objects (`gc.freeze`) as soon as all pages are subscribed, or no more open: with 10,000 pages each full
+        collection would stop the process for 100 ms. (Locust's `spawning_complete` may come before the first page.)"""
         recorder = self.recorder
         before, self._grown = self._grown, recorder.opened + recorder.subscribed
         if self._grown > self._frozen and (recorder.subscribed >= recorder.wanted or self._grown == before):
@@ -255,7 +255,7 @@ class Plant:
     # ---- end
 
     def finish(self) -> None:
-        """The last parts. The next user to start gets a new plant."""
+        """Write the last parts. The next user to start gets a new plant."""
         gc.callbacks.remove(self._collecting)
         gc.set_threshold(*self._thresholds)
         self.recorder.finish()
@@ -267,7 +267,7 @@ class Plant:
 
 
 def raise_descriptor_limit() -> None:
-    """The soft limit to the hard one: a subscriber is a descriptor, two with an HTTP connection of its own."""
+    """Raise the soft limit to the hard one: a subscriber takes one descriptor, or two with an HTTP connection of its own."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS calls its hard limit endless, and does not grant it.
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

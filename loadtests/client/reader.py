@@ -1,8 +1,8 @@
-"""What a process hears: frames that thousands are sent are read once, for all of them.
+"""From frames to events: a frame that thousands of pages receive is read once, for all of them.
 
-What a broadcast says to each is the same bytes, or the same but for digits (a payload that names an instant or an update). So a
-frame is looked at among those that came together: all that are alike are one event, and those of one `FrameShape` are events by
-where their digits stand, without a look at each.
+A broadcast sends every page the same bytes, or bytes that differ in digits only (a payload that names an instant or an update).
+So frames that came together are read together: equal frames are one event, and the numbers in frames of one `FrameShape` are read
+by the places of their digits, all at once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sim.results.parts import event_keys, keys_of
 from sim.target.keys import EXACT
 
 BLANK = bytes(ord("0") if ord("0") <= i <= ord("9") else i for i in range(256))
-"""For `bytes.translate`: what it leaves of a frame is the same for all of a shape."""
+"""For `bytes.translate`: makes each digit a 0, so that frames of one shape become equal."""
 MEASURES = ("update", "sent_at", "published_at")
 RESOURCES = ("server_id", "site_id", "id")
 END = 1 << 63
-"""Of the numbers that tables hold."""
+"""Tables hold numbers below this one."""
 FEW = 8
-"""Frames of one length that differ from each other, at a time, are looked for one by one: more are events of one shape."""
+"""Different frames of one length that are looked for among frames that came together, before the rest is read one by one."""
 
 UNREAD: Any = object()
 Facts = tuple[int, int, int, int | None, bytes]
@@ -45,7 +45,7 @@ class Event:
     __slots__ = ("_data", "_facts", "came", "channel", "code", "name")
 
     def __init__(self, name: str, channel: str, came: Any) -> None:
-        """*came*: the payload as it came; text, in nearly every event, is read when somebody asks for what it says."""
+        """*came*: the payload as it came, nearly always a JSON text, which is parsed when `data` is first read."""
         self.name, self.channel, self.came = name, channel, came
         self._data = UNREAD
         self._facts: Facts | None = None
@@ -54,7 +54,7 @@ class Event:
 
     @property
     def data(self) -> Any:
-        """What the payload says."""
+        """The payload, parsed."""
         if self._data is UNREAD:
             self._data = decoded(self.came)
         return self._data
@@ -65,16 +65,17 @@ class Event:
         return (self._facts or self.facts())[1]
 
     def facts(self) -> Facts:
-        """What tables say of it: the members for measuring (update, sent_at, published_at; -1 where the payload has none); which
-        resource changed (`server_id`, `site_id`, `id`), None where that is not said, or tables hold it by another number
-        (`sim.target.keys`); and what everybody hears, on whatever channel (`sim.results.parts.event_keys`)."""
+        """(update, sent_at, published_at, resource, content) for the tables. The first three are the members for measuring, -1
+        where the payload has none. *resource*: the id of what changed (`server_id`, `site_id`, `id`); None where the payload
+        names none, or tables number it otherwise (`sim.target.keys`). *content*: the same on every channel of the event
+        (`sim.results.parts.event_keys`)."""
         came, data = self.came, self.data
         measures: tuple[Any, ...] = (-1, -1, -1)
         resource_id = None
         if type(data) is dict:
             if "update" in data:
                 measures = update, sent_at, published_at = data["update"], data.get("sent_at"), data.get("published_at")
-                # Rather than look at each for each different event.
+                # One test of all three: it is made for each different event.
                 if not (
                     type(update) is type(sent_at) is type(published_at) is int and 0 <= update | sent_at | published_at < END
                 ):
@@ -88,13 +89,13 @@ class Event:
 
 
 class FrameShape:
-    """What frames that differ in digits only have in common: event and channel to the letter, the payload but for its digits."""
+    """What frames have in common that differ only in the digits of their payload."""
 
     __slots__ = ("_came", "_firsts", "_lowest", "_measures", "_resource", "_span", "channel", "name")
 
     def __init__(self, frame: bytes, name: str, channel: str, came: Any) -> None:
-        """By a frame whose payload is the text *came*. Raises ValueError where others cannot be read by it: all is to be written
-        in the shortest way, with whole numbers only."""
+        """From one *frame*, whose payload is the text *came*. Raises ValueError where others cannot be read like it: the JSON
+        must be written in the shortest way, and its numbers must be whole."""
         written = orjson.dumps(came)[1:-1] if type(came) is str else b""
         data = orjson.loads(came) if type(came) is str else None
         if type(data) is not dict or "\\" in came or orjson.dumps(data).decode() != came or frame.count(written) != 1:
@@ -105,11 +106,11 @@ class FrameShape:
         self.name, self.channel = name, channel
         start = frame.index(written)
         self._came = [start + i for i, byte in enumerate(written) if byte != ord("\\")]
-        # Each byte of a frame lies within so much of the lowest.
+        # Each byte of a frame of this shape lies between `_lowest` and `_lowest + _span`.
         self._lowest, self._span = np.frombuffer(frame, np.uint8).copy(), np.zeros(len(frame), np.uint8)
         digits = [i for i in self._came if chr(frame[i]).isdigit()]
         self._lowest[digits], self._span[digits] = ord("0"), 9
-        # Where leading zeros would make a number none.
+        # First digits: a number that begins with 0 is not JSON.
         self._firsts = [start for start, number in numbers.items() if len(number) > 1]
 
         def place(member: str, digits: int) -> tuple[int, int] | None:
@@ -126,19 +127,19 @@ class FrameShape:
 
     @property
     def is_timed(self) -> bool:
-        """Whether payloads say when their update was intended."""
+        """Whether payloads hold the intended time of their update."""
         return self._measures[1] is not None
 
     def fits(self, frames: Frames) -> npt.NDArray[np.bool_]:
-        """Which of *frames*, of its length, are of it."""
+        """Which of *frames* have this shape. All have its length."""
         return np.all(frames - self._lowest <= self._span, axis=1)
 
     def event(self, frame: npt.NDArray[np.uint8]) -> Event:
         return Event(self.name, self.channel, frame[self._came].tobytes().decode())
 
     def facts(self, frames: Frames) -> tuple[npt.NDArray[np.bool_], list[npt.NDArray[np.int64]], Frames]:
-        """Of frames that fit: which of them hold numbers that are none, and are to be read one by one; `Event.facts`'s measures
-        and resources (-1: none) of the others, and what they say."""
+        """Of frames of this shape: which of them are not JSON, because a number begins with 0, and must be read one by one; of
+        the others the columns of `Event.facts` (resource -1: none), and their contents."""
         came = frames[:, self._came]
         digits = came - np.uint8(ord("0"))
 
@@ -155,7 +156,7 @@ class FrameShape:
 
 
 class EventSeries:
-    """Events of one shape, numbered one after the other as their *frames* are."""
+    """Events of one shape, with consecutive numbers in the order of their *frames*."""
 
     __slots__ = ("channel", "frames", "shape")
 
@@ -166,8 +167,8 @@ class EventSeries:
 def facts_of(
     events: Sequence[Event | EventSeries],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """`Event.facts` of each: measures (a row for each of the three), resources, where there is one, and keys of contents
-    (`sim.results.parts.event_keys`)."""
+    """`Event.facts` of all events, as columns: measures (a row for each of the three), resources, whether there is one, and keys
+    of contents (`sim.results.parts.event_keys`)."""
     alone: list[tuple[int, Event]] = []
     shapes: dict[FrameShape, list[tuple[int, Frames]]] = {}
     count = 0
@@ -212,7 +213,7 @@ def parse(payload: bytes) -> tuple[str, Any, Any]:
 
 
 def decoded(data: Any) -> Any:
-    """What the JSON in a text says; anything else, and a text that holds none, as it is."""
+    """*data*, parsed where it is a text that holds JSON; else as it is."""
     if type(data) is str:
         try:  # At half the cost of `contextlib.suppress`, for each different event.
             return orjson.loads(data)
@@ -225,32 +226,32 @@ class EventReader:
     """Reads frames, for all subscribers of a process."""
 
     REMEMBERED = 1024
-    """Frames. More are never on their way at the same time, and a forgotten one is merely read again."""
+    """Frames that are kept. A broadcast has fewer on their way at a time, and a frame that was forgotten is only read again."""
 
     def __init__(self, number: Callable[[Event | EventSeries], int]) -> None:
-        """*number*(event) is told of each different frame on a channel, and says what number it has from then on; of a series,
-        the first one's."""
+        """*number*(event) is called for each different event on a channel, and returns its number; of a series, the number of
+        the first."""
         self.frames: dict[bytes, Event] = {}
-        """What was heard lately, by whole frames, head included: kept by who reads frames (`loadtests.client.link`)."""
+        """Whole frame, head included -> event, of the latest frames; `loadtests.client.link` adds to it."""
         self._number = number
         self._seen: set[bytes] = set()
         self._shapes: dict[bytes, FrameShape | None] = {}
-        """By what `BLANK` leaves of their frames; None: others cannot be read by it."""
+        """Frame without its digits (`BLANK`) -> its shape; None: such frames must be read one by one."""
         self._audiences: dict[tuple[frozenset[str], frozenset[str]], int] = {}
         self._traits: list[tuple[frozenset[str], frozenset[str]]] = []
         self._heard = 0
-        """Events since `frames` was empty: those in it are among the last that were given a number."""
+        """Events since `frames` was emptied, so that those in it are among the last `REMEMBERED` events."""
 
     def audience(self, channels: frozenset[str], names: frozenset[str]) -> int:
-        """One number for all who are on the same *channels*, and to whom events of the same *names* (empty: any) are news."""
+        """One number for all pages with the same *channels* that listen to the same *names* of events (empty: any)."""
         traits = channels, names
         if traits not in self._audiences:
             self._audiences[traits] = len(self._traits)
             self._traits.append(traits)
         return self._audiences[traits]
 
-    def _news(self, name: str, channel: str, audiences: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """To which of them such an event is news."""
+    def _listen_to(self, name: str, channel: str, audiences: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of the *audiences* listen to such an event."""
         kinds, places = audiences[:1], np.zeros(len(audiences), int)
         if (audiences != kinds).any():
             kinds, places = np.unique(audiences, return_inverse=True)
@@ -258,8 +259,9 @@ class EventReader:
         return np.array([channel in channels and (not names or name in names) for channels, names in traits], bool)[places]
 
     def codes(self, frames: Frames, audiences: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Of frames that came whole, each to a page of one of these *audiences*: the code of its event, where it is news; -1
-        where it is for the page to read."""
+        """The code of each frame's event; -1 where the page itself must read the frame, or does not listen to the event.
+
+        *frames*: whole frames of one length. *audiences*: of the page that each of them came to."""
         codes = np.full(len(frames), -1)
         left = np.arange(len(frames))
         for _ in range(FEW):
@@ -270,11 +272,13 @@ class EventReader:
             alike = (frames == frames[0]).all(axis=1)
             if event is not None:
                 mine = left[alike]
-                codes[mine[self._news(event.name, event.channel, audiences[mine])]] = event.code
+                codes[mine[self._listen_to(event.name, event.channel, audiences[mine])]] = event.code
             left, frames = left[~alike], frames[~alike]
             shape = self._shapes.get(data.translate(BLANK)) if len(left) > FEW * alike.sum() else None
-            if shape is not None and shape.is_timed:  # Else it counts from its first arrival, which would be each one's own.
-                fit = shape.fits(frames) & self._news(shape.name, shape.channel, audiences[left])
+            if (
+                shape is not None and shape.is_timed
+            ):  # Else latencies count from the first arrival, and each frame would have its own.
+                fit = shape.fits(frames) & self._listen_to(shape.name, shape.channel, audiences[left])
                 count = int(fit.sum())
                 if count:
                     first = self._numbered(EventSeries(shape, frames[fit]), count)
@@ -283,12 +287,12 @@ class EventReader:
         for place, frame in zip(left.tolist(), frames, strict=True):
             data = frame.tobytes()
             event = self.frames.get(data) or self.read(data)
-            if event is not None and self._news(event.name, event.channel, audiences[place : place + 1])[0]:
+            if event is not None and self._listen_to(event.name, event.channel, audiences[place : place + 1])[0]:
                 codes[place] = event.code
         return codes
 
     def read(self, frame: bytes) -> Event | None:
-        """The event of a frame that came whole, to be found in `frames` from now on; None: it is for the link to read."""
+        """The event of a whole frame, which is in `frames` from now on; None: the page's link must read it."""
         payload = frame[4:]
         if not is_one(frame) or not payload.isascii():
             return None
@@ -302,7 +306,7 @@ class EventReader:
         blank = frame.translate(BLANK)
         if blank in self._shapes:
             return heard
-        if blank in self._seen:  # The second time that one is worth its while.
+        if blank in self._seen:  # A shape is made of the second frame that has it.
             self._shapes[blank] = None
             with contextlib.suppress(ValueError):
                 self._shapes[blank] = FrameShape(frame, heard.name, heard.channel, heard.came)

@@ -1,15 +1,15 @@
-"""What comes on many sockets, without a call to the system for each: Linux's io_uring, where it may be used.
+"""Receive from many sockets without a system call for each: Linux's io_uring, where it is allowed.
 
-A request for each socket stands until it is cancelled: the kernel puts what arrives into the next free buffer, with the stamp
-that `recvmsg` would give, and a completion into a list that this process reads. It does so when it is entered (DEFER_TASKRUN),
-for some twenty sockets a call or as many as are waited for, and is entered when its eventfd says that there is something. See
-io_uring_setup(2), and io_uring_prep_recvmsg_multishot(3) for the layout of a buffer: a head of four numbers, room for control
-data, the bytes.
+Each socket has one request, which stands until it is cancelled. The kernel puts bytes that arrive into the next free buffer, with
+the stamp that `recvmsg` would give, and adds a completion to a list that this process reads. It does this work inside
+io_uring_enter (DEFER_TASKRUN), for some twenty sockets a call or for as many as are waited for; this process calls it when the
+ring's eventfd is readable. See io_uring_setup(2), and io_uring_prep_recvmsg_multishot(3) for the layout of a buffer: a head of
+four numbers, room for control data, the bytes.
 
-What pages hear that only listen is recorded from here, all that came together at once: no object of a page is touched, for with
-thousands of them each is one that no cache has.
+Frames for pages that only listen are recorded from here, all that came together at once. No object of a page is touched then:
+with thousands of pages each would have to be fetched from memory.
 
-Rejected: to watch the ring's own descriptor, which with DEFER_TASKRUN does not become ready when something comes (Linux 6.18).
+Rejected: watching the ring's own descriptor, which with DEFER_TASKRUN does not become ready when something comes (Linux 6.18).
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ _HAS_BUFFER, _HAS_MORE = 1 << 32, 1 << 33
 REQUESTS, COMPLETIONS = 64, 8192
 BUFFERS = 4096
 ROOM = 1024
-"""Bytes of a buffer. What is longer comes in pieces."""
+"""Bytes of a buffer. A longer message comes in pieces."""
 HEAD = 48
 """Bytes before what arrived: the head, and a stamp as control data."""
 STRIDE = ROOM + 64
-"""From buffer to buffer: by a power of two they would meet in the caches."""
+"""Bytes from one buffer to the next. With a power of two all buffers would compete for the same places in the caches."""
 CROWD = 20
-"""After this many arrivals at a time, which are a broadcast, others get some time to come together, for each turn of the hub and
-each call costs as much as many of them."""
+"""Arrivals at a time that are taken for a broadcast. The ring then waits for more of them to come together, because each turn of
+the hub and each call cost as much as many arrivals."""
 Rest = tuple[int, int]
+"""Arrivals before the hub goes round once; nanoseconds that the ring waits for so many arrivals of a broadcast."""
 LISTENING: Rest = 2048, 4_000_000
-"""Arrivals before the hub goes round once, and the nanoseconds that a broadcast gets to come to that many, where every page only
-listens: nothing waits for this process then."""
+"""Where every page only listens, so that nothing waits for this process."""
 ACTING: Rest = 256, 200_000
-"""The same where a page may have to do something: about a ms of work, and no refetch begins much later, for timers are put
-together by more (`mux.TICK`)."""
+"""Where a page may have to refetch: about a ms of work, and a wait that delays a refetch by less than a tick of the timers
+(`mux.TICK`)."""
 _SLOT_BITS = 24
 _SLOT = (1 << _SLOT_BITS) - 1
-"""Of the numbers that sockets have here: the place in the arrays, and a serial above it."""
+"""A socket's token: its slot (place in the arrays) in these bits, a serial above them."""
 
 
 class Taker(Protocol):
-    """Who has a socket: a `Link`."""
+    """The owner of a socket: a `Link`."""
 
     subscriber: int
 
     @property
     def audience(self) -> int:
-        """Of a subscriber for whom the next bytes, where they are one frame, need only be recorded (`EventReader.audience`);
+        """The subscriber's audience (`EventReader.audience`), where the next bytes need only be recorded if they are one frame;
         else -1."""
 
     def received(self, data: bytes, arrived_at: int, read_at: int) -> None: ...
@@ -77,18 +77,18 @@ Record = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64], int, npt.NDArra
 
 
 class ReceiveRing:
-    """Of one process and thread. `add` a socket, `drop` it before it is closed; `ready` when `descriptor` is."""
+    """One per process and thread. `add` a socket, `drop` it before it is closed; call `ready` when `descriptor` is readable."""
 
     def __init__(self, offset: int, failed: Callable[[], None]) -> None:
-        """*offset*: from the monotonic clock to that of stamps. *failed*: called within the handler of what a taker raised.
-        Raises OSError where the system has no such ring, does not allow it, or does not do by it what is expected."""
+        """*offset*: from the monotonic clock to that of stamps, ns. *failed*: called while an exception of a taker is handled.
+        Raises OSError where the system has no io_uring or does not allow it, or where it does not work as expected (`_prove`)."""
         self._offset, self._failed = offset, failed
         self._event_reader = EventReader(lambda _: 0)
         self._record: Record = lambda *_: None
-        # Nothing waits in it: to give the interpreter's lock away for each call would cost more than the call.
+        # PyDLL keeps the interpreter's lock: giving it away for each call would cost more than the call.
         self._uring = uring = Ring(REQUESTS, COMPLETIONS, _SINGLE_ISSUER | _DEFER_TASKRUN, ctypes.PyDLL)
         self._takers: list[tuple[Taker, Callable[[int], None], int, int] | None] = []
-        """By slots: who, who hears of the end, descriptor, token."""
+        """By slot: taker, what is called at the end, descriptor, token."""
         self._vacant: list[int] = []
         self._make_room(np.zeros((4, 0), np.int64))
         self._serial = self._turn = self._sent = 0
@@ -119,16 +119,16 @@ class ReceiveRing:
         self._tokens, self._heard_at, self._audiences, self._subscribers = self._columns
 
     def record_by(self, reader: EventReader, record: Record) -> None:
-        """Where takers have an audience: by whom frames are known, and what is called for events in place of the takers:
-        *record* (codes and stamps, arrived_at, read_at, subscribers)."""
+        """For takers with an audience: *reader* reads their frames, and *record*(codes and stamps, arrived_at, read_at,
+        subscribers) is called in place of the takers."""
         self._event_reader, self._record = reader, record
 
     def __len__(self) -> int:
         return len(self._takers) - len(self._vacant)
 
     def add(self, descriptor: int, taker: Taker, over: Callable[[int], None]) -> int:
-        """Give *taker* what comes there from now on; the number to `drop` it by. *over*(errno): nothing follows; 0: by the peer's
-        will. Raises OSError."""
+        """Give *taker* the bytes that come there from now on; returns the token for `drop`. *over*(errno) is called when nothing
+        follows; 0: the peer has closed. Raises OSError."""
         if self._vacant:
             slot = self._vacant.pop()
         else:
@@ -136,7 +136,7 @@ class ReceiveRing:
             self._takers.append(None)
             if slot == self._columns.shape[1]:
                 self._make_room(self._columns)
-        self._serial += 1  # What comes late for one is nobody's.
+        self._serial += 1  # So that late completions of the slot's former socket are told from its own.
         token = self._serial << _SLOT_BITS | slot
         self._takers[slot] = taker, over, descriptor, token
         self._columns[:, slot] = token, 0, -1, taker.subscriber
@@ -167,18 +167,18 @@ class ReceiveRing:
             raise OSError(-taken, os.strerror(-taken))
 
     def drop(self, token: int) -> None:
-        """Take no more; what has come and was not given is lost, as with a socket that is closed. Else the socket lives on."""
+        """Stop reading. Bytes that were not given yet are lost, as with a closed socket; the socket itself stays open."""
         if self._has(token):
             self._leave(token & _SLOT)
-            # And what the cancelled request has left to do, for it holds the socket open.
+            # WAIT also for the end of the cancelled request, which holds the socket open.
             self._request(WAIT, _CANCEL, _SILENT, 0, -1, 0, token, 0, 0, 0)
 
     def heard_at(self, token: int) -> int:
-        """When something came last that was recorded without a call; 0: never."""
+        """When a frame was last recorded without a call of the taker (ns); 0: never."""
         return int(self._heard_at[token & _SLOT]) if self._has(token) else 0
 
     def ready(self, events: int) -> None:
-        """Give what has come."""
+        """Record or give what has come."""
         uring, given = self._uring, 0
         while given < self._rest[0]:
             rested = self._crowded  # The broadcast goes on, most likely.
@@ -204,15 +204,15 @@ class ReceiveRing:
         os.eventfd_write(self.descriptor, 1)
 
     def _come(self) -> tuple[int, int]:
-        """Completions: the first one's number, and how many there are."""
+        """New completions: the number of the first one, and their count."""
         uring = self._uring
         head = uring.ring[uring.done_head]
         return head, uring.ring[uring.done_tail] - head & COUNTER
 
     def _take(self, done: npt.NDArray[np.int64], read_at: int) -> None:
-        tokens, said = done[:, 0], done[:, 1]
-        slots, which, sizes = tokens & _SLOT, said >> 48, (said & COUNTER) - HEAD
-        filled = (said & _HAS_BUFFER) != 0
+        tokens, results = done[:, 0], done[:, 1]
+        slots, which, sizes = tokens & _SLOT, results >> 48, (results & COUNTER) - HEAD
+        filled = (results & _HAS_BUFFER) != 0
         there = filled & (sizes > 0) & (self._tokens[slots] == tokens)
         # Two lengths in the first word, of name and control data; the stamp after the control data's own head.
         stamps = self._words[which, 4] * 1_000_000_000 + self._words[which, 5]
@@ -227,8 +227,8 @@ class ReceiveRing:
         for slot, token, start, size, at in zip(*(column.tolist() for column in columns), strict=True):
             self._give(slot, token, memory[start : start + size], at, read_at)
         self._give_back(which[filled])
-        for i in np.flatnonzero((said & _HAS_MORE) == 0).tolist():
-            self._ended(int(tokens[i]), int(sizes[i]) if filled[i] else 0, int(said[i]) & COUNTER)
+        for i in np.flatnonzero((results & _HAS_MORE) == 0).tolist():
+            self._ended(int(tokens[i]), int(sizes[i]) if filled[i] else 0, int(results[i]) & COUNTER)
 
     def _recorded(
         self,
@@ -239,7 +239,7 @@ class ReceiveRing:
         arrived_at: npt.NDArray[np.int64],
         read_at: int,
     ) -> npt.NDArray[np.bool_]:
-        """Record what need only be recorded; what that was."""
+        """Record the arrivals that need only be recorded; returns which they were."""
         audiences = self._audiences[slots]
         alone = there & (audiences >= 0)
         codes = np.full(len(slots), -1)
@@ -248,7 +248,7 @@ class ReceiveRing:
             if len(rows) >= FEW:
                 codes[rows] = self._event_reader.codes(self._bytes[which[rows], HEAD : HEAD + size], audiences[rows])
         mine = codes >= 0
-        if (odd := alone & ~mine).any():  # What follows it for the same page stays behind it.
+        if (odd := alone & ~mine).any():  # Later frames of the same page must not overtake it.
             mine &= ~np.isin(slots, slots[odd])
         if mine.any():
             arrived_at, slots = arrived_at[mine], slots[mine]
@@ -268,7 +268,7 @@ class ReceiveRing:
             self._audiences[slot] = there[0].audience
 
     def _give_back(self, order: npt.NDArray[np.int64]) -> None:
-        """Buffers that are free again. They are used in turn, so each has its old place in the list, where it stands still."""
+        """Return buffers to the kernel. They are used in turn, so most of them still stand in their places of its list."""
         first = self._turn % BUFFERS
         if not np.array_equal(order, self._order[first : first + len(order)]):
             for place, which in enumerate(order.tolist(), self._turn):
@@ -302,24 +302,24 @@ class ReceiveRing:
             self._failed()
 
     def _prove(self) -> None:
-        """That bytes come through it, and the end."""
+        """Raise OSError unless bytes, and then the end of a stream, come through the ring."""
 
-        said = list[object]()
+        came = list[object]()
 
         class Proof:
             subscriber, audience = 0, -1
 
             def received(self, data: bytes, arrived_at: int, read_at: int) -> None:
-                said.append(data)
+                came.append(data)
 
         near, far = socket.socketpair()
         with near, far:
-            token = self.add(near.fileno(), Proof(), said.append)
+            token = self.add(near.fileno(), Proof(), came.append)
             far.sendall(b"x")
             far.close()
             self.ready(1)
             self.drop(token)
-        if said != [b"x", 0]:
+        if came != [b"x", 0]:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""Other people's listeners on Locust's `events.request`: exporters, plug-ins, a locustfile's own.
+"""Listeners on Locust's `events.request` besides Locust's own: exporters, plug-ins, those of a locustfile.
 
 The client counts in batches, so Locust's statistics need no `fire` for each message (2.6 us, as much as reading it). Other
-listeners get samples of each batch, evenly spaced, at most `TOLD` of each row a second. `context` holds the share that they get
+listeners get samples of each batch, evenly spaced, at most `MOST` of each row a second. `context` holds the share that they get
 (`{"told": 0.1}`: one in ten). A failure is a sample with an `exception`. Locust's own listener gets none, because its statistics
 have all of them already.
 """
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-TOLD = 500
-"""Samples a second of one row of Locust's table: 1.3 ms of this process for each listener that costs what Locust's does."""
+MOST = 500
+"""Samples a second of one row of Locust's table: a listener that costs what Locust's does then takes 1.3 ms of this process."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Listeners:
 
     def __init__(self, hook: Any = None, period: float = 0.5) -> None:
         """*period*: seconds between two batches."""
-        self._hook, self._most = hook, max(int(TOLD * period), 1)
+        self._hook, self._most = hook, max(int(MOST * period), 1)
 
     def _others(self) -> list[Callable[..., Any]]:
         # EventHook has no public list. To fire it would count everything a second time in Locust's statistics.

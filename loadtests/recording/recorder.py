@@ -51,7 +51,7 @@ from sim.results.histogram import Histogram
 logger = logging.getLogger(__name__)
 
 REFUSALS = 50
-"""Different texts of refusals that are told apart; what a target says is its own affair."""
+"""Different texts of refusals that are counted: a target may send any number of them."""
 
 COUNTERS = {
     "notifications": "events heard on channels of their page",
@@ -120,7 +120,7 @@ class Kind:
 
 
 class Recorder:
-    """One per process: told by the pages, drained by a timer, ended by `finish`."""
+    """One per process. Pages report to it, a timer drains it, and `finish` ends it."""
 
     def __init__(
         self,
@@ -150,9 +150,9 @@ class Recorder:
         self._events: list[Event | EventSeries] = []
         """Heard since the last drain."""
         self._facts = np.zeros(0, FACTS)
-        """Of the events before these, the last ones."""
+        """Facts of the latest events before these."""
         self._forgotten, self._numbered = 0, -1
-        """Events before those; the last number given."""
+        """Events before those of `_facts`; the last number given."""
         self._reasons: dict[str, int] = {"": 0}
         self._channels: dict[str, int] = {}
         self._other: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("subscriptions", "pages", "metrics")}
@@ -166,7 +166,7 @@ class Recorder:
         self.opened = self.wanted = self.subscribed = self.listening = self.lives = 0
         """See the header's `subscribers`."""
         self.named: Callable[[str], str] = str
-        """What tables call a channel: by numbers, where the target's own ids are of another kind."""
+        """A channel's name in tables: with numbers, where the target's own ids are of another kind."""
         self._fault = ""
         self._writer = PartWriter(directory) if directory is not None else None
 
@@ -193,7 +193,7 @@ class Recorder:
         return number
 
     def notifications(self, codes: np.ndarray, arrived_at: np.ndarray, read_at: int, subscribers: np.ndarray) -> None:
-        """Some that were read together, as `notification` has them."""
+        """`notification` for several that were read together."""
         self._notifications.extend(len(codes), event=codes, arrived_at=arrived_at, read_at=read_at, subscriber=subscribers)
 
     def refetch(
@@ -226,7 +226,7 @@ class Recorder:
         row.setdefault(failed, []).append(math.nan if took is None else took / 1e6)
 
     def _refused(self, method: str, name: str, reasons: dict[str, int]) -> None:
-        """What a page was told in place of a connection, a subscription, or an answer to anything but a refetch."""
+        """Count the answers that pages got in place of a connection, a subscription, or anything else but a refetch."""
         for reason, count in reasons.items():
             # The status of an authorisation is counted with its request, and again as that of the subscription.
             if len(self._refusals) < REFUSALS and not (method == "WS" and reason.startswith("HTTP ")):
@@ -235,11 +235,11 @@ class Recorder:
     # ---- batches
 
     def _full(self) -> None:
-        """More rows than should wait. Not from here: the caller is in the middle of a page's work."""
+        """Too many rows wait. Drain them soon, and not from here: the caller is in the middle of a page's work."""
         self._mux.call_at(0, self.drain)
 
     def drain(self) -> None:
-        """Take what was packed: into statistics, histograms, parts. What fails is counted, and the rest goes on."""
+        """Take the packed rows into statistics, histograms and parts. A step that fails is counted, and the others go on."""
         new, self._events = self._events, []
         self._step(self._learn, new)
         self._step(self._drain_notifications, self._notifications.take())
@@ -281,10 +281,10 @@ class Recorder:
         self._listeners.tell(method, name, samples, size)
 
     def _learn(self, events: list[Event | EventSeries]) -> None:
-        """What notifications of new events will be told by, and the events' own rows."""
+        """Keep the facts of new events, which their notifications refer to, and write the events' own rows."""
         counts = [_count(event) for event in events]
         facts = np.full(sum(counts), np.array((-1, -1, -1, 0, 0, _LATER), FACTS))
-        # What the reader has forgotten is heard no more under its old number.
+        # An event that the reader has forgotten gets a new number when it comes again.
         self._forgotten += max(len(self._facts) - EventReader.REMEMBERED, 0)
         # First of all: if what follows fails, later events still have their right numbers.
         self._facts = np.concatenate([self._facts[-EventReader.REMEMBERED :], facts])
@@ -293,7 +293,7 @@ class Recorder:
         channels = self._channels
         codes = {name: channels.setdefault(self.named(name), len(channels)) for name in {event.channel for event in events}}
         facts["channel"] = np.repeat([codes[event.channel] for event in events], counts)
-        # Of what came in several series there is one row.
+        # An event that came in several series has one row.
         once = np.sort(np.unique(facts["key"] ^ facts["channel"].astype(np.int64) << 32, return_index=True)[1])
         facts = facts[once]
         columns = {"update": facts["update"], "event": facts["key"], "channel": facts["channel"]}
@@ -366,7 +366,9 @@ class Recorder:
             untimed = since[heard & ~timed]
             if len(untimed):
                 self._count("FRESH", f"{kind.label} (since notified)", {"": untimed / 1e6}, aggregated=False)
-        kept = rows[self.sample.keeps(rows["subscriber"])]
+        self._keep_refetches(rows[self.sample.keeps(rows["subscriber"])])
+
+    def _keep_refetches(self, kept: np.ndarray) -> None:
         resources = pa.array([kind.resource for kind in self._kinds], pa.string())
         columns: dict[str, Any] = {name: kept[name] for name in ("subscriber", "resource_id", "bytes", "answered")}
         columns |= {f"{name}_ns": kept[name] for name in ("due_at", "started_at", "finished_at")}
@@ -396,7 +398,7 @@ class Recorder:
         self._writer.add(table, columns, rows)
 
     def write(self) -> None:
-        """Have what was drained written, with a header."""
+        """Write what was drained, with a header."""
         if self._writer is not None:
             self._writer.write(self.header(finished=False))
 
@@ -449,7 +451,7 @@ class Recorder:
         return {resource: sorted(kinds) for resource, kinds in found.items() if kinds}
 
     def finish(self) -> None:
-        """The last rows and the last header. Nothing may be recorded afterwards."""
+        """Write the last rows and the last header. Nothing may be recorded afterwards."""
         self.drain()
         if self._writer is not None:
             self._writer.finish(self.header(finished=True))

@@ -1,7 +1,7 @@
-"""Parts are written by a thread: what a disk takes must not keep the hub from reading.
+"""Parts are written by a thread, so that a slow disk does not keep the hub from reading.
 
-The hub gives rows and a header away and goes on; the thread appends the rows to journals, then replaces the header. What a disk
-refuses is kept and tried again, within bounds, in a file of its own.
+The hub hands over rows and a header and goes on; the thread appends the rows to journals, then replaces the header. Rows that a
+disk refuses are kept, within bounds, and written again into another file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sim.results import parts
 from sim.results.journal import Journal
 
 ROWS_WAITING = 1 << 21
-"""Rows kept for a disk that takes none; what is older is lost, and counted."""
+"""Rows kept for a disk that takes none; older ones are lost, and counted."""
 
 # The hub's own thread would be a greenlet: in a process with Locust the names of `threading` are gevent's.
 _start_thread = monkey.get_original("_thread", "start_new_thread")
@@ -31,7 +31,7 @@ Batch = tuple[str, Mapping[str, Any], int]
 
 
 class PartWriter:
-    """Of one process and one test. `add` and `write` from the hub, `finish` at the end; the rest belongs to the thread."""
+    """One per process and test. Call `add` and `write` from the hub, `finish` at the end; the rest belongs to the thread."""
 
     def __init__(self, directory: Path) -> None:
         """Raises OSError where nothing can be written."""
@@ -56,7 +56,7 @@ class PartWriter:
         self._given.append((table, columns, rows))
 
     def write(self, header: dict[str, Any]) -> None:
-        """Have written what was added, then *header*, which gets the counts of what is on disk then."""
+        """Hand over what was added, then *header*, which gets the counts of what is on disk then."""
         given, self._given = self._given, []
         self._work.put((given, header))
 
