@@ -277,11 +277,11 @@ def test_tags_leave_out_who_has_no_task_left(tags, excluded, left, capsys):
     options = types.SimpleNamespace(tags=tags, exclude_tags=excluded)
     environment = types.SimpleNamespace(parsed_options=options, user_classes=[Untagged, Tagged])
     if left is not None:
-        events._leave_out(environment)
+        events._drop_idle_classes(environment)
         assert {cls.__name__ for cls in environment.user_classes} == left
         return
     with pytest.raises(SystemExit) as end:
-        events._leave_out(environment)
+        events._drop_idle_classes(environment)
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
