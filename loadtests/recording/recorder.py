@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas
 import pyarrow as pa
 
 from loadtests.client.mux import Mux
@@ -333,9 +332,12 @@ class Recorder:
             self._keep_counts({name: column[~kept] for name, column in columns.items()})
 
     def _keep_counts(self, columns: dict[str, np.ndarray]) -> None:
-        rows = pandas.DataFrame({name: columns[name] for name in ("update", "event", "channel", "received_at_ns")})
-        found = rows.groupby(["update", "event", "channel"])["received_at_ns"].agg(["size", "min", "max"]).reset_index()
-        self._keep("counts", dict(zip(parts.PARTS["counts"].names, found.to_numpy().T, strict=True)))
+        order = np.lexsort([columns[name] for name in ("channel", "event", "update")])
+        keys = np.stack([columns[name][order] for name in ("update", "event", "channel")])
+        first = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
+        arrived = columns["received_at_ns"][order]
+        of_all = (np.diff(first, append=len(order)), np.minimum.reduceat(arrived, first), np.maximum.reduceat(arrived, first))
+        self._keep("counts", dict(zip(parts.PARTS["counts"].names, (*keys[:, first], *of_all), strict=True)))
 
     def _drain_refetches(self, rows: np.ndarray) -> None:
         counters, histograms = self.counters, self.histograms

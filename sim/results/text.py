@@ -7,9 +7,10 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:  # the publisher of a load test writes durations, and need not wait for pandas
+    import pandas as pd
 
 NONE = "–"
 
@@ -156,6 +157,8 @@ def predictions(rows: pd.DataFrame, units: Iterable[Any], interval_of: str) -> p
 
     *rows*: columns measured, predicted, low, high, off (a share; not finite: not known). *units*: the formatter of each row.
     """
+    import pandas as pd
+
     cells = [
         {
             "measured": unit(row["measured"]),
