@@ -28,7 +28,7 @@ def decoded(body: bytes, encoding: str) -> bytes:
 
 @dataclass(slots=True)
 class HttpRequest:
-    """A whole request. Header names are lower-case; *target* is as sent, without scheme and host."""
+    """A whole request. Header names are lower-case; *target* is as sent, without scheme and host; *path* is what precedes `?`."""
 
     method: str
     target: str
@@ -36,22 +36,22 @@ class HttpRequest:
     body: bytes = b""
     version: str = "1.1"
     chunked: bool = False
+    path: str = field(init=False)
+    _query: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.target = origin_form(self.target)
-
-    @property
-    def path(self) -> str:
-        return self.target.partition("?")[0]
+        self.path, _, self._query = self.target.partition("?")
 
     def query(self) -> dict[str, str]:
         """Decoded parameters; `name[]=a&name[]=b` is joined by commas, as it is for a signature."""
         values: dict[str, str] = {}
-        for pair in self.target.partition("?")[2].split("&"):
+        encoded = "%" in self._query or "+" in self._query
+        for pair in self._query.split("&"):
             name, equals, value = pair.partition("=")
             if not (name or equals):
                 continue
-            if "%" in pair or "+" in pair:
+            if encoded:
                 name, value = unquote_plus(name), unquote_plus(value)
             if name.endswith("[]"):
                 name = name[:-2]

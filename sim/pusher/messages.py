@@ -82,7 +82,7 @@ def loads(text: str) -> Any:
     """
     try:
         value = _decode(text)
-        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
             raise Malformed("nested too deeply")
         if "\\u" in text and "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()

@@ -14,8 +14,9 @@ class HttpReader:
 
     def __init__(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
-        self.waiting: deque[tuple[HttpRequest, bool]] = deque()
-        """Requests that wait for the answer to the one before: (request, keep alive)."""
+        self.waiting: deque[tuple[HttpRequest, bool, int]] = deque()
+        """Requests that wait for the answer to the one before: (request, keep alive, bytes as sent, with one space after each
+        header's colon)."""
         self.busy = False
         """A request is being answered."""
         self.scheduled = False
@@ -40,6 +41,7 @@ class HttpReader:
         self.url = b""
         self.body = b""
         self.headers: dict[str, str] = {}
+        self.size = len("  HTTP/1.1\r\n\r\n")
         self.in_head = True
 
     def on_url(self, url: bytes) -> None:
@@ -48,12 +50,13 @@ class HttpReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.in_head:
             return  # a trailer
+        self.size += len(name) + len(value) + 4
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        if self.headers.get("expect", "").lower() == "100-continue" and not self.parser.should_upgrade():
+        if "expect" in self.headers and self.headers["expect"].lower() == "100-continue" and not self.parser.should_upgrade():
             length = self.headers.get("content-length", "0").lstrip("0")
             self.expecting = int(length[:18] or 0)
 
@@ -74,10 +77,5 @@ class HttpReader:
             return
         self.expecting = None
         self.unfinished = 0
-        self.waiting.append((request, self.parser.should_keep_alive()))
-
-
-def wire_size(request: HttpRequest) -> int:
-    """Bytes of the request as it was sent, with one space after each header's colon."""
-    head = len(request.method) + len(request.target) + 12 + sum(len(n) + len(v) + 4 for n, v in request.headers.items())
-    return head + 2 + len(request.body)
+        size = self.size + len(request.method) + len(request.target) + len(request.body)
+        self.waiting.append((request, self.parser.should_keep_alive(), size))

@@ -61,6 +61,7 @@ class Node:
         self.hub = Hub(settings.apps, faithful=settings.faithful, outbox=Outbox(self._wake, self._write))
         path = settings.path.strip("/")
         self.api = HttpApi(self.hub, prefix=f"/{path}" if path else "")
+        self._metrics_path = f"{self.api.prefix}/metrics"
         self.peers: set[Peer] = set()
         self.capacity = connection_capacity()
         self._started = time.monotonic_ns()
@@ -132,8 +133,7 @@ class Node:
     def serve(self, request: HttpRequest, respond: Respond) -> None:
         """Answer one HTTP request."""
         self.metrics.requests += 1
-        path = request.path
-        if path == f"{self.api.prefix}/metrics" and not self.settings.faithful:
+        if request.path == self._metrics_path and not self.settings.faithful:
             self.metrics.nodes = len(self._cluster.nodes) if self._cluster else 0
             self.metrics.send_ring = self._ring is not None and not self._ring.broken
             respond(HttpResponse(200, self.metrics.render(self.hub), json=False, media_type=MEDIA_TYPE))

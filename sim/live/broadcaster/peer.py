@@ -20,7 +20,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from sim.live.broadcaster.http import HttpReader, wire_size
+from sim.live.broadcaster.http import HttpReader
 from sim.live.broadcaster.metrics import NodeMetrics
 from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.live.broadcaster.uring import SendRing
@@ -263,13 +263,14 @@ class Peer(Connection, asyncio.BufferedProtocol):
             self._answer(TOO_LARGE, keep_alive=False)
         elif (reader.waiting or reader.broken) and not reader.busy:
             self._serve(reader)
-        self._continue(reader)
+        if reader.expecting is not None:
+            self._continue(reader, reader.expecting)
 
-    def _continue(self, reader: HttpReader) -> None:
+    def _continue(self, reader: HttpReader, expecting: int) -> None:
         """Ask for the body of a request that waits to be asked, once those before it have their answers."""
-        if self.ended or reader.expecting is None or reader.busy or reader.waiting or self.node.hub.faithful:
+        if self.ended or reader.busy or reader.waiting or self.node.hub.faithful:
             return
-        if reader.expecting > self.node.settings.max_request_size:
+        if expecting > self.node.settings.max_request_size:
             self._answer(TOO_LARGE, keep_alive=False)
         else:
             reader.expecting = None
@@ -281,9 +282,9 @@ class Peer(Connection, asyncio.BufferedProtocol):
         for _ in range(PER_TURN):
             if not reader.waiting or reader.busy or self.ended:
                 break
-            request, keep_alive = reader.waiting.popleft()
+            request, keep_alive, size = reader.waiting.popleft()
             reader.busy = True
-            if wire_size(request) > self.node.settings.max_request_size:
+            if size > self.node.settings.max_request_size:
                 self._answer(TOO_LARGE, keep_alive=False)
             else:
                 self.node.serve(request, partial(self._respond, reader, request, keep_alive))
@@ -305,7 +306,8 @@ class Peer(Connection, asyncio.BufferedProtocol):
         if (reader.waiting or reader.broken) and not self.ended and not reader.scheduled:
             reader.scheduled = True
             asyncio.get_running_loop().call_soon(self._serve, reader)
-        self._continue(reader)
+        if reader.expecting is not None:
+            self._continue(reader, reader.expecting)
 
     def _answer(self, response: HttpResponse, *, keep_alive: bool, head: bool = False) -> None:
         if self.ended:

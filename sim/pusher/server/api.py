@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from random import Random
 from typing import Any
 from urllib.parse import unquote
@@ -76,18 +77,7 @@ class HttpApi:
             if not path.startswith(self.prefix + "/"):
                 raise Rejected(NOT_FOUND)
             path = path[len(self.prefix) :]
-        method = "GET" if request.method == "HEAD" else request.method
-        allowed = []
-        for verb, pattern, handler in ROUTES:
-            match = pattern.fullmatch(path)
-            if match:
-                if verb == method:
-                    return handler, tuple(unquote(part) for part in match.groups())
-                allowed.append(verb)
-        if allowed:
-            headers = (("Allow", ", ".join(allowed)),)
-            raise Rejected(HttpResponse(405, "Method not allowed.", json=False, headers=headers))
-        raise Rejected(NOT_FOUND)
+        return _routed("GET" if request.method == "HEAD" else request.method, path)
 
     def _authorised(self, request: HttpRequest, app_id: str) -> Space:
         space = self.hub.spaces.get(app_id)
@@ -272,3 +262,19 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., None]]] = [
     ("GET", APP_PATH, HttpApi._not_upgraded),
 ]
 UNSIGNED_ROUTES = (HttpApi._health, HttpApi._not_upgraded)
+
+
+@lru_cache(maxsize=256)
+def _routed(method: str, path: str) -> tuple[Callable[..., None], tuple[str, ...]]:
+    """`HttpApi.route` for a *path* without prefix."""
+    allowed = []
+    for verb, pattern, handler in ROUTES:
+        match = pattern.fullmatch(path)
+        if match:
+            if verb == method:
+                return handler, tuple(unquote(part) for part in match.groups())
+            allowed.append(verb)
+    if allowed:
+        headers = (("Allow", ", ".join(allowed)),)
+        raise Rejected(HttpResponse(405, "Method not allowed.", json=False, headers=headers))
+    raise Rejected(NOT_FOUND)

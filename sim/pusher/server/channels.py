@@ -7,6 +7,7 @@ a private channel there); the clean rule is that of Pusher and of pusher-js, wit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ KINDS = (
 LOOSE_KINDS = tuple((prefix if prefix.count("-") > 1 else prefix.rstrip("-"), kind) for prefix, kind in KINDS)
 
 
+@lru_cache(maxsize=256)
 def kind_of(name: str, loose: bool = False) -> ChannelKind:
     """*loose*: Reverb's prefixes without the dash."""
     for prefix, kind in LOOSE_KINDS if loose else KINDS:

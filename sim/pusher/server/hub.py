@@ -230,7 +230,7 @@ class Hub:
                 raise TooManyChannels
             channel = space.channels.get(name) or space.channels.setdefault(name, Channel(name, kind))
             channel.add(connection, user)
-            connection.channels[name] = channel
+            connection.channels[channel.name] = channel  # The name that all its connections share, not the one just read.
             if kind.presence:
                 self._arrive(connection, space, channel, user)
         roster = None

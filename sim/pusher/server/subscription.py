@@ -13,6 +13,8 @@ from sim.pusher.server.channels import ChannelKind, kind_of
 
 MAX_NAME = 200
 """Characters of a channel's name that can be subscribed to (Pusher's limit for a name with its prefix)."""
+NOBODY: dict[str, Any] = {}
+"""The user of every subscription without `channel_data`."""
 MAX_CHANNELS = 1_000
 """Channels of one connection. At this bound a stranger's connection holds about a megabyte."""
 
@@ -37,7 +39,7 @@ class SubscribeRequest:
         kind = kind_of(channel, loose=faithful)
         user = _user(channel_data)
         # What nobody has signed is not kept: it would be memory that any stranger can fill, and a name that anybody can take.
-        return cls(channel, kind, auth, channel_data, user if kind.guarded or faithful else {})
+        return cls(channel, kind, auth, channel_data, user if kind.guarded or faithful else NOBODY)
 
     def verify(self, app: App, socket_id: str, *, faithful: bool = False) -> None:
         """Raises `Unauthorized` for a missing or wrong signature, `InvalidMessage` for presence without a user id."""
@@ -64,7 +66,7 @@ def text_member(data: Any, member: str) -> str | None:
 def _user(channel_data: str | None) -> dict[str, Any]:
     """The decoded `channel_data`, {} without one. Raises `InvalidMessage` for one that is no object or has no usable id."""
     if not channel_data:
-        return {}
+        return NOBODY
     try:
         user = messages.loads(channel_data)
     except messages.Malformed:
