@@ -74,9 +74,16 @@ class Manifest:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def window_of(scenario: Scenario) -> dict[str, float]:
+    """The window of a whole run, for its manifest, s. Its ends are whole nanoseconds, as instants in tables: 0.1 + 0.2 is 0.3."""
+    cooldown, drain = scenario.tail
+    start, end = round(scenario.warmup, 9), round(scenario.warmup + scenario.duration, 9)
+    return {"warmup": start, "start": start, "end": end, "cooldown": cooldown, "drain": drain}
+
+
 def over_at(window: Mapping[str, float]) -> float:
-    """When a run with this window (of its manifest) was over, s since its start."""
-    return window["end"] + window.get("cooldown", 0.0) + window["drain"]
+    """When a run with this window was over, s since its start."""
+    return round(window["end"] + window.get("cooldown", 0.0) + window["drain"], 9)
 
 
 class RunWriter:
@@ -97,15 +104,7 @@ class RunWriter:
         self.manifest.git = git_state()
         self.manifest.versions = versions()
         self.manifest.host = host()
-        start = scenario.warmup
-        cooldown, drain = scenario.tail
-        self.manifest.window = {
-            "warmup": scenario.warmup,
-            "start": start,
-            "end": start + scenario.duration,
-            "cooldown": cooldown,
-            "drain": drain,
-        }
+        self.manifest.window = window_of(scenario)
         self.summary: dict[str, dict[str, Any]] = {}
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._rows = dict.fromkeys(TABLES, 0)

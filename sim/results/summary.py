@@ -101,7 +101,9 @@ DESCRIPTIONS: dict[str, Metric] = {
     "refetches.failed": Metric("count", "of them, refused, timed out or broken"),
     "refetches.running": Metric("count", "of them, without an end when the run ended"),
     "refetches.wasted": Metric("count", "not newer, superseded or cancelled"),
-    "refetches_per_update": Metric("", "amplification: refetches / updates, over all pages"),
+    "refetches_per_update": Metric(
+        "", "amplification: refetches / updates, over all pages; those of the cool-down and the drain count, their updates do not"
+    ),
     "refetches_per_notification": Metric("", "refetches / deliveries received: what the policy lets through"),
     "refetch_time": Metric("s", "request sent -> answer complete", LATENCY),
     "refetch_delay": Metric("s", "due (in single flight: and the one before at its end) -> sent, in visible tabs", LATENCY),

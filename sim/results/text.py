@@ -38,7 +38,7 @@ def number(value: float | None) -> str:
         return NONE
     if math.isinf(value):
         return "∞"
-    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else digits(value)
+    return digits(value, decimals=0) if float(value).is_integer() or abs(value) >= 1000 else digits(value)
 
 
 def three(value: float | None) -> str:
@@ -71,12 +71,13 @@ def percent(share: float | None) -> str:
     return f"{digits(share * 100 if abs(share) > 1e-9 else 0.0)} %"
 
 
-def digits(value: float, count: int = 3) -> str:
-    """*count* significant digits, without exponent and trailing zeros."""
+def digits(value: float, count: int = 3, decimals: int | None = None) -> str:
+    """*count* significant digits (or so many *decimals*), without exponent and trailing zeros; `−` before a negative one."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
-    decimals = max(0, count - 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{decimals}f}"
+    if decimals is None:
+        decimals = max(0, count - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}".replace("-", "−")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -35,6 +35,15 @@ def test_a_dropped_page_is_subscribed_again_a_second_later() -> None:
     assert metric(tables, "requests") == 1  # the authorisation
 
 
+def test_frames_that_were_lost_with_a_connection_hold_up_none_of_the_next() -> None:
+    """A connection keeps the order of its frames: one of the first connection would have come after the end of the run."""
+    slow = {"kind": "empirical", "values": [0.003] * 30 + [100.0]}
+    at = [0.1 * i for i in range(1, 100)]
+    tables = play(at, network__to_subscriber=slow, incidents=[{"kind": "disconnect", "at": 5.0}])
+    assert tables.notifications["received_at"].between(1, 5).sum() == 0, "one of the first connection takes 100 s"
+    assert tables.notifications["received_at"].between(6, 7).any()
+
+
 def test_authorisations_of_a_crowd_queue_up() -> None:
     """Ten dashboards with two channels each: twenty requests of 10 ms at one worker, all in the same millisecond."""
     tables = play([], pages=[{"page": "dashboard", "subscribers": 10}], incidents=[{"kind": "disconnect", "at": 2.0}])

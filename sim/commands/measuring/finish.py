@@ -39,6 +39,7 @@ def finish(
     scenario = measured.scenario
     run = RunWriter(files.directory, scenario, "measured", measured.command)
     run.manifest.target = dict(measured.target)
+    run.manifest.extra["embedded"] = measured.embedded
     if not measured.embedded and (keys := of_the_target(scenario)):
         run.manifest.extra["left_out"] = [*run.manifest.extra.get("left_out", []), *(f"{key} (the target's own)" for key in keys)]
     harness, samples = Harness(parts.read_headers(files.parts)), read_samples(files.sampled)

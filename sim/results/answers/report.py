@@ -35,8 +35,9 @@ from sim.results.answers.conditions import (
     small,
 )
 from sim.results.answers.standing import paragraphs, state, verdict
+from sim.results.ledger.book import ledger_of
 from sim.results.ledger.stages import STAGES
-from sim.results.run import Run
+from sim.results.run import Manifest, Run
 from sim.results.summary import metric_of
 from sim.scenario import load_scenario, scenario_names, to_dict, to_text
 from sim.shipped import shipped
@@ -182,8 +183,8 @@ def _card(found: Run) -> dict[str, str]:
         "subscribers": text.number(scenario.subscribers),
         "policy": describe(scenario.policy),
         "window": f"{length} after {text.seconds(window.get('warmup', 0))} warm-up",
-        "updates": text.number(len(found.updates)),
-        "target": _target(manifest.target),
+        "updates": _updates(found),
+        "target": _target(manifest),
         "code": f"{git.get('commit', 'unknown')[:10]}{' with local changes' if git.get('dirty') else ''}",
         "versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
         "machine": f"{host.get('system', '?')}, {host.get('machine', '?')}, {host.get('cores', '?')} cores",
@@ -193,11 +194,19 @@ def _card(found: Run) -> dict[str, str]:
     } | ({"left out": "; ".join(left_out)} if (left_out := manifest.extra.get("left_out")) else {})
 
 
-def _target(target: Mapping[str, Any] | None) -> str:
-    if not target:
+def _updates(found: Run) -> str:
+    """`193 in the window, of 214`: those that figures are of, and all."""
+    counted, every = text.number(len(ledger_of(found).counted)), text.number(len(found.updates))
+    return every if counted == every else f"{counted} in the window, of {every}"
+
+
+def _target(manifest: Manifest) -> str:
+    """Where it was; the embedded one is called so."""
+    if not manifest.target:
         return "none: virtual time"
-    ws = target.get("ws", {})
-    return f"{ws.get('scheme', '?')}://{ws.get('host', '?')}, API {target.get('api') or 'none'}"
+    ws = manifest.target.get("ws", {})
+    url = f"{ws.get('scheme', '?')}://{ws.get('host', '?')}:{ws.get('port', '?')}, API {manifest.target.get('api') or 'none'}"
+    return f"embedded target, {url}" if manifest.extra.get("embedded") else url
 
 
 def _clock(clock: Mapping[str, Any]) -> str:

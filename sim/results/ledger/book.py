@@ -15,7 +15,7 @@ import pandas as pd
 from sim.arrays import Array
 from sim.results.ledger import matching, pairs, staleness, views
 from sim.results.ledger.order import place_of
-from sim.results.run import over_at
+from sim.results.run import over_at, window_of
 from sim.scenario import Scenario
 
 INSTANTS = ["intended_at", "committed_at", "published_at", "received_at", "due_at", "started_at", "fresh_at"]
@@ -205,7 +205,5 @@ def ledger_of(run: RunTables) -> Ledger:
 
 
 def _window(window: dict[str, float], scenario: Scenario) -> RunWindow:
-    if window:
-        return RunWindow(window["start"], window["end"], over_at(window))
-    end = scenario.warmup + scenario.duration
-    return RunWindow(scenario.warmup, end, end + sum(scenario.tail))
+    known = window or window_of(scenario)
+    return RunWindow(known["start"], known["end"], over_at(known))

@@ -171,8 +171,10 @@ class BroadcastNodes:
         self.node_of(connection.subscriber).channels.setdefault(channel, Members()).join(connection)
 
     def disconnect(self, connection: PageConnection) -> None:
-        """The connection is gone; what is on its way to it is lost."""
+        """The connection is gone; what is on its way to it is lost, and holds up no frame of the next one."""
         self.deafen(connection)
+        for of_connection in (self._last_arrival, self._acknowledged, self._held_until):
+            of_connection[connection.subscriber : connection.subscriber + 1] = 0
         channels = self.node_of(connection.subscriber).channels
         for channel in connection.channels:
             channels[channel].leave(connection)

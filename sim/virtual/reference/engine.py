@@ -147,7 +147,7 @@ class Simulation:
             pages=ledger.pages(),
             metrics=ledger.metrics(),
         )
-        return replace(tables, refetches=with_payloads(tables, self.scenario, self.scenario.length))
+        return replace(tables, refetches=with_payloads(tables, self.scenario, self.end / SECOND))
 
     def _schedule_incidents(self, rng: np.random.Generator) -> None:
         clock = self.clock

@@ -135,7 +135,7 @@ def test_policies_in_words(policy: Any, words: str) -> None:
     ("value", "words"),
     [
         (0.0, "0 s"), (2e-6, "2 µs"), (0.00052, "0.52 ms"), (0.0431, "43.1 ms"), (0.99974, "1 s"), (1.236, "1.24 s"),
-        (125.0, "2.08 min"), (9000.0, "2.5 h"), (math.inf, "never"), (math.nan, "–"), (None, "–"), (-0.5, "-500 ms"),
+        (125.0, "2.08 min"), (9000.0, "2.5 h"), (math.inf, "never"), (math.nan, "–"), (None, "–"), (-0.5, "−500 ms"),
     ],
 )  # fmt: skip
 def test_durations_in_words(value: float | None, words: str) -> None:
