@@ -1,8 +1,8 @@
-"""What to set for an objective: one page with the policy, the code to paste, head-room, what breaks first, and remedies.
+"""Advise on an objective: one page with the policy to set, the code to paste, head-room, what breaks first, and remedies.
 
-SOURCE is a run, what `workbench listen` heard, a recorded trace, or a scenario file. Everything is simulated, with the same
-updates for each policy: the present one, and every usual setting. Costs are those of --fit, else those that a measured run tells
-by itself (as workbench fit), else the scenario's. Nothing is measured, and no target is needed.
+SOURCE is a run, a bundle of `workbench listen`, a recorded trace, or a scenario file. The present policy and every usual setting
+are simulated with the same updates. Costs are those of --fit, else those fitted to a measured run (as by workbench fit), else the
+scenario's. Nothing is measured, and no target is needed.
 
 examples:
   workbench advise runs/demo
@@ -40,9 +40,7 @@ OBJECTIVE = "time_to_fresh.p95 < 1"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="run bundle, bundle of listen, trace, or scenario file (*.toml)")
-    parser.add_argument(
-        "--objective", default=OBJECTIVE, metavar="CONDITION", help="what is to hold (default: %(default)s, in s)"
-    )
+    parser.add_argument("--objective", default=OBJECTIVE, metavar="CONDITION", help="what must hold (default: %(default)s, in s)")
     parser.add_argument("--fit", type=Path, metavar="FIT", help="costs of the target, as workbench fit wrote them")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key (may be repeated)")
     parser.add_argument("--markdown", action="store_true", help="print it as Markdown")
@@ -110,7 +108,7 @@ def subject(name: str) -> tuple[Scenario, str, Run | None]:
     return scenario, f"Of the trace {path.stem} ({number(len(traces))} recordings), 3 servers at a time of 20. {ASSUMED}", None
 
 
-ASSUMED = "Which pages are open, and their policy, it does not tell:"
+ASSUMED = "It does not contain which pages are open, and their policy:"
 
 
 def jsonable(found: advice.Advice, page: list[sections.Section]) -> dict[str, object]:

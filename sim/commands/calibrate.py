@@ -1,8 +1,8 @@
-"""Measure what this machine can measure: the harness's floor, and its drain rate.
+"""Measure the limits of load tests on this machine: the harness floor and the drain rate.
 
-A load process listens to a server that does nothing but send, on loopback. The result is kept (in the user's cache directory)
-and goes into every later run: a latency near the floor is the harness's own, a message rate above the drain rate cannot be
-measured with one process. `workbench plan` counts with the same figures.
+A load process listens to a server that only sends, on loopback. The result is kept (in the user's cache directory) and used by
+every later run: a latency near the floor is the harness's own, and one process cannot measure more messages a second than the
+drain rate. `workbench plan` uses the same figures.
 
     workbench calibrate
     workbench calibrate --subscribers 5000

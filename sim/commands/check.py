@@ -1,7 +1,7 @@
 """Judge a run against its thresholds; the exit code is the answer.
 
-The thresholds are those of the run's own scenario, or of another one (--scenario), or given here (--threshold). A run that is
-invalid or partial has no result, whatever its figures are.
+The thresholds are those of the run's own scenario, of another scenario (--scenario), or given here (--threshold). A run that is
+invalid or partial has no result.
 
     workbench check runs/demo
     workbench check runs/demo --threshold time_to_fresh_ms='p(99) < 1500' --threshold samples='deliveries >= 10000'

@@ -1,10 +1,10 @@
-"""Compare runs of one scenario: what differs, by how much, how sure, and whether it matters.
+"""Compare runs of one scenario: what differs, by how much, how sure that is, and whether it matters.
 
 Prints Markdown for a pull request; its first line says what changed and by how much. Differences are relative to the first run
-(of shares: in points), with 95 % intervals from batches of updates, or from runs where there are four on each side; what lies
-within the band counts as the same, and what the interval does not decide is undecided, with the number of updates that would.
-Runs of different scenarios, windows or harnesses are refused; --vary names the keys that are meant to differ. Seeds may differ.
-A directory of bundles stands for all of them.
+(those of shares: in points). Their 95 % intervals are from batches of updates, or from runs where each side has four or more. A
+difference within the band counts as the same; one that its interval does not decide is undecided, and the table says how many
+updates would decide it. Runs of different scenarios, windows or harnesses are refused; --vary names the keys that are meant to
+differ. Seeds may differ. A directory of bundles stands for all bundles in it.
 
 Exit codes: 0 whatever the differences are, 2 bad input (a baseline that is invalid or partial is), 3 with --fail-on-worse where a
 metric is worse, 4 a run that is judged is invalid.
@@ -34,16 +34,25 @@ from sim.results.text import percent
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", metavar="RUN", nargs="*", help="A B: judge B against A; with --baseline: the runs that are judged"
+        "runs",
+        metavar="RUN",
+        nargs="*",
+        help="two runs: the second is judged against the first; with --baseline: the runs that are judged",
     )
     parser.add_argument(
         "--baseline",
         metavar="RUN",
         nargs="+",
         default=[],
-        help="what to compare against: one (a bundle, or a directory of them), or several and then -- and the others",
+        help="what to compare against: a bundle or a directory of bundles; several, then -- and the runs to judge",
     )
-    parser.add_argument("--band", type=float, default=compare.BAND, metavar="SHARE", help="counts as the same (default 0.05)")
+    parser.add_argument(
+        "--band",
+        type=float,
+        default=compare.BAND,
+        metavar="SHARE",
+        help="a difference within it counts as the same (default 0.05)",
+    )
     parser.add_argument(
         "--vary", action="append", default=[], metavar="KEY", help="scenario key (or source, duration, harness) that may differ"
     )

@@ -55,7 +55,7 @@ STEPS = (
     CheckStep("refetch", refetching.refetch, places=("application",)),
     CheckStep("descriptors here", network.limits_here),
 )
-"""In the order of the pattern."""
+"""The checks, in the order of the pattern."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -36,7 +36,7 @@ from sim.results.text import labelled, seconds, under
 from sim.workload import Updates, streams
 
 PRIORITY = -10
-"""Niceness of the publisher where the user may set it: its few milliseconds of work a second must not wait in line."""
+"""Niceness of the publisher, where the user may set it: its few milliseconds of work a second must not wait for others."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,13 +50,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     scenario = options.scenario(args)
     target = options.target(args)
-    way = via(target, scenario)
+    route = via(target, scenario)
     updates = scenario.draw_updates(streams(scenario.seed))
     consent.require(consent.Volume(publishes=len(updates)), target, args.i_own_this_target)
     options.require_place(args.output)
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(sent.open_journal(args.output)) if args.output else None
-        publisher = OpenLoopPublisher(way, _epoch(args.epoch), scenario.publisher.connections, write=_to(journal))
+        publisher = OpenLoopPublisher(route, _epoch(args.epoch), scenario.publisher.connections, write=_to(journal))
         rows, table = _publish(publisher, updates, args.output)
     result = sent.summary(table)
     if args.json:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(labelled(_rows(result)))
     if rows and all(row.http_status is None for row in rows):
-        raise Unreachable(f"{way.origin.authority}: none of {len(rows)} updates was answered ({rows[-1].reason})")
+        raise Unreachable(f"{route.origin.authority}: none of {len(rows)} updates was answered ({rows[-1].reason})")
     return 0
 
 

@@ -3,7 +3,7 @@
     stages     mean, p50, p95 and p99 of save, broadcast, fan-out, debounce, wait, refetch (means add up to the total)
     windows    the run in equal parts: updates, p95 of time to notified and to fresh, refetches; the slowest is marked
     worst      the updates that took longest to their slowest page, and the stage in which most of it passed
-    never      updates that pages open to the end never showed
+    never      updates that were never shown on a page that was open until the end
 
 examples:
   workbench explain runs/demo
@@ -25,8 +25,8 @@ from sim.results.run import Run
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_directory", metavar="RUN", help="run bundle (directory)")
-    parser.add_argument("--worst", type=int, default=5, metavar="N", help="how many of the worst updates (default 5)")
-    parser.add_argument("--windows", type=int, default=8, metavar="N", help="into how many parts to cut the run (default 8)")
+    parser.add_argument("--worst", type=int, default=5, metavar="N", help="number of worst updates (default 5)")
+    parser.add_argument("--windows", type=int, default=8, metavar="N", help="number of parts of the run (default 8)")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
 

@@ -1,7 +1,8 @@
 """Fit the simulator's parameters to measured runs: what a fan-out, a save and an answer cost, each with its interval.
 
-Several runs of one target say more than one: what grows with the number of subscribers shows between two sizes only. What the
-runs do not tell is not given but named, with the run that would. -o writes the fit, for predict and plan.
+Several runs of one target identify more than one run does: what grows with the number of subscribers shows between two sizes
+only. Parameters that the runs do not identify are named, each with the run that would identify it. -o writes the fit, for
+predict and plan.
 
 examples:
   workbench loadtest fan-out --users 500 -o runs/500
@@ -70,10 +71,10 @@ def _table(rows: Sequence[Sequence[str]], *names: str) -> list[str]:
 
 
 def not_identified(found: Fit) -> list[str]:
-    """Lines: each parameter that the runs do not tell, where it lies if that is known, and the run that would tell."""
+    """Lines: each parameter that the runs do not identify, its range if that is known, and the run that would identify it."""
     lacking = [p for p in found.parameters if not p.identified]
     rows = [(p.key, _interval(p) if p.high is not None else "", p.needs) for p in lacking]
-    return ["", *_table(rows, "not identified by the runs", "95 % interval", "what would tell it")] if rows else []
+    return ["", *_table(rows, "not identified by the runs", "95 % interval", "what would identify it")] if rows else []
 
 
 def _value(parameter: Parameter) -> str:

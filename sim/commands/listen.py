@@ -1,8 +1,8 @@
 """Listen to a live application, and change nothing: what it broadcasts, when, and for which resources.
 
-A page for each resource that the target's users own subscribes to its channel, and one page to each generic channel; none of them
-fetches anything. The run bundle is that of a passive load test. With `workbench scenario NEW.toml --from heard` it becomes a
-scenario with the same gaps, bursts and resources; `workbench advise heard` says what to set for it.
+One page subscribes to the channel of each resource that the target's users own, and one page to each generic channel; no page
+fetches anything. The run bundle is that of a passive load test. `workbench scenario NEW.toml --from heard` makes a scenario of
+it, with the same gaps, bursts and resources; `workbench advise heard` says which policy to set for it.
 
     workbench listen --target ../shop/.env --accounts users.csv --for 10m -o heard
     workbench listen --target target.json --for 60 --channel 'private-orders.{id}' --ids orders

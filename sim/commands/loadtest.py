@@ -12,7 +12,7 @@ sends the updates open loop, drains, stops everything, and writes a run bundle.
     workbench loadtest steady --shape storm:every=10                   # everyone loses the connection, again and again
     workbench loadtest steady --search workload.rate=10,20,40,80,160   # where is the knee?
 
-On several machines, the same scenario everywhere, the number of workers on the first:
+On several machines, with the same scenario; the first one is given the number of workers of the others:
 
     workbench loadtest demo --target target.json --remote-workers 4 --bind 10.0.0.1:5557
     workbench loadtest demo --target target.json --join 10.0.0.1:5557 --processes 2
@@ -46,7 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--users", type=int, metavar="N", help="subscribers, in the scenario's mixture of pages")
     parser.add_argument("--processes", type=int, metavar="P", help="load processes on this machine")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="run bundle (default: runs/SCENARIO-TIME)")
-    parser.add_argument("--auth", choices=tuple(AUTH), help="authorise channels at the application, or sign here")
+    parser.add_argument(
+        "--auth", choices=tuple(AUTH), help="authorise channels at the application (by token, or by cookie), or sign them here"
+    )
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--direct", action="store_true", help="publish to the broadcaster, without the application")
     way.add_argument("--passive", action="store_true", help="publish nothing, listen")
@@ -54,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--shape", default="", metavar="SHAPE", help="subscribers over time: ramp, steps, spike, storm, soak[:KEY=VALUE,..]"
     )
     parser.add_argument(
-        "--search", metavar="KEY=A,B,..", help="a run for each value of a scenario key, until one does not hold: the knee"
+        "--search", metavar="KEY=A,B,..", help="a run for each value of a scenario key until one does not hold: finds the knee"
     )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write thresholds and validity as JUnit XML")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the result as Markdown")
@@ -64,9 +66,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--otlp", default="", metavar="URL", help="OpenTelemetry collector for live figures, as http://127.0.0.1:4318"
     )
-    parser.add_argument("--remote-workers", type=int, default=0, metavar="N", help="load processes that other machines bring")
-    parser.add_argument("--bind", default="127.0.0.1:0", metavar="HOST:PORT", help="where the master listens to them")
-    parser.add_argument("--join", metavar="HOST:PORT", help="be such another machine: bring --processes to that master")
+    parser.add_argument("--remote-workers", type=int, default=0, metavar="N", help="load processes of other machines")
+    parser.add_argument("--bind", default="127.0.0.1:0", metavar="HOST:PORT", help="address at which the master listens to them")
+    parser.add_argument("--join", metavar="HOST:PORT", help="be such a machine: start --processes load processes for that master")
     parser.add_argument("--json", action="store_true", help="print summary, verdict and thresholds as JSON")
 
 
@@ -106,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _collector(url: str) -> str:
-    """Seen to answer before anything is started; later its absence does not end a run."""
+    """The collector, which must answer before anything is started; that it ends later does not end a run."""
     if url:
         try:
             origin = HttpOrigin.parse(url)

@@ -101,7 +101,7 @@ def read_target(path: str) -> Target:
 
 
 def say_on_terminal(line: str) -> None:
-    """What goes on, on standard error, where somebody looks."""
+    """Print progress on standard error, where that is a terminal."""
     if sys.stderr.isatty():
         print(line, file=sys.stderr, flush=True)
 
@@ -117,7 +117,7 @@ def progress() -> Iterator[Callable[[float], None]]:
 
 
 def require_place(path: Path | None) -> None:
-    """Before the work starts: is there a directory in which *path* can be made? Raises `BadInput`."""
+    """Raise `BadInput` where *path* cannot be made: call it before the work starts."""
     if path is None:
         return
     if path.is_dir():

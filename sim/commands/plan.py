@@ -1,11 +1,14 @@
-"""Find the largest load that holds, and count what a load takes: machines of the target, and of the load test that shows it.
+"""Find the largest load that holds, and count what a load takes: machines of the target, and of the load test.
 
-With --subscribers: how many load processes, machines, ports and descriptors they need, counted with what was measured on this
-machine (`workbench calibrate`; measured now where that never happened) and with the updates and pages of a scenario. With --fit
-and --objective: the largest load that holds, by bisection of simulations with the fitted costs, with its nodes, workers, memory
-and bandwidth. With --measure load tests look for it as well, from half of it on, until the least load that misses the objective
-is near the most that keeps it, and whether the prediction agrees is said. Each load test leaves its bundle; Ctrl-C ends with what
-is known so far.
+--subscribers N: load processes, machines, ports and descriptors that a load test of N subscribers needs, from figures of this
+machine (those of `workbench calibrate`, measured now where there are none) and the updates and pages of a scenario.
+
+--objective CONDITION (best with --fit): the largest load that holds, by bisection of simulations with the fitted costs; and its
+nodes, workers, memory and bandwidth.
+
+--measure: load tests look for the largest load as well. They begin at half of the predicted one and end when the least load that
+misses the objective is near the largest that keeps it. Then the command says whether prediction and measurement agree. Each load
+test leaves its bundle. Ctrl-C ends with what is known by then.
 
     workbench plan --subscribers 10000
     workbench plan --subscribers 100000 --scenario herd
@@ -57,20 +60,28 @@ START = 0.5
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--subscribers", type=int, metavar="N", help="pages that are to be open at once")
+    parser.add_argument("--subscribers", type=int, metavar="N", help="pages that are open at once")
     parser.add_argument(
         "--scenario",
         metavar="SCENARIO",
-        help="whose updates and pages (default: the fit's; else half dashboards, 1/s)",
+        help="updates and pages are those of this one (default: the fit's; else half dashboards, 1/s)",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key (may be repeated)")
-    parser.add_argument("--cores", type=int, metavar="N", help="of a load machine (default: as here)")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="of a load machine (default: as here)")
+    parser.add_argument("--cores", type=int, metavar="N", help="processor cores of a load machine (default: as here)")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="memory of a load machine (default: as here)")
     parser.add_argument("--fit", type=Path, metavar="FIT", help="costs of the target, as workbench fit wrote them")
-    parser.add_argument("--objective", metavar="CONDITION", help="what is to hold, as 'time_to_fresh.p99 < 2' (s)")
-    parser.add_argument("--margin", type=float, default=0.2, metavar="SHARE", help="kept free (default: %(default)s)")
+    parser.add_argument("--objective", metavar="CONDITION", help="what must hold, as 'time_to_fresh.p99 < 2' (s)")
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="part of the largest load that is kept free (default: %(default)s)",
+    )
     parser.add_argument("--measure", action="store_true", help="look for the largest load by load tests")
-    parser.add_argument("--within", default="15m", metavar="TIME", help="that they take at most (default: %(default)s)")
+    parser.add_argument(
+        "--within", default="15m", metavar="TIME", help="time that the load tests may take (default: %(default)s)"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="bundles of --measure (default: below runs/)")
     options.add_target(parser, otherwise="with --measure: the embedded one")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -126,7 +137,7 @@ def _require_sense(args: argparse.Namespace) -> None:
     if args.objective is None and args.subscribers is None:
         raise BadInput("say --subscribers N, or --objective CONDITION (with --fit FIT) for the largest load that holds")
     if args.objective is None and args.measure:
-        raise BadInput("--measure needs --objective: it walks up until that is missed")
+        raise BadInput("--measure needs --objective: it looks for the load that misses it")
 
 
 def _machine(args: argparse.Namespace) -> capacity.LoadMachine:

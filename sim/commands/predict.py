@@ -1,9 +1,9 @@
 """Predict a load that was not measured: the simulator with the parameters of a fit, every figure with an interval.
 
-Without SCENARIO that of the first fitted run is taken. Intervals are of one further run on the target: they hold what is not
-known of the parameters, what differs from run to run, and how far the model is from the runs that it was fitted to; where one
-of these is not known, the figures that lack it are named. What lies outside the range that was measured is marked, with how far.
-Last come the parameters that the runs did not tell: of these the scenario's values stand.
+Without SCENARIO that of the first fitted run is taken. Intervals are those of one further run on the target. They contain the
+uncertainty of the parameters, the differences from run to run, and the misfit of the model to the fitted runs; figures whose
+interval lacks one of these are named. A mark says where a figure lies outside the measured range, and how far. Last come the
+parameters that the runs did not identify: for these the scenario's values are used.
 
 examples:
   workbench predict --fit target.fit.json
@@ -34,7 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fit", type=Path, required=True, metavar="FIT", help="what workbench fit -o wrote")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key (may be repeated)")
     parser.add_argument("--users", type=int, metavar="N", help="subscribers, in the scenario's mixture of pages")
-    parser.add_argument("--ignore", action="append", default=[], metavar="KEY", help="go on without a key of load tests")
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="KEY", help="go on without a key that is for load tests only"
+    )
     parser.add_argument("--draws", type=int, default=20, metavar="N", help="simulations, each with a draw of the parameters")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 

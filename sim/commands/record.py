@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=("apt", "dpkg", "lines", "commands"), help="how steps are seen (default: what fits)")
     parser.add_argument("--steps", metavar="FILE", help='one step per line: "name: command" (- reads standard input)')
     parser.add_argument("--step-pattern", metavar="REGEX", default="", help="what the first line of a step looks like")
-    parser.add_argument("--replicas", type=int, default=1, metavar="N", help="runs, one trace each")
+    parser.add_argument("--replicas", type=int, default=1, metavar="N", help="number of runs, with a trace of each")
     parser.add_argument("--before", metavar="COMMAND", help="run by the shell before each replica, not recorded")
     parser.add_argument("--label", default="", metavar="TEXT", help="what the trace says was run, in place of the command")
     parser.add_argument("--quiet", action="store_true", help="do not show the command's output")
@@ -86,12 +86,12 @@ def run(args: argparse.Namespace) -> int:
             break
     if args.json:
         options.print_json("record", {"traces": results})
-    # A command that takes the interruption for a good end has still been cut short.
+    # A command may end with 0 after an interruption; its trace is cut short all the same.
     return status or (130 if trace.partial else 0)
 
 
 def check_place(path: Path) -> None:
-    """Raise `BadInput` if *path* could not be written: better words before a long installation than after it."""
+    """Raise `BadInput` if *path* could not be written: before a long installation, and not after it."""
     there = path.parent
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -115,7 +115,8 @@ def default_name(job: Recordable) -> str:
     words = [word for word in job.argv if not word.startswith("-")] if job.method != "commands" else [job.steps[0][0]]
     if "install" in words and words[-1] != "install":
         words = words[words.index("install") + 1 :]
-    return re.sub(r"[^\w.+-]+", "-", os.path.basename(words[0]) if job.method != "apt" else "-".join(words[:3]))[:80] or "trace"
+    name = "-".join(words[:3]) if job.method == "apt" else os.path.basename((words or job.argv)[0])
+    return re.sub(r"[^\w.+-]+", "-", name)[:80] or "trace"
 
 
 def _read_steps(source: str | None) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""Make a bundle of what a load test left that was killed: its directory holds what was measured from the first second.
+"""Make a bundle of what a killed load test has left: its directory holds what was measured from the first second.
 
     workbench recover runs/demo-20260101-120000
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _runs(pid: int) -> bool:
-    """Whether that process still is a load test; the number may be another's by now."""
+    """Whether that process still is a load test: the number may belong to another process by now."""
     try:
         return "loadtest" in psutil.Process(pid).cmdline()
     except psutil.Error:

@@ -81,12 +81,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def doubts_about(runs: list[Run], executed: Any) -> list[str]:
-    """Why a report is not to be believed: runs that are not valid, and what its own assertions say. Empty: it is."""
+    """Why a report is not to be believed: runs that are not valid, and assertions of the notebook that failed. Empty: it is."""
     states = [(run.name, verdict(run)) for run in runs]
     doubts = [f"{name} is {state}" for name, state in states if state != "valid"]
-    # An assertion that a run is valid says what is said already.
+    # An assertion that a run is valid repeats what stands above.
     return doubts + [
-        f"this does not hold: {said}" for said in page.failures(executed) if not any(state in said for _, state in states)
+        f"this does not hold: {text}" for text in page.failures(executed) if not any(state in text for _, state in states)
     ]
 
 

@@ -168,7 +168,7 @@ def _tables() -> Iterator[tuple[str, str]]:
 
 
 TABLES = {
-    "fleet": "who owns what",
+    "fleet": "users, and what they own",
     "workload": "what changes, and when",
     "pages": "which pages are open",
     "policy": "when a page refetches",
@@ -181,7 +181,7 @@ TABLES = {
     "load": "how a load test is made and measured",
     "distribution": "a duration that is drawn, wherever a number of seconds may stand",
 }
-"""What each table says."""
+"""What each table is about."""
 
 
 def _entry(dotted: str, value: str | None, key: Key) -> list[str]:

@@ -1,10 +1,11 @@
 """Simulate a grid over any scenario keys: all points meet the same updates, and each is repeated until its mean is known.
 
 A point is repeated (at least --replications times, at most --max-replications) until the 95 % interval of the mean of --metric
-is within --precision of it to either side; a point that never gets there is marked. --objective marks the settings that meet a
-condition, and the one of them that costs least. Uses all cores, or the Dask cluster at --scheduler. With -o it writes one table,
-sweep.parquet, a row per point and replication with the varied keys and every figure of a run's summary, and front.png, the
-figure over its cost (--plot: elsewhere). A sweep that was stopped goes on where it was when it is started again with the same
+is within --precision of the mean; a point that does not get there is marked. --objective marks the settings that meet a
+condition, and the cheapest of them. Uses all cores, or the Dask cluster at --scheduler.
+
+-o writes sweep.parquet (a row per point and replication, with the varied keys and every figure of a run's summary) and front.png
+(the figure over its cost; --plot: another file). A sweep that was stopped goes on when it is started again with the same
 arguments.
 
     workbench sweep demo --vary policy.wait=0,0.1,0.5
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vary", action="append", default=[], metavar="KEY=A,B,...", help="a scenario key and its values (repeat for a grid)"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write sweep.parquet there, and be resumable")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="write sweep.parquet there; a stopped sweep can go on")
     parser.add_argument(
         "--metric", default="time_to_fresh.mean", metavar="NAME", help="figure whose precision decides (default %(default)s)"
     )
@@ -53,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.05,
         metavar="SHARE",
-        help="half its interval, relative (default %(default)s)",
+        help="half of the interval, relative to the mean (default %(default)s)",
     )
     parser.add_argument("--replications", type=int, default=sweeps.LEAST, metavar="N", help="at least (default %(default)s)")
     parser.add_argument("--max-replications", type=int, default=20, metavar="N", help="at most (default %(default)s)")

@@ -1,4 +1,4 @@
-"""Progress of a load test on standard error: a line that is rewritten where it is a terminal, a line now and then elsewhere."""
+"""Progress of a load test on standard error: on a terminal one line that is rewritten, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sim.live.measure.swarm import Progress
 from sim.results.text import number, seconds
 
 EVERY = 10.0
-"""Seconds between two lines where nobody watches a terminal."""
+"""Seconds between two lines where standard error is no terminal."""
 
 
 class Terminal(Observer):

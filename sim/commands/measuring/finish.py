@@ -1,4 +1,4 @@
-"""From what lies in a load test's directory to its bundle and verdict: at the end of a run, and after one that was killed."""
+"""Make bundle and verdict from the files of a load test: at its end, or after it was killed."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _collect(run: RunWriter, files: RunFiles, measured: RunRecord, samples: Sequ
     never = measured.ended_at is not None and measured.ended_at <= epoch  # The run ended before there was anything to publish.
     table, complete = sent.read(files.sent) if sent.begun(files.sent) else (sent.to_table([]), never)
     if not complete:
-        measured.invalid.append("the publisher was killed: of its last updates nobody knows what became of them")
+        measured.invalid.append("the publisher was killed: what became of its last updates is not known")
     measured.trouble += sent.trouble(table)
     rows = fates.with_outcomes(sent.frame(table), files.outcomes)
     run.append("metrics", sent.metric_columns(table, epoch))
@@ -112,7 +112,7 @@ def _collect(run: RunWriter, files: RunFiles, measured: RunRecord, samples: Sequ
 
 
 def _cut(run: RunWriter, measured: RunRecord) -> None:
-    """A run that was stopped before its time has a window that ends there: nothing is owed by what did not happen."""
+    """End the window of a run that was stopped before its time there: updates that did not happen are not missing."""
     if measured.ended_at is None:
         return
     window = run.manifest.window

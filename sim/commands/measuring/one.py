@@ -44,7 +44,7 @@ class LoadTestSettings:
     """Of one load test, besides the scenario."""
 
     output: Path | None = None
-    """None: `runs/<scenario>-<time>`."""
+    """Directory of the bundle. None: `runs/<scenario>-<time>`."""
     target: str | None = None
     """As `--target`; None: the embedded one."""
     accounts: Path | None = None
@@ -62,7 +62,7 @@ class LoadTestSettings:
 
 def run_load_test(scenario: Scenario, settings: LoadTestSettings) -> LoadTestOutcome:
     """Measure *scenario*; the bundle is complete when this returns. Raises `BadInput`, `Unreachable` or `WorkbenchError` before
-    there is anything to keep; what goes wrong later, or an interrupt, returns an `LoadTestOutcome` that says so."""
+    there is anything to keep; a fault after that, or an interrupt, is named in the outcome."""
     thresholds = parse_all(scenario.thresholds)
     require_playable(scenario.incidents, embedded=settings.target is None)
     _require_room(scenario, settings)
@@ -91,7 +91,7 @@ def run_load_test(scenario: Scenario, settings: LoadTestSettings) -> LoadTestOut
 def _measured(
     scenario: Scenario, settings: LoadTestSettings, files: RunFiles, thresholds: Sequence[Threshold], observer: Observer
 ) -> RunRecord:
-    """Run it. What goes wrong once there is something to keep is noted in what is returned, and not raised."""
+    """Run it. A fault that comes when there is something to keep is noted in the record, and not raised."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workbench-")))
         sampler = Sampler(stack.enter_context(Journal(files.sampled, SCHEMA)))
@@ -118,7 +118,7 @@ def _measured(
 
 
 def _away(target: Target) -> list[str]:
-    """What of somebody else's target does not answer any more."""
+    """A line where a target that is not embedded does not answer any more; else none."""
     try:
         require_reachable(target)
     except Unreachable as error:
@@ -127,7 +127,7 @@ def _away(target: Target) -> list[str]:
 
 
 def calibrated(observer: Observer) -> Calibration | None:
-    """The floor of this machine; measured now where it never was. None: it is too busy to tell."""
+    """The calibration of this machine, made now where there is none. None: the machine is too busy for it."""
     found = calibration.stored()
     if found is None:
         observer.note("this machine is not calibrated yet: measuring its floor (some ten seconds, once)")
@@ -226,7 +226,7 @@ def _swarm_settings(
 
 
 def join(scenario: Scenario, settings: LoadTestSettings) -> int:
-    """Be a further machine of somebody else's load test: workers for that master, until it ends them. Returns the exit code."""
+    """Be a further machine of a load test: run workers for its master until the master ends them. Returns the exit code."""
     if settings.target is None:
         raise BadInput("--join needs --target: the target.json of the first machine, as this machine reaches it")
     _require_room(scenario, settings)

@@ -1,4 +1,4 @@
-"""What a load test ends in: the short table, the verdict, the thresholds, and the exit code that follows."""
+"""The outcome of a load test: the short table, the verdict, the thresholds, and the exit code."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What this machine can open and measure, and what a size needs. Imported by the commands and `live.doctor`."""
+"""What this machine can open and measure, and what a load needs. Imported by the commands and `live.doctor`."""

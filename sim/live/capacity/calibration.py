@@ -42,8 +42,8 @@ PATIENCE = 30.0
 """Seconds for the load process to start and the first 500 subscribers to come."""
 
 CALM_FLOOR = 0.005
-"""Seconds that the p99 of the floor may be: a time slice of the operating system. More is what other programs of a busy machine
-add just now, and no property of the machine."""
+"""Seconds that the p99 of the floor may be: a time slice of the operating system. More comes from other programs that run just
+now, and is no property of the machine."""
 
 TRIES = 3
 
@@ -59,7 +59,7 @@ class Calibration:
     floor_p50: float
     floor_p99: float
     lag_p50: float
-    """Of reading, behind arrival, in a broadcast to all."""
+    """From arrival to reading, in a broadcast to all."""
     lag_p99: float
     drain_rate: float
     """Messages/s."""
@@ -78,7 +78,7 @@ class Calibration:
 
     @property
     def is_calm(self) -> bool:
-        """Whether the machine had time for it; what a busy one measures says nothing about the runs that come."""
+        """Whether the machine was quiet: figures of a busy machine say nothing about later runs."""
         return self.floor_p99 <= CALM_FLOOR
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Calibration:
 
 
 def machine_key() -> str:
-    """What a calibration is valid for."""
+    """The machine, kernel and Python that a calibration is valid for."""
     system = f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"
     return f"{system}, Python {platform.python_version()}"
 
@@ -126,7 +126,7 @@ async def _measure(subscribers: int, scratch: Path, note: Callable[[str], None])
             burst = []
             for _ in range(BURST):
                 burst.append(server.broadcast())
-                # The selector gets its turn: sockets that were full go on being written.
+                # The event loop gets its turn to write to sockets that were full.
                 await asyncio.sleep(0)
             await asyncio.sleep(1.5)
             sampler.sample()
@@ -156,7 +156,7 @@ def _settings(subscribers: int, scratch: Path, port: int) -> SwarmSettings:
 
 
 async def _subscribed(swarm: Swarm, subscribers: int) -> None:
-    """Wait for all. Raises `InvalidRun` after half a minute without."""
+    """Wait until all are subscribed. Raises `InvalidRun` when that takes longer than `PATIENCE` and 500 a second."""
     deadline = time.monotonic() + PATIENCE + subscribers / 500
     while (progress := swarm.progress()).subscribed < subscribers:
         for child in swarm.ended():
@@ -178,7 +178,7 @@ def _evaluate(swarm: Swarm, sampler: Sampler, subscribers: int, calm: list[int],
     floor = (column["received_at_ns"] - column["sent_at_ns"])[slow] / SECOND
     lag = (column["read_at_ns"] - column["received_at_ns"])[slow] / SECOND
     read = column["read_at_ns"][fast]
-    # Few messages can all be read in one look: then from when the first of them was there.
+    # Few messages can all be read at one instant: then the time counts from the first arrival.
     drained = (read.max() - read.min()) or (read.max() - column["received_at_ns"][fast].min())
     header = swarm.headers()[0]
     used = [value for _, _, metric, value in sampler.rows if metric == "cpu_seconds"]

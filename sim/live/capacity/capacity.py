@@ -11,7 +11,7 @@ from sim.live.capacity.calibration import Calibration
 from sim.scenario import Scenario
 
 USE = 0.5
-"""Share of the drain rate, and of a machine's memory, to plan with: load is not even, and others are there as well."""
+"""Share of the drain rate, and of a machine's memory, to plan with: load is uneven, and other programs run as well."""
 
 BURST = 0.05
 """Seconds in which one process should have read a broadcast to all of its subscribers: its own lag in the tail."""
@@ -38,7 +38,7 @@ class LoadPlan:
     messages_per_second: float
     workers: int
     limits: dict[str, int]
-    """Workers that each limit alone would ask for; the largest decides."""
+    """Limit -> workers that it alone asks for; the largest number decides."""
     machines: int
     descriptors_per_worker: int
     descriptors_at_target: int
@@ -47,10 +47,10 @@ class LoadPlan:
     memory_per_worker: int
     """Bytes."""
     alone: int
-    """Load processes with which one such machine can hold all, target included, if it need not read a broadcast in time: each
-    has a loopback address of its own. 0: not even that."""
+    """Load processes with which one such machine can hold all pages, target included, if it need not read a broadcast in time
+    (each process has a loopback address of its own). 0: it cannot."""
     nodes_alone: int
-    """Broadcaster processes that this takes."""
+    """Broadcaster processes of that machine."""
 
     @property
     def decided_by(self) -> str:

@@ -51,14 +51,16 @@ class Volume:
 
 
 CAP = Volume(connections=500, publishes=1_000, deliveries=100_000, requests=20_000)
-"""Most that is sent to somebody else's host without `--i-own-this-target`, whatever is answered."""
+"""Most that is sent to another host without `--i-own-this-target`, also where the user has confirmed it."""
 
 
 def volume_of_load(scenario: Scenario, target: Target) -> Volume:
-    """Of a load test, as an upper bound: what its seed draws is counted, what it will draw is put well above its mean.
+    """Of a load test, as an upper bound: updates are drawn by its seed and counted; other random numbers are put well above
+    their mean.
 
-    A notification is a refetch at most, a failed refetch as many as `api.retries` allows; a page that leaves is replaced by one
-    that loads; a page that reconnects for ever authorises each time anew. A live application's changes (passive) are not known.
+    A notification causes one refetch at most, and a failed refetch as many further ones as `api.retries` allows. A page that
+    leaves is replaced by another one, which loads. A page that reconnects again and again authorises each time. The changes of a
+    live application (passive) are not known.
     """
     cooldown, drain = scenario.tail
     seconds = scenario.warmup + scenario.duration + cooldown
@@ -159,7 +161,7 @@ def require(volume: Volume, target: Target, owned: bool) -> None:
 
 
 def describe(volume: Volume, remote: list[str]) -> str:
-    """What will be sent, in one paragraph."""
+    """What will be sent, in words."""
     lines = [
         f"This will send to {', '.join(remote)}, at most: {volume.connections} WebSocket connections, {volume.publishes} changes "
         f"or events, {volume.requests} other HTTP requests; the target will send {volume.deliveries} notifications."

@@ -1,4 +1,4 @@
-"""What this machine lets one process open, checked before the first connection and not at the ten-thousandth."""
+"""Limits of descriptors and ports on this machine, checked before the first connection and not at the ten-thousandth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPARE = 200
 """Descriptors that a process needs besides its subscribers: interpreter, logs, parts, epoll, publisher."""
 
 UNEVEN = 1.05
-"""What the fullest of some processes that share a port may have, as a multiple of its share."""
+"""Connections of the fullest of several processes that share a port, as a multiple of an even share."""
 
 DEFAULT_PORTS = 28_232
 """Local ports that Linux hands out by default (32768-60999) to one target address and port."""
@@ -46,7 +46,7 @@ def local_ports() -> int:
 
 
 def addresses_of(host: str) -> int:
-    """Addresses of *host* to which connections go in turn; local ports are counted for each."""
+    """The number of addresses of *host*: connections take them in turn, and local ports are counted for each."""
     try:
         return len({info[4][0] for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
     except (OSError, UnicodeError):

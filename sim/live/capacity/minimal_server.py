@@ -1,7 +1,7 @@
-"""A broadcaster that does nothing but send: against it the load client itself is measured.
+"""A broadcaster that only sends, to measure the load client itself.
 
-It upgrades, establishes, accepts every subscription, and broadcasts a frame to all, each stamped just before that socket's write.
-What a subscriber measures against it is loopback and the client's own cost, with no fan-out of a real broadcaster inside.
+It upgrades connections, accepts every subscription, and broadcasts a frame to all, stamped just before each socket's write. So a
+subscriber measures loopback and the client's own cost, without the fan-out of a real broadcaster.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class MinimalServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     def broadcast(self) -> int:
-        """One event to everybody, in the order in which they subscribed; returns its serial."""
+        """Send one event to all subscribers, in the order in which they subscribed; returns its serial."""
         self._serial += 1
         before, after = self._frame.replace(str(_SERIAL).encode(), str(_SERIAL + self._serial).encode()).split(
             str(_STAMP).encode(), 1
@@ -88,7 +88,7 @@ class _Peer(asyncio.Protocol):
         if message.event == "pusher:subscribe":
             channel = message.data["channel"]
             self._protocol.send_text(messages.subscription_succeeded(channel).encode())
-            # A dashboard listens to the sites' channel as well; nothing is ever said there.
+            # A dashboard listens to the sites' channel as well, where nothing is sent.
             if channel == CHANNEL:
                 self._server.subscribers.append(self._transport)
         elif message.event == "pusher:ping":

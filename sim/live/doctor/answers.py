@@ -1,4 +1,4 @@
-"""What has answered, and what that means at each place of the pattern: status, server, kind of text.
+"""Which program has answered, and what its answer means at each place of the pattern: status, server, kind of text.
 
 A proxy's own 403 page, a login form with status 200 and the broadcaster's 403 are three different things; only one of them is
 about REVERB_APP_KEY.
@@ -13,7 +13,7 @@ from typing import Any
 from sim.live.client import HttpAnswer
 
 PROXIES = ("nginx", "openresty", "apache", "caddy", "cloudflare", "traefik", "envoy", "haproxy", "varnish", "litespeed", "awselb")
-"""Beginnings of `Server` headers of programs that stand before others."""
+"""Beginnings of `Server` headers of proxies."""
 
 CSRF = "a CSRF check stands before it, and no token of this session came: the page must send X-CSRF-TOKEN or X-XSRF-TOKEN"
 
@@ -40,18 +40,18 @@ def json_of(answer: HttpAnswer) -> dict[str, Any]:
 
 
 def proxy_of(answer: HttpAnswer) -> str:
-    """What stands before the one that was asked, where the answer is its own; empty: the one that was asked has answered."""
+    """The proxy, where the answer is its own; empty: the program behind it has answered."""
     server = answer.headers.get("server", "")
     known = next((name for name in PROXIES if server.lower().startswith(name)), "")
     gateway = answer.status in (502, 503, 504)
-    # What is behind a proxy answers in its own words: Reverb with plain text or JSON, Laravel with its headers.
+    # Programs behind a proxy are known by their answers: Reverb's are plain text or JSON, Laravel's have its headers.
     theirs = "x-powered-by" in answer.headers or "set-cookie" in answer.headers or json_object(answer) is not None
     own = known and not theirs and (is_html(answer) or gateway or 300 <= answer.status < 400)
     return server if own else ""
 
 
 def in_words(answer: HttpAnswer) -> str:
-    """What came back, and from whom: `HTTP 403 (nginx/1.24.0, HTML: 403 Forbidden)`."""
+    """The answer and its sender: `HTTP 403 (nginx/1.24.0, HTML: 403 Forbidden)`."""
     if answer.status == 0:
         return answer.reason
     server = answer.headers.get("server", "") or answer.headers.get("x-powered-by", "")
@@ -75,8 +75,8 @@ def _text(answer: HttpAnswer) -> str:
 
 
 def on_the_way(answer: HttpAnswer, what: str) -> str:
-    """Advice where not the *what* (broadcaster, application) but something before it, or something else, has answered. Empty: it
-    was the one that was asked, as far as one can tell."""
+    """Advice where a proxy, or another program, has answered in place of the *what* (broadcaster, application). Empty: it was the
+    right one, as far as its answer shows."""
     location = answer.headers.get("location", "")
     proxy = proxy_of(answer)
     if 300 <= answer.status < 400 and "login" not in location:

@@ -1,4 +1,4 @@
-"""The doctor's checks of who may listen: the application signs for the owner alone, and the broadcaster accepts its signature."""
+"""The doctor's checks of permissions: the application signs for the owner alone, and the broadcaster accepts its signature."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ async def authorisation(patient: Patient) -> list[Finding]:
     for channel in _guarded(patient):
         answer = await _authorise(patient, channel, patient.owner)
         if answer.status in (404, 405) or on_the_way(answer, "application"):
-            # The same for every channel and for everybody: said once.
+            # The same for every channel and user: one finding is enough.
             advice = on_the_way(answer, "application") or NO_ROUTE
             findings.append(Finding("private auth", "problem", f"POST {target.auth}: {in_words(answer)}", advice))
             return [*findings, _signed_here(patient, f"{target.auth} does not answer", "")]
         findings.append(_owner_finding(patient, channel, answer))
     specific = patient.channels[0]
-    for who, user in (("stranger", patient.stranger), ("guest", None)) if specific in _guarded(patient) else ():
-        if who == "stranger" and user is None:
+    for role, user in (("stranger", patient.stranger), ("guest", None)) if specific in _guarded(patient) else ():
+        if role == "stranger" and user is None:
             findings.append(Finding("private auth", "skipped", f"no second user with other {patient.ids} in the target"))
             continue
         answer = await _authorise(patient, specific, user)
-        findings.append(_refusal_finding(who, specific, answer))
+        findings.append(_refusal_finding(role, specific, answer))
     return findings
 
 
@@ -109,18 +109,18 @@ def _others(patient: Patient) -> str:
     return f"; for channels of your own give --channel 'private-{lists[0]}.{{id}}'" if lists else ""
 
 
-def _refusal_finding(who: str, channel: str, answer: HttpAnswer) -> Finding:
+def _refusal_finding(role: str, channel: str, answer: HttpAnswer) -> Finding:
     if answer.status in (401, 403):
-        return Finding("private auth", "ok", f"a {who} may not ({answer.status})")
+        return Finding("private auth", "ok", f"a {role} may not ({answer.status})")
     if answer.ok and json_of(answer).get("auth"):
         return Finding(
-            "private auth", "problem", f"a {who} may listen to {channel}", "the channel's callback must check the owner"
+            "private auth", "problem", f"a {role} may listen to {channel}", "the channel's callback must check the owner"
         )
-    if who == "guest" and 300 <= answer.status < 400:
+    if role == "guest" and 300 <= answer.status < 400:
         advice = "a browser follows it and sees a page with status 200: have the route answer 401 or 403 in JSON"
         return Finding("private auth", "ok", f"a guest is sent away: {in_words(answer)}", advice)
     advice = CSRF if answer.status == 419 else "a browser sees that as an error without a reason: answer 401 or 403 in JSON"
-    return Finding("private auth", "ok" if answer.status == 419 else "problem", f"a {who} gets {in_words(answer)}", advice)
+    return Finding("private auth", "ok" if answer.status == 419 else "problem", f"a {role} gets {in_words(answer)}", advice)
 
 
 async def subscription(patient: Patient) -> list[Finding]:

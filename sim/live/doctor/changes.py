@@ -25,9 +25,9 @@ LARGE = 8_000
 
 
 async def change(patient: Patient) -> list[Finding]:
-    """A change through the application: is it broadcast, under which name, how often, how late?
+    """A change through the application: whether it is broadcast, under which name, how often, how late.
 
-    Where the change routes are not known (a foreign application), somebody else makes the change while the doctor listens.
+    Where the change routes are not known (a foreign application), the user makes the change while the doctor listens.
     """
     listener = patient.listener
     since, answer, patience = time.time_ns(), None, patient.listen
@@ -81,7 +81,7 @@ def _no_change(patient: Patient, answer: HttpAnswer | None) -> Finding:
     if not patient.changes:
         detail = "no changes allowed"
     else:
-        detail = in_words(answer) if answer else "no application, or nobody who may"
+        detail = in_words(answer) if answer else "no application, or no user"
     request = f"""--change 'PUT /api/{patient.ids}/{{id}} {{"note": "{{n}}"}}'"""
     return Finding("change", "skipped", detail, f"give {request}, or --listen SECONDS and change something meanwhile")
 

@@ -1,7 +1,7 @@
 """Every step of the pattern checked against a target, one by one, each with what to do about it.
 
 A check is an async function of the `Patient` that returns findings; a table of steps says in which order, and what each needs
-to have gone well before. What cannot be checked any more is `skipped`, with the reason: a doctor does not guess.
+to have gone well before. What cannot be checked any more is `skipped`, with the reason.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class Patient:
     settle: float = 0.3
     """Seconds in which further events of one change still come."""
     connection: Subscriber | None = None
-    """As a page has it, once the broadcaster has let it in."""
+    """A connection as a page has it; None: there is none (yet)."""
     up: dict[str, HttpAnswer] = field(default_factory=dict)
     """Answer to `GET /up`, by place (`sim.live.probe.places`)."""
     down: set[str] = field(default_factory=set)
     """Places that do not answer."""
     sessions: dict[Key, Session] = field(default_factory=dict)
-    """Of users who have logged in."""
+    """User's id -> session, of users that have logged in."""
     auths: dict[str, tuple[str, str | None]] = field(default_factory=dict)
     """Channel -> `auth` and `channel_data` for the listener's socket."""
     subscribed: set[str] = field(default_factory=set)
@@ -91,7 +91,7 @@ class Patient:
         return f": {ended}" if ended else ""
 
     def lose(self, place: str) -> None:
-        """*place* does not answer; pages may connect to the same one."""
+        """Note that *place* does not answer, and where pages connect to it as well."""
         self.down.add(place)
         if self.target.subscribing == self.target.publishing and place == "broadcaster":
             self.down.add("broadcaster for pages")
@@ -155,8 +155,8 @@ async def ask(
         connection.close()
 
 
-def in_ms(ns: int) -> str:
-    return f"{ns / 1e6:.1f} ms"
+def in_ms(ns: float) -> str:
+    return f"{ns / 1e6:,.1f} ms"
 
 
 Check = Callable[[Patient], Awaitable[list[Finding]]]
@@ -177,7 +177,7 @@ class CheckStep:
 async def examine(
     patient: Patient, steps: tuple[CheckStep, ...], report: Callable[[Finding], None] = lambda finding: None
 ) -> list[Finding]:
-    """All steps in order; *report* hears of each finding at once."""
+    """All steps in order; *report* is called with each finding at once."""
     findings: list[Finding] = []
     failed: set[str] = set()
     try:

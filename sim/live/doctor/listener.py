@@ -18,7 +18,7 @@ from sim.pusher.messages import Malformed, Message
 from sim.target import Target
 
 MAX_EVENT = 8 << 20
-"""Bytes of the largest event that is listened to: what is too large is the target's to say, not ours."""
+"""Bytes of the largest event that is received: whether an event is too large is for the target to decide."""
 
 GOODBYE = 0.5
 """Seconds to wait for the answer to our close frame."""

@@ -57,7 +57,7 @@ async def browser_settings(patient: Patient) -> list[Finding]:
 
 
 async def names(patient: Patient) -> list[Finding]:
-    """Does every host have an address?"""
+    """Whether every host has an address."""
     findings = []
     loop = asyncio.get_running_loop()
     for place, origin in places(patient.target).items():
@@ -228,7 +228,7 @@ async def warn_of_sockets(target: Target, connections: int) -> str:
     try:
         patient.connection = await Subscriber.open(target, patient.patience)
     except Refused:
-        return ""  # The load test will say it.
+        return ""  # The load test will report it.
     try:
         if not await _is_reverb(patient):
             return ""
@@ -275,8 +275,7 @@ def _advice(patient: Patient, refused: Refused) -> str:
 
 async def limits_here(patient: Patient) -> list[Finding]:
     """How many subscribers this machine could open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)[0], limits.descriptors()
     subscribers = max(0, most - limits.SPARE)
     detail = f"{soft:,} descriptors (hard limit {most:,}), {limits.local_ports():,} local ports to one address"
     if subscribers < 1_000:

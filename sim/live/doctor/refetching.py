@@ -19,7 +19,7 @@ WHOLE_SECOND = 1.1
 
 
 async def race(patient: Patient) -> list[Finding]:
-    """Does a refetch that starts with the notification already see the change? Compared with a later refetch, like with like."""
+    """Whether a refetch that starts with the notification already sees the change, compared with a later refetch."""
     if not patient.changes or patient.owner is None:
         return [Finding("after commit", "skipped", "no changes allowed")]
     listener, specific, stale, seen = patient.listener, patient.channels[0], 0, 0
@@ -53,7 +53,7 @@ async def refetch(patient: Patient) -> list[Finding]:
     if not patient.target.api:
         return [Finding("refetch", "skipped", "no application in the target")]
     if patient.owner is None:
-        return [Finding("refetch", "skipped", "nobody who may read in the target", HOW_TO_GIVE_AN_ACCOUNT)]
+        return [Finding("refetch", "skipped", "no user of the application is known", HOW_TO_GIVE_AN_ACCOUNT)]
     answer = await ask_resource(patient)
     if not answer.ok or is_html(answer):
         advice = on_the_way(answer, "application") or {

@@ -8,7 +8,7 @@ import time
 
 from sim.clock import SECOND
 from sim.live.client import HttpAnswer
-from sim.live.doctor.checks import Finding, Patient
+from sim.live.doctor.checks import Finding, Patient, in_ms
 from sim.live.doctor.listener import ReceivedFrame
 from sim.live.drive.requests import signed_event
 
@@ -27,23 +27,25 @@ async def timing(patient: Patient) -> list[Finding]:
     listener, channels = patient.listener, sorted(patient.subscribed)
     if not channels or not patient.target.secret:
         return [Finding("broadcaster's time", "skipped", "not subscribed, or no secret to publish with")]
-    round_trip = await listener.round_trip(patient.patience) or 0.0
+    round_trip = (await listener.round_trip(patient.patience) or 0.0) * SECOND
     answered, first, quick = await _measure(patient, channels, at_once=True)
     if not first:
         return [Finding("broadcaster's time", "skipped", "no event came back")]
-    patient.direct = round(statistics.median(first) * SECOND)
-    parts = f"published in {_ms(statistics.median(answered))}, heard after {_ms(patient.direct / SECOND)}"
-    findings = [Finding("broadcaster's time", "ok", f"{parts}, of which {_ms(round_trip / 2)} on the network (ping)")]
+    patient.direct = round(statistics.median(first))
+    parts = f"published in {in_ms(statistics.median(answered))}, heard after {in_ms(patient.direct)}"
+    findings = [Finding("broadcaster's time", "ok", f"{parts}, of which {in_ms(round_trip / 2)} on the network (ping)")]
     if quick:
         _, _, late = await _measure(patient, channels, at_once=False)
         findings += _second_frame(statistics.median(quick), statistics.median(late or quick))
     return findings
 
 
-async def _measure(patient: Patient, channels: list[str], at_once: bool) -> tuple[list[float], list[float], list[float]]:
-    """Seconds to the answer, to the first frame, and from the first to the second, of each round."""
+async def _measure(patient: Patient, channels: list[str], at_once: bool) -> tuple[list[int], list[int], list[int]]:
+    """Nanoseconds to the answer, to the first frame, and from the first to the second, of each round."""
     listener = patient.listener
-    answered, first, gaps = [], [], []
+    answered: list[int] = []
+    first: list[int] = []
+    gaps: list[int] = []
     for number in range(ROUNDS):
         name, since = f"workbench-doctor-{at_once}-{number}", time.time_ns()
         listener.acknowledge(at_once)
@@ -55,10 +57,10 @@ async def _measure(patient: Patient, channels: list[str], at_once: bool) -> tupl
         at = [h.at for h in listener.heard if h.at >= since and h.message.event == name]
         if not at:
             break
-        answered.append((answer.finished_at - answer.started_at) / SECOND)
-        first.append((at[0] - since) / SECOND)
+        answered.append(answer.finished_at - answer.started_at)
+        first.append(at[0] - since)
         if len(at) > 1:
-            gaps.append((at[1] - at[0]) / SECOND)
+            gaps.append(at[1] - at[0])
     return answered, first, gaps
 
 
@@ -73,40 +75,31 @@ async def _until(patient: Patient, name: str, since: int, count: int) -> None:
 
 
 def _second_frame(quick: float, late: float) -> list[Finding]:
-    """Seconds from the first frame of an event to the second, where the client acknowledges at once and where it does not: what
-    vanishes was the delayed acknowledgement."""
-    if late < DELAYED[0]:
+    """Nanoseconds from the first frame of an event to the second, where the client acknowledges at once (*quick*) and where it
+    does not (*late*): the difference is the delayed acknowledgement."""
+    if late < DELAYED[0] * SECOND:
         return []
-    detail = f"the second frame of an event comes {_ms(late)} after the first"
+    detail = f"the second frame of an event comes {in_ms(late)} after the first"
     if quick > late / 4:
         return [Finding("second frame", "ok", detail, "not the client's acknowledgement: the broadcaster itself takes that long")]
     advice = (
         "the broadcaster sends without TCP_NODELAY (as Reverb does), so the second frame waits for the client's acknowledgement; "
         "pages on one channel do not feel it, nor pages behind a proxy that sets TCP_NODELAY (nginx: tcp_nodelay on)"
     )
-    return [Finding("delayed acknowledgement", "ok", f"{detail}, {_ms(quick)} where the client acknowledges at once", advice)]
+    return [Finding("delayed acknowledgement", "ok", f"{detail}, {in_ms(quick)} where the client acknowledges at once", advice)]
 
 
 def dispatch(patient: Patient, first: ReceivedFrame, answer: HttpAnswer) -> list[Finding]:
-    """Now or queued, and which part of the time until a change was heard each station took."""
-    total, late = first.at - answer.started_at, first.at - answer.finished_at
+    """Whether the event was sent now or through a queue, and how the time until it was heard divides over the stations."""
+    total, late, took = first.at - answer.started_at, first.at - answer.finished_at, answer.finished_at - answer.started_at
     if late <= QUEUED * SECOND:
-        detail = f"now: heard {_ms(total / SECOND)} after the request began, which took {_ms(_took(answer))}"
-        return [Finding("dispatch", "ok", detail)]
+        return [Finding("dispatch", "ok", f"now: heard {in_ms(total)} after the request began, which took {in_ms(took)}")]
     broadcaster = min(patient.direct, late)
     parts = [
-        f"application {_ms(_took(answer))}",
-        f"queue and its worker {_ms((late - broadcaster) / SECOND)}",
-        f"broadcaster and network {_ms(broadcaster / SECOND)}" if broadcaster else "broadcaster and network not known",
+        f"application {in_ms(took)}",
+        f"queue and its worker {in_ms(late - broadcaster)}",
+        f"broadcaster and network {in_ms(broadcaster)}" if broadcaster else "broadcaster and network not known",
     ]
-    detail = f"queued: heard {_ms(late / SECOND)} after the answer; {_ms(total / SECOND)} = {', '.join(parts)}"
+    detail = f"queued: heard {in_ms(late)} after the answer; {in_ms(total)} = {', '.join(parts)}"
     advice = "an idle worker sleeps up to 3 s (--sleep) before it looks again; ShouldBroadcastNow sends within the request"
     return [Finding("dispatch", "ok", detail, advice)]
-
-
-def _took(answer: HttpAnswer) -> float:
-    return (answer.finished_at - answer.started_at) / SECOND
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:,.1f} ms"

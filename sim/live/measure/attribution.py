@@ -1,8 +1,8 @@
-"""Which update is this notification of? For targets whose payload does not say.
+"""The update of each notification, for targets whose payload does not name it.
 
-Every page that hears a broadcast gets the same bytes. So the question is asked once per event and not once per page: what was
-heard on a channel, in the order in which it was first heard, and what was published there, in the order of publication, are
-matched one to one, first in first out:
+Every page that hears a broadcast gets the same bytes, so events are matched and not notifications: what was heard on a channel,
+in the order in which it was first heard, with what was published there, in the order of publication, one to one and first in
+first out:
 
     published on private-servers.5    u7 at 1.0000   u9 at 1.0035              (two changes of one server, 3.5 ms apart)
     first heard there                      e at 1.0080       f at 1.0081       -> e is u7, f is u9: nothing is lost
@@ -11,11 +11,12 @@ matched one to one, first in first out:
     first heard                            e at 1.01                     f at 3.01
                                       -> f is u12 (the latest that was sent before it came), e is u7; u9 was heard by nobody
 
-Where the payload names the resource (`server_id`), each resource has a row of its own. The same bytes may come twice: two changes
-of one resource within the resolution of its time stamp, or one event that was delivered twice. How many broadcasts there were is
-then what most pages heard, else what one of them did, else one, whichever is as many as were published. Page by page each arrival
-is of the latest of these that was sent before it, and no two arrivals are of one, as far as there are enough; what is left is a
-duplicate. So the page that missed the first of two, or heard it twice, has the second in its place.
+Where the payload names the resource (`server_id`), each resource is matched by itself. The same bytes may come twice: two changes
+of one resource within the resolution of its time stamp, or one event that was delivered twice. The number of broadcasts of such
+bytes is the number that most pages heard, or the largest number that a page heard, or one: the first of these with which as many
+were heard as were published. At each page an arrival then belongs to the latest of these broadcasts that was sent before it, and
+each broadcast has one arrival at most, while there are enough of them; further arrivals are duplicates. So a page that missed the
+first of two broadcasts, or received it twice, still has the right update for the second.
 """
 
 from __future__ import annotations
@@ -72,11 +73,11 @@ def attribute(notifications: pd.DataFrame, events: pd.DataFrame, published: Publ
 
 
 def one_each(page: Array, at: Array, started_at: Array) -> Array:
-    """For arrivals of the same bytes, sent several times: of which sending each is (its place). Rows in any order."""
+    """For arrivals of the same bytes, sent several times: the place of the sending that each belongs to. Rows in any order."""
     order = np.lexsort((at, page))
     serial = np.arange(len(order))
     latest = np.searchsorted(np.maximum.accumulate(started_at), at[order], side="right") - 1
-    # An arrival leaves one for each that comes after it at its page.
+    # An arrival leaves a sending for each later arrival at its page.
     left = pd.Series((latest - serial)[::-1]).groupby(page[order][::-1]).cummin().to_numpy()[::-1]
     place = np.empty(len(order), int)
     place[order] = np.maximum(left + serial, 0)
@@ -84,7 +85,7 @@ def one_each(page: Array, at: Array, started_at: Array) -> Array:
 
 
 def tell_apart(notifications: pd.DataFrame, events: pd.DataFrame) -> pd.Series:
-    """The update of each notification where nobody of ours published: the different events, numbered as they were first heard.
+    """The update of each notification where the workbench published nothing: different events, numbered as they were first heard.
     The same bytes once more at one page are another event."""
     rows = notifications.sort_values("received_at_ns", kind="stable")
     repeat = rows.groupby(["event", "channel", "subscriber"], observed=True, sort=False).cumcount()
@@ -94,7 +95,7 @@ def tell_apart(notifications: pd.DataFrame, events: pd.DataFrame) -> pd.Series:
 
 
 def _queues(heard: pd.DataFrame, published: Published) -> Iterator[tuple[pd.DataFrame, Published]]:
-    """What was heard with what was published, channel by channel, and resource by resource where the events say which."""
+    """What was heard with what was published, channel by channel, and resource by resource where the events name one."""
     by_channel = dict(tuple(published.groupby("channel", sort=False)))
     for channel, broadcasts in heard.groupby("channel", sort=False, observed=True):
         queue = by_channel.get(channel)
@@ -110,9 +111,9 @@ def _queues(heard: pd.DataFrame, published: Published) -> Iterator[tuple[pd.Data
 def match(first_at: Array, started_at: Array, counts: Sequence[Array] = ()) -> Array:
     """Position of the (first) update of each event, or -1. Both rows are in order; no update is given twice; order is kept.
 
-    *counts*: how many broadcasts each event may have been, the likeliest first; else each was one. Where these are as many as
-    were published, the n-th is the n-th. Where there are fewer or more, each event is taken, from the last backwards, for the
-    latest update that was sent before it was heard.
+    *counts*: possible numbers of broadcasts of each event, the likeliest first; at last each event is taken for one broadcast.
+    With the first of these whose sum is the number of updates, the n-th broadcast is of the n-th update. Where none fits, each
+    event, from the last backwards, is of the latest update that was sent before it was heard.
     """
     for count in (*counts, np.ones(len(first_at), int)):
         first = np.cumsum(count) - count
@@ -130,11 +131,11 @@ def match(first_at: Array, started_at: Array, counts: Sequence[Array] = ()) -> A
 
 
 def per_channel(rows: pd.DataFrame) -> Published:
-    """In the order of publication: by sequence where the target counts, else by the answer (where none came, by the request: when
-    the publisher gave it up says nothing).
+    """In the order of publication: by sequence where the target counts, else by the answer (where none came, by the request: the
+    instant at which the publisher gave up says nothing).
 
-    *rows*: update, resource_id, channels, sequence (null: not told), status, http_status (null: no answer), started_at,
-    finished_at. What failed or changed nothing was not published; what nobody knows may have been.
+    *rows*: update, resource_id, channels, sequence (null: not known), status, http_status (null: no answer), started_at,
+    finished_at. What failed or changed nothing was not published; what is unknown may have been.
     """
     rows = rows.assign(answered_at=rows["finished_at"].where(rows["http_status"].notna(), rows["started_at"]))
     sent = rows[rows["status"].isin(("committed", "unknown"))].explode("channels").rename(columns={"channels": "channel"})

@@ -26,10 +26,10 @@ Attribute = Callable[[pd.DataFrame, pd.DataFrame], pd.Series]
 
 @dataclass(frozen=True)
 class Notifications:
-    """What all subscribers heard, each notification with its update where that can be known. Instants in ns since 1970."""
+    """What all subscribers heard, each notification with its update where that is known. Instants in ns since 1970."""
 
     notifications: pa.Table
-    """As in the parts, with `update` null where nobody knows."""
+    """As in the parts, with `update` null where it is not known."""
     counts: pd.DataFrame
     """Of the subscribers that are not recorded row by row."""
     events: pd.DataFrame
@@ -39,7 +39,7 @@ class Notifications:
         """*attribute*(notifications, events): the update of each notification (`attribution`)."""
         rows = parts.read_table(directory, "notifications", offset)
         counts = parts.read_table(directory, "counts", offset).to_pandas().astype({"channel": str})
-        # The instants in a payload are by the clock of who published, not of who heard.
+        # The instants in a payload are by the publisher's clock, not by the subscriber's.
         events = parts.read_table(directory, "events").to_pandas(integer_object_nulls=True)
         events = events.astype({"channel": str, "resource_id": "Int64"})
         frame = rows.select(["update", "event", "subscriber", "channel", "received_at_ns"]).to_pandas().astype({"channel": str})
@@ -48,7 +48,7 @@ class Notifications:
 
     @cached_property
     def first_at(self) -> pd.Series:
-        """Update -> first arrival at anybody."""
+        """Update -> first arrival at any page."""
         columns = {"update": self.notifications["update"].to_numpy(), "at": self.notifications["received_at_ns"].to_numpy()}
         rows = pd.concat([pd.DataFrame(columns).dropna(), self.counts.rename(columns={"first_at_ns": "at"})[["update", "at"]]])
         return rows[rows["update"] >= 0].astype("int64").groupby("update")["at"].min()
@@ -70,7 +70,7 @@ def append_parts(run: RunWriter, directory: Path, epoch: int, heard: Notificatio
     recorded = len(pages["subscriber"])
     share = share_recorded(parts.read_headers(directory), recorded)
     if share < 1:
-        # By how many there really are, and not by the chance of being drawn: then the rows add up to all pages.
+        # By the share that was drawn, and not by the chance of it: then the rows add up to all pages.
         pages = dict(pages) | {"weight": np.full(recorded, 1 / share)}
     run.append("pages", pages)
     if share < 1:
@@ -88,10 +88,10 @@ def share_recorded(headers: Sequence[Mapping[str, Any]], recorded: int) -> float
 
 
 def append_passive(run: RunWriter, heard: Notifications, epoch: int) -> None:
-    """Nobody of ours published, so the updates are the different events that were heard (`attribution.tell_apart`).
+    """The workbench published nothing, so the updates are the different events that were heard (`attribution.tell_apart`).
 
-    When they were wanted is known only where the payload says it, when they were committed never. The broadcaster had taken them
-    when the payload says so, and at the latest when the first subscriber heard of them.
+    Their intended time is known only from the payload, the time of their commit never. The time of their publication is that in
+    the payload, else that of the first arrival.
     """
     rows = heard.notifications.select(["update", "event", "channel", "received_at_ns"]).to_pandas().astype({"channel": str})
     first = rows.sort_values("received_at_ns").groupby("update").first()
@@ -109,7 +109,7 @@ def append_passive(run: RunWriter, heard: Notifications, epoch: int) -> None:
 
 
 def resource_named(channel: str) -> tuple[str, int]:
-    """What a channel's name says: `private-servers.5` -> server, 5; `private-users.3.servers` -> server, 0 (none)."""
+    """Resource and id by a channel's name: `private-servers.5` -> server, 5; `private-users.3.servers` -> server, 0 (none)."""
     words = channel.removeprefix("private-").split(".")
     names = [word for word in words if not word.isdigit()] or words
     return names[-1].removesuffix("s"), int(words[-1]) if words[-1].isdigit() else 0

@@ -1,17 +1,17 @@
-"""What became of each update, from both ends: what the publisher was answered, and what the subscribers heard.
+"""The fate of each update, from both ends: the answer that the publisher got, and what the subscribers heard.
 
-| the publisher was told               | heard     | not heard, pages listened | nobody listened |
+| the answer to the publisher          | heard     | not heard, pages listened | nobody listened |
 |--------------------------------------|-----------|---------------------------|-----------------|
 | success, and when it was published   | committed | committed                 | committed       |
 | success, not (yet) published         | committed | not_broadcast             | committed       |
 | success, nothing about publication   | committed | unknown                   | committed       |
 | not broadcast, by decision           | committed | not_broadcast             | not_broadcast   |
-| no answer, or one that does not tell | committed | unknown                   | unknown         |
+| no answer, or an unclear one         | committed | unknown                   | unknown         |
 | refused, or could not connect        | committed | failed                    | failed          |
 | committed when the run was over      | failed    | failed                    | failed          |
 
-*unknown*, of a success: an application that says nothing about publication may have changed nothing and rightly said nothing, or
-may have lost the event. That is not called a loss of the broadcaster.
+*unknown*, of a success: an application that says nothing about publication may have changed nothing, so that there was no event,
+or may have lost the event. That is not called a loss of the broadcaster.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def update_columns(
     anybody. *posted_at*: update -> published_at of its payload. *listened*: see below. All instants ns since 1970.
     *over*: when the run was over, s since *epoch*. What was committed later is in no database of the run, and has no version.
 
-    The instant of the commit is the application's to tell; where it does not, there is none. The instant of the publication is
-    what the answer says, else what the payload says, else the answer's end; never later than the first arrival.
+    The instant of the commit is known from the application only; else there is none. The instant of the publication is that in
+    the answer, else that in the payload, else the answer's end; never later than the first arrival.
     """
     heard = rows["update"].map(first_at).astype("Int64")
     known = rows["published_at"].fillna(rows["update"].map(posted_at).astype("Int64"))
@@ -78,9 +78,9 @@ def listened(rows: pd.DataFrame, subscriptions: pd.DataFrame) -> np.ndarray:
 
 def without_change(rows: pd.DataFrame, heard: pd.Index) -> np.ndarray:
     """Whether a row's change changed nothing: the application says so, or it says nothing and answers with the version that the
-    resource had before, and nobody heard of it. (A version of whole seconds stays the same where there were two changes in one.)
+    resource had before, and no page heard of it. (A version of whole seconds stays the same where there were two changes in one.)
 
-    *rows*: the publisher's, in the order of the updates. *heard*: updates of which somebody heard.
+    *rows*: the publisher's, in the order of the updates. *heard*: updates that some page heard of.
     """
     versions = rows["version"].where(rows["status"] == "committed")
     before = versions.groupby([rows["resource"], rows["resource_id"]]).transform(lambda known: known.ffill().shift())

@@ -1,4 +1,4 @@
-"""What the load processes say about themselves: their headers and their CPU, as one account for manifest and verdict."""
+"""The load processes by their own account: headers and CPU, summed for manifest and verdict."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the scenario breaks on purpose, played against the real target at the scenario's times.
 
-The embedded target is stopped, started, cut and slowed down by its own parent (`sim.live.serve.Serving`). A target that is
-somebody else's is broken by a command of the scenario, whose exit code is kept:
+The embedded target is stopped, started, cut off and slowed down by its parent process (`sim.live.serve.Serving`). Any other
+target is broken by a command of the scenario, whose exit code is kept:
 
     [[incidents]]
     kind = "restart"
@@ -30,11 +30,11 @@ Row = dict[str, Any]
 """An incident as it happened: kind, at (of the scenario), began_at, ended_at (None: not yet), and facts of its kind."""
 
 Step = Callable[[Row], bool]
-"""Does what is due; whether the incident is over."""
+"""Does what is due; returns whether the incident is over."""
 
 
 def require_playable(incidents: Sequence[Incident], embedded: bool) -> None:
-    """Raise `BadInput` where an incident cannot be played: a command breaks somebody else's target, and only that."""
+    """Raise `BadInput` where an incident cannot be played: a command is for a target that is not embedded, and only for that."""
     for position, incident in enumerate(incidents):
         what = f"incidents[{position}]: {incident.kind} of"
         if not embedded and not incident.command:
@@ -53,7 +53,7 @@ class Player:
     """Call `play` often; it never waits."""
 
     def __init__(self, incidents: Sequence[Incident], embedded: Serving | None, logs: Path | None = None) -> None:
-        """*embedded*: None where the target is somebody else's; then incidents run commands, whose output goes to *logs*."""
+        """*embedded*: None for any other target; then incidents run commands, whose output goes to *logs*."""
         self.rows: list[Row] = []
         self._embedded = embedded
         self._logs = logs
@@ -165,7 +165,7 @@ class Player:
         self._plan(float("-inf"), row, step)
         return False
 
-    # ---- somebody else's
+    # ---- any other target
 
     def _of_command(self, command: Sequence[str]) -> Step:
         def begin(row: Row) -> bool:

@@ -1,4 +1,4 @@
-"""What the processes of a run cost while it goes on: CPU, memory and descriptors of the local ones, `/metrics` of the target's.
+"""What the processes of a run cost: CPU, memory and descriptors of local processes, and the target's `/metrics`, once a second.
 
 A sample is a row of the bundle's `metrics` table. What cannot be read (a process that has ended, a target without `/metrics`) is
 left out; the table then simply has no such rows.
@@ -43,7 +43,7 @@ class Sampler:
     """Collects rows; call `sample` about once a second."""
 
     def __init__(self, journal: Journal | None = None) -> None:
-        """*journal* (of `SCHEMA`): where the rows go besides, so that they outlive this process."""
+        """*journal* (of `SCHEMA`): also gets the rows, so that they outlive this process."""
         self.rows: list[MetricSample] = []
         self._journal = journal
         self._processes: dict[str, psutil.Process] = {}

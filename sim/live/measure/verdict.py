@@ -1,4 +1,4 @@
-"""Whether a run is valid. The rules look at the harness, never at the target: bad behaviour of the target is a result.
+"""Whether a run is valid. The rules are about the harness, never about the target: bad behaviour of the target is a result.
 
 The harness limits a figure when it adds more than a tenth to it, and more than the delay that any scheduler may cause (`FLOOR`).
 Nothing is subtracted from a figure; a run that breaks a rule is declared invalid, with the reason. The limits are judgement;
