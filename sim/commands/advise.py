@@ -85,14 +85,13 @@ def subject(name: str) -> tuple[Scenario, str, Run | None]:
         run = Run(name)
         run.verify()
         if heard.is_heard(run):
-            found = heard.scenario_of(run)
-            words = f"Of what was heard in {run.scenario.duration:g} s ({run.name}): the same gaps, bursts and resources."
-            return found, f"{words} {ASSUMED}", None
+            words = f"For changes as heard in {run.scenario.duration:g} s ({run.name}): the same gaps, bursts and resources."
+            return heard.scenario_of(run), f"{words} {ASSUMED}", None
         if run.manifest.partial or not run.manifest.validity["ok"]:
             raise BadInput(f"{name}: no advice on a run that is {verdict(run)}")
-        return run.scenario, f"Of the run {run.name} ({run.manifest.source}), its updates drawn anew.", run
+        return run.scenario, f"For the run {run.name} ({run.manifest.source}), with updates drawn anew.", run
     if path.suffix == ".toml":
-        return load_scenario(path), f"Of the scenario {path.stem}.", None
+        return load_scenario(path), f"For the scenario {path.stem}.", None
     if path.is_dir() and not list(path.glob("*.jsonl")):
         raise BadInput(f"{name} is neither a run bundle (no manifest.json) nor a trace (no *.jsonl)")
     traces = load_traces(name)
@@ -105,7 +104,8 @@ def subject(name: str) -> tuple[Scenario, str, Run | None]:
         workload=Replay(trace=name, parallel=3),
         pages=(Pages("detail", 200), Pages("dashboard", 50)),
     )
-    return scenario, f"Of the trace {path.stem} ({number(len(traces))} recordings), 3 servers at a time of 20. {ASSUMED}", None
+    words = f"For the trace {path.stem} ({number(len(traces))} recordings), with 3 of 20 servers at a time."
+    return scenario, f"{words} {ASSUMED}", None
 
 
 ASSUMED = "It does not contain which pages are open, and their policy:"

@@ -42,7 +42,7 @@ REPLICATIONS = 5
 """Simulations of a setting before it is recommended, and of what is there now."""
 
 FINALISTS = 6
-"""Settings that are tried so, cheapest first, until one surely meets the objective."""
+"""Settings that are simulated so often, cheapest first, until one surely meets the objective."""
 
 EXACT = 600_000
 """Notifications and refetches up to which a remedy takes the engine that leaves nothing out: some seconds."""
@@ -54,7 +54,7 @@ QUICK, LEAST = 60_000, 20.0
 """Notifications and refetches of a simulation of the search, and the seconds that it has at least."""
 
 BUSY = 0.8
-"""Share of its time from which a station breaks: its queue is then several times as long as its work."""
+"""Share of its time from which a station counts as the limit: its queue then takes several times as long as its work."""
 
 COUNTED = {"refetch_rate": "refetch_rate.mean", "updates": "updates"}
 """Further columns of a trial, and the summary's metric of each."""
@@ -66,14 +66,14 @@ Row = dict[str, Any]
 
 
 class Limit(NamedTuple):
-    """How far a load may grow before an objective is missed."""
+    """The growth of a load at which an objective is missed."""
 
     times: float
-    """Most times for which it was met; 0: never, inf: at all that were tried."""
+    """The largest multiple of the load at which it was met; 0: none, inf: all that were tried."""
     missed: float
-    """Least times for which it was not; inf: none."""
+    """The smallest multiple at which it was not; inf: none."""
     trail: pd.DataFrame
-    """`trial` of each that was tried: times, subscribers."""
+    """`trial` of each multiple that was tried; times, subscribers."""
 
 
 class Priced(NamedTuple):
@@ -85,7 +85,7 @@ class Priced(NamedTuple):
     source: str
     """Whose costs they are, in words."""
     unknown: tuple[str, ...]
-    """What is not known of them."""
+    """What is not known of the costs, as sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def trial(scenario: Scenario, metric: str) -> Row:
 
 
 def screened(scenario: Scenario) -> tuple[Scenario, tuple[str, ...]]:
-    """The scenario without what the fleet engine cannot do, and that in words."""
+    """The scenario without what the fleet engine cannot simulate, and that in words."""
     left_out = []
     if scenario.incidents:
         scenario = dataclasses.replace(scenario, incidents=())
@@ -198,7 +198,7 @@ def grown(scenario: Scenario, growth: str, times: float) -> Scenario:
 
 
 def busier(workload: Workload, times: float) -> Workload:
-    """*times* as many updates of the same kind. Raises `BadInput` for instants, which are what they are."""
+    """*times* as many updates of the same kind. Raises `BadInput` for instants, which are a fixed list."""
     match workload:
         case Superposition():
             return dataclasses.replace(workload, parts=tuple(busier(part, times) for part in workload.parts))
@@ -323,7 +323,7 @@ def _chosen(scenario: Scenario, objective: Objective, tried: pd.DataFrame, draws
 
 
 def _freshest(tried: pd.DataFrame) -> Policy:
-    """Where none meets the objective: what comes nearest to it."""
+    """The policy that comes nearest to the objective, for where none meets it."""
     able = tried[~tried["polling"]].sort_values(["value", COST], kind="stable", na_position="last")
     policy: Policy = able.iloc[0]["choice"].policy
     return policy
@@ -342,7 +342,7 @@ def _repeated(scenario: Scenario, objective: Objective, draws: Sequence[Mapping[
     return means | {"values": values, "met": objective.met(values)}
 
 
-# --- more of it ----------------------------------------------------------------------------------------------------------
+# --- growth --------------------------------------------------------------------------------------------------------------
 
 
 def _headroom(now: Scenario, best: Scenario, objective: Objective) -> Iterator[Row]:
@@ -359,7 +359,7 @@ def _headroom(now: Scenario, best: Scenario, objective: Objective) -> Iterator[R
 
 
 class Bracket(NamedTuple):
-    """Between which loads a limit lies."""
+    """The two loads between which a limit lies."""
 
     held: float = 0.0
     """The most that held; 0: none has yet."""
@@ -382,7 +382,7 @@ class Bracket(NamedTuple):
 
 
 def limit(scenario: Scenario, objective: Objective, growth: str = "pages", most: float = MOST, precision: float = 0.02) -> Limit:
-    """How far one *growth* may go, up to *most* times; downwards where it is missed as it is, to a single page."""
+    """The limit of one *growth*, up to *most* times; where the present load misses it, downwards to a single page."""
     rows: list[Row] = []
     bracket = Bracket()
     while (times := bracket.following(1.0, 1 / scenario.subscribers, most, precision)) is not None:
@@ -410,8 +410,8 @@ def _breaking(scenario: Scenario, headroom: pd.DataFrame, metric: str, now: bool
 
 
 def cause(scenario: Scenario, found: Mapping[str, Any], metric: str = "") -> str:
-    """What is to blame for a missed objective: a station without time left, one event's fan-out where the objective's *metric* is
-    of that, a herd, or the policy itself."""
+    """The cause of a missed objective, in words: a station without time left, one event's fan-out (where the objective's *metric*
+    is about that), a herd, or the policy itself."""
     node, workers = float(found["node"]), float(found["workers"])
     if max(node, workers) >= BUSY:
         if node >= workers:
@@ -430,7 +430,7 @@ def cause(scenario: Scenario, found: Mapping[str, Any], metric: str = "") -> str
 
 
 def _generic(scenario: Scenario) -> str:
-    """In words, where most frames are those of the generic channel."""
+    """A clause, where most frames are those of the generic channel; else empty."""
     frames = [(pages.page == "dashboard", pages.subscribers * rate) for pages, rate in scenario.heard()]
     everything = sum(count for _, count in frames)
     share = sum(count for board, count in frames if board) / everything if everything else 0.0

@@ -19,7 +19,7 @@ from sim.virtual.sweep import COST, Objective, interval
 
 
 def page(advice: Advice, source: str, unknown: Sequence[str] = ()) -> list[Section]:
-    """All of it. *source*: what was advised on, and with which costs, in words; *unknown*: further things that are not known."""
+    """The whole page. *source*: what the advice is about, and its costs, in words; *unknown*: further unknown things."""
     sections = [Section("Advice", (f"**{headline(advice)}**", source))]
     if advice.recommended is not None:
         sections.append(Section("To paste", code=choices.snippet(advice.recommended)))
@@ -33,7 +33,7 @@ def page(advice: Advice, source: str, unknown: Sequence[str] = ()) -> list[Secti
 
 
 def objective(goal: Objective) -> str:
-    """As a person reads it: `time_to_fresh.p99 < 2 s`."""
+    """The objective with its unit: `time_to_fresh.p99 < 2 s`."""
     return f"{goal.metric} {goal.op} {text.unit_of(goal.metric)(goal.limit)}"
 
 
@@ -65,7 +65,7 @@ def headline(advice: Advice) -> str:
 
 
 def gain(advice: Advice) -> str:
-    """The recommended policy against what is there now, in differences; and what polling would take."""
+    """The recommended policy against the present one, as differences; and what polling would take."""
     sentences = []
     if advice.best is not None and advice.recommended != advice.scenario.policy:
         before, after = advice.now, advice.best
@@ -124,7 +124,7 @@ def costs(advice: Advice) -> pd.DataFrame:
 
 
 def reach(advice: Advice) -> str:
-    """How far the recommended policy carries."""
+    """The load up to which the recommended policy meets the objective."""
     if not advice.limits:
         return "The objective is missed already; below, what comes nearest to it."
     parts = []
@@ -163,7 +163,7 @@ def headroom(advice: Advice) -> pd.DataFrame:
 
 
 def breaks(advice: Advice) -> str:
-    """The first thing to break, where, and the remedy that comes first."""
+    """What breaks first, at which growth, and the remedies that are enough."""
     if advice.breaking is None:
         return f"Nothing breaks up to {TIMES[-1]} times the users, pages or updates."
     times, growth = advice.breaking["times"], advice.breaking["growth"]
@@ -186,7 +186,7 @@ def remedies(advice: Advice) -> pd.DataFrame:
 
 
 def not_known(advice: Advice) -> Iterator[str]:
-    """What the advice does not rest on."""
+    """What is not known, and what the figures leave out."""
     values = [value for value in (advice.now["values"]) if value is not None]
     yield (
         f"Figures are simulated: for the present policy and the recommended one {len(values)} times, with updates of their own; "
@@ -231,7 +231,7 @@ def growth(advice: Advice) -> pd.DataFrame:
 
 
 def growth_claim(advice: Advice) -> str:
-    """Which growth is borne least."""
+    """The growth at which the objective is missed first."""
     if not advice.limits:
         return "The objective is missed as it is"
     name, limit = min(advice.limits.items(), key=lambda item: item[1].times)

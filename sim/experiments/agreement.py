@@ -140,7 +140,11 @@ def closed_form(scenario: Scenario) -> dict[str, float]:
 # --- theory and the fleet engine -----------------------------------------------------------------------------------------
 
 
-def exactness(loads: Iterable[float], rate: float = 10.0, updates: int = 4_000) -> pd.DataFrame:
+RATE, UPDATES = 10.0, 4_000
+"""Of `exactness`: updates per second, and in all."""
+
+
+def exactness(loads: Iterable[float]) -> pd.DataFrame:
     """Fleet engine against closed form, over updates per wait (x = rate x wait): mean time to fresh.
 
     Columns: x, off (simulated / theory - 1), low, high (95 % interval), group, theory, simulated (s). Only the policy takes time.
@@ -148,11 +152,11 @@ def exactness(loads: Iterable[float], rate: float = 10.0, updates: int = 4_000) 
     rows = []
     for x in loads:
         for name, make in FAMILIES.items():
-            policy = make(x / rate)
-            exact = predict(policy, rate)["time_to_fresh.mean"]
+            policy = make(x / RATE)
+            exact = predict(policy, RATE)["time_to_fresh.mean"]
             # A poll's delay is uniform over the interval: fewer updates say as much, and polls cost time however few those are.
-            count = updates // 3 if name == "polling" else updates
-            figures = fleet.run(_policy_alone(policy, rate, count)).summary()["time_to_fresh.mean"]
+            count = UPDATES // 3 if name == "polling" else UPDATES
+            figures = fleet.run(_policy_alone(policy, RATE, count)).summary()["time_to_fresh.mean"]
             value, low, high = (figures[key] for key in ("value", "ci_low", "ci_high"))
             if value is None:
                 continue
@@ -195,15 +199,14 @@ def beyond(off: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
 # --- the range of the closed forms ---------------------------------------------------------------------------------------
 
 
-def reach(
-    drains: Iterable[float], rate: float = 0.5, wait: float = 0.5, service: float = 0.001, updates: int = 2500
-) -> pd.DataFrame:
+def reach(drains: Iterable[float]) -> pd.DataFrame:
     """How far the closed forms are off as the herd grows: mean time to fresh over drain (herd's time / wait), one worker.
 
     `policy only` knows nothing of the application; `policy and herd` adds each page's place in the herd, as if all read at the
     fire; `and when each page reads` knows that what is answered later is read later, so shows more. Both hold until herds meet.
     Columns: drain, off (simulated / theory - 1), group, utilisation, subscribers.
     """
+    rate, wait, service, updates = 0.5, 0.5, 0.001, 2500
     rows = []
     for drain in drains:
         pages = max(1, round(drain * wait / service))

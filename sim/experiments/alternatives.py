@@ -176,9 +176,9 @@ def over_targets(rate: float, payload: float | Mapping[str, float], targets: Ite
     return pd.DataFrame(rows)
 
 
-def _simulated(rate: float, payload: float, target: float, price: Prices, way: str, pages: int = 20) -> dict[str, Any]:
+def _simulated(rate: float, payload: float, target: float, price: Prices, way: str) -> dict[str, Any]:
     policy = {"notify": {"kind": "window", "wait": target}, "polling": {"kind": "polling", "interval": target / LEVEL}}[way]
-    duration = max(600.0, 20 * target)
+    pages, duration = 20, max(600.0, 20 * target)
     scenario = dashboards(way, pages, rate, duration, 2 * target + 1).replace({"policy": policy, "api.service": 1e-6})
     figures = summary(scenario)
     each, asked = price.envelope + BODY, price.head + payload

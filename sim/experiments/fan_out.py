@@ -1,4 +1,4 @@
-"""What one more subscriber takes, what a delivery costs by load, which pages a channel reaches, and how many a node carries."""
+"""Fan-out: the delay for each subscriber, the cost of a delivery by load, the pages that a channel reaches, a node's capacity."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def channels(scenario: Scenario) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
 
-def nodes(per_subscriber: float, rate: float, counts: Iterable[int] = NODES, points: int = 24) -> pd.DataFrame:
+def nodes(per_subscriber: float, rate: float, counts: Iterable[int] = NODES) -> pd.DataFrame:
     """Mean time to the last receiver (s) over subscribers of one channel, by number of nodes: theory, and the fleet engine.
 
     Updates are Poisson at *rate*; nothing but the fan-out takes time. Columns: subscribers, last, group (nodes), source.
@@ -227,7 +227,7 @@ def nodes(per_subscriber: float, rate: float, counts: Iterable[int] = NODES, poi
     for count in counts:
         end = fanout_subscribers_max(rate, per_subscriber) * count
         group = f"{count} node{'s' if count > 1 else ''}"
-        for share in np.r_[np.geomspace(0.01, 0.9, points), np.linspace(0.91, 0.99, 9)]:
+        for share in np.r_[np.geomspace(0.01, 0.9, 24), np.linspace(0.91, 0.99, 9)]:
             size = int(end * share // count * count)
             last = fanout_delay_last(size, per_subscriber, rate, count)
             rows.append({"subscribers": size, "last": last, "group": group, "source": "theory"})
@@ -238,9 +238,9 @@ def nodes(per_subscriber: float, rate: float, counts: Iterable[int] = NODES, poi
     return pd.DataFrame(rows)
 
 
-def _last(per_subscriber: float, rate: float, size: int, nodes: int, events: int = 4000) -> float:
+def _last(per_subscriber: float, rate: float, size: int, nodes: int) -> float:
     """Simulated mean time to the last receiver: from the mean over all of them, which lies half a fan-out earlier."""
-    scenario = dashboards("nodes", size, rate, events / rate, 60.0, warmup=20 / rate).replace(
+    scenario = dashboards("nodes", size, rate, 4000 / rate, 60.0, warmup=20 / rate).replace(
         NO_TIME
         | {
             "policy": {"kind": "full_payload"},
@@ -281,7 +281,7 @@ def curve(sizes: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
 
 
 def spreads(runs: Iterable[Run], points: int = 400) -> pd.DataFrame:
-    """How many have heard of a typical event of each run, since the first did: since (s), heard (share), group, source."""
+    """Share of the receivers that have heard of a typical event of each run: since (s, after the first), heard, group, source."""
     parts = []
     for run in sorted(runs, key=lambda run: run.scenario.subscribers):
         events = costs.arrivals(run)

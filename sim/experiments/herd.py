@@ -82,11 +82,11 @@ def cpu(runs: Iterable[Run]) -> dict[str, pd.DataFrame]:
 
 
 BUSY, HERDS = 0.7, 20
-"""How busy the workers are where remedies are compared, and over about how many herds."""
+"""Where remedies are compared: how busy the workers are, and about how many herds there are."""
 
 
 def smaller(scenario: Scenario, pages: int) -> Scenario:
-    """The same herd in small: fewer *pages* and as many fewer workers, so that a herd takes as long; events at random.
+    """The same herd in small: fewer *pages*, and fewer workers in proportion, so that a herd takes as long; events at random.
 
     Events come at the rate that keeps the workers `BUSY`. Four pages a user, so that a channel per user differs from one for all.
     """
@@ -107,7 +107,7 @@ def smaller(scenario: Scenario, pages: int) -> Scenario:
 
 
 def fitted(run: Run) -> Scenario:
-    """The run's scenario with every parameter fitted to it that can be, but the save: what waits for it, no herd does."""
+    """The run's scenario with every parameter that can be fitted to it, without the save: no herd waits for that."""
     return fit.fitted(run, "broadcaster.", "network.", "api.service", "api.workers", *SIZES)
 
 

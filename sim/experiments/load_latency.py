@@ -48,7 +48,7 @@ def simulated(utilisations: Iterable[float], service: float, workers: int = 1, r
     rows = []
     for seed, busy in enumerate(utilisations, start=1):
         rate = busy * workers / service
-        # The time after which a queue has forgotten its state goes with 1/(1 - rho)^2: dearer loads get more, within reason.
+        # A queue forgets its state in a time proportional to 1/(1 - rho)^2, so high loads get more refetches, within reason.
         count = refetches * (3 if 0.75 < busy < 1 else 1)
         rows.append({"utilisation": busy, "offered": rate, "source": "simulated"} | _one(rate, service, workers, count, seed))
     return pd.DataFrame(rows)
@@ -103,8 +103,8 @@ def knees(service: float, workers: Iterable[int]) -> pd.DataFrame:
 
 
 def bracket(points: pd.DataFrame, service: float) -> tuple[float, float]:
-    """Between which simulated loads the knee lies for sure: the last whose p99 lies below the limit with all of its interval (0:
-    none), and the first after it that lies above with all of it (inf: none)."""
+    """The simulated loads between which the knee surely lies: the last whose p99 lies below the limit with all of its interval
+    (0: none), and the first after it that lies above with all of it (inf: none)."""
     limit = FACTOR * (FIXED + response_quantile(LEVELS[1], 0.0, 1, service))
     surely_below, surely_above = points[points["p99_high"] < limit]["offered"], points[points["p99_low"] > limit]["offered"]
     return float(surely_below.max()) if len(surely_below) else 0.0, float(surely_above.min()) if len(surely_above) else np.inf

@@ -1,4 +1,4 @@
-"""Does the simulation say what the sockets do? The same scenarios in virtual time and on sockets, and how far they are apart.
+"""The same scenarios in virtual time and on sockets, and how far their figures are apart.
 
 `python -m tests.parity` measures and simulates; what it found is in `data/parity.json`, which `read` and the notebook show. A
 load test is run several times, and so is the simulator, with the very updates of the load test and other random numbers for
@@ -33,7 +33,7 @@ NAMED = 4
 """Cases that a table names of many."""
 
 IDLE = {"name", "description", "ignore", "seed", "thresholds"}
-"""Keys that say nothing of what happens in a run (the seed: which random numbers)."""
+"""Keys that do not change what happens in a run (the seed: only its random numbers)."""
 
 
 def joint(measured: Array, simulated: Array) -> tuple[float, float]:

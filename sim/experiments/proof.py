@@ -1,4 +1,4 @@
-"""Does a fit at small sizes predict larger ones? Measured runs beside predictions that were made without them.
+"""Whether a fit at small sizes predicts larger ones: measured runs beside predictions that were made without them.
 
 `data/proof.py` measures, fits and predicts; what it found is in `data/proof.json`, which `read` and notebook 06 show, and the
 fits themselves are in `data/fits`. The bundles are too large to keep.
@@ -38,7 +38,7 @@ BANDS: Mapping[str, float] = {
 
 def predicted(fit: Fit, scenario: Scenario) -> dict[str, Figure]:
     """Metric -> its figure, where it is finite."""
-    # Own times are those of a worker: how many there are is the run's to say.
+    # The fitted times are those of one worker; their number is the run's.
     found = predict(fit, scenario, DRAWS, scenario.draw_updates(streams(scenario.seed)), BANDS, kept=["api.workers"])
     return {metric: figure for metric, figure in found.figures.items() if np.isfinite(figure.value)}
 

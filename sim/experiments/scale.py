@@ -31,13 +31,13 @@ from sim.workload import Poisson
 Channels = Literal["generic", "specific", "per_user"]
 CHANNELS: tuple[Channels, ...] = ("generic", "specific", "per_user")
 Bus = Literal["every node", "by channel"]
-"""Who takes an event from the bus: every node (Reverb's one Redis channel), or the nodes that have a listener of its channel."""
+"""Nodes that take an event from the bus: all (Reverb's one Redis channel), or those that have a listener of its channel."""
 
 UTILISATION = 0.7
 """Share of its time that a node or a worker may be busy."""
 
 ROOM = {"descriptors": 1 << 20, "memory": 16 * 2**30, "bandwidth": 1.25e9}
-"""What one node is taken to have: sockets, bytes, bytes/s (ten gigabits)."""
+"""What one node is assumed to have: sockets, bytes, bytes/s (ten gigabits)."""
 
 CONNECTION = {"workbench": (0.0002, 2_458), "reverb": (0.0006, 20_480)}
 """By model of broadcaster: seconds of a node to connect and subscribe one page, bytes of memory that it then takes; as measured
@@ -70,7 +70,7 @@ class Costs:
     answer: int
     """Bytes."""
     source: str
-    """Whose they are, in words."""
+    """Where the costs come from, in words."""
 
 
 def costs_of(scenario: Scenario, source: str = "defaults") -> Costs:
@@ -91,7 +91,7 @@ def costs_of(scenario: Scenario, source: str = "defaults") -> Costs:
 
 
 def priced(path: str | Path = "") -> tuple[Scenario, str]:
-    """The scenario whose costs to take, and whose they are: of the fit at *path*, else the simulator's defaults."""
+    """The scenario whose costs to take, and their origin: the fit at *path*, else the simulator's defaults."""
     if not path:
         return world(2), "the simulator's defaults (the embedded broadcaster near saturation, an assumed application)"
     return read(path).base(), f"fitted ({Path(path).name})"
@@ -199,7 +199,7 @@ WORDS = {
 
 
 def breaks(first: dict[str, float]) -> str:
-    """What is first short: of the bus, which no further node mends, before what further nodes and workers do."""
+    """What is short first: the bus, which no further node mends, else what further nodes or workers mend."""
     if first["bus"] > 1:
         return WORDS["bus"]
     name = max((name for name in first if name != "bus"), key=lambda name: first[name])
@@ -252,7 +252,7 @@ class Largest:
     at: dict[str, Any]
     """`advice.trial` of the planned load."""
     cause: str
-    """What stops a larger one."""
+    """Why a larger load does not hold."""
     nodes: int
     workers: int
     """With which none is busier than `UTILISATION` at the planned load."""

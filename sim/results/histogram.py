@@ -18,7 +18,7 @@ from sim.clock import SECOND
 from sim.errors import BadInput
 
 ROUNDING = 1e-12
-"""Relative: a rank that is a whole number but for this is that number."""
+"""Relative: a rank this close to a whole number is taken for it."""
 
 
 class Histogram:
@@ -96,7 +96,7 @@ class Histogram:
         return isinstance(other, Histogram) and self.to_dict() == other.to_dict()
 
     def since(self, before: Self) -> Self:
-        """What has been counted since *before*, an earlier state of this; all of it where that had more: it began anew."""
+        """What was counted since *before*, an earlier state of this; all of it where *before* had more: the counts began anew."""
         if (self.counts < before.counts).any():
             return self
         found = type(self)()

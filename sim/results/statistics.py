@@ -12,8 +12,8 @@ burst wait for the same silence, so even events are not independent. The unit is
 * what is independent from event to event (the spread of a fan-out): Student's t over linearised events (`ratio`);
 * warm-up: MSER-5 (K. P. White, "An effective truncation heuristic for bias reduction in simulation output", 1997).
 
-Intervals are called 95 %. They take Student's t at `SURE_OF_RATIO` and `SURE` for it, because batches of a few bursts have longer
-tails than t allows for. Coverage as measured (`tests/results/test_coverage.py` prints it; a trailing debounce under Poisson
+Intervals are called 95 %. They take Student's t at the levels `SURE_OF_RATIO` and `SURE`, because batches of a few bursts have
+longer tails than t. Coverage as measured (`tests/results/test_coverage.py` prints it; a trailing debounce under Poisson
 updates, two a wait, and under two kinds of bursts; 2,000 experiments each):
 
                      updates        mean  per update         p50         p95
@@ -55,7 +55,7 @@ MEAN_EVENTS = 1000
 """Events from which the mean of a latency has an interval."""
 LEVEL = 0.95
 SURE_OF_RATIO, SURE = 0.96, 0.98
-"""What has to be asked for to get `LEVEL`: of ratios of sums over events, and of means and quantiles of latencies."""
+"""Levels of Student's t that cover `LEVEL`: for ratios of sums over events, and for means and quantiles of latencies."""
 UNDEFINED: Interval = (None, None)
 
 
@@ -206,7 +206,7 @@ def quantiles(values: Array, events: Array, levels: tuple[float, ...], weights: 
         beyond = np.where(values > centre, weights, 0.0)
         share = float(beyond.sum() / heap[-1])
         low, high = share_interval(share, linearised(np.array([beyond[rows].sum() for rows in cuts]), totals), n, SURE)
-        # Fewer than one event beyond: the upper end lies above all that was seen.
+        # Fewer than one event lies beyond: the upper end is above all values.
         upper = _weighted(ranked, heap, 1 - low) if low * n >= 1 else math.inf
         found.append(Estimate(centre, _weighted(ranked, heap, max(1 - high, 0.0)), upper, n))
     return found

@@ -52,7 +52,7 @@ def test_what_it_is_about(bundle: Path) -> None:
     scenario, words, run = subject(str(bundle))
     assert run is not None
     assert scenario == SMALL
-    assert words.startswith("Of the run small (simulated)")
+    assert words.startswith("For the run small (simulated)")
     traced, words, run = subject("stack")
     assert isinstance(traced.workload, Replay)
     assert traced.duration >= 60

@@ -70,7 +70,7 @@ def test_closed_forms_are_for_dashboards_under_independent_updates() -> None:
 
 
 def test_closed_forms_and_simulation_meet() -> None:
-    exact = agreement.exactness((1.0,), updates=4000)
+    exact = agreement.exactness((1.0,))
     assert set(exact["group"]) == set(FAMILIES)
     assert exact["off"].abs().max() < 0.08
     assert (exact["low"] < exact["high"]).all()
@@ -86,7 +86,7 @@ def test_what_lies_beyond_its_interval_is_judged_and_only_that() -> None:
 
 
 def test_the_closed_form_needs_the_herd_and_its_reading_times() -> None:
-    reach = agreement.reach((0.2, 0.9, 1.3), updates=2000)
+    reach = agreement.reach((0.2, 0.9, 1.3))
     late = reach[reach["drain"] == 0.9].set_index("group")["off"]
     assert late["policy only"] > 0.1
     assert late["policy and herd"] < -0.02

@@ -1,4 +1,4 @@
-"""The limits that a run has reached: for each one sentence that says why its figures are bad, and which key changes that."""
+"""The limits that a run has reached: a sentence for each, which says why figures are bad and which key changes that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LATE = 5.0
 """Multiple of its wait from which the 95th percentile of a policy that waits for silence says that silence is rare."""
 
 RARE = 0.25
-"""Refetches per notification below which it is the policy that holds pages back, and not what comes after it."""
+"""Refetches per notification below which the policy holds pages back, and not what comes after it."""
 
 STARVED = 0.01
 """Share of the updates that some page never showed, from which pages starve."""

@@ -1,4 +1,4 @@
-"""What `workbench listen` heard of a live application, in figures; and a scenario whose changes come in the same way."""
+"""Events that `workbench listen` heard of a live application: figures, and a scenario whose changes come in the same way."""
 
 from __future__ import annotations
 

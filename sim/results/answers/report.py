@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "RUN_DIR"
 
-# Tables of a report are to be read, not hinted at.
+# Tables of a report show all of their columns and texts.
 pd.set_option("display.max_colwidth", None)
 pd.set_option("display.width", 160)
 pd.set_option("display.max_columns", None)
@@ -111,15 +111,15 @@ def answer(*paragraphs: str, source: str = "") -> Markdown:
     return markdown(f"> **{first}**", *others, *([fenced(source)] if source else []))
 
 
-def fenced(source: str, language: str = "tsx") -> str:
-    return f"```{language}\n{source}\n```"
+def fenced(source: str) -> str:
+    return f"```tsx\n{source}\n```"
 
 
-def code(source: str, language: str = "tsx") -> Markdown:
+def code(source: str) -> Markdown:
     """Source to copy, shown as a block of code."""
     from IPython.display import Markdown
 
-    return Markdown(fenced(source, language))
+    return Markdown(fenced(source))
 
 
 def labelled(some: Iterable[Run] | Run) -> dict[str, Run]:
@@ -168,7 +168,7 @@ def _leaf(tree: Any, key: str) -> Any:
 
 
 def require(frame: pd.DataFrame, otherwise: str) -> None:
-    """Raise `BadInput` where a notebook has nothing to be about."""
+    """Raise `BadInput` where a notebook has no rows to work on."""
     if frame.empty:
         raise BadInput(otherwise)
 

@@ -20,8 +20,7 @@ FAILED = {
 
 
 def paragraphs(named: Mapping[str, Run]) -> list[str]:
-    """A sentence for each run, and a table with a column for each: do the thresholds pass, may the run be believed, how did the
-    target fare."""
+    """A sentence for each run, and a table with a column for each: thresholds, validity, and faults of the target."""
     rows: dict[str, dict[str, str]] = {}
     for name, found in named.items():
         cells = {str(check.threshold): f"{'pass' if check.ok else '**FAIL**'}: {check.got}" for check in judged(found)}
@@ -58,7 +57,7 @@ def state(found: Run) -> str:
 
 
 def verdict(found: Run) -> str:
-    """`valid`, or `invalid: why`; `partial` is said as well."""
+    """`valid`, or `invalid: why`; with `partial` in front where the run is partial."""
     reasons = "; ".join(map(str, found.manifest.validity.get("reasons", [])))
     state = "valid" if found.manifest.validity.get("ok") else f"invalid: {reasons or 'no reason given'}"
     return f"partial, {state}" if found.manifest.partial else state

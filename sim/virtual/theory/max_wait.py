@@ -29,11 +29,10 @@ _DEGREE = 20  # of the polynomials between two corners
 
 
 class Capped(NamedTuple):
-    """What a cap does: refetches per second, mean delay (s), share of refetches that the cap forced."""
+    """What a cap does: refetches per second, mean delay (s)."""
 
     refetch_rate: float
     delay_mean: float
-    forced: float
 
 
 def _sums(c: np.ndarray, rate: float, wait: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,7 +97,7 @@ def lodash_max_wait(rate: float, wait: float, max_wait: float) -> Capped:
     nodes, weights = _gauss()
     y, weights = (nodes + 1) * wait / 2, weights * wait / 2
     caps = np.concatenate(([max_wait], max_wait - y))
-    sf, m, v = _sums(caps, rate, wait)
+    _, m, v = _sums(caps, rate, wait)
     transition = np.empty((_NODES + 1, _NODES + 1))
     transition[:, 1:] = _forced_within(caps, wait - y, rate, wait) * (rate * np.exp(-rate * y) * weights)
     transition[:, 0] = 1 - transition[:, 1:].sum(axis=1)
@@ -106,7 +105,7 @@ def lodash_max_wait(rate: float, wait: float, max_wait: float) -> Capped:
     balance[0] = 1.0
     law = np.linalg.solve(balance, np.eye(_NODES + 1)[0])
     mean = float(law @ m)
-    return Capped(1 / (1 / rate + mean), float(law @ (m + rate * v)) / (1 + rate * mean), float(law @ sf))
+    return Capped(1 / (1 / rate + mean), float(law @ (m + rate * v)) / (1 + rate * mean))
 
 
 def _forced_within(caps: np.ndarray, ages: np.ndarray, rate: float, wait: float) -> np.ndarray:

@@ -126,16 +126,8 @@ def _fanout_wait(n: float, per_subscriber: float, rate: float) -> float:
 # --- scaling -----------------------------------------------------------------------------------------------------------
 
 
-@elementwise
-def usl_throughput(n: float, contention: float, coherence: float) -> float:
-    """Gunther's universal scalability law, throughput relative to one: N/(1 + sigma (N - 1) + kappa N (N - 1))."""
-    positive(n=n)
-    not_negative(contention=contention, coherence=coherence)
-    return n / (1 + contention * (n - 1) + coherence * n * (n - 1))
-
-
 class UniversalScalability(NamedTuple):
-    """A fitted universal scalability law: rate * usl_throughput(n, contention, coherence)."""
+    """A fitted universal scalability law (Gunther): throughput rate N/(1 + contention (N - 1) + coherence N (N - 1))."""
 
     rate: float
     """Throughput of one, per second."""
@@ -180,7 +172,7 @@ def usl_fit(n: Sequence[float], throughput: Sequence[float]) -> UniversalScalabi
 
 @elementwise
 def usl_peak(contention: float, coherence: float) -> float:
-    """The N at which that throughput is largest: sqrt((1 - sigma)/kappa)."""
+    """The N at which the throughput of the universal scalability law is largest: sqrt((1 - sigma)/kappa)."""
     share(contention=contention)
     positive(coherence=coherence)
     return math.sqrt((1 - contention) / coherence)

@@ -17,7 +17,6 @@ from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.commands.measuring.search import SearchStep
 from sim.experiments.advice import Bracket
 from sim.scenario import Scenario
-from sim.virtual.theory.queueing import usl_throughput
 
 SUMMARY = {"time_to_fresh.p95": {"value": 1.23, "ci_low": 1.1, "ci_high": 1.4, "n": 9}, "delivery_ratio": {"value": 1.0, "n": 9}}
 GOOD = LoadTestOutcome(Path("runs/x"), "x", SUMMARY, {}, {"missing.target": 0}, (), (), (), 1.0)
@@ -107,7 +106,10 @@ def test_the_time_that_it_takes_is_said_before() -> None:
 @pytest.mark.parametrize(
     ("throughput", "said"),
     [
-        (lambda n: 50 * usl_throughput(n, 0.02, 0.0001), "contention 0.02, coherence 0.0001: throughput is largest at 99"),
+        (
+            lambda n: 50 * n / (1 + 0.02 * (n - 1) + 0.0001 * n * (n - 1)),
+            "contention 0.02, coherence 0.0001: throughput is largest at 99",
+        ),
         (lambda n: 50 * n, "not fitted: throughput grows in proportion to the load"),
     ],
 )

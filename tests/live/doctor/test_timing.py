@@ -65,4 +65,4 @@ def test_now_or_queued_and_what_each_station_took(heard: float, direct: float, d
 def test_what_vanishes_when_the_client_acknowledges_at_once_was_the_delayed_acknowledgement(
     quick: float, late: float, step: str | None
 ) -> None:
-    assert [finding.step for finding in _second_frame(quick, late)] == ([step] if step else [])
+    assert [finding.step for finding in _second_frame(ns(quick), ns(late))] == ([step] if step else [])
