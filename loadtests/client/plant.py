@@ -59,6 +59,48 @@ class OpenPage(Protocol):
         """The connection breaks."""
 
 
+class Garbage:
+    """Python's garbage collector while there are pages: it runs more rarely, is measured, and leaves out what lasts."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._pages = self._frozen = 0
+        """Pages opened plus pages subscribed: at the last look, and when objects were last frozen."""
+        self._began_at = 0
+        gc.callbacks.append(self.observe)
+        self._thresholds = gc.get_threshold()
+        gc.set_threshold(YOUNG, *self._thresholds[1:])
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all pages that there are have been frozen."""
+        return self._pages == self._frozen > 0
+
+    def settle(self) -> None:
+        """Freeze all objects (`gc.freeze`) as soon as all pages are subscribed, or no more open: with 10,000 pages each full
+        collection would stop the process for 100 ms. (Locust's `spawning_complete` may come before the first page.)"""
+        recorder = self._recorder
+        before, self._pages = self._pages, recorder.opened + recorder.subscribed
+        if self._pages > self._frozen and (recorder.subscribed >= recorder.wanted or self._pages == before):
+            self._frozen = self._pages
+            gc.collect()
+            gc.freeze()
+
+    def observe(self, phase: str, info: dict[str, int]) -> None:
+        """Called by the collector: count and time its full collections."""
+        if info["generation"] < 2:
+            return
+        if phase == "start":
+            self._began_at = time.monotonic_ns()
+        else:
+            self._recorder.histograms["gc_pause"].add([time.monotonic_ns() - self._began_at])
+            self._recorder.counters["gc_collections"] += 1
+
+    def close(self) -> None:
+        gc.callbacks.remove(self.observe)
+        gc.set_threshold(*self._thresholds)
+
+
 class Plant:
     """`Plant.of(environment)` is this process's."""
 
@@ -113,9 +155,6 @@ class Plant:
         self._admitted = 0
         self._line: deque[Callable[[Callable[[], None]], None]] = deque()
         self._gaps: list[int] = []
-        self._grown = self._frozen = 0
-        """Pages opened plus pages subscribed: at the last look, and when objects were last frozen (`_settle`)."""
-        self._collecting_since = 0
         self._process = psutil.Process()
         self.pages: set[OpenPage] = set()
         """The open ones."""
@@ -131,9 +170,7 @@ class Plant:
         self.over = False
         """Whether the run is over: a user that stops now has not left its page."""
         raise_descriptor_limit()
-        gc.callbacks.append(self._collecting)
-        self._thresholds = gc.get_threshold()
-        gc.set_threshold(YOUNG, *self._thresholds[1:])
+        self.garbage = Garbage(self.recorder)
         now = self.mux.now()
         self.mux.call_at(now + BRISK, self._drain, now + BRISK)
         self.mux.call_at(now + PROBE_EVERY, self._probe, now + PROBE_EVERY)
@@ -204,12 +241,12 @@ class Plant:
         self.mux.call_at(due, callback, due)
 
     def _drain(self, due: int) -> None:
-        self._repeat(self._drain, due, CALM if self._grown == self._frozen > 0 else BRISK)
+        self._repeat(self._drain, due, CALM if self.garbage.is_settled else BRISK)
         self.recorder.drain()
         gaps, self._gaps = self._gaps, []
         if gaps:
             self.recorder.histograms["hub_gap"].add(gaps)
-        self._settle()  # Before the header says that all pages are subscribed, and publishing begins.
+        self.garbage.settle()  # Before the header says that all pages are subscribed, and publishing begins.
         self.recorder.write()
 
     def _probe(self, due: int) -> None:
@@ -231,33 +268,11 @@ class Plant:
         recorder.metric("requests_waiting", self.requests_waiting)
         recorder.metric("pages_waiting", len(self._line))
 
-    # ---- garbage
-
-    def _settle(self) -> None:
-        """Freeze all objects (`gc.freeze`) as soon as all pages are subscribed, or no more open: with 10,000 pages each full
-        collection would stop the process for 100 ms. (Locust's `spawning_complete` may come before the first page.)"""
-        recorder = self.recorder
-        before, self._grown = self._grown, recorder.opened + recorder.subscribed
-        if self._grown > self._frozen and (recorder.subscribed >= recorder.wanted or self._grown == before):
-            self._frozen = self._grown
-            gc.collect()
-            gc.freeze()
-
-    def _collecting(self, phase: str, info: dict[str, int]) -> None:
-        if info["generation"] < 2:
-            return
-        if phase == "start":
-            self._collecting_since = time.monotonic_ns()
-        else:
-            self.recorder.histograms["gc_pause"].add([time.monotonic_ns() - self._collecting_since])
-            self.recorder.counters["gc_collections"] += 1
-
     # ---- end
 
     def finish(self) -> None:
         """Write the last parts. The next user to start gets a new plant."""
-        gc.callbacks.remove(self._collecting)
-        gc.set_threshold(*self._thresholds)
+        self.garbage.close()
         self.recorder.finish()
         for pool in self._pools.values():
             pool.close()

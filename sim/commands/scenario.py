@@ -133,31 +133,32 @@ def summary(description: str) -> str:
 
 def start() -> str:
     """A new scenario as a commented TOML file, which `load_scenario` reads."""
-    lines = [
-        "# A scenario for `workbench simulate`, `loadtest`, `sweep` and `drive`. What is commented out shows its default.",
-    ]
-    top = [key for key in keys() if not key.table and key.name not in ("name", "ignore")]
-    for key in top:
-        if key.name != "thresholds":
+    lines = ["# A scenario for `workbench simulate`, `loadtest`, `sweep` and `drive`. What is commented out shows its default."]
+    for key in keys():
+        if not key.table and key.name not in ("name", "ignore", "thresholds"):
             lines += _entry(key.name, START.get(key.name), key)
     for table, about in _tables():
-        lines += ["", *_comment(about)]
-        for kind, text in kinds().get(table, {}).items():
-            members = ", ".join(key.name for key in keys() if (key.table, key.kind) == (table, kind))
-            lines += _comment(f"  {kind}: {text.rstrip('.')}{f' ({members})' if members else ''}", hanging="    ")
-        if table == "pages":
-            for key in keys():
-                lines += _comment(f"  {key.name}: {key.meaning.rstrip('.')}", "    ") if key.table == table else []
-        if table in START:
-            lines.append(f"{table} = {START[table]}")
-        elif table != "incidents":
-            for key in keys():
-                if key.table == table:
-                    lines += _entry(f"{table}.{key.name}", None, key)
-        else:
-            lines.append('# incidents = [{kind = "restart", at = 10, down = 5}]')
+        lines += ["", *_comment(about), *_table(table)]
     lines += ["", *_comment("Pass or fail: metric and condition."), f"thresholds = {START['thresholds']}"]
     return "\n".join(lines) + "\n"
+
+
+def _table(table: str) -> Iterator[str]:
+    """The lines below the heading of one table: its kinds, its keys, and an example where it has one."""
+    for kind, text in kinds().get(table, {}).items():
+        members = ", ".join(key.name for key in keys() if (key.table, key.kind) == (table, kind))
+        yield from _comment(f"  {kind}: {text.rstrip('.')}{f' ({members})' if members else ''}", hanging="    ")
+    own = [key for key in keys() if key.table == table]
+    if table == "pages":
+        for key in own:
+            yield from _comment(f"  {key.name}: {key.meaning.rstrip('.')}", "    ")
+    if table in START:
+        yield f"{table} = {START[table]}"
+    elif table == "incidents":
+        yield '# incidents = [{kind = "restart", at = 10, down = 5}]'
+    else:
+        for key in own:
+            yield from _entry(f"{table}.{key.name}", None, key)
 
 
 def _tables() -> Iterator[tuple[str, str]]:

@@ -68,8 +68,8 @@ def test_garbage_is_looked_for_less_often_while_it_lives(stats):
     before, callbacks = gc.get_threshold(), list(gc.callbacks)
     plant = Plant(environment(stats), Settings())
     assert gc.get_threshold() == (YOUNG, *before[1:])
-    plant._collecting("start", {"generation": 1})
-    plant._collecting("stop", {"generation": 1})
+    plant.garbage.observe("start", {"generation": 1})
+    plant.garbage.observe("stop", {"generation": 1})
     assert plant.recorder.counters["gc_collections"] == 0
     gc.disable()  # No other than this one:
     gc.collect()
@@ -172,10 +172,10 @@ def test_the_rhythm_goes_on_whatever_fails_and_rests_when_all_are_there(plant, c
 def test_what_was_recorded_is_written_once_garbage_is_settled(plant, calls, monkeypatch):
     """Whoever reads that all pages are subscribed begins to publish."""
     acts = []
-    for owner, name in ((plant.recorder, "drain"), (plant, "_settle"), (plant.recorder, "write")):
+    for owner, name in ((plant.recorder, "drain"), (plant.garbage, "settle"), (plant.recorder, "write")):
         monkeypatch.setattr(owner, name, partial(acts.append, name))
     plant._drain(plant.mux.now())
-    assert acts == ["drain", "_settle", "write"]
+    assert acts == ["drain", "settle", "write"]
 
 
 def test_a_hub_that_goes_round_late_is_counted(plant, calls):
