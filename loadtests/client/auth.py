@@ -62,7 +62,7 @@ class Bearer:
             done(auth, channel_data, error)
 
         body = urlencode({"socket_id": socket_id, "channel_name": channel}).encode()
-        page.pool.send("POST", page.prefix + self.path, answered, FORM + page.headers, body)
+        page.pool.send("POST", page.prefix + self.path, answered, FORM + page.headers, body, repeatable=True)
 
 
 def _read(answer: Answer) -> tuple[str | None, str | None, str]:

@@ -53,13 +53,13 @@ class Exchange:
 
     __slots__ = ("connection", "deadline", "done", "message", "pool", "repeatable", "started_at", "timeout")
 
-    def __init__(self, pool: Pool, message: bytes, done: Done, timeout: int) -> None:
+    def __init__(self, pool: Pool, message: bytes, done: Done, timeout: int, repeatable: bool) -> None:
         self.pool, self.message, self.timeout = pool, message, timeout
         self.done: Done | None = done
         self.connection: PooledConnection | None = None
         self.started_at = -1
         self.deadline = 0
-        self.repeatable = message.startswith(b"GET ")
+        self.repeatable = repeatable
 
     def abort(self) -> None:
         self.done = None
@@ -134,14 +134,16 @@ class Pool:
         headers: bytes = b"",
         body: bytes = b"",
         timeout: float = TIMEOUT,
+        repeatable: bool = False,
     ) -> Exchange:
         """Send a request for *path*. `done(answer)` is called from the mux, exactly once unless the exchange is aborted.
 
-        *headers*: complete lines, each ending in CR LF. *timeout*: seconds.
+        *headers*: complete lines, each ending in CR LF. *timeout*: seconds. *repeatable*: it does no harm to do it twice, which
+        every GET is taken for.
         """
         length = b"Content-Length: %d\r\n" % len(body) if body or method in ("POST", "PUT", "PATCH") else b""
         head = f"{method} {path} HTTP/1.1\r\nHost: {self.origin.authority}\r\n".encode("latin-1")
-        exchange = Exchange(self, head + headers + length + b"\r\n" + body, done, ns(timeout))
+        exchange = Exchange(self, head + headers + length + b"\r\n" + body, done, ns(timeout), repeatable or method == "GET")
         self._line.append(exchange)
         self._serve()
         return exchange
@@ -203,8 +205,8 @@ class Pool:
 class PooledConnection:
     """One connection of a pool, with at most one exchange under way.
 
-    A server may close an idle connection at any time. So a GET on a connection that was used before, and that ends without a byte
-    of an answer, is sent once more; anything else that ends without an answer has failed.
+    A server may close an idle connection at any time. So what is repeatable, on a connection that was used before and that ends
+    without a byte of an answer, is sent once more; anything else that ends without an answer has failed.
     """
 
     __slots__ = ("_answer", "_body", "_complete", "_exchange", "_lasts", "_open", "_parser", "_pool", "_stream", "_used")

@@ -10,6 +10,7 @@ import secrets
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
 
@@ -68,6 +69,9 @@ class Node:
         self._woken = 0.0
         self._refusal_logged = float("-inf")
         self._departed = 0
+        self._held: deque[tuple[HttpRequest, Respond]] = deque()
+        """Publishes that wait until the outbox is no longer full, one for each connection at most: their publishers wait, as
+        those of Reverb always do."""
         self._pacing = None if settings.timing is None else Pacing(settings.timing, self.hub.outbox)
         self._ring: SendRing | None = None
         self._bus: Bus | None = None
@@ -140,6 +144,8 @@ class Node:
             return
         if self._pacing is not None:
             self._pacing.publish(lambda answer: self.api.handle(request, self.now(), answer), respond)
+        elif request.method == "POST" and (self._held or self.hub.outbox.full):
+            self._held.append((request, respond))
         else:
             self.api.handle(request, self.now(), respond)
 
@@ -172,8 +178,15 @@ class Node:
             self._pacing.flush()
         elif self.hub.outbox.flush(WRITES_PER_TURN):
             asyncio.get_running_loop().call_soon(self._flush)
+            self._serve_held()
             return
         self.metrics.fan_out.observe(time.perf_counter() - self._woken)
+        self._serve_held()
+
+    def _serve_held(self) -> None:
+        while self._held and not self.hub.outbox.full:
+            request, respond = self._held.popleft()
+            self.api.handle(request, self.now(), respond)
 
     # ---- life
 

@@ -308,6 +308,8 @@ class Hub:
         accept = space.app.accept_client_events_from
         if accept not in ("all", "members"):
             raise ClientEventsOff
+        if self.outbox.full:
+            raise RateLimited
         channel = space.channels.get(message.channel)
         data = quirks.as_php(message.data) if self.faithful else message.data
         if accept == "members":

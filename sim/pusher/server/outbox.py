@@ -21,6 +21,9 @@ from sim.pusher.server.state import Channel, Connection
 
 RUN_BYTES = 65536
 """A run takes no more frames beyond this size: joined, they must stay far below what a subscriber's buffer may hold."""
+FULL_BYTES = 1 << 26
+"""Bytes that wait to be written, to all subscribers together, from which on no more should be published: what comes faster than
+it can leave would fill the memory. It bounds the wait as well: a tenth of a second or so."""
 
 
 class FrameRun:
@@ -60,10 +63,15 @@ class Outbox:
         """Their bytes."""
         self.taken = 0
         """Frames for subscribers that were published since the start, sent or not."""
+        self.taken_bytes = 0
         self.writes = 0
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    @property
+    def full(self) -> bool:
+        return self.taken_bytes - self.bytes > FULL_BYTES
 
     def publish(self, channel: Channel, frame: bytes, excluded: Connection | None = None) -> None:
         run = self._joinable.get(channel)
@@ -73,6 +81,7 @@ class Outbox:
             if len(self._runs) == 1:
                 self.wake()
         self.taken += len(run.subscribers)
+        self.taken_bytes += len(run.subscribers) * len(frame)
         run.frames.append(frame)
         run.size += len(frame)
 

@@ -82,6 +82,15 @@ def test_requests_above_the_limit_get_413(server: Running, size: int) -> None:
     wire.close()
 
 
+@pytest.mark.parametrize(("size", "status"), [(10_000, 200), (10_001, 413)])
+def test_the_limit_of_a_request_counts_each_byte_of_it(server: Running, size: int, status: int) -> None:
+    wire = Wire(("127.0.0.1", server.port))
+    head = b"GET /up HTTP/1.1\r\nHost: x\r\nA: 1\r\nA: 2\r\nPad: "
+    wire.send(head + b"x" * (size - len(head) - 4) + b"\r\n\r\n")
+    assert f" {status} " in wire.head(3)
+    wire.close()
+
+
 def test_an_endless_header_gets_413(server: Running) -> None:
     wire = Wire(("127.0.0.1", server.port))
     wire.send(b"GET /up HTTP/1.1\r\nX: ")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,9 @@ from sim.live.broadcaster.bus import NoMember, _hand_over
 from sim.live.broadcaster.node import Node
 from sim.live.broadcaster.settings import BroadcasterSettings
 from sim.live.measure.sampling import parse_metrics
+from sim.pusher.auth import sign_request
 from sim.pusher.http import HttpRequest, HttpResponse
+from sim.pusher.server import outbox
 from sim.pusher.server.apps import App
 from sim.pusher.server.channels import ChannelKind
 from sim.pusher.server.state import Channel, Connection
@@ -84,6 +88,40 @@ def test_metrics_say_whether_frames_leave_by_io_uring(ring: Any, said: int) -> N
     answers: list[HttpResponse] = []
     under_test.serve(HttpRequest("GET", "/metrics"), answers.append)
     assert dict(parse_metrics(str(answers[0].body)))["broadcaster_send_ring"] == said
+
+
+def test_publishers_wait_in_line_while_the_outbox_is_full_and_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each publish here fills it by itself, and takes two turns of the loop to leave."""
+    monkeypatch.setattr(outbox, "FULL_BYTES", 1000)
+    app = App("1", "key", "secret")
+    answered: list[int] = []
+
+    async def played() -> None:
+        under_test = Node(BroadcasterSettings(apps=(app,), port=0))
+        space, channel = under_test.hub.spaces["1"], Channel("a", ChannelKind())
+        space.channels["a"] = channel
+        peers = [Reader() for _ in range(node.WRITES_PER_TURN + 1)]
+        for peer in peers:
+            channel.add(peer, {})
+        for number in range(5):
+            body = json.dumps({"name": f"e{number}", "channel": "a", "data": "x"}).encode()
+            query = sign_request(app.key, app.secret, "POST", "/apps/1/events", {}, body, int(time.time()))
+            request = HttpRequest("POST", f"/apps/1/events?{query}", body=body)
+            under_test.serve(request, lambda response, number=number: answered.append(number))  # type: ignore[misc]
+            assert answered == [0]
+        under_test.serve(HttpRequest("GET", "/up"), lambda response: answered.append(response.status))
+        assert answered == [0, 200]
+        waiting = under_test.hub.outbox
+        event = waiting.taken_bytes
+        while waiting.writes < 5 * len(peers):
+            assert waiting.taken_bytes - waiting.bytes <= outbox.FULL_BYTES + event
+            await asyncio.sleep(0)
+        assert waiting.taken_bytes == waiting.bytes == 5 * event
+        for peer in peers:
+            assert [json.loads(frame[2:])["event"] for frame in peer.got] == [f"e{number}" for number in range(5)]
+
+    asyncio.run(asyncio.wait_for(played(), 30))
+    assert answered == [0, 200, 1, 2, 3, 4]
 
 
 class Reader(Connection):

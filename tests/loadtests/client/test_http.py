@@ -14,6 +14,7 @@ from pathlib import Path
 
 import gevent
 import pytest
+from gevent.event import AsyncResult
 
 from loadtests.client.http import Answer, Pool, PooledConnection, Traffic, split_url
 from loadtests.client.mux import Mux
@@ -166,6 +167,10 @@ def test_a_keep_alive_connection_closed_under_a_get_is_no_failure(mux: Mux) -> N
         pool = pool_of(mux, port)
         assert [pool.fetch("GET", f"/{i}").status for i in range(4)] == [200] * 4
         assert pool.fetch("POST", "/x").status == 0  # Not repeated: it may have been done.
+        assert pool.fetch("GET", "/x").status == 200
+        result = AsyncResult()
+        pool.send("POST", "/broadcasting/auth", result.set, repeatable=True)
+        assert result.get(timeout=10).status == 200
 
 
 def test_requests_beyond_the_limit_wait_in_line(mux: Mux) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sim.pusher import messages
 from sim.pusher.frames import PING, TEXT
+from sim.pusher.server import outbox
 from sim.pusher.server.apps import App, RateLimiting
 from sim.pusher.server.channels import kind_of
 from sim.pusher.server.subscription import MAX_CHANNELS
@@ -269,6 +270,21 @@ def test_client_events_go_to_the_other_members_as_they_are(house: House) -> None
     assert code(outsider) == 4009
     house.send(a, messages.client_event("typing", {}, "presence-x"))
     assert a.received() == b.received() == []
+
+
+def test_client_events_are_refused_while_more_waits_than_can_leave(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = house.member("private-x"), house.member("private-x")
+    monkeypatch.setattr(outbox, "FULL_BYTES", 10)
+    for peer in (a, b):
+        peer.received()
+    event = messages.client_event("client-x", {"a": 1}, "private-x")
+    for _ in range(2):
+        house.hub.receive(a, event.encode(), house.now)
+    assert code(a) == 4301
+    house.hub.outbox.flush()
+    assert len(b.received()) == 1
+    house.send(a, event)
+    assert len(b.received()) == 1
 
 
 def test_each_thing_is_counted_once(house: House) -> None:
