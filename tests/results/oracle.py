@@ -205,7 +205,7 @@ class Oracle:
     def sent(self, update: dict[str, Any]) -> bool:
         """Whether its deliveries count: by its commit, or by when it was accepted, where the commit is not known."""
         at = update["published_at"] if update["committed_at"] is None else update["committed_at"]
-        return at is not None and bool(self.start <= at < self.end)
+        return at is not None and update["status"] != "failed" and bool(self.start <= at < self.end)
 
     def figures(self) -> dict[str, Any]:
         return self.pairs() | self.deliveries() | self.staleness() | self.outcomes()

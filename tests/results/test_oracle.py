@@ -93,7 +93,8 @@ def runs(draw: Any, payload: bool = False) -> tuple[Any, Scenario]:
             "intended_at": committed - draw(st.sampled_from([0.0, 0.3])),
         }
         if fate == "failed":
-            row |= {"version": None, "sequence": None, "committed_at": NAN, "published_at": NAN, "status": "failed"}
+            accepted = draw(st.sampled_from([NAN, committed]))  # On save, and then not committed.
+            row |= {"version": None, "sequence": None, "committed_at": NAN, "published_at": accepted, "status": "failed"}
         else:
             versions[place] = versions.get(place, 0) + 1
             known = fate != "unversioned" and (fate != "untold" or draw(st.booleans()))

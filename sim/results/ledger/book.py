@@ -112,9 +112,11 @@ class Ledger:
     @cached_property
     def window_serials(self) -> Array:
         """Serials of the updates committed in the window, sorted: of them deliveries and pairs are counted. An application that
-        does not tell when it committed has done so before the event was accepted, which then decides for the deliveries."""
+        does not tell when it committed has done so before the event was accepted, which then decides for the deliveries. An event
+        that was sent on save may be of a change that failed."""
         updates = self.tables.updates
-        at = updates["committed_at"].fillna(updates["published_at"])
+        accepted = updates["published_at"].where((updates["status"] != "failed").to_numpy(bool))
+        at = updates["committed_at"].fillna(accepted)
         return np.sort(updates["update"].to_numpy(np.int64)[((at >= self.window.start) & (at < self.window.end)).to_numpy(bool)])
 
     @cached_property
