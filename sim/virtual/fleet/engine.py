@@ -138,9 +138,12 @@ class Fleet:
         start, stop = ns(scenario.warmup), ns(scenario.warmup + scenario.duration)
         self.window = Span(start, stop, ns(scenario.length))
         self.database = Commits(updates, scenario, rng)
-        self.intended = updates.at[(updates.at >= start) & (updates.at < stop)] - start
+        inside = (updates.at >= start) & (updates.at < stop)
+        self.intended = updates.at[inside] - start
         """Of the updates intended in the window, ns from its start."""
         committed = self.database.committed_at
+        self.failed = int(np.count_nonzero(committed[inside] > self.window.end))
+        """Of them, not in the database when the run is over."""
         self.counted = np.flatnonzero((committed >= start) & (committed < stop))
         """Rows of the updates that count."""
         self.batch = np.full(len(updates), -1)
@@ -194,6 +197,7 @@ class Fleet:
 
         return FleetResult(
             updates=self.intended.size,
+            failed=self.failed,
             subscribers=self.scenario.subscribers,
             notifications=int(heard_counts.sum()),
             expected=expected[counted],

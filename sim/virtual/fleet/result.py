@@ -89,6 +89,8 @@ class FleetResult:
 
     updates: int
     """Intended in the window."""
+    failed: int
+    """Of them, not in the database when the run is over."""
     subscribers: int
     notifications: int
     """Arrivals, of counted updates."""
@@ -165,7 +167,7 @@ class FleetResult:
         shown, never, expected = int(fresh.counts.sum()), int(fresh.never.sum()), int(self.expected.sum())
         counts = {
             "updates": self.updates,
-            "updates.failed": 0,
+            "updates.failed": self.failed,
             "deliveries.expected": expected,
             "deliveries.received": self.notifications,
             "deliveries.missing": expected - self.notifications,
