@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import events
+from locust import events, runners
 from locust.env import Environment
 from locust.html import get_html_report, process_html_filename
 from locust.runners import MasterRunner, WorkerRunner
@@ -32,11 +32,16 @@ from sim.signals import REPEATED
 
 logger = logging.getLogger(__name__)
 
+WORKER_PATIENCE = 60
+"""Seconds of silence after which a master gives a worker up: as long as a worker waits for its master. By Locust's own 3 a worker
+on a busy machine is lost while it opens thousands of pages, and with the last one the master stops every page of the run."""
+
 
 def register() -> None:
     """Listen to Locust's events. `loadtests.users` calls it when it is imported, so a locustfile need not."""
     clocks.register()
     shipping.register()
+    runners.HEARTBEAT_LIVENESS = WORKER_PATIENCE
     events.init.add_listener(_handle_interrupts)
     events.init.add_listener(_drop_idle_classes)
     events.init.add_listener(_show)

@@ -145,9 +145,11 @@ class Refetcher:
         """
         self._due(at, 0)
 
-    def finished(self, refetch: Refetch, at: int, version: int | None, status: int | None, size: int) -> None:
-        """The answer to *refetch* is there (2xx, or 304: not modified), or it failed (any other status; None or 0: no answer).
-        Ignored once it has an outcome.
+    def finished(
+        self, refetch: Refetch, at: int, version: int | None, status: int | None, size: int, usable: bool = True
+    ) -> None:
+        """The answer to *refetch* is there (2xx, or 304: not modified), or it failed (any other status; None or 0: no answer; not
+        *usable*: what came shows nothing). Ignored once it has an outcome.
 
         *version* None: the answer does not say; it is applied, and what the page shows is unknown from then on.
         """
@@ -158,7 +160,8 @@ class Refetcher:
         refetch.version = version
         refetch.status = status or None
         refetch.bytes = size
-        if not status or (status != 304 and not 200 <= status < 300):  # A redirect leads to the login page, most likely.
+        # A redirect leads to the login page, most likely.
+        if not usable or not status or (status != 304 and not 200 <= status < 300):
             refetch.outcome = "failed"
         elif version is not None and version == self.version:
             refetch.outcome = "not_newer"

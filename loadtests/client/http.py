@@ -27,6 +27,9 @@ from sim.pusher.http import decoded
 TIMEOUT = 30.0
 """Seconds from sending to the whole answer."""
 
+MAX_SIZE = 1 << 24
+"""Bytes of an answer, head and body, beyond which it is none: one without an end must not fill the memory."""
+
 
 class Answer:
     """What came back. `status` 0: nothing usable came, and `error` says why."""
@@ -245,6 +248,9 @@ class PooledConnection:
             self._pool.gone(self)
             return
         self._answer.size += len(data)
+        if self._answer.size > MAX_SIZE:
+            self.fail(f"more than {MAX_SIZE} bytes")
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:

@@ -73,7 +73,7 @@ class Seat:
     hook: Callable[[Event], Any] | None = None
     """Whether an event is a reason to refetch. Runs in the hub."""
     renew: Callable[[], None] = lambda: None
-    """Leave the page and open the next one: the application answered that its assets have changed (409)."""
+    """Leave the page and open the next one: the application answered that its assets have changed (409 with a location)."""
     later: bool = False
     """Whether this is a page that opens in mid-run."""
     reached: bool = False
@@ -157,7 +157,7 @@ class Page:
 
     def _loaded(self, answer: Answer) -> None:
         version, plant = self._read(answer), self._plant
-        loaded = 200 <= answer.status < 300
+        loaded = _shows(answer) and answer.status != 304
         self.timed("GET", f"{self._spec.kind.refetch} (page)", answer, "" if loaded else _reason(answer))
         if loaded:
             self._loading = None
@@ -396,23 +396,28 @@ class Page:
         refetch.started_at = answer.started_at
         version = refetcher.version if status == 304 else self._read(answer)
         self._ending = waiting, ""
-        if not (200 <= status < 300 or status == 304):
+        shows = _shows(answer)
+        if not shows:
             self._keep_waiting(waiting)
             self._ending = NOTHING, _reason(answer)
-        refetcher.finished(refetch, answer.finished_at, version, status, answer.size)
-        if status == 409:
+        refetcher.finished(refetch, answer.finished_at, version, status, answer.size, shows)
+        if status == 409 and b"x-inertia-location" in answer.headers:
             self._plant.mux.call_at(answer.finished_at, self.seat.renew)
 
     def _read(self, answer: Answer) -> int | None:
-        """The version of a whole answer; its ETag is remembered."""
+        """The version of a whole answer; its ETag is remembered. One that is no JSON, where others of its kind were, is an error:
+        a login page, most likely, to which a redirect led."""
         if not 200 <= answer.status < 300:
             return None
-        self._etag = answer.headers.get(b"etag", b"")
         body = answer.body if self._inertia is None else self._inertia.learn(answer.body)
         try:
             found = version_at(orjson.loads(body), self._spec.version_path)
-        except ValueError:  # HTML, most likely.
+        except ValueError:
             found = None
+            if self._spec.kind.versions:
+                answer.error = f"HTTP {answer.status} without JSON"
+                return None
+        self._etag = answer.headers.get(b"etag", b"")
         if found is None:
             return None
         self._ordered = found.kind != "text"
@@ -430,5 +435,10 @@ class Page:
         recorder.refetch(spec.kind, self.subscriber, self.seat.resource_id, refetch, *waiting, why)
 
 
+def _shows(answer: Answer) -> bool:
+    """Whether there is something to show: a whole answer, or that nothing has changed."""
+    return not answer.error and (200 <= answer.status < 300 or answer.status == 304)
+
+
 def _reason(answer: Answer) -> str:
-    return f"HTTP {answer.status}" if answer.status else answer.error
+    return answer.error or f"HTTP {answer.status}"

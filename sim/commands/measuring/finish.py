@@ -12,10 +12,11 @@ from sim.commands.measuring.outcome import LoadTestOutcome
 from sim.live.capacity import calibration
 from sim.live.capacity.calibration import Calibration
 from sim.live.drive import sent
+from sim.live.drive.publisher import NO_TURN
 from sim.live.measure import collect, fates
 from sim.live.measure.attribution import attribute, per_channel, tell_apart
 from sim.live.measure.collect import Notifications
-from sim.live.measure.harness import Harness, cpu_shares, offset_of, pages_waiting, polled, publisher_added
+from sim.live.measure.harness import Harness, cpu_shares, offset_of, pages_waiting, polled, publisher_added, requests_queued
 from sim.live.measure.health import health, missing_figures, refused
 from sim.live.measure.measured import RunFiles, RunRecord
 from sim.live.measure.sampling import MetricSample, metric_columns, read_samples
@@ -96,6 +97,8 @@ def _collect(run: RunWriter, files: RunFiles, measured: RunRecord, samples: Sequ
     if not complete:
         measured.invalid.append("the publisher was killed: what became of its last updates is not known")
     measured.trouble += sent.trouble(table)
+    if (late := sent.failures(table)[NO_TURN]) and measured.ended_at is None:
+        measured.invalid.append(f"{late} of {len(table)} changes were due and never sent: the publisher got no processor time")
     rows = fates.with_outcomes(sent.frame(table), files.outcomes)
     run.append("metrics", sent.metric_columns(table, epoch))
     published = per_channel(rows)
@@ -169,6 +172,7 @@ class EndedRun:
             share=self.run.manifest.sampling.get("share", 1.0),
             lost_by_harness=self.deliveries["missing.harness"],
             unchanged=self.unchanged,
+            queued=requests_queued(self.frames, window["start"], window["end"]),
             waiting=pages_waiting(self.frames, window["start"], window["end"], scenario.subscribers),
         )
 

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from sim.clock import SECOND
@@ -37,6 +38,8 @@ FLUSH = 0.05
 """Seconds between two batches of rows: what a publisher that is killed has not written yet."""
 
 NO_ANSWER = "stopped before the answer"
+NO_TURN = "due and never sent: the publisher came too late"
+HELD_BACK = "due and never sent: it waited for the change before it, or for a connection"
 
 UNSURE = (500, 502, 504)
 """HTTP statuses after which the change may be committed all the same: what failed came later, or sat in between."""
@@ -114,10 +117,12 @@ class OpenLoopPublisher:
         self._idle = deque(HttpConnection(via.origin, timeout) for _ in range(connections))
         self._free = asyncio.Semaphore(LIMIT)
         self._stopped = asyncio.Event()
+        self._stopped_at = 0
         self._error: BaseException | None = None
 
     def stop(self) -> None:
         """No more updates; `run` returns once those under way are answered."""
+        self._stopped_at = self._stopped_at or time.monotonic_ns() - self._monotonic
         self._stopped.set()
 
     async def run(self, updates: Iterable[Update], progress: Callable[[], Any] = lambda: None) -> list[Sent]:
@@ -151,10 +156,12 @@ class OpenLoopPublisher:
             self._write(rows)
 
     async def _send_all(self, updates: Iterable[Update], progress: Callable[[], Any]) -> None:
-        tasks: set[asyncio.Task[Sent | None]] = set()
-        latest: dict[tuple[str, int], asyncio.Task[Sent | None]] = {}
-        for serial, update in enumerate(updates):
+        tasks: set[asyncio.Task[Sent]] = set()
+        latest: dict[tuple[str, int], asyncio.Task[Sent]] = {}
+        plan = enumerate(updates)
+        for serial, update in plan:
             if not await self._wait_until(self._epoch + update.at_ns):
+                self._leave(chain([(serial, update)], plan))
                 break
             resource = update.resource, update.resource_id
             task = asyncio.create_task(self._send(serial, update, latest.get(resource) if self._via.ordered else None))
@@ -165,7 +172,15 @@ class OpenLoopPublisher:
             progress()
         await self._settle(tasks)
 
-    async def _settle(self, tasks: set[asyncio.Task[Sent | None]]) -> None:
+    def _leave(self, plan: Iterable[tuple[int, Update]]) -> None:
+        """Of the rest of the plan, what was due before the stop is a row too: it was wanted, and did not happen."""
+        for serial, update in plan:
+            intended_at = self._epoch + update.at_ns
+            if intended_at >= self._stopped_at:
+                break
+            self._keep(self._unsent(serial, update, intended_at, intended_at, NO_TURN))
+
+    async def _settle(self, tasks: set[asyncio.Task[Sent]]) -> None:
         """Until all are answered; once stopped, for `GRACE` more, then what is unanswered is given up."""
         answered = asyncio.gather(*tasks)
         stopped = asyncio.create_task(self._stopped.wait())
@@ -178,14 +193,17 @@ class OpenLoopPublisher:
                 task.cancel()
         await asyncio.gather(answered, return_exceptions=True)
 
-    def _note(self, task: asyncio.Task[Sent | None]) -> None:
+    def _note(self, task: asyncio.Task[Sent]) -> None:
         """A failure of the target is a row; an exception is a plan that cannot be carried out at all."""
         if (error := task.exception()) is not None:
             self._error = error
             self.stop()
-        elif (row := task.result()) is not None:
-            self.sent.append(row)
-            self._unwritten.append(row)
+        else:
+            self._keep(task.result())
+
+    def _keep(self, row: Sent) -> None:
+        self.sent.append(row)
+        self._unwritten.append(row)
 
     async def _wait_until(self, at: int) -> bool:
         """Sleep until instant *at*; False when stopped."""
@@ -195,15 +213,15 @@ class OpenLoopPublisher:
             await asyncio.sleep(min(max(ahead - AWAKE, 0) / SECOND, NAP))
         return not self._stopped.is_set()
 
-    async def _send(self, serial: int, update: Update, predecessor: asyncio.Task[Sent | None] | None) -> Sent | None:
-        """One update to its end; None when the publisher was stopped before it was sent."""
+    async def _send(self, serial: int, update: Update, predecessor: asyncio.Task[Sent] | None) -> Sent:
+        """One update to its end."""
         intended_at = ready_at = self._epoch + update.at_ns
         row, answer = None, HttpAnswer(0, NO_ANSWER)
         try:
             if predecessor is not None and not predecessor.done():
                 await asyncio.wait([predecessor], timeout=IN_ORDER)
-                before = predecessor.result() if predecessor.done() else None
-                ready_at = max(intended_at, before.finished_at or 0 if before is not None else time.time_ns())
+                before = predecessor.result().finished_at if predecessor.done() else time.time_ns()
+                ready_at = max(intended_at, before or 0)
             async with self._free:
                 row = self._begin(serial, update, intended_at, ready_at)
                 connection = self._idle.pop() if self._idle else HttpConnection(self._via.origin, self._timeout)
@@ -212,7 +230,9 @@ class OpenLoopPublisher:
                 self._idle.append(connection)
         except asyncio.CancelledError:
             pass  # `run` has given it up; the row says so.
-        return row and replace(
+        if row is None:
+            return self._unsent(serial, update, intended_at, time.time_ns(), HELD_BACK)
+        return replace(
             row,
             finished_at=answer.finished_at or time.time_ns(),
             http_status=answer.status or None,
@@ -220,6 +240,10 @@ class OpenLoopPublisher:
             receipt=self._via.receipt(answer),
             reached=answer.started_at > 0,
         )
+
+    def _unsent(self, serial: int, update: Update, intended_at: int, ready_at: int, reason: str) -> Sent:
+        """The row of an update that never left this process."""
+        return replace(self._begin(serial, update, intended_at, ready_at), reason=reason, reached=False)
 
     def _begin(self, serial: int, update: Update, intended_at: int, ready_at: int) -> Sent:
         """The row of an update that is sent now. It is written before there is an answer: should this process be killed

@@ -151,6 +151,7 @@ def summary(table: pa.Table) -> dict[str, Any]:
     result: dict[str, Any] = {"updates": len(table), "failed": status["failed"], "unknown": status["unknown"]}
     result["failures"] = dict(failures(table))
     for name, values in (("lateness", started - ready), ("waited", ready - intended), ("answer", finished - started)):
+        values = values[~np.isnan(values)]  # What was never sent has no answer.
         for label, p in (("p50", 50), ("p99", 99), ("max", 100)):
             result[f"{name}_{label}"] = float(np.percentile(values, p)) / SECOND if len(values) else None
     return result

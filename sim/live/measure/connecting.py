@@ -9,6 +9,7 @@ from typing import Any
 
 from sim.errors import BadInput, InvalidRun, Unreachable, WorkbenchError
 from sim.live.measure.health import refusals_in
+from sim.live.measure.measured import RunRecord
 from sim.live.measure.swarm import Progress, Swarm, SwarmSettings
 from sim.live.processes import Child
 from sim.live.remedies import remedy
@@ -33,18 +34,19 @@ LONGEST = 600.0
 
 def wait_until_subscribed(
     swarm: Swarm,
-    family: str,
+    result: RunRecord,
     ended: Callable[[], Sequence[Child]],
     show: Callable[[Progress], None],
-    note: Callable[[str], None],
+    note: Callable[[str, list[str]], None],
 ) -> None:
-    """Return when all pages are subscribed, or no more subscribe: a note then says how many are missing, and why.
+    """Return when all pages are subscribed, or no more subscribe: *result* then says how many are missing, and why.
 
-    *family*: of the target's settings (`remedy`). *ended*: the embedded target's processes that have ended. *show*: called with
-    the progress at each look. Raises what ended a process that the load needs, `InvalidRun` where load processes did not come,
-    `Unreachable` where no page could subscribe.
+    *ended*: the embedded target's processes that have ended. *show*: called with the progress at each look. *note*(line, where):
+    keep a line of *result*. Raises what ended a process that the load needs, `InvalidRun` where load processes or their pages did
+    not come, `Unreachable` where no page could subscribe.
     """
     settings, began = swarm.settings, time.monotonic()
+    family = result.target.get("family", "REVERB")
     # With a shape the load begins with the first subscribers: their number over time is what is tested.
     pages, workers = (1, 1) if settings.shape else (settings.subscribers, settings.workers)
     best, best_at = (0, 0), began
@@ -64,9 +66,11 @@ def wait_until_subscribed(
         if waited_in_vain or now - began > LONGEST + settings.subscribers / settings.connect_rate:
             why = _why(headers, family)
             _require_some(swarm, progress, why)
-            note(
-                f"after {now - began:.0f} s only {progress.subscribed} of {progress.wanted} pages are subscribed: {why}; going on"
-            )
+            waited = f"after {now - began:.0f} s of connecting only"
+            if progress.opened < pages:
+                note(f"{waited} {progress.opened} of {pages} pages were opened: {swarm.last_words()}", result.invalid)
+            if progress.subscribed < progress.wanted:
+                note(f"{waited} {progress.subscribed} of {progress.wanted} pages were subscribed: {why}", result.trouble)
             return
         time.sleep(TICK)
 
@@ -88,11 +92,12 @@ def _patience(settings: SwarmSettings, progress: Progress, headers: list[dict[st
 
 
 def _require_some(swarm: Swarm, progress: Progress, why: str) -> None:
-    """Raise `InvalidRun` where load processes did not come, `Unreachable` where no page could subscribe."""
+    """Raise `InvalidRun` where load processes or their pages did not come, `Unreachable` where no page could subscribe."""
     absent = swarm.settings.workers - progress.workers
     if absent and not swarm.settings.shape:
-        words = "; ".join(f"{child.name}: {child.last_words(1)}" for child in swarm.children)
-        raise InvalidRun(f"{absent} of {swarm.settings.workers} load processes did not come: {words}")
+        raise InvalidRun(f"{absent} of {swarm.settings.workers} load processes did not come: {swarm.last_words()}")
+    if progress.opened == 0:
+        raise InvalidRun(f"the load processes have no page open: {swarm.last_words()}")
     if progress.subscribed == 0 and progress.wanted > 0:
         raise Unreachable(f"none of {progress.wanted} subscribers could subscribe: {why}")
 

@@ -152,6 +152,15 @@ def pages_waiting(frames: Any, start: float, end: float, wanted: int) -> float:
     return float(rows.groupby("process", observed=True)["value"].mean().sum()) / wanted if wanted else 0.0
 
 
+def requests_queued(frames: Any, start: float, end: float) -> int:
+    """The most requests at a time that waited for a connection of the load client's pools, between two instants. *frames*: a
+    bundle's tables."""
+    rows = frames.metrics
+    process, metric = rows["process"].astype(str), rows["metric"].astype(str)
+    rows = rows[process.str.startswith("harness") & (metric == "requests_waiting") & rows["at"].between(start, end)]
+    return int(rows.groupby("process", observed=True)["value"].max().sum())
+
+
 def polled(frames: Any, scenario: Scenario) -> int | None:
     """Refetches finished inside the window, where no page subscribes to anything; None where one does."""
     if any(scenario.policy_of(pages).kind != "polling" and pages.behaviour != "never_subscribe" for pages in scenario.pages):

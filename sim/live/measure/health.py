@@ -97,10 +97,9 @@ def refused(frames: Any, headers: Sequence[Mapping[str, Any]], family: str = "RE
     *family*: see `remedy`."""
     outcomes = frames.refetches["outcome"].astype(str)
     statuses = Counter(int(status) for status in frames.refetches.loc[outcomes == "failed", "status"].dropna())
+    said = [(f"HTTP {status}" + " without JSON" * (200 <= status < 300), count) for status, count in statuses.most_common()]
     lines = [
-        f"{count} of {len(frames.refetches)} refetches, HTTP {status}: {advice}"
-        for status, count in statuses.most_common()
-        if (advice := remedy(f"HTTP {status}"))
+        f"{count} of {len(frames.refetches)} refetches, {text}: {advice}" for text, count in said if (advice := remedy(text))
     ]
     lines += [f"{count} x {text}: {advice}" for text, count in refusals_in(headers) if (advice := remedy(text, family))]
     return lines[:MOST]
@@ -111,7 +110,7 @@ def missing_figures(frames: Any, scenario: Scenario, headers: Sequence[Mapping[s
     events to which no page listens. *headers*: of the load processes."""
     for name, count in _total(headers, "strangers").most_common(MOST):
         yield f"{count} events {name} came, to which no page listens ([[pages]] events, or broadcast.broadcast_as)"
-    found = frames.refetches
+    found = frames.refetches[frames.refetches["outcome"].astype(str) != "failed"]
     answered = found[found["status"].between(200, 299).fillna(False).to_numpy(bool)]
     if unnamed := int(answered["version"].isna().sum()):
         yield (

@@ -32,6 +32,10 @@ from sim.signals import require_no_signal, shielded
 HEAD_START = SECOND // 2
 """Nanoseconds from sending the publisher the run's zero until it comes: the publisher still has to connect."""
 
+STOOD_STILL = 0.1
+"""Share of the window, and at least a second, that may pass while the load test itself does not run (stopped, starved): what it
+watches may have stood still as well."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -116,6 +120,8 @@ class _Run:
     """None: nothing is published."""
     missing: set[str] = field(default_factory=set)
     """Names of load processes that ended before their time."""
+    opened: int = 0
+    """The most pages that were open at a time."""
 
     def connect(self) -> None:
         job = self.job
@@ -125,8 +131,7 @@ class _Run:
             job.sampler.watch({"publisher": self.publisher.pid})
         job.sampler.watch(self.swarm.pids())
         job.incidents.let_in(crowd=True)
-        family = self.result.target.get("family", "REVERB")
-        wait_until_subscribed(self.swarm, family, job.incidents.ended, self.observer.connecting, self.observer.note)
+        wait_until_subscribed(self.swarm, self.result, job.incidents.ended, self.observer.connecting, self._note)
         job.incidents.let_in(crowd=False)
 
     def publish(self) -> None:
@@ -157,7 +162,15 @@ class _Run:
                 if self.missing:
                     raise EndedEarly
                 return
-            time.sleep(TICK)
+            self._sleep(elapsed)
+
+    def _sleep(self, elapsed: float) -> None:
+        began = time.monotonic()
+        time.sleep(TICK)
+        still = time.monotonic() - began - TICK
+        if still > max(1.0, STOOD_STILL * self.job.scenario.duration):
+            line = f"the load test stood still for {still:.1f} s at {elapsed:.1f} s: it was stopped, or got no processor time"
+            self._note(line, self.result.invalid)
 
     def stop(self) -> None:
         if self.publisher is not None:
@@ -180,6 +193,17 @@ class _Run:
         self.observer.running(max(0.0, elapsed), self.job.seconds, self._look)
         if reason := self.job.watch():
             self.result.invalid.append(f"stopped early: {reason}")
+            raise EndedEarly
+        if not self.job.settings.shape:
+            self._require_pages(elapsed)
+
+    def _require_pages(self, elapsed: float) -> None:
+        """Locust stops pages by itself where a master misses its workers; those would seem to hear nothing any more."""
+        opened = self.swarm.progress().opened
+        self.opened = max(self.opened, opened)
+        if opened < self.opened:
+            stopped = f"{self.opened - opened} of {self.opened} pages were stopped by the load processes before {elapsed:.1f} s"
+            self._note(f"{stopped}: {self.swarm.last_words()}", self.result.invalid)
             raise EndedEarly
 
     def _look(self) -> Look:

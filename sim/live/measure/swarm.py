@@ -122,6 +122,10 @@ class Swarm:
         """Processes that have ended by themselves."""
         return [child for child in self.children if child.exit_code is not None]
 
+    def last_words(self) -> str:
+        """Of each process of this machine."""
+        return "; ".join(f"{child.name}: {child.last_words(1)}" for child in self.children)
+
     def stop(self, timeout: float = END) -> None:
         """End all processes; each writes its last parts. The master ends first: it stops its workers, also those of other
         machines, and waits for what they still send."""

@@ -68,6 +68,8 @@ class Evidence:
     """Changes that changed nothing, because the target already was in that state."""
     waiting: float = 0.0
     """Share of the pages that waited, at a time within the window, for the load client to open them."""
+    queued: int = 0
+    """The most requests at a time that waited for a connection of the load client's pools."""
     finished_refetches: int | None = None
     """Of a run in which no page subscribes (polling alone), which is judged by them; None: judged by its deliveries."""
 
@@ -93,7 +95,7 @@ def _reasons(e: Evidence) -> Iterator[str]:
     if e.finished_workers < e.expected_workers:
         yield f"{e.expected_workers - e.finished_workers} of {e.expected_workers} load processes did not hand in all their rows"
     if e.finished_refetches is None and e.heard < MIN_DELIVERIES:
-        yield f"only {e.heard} deliveries were received, {MIN_DELIVERIES} are needed to say anything"
+        yield f"only {e.heard} deliveries were received, {MIN_DELIVERIES} are needed to say anything ({_why_few(e)})"
     if e.finished_refetches is not None and e.finished_refetches < MIN_REFETCHES:
         found = f"only {e.finished_refetches} refetches were finished"
         yield f"{found}, {MIN_REFETCHES} are needed to say anything where no page subscribes"
@@ -125,14 +127,28 @@ def _reasons(e: Evidence) -> Iterator[str]:
         yield f"clocks of the machines are known to {error:.2f} ms only, for a median time to notified of {half:.2f} ms"
 
 
+def _why_few(e: Evidence) -> str:
+    """How far the window's updates came."""
+    total, failed, unknown, unheard = (
+        round(_value(e, name) or 0) for name in ("updates", "updates.failed", "updates.unknown", "updates.not_broadcast")
+    )
+    lost = f", {failed} failed, {unknown} of unknown fate, {unheard} not broadcast" if failed or unknown or unheard else ""
+    expected = round(_value(e, "deliveries.expected") or 0)
+    return f"{total} updates in the window{lost}; {expected} deliveries were expected of those accepted"
+
+
 def _bottlenecks(e: Evidence) -> Iterator[str]:
     """What the harness adds, against the figure that it goes into. A page that is read late notes its arrivals in time where the
     kernel stamps them, and is late with its refetches only: where it sends none, the lag goes into no figure."""
     into = "time_to_fresh" if e.kernel_stamps and _p99(e, "time_to_fresh") is not None else "time_to_notified"
+    queue = (
+        f" (up to {e.queued} requests waited for a connection of the load client's pools: raise load.pool_size, or set "
+        'load.http = "per_subscriber")'
+    )
     reads = [] if _lag_is_harmless(e) else [("reader_lag", into, "the load client read late")]
     rules = [
         *reads,
-        ("refetch_delay", "time_to_fresh", "the load client sent refetches late"),
+        ("refetch_delay", "time_to_fresh", f"the load client sent refetches late{queue if e.queued else ''}"),
     ]
     added_by = [(_value(e, f"{cause}.p99"), figure, what) for cause, figure, what in rules]
     added_by.append((e.publisher_added, "time_to_notified", "the publisher was late"))

@@ -17,7 +17,7 @@ from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.live.client import HttpAnswer
 from sim.live.drive import publisher, sent
-from sim.live.drive.publisher import AWAKE, NAP, OpenLoopPublisher, Sent, event_loop
+from sim.live.drive.publisher import AWAKE, HELD_BACK, NAP, NO_ANSWER, NO_TURN, OpenLoopPublisher, Sent, event_loop
 from sim.live.drive.requests import Direct, Receipt, Routes, refusal, via
 from sim.pusher import auth
 from sim.scenario import Scenario
@@ -171,6 +171,31 @@ def test_stop_ends_the_plan_and_keeps_the_rows() -> None:
 
     rows = asyncio.run(main())
     assert 0 < len(rows) < 1000
+
+
+def test_what_was_due_and_never_sent_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a publisher that comes too late nor a target that is too slow makes fewer updates of what was wanted."""
+    monkeypatch.setattr(publisher, "GRACE", 0.05)
+    monkeypatch.setattr(publisher, "IN_ORDER", 60.0)
+
+    async def main() -> list[Sent]:
+        async def stops(request: bytes, writer: asyncio.StreamWriter) -> None:
+            slow.stop()
+
+        async with serving(stops) as port:
+            late = OpenLoopPublisher(Routes(target(port), Scenario()), time.time_ns())
+            late.stop()
+            slow = OpenLoopPublisher(Routes(target(port), Scenario()), time.time_ns())
+            due = [Update(0, "server", 1, step, "pending") for step in range(2)]
+            later = [Update(1000 * SECOND, "server", 1, 3, "pending")]
+            return [*await late.run(due + later), *await slow.run(due + later)]
+
+    rows = asyncio.run(main())
+    assert [row.failure for row in rows] == [NO_TURN, NO_TURN, NO_ANSWER, HELD_BACK]
+    assert [row.status for row in rows] == ["failed", "failed", "unknown", "failed"]
+    summary = sent.summary(sent.to_table(rows))
+    assert (summary["updates"], summary["failed"], summary["unknown"]) == (4, 3, 1)
+    assert summary["answer_max"] >= 0
 
 
 def test_a_change_is_made_by_the_owner_with_the_measuring_headers() -> None:

@@ -14,7 +14,7 @@ from sim.clock import SECOND
 from sim.live.measure import collect
 from sim.live.measure.attribution import tell_apart
 from sim.live.measure.collect import Notifications
-from sim.live.measure.harness import Harness, cpu_shares, offset_of, pages_waiting, polled, publisher_added
+from sim.live.measure.harness import Harness, cpu_shares, offset_of, pages_waiting, polled, publisher_added, requests_queued
 from sim.live.measure.swarm import progress_of
 from sim.results import parts
 from sim.results.histogram import Histogram
@@ -239,3 +239,7 @@ def test_pages_that_wait_to_be_opened_are_a_share_of_those_wanted() -> None:
     metrics = pd.DataFrame(rows, columns=["at", "process", "value"]).assign(metric="pages_waiting")
     assert pages_waiting(SimpleNamespace(metrics=metrics), 1.0, 2.0, wanted=60) == pytest.approx(0.1)
     assert pages_waiting(SimpleNamespace(metrics=metrics[:0]), 1.0, 2.0, wanted=60) == 0.0
+    queues = metrics.assign(metric="requests_waiting")
+    applications = queues.assign(process="application", value=99.0)
+    assert requests_queued(SimpleNamespace(metrics=pd.concat([metrics, queues, applications])), 1.0, 2.0) == 9
+    assert requests_queued(SimpleNamespace(metrics=metrics), 1.0, 2.0) == 0

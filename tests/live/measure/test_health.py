@@ -60,6 +60,13 @@ def test_a_figure_that_cannot_be_had_is_named_with_what_would_give_it() -> None:
     html.refetches["version"] = pd.array([None, None, None, 7], dtype="Int64")
     (line,) = missing_figures(html, Scenario().replace({"publisher.via": "none"}))
     assert line.startswith("no version in the answers to 1 of 2 refetches")
+    html.refetches["status"] = pd.array([200, 304, 200, 200], dtype="Int32")  # A web page where JSON came before.
+    assert next(missing_figures(html, Scenario().replace({"publisher.via": "none"}))).startswith(
+        "no version in the answers to 1 of 2"
+    )
+    assert refused(html, [])[0].startswith(
+        "1 of 4 refetches, HTTP 200 without JSON: a page in place of an answer: sent to a login"
+    )
     assert list(missing_figures(silent, Scenario().replace({"publisher.via": "none"}))) == []
     (line,) = missing_figures(
         frames(["committed"]), Scenario(), [{"strangers": {"ServerUpdated": 2}}, {"strangers": {"ServerUpdated": 3}}]

@@ -39,7 +39,8 @@ def test_a_target_that_loses_deliveries_is_a_result() -> None:
         (evidence(heard=0, finished_refetches=99), "only 99 refetches were finished, 100 are needed"),
         (evidence({"reader_lag.p99": 0.11}), "read late: 110.0 ms in the p99, limit 100.0 ms"),
         (evidence({"reader_lag.p99": 0.02}, kernel_stamps=False), "limit 10.0 ms (10% of time_to_notified.p99)"),
-        (evidence({"refetch_delay.p99": 0.11}), "sent refetches late"),
+        (evidence({"refetch_delay.p99": 0.11}), "sent refetches late: 110.0 ms"),
+        (evidence({"refetch_delay.p99": 0.11}, queued=7), "sent refetches late (up to 7 requests waited for a connection"),
         (evidence(publisher_added=0.011), "publisher was late: 11.0 ms in the p99, limit 10.0 ms"),
         (evidence({"time_to_notified.p50": 5e-5}), "(0.050 ms) is near the harness floor (p99 0.010 ms)"),
         (evidence({"time_to_notified.p50": 5e-5}), "calibrate again"),
@@ -55,6 +56,17 @@ def test_a_target_that_loses_deliveries_is_a_result() -> None:
 def test_each_rule_says_what_it_found(found: Evidence, said: str) -> None:
     (reason,) = judge(found).reasons
     assert said in reason
+
+
+def test_a_run_that_heard_nothing_says_how_far_its_updates_came() -> None:
+    def reason(**counts: float | None) -> str:
+        (found,) = judge(evidence({name.replace("__", "."): count for name, count in counts.items()}, heard=0)).reasons
+        return found
+
+    silent = reason(updates=9, updates__failed=2, updates__unknown=7, deliveries__expected=0)
+    assert "(9 updates in the window, 2 failed, 7 of unknown fate, 0 not broadcast; 0 deliveries were expected" in silent
+    assert "(9 updates in the window; 4500 deliveries were expected" in reason(updates=9, deliveries__expected=4500)
+    assert "(0 updates in the window; 0 deliveries" in reason()
 
 
 def test_where_no_page_subscribes_refetches_are_the_evidence() -> None:

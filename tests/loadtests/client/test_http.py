@@ -16,6 +16,7 @@ import gevent
 import pytest
 from gevent.event import AsyncResult
 
+from loadtests.client import http
 from loadtests.client.http import Answer, Pool, PooledConnection, Traffic, split_url
 from loadtests.client.mux import Mux
 from loadtests.client.streams import Origin
@@ -101,10 +102,14 @@ def test_not_modified_and_no_content_have_no_body_to_wait_for(mux: Mux) -> None:
         (once(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ntoo short"), "closed by the peer"),
         (once(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "not HTTP"),
         (once(b""), "closed by the peer"),
+        (once(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 5000), "more than 4096 bytes"),
     ],
-    ids=["ssh", "short", "chunk", "nothing"],
+    ids=["ssh", "short", "chunk", "nothing", "endless"],
 )
-def test_what_is_no_answer_is_an_answer_with_a_reason(mux: Mux, script: Script, error: str) -> None:
+def test_what_is_no_answer_is_an_answer_with_a_reason(
+    mux: Mux, script: Script, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_SIZE", 4096)
     with listening(script) as port:
         answer = pool_of(mux, port).fetch("GET", "/x")
         assert answer.status == 0
@@ -157,7 +162,7 @@ def test_what_is_tried_again_as_it_is_given_up_is_given_up_in_time_as_well(mux: 
     assert errors == ["no answer in 0.05 s"] * 9
 
 
-def test_a_keep_alive_connection_closed_under_a_get_is_no_failure(mux: Mux) -> None:
+def test_a_keep_alive_connection_closed_under_a_request_is_no_failure(mux: Mux) -> None:
     def closes_after_one(connection: socket.socket, number: int) -> None:
         request(connection)
         connection.sendall(OK)

@@ -227,9 +227,10 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(monkeypatch)
 
 
-def refused(status: int) -> Callable[[Answer], None]:
+def refused(status: int, **headers: bytes) -> Callable[[Answer], None]:
     def answer(answer: Answer) -> None:
         answer.status = status
+        answer.headers = {name.replace("_", "-").encode(): value for name, value in headers.items()}
 
     return answer
 
@@ -322,7 +323,7 @@ def test_a_failure_leaves_the_page_as_stale_as_it_was(world: World) -> None:
 @pytest.mark.parametrize(("status", "why"), [(302, "HTTP 302"), (0, "connect: connection refused"), (429, "HTTP 429")])
 def test_what_is_not_the_resource_is_one_failure_with_its_reason(world: World, status: int, why: str) -> None:
     def answer(answer: Answer) -> None:
-        answer.status, answer.error = status, "connect: connection refused"
+        answer.status, answer.error = status, "" if status else "connect: connection refused"
 
     world.answer = answer
     world.event()
@@ -400,12 +401,43 @@ def test_a_refetch_of_a_page_that_leaves_is_cancelled(world: World) -> None:
     assert not world.wires[0].open
 
 
-def test_an_application_that_has_changed_is_loaded_anew(world: World) -> None:
-    world.answer = refused(409)
+def web_page(answer: Answer) -> None:
+    answer.status, answer.body, answer.headers = 200, b"<html>Log in</html>", {b"etag": b'"login"'}
+
+
+def test_a_web_page_in_place_of_the_json_that_came_before_shows_nothing(world: World) -> None:
+    """A session that has ended in mid-run: the browser has followed the redirect to the login page, which has status 200."""
+    stale_at = world.event()
+    world.answer = web_page
+    world.run(1)
+    world.answer = world.newer
     world.event()
     world.run(1)
-    assert world.recorder.refetches[0][:2] == ("failed", 409)
-    assert world.renewed == 1
+    assert [row[:3] for row in world.recorder.refetches] == [("failed", 200, None), ("applied", 200, 2)]
+    assert world.recorder.refetches[1][5] == stale_at, "waited for since the first"
+    assert world.asked[1][1].endswith(b'"v1"\r\n')
+    other = Page(world, world.spec, world.seat)  # type: ignore[arg-type]
+    world.answer = web_page
+    other.open(world.release)
+    world.run(1)
+    assert other.echo is None
+    assert world.recorder.timings[-1] == ("GET", "/servers/{id} (page)")
+
+
+def test_where_no_answer_was_json_a_web_page_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch, answer=web_page)
+    world.event()
+    world.run(1)
+    assert [row[:3] for row in world.recorder.refetches] == [("applied", 200, None)]
+
+
+def test_an_application_that_has_changed_is_loaded_anew(world: World) -> None:
+    for again, answer in enumerate((refused(409), refused(409, x_inertia_location=b"/servers/5"))):
+        world.answer = answer
+        world.event()
+        world.run(1)
+        assert world.recorder.refetches[again][:2] == ("failed", 409)
+        assert world.renewed == again  # Without a location it is some conflict of the application's own.
 
 
 def test_when_a_page_was_subscribed_is_a_row(world: World) -> None:

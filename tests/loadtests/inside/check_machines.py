@@ -6,10 +6,13 @@ import types
 
 import gevent
 import pytest
+from locust import runners
+from locust.env import Environment
 from locust.event import Events
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import MasterRunner, WorkerNode, WorkerRunner
 
 from loadtests.client.plant import Plant
+from loadtests.events import WORKER_PATIENCE
 from loadtests.recording import clocks, shipping
 from loadtests.recording.clocks import Clock
 from loadtests.recording.shipping import Shipping, receive
@@ -62,6 +65,25 @@ def shipped(own, monkeypatch):
     monkeypatch.setattr(shipping, "EVERY", 3600.0)
     worker = Worker()
     return Shipping(worker, own), worker
+
+
+def test_a_master_does_not_stop_the_pages_of_a_worker_that_is_silent_for_a_while(monkeypatch):
+    """Locust's own patience is three seconds, which a worker that opens pages on a busy machine needs."""
+    monkeypatch.setattr(runners, "HEARTBEAT_INTERVAL", 0.001)
+    master = Environment().create_master_runner("127.0.0.1", 0)
+    try:
+        worker = WorkerNode("w", runners.STATE_RUNNING, runners.HEARTBEAT_LIVENESS)
+        master.clients["w"] = worker
+        with gevent.Timeout(30):
+            while worker.heartbeat > WORKER_PATIENCE - 40:
+                gevent.sleep(0.01)
+        assert worker.state == runners.STATE_RUNNING
+        with gevent.Timeout(30):
+            while worker.state != runners.STATE_MISSING:
+                gevent.sleep(0.01)
+    finally:
+        master.greenlet.kill(block=True)
+        master.server.close(linger=0)
 
 
 def test_a_part_goes_on_where_it_ended_and_a_header_goes_whole(shipped, own):
