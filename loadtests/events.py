@@ -32,16 +32,18 @@ from sim.signals import REPEATED
 
 logger = logging.getLogger(__name__)
 
-WORKER_PATIENCE = 60
-"""Seconds of silence after which a master gives a worker up: as long as a worker waits for its master. By Locust's own 3 a worker
-on a busy machine is lost while it opens thousands of pages, and with the last one the master stops every page of the run."""
+WORKER_PATIENCE, LAST_PATIENCE = 60, runners.HEARTBEAT_LIVENESS
+"""Seconds of silence after which a master gives a worker up: as long as a worker waits for its master; and while a run is being
+stopped, Locust's own 3, for a worker that has died does not stop. With 3 a worker on a busy machine is lost while it opens
+thousands of pages, and with the last one the master stops every page of the run."""
 
 
 def register() -> None:
     """Listen to Locust's events. `loadtests.users` calls it when it is imported, so a locustfile need not."""
     clocks.register()
     shipping.register()
-    runners.HEARTBEAT_LIVENESS = WORKER_PATIENCE
+    _be_patient()
+    events.test_start.add_listener(_be_patient)
     events.init.add_listener(_handle_interrupts)
     events.init.add_listener(_drop_idle_classes)
     events.init.add_listener(_show)
@@ -129,10 +131,18 @@ def _storm(msg: Any, **_: Any) -> None:
         plant.storm(float(msg.data["share"]))
 
 
-def _mark_over(**_: Any) -> None:
+def _be_patient(**_: Any) -> None:
+    runners.HEARTBEAT_LIVENESS = WORKER_PATIENCE
+
+
+def _mark_over(environment: Environment, **_: Any) -> None:
     plant = _own_plant()
     if plant is not None:
         plant.over = True
+    if isinstance(environment.runner, MasterRunner):
+        runners.HEARTBEAT_LIVENESS = LAST_PATIENCE
+        for worker in environment.runner.clients.all:
+            worker.heartbeat = min(worker.heartbeat, LAST_PATIENCE)
 
 
 def _quit(environment: Environment, **_: Any) -> None:

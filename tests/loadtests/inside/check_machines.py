@@ -11,6 +11,7 @@ from locust.env import Environment
 from locust.event import Events
 from locust.runners import MasterRunner, WorkerNode, WorkerRunner
 
+from loadtests import events
 from loadtests.client.plant import Plant
 from loadtests.events import WORKER_PATIENCE
 from loadtests.recording import clocks, shipping
@@ -78,6 +79,9 @@ def test_a_master_does_not_stop_the_pages_of_a_worker_that_is_silent_for_a_while
             while worker.heartbeat > WORKER_PATIENCE - 40:
                 gevent.sleep(0.01)
         assert worker.state == runners.STATE_RUNNING
+        monkeypatch.setattr(runners, "HEARTBEAT_LIVENESS", WORKER_PATIENCE)
+        worker.heartbeat = 10**9
+        events._mark_over(master.environment)  # A dead one is not waited for when the run is stopped.
         with gevent.Timeout(30):
             while worker.state != runners.STATE_MISSING:
                 gevent.sleep(0.01)
