@@ -151,7 +151,8 @@ class Refetcher:
         """The answer to *refetch* is there (2xx, or 304: not modified), or it failed (any other status; None or 0: no answer; not
         *usable*: what came shows nothing). Ignored once it has an outcome.
 
-        *version* None: the answer does not say; it is applied, and what the page shows is unknown from then on.
+        *version* None: the answer does not say; it is applied, and what the page shows is unknown from then on. Not so of a 304,
+        which says that what the page shows is still so.
         """
         if refetch.outcome:
             return
@@ -163,7 +164,7 @@ class Refetcher:
         # A redirect leads to the login page, most likely.
         if not usable or not status or (status != 304 and not 200 <= status < 300):
             refetch.outcome = "failed"
-        elif version is not None and version == self.version:
+        elif status == 304 if version is None else version == self.version:
             refetch.outcome = "not_newer"
         else:
             # Applied in the order of arrival: an older answer that comes late does overwrite a newer one.

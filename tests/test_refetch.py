@@ -320,6 +320,11 @@ def test_not_modified_is_an_answer_and_a_redirect_is_none() -> None:
     assert [refetch.outcome for refetch in browser.done] == ["applied", "failed"]
 
 
+def test_a_304_of_an_application_without_versions_is_not_newer() -> None:
+    browser = Browser(Immediate(), versions=(None,), statuses=(200, 304)).notified(0, 100).run()
+    assert [refetch.outcome for refetch in browser.done] == ["applied", "not_newer"]
+
+
 def test_what_was_never_answered_has_no_bytes() -> None:
     browser = Browser(Immediate(), "cancel", (300,)).notified(0, 50).run()
     assert [refetch.bytes for refetch in browser.sent] == [0, 100]
