@@ -53,7 +53,7 @@ SPREAD = ("p50", "p99", "mean")
 
 DESCRIPTIONS: dict[str, Metric] = {
     "updates": Metric("count", "changes intended inside the window"),
-    "updates.failed": Metric("count", "of them, never committed"),
+    "updates.failed": Metric("count", "of them, not in the database when the run was over"),
     "updates.unknown": Metric("count", "of them, not known whether they were committed"),
     "updates.not_broadcast": Metric("count", "of them, committed, but the broadcaster never accepted the event"),
     "pairs.owed": Metric(

@@ -208,6 +208,8 @@ def with_payloads(tables: Any, scenario: Scenario, over: float) -> pd.DataFrame:
     """
     rows, pages = tables.refetches, tables.pages
     payloads = pages["subscriber"][shows_payloads(pages, scenario)]
+    if payloads.empty:
+        return rows
     answered = (rows["outcome"].isin(ANSWERED) & rows["subscriber"].isin(payloads)).to_numpy(bool)
     if not answered.any():
         return rows
