@@ -17,7 +17,8 @@ class PatternPage(EchoUser):
     """A page of the application of the pattern, for the users that the target lists."""
 
     abstract = True
-    event: ClassVar[str] = "ServerUpdated"
+    announced: ClassVar[tuple[str, ...]] = ("ServerUpdated",)
+    """Classes of the events that the page listens to."""
     owned = "servers"
 
     @classmethod
@@ -33,10 +34,6 @@ class PatternPage(EchoUser):
     @classmethod
     def channel_names(cls, broadcast: Broadcast) -> list[str]:
         return [f"private-{cls.owned}" if broadcast.channels == "generic" else f"private-{cls.owned}.{{id}}"]
-
-    @classmethod
-    def event_names(cls) -> list[str]:
-        return [cls.event]
 
 
 class DetailPage(PatternPage):
@@ -74,7 +71,7 @@ class SitePage(PatternPage):
     resource = "site"
     refetch = "/sites/{id}"
     owned = "sites"
-    event = "ServerSiteUpdated"
+    announced = ("ServerSiteUpdated",)
 
 
 class TaskPage(PatternPage):
@@ -84,7 +81,7 @@ class TaskPage(PatternPage):
     page = "task"
     resource = "task"
     refetch = "/tasks/{id}"
-    event = "TaskCompleted"
+    announced = ("TaskCompleted",)
 
     @classmethod
     def channel_names(cls, broadcast: Broadcast) -> list[str]:
@@ -98,20 +95,13 @@ class Dashboard(PatternPage):
     page = "dashboard"
     resource = "dashboard"
     refetch = "/dashboard"
-
-    @classmethod
-    def identities(cls, target: Target) -> list[Identity]:
-        return [(u.id, u.token, 0) for u in target.users]
+    announced = ("ServerUpdated", "ServerSiteUpdated")
 
     @classmethod
     def channel_names(cls, broadcast: Broadcast) -> list[str]:
         if broadcast.channels == "per_user":
             return ["private-users.{user}.servers", "private-users.{user}.sites"]
         return ["private-servers", "private-sites"]
-
-    @classmethod
-    def event_names(cls) -> list[str]:
-        return ["ServerUpdated", "ServerSiteUpdated"]
 
 
 PAGES: dict[str, type[PatternPage]] = {
@@ -151,7 +141,7 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
         "policy": policy,
         "in_flight": scenario.in_flight_of(pages),
         "channels": [] if policy.kind == "polling" else list(pages.channels) or base.channel_names(scenario.broadcast),
-        "events": list(pages.events) or ([] if pages.channels else [prefix + name for name in base.event_names()]),
+        "events": list(pages.events) or ([] if pages.channels else [prefix + name for name in base.announced]),
         "behaviour": pages.behaviour,
         "session": pages.session,
         "hidden": pages.hidden,

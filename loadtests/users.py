@@ -261,20 +261,15 @@ class EchoUser(User):
     def _find_spec(self) -> Spec | None:
         """The spec of this class. None: its pages cannot be opened; one line of the log says why."""
         plant, cls = self.plant, type(self)
-        if cls not in plant.specs:
-            # All pages share one: with one each, every tab of a user would log in by itself.
-            with plant.resolving:
-                if cls not in plant.specs and cls not in plant.impossible:
-                    self._try_spec(cls)
+        with plant.resolving:  # Making it may wait. All pages share one, so that the tabs of a user log in once.
+            if cls not in plant.specs and cls not in plant.impossible:
+                try:
+                    plant.specs[cls] = self._make_spec()
+                except (OSError, WorkbenchError) as error:
+                    plant.impossible.add(cls)
+                    logger.error("%s cannot be opened: %s", cls.__name__, error)
+                    self.environment.process_exit_code = BadInput.exit_code
         return plant.specs.get(cls)
-
-    def _try_spec(self, cls: type) -> None:
-        try:
-            self.plant.specs[cls] = self._make_spec()
-        except (OSError, WorkbenchError) as error:
-            self.plant.impossible.add(cls)
-            logger.error("%s cannot be opened: %s", cls.__name__, error)
-            self.environment.process_exit_code = BadInput.exit_code
 
     def _make_spec(self) -> Spec:
         check(self)

@@ -231,7 +231,7 @@ class Stream:
     def _drain(self) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting:
-            self.send(bytes(waiting))
+            Stream.send(self, bytes(waiting))  # Not an override: what waits is encrypted already.
         if self._waiting is None and self._descriptor >= 0:
             self._watch()
 
@@ -343,10 +343,3 @@ class TlsStream(Stream):
     def _flush(self) -> None:
         if self._encrypted.pending:
             super().send(self._encrypted.read())
-
-    def _drain(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting:
-            super().send(bytes(waiting))
-        if self._waiting is None and self._descriptor >= 0:
-            self._watch()

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from locust.stats import RequestStats, StatsEntry, StatsError
 
-_NOTHING = np.empty(0)
-
 
 def merge_samples(
     stats: RequestStats,
     method: str,
     name: str,
-    milliseconds: np.ndarray = _NOTHING,
+    milliseconds: np.ndarray,
     *,
     size: int = 0,
     failures: Mapping[str, int] | None = None,

@@ -22,13 +22,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from sim.commands import options
 from sim.errors import BadInput, did_you_mean
@@ -89,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
         engine=args.engine,
     )
     objective = None if args.objective is None else sweeps.Objective.parse(args.objective)
-    with workers(args.processes, args.scheduler) as pool, _bar() as report:
-        frame = sweeps.run(sweep, pool, args.output, report)
+    with workers(args.processes, args.scheduler) as pool, options.progress() as progress:
+        frame = sweeps.run(sweep, pool, args.output, lambda done, expected: progress(done / expected))
     figure = args.metric if objective is None else objective.metric
     asked = [*args.show, *([figure, args.cost] if objective is not None or args.plot else [])]
     unknown = [name for name in asked if name not in frame]
@@ -183,16 +180,3 @@ def _units() -> dict[str, str]:
 def _figure(unit: Callable[[float], str], mean: float, half: float) -> str:
     relative = 100 * half / abs(mean) if mean and math.isfinite(mean) else math.nan
     return unit(mean) + (f" ±{relative:.1f} %" if relative >= 0.05 else "")
-
-
-@contextmanager
-def _bar() -> Iterator[sweeps.Report]:
-    """Progress with the time left, on a terminal and once two seconds have gone by."""
-    with tqdm(unit="run", delay=2, leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def report(done: int, expected: int) -> None:
-            bar.total = expected
-            bar.update(done - bar.n)
-            bar.refresh()
-
-        yield report

@@ -27,35 +27,14 @@ from sim.results.run import destination
 from sim.scenario import Scenario, build, to_dict
 
 
-@dataclass(frozen=True, slots=True)
 class RunFiles:
     """Paths of a load test's files, in the directory of its bundle."""
 
-    directory: Path
-
-    @property
-    def parts(self) -> Path:
-        return self.directory / "parts"
-
-    @property
-    def logs(self) -> Path:
-        return self.directory / "logs"
-
-    @property
-    def run(self) -> Path:
-        return self.parts / "run.json"
-
-    @property
-    def sent(self) -> Path:
-        return self.parts / "sent.parquet"
-
-    @property
-    def outcomes(self) -> Path:
-        return self.parts / "outcomes.jsonl"
-
-    @property
-    def sampled(self) -> Path:
-        return self.parts / "sampled.arrows"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.parts, self.logs = directory / "parts", directory / "logs"
+        self.run, self.sent = self.parts / "run.json", self.parts / "sent.parquet"
+        self.outcomes, self.sampled = self.parts / "outcomes.jsonl", self.parts / "sampled.arrows"
 
     def make(self) -> None:
         """Raises `BadInput` where the directory cannot be written, and where it holds a run or what is left of one."""

@@ -128,7 +128,7 @@ def refuse(a: Run, b: Run, varied: Collection[str] = ()) -> None:
     differing = [
         key
         for key in differing_keys(a.manifest.scenario, b.manifest.scenario)
-        if not any(_below(key, allowed) for allowed in varied)
+        if not any(f"{key}.".startswith(f"{allowed}.") for allowed in varied)
     ]
     if differing:
         keys = ", ".join(differing[:4]) + (f" and {len(differing) - 4} more" if len(differing) > 4 else "")
@@ -150,10 +150,6 @@ def refuse(a: Run, b: Run, varied: Collection[str] = ()) -> None:
         raise BadInput(
             f"harnesses differ: arrivals are stamped by {stamps[0]} in {a.name}, by {stamps[1]} in {b.name} (--vary harness)"
         )
-
-
-def _below(key: str, allowed: str) -> bool:
-    return key == allowed or key.startswith(allowed + ".")
 
 
 def differing_keys(a: Any, b: Any, at: str = "") -> list[str]:

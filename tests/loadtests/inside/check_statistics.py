@@ -62,7 +62,7 @@ def test_what_is_not_http_leaves_the_aggregated_row_alone():
     entry = stats.get("Page", "NOTIFY")
     assert (entry.num_requests, entry.num_none_requests) == (3, 1)
     assert entry.avg_response_time == 1.5
-    merge_samples(stats, "NOTIFY", "nothing")
+    merge_samples(stats, "NOTIFY", "nothing", np.empty(0))
     assert ("nothing", "NOTIFY") not in stats.entries
 
 

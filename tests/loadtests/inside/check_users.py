@@ -402,6 +402,9 @@ def test_a_page_that_asks_for_no_resource_is_every_user_s():
     (page,) = pages.user_classes(settings).values()
     assert page.identities(SHOP) == [("ada", "t1", 0), ("bob", "", 0)]
     assert list(page.events) == []
+    board = Pages("dashboard", channels=("private-orders.{id}",), ids="orders")
+    (page,) = pages.user_classes(Settings(Scenario(pages=(board,)), SHOP)).values()
+    assert page.identities(SHOP)[2] == ("bob", "", "o-3"), "a dashboard whose channel asks for one has one as well"
 
 
 def test_where_nobody_may_read_there_is_the_fan_out_alone(plant):
