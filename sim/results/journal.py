@@ -1,7 +1,7 @@
-"""Rows on disk as they come: what a process knows is readable after it was killed.
+"""Rows on disk as they come, so that they can be read after the process was killed.
 
-A journal is an Arrow IPC stream: a schema, then batches, each complete in itself. What `append` has returned from survives the
-death of the process (not that of the machine); `read` takes all whole batches and stops at the first torn one.
+A journal is an Arrow IPC stream: a schema, then batches, each complete in itself. Rows survive the death of the process (not that
+of the machine) once `append` has returned; `read` takes all whole batches and stops at the first torn one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sim.errors import BadInput
 
 
 class _Whole(io.RawIOBase):
-    """Writes all of what it is given or raises: a disk that is nearly full takes a part, and says so only when asked again."""
+    """Writes everything or raises: a disk that is nearly full takes a part, and reports an error only at the next write."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=0)

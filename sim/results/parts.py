@@ -2,7 +2,7 @@
 
 A parts directory holds, for each worker process `<pid>` (directories below it count as well, one per machine):
 
-    header-<pid>.json              the process, its clock, how much, how late; rewritten each two seconds, `finished` at the end
+    header-<pid>.json              the process: clock, counts, lags; rewritten each two seconds, `finished` at the end
     <table>-<pid>-<n>.arrows       rows of `PARTS[<table>]`, a `sim.results.journal`: whole at every moment; <n> grows where a
                                    disk refused to take more
 
@@ -15,9 +15,9 @@ is read from its own directory. A part's tables are those of `sim.results.run.TA
     counts         deliveries to subscribers that are counted rather than recorded row by row
     events         one row per different frame heard, with what its payload says: resource_id (null: nothing), instants
 
-What lasts has a row when it begins, so that a process that dies leaves it, and another when it ends; `read_table` gives the last
-one of each (`LASTING`). Members of a header: `HEADER`. Nothing here reads a clock; the caller gives a
-worker's clock offset.
+Subscriptions and pages have a row when they begin, so that a process that dies leaves it, and another when they end; `read_table`
+gives the last row of each (`LASTING`). Members of a header: `HEADER`. Nothing here reads a clock; the caller gives a worker's
+clock offset.
 """
 
 from __future__ import annotations

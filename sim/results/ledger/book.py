@@ -1,7 +1,7 @@
 """The ledger of one run: everything that a figure is made from, worked out once when it is asked for.
 
-Bundles and a simulator's tables in memory are read alike. What each figure means is said where it is made: `pairs`, `matching`,
-`staleness`, `refetches`.
+Bundles and a simulator's tables in memory are read alike. The modules that make the figures define them: `pairs`, `matching`,
+`staleness`, `views`.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Ledger:
 
     @cached_property
     def beyond(self) -> pd.DataFrame:
-        """The arrivals beyond those (`matching.Deliveries`) that count: of the same updates, or of nobody knows which."""
+        """The further arrivals (`matching.Deliveries`) that count: of the same updates, or of an unknown one."""
         rows = self.deliveries.beyond
         return rows[(rows["update"].isna() | rows["update"].isin(self.window_serials)).to_numpy(bool)]
 
@@ -198,7 +198,7 @@ class Ledger:
 
 
 def ledger_of(run: RunTables) -> Ledger:
-    """The ledger of a bundle, kept with it: what several ask for is worked out once."""
+    """The ledger of a bundle, kept with the bundle so that each part is computed once."""
     kept = vars(run)
     if "_ledger" not in kept:
         kept["_ledger"] = Ledger(run)

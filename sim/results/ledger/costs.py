@@ -45,7 +45,7 @@ def spent(ledger: Ledger, process: str, metric: str = "cpu_seconds") -> pd.DataF
     parts = [one for _, rows in rows.groupby("process", observed=True) if len(one := rows.drop_duplicates("at")) > 1]
     if not parts:
         return pd.DataFrame(columns=["at", "seconds", "used", "events", "deliveries", "refetches"], dtype=float)
-    # Processes of one kind are sampled at one instant, or as good as.
+    # Processes of one kind are sampled at nearly the same instant.
     count = min(map(len, parts))
     edges = parts[0]["at"].to_numpy(float)[:count]
     pages, heard, fetched = ledger.tables.pages, ledger.tables.notifications, ledger.tables.refetches

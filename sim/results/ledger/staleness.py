@@ -42,7 +42,7 @@ class States:
 
     @property
     def unknown(self) -> Array:
-        """Nobody knows whether it is stale."""
+        """It is not known whether it is stale."""
         lines, line = self.views.timelines, self.views.timeline[self.view]
         begun = lines.commits.through(line, self.low) > lines.commits.start(line)
         return ((self.shown == UNKNOWN) & begun) | (self.doubtful & ~self.stale)
