@@ -106,6 +106,6 @@ def _whole(given: Mapping[str, str], name: str) -> int | None:
     text = given.get(name)
     if text is None:
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise BadInput(f"{name} must be a whole number >= 0, got {text!r}")
     return int(text)

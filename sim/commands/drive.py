@@ -75,7 +75,7 @@ def _epoch(text: str | None) -> int:
     if text == "-":
         print(READY, file=sys.stderr, flush=True)
         text = sys.stdin.readline().strip()
-    if not text.isdigit():
+    if not text.isdecimal():
         raise BadInput(f"--epoch: must be whole nanoseconds since 1970, got {text!r}")
     return int(text)
 

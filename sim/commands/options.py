@@ -145,7 +145,7 @@ def print_json(command: str, members: Mapping[str, Any]) -> None:
 def host_and_port(text: str) -> tuple[str, int]:
     """`10.0.0.1:5557`, `[::1]:5557`. Raises `BadInput`."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise BadInput(f"{text!r} must be HOST:PORT")
     return host.strip("[]"), int(port)
 

@@ -105,7 +105,7 @@ def check_place(path: Path) -> None:
 
 def next_path(directory: Path) -> tuple[Path, int]:
     """The file of the next replica in *directory*, and its number."""
-    numbers = [int(path.stem) for path in directory.glob("*.jsonl") if path.stem.isdigit()]
+    numbers = [int(path.stem) for path in directory.glob("*.jsonl") if path.stem.isdecimal()]
     replica = max(numbers, default=0) + 1
     return directory / f"{replica:02d}.jsonl", replica
 

@@ -144,11 +144,13 @@ def options() -> Iterator[list[str]]:
         "--shape nope",
         "--search x",
         "--auth x",
+        "--bind 127.0.0.1:\N{SUPERSCRIPT TWO}",
         '--set thresholds.nope="p(99) < 1"',
     ):
         yield ["loadtest", "demo", *more.split(" ", 1)]
     yield from (["doctor", "--target", name] for name in ("nope.env", "noise", "deep.json"))
     yield from (["record", *more] for more in ([], ["--"], ["--", "/proc/nope/x"], ["--step-pattern", "(", "--", "true"]))
+    yield ["record", "--step-pattern", "x", "--", "-x"]
 
 
 class Started(WorkbenchError):

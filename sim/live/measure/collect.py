@@ -111,5 +111,6 @@ def append_passive(run: RunWriter, heard: Notifications, epoch: int) -> None:
 def resource_named(channel: str) -> tuple[str, int]:
     """Resource and id by a channel's name: `private-servers.5` -> server, 5; `private-users.3.servers` -> server, 0 (none)."""
     words = channel.removeprefix("private-").split(".")
-    names = [word for word in words if not word.isdigit()] or words
-    return names[-1].removesuffix("s"), int(words[-1]) if words[-1].isdigit() else 0
+    names = [word for word in words if not word.isdecimal()] or words
+    # Tables hold whole numbers of 64 bits.
+    return names[-1].removesuffix("s"), int(words[-1]) if words[-1].isdecimal() and len(words[-1]) < 19 else 0

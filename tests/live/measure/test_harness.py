@@ -221,6 +221,8 @@ def test_a_listener_needs_no_members_for_measuring(directory: Path, tmp_path: Pa
         ("private-users.3.sites", ("site", 0)),
         ("orders.7", ("order", 7)),
         ("7", ("7", 7)),
+        ("orders.99999999999999999999", ("order", 0)),
+        ("orders.\N{SUPERSCRIPT TWO}", ("\N{SUPERSCRIPT TWO}", 0)),
     ],
 )
 def test_what_a_channel_says(channel: str, expected: tuple[str, int]) -> None:
