@@ -192,7 +192,7 @@ def test_requests_beyond_the_limit_wait_in_line(mux: Mux) -> None:
         for _ in range(8):
             pool.send("GET", "/x", answers.append)
         assert pool.waiting == 6
-        gevent.sleep(0.5)
+        until(lambda: len(answers) == 8)
         assert [a.status for a in answers] == [200] * 8
         assert len(connections) == 2 + 1  # and the probe of the origin
         first, last = answers[0], answers[-1]
