@@ -94,12 +94,13 @@ def _collect(run: RunWriter, files: RunFiles, measured: RunRecord, samples: Sequ
         return 0
     never = measured.ended_at is not None and measured.ended_at <= epoch  # The run ended before there was anything to publish.
     table, complete = sent.read(files.sent) if sent.begun(files.sent) else (sent.to_table([]), never)
-    if not complete:
+    if not (complete or never):
         measured.invalid.append("the publisher was killed: what became of its last updates is not known")
     measured.trouble += sent.trouble(table)
     if (late := sent.failures(table)[NO_TURN]) and measured.ended_at is None:
         measured.invalid.append(f"{late} of {len(table)} changes were due and never sent: the publisher got no processor time")
-    rows = fates.with_outcomes(sent.frame(table), files.outcomes)
+    rows, broken = fates.without_broken_versions(fates.with_outcomes(sent.frame(table), files.outcomes))
+    measured.trouble += broken
     run.append("metrics", sent.metric_columns(table, epoch))
     published = per_channel(rows)
     heard = Notifications.read(directory, offset_of, lambda notifications, events: attribute(notifications, events, published))

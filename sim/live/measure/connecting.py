@@ -19,8 +19,8 @@ TICK = 0.1
 """Seconds between two looks at the processes."""
 
 PATIENCE = 20.0
-"""Seconds without one more subscription after which the run goes on with those that are there: longer than the 15 s after which
-pusher-js tries again where it could not even open a socket."""
+"""Seconds without one more page or subscription after which the run goes on with those that are there: longer than the 15 s after
+which pusher-js tries again where it could not even open a socket."""
 
 PATIENCE_WITH_WORKERS = 120.0
 """The same, while load processes have yet to come: of other machines, or of this one when it is busy."""
@@ -49,7 +49,7 @@ def wait_until_subscribed(
     family = result.target.get("family", "REVERB")
     # With a shape the load begins with the first subscribers: their number over time is what is tested.
     pages, workers = (1, 1) if settings.shape else (settings.subscribers, settings.workers)
-    best, best_at = (0, 0), began
+    best, best_at = (0, 0, 0), began
     while True:
         require_no_signal()
         _require_running(swarm, ended())
@@ -58,7 +58,7 @@ def wait_until_subscribed(
         if progress.workers >= workers and progress.opened >= pages and progress.subscribed >= progress.wanted:
             return
         # A page that leaves is replaced by another one, which is no progress.
-        reached = min(progress.opened, pages), progress.subscribed
+        reached = min(progress.opened, pages), progress.subscribed, min(progress.loaded, pages)
         if reached > best:
             best, best_at = reached, now
         headers = swarm.headers()

@@ -89,6 +89,32 @@ def without_change(rows: pd.DataFrame, heard: pd.Index) -> np.ndarray:
     return (rows["status"] == "unchanged").to_numpy() | (same & silent)
 
 
+def without_broken_versions(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The publisher's rows without the versions of resources whose versions went back, and without all sequence numbers where
+    these did; and a line for each.
+
+    Such a target counts anew (a restored backup, a counter in memory that a deploy has cleared), so a page that shows version 9
+    need not contain version 2. A change that began when another had its answer must have at least its version.
+    """
+    lines = []
+    for name, of, what in (("version", ["resource", "resource_id"], "versions of {} resources"), ("sequence", [], "sequence")):
+        known = rows[rows[name].notna() & rows["finished_at"].notna()].astype({"started_at": "int64", "finished_at": "int64"})
+        before = known.sort_values("finished_at")
+        before["most"] = (before.groupby(of)[name] if of else before[name]).cummax()
+        later = known.sort_values("started_at")
+        found = pd.merge_asof(
+            later, before[[*of, "finished_at", "most"]], left_on="started_at", right_on="finished_at", by=of or None
+        )
+        broken = found[(found["most"] > found[name]).fillna(False).to_numpy(bool)]
+        if broken.empty:
+            continue
+        count = len(broken.drop_duplicates(of)) if of else 0
+        mine = pd.MultiIndex.from_frame(rows[of]).isin(pd.MultiIndex.from_frame(broken[of])) if of else np.ones(len(rows), bool)
+        rows = rows.assign(**{name: rows[name].mask(mine)})
+        lines.append(f"the {what.format(count)} in the answers to changes went back: which update a page shows cannot be told")
+    return rows, lines
+
+
 def with_outcomes(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The publisher's rows with what the embedded application has noted of their events since it answered (a line of JSON each:
     update, outcome, at): a queue publishes later. Unchanged where there is no such file."""

@@ -62,6 +62,8 @@ class Progress:
     subscribed: int = 0
     wanted: int = 0
     """Of those opened, pages that subscribe at all."""
+    loaded: int = 0
+    """Pages that had their first load, with those that have left."""
 
 
 def locust_command(*arguments: str) -> list[str]:
@@ -152,7 +154,7 @@ def worker_arguments(host: str, port: int) -> list[str]:
 
 def progress_of(headers: Iterable[dict[str, Any]]) -> Progress:
     counts = [header["subscribers"] for header in headers]
-    return Progress(len(counts), *(sum(int(row[name]) for row in counts) for name in ("opened", "subscribed", "wanted")))
+    return Progress(len(counts), *(sum(int(row[name]) for row in counts) for name in ("opened", "subscribed", "wanted", "lives")))
 
 
 def free_port() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,19 @@ def test_metrics_of_each_update() -> None:
         (2.0, "waited_seconds", 0.0),
     ]
     assert sent.metric_columns(sent.to_table([]), 0) == {"at": [], "process": [], "metric": [], "value": []}
+
+
+def test_nothing_is_imported_any_more_when_the_first_rows_are_written(tmp_path: Path) -> None:
+    probe = f"""
+import sys
+from pathlib import Path
+from sim.live.drive import sent
+with sent.open_journal(Path({str(tmp_path / "sent")!r})) as journal:
+    before = set(sys.modules)
+    journal.append(sent.to_table([]))
+    print(set(sys.modules) - before)
+"""
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_a_summary_counts_failures_and_the_unknown_and_has_times_in_seconds() -> None:

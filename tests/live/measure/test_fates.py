@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sim.clock import SECOND
 from sim.live.drive import sent
 from sim.live.drive.publisher import Sent
 from sim.live.drive.requests import Receipt
-from sim.live.measure.fates import listened, update_columns, with_outcomes, without_change
+from sim.live.measure.fates import listened, update_columns, with_outcomes, without_broken_versions, without_change
 from sim.results import parts
 
 EPOCH = 1_700_000_000 * SECOND
@@ -26,6 +27,29 @@ WAITING = Receipt(3, 4, EPOCH + 20, tells=True)
 def row(update: int = 0, http_status: int | None = 200, receipt: Receipt = WAITING, **more: Any) -> Sent:
     instants = {"intended_at": EPOCH, "ready_at": EPOCH, "started_at": EPOCH + 10, "finished_at": EPOCH + 90}
     return Sent(update, "server", 1, **(instants | {"http_status": http_status, "reason": "", "receipt": receipt} | more))
+
+
+def test_versions_that_go_back_are_no_versions() -> None:
+    """Two resources; the counter of the first begins anew in mid-run. What overlapped may be answered in any order."""
+
+    def answered(update: int, resource_id: int, at: int, version: int, sequence: int, until: int = 5) -> Sent:
+        receipt = Receipt(version, sequence, EPOCH + at, EPOCH + at)
+        span = {"started_at": EPOCH + at, "finished_at": EPOCH + at + until}
+        return replace(row(update, receipt=receipt, **span), resource_id=resource_id)
+
+    orderly = [answered(0, 1, 0, 7, 1), answered(1, 2, 0, 3, 4, until=100), answered(2, 2, 50, 2, 3), answered(3, 1, 20, 8, 2)]
+    rows, lines = without_broken_versions(frame(*orderly))
+    assert lines == []
+    pd.testing.assert_frame_equal(rows, frame(*orderly))
+    rows, lines = without_broken_versions(frame(*orderly, answered(4, 1, 200, 2, 5), answered(5, 2, 200, 4, 6)))
+    assert rows["version"].astype(object).where(rows["version"].notna(), None).tolist() == [None, 3, 2, None, None, 4]
+    assert rows["sequence"].tolist() == [1, 4, 3, 2, 5, 6]
+    assert [line.partition(" in the ")[0] for line in lines] == ["the versions of 1 resources"]
+    rows, lines = without_broken_versions(frame(*orderly, answered(4, 1, 200, 9, 1)))
+    assert rows["version"].tolist() == [7, 3, 2, 8, 9]
+    assert rows["sequence"].isna().all()
+    assert lines == ["the sequence in the answers to changes went back: which update a page shows cannot be told"]
+    assert without_broken_versions(frame(row(http_status=None, receipt=Receipt(), finished_at=None)))[1] == []
 
 
 def frame(*rows: Sent) -> pd.DataFrame:
