@@ -253,7 +253,7 @@ class RunRows:
             at = np.concatenate([np.empty(0, np.int64), *(at for _, at in arrived)])
             order = np.argsort(at, kind="stable")
             delivery = np.repeat(np.arange(len(arrived)), [len(at) for _, at in arrived])
-            subscriber = np.concatenate([np.empty(0, np.int32), *(who for who, _ in arrived)])
+            subscriber = np.concatenate([np.empty(0, np.int32), *(members for members, _ in arrived)])
             self._arrivals = delivery[order], subscriber[order], at[order]
         return self._arrivals
 

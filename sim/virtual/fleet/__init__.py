@@ -3,7 +3,7 @@
 Imported by `virtual.engines` and by reports.
 """
 
-from sim.virtual.fleet.engine import PROBES, Fleet, run, sample, supports
+from sim.virtual.fleet.engine import PROBES, FleetRun, run, sample, supports
 from sim.virtual.fleet.result import FleetResult
 
-__all__ = ["PROBES", "Fleet", "FleetResult", "run", "sample", "supports"]
+__all__ = ["PROBES", "FleetResult", "FleetRun", "run", "sample", "supports"]

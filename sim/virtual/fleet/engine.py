@@ -33,8 +33,9 @@ from sim.virtual.database import Commits
 from sim.virtual.fleet.groups import Group, answer_bytes, plan, repeated_bytes
 from sim.virtual.fleet.herds import NEVER, Herd, Span
 from sim.virtual.fleet.probes import Probes, load_samples
-from sim.virtual.fleet.refetching import LOAD_STEP, PIECE, Refetching
+from sim.virtual.fleet.refetching import LOAD_STEP, Refetching
 from sim.virtual.fleet.result import FleetResult, Latency
+from sim.virtual.fleet.schedule import PIECE
 from sim.virtual.fleet.spread import Profile, Spread
 from sim.virtual.fleet.tally import Outcomes, Tally
 from sim.virtual.ledger import Tables, metric_frame
@@ -66,7 +67,7 @@ def run(
 
     Raises `BadInput` where the scenario is impossible, or needs the reference engine (with the reasons).
     """
-    return Fleet(scenario, updates).run(progress, watch)
+    return FleetRun(scenario, updates).run(progress, watch)
 
 
 def sample(
@@ -76,7 +77,7 @@ def sample(
 
     The third is what the manifest says of it (`sampling`).
     """
-    fleet = Fleet(scenario, updates)
+    fleet = FleetRun(scenario, updates)
     watching = Probes(scenario, fleet.database, fleet.plan, probes, fleet.rng["probes"], fleet.window.end)
     result = fleet.run(progress, watching.watch)
     tables = watching.tables()
@@ -118,7 +119,7 @@ def check_memory(scenario: Scenario, updates: int) -> None:
         )
 
 
-class Fleet:
+class FleetRun:
     """One run: the plan, the queue, and what is known of each herd."""
 
     def __init__(self, scenario: Scenario, updates: Updates | None = None) -> None:

@@ -1,15 +1,17 @@
 """The hot loops, for Numba: imported by `compiled` when they are first used.
 
-What takes most of a large run is its queue. The free times of up to `LANES` workers are a sorted row of 32-bit integers in two
-vector registers: the first leaves it, and the end of its request takes its place among the others by a least and a largest of
-whole rows (as in `queueing._in_step`). Numba has no vectors, so this step is written for LLVM. Requests go through in parts
-whose instants count from the part's first arrival, so that they fit into 32 bits; a part that does not fit takes a heap, as do
-more workers. For each request: 1.7 ns in the row, 4 ns with all that is observed.
+What takes most of a large run is its queue. The free times of up to `LONG` workers are a sorted row of 32-bit integers in two
+vector registers (up to `SHORT` in one): the first leaves it, and the end of its request takes its place among the others by a
+least and a largest of whole rows (as in `queueing._in_step`). Numba has no vectors, so this step is written for LLVM. Requests go
+through in parts whose instants count from the part's first arrival, so that they fit into 32 bits; a part that does not fit takes
+a heap, as do more workers. For each request: 1.7 ns in a short row, 2.2 ns in a long one, 5 ns with all that is observed.
 
 Rejected: a row of 64 bits, 5 ns (a largest takes three cycles, of 32 bits one); the row in memory, 7 ns (each request waits for
-the stores of the one before); a heap for all, 14 ns. To count steps with each count and what its values are above their steps in
-one integer, and their extremes by parts: 3.1 ns for 2.1. Starts drawn one by one in `pack`: 2.6 ns for 2.5. An allocator that
-keeps all memory: no less.
+the stores of the one before); a heap for all, 14 ns; the least three apart from the row, 0.4 ns more (two vector units have more
+to do); steps of a part in loops of their own, or parts within the window without looking at its edges, no less. To count steps
+with each count and what its values are above their steps in one integer, and their extremes by parts: 3.1 ns for 2.1; four
+in turn in the place of two: 3.5 ns for 3.3. Starts drawn one by one in `pack`: 2.6 ns for 2.5. Starts dealt to 128
+ranges before they are sorted: 7.8 ns for 6.0. An allocator that keeps all memory: no less.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from numba.extending import intrinsic
 from sim.arrays import Array
 from sim.clock import SECOND
 
-LANES = 32
-"""Workers whose free times are a row; more are a heap."""
+SHORT, LONG = 16, 32
+"""Lengths of a row of free times. With the least of all, which stands by itself, it holds one worker more; more are a heap."""
 
 PART = 256
 """Requests whose instants have one base."""
@@ -36,9 +38,7 @@ LATEST = (1 << 31) - 1
 """The free time of a worker that does not exist, ns from the base."""
 
 _INT = ir.IntType(32)
-_ROW = ir.VectorType(_INT, LANES)
-_FIRST = ir.Constant(_ROW, [0] * LANES)
-_NEXT = ir.Constant(_ROW, list(range(1, LANES + 1)))
+_ONE = ir.VectorType(_INT, 4)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -48,35 +48,61 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(function, nogil=True)
 
 
-@intrinsic
-def _in_turn(typing: Any, free: Any, arrivals: Any, needs: Any, count: Any) -> Any:
-    """*count* requests (int32 columns) of workers whose sorted *free* times are a row (int32); *arrivals* become begins."""
+def _in_turn(lanes: int) -> Any:
+    """A function: *count* requests (int32 columns) go to workers whose sorted *free* times are the least and a row of *lanes*
+    (int32); *arrivals* become begins.
 
-    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        def choose(sign: str, one: Any, other: Any) -> Any:
-            return builder.select(builder.icmp_signed(sign, one, other), one, other)
+    Of the end of a request and the least of the row the smaller is the next least, and the larger goes into the row. So the next
+    request waits for one comparison, not for the row. Single numbers are the first of a vector of four, because to leave the
+    vector registers takes longer than the arithmetic.
+    """
+    row_type = ir.VectorType(_INT, lanes)
 
-        def row_of(place: Any) -> Any:
-            one = builder.insert_element(ir.Constant(_ROW, ir.Undefined), builder.load(place), _INT(0))
-            return builder.shuffle_vector(one, one, _FIRST)
+    @intrinsic
+    def in_turn(typing: Any, free: Any, arrivals: Any, needs: Any, count: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            def choose(sign: str, one: Any, other: Any) -> Any:
+                return builder.select(builder.icmp_signed(sign, one, other), one, other)
 
-        held_at, arrived_at, needed_at = (
-            context.make_array(kind)(context, builder, array).data for kind, array in zip(signature.args[:3], given, strict=False)
-        )
-        held_at = builder.bitcast(held_at, _ROW.as_pointer())
-        row = cgutils.alloca_once_value(builder, builder.load(held_at, align=4))
-        with cgutils.for_range(builder, given[3]) as request:
-            arrived = builder.gep(arrived_at, [request.index])
-            held = builder.load(row)
-            begin = choose(">", row_of(arrived), builder.shuffle_vector(held, held, _FIRST))
-            end = builder.add(begin, row_of(builder.gep(needed_at, [request.index])))
-            builder.store(builder.extract_element(begin, _INT(0)), arrived)
-            others = builder.shuffle_vector(held, ir.Constant(_ROW, [LATEST] * LANES), _NEXT)
-            builder.store(choose("<", others, choose(">", held, end)), row)
-        builder.store(builder.load(row), held_at, align=4)
-        return context.get_dummy_value()
+            def load(place: Any) -> Any:
+                return builder.insert_element(ir.Constant(_ONE, ir.Undefined), builder.load(place), _INT(0))
 
-    return types.none(free, arrivals, needs, count), generate
+            def store(one: Any, place: Any) -> None:
+                builder.store(builder.extract_element(one, _INT(0)), place)
+
+            def pick(one: Any, other: Any, places: Any) -> Any:
+                places = list(places)
+                return builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(_INT, len(places)), places))
+
+            free_at, arrived_at, needed_at = (
+                context.make_array(kind)(context, builder, array).data
+                for kind, array in zip(signature.args[:3], given, strict=False)
+            )
+            row_at = builder.bitcast(builder.gep(free_at, [_INT(1)]), row_type.as_pointer())
+            least = cgutils.alloca_once_value(builder, load(free_at))
+            row = cgutils.alloca_once_value(builder, builder.load(row_at, align=4))
+            never = ir.Constant(row_type, [LATEST] * lanes)
+            with cgutils.for_range(builder, given[3]) as request:
+                arrived = builder.gep(arrived_at, [request.index])
+                begin = choose(">", load(arrived), builder.load(least))
+                store(begin, arrived)
+                end = builder.add(begin, load(builder.gep(needed_at, [request.index])))
+                held = builder.load(row)
+                first = pick(held, held, range(4))
+                builder.store(choose("<", first, end), least)
+                later = choose(">", first, end)
+                others = pick(held, never, range(1, lanes + 1))
+                builder.store(choose("<", others, choose(">", held, pick(later, later, [0] * lanes))), row)
+            store(builder.load(least), free_at)
+            builder.store(builder.load(row), row_at, align=4)
+            return context.get_dummy_value()
+
+        return types.none(free, arrivals, needs, count), generate
+
+    return in_turn
+
+
+_by_short, _by_long = _in_turn(SHORT), _in_turn(LONG)
 
 
 @compiled
@@ -115,7 +141,7 @@ def serve(
 ) -> tuple[int, int, int, int, int, int]:
     """See `compiled.serve`."""
     workers, to, (start, stop) = free.size, base + way, window
-    small, needs, row = np.empty(PART, np.int32), np.empty(PART, np.int32), np.full(LANES, LATEST, np.int32)
+    small, needs, row = np.empty(PART, np.int32), np.empty(PART, np.int32), np.full(1 + LONG, LATEST, np.int32)
     busy = count = waited = longest = 0
     least, largest = 1 << 62, -(1 << 62)
     for first in range(0, sent.size, PART):
@@ -131,12 +157,15 @@ def serve(
             work += need[k]
             most = max(most, need[k])
         # From the last arrival on all workers are busy, so none begins later than all the work takes them.
-        if workers <= LANES and max(at[size - 1] + to, free[-1]) - since + work // workers + most < LATEST:
+        if workers <= 1 + LONG and max(at[size - 1] + to, free[-1]) - since + work // workers + most < LATEST:
             for k in range(workers):
                 row[k] = max(free[k] - since, 0)
             for k in range(size):
                 small[k], needs[k] = max(at[k] + to - since, 0), need[k]
-            _in_turn(row, small, needs, size)
+            if workers <= 1 + SHORT:
+                _by_short(row, small, needs, size)
+            else:
+                _by_long(row, small, needs, size)
             for k in range(workers):
                 free[k] = since + row[k]
             for k in range(size):
@@ -159,9 +188,9 @@ def serve(
 
 
 @compiled
-def exponential(rng: np.random.Generator, scale: float, into: Array) -> None:
+def scaled(shares: Array, scale: float, into: Array) -> None:
     for k in range(into.size):
-        into[k] = np.int64(np.rint(rng.standard_exponential() * scale * SECOND))
+        into[k] = np.int64(np.rint(shares[k] * scale * SECOND))
 
 
 @compiled

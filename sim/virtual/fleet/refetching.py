@@ -1,11 +1,6 @@
 """All refetches of a run through the queue of the application, as herds, in the order of their arrival.
 
-Herds go through in pieces of bounded size. How a piece is taken depends on what it is, never what comes out:
-
-    alone    equal requests that find the queue idle       answered as the last such herd of the group was, only moved
-    file     herds of one group, one behind the other      no sorting: a matrix, herd by request
-    solo     one large herd with jitter                    sorted, while the queue serves the one before
-    crowd    anything else                                 sorted together; what arrives after the piece is kept for the next
+`schedule` says when each herd is sent, and by which of four ways it goes through the queue: alone, file, solo, crowd.
 """
 
 from __future__ import annotations
@@ -23,23 +18,21 @@ from sim.scenario import Scenario
 from sim.virtual.draws import columns, parts
 from sim.virtual.fleet import compiled
 from sim.virtual.fleet.groups import Group
-from sim.virtual.fleet.herds import NEVER, Herd, Span, fits, in_order
+from sim.virtual.fleet.herds import NEVER, Herd, Span, in_order
 from sim.virtual.fleet.queueing import Fifo
+from sim.virtual.fleet.schedule import Schedule
 from sim.virtual.fleet.spread import Profile
 from sim.virtual.preparation import Progress
 from sim.workload import Streams
 
-PIECE = 1 << 21
-"""Refetches that go through the queue at once, unless one herd is larger: 16 MiB for each column."""
-
 LOAD_STEP = 100_000_000
 """ns: refetches are counted per 100 ms."""
 
-SMALL = 4096
-"""Requests up to which herds go through the queue together, at the price of sorting them."""
-
 FEW = 16
 """Requests up to which those of a herd are better counted one by one."""
+
+MOVES = 4096
+"""Herds of a group that were only moved are counted in the load by this number."""
 
 
 @dataclass(slots=True)
@@ -86,42 +79,22 @@ class Refetching:
     def __init__(self, scenario: Scenario, groups: list[Group], rng: Streams, window: Span) -> None:
         self.groups = groups
         self.queue = Fifo(scenario.api.workers, (window.start, window.stop))
+        self.load = Load(window)
+        self._schedule = Schedule(scenario, groups, window.end)
         self._service = scenario.api.service
         self._network = scenario.network.to_api
-        self._to_api = ns(self._network.value) if isinstance(self._network, Constant) else 0
-        self._random_network = not isinstance(self._network, Constant)
         self._timeout = None if scenario.api.timeout is None else ns(scenario.api.timeout)
-        self._jitter = [ns(group.policy.jitter) for group in groups]
         self._rng = rng
-        self.load = Load(window)
         self._helper: ThreadPoolExecutor
         self._prepared: Future[Array] | None = None
+        """Starts of the next herd, where it goes solo."""
         self._templates: dict[int, tuple[Herd, Fifo]] = {}
+        """Per group: the herd that found the queue idle first, and what the queue did for it."""
         self._moves: list[list[int]] = [[] for _ in groups]
         """Per group: bases of herds that were only moved and are not counted in the load yet."""
         self._open: list[_Open] = []
         """Herds of which some requests arrive after the piece that they were sent in, in the order of sending."""
-        self._schedule(window.end)
-        compiled.prepare(int(self._size.sum()))
-
-    def _schedule(self, end: int) -> None:
-        """All herds up to the *end* of the run, as columns, in the order in which their first requests arrive."""
-        none = np.empty(0, np.int64)
-        bases = [group.fires[group.fires + group.offsets[0] <= end] if group.size else none for group in self.groups]
-        first = np.concatenate(
-            [none, *(base + group.offsets[0] for base, group in zip(bases, self.groups, strict=True) if base.size)]
-        )
-        order = np.argsort(first, kind="stable")
-        self._first: Array = first[order] + self._to_api
-        """No request of it arrives earlier, ns."""
-        self._group: Array = np.repeat(np.arange(len(bases)), [base.size for base in bases])[order]
-        self._base: Array = np.concatenate([none, *bases])[order]
-        self._size: Array = np.array([group.size for group in self.groups], np.int64)[self._group]
-        spans = [int(group.offsets[-1]) if group.size else 0 for group in self.groups]
-        last = np.array(spans, np.int64) + np.array(self._jitter, np.int64)
-        arrived = np.maximum.accumulate(self._base + last[self._group] + self._to_api) if self._base.size else none
-        self._gap: Array = np.append(arrived[:-1] <= self._first[1:], True)
-        """Have it and all before it arrived when the next begins to? (But for a random network.)"""
+        compiled.prepare(self._schedule.requests)
 
     def herds(self, progress: Progress | None) -> Iterator[tuple[int, Herd]]:
         """(group, herd), complete; those of one group in order."""
@@ -129,74 +102,44 @@ class Refetching:
             yield from self._herds(progress)
 
     def _herds(self, progress: Progress | None) -> Iterator[tuple[int, Herd]]:
-        ends = np.cumsum(self._size)
-        count = self._first.size
-        herd = 0
+        schedule, count, herd = self._schedule, len(self._schedule), 0
         while herd < count:
-            if not self._open and self._is_alone(herd):
+            stop = herd + 1
+            if not self._open and schedule.is_alone(herd, int(self.queue.free[-1])):
                 yield self._moved(herd)
-                herd += 1
-            elif not self._open and self._is_solo(herd):
+            elif not self._open and schedule.is_solo(herd):
                 yield self._solo(herd)
-                herd += 1
             else:
-                stop = self._piece_end(herd, ends)
-                until = int(self._first[stop]) if stop < count else NEVER
-                if not self._open and self._in_file(herd, stop, until):
+                stop = schedule.piece_end(herd)
+                if not self._open and schedule.is_file(herd, stop):
                     yield from self._file(herd, stop)
                 else:
-                    yield from self._crowd(herd, stop, until)
-                herd = stop
+                    yield from self._crowd(herd, stop)
+            herd = stop
             if progress is not None:
                 progress(herd / count)
         for number in range(len(self.groups)):
             self._count_moves(number)
 
-    def _piece_end(self, herd: int, ends: Array) -> int:
-        """Where a piece that begins with *herd* ends: before a herd that begins to arrive when all of the piece have arrived,
-        if any.
-
-        Large herds go one by one where they can: they need no sorting out. *ends*: running sum of the sizes.
-        """
-        before = int(ends[herd - 1]) if herd else 0
-        stop = max(int(np.searchsorted(ends, before + PIECE, side="right")), herd + 1)
-        if self._random_network or stop == self._first.size == herd + 1:
-            return stop
-        gaps = herd + 1 + np.flatnonzero(self._gap[herd:stop])
-        if not gaps.size:
-            return stop
-        return int(gaps[0] if ends[herd] - before > SMALL else gaps[-1])
-
-    # --- an idle queue and equal requests ------------------------------------------------------------------------------
-
-    def _is_alone(self, herd: int) -> bool:
-        """Does this herd find the queue idle, and is it over before the next begins to arrive, and made of equal requests?"""
-        number = int(self._group[herd])
-        if not isinstance(self._service, Constant) or self._random_network or self._jitter[number]:
-            return False
-        first = int(self._first[herd])
-        if self.queue.free[-1] > first:
-            return False
-        last = int(self._base[herd] + self.groups[number].offsets[-1]) + self._to_api
-        return herd + 1 == self._first.size or last <= int(self._first[herd + 1])
+    # --- alone: the queue is idle, and requests are equal --------------------------------------------------------------
 
     def _moved(self, herd: int) -> tuple[int, Herd]:
-        number, base = int(self._group[herd]), int(self._base[herd])
+        number, base = self._schedule.of(herd)
         group = self.groups[number]
         if number not in self._templates:
             queue = Fifo(self.queue.workers)
-            arrivals = group.offsets + self._to_api
+            arrivals = group.offsets + self._schedule.to_api
             service = ns(self._service.mean()) + group.seats.extra
             begun = queue.serve(arrivals, service)
-            finished = self._answered(group.offsets, begun + (service + self._to_api))
+            finished = self._answered(group.offsets, begun + (service + self._schedule.to_api))
             template = Herd(0, group.offsets, begun, finished, None, rising=self._timeout is None)
             self._templates[number] = template, queue
         template, queue = self._templates[number]
-        arrivals = group.offsets + self._to_api
+        arrivals = group.offsets + self._schedule.to_api
         if not self.queue.repeat(queue, base, int(arrivals[0])):
             self.queue.serve(base + arrivals, ns(self._service.mean()) + group.seats.extra)
         self._moves[number].append(base)
-        if len(self._moves[number]) == SMALL:
+        if len(self._moves[number]) == MOVES:
             self._count_moves(number)
         return number, template.moved(base)
 
@@ -209,21 +152,12 @@ class Refetching:
         """Instants of the answers; `NEVER` where the page has given up. An answer at the instant of the time-out is too late."""
         return finished if self._timeout is None else np.where(finished - started >= self._timeout, NEVER, finished)
 
-    # --- herds of one group, one behind the other ----------------------------------------------------------------------
-
-    def _in_file(self, herd: int, stop: int, until: int) -> bool:
-        """Are these herds of one group, each wholly later than the one before?"""
-        number = int(self._group[herd])
-        if self._random_network or self._jitter[number] or (self._group[herd:stop] != number).any():
-            return False
-        span = int(self.groups[number].offsets[-1] - self.groups[number].offsets[0])
-        first = self._first[herd:stop]
-        return bool((np.diff(first) >= span).all()) and int(first[-1]) + span <= until
+    # --- file: herds of one group, one behind the other ----------------------------------------------------------------
 
     def _file(self, herd: int, stop: int) -> Iterator[tuple[int, Herd]]:
-        number = int(self._group[herd])
-        group, bases = self.groups[number], self._base[herd:stop]
-        arrivals = bases[:, None] + (group.offsets + self._to_api)
+        number, _ = self._schedule.of(herd)
+        group, bases = self.groups[number], self._schedule.base[herd:stop]
+        arrivals = bases[:, None] + (group.offsets + self._schedule.to_api)
         service = self._draw_service(arrivals.size)
         even = isinstance(service, int)
         if not isinstance(service, int):
@@ -231,7 +165,7 @@ class Refetching:
         service += group.seats.extra
         begun = self.queue.serve_herds(arrivals, service)
         finished = begun + service
-        finished += self._to_api
+        finished += self._schedule.to_api
         if group.size > FEW:
             self.load.add_herds(bases, group.offsets)
         else:
@@ -244,24 +178,16 @@ class Refetching:
         for row, base in enumerate(bases.tolist()):
             yield number, Herd(base, group.offsets, begun[row], finished[row], None, rising)
 
-    # --- one herd with jitter ------------------------------------------------------------------------------------------
-
-    def _is_solo(self, herd: int) -> bool:
-        """Is this a large herd that must be sorted, and have its requests arrived when the next one's begin to?"""
-        number = int(self._group[herd])
-        group, jitter = self.groups[number], self._jitter[number]
-        large = jitter and group.size > SMALL and not self._random_network and fits(int(group.offsets[-1]) + jitter, group.size)
-        return bool(large) and bool(self._gap[herd]) and (herd == 0 or bool(self._gap[herd - 1]))
+    # --- solo: one herd with jitter -------------------------------------------------------------------------------------
 
     def _solo(self, herd: int) -> tuple[int, Herd]:
         """While this herd is in the queue another thread draws and sorts the starts of the next one: the same numbers."""
         ready = self._prepared if self._prepared is not None else self._helper.submit(self._prepare, herd)
-        following = herd + 1 < self._first.size and self._is_solo(herd + 1)
         sent = ready.result()
-        self._prepared = self._helper.submit(self._prepare, herd + 1) if following else None
-        number, base = int(self._group[herd]), int(self._base[herd])
+        self._prepared = self._helper.submit(self._prepare, herd + 1) if self._schedule.is_solo(herd + 1) else None
+        number, base = self._schedule.of(herd)
         services = self._services(sent.size, self.groups[number].seats.extra)
-        order, begun, heard = self.queue.serve_packed(sent, sent.size.bit_length(), services, self._to_api, base)
+        order, begun, heard = self.queue.serve_packed(sent, sent.size.bit_length(), services, self._schedule.to_api, base)
         self.load.add_herds(np.array([base]), sent)
         if self._timeout is not None:
             heard = Profile(self._answered(sent, heard.values))
@@ -269,8 +195,8 @@ class Refetching:
 
     def _prepare(self, herd: int) -> Array:
         """Starts and members of a herd as one integer each, sorted: see `in_order`."""
-        number = int(self._group[herd])
-        group, rng, jitter = self.groups[number], self._rng["jitter"], self._jitter[number]
+        number, _ = self._schedule.of(herd)
+        group, rng, jitter = self.groups[number], self._rng["jitter"], self._schedule.jitter[number]
         sent, bits = np.empty(group.size, np.int64), group.size.bit_length()
         for part in parts(group.size):
             compiled.pack(rng.random(part.stop - part.start), jitter, group.offsets[part], part.start, bits, sent[part])
@@ -285,12 +211,12 @@ class Refetching:
             drawn = self._draw_service(part.stop - part.start) if whole is None or isinstance(whole, int) else whole[part]
             yield drawn + extra if extra else drawn
 
-    # --- anything else -------------------------------------------------------------------------------------------------
+    # --- crowd: anything else -------------------------------------------------------------------------------------------
 
-    def _crowd(self, herd: int, stop: int, until: int) -> Iterator[tuple[int, Herd]]:
+    def _crowd(self, herd: int, stop: int) -> Iterator[tuple[int, Herd]]:
         """Herds that run into each other: all their requests, and the late ones of earlier pieces, by arrival.
 
-        Requests that arrive from *until* on are late: the next piece sorts them in among its own.
+        Requests that arrive when the next piece's first may are late: that piece sorts them in among its own.
         """
         self._open += [self._sent(index) for index in range(herd, stop)]
         sizes = [part.columns.shape[1] for part in self._open]
@@ -299,7 +225,7 @@ class Refetching:
         _, arrived, begun, finished = columns
         waiting = np.flatnonzero(begun == NEVER)
         at, order = in_order(arrived[waiting])
-        ready = int(np.searchsorted(at, until))
+        ready = int(np.searchsorted(at, self._schedule.until(stop)))
         served = waiting[order[:ready]]
         service = self._draw_service(ready) + extra[served]
         begins = self.queue.serve(at[:ready], service)
@@ -322,8 +248,8 @@ class Refetching:
         return done
 
     def _sent(self, index: int) -> _Open:
-        number, base = int(self._group[index]), int(self._base[index])
-        group, jitter = self.groups[number], self._jitter[number]
+        number, base = self._schedule.of(index)
+        group, jitter = self.groups[number], self._schedule.jitter[number]
         columns = np.full((4, group.size), NEVER)
         started, arrived = columns[:2]
         started[:] = group.offsets + base
@@ -341,7 +267,7 @@ class Refetching:
     def _complete(self, part: _Open) -> Herd:
         started, _, begun, finished = part.columns
         finished = self._answered(started, finished)
-        if self._jitter[part.group] or self._random_network:
+        if self._schedule.changes_order(part.group):
             return Herd.of_members(started, begun, finished)
         base = part.base
         return Herd(base, started - base, begun - base, np.where(finished < NEVER, finished - base, NEVER), None)

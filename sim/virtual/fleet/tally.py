@@ -18,7 +18,7 @@ were committed while a herd was being read need a look at each page.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,26 +241,25 @@ class Tally:
             self._note(updates[whole], herd.base, herd.heard)
 
     def _show_to_some(self, herd: Herd, before: Reading, now: Reading, members: Array | None, updates: Array) -> None:
-        """The same of *updates* that come to some pages. Each page has two levels: how many of them it *had* seen, and how many
-        it *has* seen now. Update number 1 comes to the pages that had 0 or 1 and have 2 or more. Pages of the same two levels are
-        one kind, and are counted together."""
+        """The same of *updates* that come to some of the pages, by two levels of each page: how many of them it *had* seen before
+        this answer, and how many it *has* seen now.
+
+            page    had    has    of updates 0, 1, 2 this answer brings
+            A        0      2     0 and 1
+            B        1      1     none
+            C        1      3     1 and 2
+        """
         committed = self._committed[updates]
+        which: Iterable[slice | Kinds | Array]
         if members is None and before.order is None and now.order is None and herd.order is None:
+            # All columns are in the order of members, who read one after the other: an update comes to a range of them.
             starts = np.searchsorted(now.begun, committed - now.base).tolist()
             stops = np.searchsorted(before.begun, committed - before.base).tolist()
-            for update, start, stop in zip(updates.tolist(), starts, stops, strict=True):
-                self._note(slice(update, update + 1), herd.base, herd.heard, slice(start, stop))
-            return
-        had, has = self._reached(before, now, committed, members, herd.order)
-        profile = herd.heard if members is None else herd.heard_by(members)
-        levels = committed.size + 1
-        of_kind = np.arange(levels * levels)
-        kinds = (had * levels + has).astype(np.uint8, copy=False) if of_kind.size <= 256 else None
-        for one, update in enumerate(updates.tolist()):
-            if kinds is None:
-                pages: Array | Kinds = (had <= one) & (has > one)
-            else:
-                pages = Kinds(kinds, (of_kind // levels <= one) & (of_kind % levels > one))
+            profile, which = herd.heard, map(slice, starts, stops)
+        else:
+            had, has = self._reached(before, now, committed, members, herd.order)
+            profile, which = herd.heard if members is None else herd.heard_by(members), _brought(had, has, updates.size)
+        for update, pages in zip(updates.tolist(), which, strict=True):
             self._note(slice(update, update + 1), herd.base, profile, pages)
 
     def _reached(
@@ -299,6 +298,19 @@ class Tally:
             total, count = self._spread.add_shifted(profile, shifts, self._batch[updates], pages)
             self.pages[updates] += count
             self.total[updates] += total + count * shifts.astype(float)
+
+
+def _brought(had: Array, has: Array, updates: int) -> Iterator[Kinds | Array]:
+    """Per update: the pages whose level passes it, from *had* to *has*. Pages of the same two levels are one kind, which is
+    counted once for all updates; where there are too many kinds for a byte the pages are a mask."""
+    levels = updates + 1
+    of_kind = np.arange(levels * levels)
+    if of_kind.size > 256:
+        yield from ((had <= update) & (has > update) for update in range(updates))
+        return
+    kinds = (had * levels + has).astype(np.uint8, copy=False)
+    for update in range(updates):
+        yield Kinds(kinds, (of_kind // levels <= update) & (of_kind % levels > update))
 
 
 def _count(chosen: Array | bool, size: int) -> int:

@@ -1,7 +1,7 @@
 """What became of refetches whose answers change nothing that comes after them: all rows of the ledger at once, at the end.
 
 Then a page only sends (`OneWay`, or `forward`), and what it does with an answer follows from columns: when each request was sent,
-when its answer was there, when its page left. `OneWayRequests.settle` states the in-flight rules `cancel` and `overlap` of
+when its answer was there, when its page left. `OneWayRequests._ends` states the in-flight rules `cancel` and `overlap` of
 `sim.refetch` a second time, because an event for each answer makes a run a fifth to a third slower; tests hold the tables of both
 equal, bit for bit. Where two things happen at one instant and the columns do not show their order, `Undecided` is raised, and the
 run has to be made event by event.
@@ -10,6 +10,7 @@ run has to be made event by event.
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,6 +55,26 @@ def is_one_way(scenario: Scenario) -> bool:
     return True
 
 
+class Ends(NamedTuple):
+    """How the requests of a run ended. Columns: one row per request, in the order in which they were sent."""
+
+    superseded: Array
+    """bool: aborted by the next request of its page."""
+    cancelled: Array
+    """bool: its page left."""
+    running: Array
+    """bool: the run was over."""
+    at: Array
+    """When, ns."""
+    order: Array
+    """Of those that end at one instant, that with the smaller number is first."""
+
+    @property
+    def unheard(self) -> Array:
+        """bool: its page heard no answer, nor gave up."""
+        return self.superseded | self.cancelled | self.running
+
+
 class OneWayRequests:
     """The requests of a run, in the order in which they are sent, and what makes their outcomes."""
 
@@ -95,42 +116,56 @@ class OneWayRequests:
     def settle(self) -> None:
         """Write the ledger's rows."""
         self.flush()
-        page, due, sent, answered = np.frombuffer(self.rows, np.int64).reshape(-1, WIDTH).T.copy()
-        finished, read_at, status, size = np.frombuffer(self._answers, np.int64).reshape(-1, WIDTH).T.copy()
+        page, due, sent, answered = _columns(self.rows)
+        finished, read_at, status, size, late = self._heard(sent)
         closed, loaded = self._lives()
-        finished += self._way
-        status[status == NO_ANSWER] = NOT_YET
-        late = finished - sent >= self._timeout
-        finished[late], read_at[late], status[late], size[late] = sent[late] + self._timeout, NOT_READ, NOT_YET, 0
-        following = self._following(page)
-        until = np.append(sent, NEVER)[following]
-        cancels = np.array(self._cancels, bool)[page]
-        leaves = closed[page]
-        if (cancels & (finished == until)).any() or (finished == leaves).any():
-            raise Undecided
-        superseded = cancels & (finished > until)
-        cancelled = ~superseded & (finished > leaves)
-        running = ~(superseded | cancelled) & (finished > self._end)
-        unheard = superseded | cancelled | running
+        ends = self._ends(page, sent, finished, closed[page])
+        unheard = ends.unheard
         self._client.timeouts += int(np.count_nonzero(late & ~unheard))
-        ended = np.select([superseded, cancelled], [until, leaves], finished)
         finished[unheard], status[unheard], size[unheard], read_at[unheard] = NOT_YET, NOT_YET, 0, NOT_READ
         version = self._versions(page, read_at)
         repeats = _repeats(page, finished, version, loaded)
         if self._not_modified is not None:
             status[repeats], size[repeats] = 304, self._not_modified
         outcome = np.select(
-            [superseded, cancelled, running, version == NOT_YET, repeats],
+            [ends.superseded, ends.cancelled, ends.running, version == NOT_YET, repeats],
             [OUTCOME[name] for name in ("superseded", "cancelled", "running", "failed", "not_newer")],
             OUTCOME["applied"],
         )
-        order = np.where(superseded, following, np.arange(page.size))
-        rows = _as_they_end(page, ended, order, superseded, cancelled, running)
+        rows = _as_they_end(page, ends)
         columns = (page, due, sent, finished, version, status, size, answered, outcome)
         table = np.empty((rows.size, len(columns)), np.int64)
         for place, column in enumerate(columns):
             table[:, place] = column[rows]
         self._ledger.refetch_rows += table.data
+
+    def _heard(self, sent: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """What each page would hear if nothing aborted its request: when, read when, status, bytes; and (bool) whether it has
+        given up before. An answer at the very instant of the time-out is too late."""
+        finished, read_at, status, size = _columns(self._answers)
+        finished += self._way
+        status[status == NO_ANSWER] = NOT_YET
+        late = finished - sent >= self._timeout
+        finished[late], read_at[late], status[late], size[late] = sent[late] + self._timeout, NOT_READ, NOT_YET, 0
+        return finished, read_at, status, size, late
+
+    def _ends(self, page: Array, sent: Array, finished: Array, leaves: Array) -> Ends:
+        """What comes first after a request was sent, of these, decides how it ends:
+
+        its answer, or its time-out (*finished*)                  it is heard; its version decides the outcome
+        the next request of its page, where that cancels it       superseded, just before that one is sent
+        its page leaves (*leaves*)                                cancelled
+        the end of the run                                        running
+        """
+        following = self._following(page)
+        aborted = np.where(np.array(self._cancels, bool)[page], np.append(sent, NEVER)[following], NEVER)
+        if (finished == aborted).any() or (finished == leaves).any():
+            raise Undecided
+        superseded = finished > aborted
+        cancelled = ~superseded & (finished > leaves)
+        running = ~(superseded | cancelled) & (finished > self._end)
+        at = np.select([superseded, cancelled], [aborted, leaves], finished)
+        return Ends(superseded, cancelled, running, at, np.where(superseded, following, np.arange(page.size)))
 
     def _lives(self) -> tuple[Array, Array]:
         """Per subscriber: when its page left (`NEVER`: it did not), and the version of its first load."""
@@ -190,6 +225,11 @@ class OneWay(Refetcher):
         self._left = True
 
 
+def _columns(rows: bytearray) -> tuple[Array, ...]:
+    """The columns of rows that `request` has packed."""
+    return tuple(np.frombuffer(rows, np.int64).reshape(-1, WIDTH).T.copy())
+
+
 def _repeats(page: Array, finished: Array, version: Array, loaded: Array) -> Array:
     """Which answers have the version that their page shows when it hears them. *loaded*: that of each page's first load."""
     rows = np.flatnonzero(version != NOT_YET)
@@ -202,15 +242,16 @@ def _repeats(page: Array, finished: Array, version: Array, loaded: Array) -> Arr
     return repeats
 
 
-def _as_they_end(page: Array, ended: Array, order: Array, superseded: Array, cancelled: Array, running: Array) -> Array:
-    """The rows in the order in which they end, those of one instant by *order*: an answer has its own place, what is aborted that
-    of the next. Those that run at the end are the last, page by page."""
+def _as_they_end(page: Array, ends: Ends) -> Array:
+    """The rows in the order in which they end, those of one instant by `Ends.order`: an answer has its own place, what is aborted
+    that of the next. Those that run at the end are the last, page by page."""
+    superseded, cancelled, running, at, order = ends
     rows = np.flatnonzero(~running)
-    rows = rows[np.lexsort((order[rows], ended[rows]))]
+    rows = rows[np.lexsort((order[rows], at[rows]))]
     one, other = rows[:-1], rows[1:]
     differ = (superseded[one] != superseded[other]) | (cancelled[one] != cancelled[other])
     leave = cancelled[one] & cancelled[other] & (page[one] != page[other])
-    if ((ended[one] == ended[other]) & (differ | leave)).any():
+    if ((at[one] == at[other]) & (differ | leave)).any():
         raise Undecided
     last = np.flatnonzero(running)
     return np.concatenate([rows, last[np.argsort(page[last], kind="stable")]])

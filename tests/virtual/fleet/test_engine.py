@@ -20,7 +20,7 @@ from sim.results.run import Run
 from sim.results.summary import summarise
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Network, Pages, Scenario
 from sim.virtual import draws, engines, fleet
-from sim.virtual.fleet import compiled, engine, refetching
+from sim.virtual.fleet import compiled, engine, refetching, schedule
 from sim.virtual.fleet.tally import Outcomes
 from sim.workload import Poisson, Updates
 
@@ -219,8 +219,9 @@ def test_pieces_of_any_size_give_the_same(changes, numba, monkeypatch):
     whole = fleet.run(scenario)
     monkeypatch.setattr(compiled, "ENABLED", numba and compiled.INSTALLED)
     for piece, small in [(1, 10), (100, 10), (1000, 4096)]:
-        monkeypatch.setattr(refetching, "PIECE", piece)
-        monkeypatch.setattr(refetching, "SMALL", small)
+        monkeypatch.setattr(schedule, "PIECE", piece)
+        monkeypatch.setattr(schedule, "SMALL", small)
+        monkeypatch.setattr(refetching, "MOVES", small)
         monkeypatch.setattr(draws, "PART", 7)
         again = fleet.run(scenario)
         assert again.time_to_fresh == whole.time_to_fresh
@@ -374,7 +375,7 @@ def test_probes_are_unbiased():
     )
     exact = fleet.run(scenario).time_to_notified.mean
     means = []
-    run = fleet.Fleet(scenario)
+    run = fleet.FleetRun(scenario)
     rng = np.random.default_rng(1)
     for _ in range(200):
         probes = engine.Probes(scenario, run.database, run.plan, 6, rng, run.window.end)

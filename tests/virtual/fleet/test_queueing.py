@@ -129,7 +129,7 @@ def test_a_packed_herd_is_served_as_its_requests_are(gaps, workers, random, cons
         assert observed[0] == observed[1]
 
 
-@pytest.mark.parametrize("workers", [1, 3, 32, 33])
+@pytest.mark.parametrize("workers", [1, 3, 17, 18, 33, 34])
 def test_instants_that_fit_into_32_bits_and_others(way, workers):
     """Bursts and pauses, short and long requests, from nanoseconds to hours: in one row and by a heap, one after the other."""
     rng = np.random.default_rng(workers)
