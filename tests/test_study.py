@@ -114,7 +114,26 @@ def test_a_debouncing_server_sends_fewer_messages() -> None:
     ],
 )
 def test_a_snippet_says_what_the_policy_says(policy: choices.Policy, code: str) -> None:
-    assert code in choices.snippet(policy)
+    assert code in choices.snippet(policy, study.only(SCENARIO, "dashboard"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, "useEcho('servers', 'ServerUpdated', "),
+        ({"broadcast.channels": "per_user"}, "useEcho(`users.${user}.servers`, 'ServerUpdated', "),
+        ({"pages.0.page": "detail"}, "useEcho(`servers.${id}`, 'ServerUpdated', "),
+        ({"pages.0.page": "site"}, "useEcho(`sites.${id}`, 'ServerSiteUpdated', "),
+        (
+            {"pages.0.channels": ["private-orders.{id}"], "pages.0.events": ["App\\Events\\Orders\\Shipped"]},
+            "useEcho(`orders.${id}`, 'Orders.Shipped', ",
+        ),
+        ({"pages.0.channels": ["private-orders"], "pages.0.events": ["order.shipped"]}, "useEcho('orders', '.order.shipped', "),
+    ],
+)
+def test_a_snippet_listens_where_the_scenario_s_pages_do(changes: dict[str, object], code: str) -> None:
+    scenario = study.only(SCENARIO, "dashboard").replace(changes)
+    assert code in choices.snippet(Debounce(wait=0.5), scenario)
 
 
 def test_the_grid_has_every_family_at_every_wait() -> None:

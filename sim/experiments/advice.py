@@ -120,6 +120,11 @@ class Advice:
     def recommended(self) -> Policy | None:
         return None if self.best is None else self.best["choice"].policy
 
+    @property
+    def nearest(self) -> Row:
+        """Of `tried`: what head-room and remedies are about where no policy meets the objective."""
+        return _nearest(self.tried)
+
 
 def trial(scenario: Scenario, metric: str) -> Row:
     """One simulation, by the fleet engine where it can: the objective's metric as `value` (inf: never, None: undefined), the
@@ -271,7 +276,7 @@ def advise(
             "(raise the workload's rate, the duration, or the pages)"
         )
     best = _chosen(scenario, objective, tried, draws)
-    policy = best["choice"].policy if best is not None else _freshest(tried)
+    policy = (best or _nearest(tried))["choice"].policy
     there = with_policy(quick, policy)
     headroom = pd.DataFrame(list(_headroom(quick, there, objective)))
     breaking = _breaking(there, headroom, objective.metric, best is not None)
@@ -322,11 +327,9 @@ def _chosen(scenario: Scenario, objective: Objective, tried: pd.DataFrame, draws
     return perhaps
 
 
-def _freshest(tried: pd.DataFrame) -> Policy:
-    """The policy that comes nearest to the objective, for where none meets it."""
-    able = tried[~tried["polling"]].sort_values(["value", COST], kind="stable", na_position="last")
-    policy: Policy = able.iloc[0]["choice"].policy
-    return policy
+def _nearest(tried: pd.DataFrame) -> Row:
+    """What comes nearest to the objective where none meets it; of what comes as near, the cheapest."""
+    return records(tried[~tried["polling"]].sort_values(["value", COST], kind="stable", na_position="last"))[0]
 
 
 def _repeated(scenario: Scenario, objective: Objective, draws: Sequence[Mapping[str, Any]]) -> Row:

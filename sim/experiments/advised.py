@@ -22,7 +22,7 @@ def page(advice: Advice, source: str, unknown: Sequence[str] = ()) -> list[Secti
     """The whole page. *source*: what the advice is about, and its costs, in words; *unknown*: further unknown things."""
     sections = [Section("Advice", (f"**{headline(advice)}**", source))]
     if advice.recommended is not None:
-        sections.append(Section("To paste", code=choices.snippet(advice.recommended)))
+        sections.append(Section("To paste", code=choices.snippet(advice.recommended, advice.scenario)))
     return [
         *sections,
         Section("What it costs and gains", (gain(advice),), costs(advice)),
@@ -49,8 +49,7 @@ def headline(advice: Advice) -> str:
     there = describe(advice.scenario.policy)
     has = f"{_value(advice, advice.now)} with {text.number(advice.now[COST])} refetches per update"
     if advice.best is None:
-        able = advice.tried[~advice.tried["polling"]].sort_values("value", na_position="last")
-        nearest = records(able)[0]
+        nearest = advice.nearest
         other = f"{describe(nearest['choice'].policy)} comes nearest with {_value(advice, nearest)}"
         return f"No policy meets {objective(advice.objective)} here: {there} has {has}, and {other}."
     policy, cost = advice.recommended, text.number(advice.best[COST])

@@ -322,13 +322,16 @@ def agreement(
     table: pd.DataFrame, band: float, exact: pd.DataFrame, engines: pd.DataFrame, alone: float, herd: float, trained: str
 ) -> tuple[str, ...]:
     """How far a prediction may be trusted. Frames: `agreement.table`, `exactness`, `engines`; *alone*, *herd*: `holds_until`."""
+    # What the parameters come from is no prediction, and stands in for one where there is nothing else.
+    others = table["run"] != trained
+    table = table[others] if others.any() else table
     off = table["off"].abs()
     inside = int((off <= band).sum())
-    worst = str(table["off"].abs().idxmax())
+    worst = str(off.idxmax())
     covered = int(((exact["low"] <= 0) & (exact["high"] >= 0)).sum())
     first = (
         f"Fitted to one run, the simulator predicts {inside} of {len(table)} measured figures within {percent(band)}; half of "
-        f"them within {percent(float(table['off'].abs().median()))}. The furthest is {worst}: {_off(_of(table, worst, 'off'))}."
+        f"them within {percent(float(off.median()))}. The furthest is {worst}: {_off(_of(table, worst, 'off'))}."
     )
     second = (
         f"The fit is to {trained}; {number(table['run'].nunique())} runs are compared. On the same updates both engines differ "

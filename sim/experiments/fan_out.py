@@ -152,6 +152,13 @@ def by_deliveries(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["subscribers"] == table["subscribers"].max()].assign(group=table["server"]).sort_values("deliveries")
 
 
+def listening(sizes: pd.DataFrame) -> pd.DataFrame:
+    """Those of `sizes` whose pages fetched nothing, or all where each did. Where pages refetch, what a node does between two
+    rare events (pings, and what the application's load leaves of its caches) counts to the events."""
+    alone = sizes[sizes["refetches"] == 0]
+    return alone if len(alone) else sizes
+
+
 def slope(frame: pd.DataFrame, y: str, x: str = "subscribers") -> tuple[float, float]:
     """(increase of *y* for one of *x*, value at none), least squares; the latter is at least 0, as costs are."""
     known = frame[np.isfinite(frame[x]) & np.isfinite(frame[y])]

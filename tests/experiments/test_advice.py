@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import pandas as pd
 import pytest
 
 from sim.distributions import Constant
@@ -14,7 +15,7 @@ from sim.incidents import Restart
 from sim.policy import Debounce, FullPayload, Polling, Window
 from sim.prediction import Fit, Parameter
 from sim.results.answers import report
-from sim.results.answers.choices import snippet
+from sim.results.answers.choices import describe, snippet
 from sim.results.answers.sections import WIDTH, to_markdown, to_text
 from sim.scenario import Api, Broadcast, Broadcaster, Fleet, Pages, Scenario, to_dict
 from sim.virtual import fleet
@@ -89,7 +90,7 @@ def test_the_page_says_it_all_in_text_and_markdown(found: advice.Advice) -> None
     assert text.startswith("Advice\n  Set ")
     assert "misses it" in sections[0].sentences[0]
     assert found.recommended is not None
-    assert snippet(found.recommended) in markdown
+    assert snippet(found.recommended, BUSY) in markdown
     assert markdown.startswith("### Advice\n\n**Set ")
     assert "- one thing more." in markdown
     for heading in ("What it costs and gains", "Head-room", "What breaks first", "What is not known"):
@@ -97,7 +98,7 @@ def test_the_page_says_it_all_in_text_and_markdown(found: advice.Advice) -> None
         assert f"#### {heading}" in markdown
     assert "nan" not in text
     assert len(text.splitlines()) < 100
-    code = snippet(found.recommended).splitlines()
+    code = snippet(found.recommended, BUSY).splitlines()
     assert [line for line in text.splitlines() if len(line) > WIDTH and line.strip() not in code] == []
     costs = advised.costs(found)
     assert costs.columns.tolist() == ["now", "recommended", "no wait"]
@@ -173,6 +174,7 @@ def test_no_policy_meets_what_no_application_can_keep() -> None:
     found = advice.advise(BUSY.replace({"duration": 6.0}), Objective.parse("time_to_fresh.p95 < 0.001"), waits=(0.5,))
     assert (found.best, found.recommended, found.limits) == (None, None, {})
     assert advised.headline(found).startswith("No policy meets time_to_fresh.p95 < 1 ms here")
+    assert f"{describe(found.nearest['choice'].policy)} comes nearest" in advised.headline(found)
     assert found.remedies["remedy"].tolist()[0] != "as it is"
     assert "To paste" not in to_text(advised.page(found, ""))
 
@@ -263,3 +265,8 @@ def test_a_page_with_a_policy_of_its_own_gets_the_one_that_is_tried() -> None:
     assert tried.policy_of(tried.pages[0]) == Window(wait=0.2)
     assert tried.broadcast == Broadcast()
     assert tried.broadcaster == Broadcaster()
+
+
+def test_of_what_comes_as_near_the_cheapest_is_the_nearest() -> None:
+    tried = pd.DataFrame({"value": [5.0, 2.0, 2.0, 1.0], "refetches_per_update": [1, 9, 3, 1], "polling": [False] * 3 + [True]})
+    assert advice._nearest(tried)["refetches_per_update"] == 3

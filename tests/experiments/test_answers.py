@@ -98,10 +98,15 @@ def test_regions_are_listed_widest_first() -> None:
 
 
 def test_agreement_counts_what_is_inside_its_band() -> None:
-    table = pd.DataFrame({"off": [0.05, -0.5], "group": ["fresh, p50", "fresh, p95"], "run": ["a", "b"]}, index=["a: x", "b: y"])
+    table = pd.DataFrame(
+        {"off": [0.05, -0.5, 0.0], "group": ["fresh, p50", "fresh, p95", "fresh, p95"], "run": ["a", "b", "fitted"]},
+        index=["a: x", "b: y", "fitted: y"],
+    )
     exact = pd.DataFrame({"low": [-0.1, 0.1], "high": [0.1, 0.2], "off": [0.0, 0.15]})
     engines = pd.DataFrame({"off": [0.0, -0.001]})
-    text = sound(*answers.agreement(table, 0.1, exact, engines, 0.2, 1.0, "a"))
+    text = sound(*answers.agreement(table, 0.1, exact, engines, 0.2, 1.0, "fitted"))
     assert "predicts 1 of 2 measured figures within 10 %" in text
     assert "b: y: measured 50 % less than predicted" in text
     assert "Of 2 simulated means 1 have" in text
+    alone = answers.agreement(table[table["run"] == "fitted"], 0.1, exact, engines, 0.2, 1.0, "fitted")
+    assert "predicts 1 of 1 measured figures" in sound(*alone)

@@ -41,6 +41,12 @@ def test_the_delay_of_each_subscriber_is_found_again(run: Run) -> None:
     assert math.isnan(row["cpu_per_event"])
 
 
+def test_what_an_event_costs_is_told_by_runs_whose_pages_only_listen() -> None:
+    sizes = pd.DataFrame({"receivers": [100.0, 300.0, 500.0], "cpu": [1.0, 2.0, 90.0], "refetches": [0.0, 0.0, 7.0]})
+    assert fan_out.slope(fan_out.listening(sizes), "cpu", "receivers") == pytest.approx((0.005, 0.5))
+    assert len(fan_out.listening(sizes[2:])) == 1
+
+
 def test_the_fitted_curve_goes_through_what_it_was_fitted_to(run: Run) -> None:
     curve = fan_out.curve(fan_out.sizes([run]), fit.fitted(run, "broadcaster.", "network."))
     delay = curve.pivot(index="group", columns="source", values="delay")

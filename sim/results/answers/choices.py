@@ -12,6 +12,7 @@ from typing import Any
 
 from sim.policy import Debounce, FullPayload, Immediate, Policy, Polling, RateLimit, Throttle, Window
 from sim.results.text import seconds
+from sim.scenario import Pages, Scenario
 
 WAITS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Seconds: what people set, from hardly noticed to hardly live."""
@@ -55,8 +56,19 @@ ONLY = "{ only: ['servers'] }"
 """What of the page is fetched again."""
 
 
-def snippet(policy: Policy) -> str:
-    """The policy as a React component of the pattern would write it: TypeScript, ready to paste."""
+HEARD = {
+    "dashboard": ("servers", "ServerUpdated"),
+    "site": ("sites.{id}", "ServerSiteUpdated"),
+    "task": ("tasks.{id}", "TaskCompleted"),
+    "server": ("servers.{id}", "ServerUpdated"),
+}
+"""Resource of a page -> channel and event by which the pattern tells it of changes."""
+ECHO = "App\\Events\\"
+"""What Echo puts before the name of an event that begins with no dot."""
+
+
+def snippet(policy: Policy, scenario: Scenario) -> str:
+    """The policy as the React component of a page of *scenario* would write it: TypeScript, ready to paste."""
     reload = f"() => router.reload({ONLY})"
     if policy.jitter:
         reload = f"() => setTimeout({reload}, Math.random() * {_ms(policy.jitter)})"
@@ -74,20 +86,32 @@ def snippet(policy: Policy) -> str:
             return f"import {{ usePoll }} from '@inertiajs/react'\n\nusePoll({_ms(policy.interval)}, {ONLY})"
         case Immediate():
             return "import { useEcho } from '@laravel/echo-react'\nimport { router } from '@inertiajs/react'\n\n" + _listen(
-                reload
+                reload, scenario
             )
         case FullPayload():
-            return _listen("(e) => setServer(e.server)")
+            return _listen("(e) => setServer(e.server)", scenario)
         case _:
             return f"// {describe(policy)}: a timer of the page's own, no library has it"
     return (
         "import { useEcho } from '@laravel/echo-react'\nimport { router } from '@inertiajs/react'\n"
-        f"import {{ {imports} }} from 'use-debounce'\n\nconst refetch = {body}\n{_listen('refetch')}"
+        f"import {{ {imports} }} from 'use-debounce'\n\nconst refetch = {body}\n{_listen('refetch', scenario)}"
     )
 
 
-def _listen(callback: str) -> str:
-    return f"useEcho('servers', 'ServerUpdated', {callback})"
+def _listen(callback: str, scenario: Scenario) -> str:
+    """`useEcho` with the channel and event that a page of *scenario* hears of, a dashboard where there is one."""
+    kinds = [pages for pages in scenario.pages if pages.subscribers]
+    pages = max(kinds, key=lambda pages: pages.page == "dashboard", default=Pages(page="dashboard"))
+    channel, event = HEARD[pages.resource]
+    if pages.page == "dashboard" and scenario.broadcast.channels == "per_user":
+        channel = "users.{user}.servers"
+    if pages.channels:
+        channel = pages.channels[0].removeprefix("private-")
+    if pages.events:
+        name = pages.events[0]
+        event = name.removeprefix(ECHO).replace("\\", ".") if name.startswith(ECHO) else f".{name}"
+    quoted = f"`{channel.replace('{', '${')}`" if "{" in channel else f"'{channel}'"
+    return f"useEcho({quoted}, '{event}', {callback})"
 
 
 def _options(policy: Debounce | Throttle) -> str:

@@ -19,6 +19,7 @@ from sim.results.ledger.staleness import mean_age
 from sim.results.statistics import events_needed
 from sim.results.summary import level_of
 from sim.results.text import Summary, capital, digits, figure, interval, is_never, number, percent, seconds, unit_of
+from sim.scenario import Scenario
 
 ON_PURPOSE = {"debounce": "the debounce (the policy's own waiting, on purpose)", "refetch": "the refetch itself"}
 
@@ -203,9 +204,9 @@ def choose(front: pd.DataFrame, objective: float, customary: pd.Series, page: st
     )
 
 
-def snippet(best: pd.Series | None) -> str:
+def snippet(best: pd.Series | None, scenario: Scenario) -> str:
     """The chosen setting as code (`choices.snippet`); empty where none meets the objective."""
-    return "" if best is None else choices.snippet(best["choice"].policy)
+    return "" if best is None else choices.snippet(best["choice"].policy, scenario)
 
 
 def held(drawn: pd.DataFrame, loaded: pd.DataFrame) -> str:

@@ -128,7 +128,7 @@ class EveryNth:
 )
 def test_policies_in_words(policy: Any, words: str) -> None:
     assert report.describe(policy) == words
-    assert snippet(policy)
+    assert snippet(policy, Scenario())
 
 
 @pytest.mark.parametrize(
