@@ -173,6 +173,8 @@ class EndedRun:
             share=self.run.manifest.sampling.get("share", 1.0),
             lost_by_harness=self.deliveries["missing.harness"],
             unchanged=self.unchanged,
+            refetches=harness.counters["refetches"],
+            unsent=harness.counters["unsent"],
             queued=requests_queued(self.frames, window["start"], window["end"]),
             waiting=pages_waiting(self.frames, window["start"], window["end"], scenario.subscribers),
         )

@@ -70,6 +70,10 @@ class Evidence:
     """Share of the pages that waited, at a time within the window, for the load client to open them."""
     queued: int = 0
     """The most requests at a time that waited for a connection of the load client's pools."""
+    refetches: int = 0
+    """Refetches that were sent."""
+    unsent: int = 0
+    """Refetches that still waited for a connection when their page left or the run ended."""
     finished_refetches: int | None = None
     """Of a run in which no page subscribes (polling alone), which is judged by them; None: judged by its deliveries."""
 
@@ -141,14 +145,18 @@ def _bottlenecks(e: Evidence) -> Iterator[str]:
     """What the harness adds, against the figure that it goes into. A page that is read late notes its arrivals in time where the
     kernel stamps them, and is late with its refetches only: where it sends none, the lag goes into no figure."""
     into = "time_to_fresh" if e.kernel_stamps and _p99(e, "time_to_fresh") is not None else "time_to_notified"
-    queue = (
-        f" (up to {e.queued} requests waited for a connection of the load client's pools: raise load.pool_size, or set "
-        'load.http = "per_subscriber")'
-    )
+    queue = ""
+    if e.queued:
+        queue = (
+            f" (up to {e.queued} requests waited for a connection of the load client's pools: raise load.pool_size, or set "
+            'load.http = "per_subscriber")'
+        )
+    if e.unsent > SHARE * (e.refetches + e.unsent):
+        yield f"{e.unsent} of {e.refetches + e.unsent} refetches were never sent by the load client{queue}"
     reads = [] if _lag_is_harmless(e) else [("reader_lag", into, "the load client read late")]
     rules = [
         *reads,
-        ("refetch_delay", "time_to_fresh", f"the load client sent refetches late{queue if e.queued else ''}"),
+        ("refetch_delay", "time_to_fresh", f"the load client sent refetches late{queue}"),
     ]
     added_by = [(_value(e, f"{cause}.p99"), figure, what) for cause, figure, what in rules]
     added_by.append((e.publisher_added, "time_to_notified", "the publisher was late"))

@@ -28,6 +28,7 @@ def evidence(changed: dict[str, float | None] | None = None, **members: Any) -> 
 def test_a_target_that_loses_deliveries_is_a_result() -> None:
     assert judge(evidence()).ok
     assert judge(evidence()).remarks == ()
+    assert judge(evidence(refetches=90, unsent=10)).ok
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_a_target_that_loses_deliveries_is_a_result() -> None:
         (evidence({"refetch_delay.p99": 0.11}, queued=7), "sent refetches late (up to 7 requests waited for a connection"),
         (evidence(publisher_added=0.011), "publisher was late: 11.0 ms in the p99, limit 10.0 ms"),
         (evidence({"time_to_notified.p50": 5e-5}), "(0.050 ms) is near the harness floor (p99 0.010 ms)"),
+        (evidence(refetches=89, unsent=11, queued=7), "11 of 100 refetches were never sent by the load client (up to 7 requests"),
         (evidence({"time_to_notified.p50": 5e-5}), "calibrate again"),
         (evidence(cpu_share=0.9), "used 90% of a core"),
         (evidence(negative=3), "3 notifications arrived before they were sent"),
