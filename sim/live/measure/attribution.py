@@ -13,10 +13,11 @@ first out:
 
 Where the payload names the resource (`server_id`), each resource is matched by itself. The same bytes may come twice: two changes
 of one resource within the resolution of its time stamp, or one event that was delivered twice. The number of broadcasts of such
-bytes is the number that most pages heard, or the largest number that a page heard, or one: the first of these with which as many
-were heard as were published. At each page an arrival then belongs to the latest of these broadcasts that was sent before it, and
-each broadcast has one arrival at most, while there are enough of them; further arrivals are duplicates. So a page that missed the
-first of two broadcasts, or received it twice, still has the right update for the second.
+bytes is the number of updates after each of which they came and before the next was sent, or the number that most pages heard, or
+the largest number that a page heard, or one: the first of these with which as many were heard as were published. At each page an
+arrival then belongs to the latest of these broadcasts that was sent before it, and each broadcast has one arrival at most, while
+there are enough of them; further arrivals are duplicates. So a page that missed the first of two broadcasts, or received it
+twice, still has the right update for the second.
 """
 
 from __future__ import annotations
@@ -59,7 +60,14 @@ def attribute(notifications: pd.DataFrame, events: pd.DataFrame, published: Publ
     for broadcasts, queue in _queues(heard, published):
         updates, started_at = queue["update"].to_numpy(), queue["started_at"].to_numpy()
         places, most = broadcasts.index.to_numpy(), broadcasts["most"].to_numpy()
-        first = match(broadcasts["first_at"].to_numpy(), started_at, (broadcasts["usual"].to_numpy().astype(int), most))
+        counts = [broadcasts["usual"].to_numpy().astype(int), most]
+        if (most > 1).any():
+            at = (rows["received_at_ns"].to_numpy()[arrivals[place]] for place in places)
+            latest = np.maximum.accumulate(started_at)
+            by_time = np.array([len(np.unique(np.searchsorted(latest, came, side="right"))) for came in at])
+            if (by_time <= most).all():
+                counts.insert(0, by_time)
+        first = match(broadcasts["first_at"].to_numpy(), started_at, counts)
         single[places[first >= 0]] = updates[first[first >= 0]]
         count = np.minimum(np.diff(np.r_[first, len(updates)]), most)
         for place in np.flatnonzero((first >= 0) & (count > 1)):

@@ -23,7 +23,7 @@ PATIENCE = 20.0
 which pusher-js tries again where it could not even open a socket."""
 
 PATIENCE_WITH_WORKERS = 120.0
-"""The same, while load processes have yet to come: of other machines, or of this one when it is busy."""
+"""The same, while load processes or their pages have yet to come: of other machines, or of this one when it is busy."""
 
 PATIENCE_WITH_REFUSALS = 4.0
 """The same, where the target itself has refused all pages that are missing: none of them will come."""
@@ -88,7 +88,8 @@ def _patience(settings: SwarmSettings, progress: Progress, headers: list[dict[st
     """Seconds to wait for one more subscription."""
     if progress.opened >= settings.subscribers and _are_refused(headers, progress):
         return PATIENCE_WITH_REFUSALS
-    return PATIENCE_WITH_WORKERS if progress.workers < settings.workers else PATIENCE
+    to_come = progress.workers < settings.workers or (progress.opened < settings.subscribers and not settings.shape)
+    return PATIENCE_WITH_WORKERS if to_come else PATIENCE
 
 
 def _require_some(swarm: Swarm, progress: Progress, why: str) -> None:

@@ -73,6 +73,24 @@ def test_the_same_bytes_twice_are_two_updates_where_there_were_two_and_else_a_du
     assert found(heard((7, 0, 13), (7, 0, 14), (8, 0, 33)), published([10, 30])) == [0, 0, 1]
 
 
+def test_what_came_twice_is_two_updates_where_two_were_sent_meanwhile() -> None:
+    """Event 5 is two updates, of which pages 0 and 1 missed the first. Event 6 is one, which two pages got twice. One page heard
+    event 5 twice, and most heard event 6 twice: by these counts the fourth update would be the third and the fourth."""
+    rows = [
+        (4, 0, 13),
+        (5, 2, 33),
+        (5, 0, 53),
+        (5, 1, 53),
+        (5, 2, 54),
+        (6, 0, 93),
+        (6, 0, 94),
+        (6, 1, 93),
+        (6, 2, 93),
+        (6, 2, 94),
+    ]
+    assert found(heard(*rows), published([10, 30, 50, 90])) == [0, 1, 2, 2, 2, 3, 3, 3, 3, 3]
+
+
 def test_the_same_bytes_are_told_apart_at_each_page_by_when_they_came() -> None:
     # Two changes in one second, at 10 and 410: the second page missed the first, the third heard it twice, the fourth the second.
     pages = [(0, 13), (0, 414), (1, 413), (2, 14), (2, 15), (2, 415), (3, 13), (3, 416), (3, 417)]
