@@ -20,6 +20,7 @@ import pandas as pd
 from sim.arrays import Array
 from sim.results.ledger import costs, matching
 from sim.results.ledger.book import Ledger, RunTables, ledger_of
+from sim.results.ledger.pairs import settled, too_unknown
 from sim.results.ledger.staleness import at_end, regressions
 from sim.results.ledger.views import weight_of
 from sim.results.statistics import Estimate, batch_mean, batch_ratio, quantiles
@@ -33,9 +34,6 @@ SHARE = (0.0, 1.0)
 
 HERD = 0.1
 """Seconds: refetches that start within one such window are one herd."""
-
-UNKNOWN_ALLOWED = 0.01
-"""Share of what is counted (pairs, page time, open pages) that may be unknown; with more there is no figure."""
 
 
 class Metric(NamedTuple):
@@ -299,28 +297,23 @@ def _pairs(ledger: Ledger, levels: tuple[float, ...]) -> Figures:
     if len(present) > 1:
         for name in present:
             yield from _freshness(f"time_to_fresh.{name}", pairs[pairs["kind"] == name], levels)
-    settled, starved = pairs["settled"].to_numpy(bool), fate == "never"
-    update = pairs["update"].to_numpy()
+    known = settled(pairs)
+    starved = (known["fate"] == "never").to_numpy(bool)
+    each, update = known["weight"].to_numpy(float), known["update"].to_numpy()
     figures = not too_unknown(weight[fate == "unknown"].sum(), weight.sum())
     yield "starved_updates", Estimate(len(np.unique(update[starved])) if figures else None, n=n)
-    _, event = np.unique(update[settled], return_inverse=True)
-    shares = batch_ratio(np.bincount(event, (starved * weight)[settled]), np.bincount(event, weight[settled]), SHARE)
-    yield "starved_ratio", shares if figures else Estimate(None, n=n)
+    _, event = np.unique(update, return_inverse=True)
+    yield "starved_ratio", batch_ratio(np.bincount(event, starved * each), np.bincount(event, each), SHARE)
 
 
 def _freshness(name: str, pairs: pd.DataFrame, levels: tuple[float, ...]) -> Figures:
-    """The figures of the time to fresh of some pairs: over those that are settled; none where too many are unknown."""
-    unknown = pairs["weight"][pairs["fate"] == "unknown"].sum()
-    known = pairs[:0] if too_unknown(unknown, pairs["weight"].sum()) else pairs[pairs["settled"]]
+    """The figures of the time to fresh of some pairs."""
+    known = settled(pairs)
     update, delay, weight = known["update"].to_numpy(), known["delay"].to_numpy(float), known["weight"].to_numpy(float)
     yield from _latency(name, delay, update, levels, weight)
     shown = ~np.isinf(delay)
     _, event = np.unique(update[shown], return_inverse=True)
     yield f"{name}.mean_of_shown", batch_mean(np.bincount(event, (delay * weight)[shown]), np.bincount(event, weight[shown]))
-
-
-def too_unknown(unknown: float, total: float) -> bool:
-    return bool(unknown > UNKNOWN_ALLOWED * total)
 
 
 def _count(weights: Array, n: int) -> Estimate:

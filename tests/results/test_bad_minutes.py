@@ -13,6 +13,7 @@ from sim.results.answers.explain import explain
 from sim.results.answers.sections import to_text
 from sim.results.ledger import costs, stages
 from sim.results.ledger.book import Ledger
+from sim.results.ledger.timeline import over_time
 from sim.results.run import RunWriter
 from sim.results.summary import summarise
 from sim.scenario import Fleet, Pages, Scenario
@@ -149,10 +150,14 @@ def test_an_application_that_tells_some_commits_has_figures_where_hardly_any_is_
     run.updates = frame(
         "updates", [row | ({"committed_at": NAN} if not told else {}) for row, told in zip(rows, ~np.array(untold), strict=True)]
     )
-    found = summarise(run, Scenario(duration=501.0, pages=(Pages(subscribers=2),)))
+    run.scenario = Scenario(duration=501.0, pages=(Pages(subscribers=2),))  # type: ignore[attr-defined]
+    found = summarise(run)
     assert figures(found, "pairs.owed", "pairs.unknown") == [1000, 2 * sum(untold)]
     names = ("time_to_fresh.p50", "starved_ratio", "stale_ratio", "age_of_information.mean", "age_of_synchronisation.mean")
     assert [value is not None for value in figures(found, *names)] == [known] * len(names)
+    compared = compare.measured(run)  # type: ignore[arg-type]
+    assert {compared[name].value is not None for name in ("time_to_fresh.p50", "starved_ratio", "stale_ratio")} == {known}
+    assert (over_time(Ledger(run))["fresh_p50"].notna().any()) == known
 
 
 def many(count: int) -> Frames:

@@ -32,8 +32,9 @@ from sim.errors import BadInput
 from sim.results import statistics
 from sim.results.answers.sections import Section, to_markdown
 from sim.results.ledger.book import Ledger, ledger_of
+from sim.results.ledger.pairs import settled, too_unknown
 from sim.results.run import Run
-from sim.results.summary import metric_of, per_update, too_unknown
+from sim.results.summary import metric_of, per_update
 from sim.results.text import change, interval, number, percent, unit_of
 
 BAND = 0.05
@@ -179,9 +180,8 @@ def measured(run: Run) -> dict[str, Measured]:
     ):
         found[metric] = _sum_per(per_update(amount, sent, counted), each)
     found["age_of_synchronisation.mean"], found["stale_ratio"] = _over_time(ledger)
-    pairs, expected = ledger.pairs, ledger.expected
-    settled = pairs[pairs["settled"]]
-    found["starved_ratio"] = _share(settled["update"], settled["weight"], (settled["fate"] == "never").to_numpy(bool))
+    pairs, expected = settled(ledger.pairs), ledger.expected
+    found["starved_ratio"] = _share(pairs["update"], pairs["weight"], (pairs["fate"] == "never").to_numpy(bool))
     found["delivery_ratio"] = _share(expected["update"], expected["weight"], expected["received_at"].notna().to_numpy(bool))
     failed = per_update(weight * (sent["outcome"] == "failed").to_numpy(bool), sent, counted)
     found["refetches.failed_ratio"] = _sum_per(failed, per_update(weight, sent, counted), share=True)
@@ -190,8 +190,8 @@ def measured(run: Run) -> dict[str, Measured]:
 
 
 def _latencies(ledger: Ledger) -> Iterator[tuple[str, Measured]]:
-    pairs, expected = ledger.pairs, ledger.expected
-    rows = {"time_to_notified": expected[expected["received_at"].notna()], "time_to_fresh": pairs[pairs["settled"]]}
+    pairs, expected = settled(ledger.pairs), ledger.expected
+    rows = {"time_to_notified": expected[expected["received_at"].notna()], "time_to_fresh": pairs}
     for metric in LATENCIES:
         stem, _, figure = metric.rpartition(".")
         values, events, weight = (rows[stem][column].to_numpy() for column in ("delay", "update", "weight"))

@@ -6,9 +6,10 @@ import pandas as pd
 
 from sim.results import text
 from sim.results.answers.standing import verdict
+from sim.results.ledger.pairs import too_unknown
 from sim.results.run import Run
 from sim.results.statistics import Estimate, events_needed
-from sim.results.summary import UNKNOWN_ALLOWED, level_of
+from sim.results.summary import level_of
 from sim.results.text import Summary
 
 
@@ -79,4 +80,4 @@ def mostly_known(summary: Summary) -> tuple[bool, str]:
     """Whether the fate of nearly all pairs is known."""
     unknown, owed = (summary[f"pairs.{name}"]["value"] or 0 for name in ("unknown", "owed"))
     words = f"{text.number(unknown)} of {text.number(owed)} pairs unknown"
-    return unknown <= UNKNOWN_ALLOWED * owed, words
+    return not too_unknown(unknown, owed), words

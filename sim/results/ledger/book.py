@@ -75,9 +75,8 @@ class Ledger:
     @cached_property
     def pairs(self) -> pd.DataFrame:
         """`pairs.pairs`, with the pages' weight and kind, the update's intended_at, the time to fresh from then on (`delay`, s;
-        inf: never), whether that is settled (shown or never: quantiles are over these), and whether its event was accepted and
-        was missed: missed_while_away (the page listens and had no confirmed subscription then), not_broadcast (though it is known
-        to be committed)."""
+        inf: never), and whether its event was accepted and was missed: missed_while_away (the page listens and had no confirmed
+        subscription then), not_broadcast (though it is known to be committed)."""
         found = pairs.pairs(self.views, *self.window)
         pages, updates = self.tables.pages, self.tables.updates
         page, update = found["page"].to_numpy(), found["update"].to_numpy()
@@ -89,7 +88,6 @@ class Ledger:
             kind=pages["page"].astype("category").array[page],
             intended_at=intended,
             delay=np.where(found["fate"] == "never", np.inf, found["fresh_at"] - intended),
-            settled=found["fate"].isin(["shown", "never"]),
             missed_while_away=accepted & ~polls & ~self._covered(update, page),
             not_broadcast=~accepted & committed,
         )

@@ -30,6 +30,20 @@ FATES = {
 }
 
 
+UNKNOWN_ALLOWED = 0.01
+"""Share of what is counted (pairs, page time, open pages) that may be unknown; with more there is no figure."""
+
+
+def too_unknown(unknown: float, total: float) -> bool:
+    return bool(unknown > UNKNOWN_ALLOWED * total)
+
+
+def settled(found: pd.DataFrame) -> pd.DataFrame:
+    """The pairs (with weight) that figures are of: shown and never; none where too many are unknown."""
+    unknown = found["weight"][found["fate"] == "unknown"].sum()
+    return found[:0] if too_unknown(unknown, found["weight"].sum()) else found[found["fate"].isin(["shown", "never"])]
+
+
 def pairs(view: Views, start: float, end: float, over: float) -> pd.DataFrame:
     """One row per owed pair: update, page (positions in their tables), fate, fresh_at (NaN: not shown), due_at, started_at (of
     the refetch that showed it), in order of update and page."""

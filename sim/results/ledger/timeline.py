@@ -9,6 +9,7 @@ import pandas as pd
 
 from sim.arrays import Array
 from sim.results.ledger.book import Ledger
+from sim.results.ledger.pairs import settled
 from sim.results.ledger.views import weight_of
 from sim.results.statistics import or_nan, quantile
 
@@ -71,7 +72,7 @@ def _cut(ledger: Ledger, start: float, width: float, parts: int, closed: bool = 
     )
     frame = pd.DataFrame({"at": start + np.arange(parts) * width, "width": width} | dict(zip(COUNTS, counts, strict=True)))
     counted = ledger.refetches
-    pairs, expected = ledger.pairs[ledger.pairs["settled"]], ledger.expected[ledger.expected["received_at"].notna()]
+    pairs, expected = settled(ledger.pairs), ledger.expected[ledger.expected["received_at"].notna()]
     for name, at, delay, each in (
         ("notified", expected["intended_at"], expected["delay"], expected["weight"]),
         ("fresh", pairs["intended_at"], pairs["delay"], pairs["weight"]),
