@@ -99,6 +99,8 @@ def without_broken_versions(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]
     lines = []
     for name, of, what in (("version", ["resource", "resource_id"], "versions of {} resources"), ("sequence", [], "sequence")):
         known = rows[rows[name].notna() & rows["finished_at"].notna()].astype({"started_at": "int64", "finished_at": "int64"})
+        if known.empty:
+            continue
         before = known.sort_values("finished_at")
         before["most"] = (before.groupby(of)[name] if of else before[name]).cummax()
         later = known.sort_values("started_at")

@@ -50,6 +50,7 @@ def test_versions_that_go_back_are_no_versions() -> None:
     assert rows["sequence"].isna().all()
     assert lines == ["the sequence in the answers to changes went back: which update a page shows cannot be told"]
     assert without_broken_versions(frame(row(http_status=None, receipt=Receipt(), finished_at=None)))[1] == []
+    assert without_broken_versions(frame())[1] == []
 
 
 def frame(*rows: Sent) -> pd.DataFrame:
