@@ -429,7 +429,7 @@ COSTS = {
 
 def _processes(ledger: Ledger) -> Figures:
     """Processor time and memory of each kind of process while updates came, and what one delivery or refetch cost of it."""
-    kinds = ledger.tables.metrics["process"].astype(str).str.replace(r"-\d+$", "", regex=True).unique()
+    kinds = {re.sub(r"-\d+$", "", process) for process, _ in ledger.samples}
     spent = {kind: rows for kind in sorted(kinds) if len(rows := costs.spent(ledger, kind))}
     total = {kind: rows.sum() for kind, rows in spent.items()}
     for kind, rows in spent.items():
@@ -444,24 +444,22 @@ def _processes(ledger: Ledger) -> Figures:
 
 
 def _simulator(ledger: Ledger) -> Figures:
-    metrics = ledger.tables.metrics
-    if metrics.empty:
-        return
     start, end, _ = ledger.window
-    of_window = metrics[(metrics["at"] > start) & (metrics["at"] <= end)]
-    name = metrics["process"].astype(str) + "." + metrics["metric"].astype(str)
-    for full, every in metrics.groupby(name):
-        metric = str(full).removeprefix("application.") if str(full).removeprefix("application.") in SIMULATOR else str(full)
+    named = {f"{process}.{metric}": one for (process, metric), one in ledger.samples.items()}
+    for full, every in sorted(named.items()):
+        metric = full.removeprefix("application.") if full.removeprefix("application.") in SIMULATOR else full
         if metric not in SIMULATOR:
             continue
         # Samples per second are of the window where there are any in it; what is counted once is said at the end of the run.
-        rows = of_window.loc[of_window.index.intersection(every.index)]
-        rows = (rows if len(rows) and len(every) > 1 else every).sort_values("at", kind="stable")
-        value = rows["value"].max() if metric.endswith("peak") else every["value"].iloc[-1]
+        inside = (every.at > start) & (every.at <= end)
+        rows = np.argsort(every.at, kind="stable")
+        rows = rows[inside[rows]] if inside.any() and len(rows) > 1 else rows
+        at, values = every.at[rows], every.value[rows]
+        value = values.max() if metric.endswith("peak") else every.value[-1]
         if metric.endswith("busy_ratio"):  # each is of the time since the one before
-            since = np.diff(rows["at"], prepend=start)
-            value = np.average(rows["value"], weights=since) if (since > 0).all() else rows["value"].mean()
+            since = np.diff(at, prepend=start)
+            value = np.average(values, weights=since) if (since > 0).all() else values.mean()
         yield metric, Estimate(float(value), n=len(ledger.counted))
-    nodes = metrics.loc[name.str.startswith("broadcaster.busy_ratio."), "value"]
-    if len(nodes):
-        yield "broadcaster.utilisation", Estimate(float(nodes.max()), n=len(ledger.counted))
+    nodes = [one.value.max() for full, one in named.items() if full.startswith("broadcaster.busy_ratio.")]
+    if nodes:
+        yield "broadcaster.utilisation", Estimate(float(max(nodes)), n=len(ledger.counted))

@@ -47,6 +47,13 @@ class RunWindow(NamedTuple):
     over: float
 
 
+class Samples(NamedTuple):
+    """The samples of one metric of one process, in the order of the table."""
+
+    at: Array
+    value: Array
+
+
 class Ledger:
     """The ledger of a bundle, or of tables in memory (then with their *scenario*). Each part is computed once, when asked for."""
 
@@ -61,6 +68,22 @@ class Ledger:
     def sampled(self) -> bool:
         """Whether rows stand for more pages than their own."""
         return bool((self.tables.pages["weight"] != 1).any())
+
+    @cached_property
+    def samples(self) -> dict[tuple[str, str], Samples]:
+        """(process, metric) -> its samples, by the names of the processes, then of the metrics."""
+        rows = self.tables.metrics
+        process, metric = (rows[name].astype("category").cat for name in ("process", "metric"))
+        kinds = len(metric.categories)
+        key = process.codes.to_numpy(np.int64) * kinds + metric.codes.to_numpy(np.int64)
+        order = np.argsort(key, kind="stable")
+        at, value = (rows[name].to_numpy(float)[order] for name in ("at", "value"))
+        keys, first = np.unique(key[order], return_index=True)
+        pieces = zip(keys.tolist(), first.tolist(), [*first[1:].tolist(), len(order)], strict=True)
+        return {
+            (str(process.categories[key // kinds]), str(metric.categories[key % kinds])): Samples(at[low:high], value[low:high])
+            for key, low, high in pieces
+        }
 
     @cached_property
     def counted(self) -> pd.DataFrame:
@@ -137,15 +160,14 @@ class Ledger:
     def fan_outs(self) -> pd.DataFrame:
         """One row per update (serial) of which some delivery that counts arrived, in order: recorded (rows), receivers (the pages
         behind them), first, last (s since the commit; NaN: that is not known) and spread (s between the two)."""
-        came = self.expected[self.expected["received_at"].notna()]
-        arrived = came.groupby("update", sort=False)
-        found = arrived.agg(
-            recorded=("weight", "size"), receivers=("weight", "sum"), first=("received_at", "min"), last=("received_at", "max")
-        )
-        updates = self.tables.updates
-        committed = updates["committed_at"].to_numpy(float)[place_of(updates["update"], found.index)]
-        spread = found["last"] - found["first"]
-        return found.assign(first=found["first"] - committed, last=found["last"] - committed, spread=spread)
+        came = self.expected["received_at"].notna().to_numpy(bool)
+        serial, at, weight = (self.expected[name].to_numpy()[came] for name in ("update", "received_at", "weight"))
+        edge = np.flatnonzero(np.r_[True, serial[1:] != serial[:-1]]) if len(serial) else np.zeros(0, np.int64)
+        first, last = np.minimum.reduceat(at, edge), np.maximum.reduceat(at, edge)
+        updates, index = self.tables.updates, pd.Index(serial[edge], name="update")
+        committed = updates["committed_at"].to_numpy(float)[place_of(updates["update"], index)]
+        columns = {"recorded": np.diff(edge, append=len(serial)), "receivers": np.add.reduceat(weight, edge)}
+        return pd.DataFrame(columns | {"first": first - committed, "last": last - committed, "spread": last - first}, index)
 
     @cached_property
     def states(self) -> staleness.States:

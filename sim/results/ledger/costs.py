@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sim.results.ledger.book import Ledger, ledger_of
+from sim.results.ledger.book import Ledger, Samples, ledger_of
 from sim.results.ledger.views import weight_of
 from sim.results.run import Run
 
@@ -19,16 +19,21 @@ def level(ledger: Ledger, process: str, metric: str) -> float:
 
     *process*: `broadcaster` also means its nodes (`broadcaster-1`, ...).
     """
-    rows = _samples(ledger, process, metric)
-    return float(rows.groupby("process", observed=True)["value"].max().sum()) if len(rows) else float("nan")
+    found = _samples(ledger, process, metric)
+    return float(sum(one.value.max() for one in found)) if found else float("nan")
 
 
-def _samples(ledger: Ledger, process: str, metric: str) -> pd.DataFrame:
-    """The samples of the window, in their order."""
-    rows = ledger.tables.metrics
-    names = [name for name in rows["process"].unique() if name == process or str(name).startswith(f"{process}-")]
-    inside = rows["at"].between(ledger.window.start, ledger.window.end)
-    return rows[rows["process"].isin(names) & inside & (rows["metric"] == metric)].sort_values("at", kind="stable")
+def _samples(ledger: Ledger, process: str, metric: str) -> list[Samples]:
+    """The samples of the window of each process of that name that has some, in order of time."""
+    start, end, _ = ledger.window
+    found = []
+    for (name, what), one in ledger.samples.items():
+        if what == metric and (name == process or name.startswith(f"{process}-")):
+            order = np.argsort(one.at, kind="stable")
+            order = order[(one.at[order] >= start) & (one.at[order] <= end)]
+            if len(order):
+                found.append(Samples(one.at[order], one.value[order]))
+    return found
 
 
 def spent(ledger: Ledger, process: str, metric: str = "cpu_seconds") -> pd.DataFrame:
@@ -37,17 +42,20 @@ def spent(ledger: Ledger, process: str, metric: str = "cpu_seconds") -> pd.DataF
     Columns: at (the later one), seconds, used (its growth, over all processes of that name), and what happened in the same time:
     events (commits), deliveries (received), refetches (answered).
     """
-    rows = _samples(ledger, process, metric)
+    found = _samples(ledger, process, metric)
     if metric == "cpu_seconds":
         # A load process counts for itself as well, from another beginning: the kernel's samples have its descriptors beside them.
-        kernels = rows["at"].isin(_samples(ledger, process, "descriptors")["at"])
-        rows = rows[kernels] if kernels.any() else rows
-    parts = [one for _, rows in rows.groupby("process", observed=True) if len(one := rows.drop_duplicates("at")) > 1]
+        beside = [one.at for one in _samples(ledger, process, "descriptors")]
+        kernels = [np.isin(one.at, np.concatenate(beside)) for one in found] if beside else []
+        if any(kernel.any() for kernel in kernels):
+            found = [Samples(one.at[kernel], one.value[kernel]) for one, kernel in zip(found, kernels, strict=True)]
+    distinct = [np.unique(one.at, return_index=True) for one in found]
+    parts = [Samples(at, one.value[place]) for one, (at, place) in zip(found, distinct, strict=True) if len(at) > 1]
     if not parts:
         return pd.DataFrame(columns=["at", "seconds", "used", "events", "deliveries", "refetches"], dtype=float)
     # Processes of one kind are sampled at nearly the same instant.
-    count = min(map(len, parts))
-    edges = parts[0]["at"].to_numpy(float)[:count]
+    count = min(len(one.at) for one in parts)
+    edges = parts[0].at[:count]
     pages, heard, fetched = ledger.tables.pages, ledger.tables.notifications, ledger.tables.refetches
 
     def weighed(at: pd.Series, subscriber: pd.Series) -> np.ndarray:
@@ -57,7 +65,7 @@ def spent(ledger: Ledger, process: str, metric: str = "cpu_seconds") -> pd.DataF
         {
             "at": edges[1:],
             "seconds": np.diff(edges),
-            "used": sum(np.diff(one["value"].to_numpy(float)[:count]) for one in parts),
+            "used": sum(np.diff(one.value[:count]) for one in parts),
             "events": np.histogram(ledger.tables.updates["committed_at"].dropna(), edges)[0].astype(float),
             "deliveries": weighed(heard["received_at"], heard["subscriber"]),
             # A herd is sent at an instant and worked on for seconds: what was answered is what was done.

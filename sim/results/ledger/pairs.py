@@ -66,17 +66,16 @@ def pairs(view: Views, start: float, end: float, over: float) -> pd.DataFrame:
         [(rank == UNKNOWN) | blind, shown, np.isfinite(view.closed[number])], ["unknown", "shown", "left"], default="never"
     )
     known = fate == "shown"
-    frame = pd.DataFrame(
-        {
-            "update": lines.update[entry],
-            "page": view.page[number],
-            "fate": pd.Categorical(fate, categories=list(FATES)),
-            "fresh_at": np.where(known, fresh, np.nan),
-            "due_at": np.where(known, view.answer_due[answer], np.nan),
-            "started_at": np.where(known, view.answer_started[answer], np.nan),
-        }
-    )
-    return frame.sort_values(["update", "page"], kind="stable", ignore_index=True)
+    columns = {
+        "update": lines.update[entry],
+        "page": view.page[number],
+        "fate": pd.Categorical(fate, categories=list(FATES)),
+        "fresh_at": np.where(known, fresh, np.nan),
+        "due_at": np.where(known, view.answer_due[answer], np.nan),
+        "started_at": np.where(known, view.answer_started[answer], np.nan),
+    }
+    order = np.lexsort((columns["page"], columns["update"]))
+    return pd.DataFrame({name: column[order] for name, column in columns.items()})
 
 
 def _first_containing(view: Views, number: Array, rank: Array, committed: Array) -> tuple[Array, Array]:

@@ -102,9 +102,9 @@ def staleness(state: States, pages: pd.DataFrame, start: float, end: float, over
         sums[:, number] = _of_several(state, np.flatnonzero(page == number), low, high, missing, newest)
     counts = ~several[page] & (state.high >= start) & (state.high < stop)
     peaks, peak = _peaks(state, page, newest, counts, count)
-    columns = (observed, stale, either - stale, *sums, peaks, peak)
-    frame = pages[["subscriber", "weight"]].astype({"weight": float}).assign(**dict(zip(COLUMNS, columns, strict=True)))
-    return frame[observed > 0].reset_index(drop=True)
+    columns = (pages["subscriber"].to_numpy(), pages["weight"].to_numpy(float), observed, stale, either - stale, *sums, peaks, peak)
+    names = ("subscriber", "weight", *COLUMNS)
+    return pd.DataFrame({name: column[observed > 0] for name, column in zip(names, columns, strict=True)})
 
 
 def _peaks(state: States, page: Array, newest: Array, counts: Array, count: int) -> tuple[Array, Array]:
@@ -173,7 +173,10 @@ def _covered(page: Array, low: Array, high: Array, count: int) -> Array:
     """Length of the union of the intervals of each page."""
     order = np.lexsort((low, page))
     page, low, high = page[order], low[order], high[order]
-    reach = pd.Series(high).groupby(page).cummax().groupby(page).shift(fill_value=-np.inf).to_numpy() if len(page) else high
+    distinct, rank = np.unique(high, return_inverse=True)
+    so_far = distinct[np.maximum.accumulate(page * len(distinct) + rank) - page * len(distinct)] if len(page) else high
+    reach = np.where(page[1:] == page[:-1], so_far[:-1], -np.inf)
+    reach = np.r_[-np.inf, reach][: len(page)]
     return np.bincount(page, np.maximum(high - np.maximum(low, reach), 0.0), count)
 
 
