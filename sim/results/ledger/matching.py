@@ -71,27 +71,31 @@ def deliveries(tables: Any, scenario: Scenario, measured: bool) -> Deliveries:
     place, channel = _heard_events(updates, heard, names) if passive else _events(updates, scenario, names)
     candidates = _candidates(_accepted(updates, place, channel, measured), tables.subscriptions, names)
     received, kind = _match(candidates, heard, names.codes(heard["channel"]), passive)
-    expected = candidates.assign(
-        channel=pd.Categorical.from_codes(candidates["channel"], categories=pd.Index(names.texts, dtype=object)),
-        received_at=received,
-    )[candidates["certain"] | ~np.isnan(received)]
-    order = np.lexsort((expected["subscriber"], place_of(updates["update"], expected["update"])))
-    expected = expected.iloc[order][["update", "subscriber", "channel", "accepted_at", "received_at", "ended_at"]]
-    beyond = heard.loc[kind != "", ["update", "subscriber", "received_at"]].assign(kind=kind[kind != ""])
-    found = (rows.reset_index(drop=True) for rows in (expected, beyond))
-    return Deliveries(*(rows.assign(weight=weight_of(rows["subscriber"], tables.pages)) for rows in found))
+    kept = np.flatnonzero(candidates["certain"] | ~np.isnan(received))
+    kept = kept[np.lexsort((candidates["subscriber"][kept], place_of(updates["update"], candidates["update"][kept])))]
+    columns = {name: column[kept] for name, column in (candidates | {"received_at": received}).items()}
+    channels = pd.Categorical.from_codes(columns["channel"], categories=pd.Index(names.texts, dtype=object))
+    columns |= {"channel": channels, "weight": weight_of(columns["subscriber"], tables.pages)}
+    order = ("update", "subscriber", "channel", "accepted_at", "received_at", "ended_at", "weight")
+    beyond = heard.loc[kind != "", ["update", "subscriber", "received_at"]].reset_index(drop=True)
+    beyond = beyond.assign(kind=kind[kind != ""], weight=weight_of(beyond["subscriber"], tables.pages))
+    return Deliveries(pd.DataFrame({name: columns[name] for name in order}), beyond)
 
 
-def _accepted(updates: pd.DataFrame, place: Array, channel: Array, measured: bool) -> pd.DataFrame:
+Columns = dict[str, Array]
+"""A table by its columns. Frames take longer to make than most runs have rows."""
+
+
+def _accepted(updates: pd.DataFrame, place: Array, channel: Array, measured: bool) -> Columns:
     """One row per event and channel: update (serial), channel, accepted_at, earliest_at. The acceptance lies between the two."""
     accepted = updates["published_at"].to_numpy(float)[place]
     begun = updates["committed_at"].fillna(updates["intended_at"]).to_numpy(float)[place]
     serial = updates["update"].to_numpy(np.int64)[place]
     earliest = np.fmin(begun, accepted) if measured else accepted
-    return pd.DataFrame({"update": serial, "channel": channel, "accepted_at": accepted, "earliest_at": earliest})
+    return {"update": serial, "channel": channel, "accepted_at": accepted, "earliest_at": earliest}
 
 
-def _candidates(events: pd.DataFrame, subscriptions: pd.DataFrame, names: _Names) -> pd.DataFrame:
+def _candidates(events: Columns, subscriptions: pd.DataFrame, names: _Names) -> Columns:
     """Deliveries that may have been expected, one for each `KEY`, in its order.
 
     Columns: those of *events*, subscriber, ended_at (of the subscription), and whether it was certain: open during the whole
@@ -103,12 +107,14 @@ def _candidates(events: pd.DataFrame, subscriptions: pd.DataFrame, names: _Names
     confirmed = np.flatnonzero((channel >= 0) & ~np.isnan(since) & (subscriptions["reason"] != "refused").to_numpy(bool))
     row, place = _open_at(events, channel[confirmed], since[confirmed], ended[confirmed])
     row = confirmed[row]
-    found = events.iloc[place].assign(subscriber=subscriptions["subscriber"].to_numpy(np.int64)[row], ended_at=ended[row])
+    found = {name: column[place] for name, column in events.items()}
+    found |= {"subscriber": subscriptions["subscriber"].to_numpy(np.int64)[row], "ended_at": ended[row]}
     found["certain"] = (since[row] <= found["earliest_at"]) & (ended[row] > found["accepted_at"])
     # Where a subscription ended and another began within the interval, the certain one counts.
-    keys = (~found["certain"], found["accepted_at"], found["subscriber"], found["channel"], found["update"])
-    found = found.iloc[np.lexsort(keys)]
-    return found[~found.duplicated(KEY)].reset_index(drop=True)
+    order = np.lexsort((~found["certain"], found["accepted_at"], *(found[name] for name in reversed(KEY))))
+    keys = np.stack([found[name][order] for name in KEY])
+    first = np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)] if len(order) else np.zeros(0, bool)
+    return {name: column[order[first]] for name, column in found.items()}
 
 
 class _Names:
@@ -146,13 +152,13 @@ def _heard_events(updates: pd.DataFrame, heard: pd.DataFrame, names: _Names) -> 
     return place[place >= 0], names.codes(rows["channel"])[place >= 0]
 
 
-def _open_at(events: pd.DataFrame, channel: Array, since: Array, ended: Array) -> tuple[Array, Array]:
+def _open_at(events: Columns, channel: Array, since: Array, ended: Array) -> tuple[Array, Array]:
     """Pairs (subscription, event on its channel) that overlap; an event is an interval from `earliest_at` to `accepted_at`."""
-    on, earliest = events["channel"].to_numpy(), events["earliest_at"].to_numpy()
-    order = SortedGroups(on, events["accepted_at"].to_numpy())
+    on, earliest = events["channel"], events["earliest_at"]
+    order = SortedGroups(on, events["accepted_at"])
     place = order.order
     # The earliest possible acceptance of an event or any after it on its channel: it only grows, so it can be searched.
-    floor = pd.Series(earliest[place])[::-1].groupby(on[place][::-1]).cummin()[::-1].to_numpy()
+    floor = _least_from_here(on[place], earliest[place])
     low = order.before(channel, since)
     high = SortedGroups(on[place], floor).before(channel, ended) if len(place) else low
     row, k = ranges(low, high)
@@ -161,35 +167,45 @@ def _open_at(events: pd.DataFrame, channel: Array, since: Array, ended: Array) -
     return row[kept], k[kept]
 
 
-def _match(candidates: pd.DataFrame, heard: pd.DataFrame, channel: Array, passive: bool) -> tuple[Array, Array]:
+def _least_from_here(group: Array, value: Array) -> Array:
+    """The least value of each row's group from the row on. Groups one after the other, in their order."""
+    distinct, rank = np.unique(value, return_inverse=True)
+    ranks = len(distinct)
+    return distinct[np.minimum.accumulate((group * ranks + rank)[::-1])[::-1] - group * ranks]
+
+
+def _match(candidates: Columns, heard: pd.DataFrame, channel: Array, passive: bool) -> tuple[Array, Array]:
     """(received_at of each candidate, NaN: not received; for each arrival "", "duplicate" or "unexpected")."""
     serial, named = whole(heard["update"])
-    arrivals = pd.DataFrame({"update": serial, "channel": channel, "subscriber": heard["subscriber"].to_numpy(np.int64)})
-    arrivals["at"] = heard["received_at"].to_numpy(float)
-    received = np.full(len(candidates), np.nan)
+    arrivals = {"update": serial, "channel": channel, "subscriber": heard["subscriber"].to_numpy(np.int64)}
+    at = heard["received_at"].to_numpy(float)
+    received = np.full(len(candidates["update"]), np.nan)
     kind = np.full(len(heard), "", dtype=object)
-    _by_serial(received, kind, candidates, arrivals[named])
+    in_order = np.argsort(at, kind="stable")
+    _by_serial(received, kind, candidates, arrivals, at, in_order[named[in_order]])
     if not named.all():
-        _first_in_first_out(received, kind, candidates, arrivals[~named])
+        unnamed = pd.DataFrame(arrivals | {"at": at}).iloc[in_order[~named[in_order]]]
+        _first_in_first_out(received, kind, pd.DataFrame(candidates), unnamed)
         if passive:
             kind[~named & (kind == "unexpected")] = ""
     return received, kind
 
 
-def _by_serial(received: Array, kind: Array, candidates: pd.DataFrame, arrivals: pd.DataFrame) -> None:
-    """Match arrivals that name their update: the first of each delivery is it, the others are duplicates."""
-    arrivals = arrivals.iloc[np.argsort(arrivals["at"], kind="stable")]
-    keys = _same_keys([np.r_[candidates[name], arrivals[name]] for name in KEY])
-    mine, theirs = keys[: len(candidates)], pd.Series(keys[len(candidates) :], arrivals.index)
-    first = theirs[~theirs.duplicated()]
-    kind[theirs.index.difference(first.index)] = "duplicate"
-    place = place_of(mine, first)
-    kind[first.index[place < 0]] = "unexpected"
-    received[place[place >= 0]] = arrivals["at"][first.index[place >= 0]]
+def _by_serial(received: Array, kind: Array, candidates: Columns, arrivals: Columns, at: Array, rows: Array) -> None:
+    """Match the arrivals that name their update, *rows* in order of time: the first of each delivery is it, the others are
+    duplicates."""
+    keys = _same_keys([np.r_[candidates[name], arrivals[name][rows]] for name in KEY])
+    mine, theirs = keys[: len(received)], keys[len(received) :]
+    first = np.unique(theirs, return_index=True)[1]
+    kind[rows] = "duplicate"
+    place = place_of(mine, theirs[first])
+    kind[rows[first]] = np.where(place < 0, "unexpected", "")
+    received[place[place >= 0]] = at[rows[first[place >= 0]]]
 
 
 def _first_in_first_out(received: Array, kind: Array, candidates: pd.DataFrame, arrivals: pd.DataFrame) -> None:
     """Match arrivals that do not say their update, page by page and channel by channel, each with the earliest event left.
+    *arrivals*: in order of time.
 
     An arrival cannot be of an event that was accepted after it. With events accepted at 1, 2 and 3 s, of which the second may
     have been missed (it was not certain), arrivals at 1.1 and 3.1 s are of the first and the third; a third arrival at 2.1 s is
@@ -199,7 +215,6 @@ def _first_in_first_out(received: Array, kind: Array, candidates: pd.DataFrame, 
     left = left.iloc[np.argsort(left["accepted_at"], kind="stable")]
     queues: Any = left.groupby(["subscriber", "channel"]).indices
     certain, earliest = left["certain"].to_numpy(), left["earliest_at"].to_numpy()
-    arrivals = arrivals.iloc[np.argsort(arrivals["at"], kind="stable")]
     at, rows = arrivals["at"].to_numpy(), arrivals.index.to_numpy()
     pages: Any = arrivals.groupby(["subscriber", "channel"]).indices
     for page, mine in pages.items():
