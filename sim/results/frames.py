@@ -29,13 +29,12 @@ def _typed(field: pa.Field, column: Any) -> Any:
 def to_frame(name: str, rows: pa.Table) -> pd.DataFrame:
     """A table as read from its file, as a frame."""
     frame = rows.to_pandas(types_mapper={kind: pd.Int64Dtype() for kind in INTEGERS}.get)
-    return frame.astype(
-        {
-            field.name: INTEGERS[field.type] if nullable(field) else field.type.to_pandas_dtype()
-            for field in TABLES[name]
-            if pa.types.is_integer(field.type)
-        }
-    )
+    wanted = {
+        field.name: INTEGERS[field.type] if nullable(field) else field.type.to_pandas_dtype()
+        for field in TABLES[name]
+        if pa.types.is_integer(field.type)
+    }
+    return frame.astype({column: kind for column, kind in wanted.items() if frame[column].dtype != kind})
 
 
 def columns_of(frame: pd.DataFrame) -> dict[str, Any]:

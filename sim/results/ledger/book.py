@@ -79,7 +79,7 @@ class Ledger:
         order = np.argsort(key, kind="stable")
         at, value = (rows[name].to_numpy(float)[order] for name in ("at", "value"))
         keys, first = np.unique(key[order], return_index=True)
-        pieces = zip(keys.tolist(), first.tolist(), [*first[1:].tolist(), len(order)], strict=True)
+        pieces = zip(keys.tolist(), first.tolist(), [*first[1:].tolist(), len(order)][: len(keys)], strict=True)
         return {
             (str(process.categories[key // kinds]), str(metric.categories[key % kinds])): Samples(at[low:high], value[low:high])
             for key, low, high in pieces

@@ -102,7 +102,16 @@ def staleness(state: States, pages: pd.DataFrame, start: float, end: float, over
         sums[:, number] = _of_several(state, np.flatnonzero(page == number), low, high, missing, newest)
     counts = ~several[page] & (state.high >= start) & (state.high < stop)
     peaks, peak = _peaks(state, page, newest, counts, count)
-    columns = (pages["subscriber"].to_numpy(), pages["weight"].to_numpy(float), observed, stale, either - stale, *sums, peaks, peak)
+    columns = (
+        pages["subscriber"].to_numpy(),
+        pages["weight"].to_numpy(float),
+        observed,
+        stale,
+        either - stale,
+        *sums,
+        peaks,
+        peak,
+    )
     names = ("subscriber", "weight", *COLUMNS)
     return pd.DataFrame({name: column[observed > 0] for name, column in zip(names, columns, strict=True)})
 
