@@ -73,7 +73,7 @@ def deliveries(tables: Any, scenario: Scenario, measured: bool) -> Deliveries:
     received, kind = _match(candidates, heard, names.codes(heard["channel"]), passive)
     kept = np.flatnonzero(candidates["certain"] | ~np.isnan(received))
     kept = kept[np.lexsort((candidates["subscriber"][kept], place_of(updates["update"], candidates["update"][kept])))]
-    columns = {name: column[kept] for name, column in (candidates | {"received_at": received}).items()}
+    columns: dict[str, Any] = {name: column[kept] for name, column in (candidates | {"received_at": received}).items()}
     channels = pd.Categorical.from_codes(columns["channel"], categories=pd.Index(names.texts, dtype=object))
     columns |= {"channel": channels, "weight": weight_of(columns["subscriber"], tables.pages)}
     order = ("update", "subscriber", "channel", "accepted_at", "received_at", "ended_at", "weight")

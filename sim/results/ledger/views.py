@@ -284,7 +284,7 @@ def until(pages: pd.DataFrame, over: float) -> Array:
     return np.where(np.isnan(closed) | (closed >= over), np.inf, closed)
 
 
-def weight_of(subscriber: pd.Series, pages: pd.DataFrame) -> Array:
+def weight_of(subscriber: pd.Series | Array, pages: pd.DataFrame) -> Array:
     """How many pages stand behind each row; that of the heaviest page where a row's own is not recorded."""
     weight = pages["weight"].to_numpy(float)
     return np.r_[weight, weight.max() if len(weight) else 1.0][place_of(pages["subscriber"], subscriber)]
