@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from sim.results.journal import Journal
 from sim.results.text import labelled, seconds, under
 from sim.workload import Updates, streams
 
+SHOWN = 5
+"""Reasons that are printed, the most frequent first; `--json` has all."""
 PRIORITY = -10
 """Niceness of the publisher, where the user may set it: its few milliseconds of work a second must not wait for others."""
 
@@ -117,5 +120,5 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("lateness", spread("lateness")),
         ("waited", f"{spread('waited')}   (for the change before)"),
         ("answer", spread("answer")),
-        *under("no success", [f"{count} × {reason}" for reason, count in result["failures"].items()]),
+        *under("no success", [f"{count} × {reason}" for reason, count in Counter(result["failures"]).most_common(SHOWN)]),
     ]

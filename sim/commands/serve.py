@@ -66,7 +66,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="application processes (default: %(default)s)")
     parser.add_argument("--members", action="store_true", help="add members for measuring to payloads when a change asks for it")
     parser.add_argument(
-        "--provision", type=int, default=0, metavar="N", help="keep provisioning N servers at a time (default: none)"
+        "--provision",
+        type=int,
+        default=0,
+        metavar="N",
+        help="keep provisioning the first N servers (default: none); who marks their steps as well is refused now and then",
     )
     parser.add_argument(
         "--trace", default="stack", metavar="TRACE", help="recorded trace that --provision replays (default: %(default)s)"

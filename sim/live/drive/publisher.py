@@ -18,6 +18,7 @@ from itertools import chain
 from typing import Any
 
 from sim.clock import SECOND
+from sim.errors import one_line
 from sim.live.client import HttpAnswer, HttpConnection
 from sim.live.drive.requests import Receipt, Via
 from sim.workload import IN_ORDER, Resource, Update
@@ -40,6 +41,9 @@ FLUSH = 0.05
 NO_ANSWER = "stopped before the answer"
 NO_TURN = "due and never sent: the publisher came too late"
 HELD_BACK = "due and never sent: it waited for the change before it, or for a connection"
+
+SAID = 120
+"""Characters of what the application says of a change that it refuses."""
 
 UNSURE = (500, 502, 504)
 """HTTP statuses after which the change may be committed all the same: what failed came later, or sat in between."""
@@ -87,10 +91,11 @@ class Sent:
 
     @property
     def failure(self) -> str:
-        """Why there was no success: the reason, or the HTTP status; empty for a success."""
+        """Why there was no success: the reason, or the HTTP status and what the application says; empty for a success."""
         if self.http_status is not None and 200 <= self.http_status < 300:
             return self.receipt.refused
-        return self.reason or f"HTTP {self.http_status}"
+        words = one_line(self.receipt.refused)[:SAID]
+        return self.reason or f"HTTP {self.http_status}" + (f" ({words})" if words else "")
 
 
 class OpenLoopPublisher:

@@ -43,7 +43,7 @@ class Receipt(NamedTuple):
     changed: bool | None = None
     """False: the target already was in the state that was asked for; None: it does not say."""
     refused: str = ""
-    """Why the event was not accepted, though the status is that of a success."""
+    """Why the event was not accepted, though the status is that of a success; else what the answer says of its refusal."""
     tells: bool = False
     """Whether the answer would say when the event was published: then no `published_at` means not yet, or never."""
 
@@ -158,11 +158,13 @@ class Routes(Via):
 
     def receipt(self, answer: HttpAnswer) -> Receipt:
         try:
-            tree = json.loads(answer.body) if answer.ok else None
-        except ValueError:
+            tree = json.loads(answer.body)
+        except (ValueError, RecursionError):
             return Receipt()
         if not isinstance(tree, dict):
             return Receipt()
+        if not answer.ok:
+            return Receipt(refused=said if isinstance(said := tree.get("message"), str) else "")
         self._changes.learn(tree)
         version = version_at(tree, (self._scenario.load.version or "version").split("."))
         return Receipt(

@@ -121,6 +121,9 @@ def test_changes_of_one_server_wait_for_each_other_and_that_is_not_lateness() ->
     [
         (always(answer(status="429 Slow Down")), "HTTP 429", "failed"),
         (always(answer(status="403 Forbidden")), "HTTP 403", "failed"),
+        (always(answer(b'{"message": "No way."}', status="422 No")), "HTTP 422 (No way.)", "failed"),
+        (always(answer(b'{"message": [5]}', status="422 No")), "HTTP 422", "failed"),
+        (always(answer(b"[" * 99_999, status="500 Oops")), "HTTP 500", "unknown"),
         # What comes after these may have been committed before.
         (always(answer(status="500 Oops")), "HTTP 500", "unknown"),
         (always(answer(status="504 Gateway Timeout")), "HTTP 504", "unknown"),
