@@ -35,10 +35,10 @@ from benchmarks.results import aligned, note
 from sim.errors import BadInput, WorkbenchError
 from sim.live.broadcaster.main import command
 from sim.live.broadcaster.settings import BroadcasterSettings
-from sim.live.processes import end_with_parent
 from sim.pusher import auth, frames, messages
 from sim.pusher.server.apps import App
 from sim.results.run import host
+from sim.signals import end_with_parent
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

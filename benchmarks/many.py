@@ -24,8 +24,8 @@ from benchmarks.fanout import APP, Bench
 from benchmarks.results import note
 from sim.errors import WorkbenchError
 from sim.live.capacity import limits
-from sim.live.processes import end_with_parent
 from sim.results.run import Run
+from sim.signals import end_with_parent
 
 SECONDS, RATE = 10, 1
 """Seconds of updates, and updates per second."""

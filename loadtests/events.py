@@ -26,9 +26,9 @@ from loadtests.recording import clocks, shipping
 from loadtests.screen import figures, otlp, prometheus, tab
 from loadtests.settings import Settings
 from loadtests.shapes import STORM
-from sim.errors import BadInput
+from sim.errors import BadInput, InvalidRun
 from sim.files import replace_text
-from sim.signals import REPEATED
+from sim.signals import REPEATED, end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def register() -> None:
     shipping.register()
     _be_patient()
     events.test_start.add_listener(_be_patient)
+    events.init.add_listener(_end_with_master)
     events.init.add_listener(_handle_interrupts)
     events.init.add_listener(_drop_idle_classes)
     events.init.add_listener(_show)
@@ -66,6 +67,14 @@ def _handle_interrupts(**_: Any) -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler and threading.current_thread() is threading.main_thread():
         gevent.signal_handler(signal.SIGINT, interrupt)
+
+
+def _end_with_master(environment: Environment, **_: Any) -> None:
+    """A worker that `--processes` has forked ends, with its rows written, when its parent was killed. Else it would go on for a
+    minute."""
+    options = environment.parsed_options
+    if isinstance(environment.runner, WorkerRunner) and options is not None and options.processes:
+        end_with_parent(signal.SIGTERM)
 
 
 def _own_plant() -> Plant | None:
@@ -147,8 +156,12 @@ def _mark_over(environment: Environment, **_: Any) -> None:
 
 def _quit(environment: Environment, **_: Any) -> None:
     """After a signal Locust fires `quitting` while its users still run. Stop them first: each page's end is a row."""
-    if environment.runner is not None:
-        environment.runner.stop()
+    runner = environment.runner
+    if runner is not None:
+        runner.stop()
+    if isinstance(runner, MasterRunner) and (lost := runner.clients.missing):
+        logger.error("%d workers went missing: their figures are not in these", len(lost))
+        environment.process_exit_code = InvalidRun.exit_code
     _finish()
     _write_html(environment)
     _write_csv(environment)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,9 @@ from sim.errors import Interrupted
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 """Signals that ask a program to end."""
+
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
 
 REPEATED = 5.0
 """Seconds within which a second signal means the same as the first."""
@@ -59,6 +64,12 @@ def interruptible() -> Iterator[None]:
     _came.clear()
     with handled(interrupt):
         yield
+
+
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """To be called in a child before its program: on Linux the kernel sends it this signal when its parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def require_no_signal() -> None:

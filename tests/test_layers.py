@@ -80,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
     "sim.live": EDGE | {"sim.live.application", "sim.live.broadcaster", "sim.brokeforge", "sim.pusher"},
     "sim.live.client": {"sim.errors", "sim.pusher.http"},
     "sim.live.remedies": {"sim.target"},
-    "sim.live.processes": {"sim.errors"},
+    "sim.live.processes": {"sim.errors", "sim.signals"},
     "sim.live.sockets": set(),
     "sim.live.broadcaster": {"sim.errors", "sim.files", "sim.target", "sim.pusher", "sim.live.sockets", "sim.uring"},
     "sim.live.application": EDGE | {"sim.brokeforge", "sim.pusher"},

@@ -8,7 +8,6 @@ the kernel ends the child when the parent is killed outright.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -19,8 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from sim.errors import WorkbenchError
-
-PR_SET_PDEATHSIG = 1
+from sim.signals import end_with_parent
 
 
 def python(*arguments: str) -> list[str]:
@@ -157,9 +155,3 @@ def _begin(mask: set[int | signal.Signals]) -> None:
     """In the child, before its program."""
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     end_with_parent()
-
-
-def end_with_parent() -> None:
-    """To be called in a child before its program: on Linux the kernel kills it when its parent is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -85,6 +85,8 @@ def test_a_master_does_not_stop_the_pages_of_a_worker_that_is_silent_for_a_while
         with gevent.Timeout(30):
             while worker.state != runners.STATE_MISSING:
                 gevent.sleep(0.01)
+        events._quit(master.environment)
+        assert master.environment.process_exit_code == 4
     finally:
         master.greenlet.kill(block=True)
         master.server.close(linger=0)
