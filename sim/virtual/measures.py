@@ -37,13 +37,14 @@ def load(work: Array, end: int, workers: int, cuts: tuple[int, ...] = ()) -> lis
     edges = np.unique([*range(0, end, SECOND), *(cut for cut in cuts if cut < end), end])
     if len(edges) < 2:
         return []
-    done = _work_until(edges, work[:, 1], work[:, 2])
+    arrivals, begins, ends = np.sort(work, axis=0).T.copy()
+    done = _elapsed(edges, begins) - _elapsed(edges, ends)  # worker nanoseconds up to each
     busy = np.diff(done) / (np.diff(edges) * workers)
-    arrivals, begins = np.sort(work[:, 0]), np.sort(work[:, 1])
     queue = np.arange(1, len(arrivals) + 1) - np.searchsorted(begins, arrivals, side="right")
     longest = np.zeros(len(edges) - 1)
-    inside = arrivals < end
-    np.maximum.at(longest, np.searchsorted(edges, arrivals[inside], side="right") - 1, queue[inside])
+    low, high = np.searchsorted(arrivals, edges[:-1]), np.searchsorted(arrivals, edges[1:])
+    some = low < high
+    longest[some] = np.maximum.reduceat(queue[: high[-1]], low[some]) if some.any() else 0
     at = (edges[1:] / SECOND).tolist()
     return [(t, "application", "busy_ratio", v) for t, v in zip(at, busy.tolist(), strict=True)] + [
         (t, "application", "queue_peak", v) for t, v in zip(at, longest.tolist(), strict=True)
@@ -67,11 +68,6 @@ def busy(intervals: Array, start: int, stop: int) -> float:
     where it has none."""
     inside = np.minimum(intervals[:, 1], stop) - np.maximum(intervals[:, 0], start)
     return float(np.maximum(inside, 0).sum()) / (stop - start) if stop > start else math.nan
-
-
-def _work_until(instants: Array, begins: Array, ends: Array) -> Array:
-    """Worker nanoseconds done up to each instant."""
-    return _elapsed(instants, np.sort(begins)) - _elapsed(instants, np.sort(ends))
 
 
 def _elapsed(instants: Array, sorted_starts: Array) -> Array:

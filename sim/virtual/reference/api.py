@@ -108,10 +108,10 @@ class ApiStation:
         self._troubled = bool(self._outages or self._slow)
         self._guarded = api.rate_limit is not None or api.queue_limit is not None or bool(self._cache) or bool(self._away)
         self._plain = not (self._troubled or self._guarded or self._releases)
-        self.answer: Callable[[View, int, int], Answer] = self._serve if self._plain else self._answer
+        self._log = bytearray()
+        self.answer: Callable[[View, int, int], Answer] = self._plain_answer() if self._plain else self._answer
         """(view, made_at, at) -> the answer to a request for *view* that arrives at instant *at*; its page was loaded at
         *made_at*."""
-        self._log = bytearray()
         self._over = ns(scenario.length)
         self.refused = 0
         """Of what has arrived when the run ends."""
@@ -124,17 +124,22 @@ class ApiStation:
                 return early
         return self._settle(view, made_at, at)
 
-    def _serve(self, view: View, made_at: int, at: int) -> Answer:
-        """All that happens to a request where nothing goes wrong, nor may."""
-        begin = self._free[0]
-        if begin < at:
-            begin = at
-        elif begin > FAR:
-            begin = FAR
-        end = begin + self._service() + view.extra
-        heapreplace(self._free, end)
-        self._log += _work(at, begin, end)
-        return end, begin, 200, view.size
+    def _plain_answer(self) -> Callable[[View, int, int], Answer]:
+        """`answer` where nothing goes wrong, nor may."""
+        free, service, log = self._free, self._service, self._log.extend
+
+        def serve(view: View, made_at: int, at: int) -> Answer:
+            begin = free[0]
+            if begin < at:
+                begin = at
+            elif begin > FAR:
+                begin = FAR
+            end = begin + service() + view.extra
+            heapreplace(free, end)
+            log(_work(at, begin, end))
+            return end, begin, 200, view.size
+
+        return serve
 
     def answer_all(self, views: Sequence[View], number: Array, at: Array) -> tuple[Array, Array, Array, Array]:
         """As `answer` for each of many requests, of pages that no release tells to load anew, in the order of their arrival *at*:
@@ -231,7 +236,7 @@ class ApiStation:
 
     def _settle(self, view: View, made_at: int, at: int) -> Answer:
         if self._plain:
-            return self._serve(view, made_at, at)
+            return self.answer(view, made_at, at)
         begin, service = min(max(self._free[0], at), FAR), self._service() + view.extra
         if self._troubled:
             begin = self._begun(begin)
