@@ -36,7 +36,17 @@ def pytest_collection() -> None:
     gc.disable()  # until `pytest_collection_finish`: nothing goes before
 
 
-LONG = {"test_engine.py", "test_hostile_bundles.py", "test_sweep.py"}
+LONG = {
+    "test_advice.py",
+    "test_engine.py",
+    "test_explorer.py",
+    "test_fit.py",
+    "test_hostile_bundles.py",
+    "test_oracle.py",
+    "test_predict.py",
+    "test_reports.py",
+    "test_sweep.py",
+}
 """Files of many tests that last long together; the first also compiles what others then load."""
 
 

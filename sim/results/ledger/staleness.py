@@ -102,18 +102,9 @@ def staleness(state: States, pages: pd.DataFrame, start: float, end: float, over
         sums[:, number] = _of_several(state, np.flatnonzero(page == number), low, high, missing, newest)
     counts = ~several[page] & (state.high >= start) & (state.high < stop)
     peaks, peak = _peaks(state, page, newest, counts, count)
-    columns = (
-        pages["subscriber"].to_numpy(),
-        pages["weight"].to_numpy(float),
-        observed,
-        stale,
-        either - stale,
-        *sums,
-        peaks,
-        peak,
-    )
-    names = ("subscriber", "weight", *COLUMNS)
-    return pd.DataFrame({name: column[observed > 0] for name, column in zip(names, columns, strict=True)})
+    columns = {"subscriber": pages["subscriber"].to_numpy(), "weight": pages["weight"].to_numpy(float)}
+    columns |= dict(zip(COLUMNS, (observed, stale, either - stale, *sums, peaks, peak), strict=True))
+    return pd.DataFrame({name: column[observed > 0] for name, column in columns.items()})
 
 
 def _peaks(state: States, page: Array, newest: Array, counts: Array, count: int) -> tuple[Array, Array]:
