@@ -30,7 +30,7 @@ Tick = tuple[int, float] | None
 
 
 class Shape(LoadTestShape):
-    """The base of all shapes: *users* subscribers, *rate* of them started each second, *duration* seconds from start to end."""
+    """*users* subscribers, *rate* of them started each second, *duration* seconds from start to end. The base of all shapes."""
 
     abstract = True
     users: ClassVar[int] = 1000
@@ -47,14 +47,8 @@ class Shape(LoadTestShape):
         return self.users, self.rate
 
 
-class ConstantShape(Shape):
-    """All subscribers at once, and then the same number."""
-
-    abstract = True
-
-
-class Soak(ConstantShape):
-    """The same number for hours. Set WORKBENCH_PROBES, so that parts stay small."""
+class Soak(Shape):
+    """All subscribers at once, for hours. Set WORKBENCH_PROBES, so that parts stay small."""
 
     abstract = True
     duration = 4 * 3600.0
@@ -162,7 +156,7 @@ def percentile(times: dict[int, int], p: float) -> float:
 
 
 SHAPES: dict[str, type[Shape]] = {
-    "constant": ConstantShape,
+    "constant": Shape,
     "ramp": Ramp,
     "steps": Steps,
     "spike": Spike,

@@ -82,9 +82,10 @@ class Figures:
         self._before = Sums()
         self._at = time.monotonic()
 
-    def hear(self, worker: str, tree: dict[str, Any]) -> None:
-        """A worker's figures came."""
-        self._workers[worker] = tree
+    def hear(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
+        """On a master: take a worker's figures from its report."""
+        if REPORT in data:
+            self._workers[client_id] = data[REPORT]
 
     def begin(self, **_: Any) -> None:
         """A test begins: forget what the workers did in the test before."""
@@ -142,11 +143,6 @@ def register(environment: Environment) -> Figures | None:
     if isinstance(environment.runner, WorkerRunner):
         environment.events.report_to_master.add_listener(figures.report)
         return None
-
-    def hear(client_id: str, data: dict[str, Any], **_: Any) -> None:
-        if REPORT in data:
-            figures.hear(client_id, data[REPORT])
-
-    environment.events.worker_report.add_listener(hear)
+    environment.events.worker_report.add_listener(figures.hear)
     environment.events.test_start.add_listener(figures.begin)
     return figures

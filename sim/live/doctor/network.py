@@ -10,7 +10,7 @@ import time
 from email.utils import parsedate_to_datetime
 
 from sim.live.capacity import limits
-from sim.live.client import HttpConnection, HttpOrigin
+from sim.live.client import HttpAnswer, HttpConnection, HttpOrigin
 from sim.live.doctor.answers import in_words, is_html, on_the_way
 from sim.live.doctor.checks import Finding, Patient, ask
 from sim.live.doctor.listener import Refused, Subscriber
@@ -41,14 +41,9 @@ async def browser_settings(patient: Patient) -> list[Finding]:
         advice = "VITE_REVERB_SCHEME=https and the port on which TLS ends (a proxy's, most likely 443), build the assets again"
         return [Finding("browser settings", "problem", detail, advice)]
     differ = [
-        f"{name} {theirs!r} in the page, {ours!r} on the server"
-        for name, theirs, ours in zip(
-            ("host", "port", "scheme", "path"),
-            (page.host, page.port, page.scheme, page.path),
-            (server.host, server.port, server.scheme, server.path),
-            strict=True,
-        )
-        if theirs != ours
+        f"{name} {getattr(page, name)!r} in the page, {getattr(server, name)!r} on the server"
+        for name in ("host", "port", "scheme", "path")
+        if getattr(page, name) != getattr(server, name)
     ]
     if differ:
         advice = "fine behind a proxy that joins them: both are examined; otherwise set VITE_REVERB_* and build again"
@@ -88,7 +83,7 @@ async def connects(patient: Patient) -> list[Finding]:
         took = time.monotonic() - began
         if not reason:
             patient.up[place] = await connection.request("GET", "/up")
-            reason = "" if origin.tls else await _speaks_tls(origin, patient)
+            reason = "" if origin.tls else await _speaks_tls(origin, patient.up[place], patient.patience)
         elif origin.tls and not reason.startswith("certificate"):
             reason = await _speaks_plain(origin, patient, reason)
         connection.close()
@@ -113,16 +108,13 @@ async def _speaks_plain(origin: HttpOrigin, patient: Patient, reason: str) -> st
     return PLAIN if (await ask(plain, patient.patience, "GET", "/up")).status else reason
 
 
-async def _speaks_tls(origin: HttpOrigin, patient: Patient) -> str:
+async def _speaks_tls(origin: HttpOrigin, answer: HttpAnswer, patience: float) -> str:
     """A port with TLS answers plain HTTP with a reset, with an alert (which is no HTTP), or with a page that says so."""
-    place = next(place for place, other in places(patient.target).items() if other == origin)
-    answer = patient.up[place]
-    suspicious = answer.status == 0 or (answer.status == 400 and b"HTTPS" in answer.body)
-    if not suspicious:
+    if answer.status and not (answer.status == 400 and b"HTTPS" in answer.body):
         return ""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    secure = HttpConnection(HttpOrigin(origin.host, origin.port, tls=True), patient.patience, trusting)
+    secure = HttpConnection(HttpOrigin(origin.host, origin.port, tls=True), patience, trusting)
     reason = await secure.connect()
     secure.close()
     return "" if reason else TLS

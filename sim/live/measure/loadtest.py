@@ -165,6 +165,7 @@ class _Run:
             self._sleep(elapsed)
 
     def _sleep(self, elapsed: float) -> None:
+        """Sleep for a tick, and note where that took much longer."""
         began = time.monotonic()
         time.sleep(TICK)
         still = time.monotonic() - began - TICK
@@ -212,16 +213,14 @@ class _Run:
 
     def _require_target(self, elapsed: float) -> None:
         for child in self.job.incidents.ended():
-            died = f"{child.name} of the embedded target died at {elapsed:.1f} s ({child.end})"
-            self._note(f"{died}: {child.last_words()}", self.result.trouble)
+            self._note_end(child, f"{child.name} of the embedded target died at {elapsed:.1f} s", self.result.trouble)
             self.result.invalid.append(f"{child.name} died at {elapsed:.1f} s, and the run ended there")
             raise EndedEarly
 
     def _require_publisher(self, elapsed: float) -> None:
         publisher = self.publisher
         if publisher is not None and publisher.exit_code not in (None, 0, Unreachable.exit_code):
-            died = f"the publisher died at {elapsed:.1f} s ({publisher.end})"
-            self._note(f"{died}: {publisher.last_words()}", self.result.invalid)
+            self._note_end(publisher, f"the publisher died at {elapsed:.1f} s", self.result.invalid)
             raise EndedEarly
 
     def _note_missing(self, elapsed: float) -> None:
@@ -231,8 +230,10 @@ class _Run:
             by_itself = self.job.settings.shape and child.exit_code in (0, 1)
             if child.name not in self.missing and not by_itself:
                 self.missing.add(child.name)
-                lost = f"{child.name} went missing at {elapsed:.1f} s ({child.end})"
-                self._note(f"{lost}: {child.last_words()}", self.result.invalid)
+                self._note_end(child, f"{child.name} went missing at {elapsed:.1f} s", self.result.invalid)
+
+    def _note_end(self, child: Child, what: str, where: list[str]) -> None:
+        self._note(f"{what} ({child.end}): {child.last_words()}", where)
 
     def _note(self, line: str, where: list[str]) -> None:
         where.append(line)

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtests import events
 from loadtests.client.plant import Plant
 from loadtests.screen import figures, otlp, prometheus, tab
-from loadtests.screen.figures import Figures, Sums, of_plant
+from loadtests.screen.figures import REPORT, Figures, Sums, of_plant
 from sim.clock import SECOND
 from sim.errors import BadInput
 from sim.refetch import Refetch
@@ -67,7 +67,7 @@ def test_a_master_adds_up_its_workers_and_what_those_did_that_are_gone(plant):
     refetched(plant.recorder, 3)
     plant.recorder.opened = 4
     for worker in ("a", "b", "gone"):
-        shown.hear(worker, of_plant(plant))
+        shown.hear(worker, {REPORT: of_plant(plant)})
     sums = shown.sums()
     assert (sums.gauges["users"], sums.counters["refetches"], sums.histograms["time_to_fresh"].count) == (8, 9, 9)
     shown.begin()
