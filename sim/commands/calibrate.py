@@ -12,6 +12,7 @@ drain rate. `workbench plan` uses the same figures.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
 from sim.commands import options
 from sim.errors import BadInput
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     measured = calibration.calibrate(args.subscribers, options.say_on_terminal)
     path = calibration.store(measured)
     if args.json:
-        options.print_json("calibrate", measured.to_dict())
+        options.print_json("calibrate", asdict(measured))
         return 0
     rows = [
         ("floor", f"p50 {seconds(measured.floor_p50)}   p99 {seconds(measured.floor_p99)}   ({measured.receive_stamp} time)"),

@@ -4,6 +4,7 @@ what it finds among the files of whoever runs them."""
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from sim.live.capacity.calibration import Calibration, machine_key
@@ -15,5 +16,5 @@ def known_in(cache: Path) -> dict[str, str]:
     """The variables with which a command finds `KNOWN`, which is written below *cache*."""
     place = cache / "notify-refetch-workbench"
     place.mkdir(parents=True, exist_ok=True)
-    (place / "calibration.json").write_text(json.dumps(KNOWN.to_dict()))
+    (place / "calibration.json").write_text(json.dumps(asdict(KNOWN)))
     return {"XDG_CACHE_HOME": str(cache)}

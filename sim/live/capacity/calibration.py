@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -80,9 +79,6 @@ class Calibration:
     def is_calm(self) -> bool:
         """Whether the machine was quiet: figures of a busy machine say nothing about later runs."""
         return self.floor_p99 <= CALM_FLOOR
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def machine_key() -> str:
@@ -224,5 +220,5 @@ def store(calibration: Calibration) -> Path:
     """Keep it for later runs; returns the file."""
     path = cache_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(calibration.to_dict(), indent=1) + "\n")
+    replace_text(path, json.dumps(asdict(calibration), indent=1) + "\n")
     return path

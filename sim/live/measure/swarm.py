@@ -128,16 +128,16 @@ class Swarm:
         """Of each process of this machine."""
         return "; ".join(f"{child.name}: {child.last_words(1)}" for child in self.children)
 
-    def stop(self, timeout: float = END) -> None:
+    def stop(self) -> None:
         """End all processes; each writes its last parts. The master ends first: it stops its workers, also those of other
         machines, and waits for what they still send."""
         masters = [child for child in self.children if child.name == "master"]
         workers = [child for child in self.children if child not in masters]
-        stop_all(masters, timeout)
+        stop_all(masters, END)
         if masters:
             for child in workers:
                 child.wait(LEAVE)
-        stop_all(workers, timeout)
+        stop_all(workers, END)
 
 
 def join(settings: SwarmSettings, master: tuple[str, int]) -> list[Child]:

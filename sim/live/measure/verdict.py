@@ -8,8 +8,8 @@ each is a constant here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 SHARE = 0.1
 """Of a reported p99 that the harness may add."""
@@ -78,16 +78,11 @@ class Evidence:
     """Of a run in which no page subscribes (polling alone), which is judged by them; None: judged by its deliveries."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`reasons` make a run invalid; `remarks` only limit what it says."""
 
-    reasons: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = field(default=())
-
-    @property
-    def ok(self) -> bool:
-        return not self.reasons
+    reasons: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 def judge(evidence: Evidence) -> Verdict:

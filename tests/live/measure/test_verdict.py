@@ -26,7 +26,7 @@ def evidence(changed: dict[str, float | None] | None = None, **members: Any) -> 
 
 
 def test_a_target_that_loses_deliveries_is_a_result() -> None:
-    assert judge(evidence()).ok
+    assert not judge(evidence()).reasons
     assert judge(evidence()).remarks == ()
     assert judge(evidence(refetches=90, unsent=10)).ok
 
@@ -72,14 +72,14 @@ def test_a_run_that_heard_nothing_says_how_far_its_updates_came() -> None:
 
 
 def test_where_no_page_subscribes_refetches_are_the_evidence() -> None:
-    assert judge(evidence(heard=0, finished_refetches=100)).ok
-    assert not judge(evidence(heard=0)).ok
+    assert not judge(evidence(heard=0, finished_refetches=100)).reasons
+    assert judge(evidence(heard=0)).reasons
 
 
 def test_below_a_time_slice_the_harness_is_never_to_blame() -> None:
     fast: dict[str, float | None] = {"time_to_notified.p99": 0.002, "time_to_fresh.p99": 0.002}
     late: dict[str, float | None] = {"reader_lag.p99": 0.004, "refetch_delay.p99": 0.004}
-    assert judge(evidence(fast | late, publisher_added=0.004)).ok
+    assert not judge(evidence(fast | late, publisher_added=0.004)).reasons
 
 
 def test_a_listener_is_valid_when_events_arrived() -> None:
@@ -88,24 +88,24 @@ def test_a_listener_is_valid_when_events_arrived() -> None:
         f"{name}.{p}": None for name in ("time_to_notified", "time_to_fresh") for p in ("p50", "p99")
     }
     late: dict[str, float | None] = {"reader_lag.p99": 0.02, "refetch_delay.p99": 0.02}
-    assert judge(evidence(silent | late, passive=True)).ok
-    assert not judge(evidence(silent | late)).ok
-    assert not judge(evidence(silent | late, passive=True, kernel_stamps=False)).ok, "then the arrivals themselves are late"
+    assert not judge(evidence(silent | late, passive=True)).reasons
+    assert judge(evidence(silent | late)).reasons
+    assert judge(evidence(silent | late, passive=True, kernel_stamps=False)).reasons, "then the arrivals themselves are late"
 
 
 def test_a_late_reader_spoils_nothing_where_no_page_fetches() -> None:
     alone: dict[str, float | None] = {"time_to_fresh.p99": None, "refetch_delay.p99": None, "reader_lag.p99": 0.5}
     found = judge(evidence(alone))
-    assert found.ok
+    assert not found.reasons
     assert any("read late (500.0 ms in the p99), which no figure of this run contains" in remark for remark in found.remarks)
-    assert not judge(evidence(alone, kernel_stamps=False)).ok, "then the arrivals themselves are late"
+    assert judge(evidence(alone, kernel_stamps=False)).reasons, "then the arrivals themselves are late"
 
 
 def test_pages_that_never_became_fresh_do_not_excuse_a_late_publisher() -> None:
     never = GOOD | {"time_to_fresh.p99": {"value": None, "never": True, "n": 100}}
     late = never | {"reader_lag.p99": {"value": 0.5, "n": 100}}
-    assert judge(dataclasses.replace(evidence(), summary=late)).ok
-    assert not judge(dataclasses.replace(evidence(publisher_added=0.5), summary=never)).ok
+    assert not judge(dataclasses.replace(evidence(), summary=late)).reasons
+    assert judge(dataclasses.replace(evidence(publisher_added=0.5), summary=never)).reasons
 
 
 def test_remarks_limit_what_a_valid_run_says() -> None:
