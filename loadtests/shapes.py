@@ -174,7 +174,7 @@ def chosen(settings: Settings) -> type[Shape] | None:
         raise BadInput(f"WORKBENCH_SHAPE: no such shape {name!r}{did_you_mean(name, SHAPES)}")
     base, scenario = SHAPES[name], settings.scenario
     attributes: dict[str, Any] = {"users": scenario.subscribers, "rate": scenario.load.connect_rate}
-    if "duration" not in vars(base):
+    if base.duration == Shape.duration:  # It has none of its own.
         attributes["duration"] = scenario.warmup + scenario.duration + sum(scenario.tail)
     for assignment in filter(None, text.split(",")):
         key, _, value = assignment.partition("=")
