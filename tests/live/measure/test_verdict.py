@@ -28,7 +28,7 @@ def evidence(changed: dict[str, float | None] | None = None, **members: Any) -> 
 def test_a_target_that_loses_deliveries_is_a_result() -> None:
     assert not judge(evidence()).reasons
     assert judge(evidence()).remarks == ()
-    assert judge(evidence(refetches=90, unsent=10)).ok
+    assert not judge(evidence(refetches=90, unsent=10)).reasons
 
 
 @pytest.mark.parametrize(
