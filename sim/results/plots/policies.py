@@ -57,7 +57,7 @@ def plot_pareto(
         name = f"{row['policy']}, {row['setting']}" if several else str(row["setting"])
         _point_out(ax, row, load, staleness, name if chosen is not None else f"knee: {name}")
     if several:
-        style.legend(ax, loc="upper right", fontsize=8.5)
+        style.legend(ax, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)  # beside the lines, which may go anywhere
     style.corner(ax, "grey: dominated", n)
     counts = best["policy"].value_counts()
     if several and len(best):
