@@ -9,7 +9,7 @@ from loadtests.client.inertia import ACCEPT
 from loadtests.settings import Settings
 from loadtests.users import EchoUser, Identity, auth_of
 from sim.errors import BadInput
-from sim.scenario import Broadcast, Pages, Scenario
+from sim.scenario import Broadcast, Pages
 from sim.target import Target
 
 
@@ -124,14 +124,8 @@ def user_classes(settings: Settings) -> dict[str, type[EchoUser]]:
     return found
 
 
-def _alone(pages: Pages, settings: Settings) -> bool:
-    """Whether no user is known, so that channels are signed here and nothing can be refetched."""
-    target = settings.target
-    return target is not None and not target.users and not (settings.login or settings.refetch or pages.refetch)
-
-
 def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> dict[str, Any]:
-    scenario: Scenario = settings.scenario
+    scenario, target = settings.scenario, settings.target
     policy = scenario.policy_of(pages)
     prefix = "" if scenario.broadcast.broadcast_as else "App\\Events\\"
     parameters: dict[str, Any] = {
@@ -149,8 +143,9 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
         "http": scenario.load.http,
         "pool_size": scenario.load.pool_size,
         "timeout": scenario.api.timeout or EchoUser.timeout,
-        "host": settings.target.api if settings.target else None,
-        "fan_out_alone": _alone(pages, settings),
+        "host": target.api if target else None,
+        # Without a user channels are signed here, and nothing can be refetched.
+        "fan_out_alone": bool(target and not target.users and not (settings.login or settings.refetch or pages.refetch)),
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in pages.headers.items())
     # The scenario's own channels do not name a resource; without `refetch` nothing is refetched then.
@@ -165,8 +160,8 @@ def _parameters(base: type[PatternPage], pages: Pages, settings: Settings) -> di
         "headers": (ACCEPT if pages.inertia else EchoUser.headers) + lines if pages.inertia or lines else "",
     }
     parameters |= {name: value for name, value in own.items() if value}
-    if settings.auth == "signed" and settings.target:
-        parameters["auth"] = Signed(settings.target.key, settings.target.secret)
-    if settings.auth == "cookie" and settings.target:
-        parameters["auth"] = auth_of(settings.target, settings.login)
+    if settings.auth == "signed" and target:
+        parameters["auth"] = Signed(target.key, target.secret)
+    if settings.auth == "cookie" and target:
+        parameters["auth"] = auth_of(target, settings.login)
     return parameters

@@ -140,23 +140,19 @@ def closed_form(scenario: Scenario) -> dict[str, float]:
 # --- theory and the fleet engine -----------------------------------------------------------------------------------------
 
 
-RATE, UPDATES = 10.0, 4_000
-"""Of `exactness`: updates per second, and in all."""
-
-
 def exactness(loads: Iterable[float]) -> pd.DataFrame:
     """Fleet engine against closed form, over updates per wait (x = rate x wait): mean time to fresh.
 
     Columns: x, off (simulated / theory - 1), low, high (95 % interval), group, theory, simulated (s). Only the policy takes time.
     """
-    rows = []
+    rate, updates, rows = 10.0, 4_000, []
     for x in loads:
         for name, make in FAMILIES.items():
-            policy = make(x / RATE)
-            exact = predict(policy, RATE)["time_to_fresh.mean"]
+            policy = make(x / rate)
+            exact = predict(policy, rate)["time_to_fresh.mean"]
             # A poll's delay is uniform over the interval: fewer updates say as much, and polls cost time however few those are.
-            count = UPDATES // 3 if name == "polling" else UPDATES
-            figures = fleet.run(_policy_alone(policy, RATE, count)).summary()["time_to_fresh.mean"]
+            count = updates // 3 if name == "polling" else updates
+            figures = fleet.run(_policy_alone(policy, rate, count)).summary()["time_to_fresh.mean"]
             value, low, high = (figures[key] for key in ("value", "ci_low", "ci_high"))
             if value is None:
                 continue
