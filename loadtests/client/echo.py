@@ -280,7 +280,7 @@ class Echo:
             self._set_alarm(self._clock.now() + delay, self._reconnect)
 
     def again(self, event: Event, arrived_at: int, read_at: int, stamp: int) -> None:
-        """A frame came whose bytes came before, to this page or another; *event* is what `text` made of them."""
+        """A frame came with the bytes of an earlier one, of this page or another; *event* is what `text` made of those."""
         self.heard_at = read_at
         if event.channel in self._channels:
             self._client.heard(event, arrived_at, read_at, stamp)

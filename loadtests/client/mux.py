@@ -182,7 +182,7 @@ class Mux:
         return time.monotonic_ns() + self.offset
 
     def step(self) -> int:
-        """By how much wall time has moved against the monotonic clock since the start, ns. Not 0: somebody set the clock."""
+        """How far wall time has moved against the monotonic clock since the start, ns. Not 0: the clock was set."""
         wall, monotonic = clock_pair()
         return wall - monotonic - self.offset
 

@@ -8,7 +8,7 @@ it, with the same gaps, bursts and resources; `workbench advise heard` says whic
     workbench listen --target target.json --for 60 --channel 'private-orders.{id}' --ids orders
     workbench listen --target .env --for 5m --channel private-servers --json       # signed with the app's secret
 
-Exit codes: 0 something was heard, 2 bad input, 4 nothing was, 5 the target does not answer or lets nobody subscribe.
+Exit codes: 0 something was heard, 2 bad input, 4 nothing was heard, 5 the target does not answer or lets no page subscribe.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Priced(NamedTuple):
     draws: Sequence[Mapping[str, Any]]
     """Joint draws of a fit, one for each of the repeated simulations; empty: no fit."""
     source: str
-    """Whose costs they are, in words."""
+    """Where the costs come from, in words."""
     unknown: tuple[str, ...]
     """What is not known of the costs, as sentences."""
 

@@ -47,7 +47,7 @@ class SearchStep(NamedTuple):
 def search(scenario: Scenario, settings: LoadTestSettings, text: str, as_json: bool = False) -> int:
     """Run `KEY=A,B,...` up to the first that does not hold; returns the exit code: 0 where a step held, 3 where none did.
 
-    After an interrupt what was found so far is said, and the interrupt raised.
+    After an interrupt it prints what was found by then, and raises the interrupt.
     """
     key, values = _values(text)
     variants = [vary(scenario, key, value) for value in values]

@@ -56,7 +56,7 @@ class Patient:
     patience: float = 5.0
     """Seconds to wait for anything."""
     listen: float = 0.0
-    """Seconds in which somebody else will change the resource; for applications whose change routes are not known."""
+    """Seconds in which the user will change the resource, for applications whose change routes are not known."""
     settle: float = 0.3
     """Seconds in which further events of one change still come."""
     connection: Subscriber | None = None

@@ -1,6 +1,6 @@
 """The fate of each update, from both ends: the answer that the publisher got, and what the subscribers heard.
 
-| the answer to the publisher          | heard     | not heard, pages listened | nobody listened |
+| the answer to the publisher          | heard     | not heard, pages listened | no page did     |
 |--------------------------------------|-----------|---------------------------|-----------------|
 | success, and when it was published   | committed | committed                 | committed       |
 | success, not (yet) published         | committed | not_broadcast             | committed       |

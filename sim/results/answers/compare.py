@@ -42,7 +42,7 @@ SHARE_BAND = 0.01
 RUNS = 4
 """Runs of each side from which runs, and not batches of their updates, are the observations."""
 
-# What tells two scenarios apart by name only, or says how the load was produced rather than what it was.
+# Keys in which scenarios may differ and still be one: they change nothing in a run.
 COSMETIC = ("name", "description", "thresholds")
 
 LATENCIES = (

@@ -199,7 +199,7 @@ def _aligned(table: str) -> str:
         (tag, first), *others = row
         same = len(others) > 1 and len({words for _, words in others}) == 1 and is_words(others[0][1])
         if same:
-            # One text for all columns is said once.
+            # One text for all columns is written once.
             return f'<tr><{tag}{kinds[0]}>{first}</{tag}><td class="text" colspan="{len(others)}">{others[0][1]}</td></tr>'
         return "<tr>" + "".join(f"<{tag}{kinds[i]}>{_stacked(words)}</{tag}>" for i, (tag, words) in enumerate(row)) + "</tr>"
 

@@ -82,7 +82,7 @@ def _updates(run: Summary, metric: str = "") -> str:
 
 
 def _failed(run: Summary) -> str:
-    """What failed is in no latency, and is said beside it."""
+    """A sentence on failed updates, since they are in no latency; empty without any."""
     failed = run["updates.failed"]["value"] or 0
     return f" {number(failed)} of {_updates(run)} failed and {'is' if failed == 1 else 'are'} in no time." if failed else ""
 

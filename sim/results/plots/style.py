@@ -271,7 +271,7 @@ def label_ends(ax: Axes, labels: Sequence[tuple[float, float, str, str]], gap: f
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights (0..1), moved as little as a pass upwards and one downwards can so that they are *gap* apart, order kept."""
+    """The heights (0..1) in their order, moved to be *gap* apart by one pass upwards and one downwards."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     placed = [min(max(heights[i], 0.02), 0.98) for i in order]
     for k in range(1, len(placed)):
