@@ -9,7 +9,10 @@ from pathlib import Path
 from sim.live.processes import importable, python
 
 SCRIPT = """
+import sys
 import loadtests.alone
+import pyarrow
+assert pyarrow.array(["x", None]).null_count == 1 and "pandas" not in sys.modules
 from locust.argument_parser import parse_options
 print([(o.run_time, o.num_users) for a in ([], ["-u", "5"]) for o in [parse_options(["-f", "x.py", "--headless", *a])]])
 """
