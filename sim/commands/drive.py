@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from sim.clock import SECOND
 from sim.commands import options
-from sim.errors import BadInput, Unreachable
+from sim.errors import BadInput, Interrupted, Unreachable
 from sim.live.capacity import consent
 from sim.live.drive import sent
 from sim.live.drive.publisher import READY, OpenLoopPublisher, Sent, event_loop
@@ -60,12 +60,14 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(sent.open_journal(args.output)) if args.output else None
         publisher = OpenLoopPublisher(route, _epoch(args.epoch), scenario.publisher.connections, write=_to(journal))
-        rows, table = _publish(publisher, updates, args.output)
+        rows, table, number = _publish(publisher, updates, args.output)
     result = sent.summary(table)
     if args.json:
         options.print_json("drive", result)
     else:
         print(labelled(_rows(result)))
+    if number:
+        raise Interrupted(number)
     if rows and all(row.http_status is None for row in rows):
         raise Unreachable(f"{route.origin.authority}: none of {len(rows)} updates was answered ({rows[-1].reason})")
     return 0
@@ -87,18 +89,25 @@ def _to(journal: Journal | None) -> Callable[[Sequence[Sent]], object]:
     return lambda rows: journal.append(sent.to_table(rows)) if journal is not None else None
 
 
-def _publish(publisher: OpenLoopPublisher, updates: Updates, output: Path | None) -> tuple[list[Sent], pa.Table]:
-    """Run the publisher until it is done or a signal stops it, and write *output*: its rows, as objects and as a table."""
+def _publish(publisher: OpenLoopPublisher, updates: Updates, output: Path | None) -> tuple[list[Sent], pa.Table, int]:
+    """Run the publisher until it is done or a signal stops it, and write *output*: its rows, as objects and as a table, and the
+    signal's number (0: it came to its end)."""
+    came: list[int] = []
+
+    def stop(number: int) -> None:
+        came.append(number)
+        publisher.stop()
+
     # A publisher that waits for the processor measures that, not the target. Not every user may raise a priority.
     with contextlib.suppress(PermissionError):
         os.nice(PRIORITY)
     quiet = not sys.stderr.isatty() or (len(updates) > 0 and updates.at[-1] < 2 * SECOND)
     with asyncio.Runner(loop_factory=event_loop) as runner, tqdm(total=len(updates), unit="update", disable=quiet) as bar:
 
-        async def publish() -> tuple[list[Sent], pa.Table]:
+        async def publish() -> tuple[list[Sent], pa.Table, int]:
             with contextlib.ExitStack() as stack:
                 for number in (signal.SIGINT, signal.SIGTERM):
-                    asyncio.get_running_loop().add_signal_handler(number, publisher.stop)
+                    asyncio.get_running_loop().add_signal_handler(number, stop, number)
                     stack.callback(asyncio.get_running_loop().remove_signal_handler, number)
                 rows = await publisher.run(updates, bar.update)
                 # A load test stops its publisher at the end of its window. That may be just when all is answered: the signal
@@ -106,7 +115,7 @@ def _publish(publisher: OpenLoopPublisher, updates: Updates, output: Path | None
                 table = sent.to_table(rows)
                 if output:
                     sent.write(output, table)
-                return rows, table
+                return rows, table, came[0] if came and len(rows) < len(updates) else 0
 
         return runner.run(publish())
 

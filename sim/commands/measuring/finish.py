@@ -44,6 +44,8 @@ def finish(
     if not measured.embedded and (keys := of_the_target(scenario)):
         run.manifest.extra["left_out"] = [*run.manifest.extra.get("left_out", []), *(f"{key} (the target's own)" for key in keys)]
     harness, samples = Harness(parts.read_headers(files.parts)), read_samples(files.sampled)
+    if measured.ended_at is not None:
+        measured.ended_at = harness.heard_until(measured.ended_at)
     unchanged = _collect(run, files, measured, samples)
     assert measured.epoch is not None
     frames = run.frames()

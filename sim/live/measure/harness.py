@@ -76,6 +76,10 @@ class Harness:
         """Workers that handed in all their rows."""
         return sum(bool(header["finished"]) for header in self.headers)
 
+    def heard_until(self, at: int) -> int:
+        """*at*, or when the first load process had ended, where that was earlier: its pages heard nothing more. ns since 1970."""
+        return min([at, *(header["written_at_ns"] + offset_of(header) for header in self.headers if header["finished"])])
+
     @property
     def unfinished(self) -> list[tuple[int, int]]:
         """First and last subscriber of each worker that did not hand in all its rows."""

@@ -42,6 +42,15 @@ def header(worker: int = 0, lag: int = 1_000_000, finished: bool = True, **clock
     }
 
 
+def test_a_run_that_ends_early_ends_with_the_first_load_process_that_had_ended() -> None:
+    """What was sent afterwards nobody could hear: it is no loss of the target."""
+    headers = [header(0), header(1, offset_ns=5), header(2, finished=False)]
+    for one, at in zip(headers, (900, 700, 100), strict=True):
+        one["written_at_ns"] = at
+    assert [Harness(headers).heard_until(at) for at in (1000, 600)] == [705, 600]
+    assert Harness(headers[2:]).heard_until(1000) == 1000
+
+
 def test_sums_over_workers() -> None:
     harness = Harness([header(0), header(1, lag=9_000_000, finished=False)])
     assert harness.counters["notifications"] == 200
