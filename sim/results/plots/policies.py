@@ -57,7 +57,8 @@ def plot_pareto(
         name = f"{row['policy']}, {row['setting']}" if several else str(row["setting"])
         _point_out(ax, row, load, staleness, name if chosen is not None else f"knee: {name}")
     if several:
-        style.legend(ax, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8.5)  # beside the lines, which may go anywhere
+        # Below the axes: the lines may go anywhere in them.
+        style.legend(ax, ncols=3, loc="upper left", bbox_to_anchor=(0, -0.19), fontsize=8.5)
     style.corner(ax, "grey: dominated", n)
     counts = best["policy"].value_counts()
     if several and len(best):
