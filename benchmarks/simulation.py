@@ -22,11 +22,11 @@ Measured and rejected (two cores, AVX-512; figures are of processor time):
 * `Api.answer` for each request of the columns: 1.5 million notifications/s, with one loop over all 2.0 million;
 * free times of 16 workers in a heap: 18 ns for each request, without a branch in it 14 ns, in a row sorted by insertion 12 ns, by
   least and largest in memory 7 ns (what is left there waits for its own stores), in registers as integers of 64 bits 5 ns, of 32
-  bits 1.7 ns (taken up to 32 workers);
+  bits 2.2 ns in two registers and 1.7 ns in one (taken: see `sim.virtual.fleet.loops`);
 * a compiled radix sort of arrivals: 18 ns; NumPy's sort 7 ns, with AVX2 13 ns, without vector instructions 57 ns;
 * what each page has read as an instant: 4.4 ns to put it in the order of members, as a byte 1.6 ns;
-* 10**10 with jitter: of 31 ns for each refetch beside other programs, to draw and sort the starts takes 11, to draw service 5, to
-  serve, answer and observe 6, to know which page had read what 2, to count 3. With the row of workers in memory, and service
+* 10**10 with jitter: of 30 ns for each refetch beside other programs, to draw and sort the starts takes 10, to draw service 4, to
+  serve, answer and observe 6, to know which page had read what 3, to count 3. With the row of workers in memory, and service
   drawn and rounded in steps of NumPy, it was 36 ns; by part of a herd with NumPy, and counted once more for updates that come to
   all, 53 ns;
 * the generator of random numbers in four streams at a time: 1.1 to 1.5 ns a number for 1.8, and all its arithmetic written anew;
