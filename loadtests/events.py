@@ -32,10 +32,10 @@ from sim.signals import REPEATED, end_with_parent
 
 logger = logging.getLogger(__name__)
 
-WORKER_PATIENCE, LAST_PATIENCE = 60, runners.HEARTBEAT_LIVENESS
+WORKER_PATIENCE, LAST_PATIENCE = 60, 10
 """Seconds of silence after which a master gives a worker up: as long as a worker waits for its master; and while a run is being
-stopped, Locust's own 3, for a worker that has died does not stop. With 3 a worker on a busy machine is lost while it opens
-thousands of pages, and with the last one the master stops every page of the run."""
+stopped, what closing thousands of pages may take, for a worker that has died does not stop. With Locust's own 3 a worker is lost
+while it opens thousands of pages on a busy machine, and with the last one the master stops every page of the run."""
 
 
 def register() -> None:
