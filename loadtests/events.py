@@ -149,9 +149,17 @@ def _mark_over(environment: Environment, **_: Any) -> None:
     if plant is not None:
         plant.over = True
     if isinstance(environment.runner, MasterRunner):
+        silent = [worker for worker in environment.runner.clients.all if worker.heartbeat < WORKER_PATIENCE - LAST_PATIENCE]
+        _note_lost(environment, len(silent))
         runners.HEARTBEAT_LIVENESS = LAST_PATIENCE
         for worker in environment.runner.clients.all:
             worker.heartbeat = min(worker.heartbeat, LAST_PATIENCE)
+
+
+def _note_lost(environment: Environment, workers: int) -> None:
+    if workers:
+        logger.error("%d workers went missing: their figures are not in these", workers)
+        environment.process_exit_code = InvalidRun.exit_code
 
 
 def _quit(environment: Environment, **_: Any) -> None:
@@ -159,9 +167,8 @@ def _quit(environment: Environment, **_: Any) -> None:
     runner = environment.runner
     if runner is not None:
         runner.stop()
-    if isinstance(runner, MasterRunner) and (lost := runner.clients.missing):
-        logger.error("%d workers went missing: their figures are not in these", len(lost))
-        environment.process_exit_code = InvalidRun.exit_code
+    if isinstance(runner, MasterRunner):
+        _note_lost(environment, len(runner.clients.missing))
     _finish()
     _write_html(environment)
     _write_csv(environment)

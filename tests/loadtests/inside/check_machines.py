@@ -13,7 +13,7 @@ from locust.runners import MasterRunner, WorkerNode, WorkerRunner
 
 from loadtests import events
 from loadtests.client.plant import Plant
-from loadtests.events import WORKER_PATIENCE
+from loadtests.events import LAST_PATIENCE, WORKER_PATIENCE
 from loadtests.recording import clocks, shipping
 from loadtests.recording.clocks import Clock
 from loadtests.recording.shipping import Shipping, receive
@@ -82,10 +82,14 @@ def test_a_master_does_not_stop_the_pages_of_a_worker_that_is_silent_for_a_while
         monkeypatch.setattr(runners, "HEARTBEAT_LIVENESS", WORKER_PATIENCE)
         worker.heartbeat = 10**9
         events._mark_over(master.environment)  # A dead one is not waited for when the run is stopped.
+        assert master.environment.process_exit_code is None
         with gevent.Timeout(30):
             while worker.state != runners.STATE_MISSING:
                 gevent.sleep(0.01)
         events._quit(master.environment)
+        assert master.environment.process_exit_code == 4
+        master.environment.process_exit_code, worker.heartbeat = None, WORKER_PATIENCE - LAST_PATIENCE - 1
+        events._mark_over(master.environment)  # Silent for a while when the run ends, and not given up yet.
         assert master.environment.process_exit_code == 4
     finally:
         master.greenlet.kill(block=True)
