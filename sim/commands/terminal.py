@@ -27,7 +27,7 @@ class Terminal(Observer):
 
     def connecting(self, progress: Progress) -> None:
         if self._is_time():
-            self._show(f"connecting: {progress.subscribed:,} of {progress.wanted:,} subscribed ({self._subscribers:,} wanted)")
+            self._show(f"connecting: {progress.opened:,} of {self._subscribers:,} pages open, {progress.subscribed:,} subscribed")
 
     def running(self, elapsed: float, total: float, look: Callable[[], Look]) -> None:
         if self._is_time():
