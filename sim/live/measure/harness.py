@@ -121,8 +121,12 @@ class Harness:
     @property
     def complaints(self) -> list[str]:
         """What went wrong inside the load client, as reasons for the verdict."""
-        errors = self.counters["callback_errors"]
-        return [f"{errors} exceptions inside the load client (see its log)"] if errors else []
+        errors, lost = self.counters["callback_errors"], self.counters["rows_lost"]
+        found = [f"{errors} exceptions inside the load client (see its log)"] if errors else []
+        if lost:
+            why = next(header["fault"] for header in self.headers if header["counters"].get("rows_lost"))
+            found.append(f"{lost} rows of samples could not be recorded ({why})")
+        return found
 
 
 def offset_of(header: Header) -> int:

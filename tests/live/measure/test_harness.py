@@ -72,6 +72,15 @@ def test_exceptions_inside_the_client_are_named() -> None:
     assert Harness([header()]).complaints == []
 
 
+def test_rows_that_could_not_be_recorded_are_named() -> None:
+    """A run without the rows of its subscriptions expected nothing, missed nothing, and was called valid."""
+    full = header(1)
+    full["counters"]["rows_lost"] = 240
+    full["fault"] = "OSError: No space left on device"
+    said = ["240 rows of samples could not be recorded (OSError: No space left on device)"]
+    assert Harness([header(), full]).complaints == said
+
+
 def test_one_machine_has_one_clock() -> None:
     harness = Harness([header(0), header(1)])
     assert harness.clock_error == 0.0
