@@ -30,7 +30,7 @@ from sim.clock import SECOND
 from sim.errors import BadInput, WorkbenchError
 from sim.live.broadcaster.settings import BroadcasterSettings, Timing
 from sim.live.processes import Child, python, stop_all
-from sim.live.sockets import bound, this_machine_alone
+from sim.live.sockets import bound, bound_later, this_machine_alone
 from sim.pusher import auth
 from sim.pusher.server.apps import App
 from sim.scenario import Broadcast, Broadcaster, Fleet, Scenario, to_dict
@@ -339,7 +339,7 @@ def _reserve(host: str, port: int, flag: str) -> Iterator[int]:
     if not host:
         raise BadInput("--host: an empty address would be every address of this machine (say 0.0.0.0 where that is wanted)")
     try:
-        held = bound(host, port)
+        held = bound(host, port) if port else bound_later(host)
     except OverflowError as error:
         raise BadInput(f"{flag} must be between 0 and 65535, got {port}") from error
     except OSError as error:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import resource
+import secrets
 import socket
 
 SPARE_DESCRIPTORS = 32
@@ -16,6 +17,9 @@ LINGER_BYTES = 1 << 24
 """What it may still send meanwhile; beyond this it is not read."""
 FLUSH_SECONDS = 60.0
 """The longest time for a peer to read what waits for it."""
+LISTENERS = range(20_000, 32_000)
+"""Ports that no system gives to outgoing connections by itself (Linux: from 32768 on). Of the others, a page that connects while
+nothing listens could take the very port that a server is about to open, or to open again."""
 
 
 class LingeringClose(asyncio.Protocol):
@@ -82,6 +86,20 @@ def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
         raise
     sock.setblocking(False)
     return sock
+
+
+def bound_later(host: str) -> socket.socket:
+    """As `bound`, to a free port for a listener that another process opens, now or after a restart: one of `LISTENERS`."""
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            return bound(host, secrets.choice(LISTENERS))
+    return bound(host, 0)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of `bound_later` that is free now."""
+    with bound_later(host) as probe:
+        return int(probe.getsockname()[1])
 
 
 def this_machine_alone(host: str) -> bool:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from sim.live.sockets import free_port
+
 PATIENCE = 30.0
 """Seconds a server may take to accept."""
 
@@ -81,7 +83,7 @@ def postgresql_server() -> Iterator[Daemon]:
     initdb, server = _program("initdb", binaries), _program("postgres", binaries)
     with _directory("postgres") as (home, user):
         _run([initdb, "-D", f"{home}/data", "-U", "forge", "--auth=trust", "--no-sync"], user)
-        port = _free_port()
+        port = free_port()
         command = [server, "-D", f"{home}/data", "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-k", str(home), "-F"]
         daemon = Daemon(command, user, home, port, f"postgresql://forge@127.0.0.1:{port}/postgres")
         try:
@@ -106,7 +108,7 @@ def mariadb_server(durable: bool = False) -> Iterator[Daemon]:
             ],
             user,
         )
-        port = _free_port()
+        port = free_port()
         command = [
             server,
             "--no-defaults",
@@ -156,9 +158,3 @@ def _run(command: list[str], user: str | None) -> None:
 
 def _group(user: str | None) -> int | None:
     return None if user is None else pwd.getpwnam(user).pw_gid
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

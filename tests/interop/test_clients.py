@@ -10,8 +10,9 @@ from typing import Any
 import pusher
 import pytest
 
+from sim.live.sockets import free_port
 from tests.interop.clients import Script, authorising, http_server
-from tests.live.broadcasters import APP, Client, Running, broadcaster, eventually, free_port
+from tests.live.broadcasters import APP, Client, Running, broadcaster, eventually
 
 pytestmark = [pytest.mark.interop, pytest.mark.loopback]
 

@@ -20,6 +20,7 @@ import websocket
 
 from sim.live.broadcaster.main import command
 from sim.live.broadcaster.settings import BroadcasterSettings
+from sim.live.sockets import free_port
 from sim.pusher import auth, messages
 from sim.pusher.server.apps import App
 
@@ -135,11 +136,6 @@ class Client:
         """Whether a ping's pong is the next thing that comes."""
         self.send(messages.CLIENT_PING)
         return self.receive()["event"] == "pusher:pong"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def redis_server(port: int) -> subprocess.Popen[bytes]:

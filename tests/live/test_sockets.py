@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,3 +92,16 @@ def test_a_peer_that_neither_reads_nor_leaves_is_left(
 
     served(make_loop, lambda: Answering(answer, heard_all), client)
     peers[0].close()
+
+
+def test_a_port_for_later_is_none_that_an_outgoing_connection_gets() -> None:
+    outgoing = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(outgoing.read_text().split()[0]) if outgoing.exists() else 49_152
+    ports = {sockets.free_port() for _ in range(20)}
+    assert len(ports) > 1
+    assert max(ports) < lowest
+
+
+def test_a_port_for_later_says_why_there_is_none() -> None:
+    with pytest.raises(OSError, match="Cannot assign requested address"):
+        sockets.bound_later("192.0.2.1")

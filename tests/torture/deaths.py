@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterator
 
 from sim.live.serve import Options, embedded_target
+from sim.live.sockets import free_port
 from sim.results.run import Run
 from sim.scenario import Fleet, Scenario
-from tests.live.broadcasters import Client, broadcaster, eventually, free_port, redis_server
+from tests.live.broadcasters import Client, broadcaster, eventually, redis_server
 from tests.torture.case import Skipped, Stage, case, need
 from tests.torture.commands import PATIENCE, Command, kind_of_bundle
 from tests.torture.signals import LOADTEST, parts

@@ -7,7 +7,6 @@ every two seconds and more often at first. Locust itself is never imported here.
 from __future__ import annotations
 
 import importlib.util
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from sim.errors import WorkbenchError
 from sim.live.processes import Child, python, stop_all
+from sim.live.sockets import free_port
 from sim.results import parts
 
 END = 60.0
@@ -155,9 +155,3 @@ def worker_arguments(host: str, port: int) -> list[str]:
 def progress_of(headers: Iterable[dict[str, Any]]) -> Progress:
     counts = [header["subscribers"] for header in headers]
     return Progress(len(counts), *(sum(int(row[name]) for row in counts) for name in ("opened", "subscribed", "wanted", "lives")))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 import websocket
 
+from sim.live.sockets import free_port
 from sim.pusher import auth, messages
-from tests.live.broadcasters import APP, Client, Running, broadcaster, eventually, fetch, free_port
+from tests.live.broadcasters import APP, Client, Running, broadcaster, eventually, fetch
 from tests.replay.wire import Wire, encode
 
 pytestmark = pytest.mark.loopback

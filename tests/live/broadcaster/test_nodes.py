@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.broadcasters import Client, Running, broadcaster, eventually, free_port, redis, redis_server
+from sim.live.sockets import free_port
+from tests.live.broadcasters import Client, Running, broadcaster, eventually, redis, redis_server
 
 pytestmark = pytest.mark.loopback
 

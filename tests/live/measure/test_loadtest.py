@@ -25,10 +25,10 @@ import psutil
 import pytest
 
 from sim.cli import main
-from sim.live.measure.swarm import free_port
 from sim.live.probe import why_unreachable
 from sim.live.processes import importable, python
 from sim.live.serve import Options, Serving, embedded_target
+from sim.live.sockets import free_port
 from sim.results import parts
 from sim.results.run import Run
 from sim.scenario import Scenario
