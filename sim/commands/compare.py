@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--band must be a share between 0 and 1, got {args.band}")
     before, after = sides(args.baseline, args.runs)
     found = compare.compare(before, after, args.band, args.vary)
-    report = compare.written(found, *names(before, after), args.band)
+    sources = {run.manifest.source for run in (*before, *after)}
+    report = compare.written(found, *names(before, after), args.band, of_both_sources=len(sources) > 1)
     if args.json:
         options.print_json("compare", {"differences": [compare.jsonable(difference) for difference in found]})
     elif args.output is None:

@@ -396,13 +396,21 @@ def _change(found: Difference) -> str:
     return f"{found.metric}{step} ({unit(found.a)} → {unit(found.b)})"
 
 
-def written(differences: list[Difference], a: str, b: str, band: float = BAND) -> str:
-    """Markdown for a pull request: the verdict in one sentence, what its words mean, and the table."""
+OF_BOTH_SOURCES = (
+    "A simulated run has the costs of the machines and the sizes of the answers that its scenario names, a measured run those of "
+    "its target: until `workbench fit` has taken them from the measured run, what differs can be these alone."
+)
+
+
+def written(differences: list[Difference], a: str, b: str, band: float = BAND, *, of_both_sources: bool = False) -> str:
+    """Markdown for a pull request: the verdict in one sentence, what its words mean, and the table. *of_both_sources*: simulated
+    runs are compared with measured ones."""
     note = (
         f"Less is better (delivery_ratio: more). A difference within ± {percent(band)} counts as the same; that of a share "
         "within a point, or a tenth of one where losses are counted. Intervals are from batches of updates, or from runs."
     )
-    return to_markdown([Section(f"`{b}` against `{a}`: {headline(differences)}", (note,), readable(table(differences), a, b))])
+    notes = (note, OF_BOTH_SOURCES) if of_both_sources else (note,)
+    return to_markdown([Section(f"`{b}` against `{a}`: {headline(differences)}", notes, readable(table(differences), a, b))])
 
 
 def jsonable(difference: Difference) -> dict[str, Any]:

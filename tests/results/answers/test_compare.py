@@ -162,6 +162,8 @@ def test_markdown_has_a_row_per_metric_and_names_both_runs(runs: dict[str, Run])
     assert text.startswith("### `slower` against `before`:")
     assert sum(line.startswith("| ") for line in text.splitlines()) == len(found) + 2
     assert "nan" not in text
+    assert "workbench fit" not in text
+    assert compare.OF_BOTH_SOURCES in compare.written(found, "before", "slower", of_both_sources=True)
 
 
 @pytest.mark.parametrize(("other", "said"), [("slower", "policy.wait"), ("longer", "duration")])
