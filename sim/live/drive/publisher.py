@@ -42,7 +42,7 @@ NO_ANSWER = "stopped before the answer"
 NO_TURN = "due and never sent: the publisher came too late"
 HELD_BACK = "due and never sent: it waited for the change before it, or for a connection"
 
-SAID = 120
+REFUSAL_LENGTH = 120
 """Characters of what the application says of a change that it refuses."""
 
 UNSURE = (500, 502, 504)
@@ -94,7 +94,7 @@ class Sent:
         """Why there was no success: the reason, or the HTTP status and what the application says; empty for a success."""
         if self.http_status is not None and 200 <= self.http_status < 300:
             return self.receipt.refused
-        words = one_line(self.receipt.refused)[:SAID]
+        words = one_line(self.receipt.refused)[:REFUSAL_LENGTH]
         return self.reason or f"HTTP {self.http_status}" + (f" ({words})" if words else "")
 
 
